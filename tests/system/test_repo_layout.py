@@ -1,0 +1,106 @@
+"""What must hold for the repository as a whole, whoever changes it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PORTIONS = ("isa", "hw", "compiler", "runtime", "cli")
+MAX_MODULE_LINES = 500
+
+_MACHINE_PATH = re.compile(r"(?<![\w.$}~])/(?:home|root|Users|work|tmp|opt|mnt)/\w")
+_REGISTRY = re.compile(
+    r"https?://[^\s)\"']*(?:pypi|pythonhosted|registry|index)[^\s)\"']*|--(?:extra-)?index-url|--find-links"
+)
+
+
+def tracked_files() -> list[Path]:
+    """Files that git tracks and that are there (one may be deleted and not yet committed)."""
+    listing = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z"], check=True, capture_output=True, text=True
+    ).stdout
+    return [ROOT / name for name in listing.split("\0") if name and (ROOT / name).is_file()]
+
+
+def text_of(path: Path) -> str | None:
+    """The file's text, or None for a binary file."""
+    data = path.read_bytes()
+    return None if b"\0" in data else data.decode("utf-8")
+
+
+def test_the_namespace_has_no_init() -> None:
+    found = [path for portion in PORTIONS for path in (ROOT / portion).glob("npuvm/__init__.py")]
+    assert not found, "an __init__.py in one portion hides the other four"
+
+
+@pytest.mark.parametrize("portion", PORTIONS)
+def test_every_portion_is_a_typed_package(portion: str) -> None:
+    package = ROOT / portion / "npuvm" / portion
+    assert (package / "__init__.py").is_file()
+    assert (package / "py.typed").is_file()
+
+
+def test_every_folder_with_modules_is_a_package() -> None:
+    folders = {
+        path.parent for portion in PORTIONS for path in (ROOT / portion / "npuvm" / portion).rglob("*.py")
+    }
+    assert not [folder for folder in folders if not (folder / "__init__.py").is_file()]
+
+
+def test_modules_stay_small() -> None:
+    lines = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in tracked_files()
+        if path.suffix == ".py"
+    }
+    assert lines
+    assert not {name: count for name, count in lines.items() if count > MAX_MODULE_LINES}
+
+
+def test_no_file_names_a_machine_path_or_a_registry() -> None:
+    offenders = []
+    for path in tracked_files():
+        text = text_of(path)
+        if text is None or path == Path(__file__).resolve():
+            continue
+        for number, line in enumerate(text.splitlines(), start=1):
+            if _MACHINE_PATH.search(line) or _REGISTRY.search(line):
+                offenders.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()}")
+    assert not offenders
+
+
+def test_constraints_are_pins_and_nothing_else() -> None:
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    assert lines == sorted(lines)
+    assert not [line for line in lines if not re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line)]
+
+
+def test_ci_entry_point_is_executable() -> None:
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_compiler_loads_without_the_simulator() -> None:
+    """Compiling needs a chip's numbers; it must not pay for, or come to lean on, the simulation."""
+    code = (
+        "import sys, npuvm.compiler; print([m for m in sys.modules if m.startswith(('simpy', 'npuvm.hw'))])"
+    )
+    path = os.pathsep.join(str(ROOT / portion) for portion in PORTIONS)
+    loaded = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    ).stdout
+    assert "simpy" not in loaded
+    assert "npuvm.hw.engine" not in loaded
