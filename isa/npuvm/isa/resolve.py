@@ -1,0 +1,270 @@
+"""Resolve step: YAML documents -> one plain dictionary with inheritance, defaults and bit positions written out.
+
+The result is what `resolved.json` publishes; nothing in it depends on the order or the layout of the source.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Mapping, Set
+from typing import Any
+
+from npuvm.isa.errors import IsaError
+from npuvm.isa.yaml_strict import Document, YamlPath
+
+__all__ = ["resolve"]
+
+_SECTIONS: dict[str, type] = {
+    "isa": str,
+    "version": str,
+    "word_bits": int,
+    "max_operand_words": int,
+    "limits": dict,
+    "semaphore_scopes": dict,
+    "dtypes": dict,
+    "spaces": dict,
+    "units": dict,
+    "head": dict,
+    "predicates": dict,
+    "operand_kinds": dict,
+    "formats": dict,
+    "features": dict,
+    "instructions": list,
+    "custom_opcodes": list,
+    "primitive_timing": dict,
+    "traps": dict,
+}
+_EXTENSION_SECTIONS = {
+    "extension": str,
+    "version": str,
+    "extends": str,
+    "formats": dict,
+    "features": dict,
+    "instructions": list,
+    "primitive_timing": dict,
+    "doc": str,
+}
+_FORMAT_KEYS = {"inherits", "unit", "words", "dtyped", "dtype2", "operands"}
+_OPERAND_KEYS = {"bits", "kind", "role", "spaces", "shape", "dtype", "default", "min", "max", "values"}
+_INSTRUCTION_KEYS = {
+    "name",
+    "opcode",
+    "format",
+    "unit",
+    "dtypes",
+    "operands",
+    "timing",
+    "semantics",
+    "function",
+    "traps",
+    "feature",
+    "doc",
+}
+_FIELD = re.compile(r"(?:([0-7]):)?(\d{1,2}):(\d{1,2})")
+
+
+class _Source:
+    """A document plus a place in it, for errors."""
+
+    def __init__(self, document: Document, path: YamlPath = ()) -> None:
+        self.document = document
+        self.path = path
+
+    def __truediv__(self, key: str | int) -> _Source:
+        return _Source(self.document, (*self.path, key))
+
+    def fail(self, message: str) -> IsaError:
+        dotted = ".".join(str(part) for part in self.path)
+        return IsaError(f"{dotted}: {message}" if dotted else message, self.document.where(self.path))
+
+    def keys(self, value: Any, allowed: Set[str], required: Set[str] = frozenset()) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self.fail(f"must be a mapping, is {type(value).__name__}")
+        for key in value:
+            if key not in allowed:
+                raise (self / key).fail(f"unknown key; allowed: {', '.join(sorted(allowed))}")
+        for key in sorted(required - set(value)):
+            raise self.fail(f"key {key!r} is missing")
+        return value
+
+
+def resolve(base: Document, extensions: list[Document]) -> dict[str, Any]:
+    """One dictionary from a base and its extensions; IsaError on unknown keys, wrong types, name clashes."""
+    source = _Source(base)
+    data = source.keys(base.data, set(_SECTIONS), set(_SECTIONS))
+    _check_types(source, data, _SECTIONS)
+    merged = copy.deepcopy(data)
+    instruction_sources = {i: source / "instructions" / i for i in range(len(data["instructions"]))}
+    format_sources = {name: source / "formats" / name for name in data["formats"]}
+    names = []
+    for document in extensions:
+        names.append(_overlay(merged, document, instruction_sources, format_sources))
+    formats = {name: _format(name, merged["formats"], format_sources) for name in merged["formats"]}
+    instructions = [
+        _instruction(entry, formats, merged, instruction_sources[i])
+        for i, entry in enumerate(merged["instructions"])
+    ]
+    result = {key: merged[key] for key in _SECTIONS if key not in ("formats", "instructions", "head")}
+    result["head"] = {
+        name: _bits(source / "head" / name, text, None) for name, text in merged["head"].items()
+    }
+    result["instructions"] = sorted(instructions, key=lambda entry: entry["opcode"])
+    result["extensions"] = names
+    return result
+
+
+def _check_types(source: _Source, data: Mapping[str, Any], types: Mapping[str, type]) -> None:
+    for key, value in data.items():
+        if not isinstance(value, types[key]) or isinstance(value, bool):
+            raise (source / key).fail(f"must be {types[key].__name__}, is {type(value).__name__} ({value!r})")
+
+
+def _overlay(
+    merged: dict[str, Any], document: Document, instructions: dict[int, _Source], formats: dict[str, _Source]
+) -> str:
+    source = _Source(document)
+    data = source.keys(
+        document.data, set(_EXTENSION_SECTIONS), {"extension", "version", "extends", "instructions"}
+    )
+    _check_types(source, data, _EXTENSION_SECTIONS)
+    wanted = f"{merged['isa']} {merged['version']}"
+    if data["extends"] != wanted:
+        raise (source / "extends").fail(f"is {data['extends']!r}; the base is {wanted!r}")
+    for section in ("formats", "features", "primitive_timing"):
+        for name, value in data.get(section, {}).items():
+            if name in merged[section]:
+                raise (source / section / name).fail("exists already; an extension adds, it does not change")
+            merged[section][name] = value
+            if section == "formats":
+                formats[name] = source / section / name
+    for index, entry in enumerate(data["instructions"]):
+        instructions[len(merged["instructions"])] = source / "instructions" / index
+        merged["instructions"].append(entry)
+    return f"{data['extension']} {data['version']}"
+
+
+def _format(
+    name: str, formats: dict[str, Any], sources: dict[str, _Source], seen: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    source = sources[name]
+    raw = source.keys(formats[name], _FORMAT_KEYS)
+    if name in seen:
+        raise source.fail(f"inherits from itself: {' -> '.join((*seen, name))}")
+    parent: dict[str, Any] = {"dtyped": True, "dtype2": None, "operands": {}}
+    if "inherits" in raw:
+        if raw["inherits"] not in formats:
+            raise (source / "inherits").fail(f"no format {raw['inherits']!r}")
+        parent = _format(raw["inherits"], formats, sources, (*seen, name))
+    operands = copy.deepcopy(parent["operands"])
+    for operand, spec in raw.get("operands", {}).items():
+        (source / "operands" / operand).keys(spec, _OPERAND_KEYS)
+        operands[operand] = {**operands.get(operand, {}), **spec}
+    result = {**parent, **{k: v for k, v in raw.items() if k != "inherits"}, "operands": operands}
+    for key in ("unit", "words"):
+        if key not in result:
+            raise source.fail(f"key {key!r} is missing and not inherited")
+    return result
+
+
+def _instruction(
+    entry: Any, formats: dict[str, Any], merged: dict[str, Any], source: _Source
+) -> dict[str, Any]:
+    raw = source.keys(entry, _INSTRUCTION_KEYS, {"name", "opcode", "format", "doc"})
+    if raw["format"] not in formats:
+        raise (source / "format").fail(
+            f"no format {raw['format']!r}; there are: {', '.join(sorted(formats))}"
+        )
+    layout = formats[raw["format"]]
+    operands = {name: {**spec, **_override(source, name, raw)} for name, spec in layout["operands"].items()}
+    for name in raw.get("operands", {}):
+        if name not in operands:
+            raise (source / "operands" / name).fail(f"format {raw['format']} has no such operand")
+    resolved = [
+        _operand(source / "operands" / n, n, spec, merged, layout["words"]) for n, spec in operands.items()
+    ]
+    return {
+        "name": raw["name"],
+        "opcode": raw["opcode"],
+        "format": raw["format"],
+        "unit": raw.get("unit", layout["unit"]),
+        "words": layout["words"],
+        "operands": resolved,
+        "dtypes": [_dtype_pair(source, text, layout, merged) for text in raw.get("dtypes", [])],
+        "dtype2_bits": _bits(source, layout["dtype2"], 0) if layout["dtype2"] else None,
+        "dtyped": layout["dtyped"],
+        "timing": raw.get("timing"),
+        "semantics": raw.get("semantics"),
+        "function": raw.get("function"),
+        "traps": raw.get("traps", ["buffer_range", "alignment"] if layout["unit"] == "vector" else []),
+        "feature": raw.get("feature", "base"),
+        "doc": raw["doc"],
+    }
+
+
+def _override(source: _Source, name: str, raw: dict[str, Any]) -> dict[str, Any]:
+    change: dict[str, Any] = raw.get("operands", {}).get(name, {})
+    return (source / "operands" / name).keys(change, {"role", "spaces", "shape", "dtype", "min", "max"})
+
+
+def _operand(
+    source: _Source, name: str, spec: dict[str, Any], merged: dict[str, Any], words: int
+) -> dict[str, Any]:
+    kinds = merged["operand_kinds"]
+    if spec.get("kind") not in kinds:
+        raise source.fail(f"kind {spec.get('kind')!r} is unknown; allowed: {', '.join(sorted(kinds))}")
+    bits = _bits(source, spec.get("bits"), None)
+    if bits[0] > words:
+        raise source.fail(f"bits {spec['bits']!r} name word {bits[0]}; the format has words 0 to {words}")
+    low, high = _range(kinds[spec["kind"]], spec, bits[2], merged["limits"])
+    return {
+        "name": name,
+        "bits": bits,
+        "kind": spec["kind"],
+        "min": low,
+        "max": high,
+        "default": spec.get("default"),
+        "values": spec.get("values", {}),
+        "role": spec.get("role"),
+        "spaces": spec.get("spaces", []),
+        "shape": spec.get("shape", []),
+        "dtype": spec.get("dtype", "dtype"),
+    }
+
+
+def _range(kind: dict[str, Any], spec: dict[str, Any], width: int, limits: dict[str, int]) -> tuple[int, int]:
+    """Smallest and largest value an operand may have, inclusive."""
+    bounds: dict[str, Callable[[], tuple[int, int]]] = {
+        "index": lambda: (0, min(limits[kind["table"]], 1 << width) - 1),
+        "uint": lambda: (0, (1 << width) - 1),
+        "hex": lambda: (0, (1 << width) - 1),
+        "sint": lambda: (-(1 << (width - 1)), (1 << (width - 1)) - 1),
+        "enum": lambda: (min(spec["values"].values()), max(spec["values"].values())),
+    }
+    low, high = bounds[kind["repr"]]()
+    return max(low, spec.get("min", low)), min(high, spec.get("max", high))
+
+
+def _dtype_pair(
+    source: _Source, text: str, layout: dict[str, Any], merged: dict[str, Any]
+) -> list[str | None]:
+    first, arrow, second = text.partition("->")
+    for part in (first, second) if arrow else (first,):
+        if part not in merged["dtypes"]:
+            raise (source / "dtypes").fail(f"no data type {part!r}; there are: {', '.join(merged['dtypes'])}")
+    if bool(arrow) != bool(layout["dtype2"]):
+        raise (source / "dtypes").fail(
+            f"{text!r}: a pair 'a->b' is for formats with dtype2, and only for those"
+        )
+    return [first, second if arrow else None]
+
+
+def _bits(source: _Source, text: Any, word: int | None) -> list[int]:
+    """'word:high:low' or 'high:low' (head) -> [word, low, width]."""
+    match = _FIELD.fullmatch(str(text))
+    if not match:
+        raise source.fail(f"bits {text!r} must read 'word:high:low'")
+    high, low = int(match[2]), int(match[3])
+    if not 0 <= low <= high <= 63:
+        raise source.fail(f"bits {text!r}: need 63 >= high >= low >= 0")
+    return [int(match[1] or word or 0), low, high - low + 1]
