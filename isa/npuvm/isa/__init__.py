@@ -1,4 +1,5 @@
 """What an instruction is: the instruction set as data, its encoder, decoder, assembler, verifier and semantics."""
+from __future__ import annotations
 
 from npuvm.isa.codec import classify, decode_at, decode_program, encode, encode_program
 from npuvm.isa.errors import AsmError, DecodeError, IsaError, NpuvmError, VerifyError

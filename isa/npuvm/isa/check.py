@@ -36,9 +36,7 @@ def _check_head(isa: Isa) -> None:
     if len(set(codes)) != len(codes) or max(codes) >> isa.head["dtype"].width:
         raise IsaError("dtypes: codes must be unique and fit the head's dtype field")
     if isa.limits["semaphores"] + 1 > 1 << isa.head["wait0"].width:
-        raise IsaError(
-            f"limits.semaphores: {isa.limits['semaphores']} do not fit the head's wait and set fields"
-        )
+        raise IsaError(f"limits.semaphores: {isa.limits['semaphores']} do not fit the head's wait and set fields")
 
 
 def _check_unique(isa: Isa, places: Mapping[str, str]) -> None:
@@ -51,9 +49,7 @@ def _check_unique(isa: Isa, places: Mapping[str, str]) -> None:
         if name in names:
             raise IsaError(f"instruction {name!r} is defined twice", where)
         if not isinstance(opcode, int) or not 1 <= opcode <= highest:
-            raise IsaError(
-                f"{name}: opcode {opcode!r} must be an integer from 1 to {highest}; 0 always traps", where
-            )
+            raise IsaError(f"{name}: opcode {opcode!r} must be an integer from 1 to {highest}; 0 always traps", where)
         if opcode in opcodes:
             raise IsaError(f"{name}: opcode {opcode:#04x} is taken by {opcodes[opcode]}", where)
         names[name] = opcode
@@ -62,9 +58,7 @@ def _check_unique(isa: Isa, places: Mapping[str, str]) -> None:
 
 def _check_fields(isa: Isa, instruction: Instruction, where: str | None) -> None:
     if not 0 <= instruction.words <= isa.max_operand_words:
-        raise IsaError(
-            f"{instruction.name}: {instruction.words} operand words; at most {isa.max_operand_words}", where
-        )
+        raise IsaError(f"{instruction.name}: {instruction.words} operand words; at most {isa.max_operand_words}", where)
     used = [0] * (instruction.words + 1)
     for name, bits in isa.head.items():
         if name != "dtype" or instruction.dtypes:
@@ -74,9 +68,7 @@ def _check_fields(isa: Isa, instruction: Instruction, where: str | None) -> None
         fields.append(("dtype2", instruction.dtype2_bits))
     for name, bits in fields:
         if used[bits.word] & bits.mask:
-            raise IsaError(
-                f"{instruction.name}.{name}: its bits in word {bits.word} overlap another field", where
-            )
+            raise IsaError(f"{instruction.name}.{name}: its bits in word {bits.word} overlap another field", where)
         used[bits.word] |= bits.mask
     for spec in instruction.operands:
         limit = isa.limits.get(spec.kind.table or "", 0)
@@ -95,9 +87,7 @@ def _check_fields(isa: Isa, instruction: Instruction, where: str | None) -> None
 def _check_names(isa: Isa, instruction: Instruction, where: str | None) -> None:
     name = instruction.name
     if instruction.unit not in isa.units and instruction.unit != "any":
-        raise IsaError(
-            f"{name}: unit {instruction.unit!r} is unknown; there are: {', '.join(isa.units)}", where
-        )
+        raise IsaError(f"{name}: unit {instruction.unit!r} is unknown; there are: {', '.join(isa.units)}", where)
     if instruction.feature not in isa.features:
         raise IsaError(
             f"{name}: feature {instruction.feature!r} is unknown; there are: {', '.join(isa.features)}", where
@@ -108,9 +98,7 @@ def _check_names(isa: Isa, instruction: Instruction, where: str | None) -> None:
     sizes = {o.name for o in instruction.sizes}
     for region in instruction.regions:
         if region.role not in ("read", "write", "readwrite"):
-            raise IsaError(
-                f"{name}.{region.name}: role {region.role!r}; allowed: read, write, readwrite", where
-            )
+            raise IsaError(f"{name}.{region.name}: role {region.role!r}; allowed: read, write, readwrite", where)
         for space in region.spaces:
             if space not in isa.spaces:
                 raise IsaError(

@@ -35,9 +35,7 @@ def encode(isa: Isa, insn: Insn) -> list[int]:
             value = operand.default
         else:
             known += 1
-        if not operand.low <= value <= operand.high or (
-            operand.values and value not in operand.values.values()
-        ):
+        if not operand.low <= value <= operand.high or (operand.values and value not in operand.values.values()):
             raise IsaError(f"operand {operand.name} is {value}; allowed: {_allowed(operand)}", insn.op)
         bits = operand.bits
         words[bits.word] |= (value & (1 << bits.width) - 1) << bits.low
@@ -45,9 +43,7 @@ def encode(isa: Isa, insn: Insn) -> list[int]:
         words[0] |= isa.dtypes[insn.dtype2 or ""].code << spec.dtype2_bits.low
     if known != len(insn.args):
         unknown = sorted(set(insn.args) - {o.name for o in spec.operands})
-        raise IsaError(
-            f"no operand {unknown[0]!r}; there are: {', '.join(o.name for o in spec.operands)}", insn.op
-        )
+        raise IsaError(f"no operand {unknown[0]!r}; there are: {', '.join(o.name for o in spec.operands)}", insn.op)
     return words
 
 
@@ -144,12 +140,8 @@ def _head_bits(isa: Isa, insn: Insn) -> int:
         if insn.pred.kind == "always":
             raise IsaError("an instruction that always runs has no predicate", insn.op)
         if insn.pred.mask >> isa.limits["loops"]:
-            raise IsaError(
-                f"predicate mask {insn.pred.mask:#x} names a loop past {isa.limits['loops'] - 1}", insn.op
-            )
-        result |= (
-            isa.predicates[insn.pred.kind] << isa.head["pred"].low | insn.pred.mask << isa.head["mask"].low
-        )
+            raise IsaError(f"predicate mask {insn.pred.mask:#x} names a loop past {isa.limits['loops'] - 1}", insn.op)
+        result |= isa.predicates[insn.pred.kind] << isa.head["pred"].low | insn.pred.mask << isa.head["mask"].low
     return result
 
 
@@ -173,9 +165,7 @@ def _decode_body(isa: Isa, spec: Instruction, body: list[int]) -> Insn:
         value = body[bits.word] >> bits.low & (1 << bits.width) - 1
         if operand.kind.repr == "sint" and value >> (bits.width - 1):
             value -= 1 << bits.width
-        if not operand.low <= value <= operand.high or (
-            operand.values and value not in operand.values.values()
-        ):
+        if not operand.low <= value <= operand.high or (operand.values and value not in operand.values.values()):
             raise IsaError(f"{spec.name}: operand {operand.name} is {value}; allowed: {_allowed(operand)}")
         args[operand.name] = value
     return Insn(

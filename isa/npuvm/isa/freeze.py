@@ -52,14 +52,10 @@ def _dtype(name: str, entry: dict[str, Any]) -> DType:
     scalar = np.dtype(numpy_name) if hasattr(np, numpy_name) else np.dtype(getattr(ml_dtypes, numpy_name))
     if scalar.itemsize * 8 != entry["bits"]:
         raise IsaError(f"dtypes.{name}.bits: is {entry['bits']}, {numpy_name} has {scalar.itemsize * 8}")
-    return DType(
-        name, entry["code"], entry["bits"], entry["kind"], scalar, entry["compute"], entry.get("acc")
-    )
+    return DType(name, entry["code"], entry["bits"], entry["kind"], scalar, entry["compute"], entry.get("acc"))
 
 
-def _instruction(
-    entry: dict[str, Any], kinds: dict[str, OperandKind], resolved: dict[str, Any]
-) -> Instruction:
+def _instruction(entry: dict[str, Any], kinds: dict[str, OperandKind], resolved: dict[str, Any]) -> Instruction:
     operands = tuple(_operand(spec, kinds) for spec in entry["operands"])
     dtype2 = BitField(*entry["dtype2_bits"]) if entry["dtype2_bits"] else None
     return Instruction(

@@ -144,9 +144,7 @@ class Instruction:
         for spec in self.operands:
             if spec.name == name:
                 return spec
-        raise IsaError(
-            f"no operand {name!r}; there are: {', '.join(s.name for s in self.operands)}", self.name
-        )
+        raise IsaError(f"no operand {name!r}; there are: {', '.join(s.name for s in self.operands)}", self.name)
 
     def region_dtype(self, isa: Isa, region: OperandSpec, dtype: str | None, dtype2: str | None) -> DType:
         """Data type of a region operand in an instruction with these head types."""

@@ -102,13 +102,10 @@ def resolve(base: Document, extensions: list[Document]) -> dict[str, Any]:
         names.append(_overlay(merged, document, instruction_sources, format_sources))
     formats = {name: _format(name, merged["formats"], format_sources) for name in merged["formats"]}
     instructions = [
-        _instruction(entry, formats, merged, instruction_sources[i])
-        for i, entry in enumerate(merged["instructions"])
+        _instruction(entry, formats, merged, instruction_sources[i]) for i, entry in enumerate(merged["instructions"])
     ]
     result = {key: merged[key] for key in _SECTIONS if key not in ("formats", "instructions", "head")}
-    result["head"] = {
-        name: _bits(source / "head" / name, text, None) for name, text in merged["head"].items()
-    }
+    result["head"] = {name: _bits(source / "head" / name, text, None) for name, text in merged["head"].items()}
     result["instructions"] = sorted(instructions, key=lambda entry: entry["opcode"])
     result["extensions"] = names
     return result
@@ -124,9 +121,7 @@ def _overlay(
     merged: dict[str, Any], document: Document, instructions: dict[int, _Source], formats: dict[str, _Source]
 ) -> str:
     source = _Source(document)
-    data = source.keys(
-        document.data, set(_EXTENSION_SECTIONS), {"extension", "version", "extends", "instructions"}
-    )
+    data = source.keys(document.data, set(_EXTENSION_SECTIONS), {"extension", "version", "extends", "instructions"})
     _check_types(source, data, _EXTENSION_SECTIONS)
     wanted = f"{merged['isa']} {merged['version']}"
     if data["extends"] != wanted:
@@ -167,22 +162,16 @@ def _format(
     return result
 
 
-def _instruction(
-    entry: Any, formats: dict[str, Any], merged: dict[str, Any], source: _Source
-) -> dict[str, Any]:
+def _instruction(entry: Any, formats: dict[str, Any], merged: dict[str, Any], source: _Source) -> dict[str, Any]:
     raw = source.keys(entry, _INSTRUCTION_KEYS, {"name", "opcode", "format", "doc"})
     if raw["format"] not in formats:
-        raise (source / "format").fail(
-            f"no format {raw['format']!r}; there are: {', '.join(sorted(formats))}"
-        )
+        raise (source / "format").fail(f"no format {raw['format']!r}; there are: {', '.join(sorted(formats))}")
     layout = formats[raw["format"]]
     operands = {name: {**spec, **_override(source, name, raw)} for name, spec in layout["operands"].items()}
     for name in raw.get("operands", {}):
         if name not in operands:
             raise (source / "operands" / name).fail(f"format {raw['format']} has no such operand")
-    resolved = [
-        _operand(source / "operands" / n, n, spec, merged, layout["words"]) for n, spec in operands.items()
-    ]
+    resolved = [_operand(source / "operands" / n, n, spec, merged, layout["words"]) for n, spec in operands.items()]
     return {
         "name": raw["name"],
         "opcode": raw["opcode"],
@@ -207,9 +196,7 @@ def _override(source: _Source, name: str, raw: dict[str, Any]) -> dict[str, Any]
     return (source / "operands" / name).keys(change, {"role", "spaces", "shape", "dtype", "min", "max"})
 
 
-def _operand(
-    source: _Source, name: str, spec: dict[str, Any], merged: dict[str, Any], words: int
-) -> dict[str, Any]:
+def _operand(source: _Source, name: str, spec: dict[str, Any], merged: dict[str, Any], words: int) -> dict[str, Any]:
     kinds = merged["operand_kinds"]
     if spec.get("kind") not in kinds:
         raise source.fail(f"kind {spec.get('kind')!r} is unknown; allowed: {', '.join(sorted(kinds))}")
@@ -245,17 +232,13 @@ def _range(kind: dict[str, Any], spec: dict[str, Any], width: int, limits: dict[
     return max(low, spec.get("min", low)), min(high, spec.get("max", high))
 
 
-def _dtype_pair(
-    source: _Source, text: str, layout: dict[str, Any], merged: dict[str, Any]
-) -> list[str | None]:
+def _dtype_pair(source: _Source, text: str, layout: dict[str, Any], merged: dict[str, Any]) -> list[str | None]:
     first, arrow, second = text.partition("->")
     for part in (first, second) if arrow else (first,):
         if part not in merged["dtypes"]:
             raise (source / "dtypes").fail(f"no data type {part!r}; there are: {', '.join(merged['dtypes'])}")
     if bool(arrow) != bool(layout["dtype2"]):
-        raise (source / "dtypes").fail(
-            f"{text!r}: a pair 'a->b' is for formats with dtype2, and only for those"
-        )
+        raise (source / "dtypes").fail(f"{text!r}: a pair 'a->b' is for formats with dtype2, and only for those")
     return [first, second if arrow else None]
 
 
