@@ -1,0 +1,77 @@
+"""Addresses of on-chip buffers: pinned ones first, then first fit in the order they were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .emit_handles import Buffer
+from .errors import CompileError
+
+__all__ = ["place"]
+
+
+def place(buffers: Sequence[Buffer], capacities: Mapping[str, int], where: str) -> dict[Buffer, int]:
+    """Byte address of every buffer; CompileError naming the buffer, what it needs and what there is."""
+    result: dict[Buffer, int] = {}
+    taken: dict[str, list[tuple[int, int, Buffer]]] = {}
+    for buffer in buffers:
+        capacity = capacities.get(buffer.space, 0)
+        if buffer.nbytes > capacity:
+            raise CompileError(
+                f"buffer '{buffer.name}' needs {buffer.nbytes} bytes ({buffer.slots} x {buffer.slot_bytes}) "
+                f"of {buffer.space}, which has {capacity}",
+                where,
+            )
+        if buffer.address is not None:
+            _check_pinned(buffer, buffer.address, capacity, taken.get(buffer.space, ()), where)
+            result[buffer] = buffer.address
+            if not buffer.overlap:
+                taken.setdefault(buffer.space, []).append((buffer.address, buffer.address + buffer.nbytes, buffer))
+    for intervals in taken.values():
+        intervals.sort(key=lambda interval: interval[0])
+    for buffer in buffers:
+        if buffer.address is None:
+            intervals = taken.setdefault(buffer.space, [])
+            result[buffer] = _first_fit(buffer, intervals, capacities[buffer.space], where)
+    return result
+
+
+def _check_pinned(
+    buffer: Buffer, address: int, capacity: int, taken: Sequence[tuple[int, int, Buffer]], where: str
+) -> None:
+    end = address + buffer.nbytes
+    if address % buffer.align or address < 0:
+        raise CompileError(f"address {address} of buffer '{buffer.name}' must be a multiple of {buffer.align}", where)
+    if end > capacity:
+        raise CompileError(
+            f"buffer '{buffer.name}' at {address} needs {buffer.nbytes} bytes and ends at {end}, past the {capacity} "
+            f"of {buffer.space}",
+            where,
+        )
+    for start, stop, other in taken:
+        if not buffer.overlap and start < end and address < stop:
+            raise CompileError(
+                f"buffer '{buffer.name}' at {address}..{end} overlaps '{other.name}' at {start}..{stop} "
+                f"of {buffer.space}",
+                where,
+            )
+
+
+def _first_fit(buffer: Buffer, intervals: list[tuple[int, int, Buffer]], capacity: int, where: str) -> int:
+    address = 0
+    at = 0
+    for at, (start, stop, _) in enumerate(intervals):  # noqa: B007 - the place to insert is used after the loop
+        if address + buffer.nbytes <= start:
+            break
+        address = max(address, -(-stop // buffer.align) * buffer.align)
+    else:
+        at = len(intervals)
+    if address + buffer.nbytes > capacity:
+        used = sum(stop - start for start, stop, _ in intervals)
+        raise CompileError(
+            f"buffer '{buffer.name}' needs {buffer.nbytes} bytes ({buffer.slots} x {buffer.slot_bytes}) of {buffer.space}; "
+            f"{used} of {capacity} are taken by {', '.join(other.name for *_, other in intervals)}",
+            where,
+        )
+    intervals.insert(at, (address, address + buffer.nbytes, buffer))
+    return address
