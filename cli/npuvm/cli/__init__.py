@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from npuvm.cli.main import app, main
 from npuvm.cli.version import __version__
 
-__all__ = ["__version__", "app", "main"]
+__all__ = ["__version__"]

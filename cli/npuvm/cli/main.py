@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from npuvm.cli.schema import schema
 from npuvm.cli.version import __version__
 from npuvm.isa.errors import NpuvmError
 
@@ -24,11 +25,13 @@ _DEBUG = "--debug"
 app = typer.Typer(
     name="npuvm",
     help="Simulate, program and explore NPUs that are described by two YAML files.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.command()(schema)
 
 
 def _print_version(wanted: bool) -> None:
@@ -39,9 +42,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    _debug: Annotated[
-        bool, typer.Option(_DEBUG, help="Show the traceback of an error (anywhere on the line).")
-    ] = False,
+    _debug: Annotated[bool, typer.Option(_DEBUG, help="Show the traceback of an error.")] = False,
     _version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
@@ -54,14 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments` (default: those of the process) and return its exit code.
 
     0: done; 2: the user's input is wrong; 1: the run failed; 130: interrupted. An error is one line on stderr; with
-    `--debug` its traceback stands before that line.
+    `--debug`, anywhere among the arguments, its traceback stands before that line.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = _DEBUG in words
+    verb_and_options = [word for word in words if word != _DEBUG] or ["--help"]
     try:
-        result = app([word for word in words if word != _DEBUG], prog_name="npuvm", standalone_mode=False)
+        result = app(verb_and_options, prog_name="npuvm", standalone_mode=False)
     except typer.TyperException as exc:
-        return _fail(_one_line(exc.format_message()), EXIT_USAGE)
+        context: typer.Context | None = getattr(exc, "ctx", None)
+        command = context.command_path if context else "npuvm"
+        return _fail(f"{_one_line(exc.format_message()).rstrip('.')} (see '{command} --help')", EXIT_USAGE)
     except NpuvmError as exc:
         _trace(debug)
         return _fail(str(exc), exc.exit_code)
@@ -73,9 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
     except Exception as exc:  # noqa: BLE001 - the last stop before a traceback that means nothing to a user
         _trace(debug)
-        return _fail(
-            f"internal error: {type(exc).__name__}: {_one_line(str(exc))}; rerun with --debug", EXIT_FAILURE
-        )
+        return _fail(f"internal error: {type(exc).__name__}: {_one_line(str(exc))}; rerun with --debug", EXIT_FAILURE)
     return result if isinstance(result, int) else 0
 
 
@@ -89,5 +91,6 @@ def _one_line(text: str) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    typer.echo(f"npuvm: {message}", err=True)
+    for line in message.splitlines():
+        typer.echo(f"npuvm: {line}", err=True)
     return code

@@ -1,0 +1,76 @@
+"""Where the command's results go: files that are whole or not there, and a bar for work that takes a while."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from npuvm.isa.errors import NpuvmError
+
+__all__ = ["DelayedBar", "OutputError", "write_atomic"]
+
+SHOW_AFTER_SECONDS = 2.0
+
+
+class OutputError(NpuvmError):
+    """A result cannot be written; `where` is its path."""
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write `data` (text as UTF-8) under a temporary name in the same folder, then rename it to `path`.
+
+    Folders are made as needed. A reader sees the old file or the new one, never a half. OutputError says why not.
+    """
+    content = data.encode("utf-8") if isinstance(data, str) else data
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as exc:
+        raise OutputError(f"cannot be written: {exc.strerror}", str(path)) from None
+    finally:
+        with contextlib.suppress(OSError):  # gone after the rename; after a failure it may never have been there
+            temporary.unlink()
+
+
+class DelayedBar:
+    """A progress bar on stderr that appears only once the work has taken two seconds; a context manager."""
+
+    def __init__(self, title: str, enabled: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task(title, total=None)
+        self._enabled = enabled
+        self._shown = False
+        self._clock = clock
+        self._begin = clock()
+
+    def __enter__(self) -> DelayedBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shown:
+            self._progress.stop()
+
+    def update(self, done: int, total: int, label: str) -> None:
+        """Say that `done` of `total` steps are behind us and that `label` comes next."""
+        self._progress.update(self._task, completed=done, total=total, description=label)
+        if self._enabled and not self._shown and self._clock() - self._begin >= SHOW_AFTER_SECONDS:
+            self._progress.start()
+            self._shown = True

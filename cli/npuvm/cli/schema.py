@@ -1,0 +1,38 @@
+"""`npuvm schema`: the JSON Schema of npuvm's YAML files, for editors that complete and check them."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from npuvm.cli.output import write_atomic
+from npuvm.hw.config import chip_json_schema
+from npuvm.runtime.scenario import scenario_schema
+
+__all__ = ["SchemaKind", "schema"]
+
+
+class SchemaKind(StrEnum):
+    """The kinds of file that have a schema."""
+
+    CHIP = "chip"
+    SCENARIO = "scenario"
+
+
+_SCHEMAS = {SchemaKind.CHIP: chip_json_schema, SchemaKind.SCENARIO: scenario_schema}
+
+
+def schema(
+    kind: Annotated[SchemaKind, typer.Argument(help="Which kind of file.")] = SchemaKind.CHIP,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")] = None,
+) -> None:
+    """Print the JSON Schema of a chip file or a scenario file."""
+    text = json.dumps(_SCHEMAS[kind](), indent=2, ensure_ascii=False) + "\n"
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_atomic(out, text)

@@ -1,0 +1,92 @@
+"""The examples in the documents run, so that a reader who copies them is not misled."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from npuvm.cli.main import main
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+_FENCE = re.compile(r"^```(?P<language>\w+)[^\n]*\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
+
+
+class Block(NamedTuple):
+    """One fenced block: the page, the line of its first line of text, its language and its text."""
+
+    page: str
+    line: int
+    language: str
+    body: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks() -> Iterator[Block]:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in _FENCE.finditer(text):
+            line = text.count("\n", 0, match.start("body")) + 1
+            yield Block(str(page.relative_to(ROOT)), line, match["language"], match["body"])
+
+
+def commands(block: Block) -> list[str]:
+    """The `$ npuvm ...` lines of a console block, with lines that end in a backslash joined."""
+    joined = block.body.replace("\\\n", " ")
+    return [line.removeprefix("$ ") for line in joined.splitlines() if line.startswith("$ npuvm ")]
+
+
+PYTHON = [block for block in blocks() if block.language == "python"]
+CONSOLE = [block for block in blocks() if block.language == "console" and commands(block)]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that looks like the clone to a command and takes what the command writes."""
+    for name in ("configs", "isa"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    targets = _LINK.findall(page.read_text(encoding="utf-8"))
+    assert not [target for target in targets if not (page.parent / target).exists()]
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+@pytest.mark.usefixtures("workplace")
+def test_python_examples_run(block: Block) -> None:
+    code = compile("\n" * (block.line - 1) + block.body, str(ROOT / block.page), "exec")
+    exec(code, {"__name__": "__example__"})
+
+
+@pytest.mark.parametrize("block", CONSOLE, ids=str)
+@pytest.mark.usefixtures("workplace")
+def test_commands_run(block: Block) -> None:
+    for command in commands(block):
+        words = shlex.split(command, comments=True)[1:]
+        if words[0] == "simulate" and "--timing-only" not in words:
+            words.append("--timing-only")  # the scenarios' own lane runs them with data
+        assert main([part for word in words for part in expand(word)]) == 0, command
+
+
+def expand(word: str) -> list[str]:
+    """A word as the shell gives it: the files that a pattern matches, or itself."""
+    return sorted(str(path) for path in Path().glob(word)) if "*" in word else [word]
+
+
+def test_the_readme_shows_the_two_commands() -> None:
+    shown = "\n".join(block.body for block in blocks() if block.page == "README.md" and block.language == "console")
+    assert "$ make simulate" in shown
+    assert "$ make test" in shown
