@@ -1,0 +1,32 @@
+"""npuvm's compiler: kernels to graphs, graphs to segments, segments to images."""
+
+from __future__ import annotations
+
+from .builder import Kernel, KernelBuilder, ParamRef, Value, kernel
+from .errors import CompileError
+from .interpret import interpret
+from .ir import Graph, Node, Output, Param
+from .parser import parse_graph
+from .printer import print_graph, print_node
+from .types import DTYPES, DTypeInfo, TensorType, parse_type
+
+__all__ = [
+    "DTYPES",
+    "CompileError",
+    "DTypeInfo",
+    "Graph",
+    "Kernel",
+    "KernelBuilder",
+    "Node",
+    "Output",
+    "Param",
+    "ParamRef",
+    "TensorType",
+    "Value",
+    "interpret",
+    "kernel",
+    "parse_graph",
+    "parse_type",
+    "print_graph",
+    "print_node",
+]

@@ -1,0 +1,514 @@
+"""The `@kernel` builder: a Python function, traced once, becomes a graph."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from .errors import CompileError
+from .ir import Graph, Node, Param
+from .ops import Attr
+from .shaping import infer_reshape
+from .types import DTYPES, Dim, TensorType, parse_dims, parse_type
+
+__all__ = ["Kernel", "KernelBuilder", "Operand", "ParamRef", "Value", "kernel"]
+
+_HERE = str(Path(__file__).parent)
+
+
+class _Operators:
+    """Python operators of a value, as calls of its builder."""
+
+    _builder: KernelBuilder
+    node: Node
+
+    def __add__(self, other: Operand) -> Value:
+        return self._builder.add(self._self(), other)
+
+    def __radd__(self, other: Operand) -> Value:
+        return self._builder.add(other, self._self())
+
+    def __sub__(self, other: Operand) -> Value:
+        return self._builder.sub(self._self(), other)
+
+    def __rsub__(self, other: Operand) -> Value:
+        return self._builder.sub(other, self._self())
+
+    def __mul__(self, other: Operand) -> Value:
+        return self._builder.mul(self._self(), other)
+
+    def __rmul__(self, other: Operand) -> Value:
+        return self._builder.mul(other, self._self())
+
+    def __truediv__(self, other: Operand) -> Value:
+        return self._builder.div(self._self(), other)
+
+    def __rtruediv__(self, other: Operand) -> Value:
+        return self._builder.div(other, self._self())
+
+    def __pow__(self, other: Operand) -> Value:
+        return self._builder.pow(self._self(), other)
+
+    def __rpow__(self, other: Operand) -> Value:
+        return self._builder.pow(other, self._self())
+
+    def __and__(self, other: Operand) -> Value:
+        return self._builder.logical_and(self._self(), other)
+
+    def __or__(self, other: Operand) -> Value:
+        return self._builder.logical_or(self._self(), other)
+
+    def __xor__(self, other: Operand) -> Value:
+        return self._builder.logical_xor(self._self(), other)
+
+    def __matmul__(self, other: Value) -> Value:
+        return self._builder.matmul(self._self(), other)
+
+    def __neg__(self) -> Value:
+        return self._builder.neg(self._self())
+
+    def __abs__(self) -> Value:
+        return self._builder.abs(self._self())
+
+    def __invert__(self) -> Value:
+        return self._builder.logical_not(self._self())
+
+    def __lt__(self, other: Operand) -> Value:
+        return self._builder.lt(self._self(), other)
+
+    def __le__(self, other: Operand) -> Value:
+        return self._builder.le(self._self(), other)
+
+    def __gt__(self, other: Operand) -> Value:
+        return self._builder.gt(self._self(), other)
+
+    def __ge__(self, other: Operand) -> Value:
+        return self._builder.ge(self._self(), other)
+
+    def __bool__(self) -> NoReturn:
+        raise CompileError("a kernel value has no truth value while tracing; use k.select", _kernel_line() or None)
+
+    def _self(self) -> Value:
+        raise NotImplementedError
+
+
+class Value(_Operators):
+    """A tensor inside a kernel. `type`, `dtype` and `shape` are known while tracing; data is not.
+
+    `==` and `!=` compare identity as in any Python object; use `k.eq` and `k.ne` for element-wise results.
+    """
+
+    __slots__ = ("_builder", "node")
+
+    def __init__(self, builder: KernelBuilder, node: Node) -> None:
+        self._builder = builder
+        self.node = node
+
+    def _self(self) -> Value:
+        return self
+
+    @property
+    def type(self) -> TensorType:
+        return self.node.type
+
+    @property
+    def dtype(self) -> str:
+        return self.node.type.dtype
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        return self.node.type.shape
+
+    def __repr__(self) -> str:
+        return repr(self.node)
+
+
+Operand = Value | float | int | bool
+
+
+@dataclass(frozen=True, slots=True)
+class ParamRef:
+    """A parameter as the kernel's function receives it: a tensor in global memory that `k.load` reads."""
+
+    name: str
+    type: TensorType
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        return self.type.shape
+
+
+class KernelBuilder:
+    """What a kernel function gets as its first argument: one method an operation, each appends to the graph.
+
+    Every method raises CompileError naming the kernel's source line, what is wrong and what is allowed.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._loads: dict[str, Value] = {}
+
+    # Memory.
+
+    def load(self, source: ParamRef, cache: str = "normal") -> Value:
+        """The contents of a parameter. `cache` is "normal", or "stream" to leave L2 to others."""
+        if not isinstance(source, ParamRef):
+            raise _error(f"load takes a parameter of the kernel, not {source!r}")
+        policy = _cache(cache)
+        if source.name not in self._loads:
+            attrs: dict[str, Attr] = {"param": source.name, "dtype": source.type.dtype, "shape": source.type.shape}
+            self._loads[source.name] = self._emit("load", (), **attrs, **policy)
+        return self._loads[source.name]
+
+    def store(self, value: Value, name: str | None = None, cache: str = "normal") -> None:
+        """Make `value` an output; outputs are ordered as they are stored and named `name` or out0, out1, ..."""
+        taken = [output.name for output in self.graph.outputs]
+        name = f"out{len(taken)}" if name is None else name
+        if not name.isidentifier() or name in taken or any(name == param.name for param in self.graph.params):
+            raise _error(
+                f"store: output name '{name}' must be a new identifier; taken: {', '.join(taken) or 'none'} and the parameters"
+            )
+        self._emit("store", (self._value("store", value),), output=name, **_cache(cache))
+
+    def const(self, value: float | int | bool, dtype: str) -> Value:
+        """A scalar constant of the dtype."""
+        if dtype not in DTYPES:
+            raise _error(f"const: unknown dtype '{dtype}'; allowed: {', '.join(DTYPES)}")
+        return self._emit("const", (), dtype=dtype, value=_number(value, dtype))
+
+    def size(self, dims: str | Sequence[Dim], dtype: str = "fp32") -> Value:
+        """The product of dims as a scalar, for example the count of a mean."""
+        return self._emit("size", (), dtype=dtype, dims=self._known_dims("size", dims))
+
+    # Unary.
+
+    def neg(self, x: Value) -> Value:
+        return self._unary("neg", x)
+
+    def abs(self, x: Value) -> Value:
+        return self._unary("abs", x)
+
+    def exp(self, x: Value) -> Value:
+        return self._unary("exp", x)
+
+    def log(self, x: Value) -> Value:
+        return self._unary("log", x)
+
+    def sqrt(self, x: Value) -> Value:
+        return self._unary("sqrt", x)
+
+    def rsqrt(self, x: Value) -> Value:
+        return self._unary("rsqrt", x)
+
+    def reciprocal(self, x: Value) -> Value:
+        return self._unary("reciprocal", x)
+
+    def relu(self, x: Value) -> Value:
+        return self._unary("relu", x)
+
+    def floor(self, x: Value) -> Value:
+        return self._unary("floor", x)
+
+    def ceil(self, x: Value) -> Value:
+        return self._unary("ceil", x)
+
+    def rint(self, x: Value) -> Value:
+        """Round to nearest, ties to even."""
+        return self._unary("rint", x)
+
+    def trunc(self, x: Value) -> Value:
+        return self._unary("trunc", x)
+
+    def sign(self, x: Value) -> Value:
+        return self._unary("sign", x)
+
+    def logical_not(self, x: Value) -> Value:
+        return self._unary("logical_not", x)
+
+    def isfinite(self, x: Value) -> Value:
+        return self._unary("isfinite", x)
+
+    def tanh(self, x: Value) -> Value:
+        return self._unary("tanh", x)
+
+    def sigmoid(self, x: Value) -> Value:
+        return self._unary("sigmoid", x)
+
+    def silu(self, x: Value) -> Value:
+        return self._unary("silu", x)
+
+    def softplus(self, x: Value) -> Value:
+        return self._unary("softplus", x)
+
+    def erf(self, x: Value) -> Value:
+        return self._unary("erf", x)
+
+    def gelu(self, x: Value, approximate: str = "none") -> Value:
+        """Gaussian error linear unit; `approximate` is "none" (erf) or "tanh"."""
+        return self._emit("gelu", (self._value("gelu", x),), approximate=approximate)
+
+    # Binary; either side may be a Python scalar.
+
+    def add(self, a: Operand, b: Operand) -> Value:
+        return self._binary("add", a, b)
+
+    def sub(self, a: Operand, b: Operand) -> Value:
+        return self._binary("sub", a, b)
+
+    def mul(self, a: Operand, b: Operand) -> Value:
+        return self._binary("mul", a, b)
+
+    def div(self, a: Operand, b: Operand) -> Value:
+        return self._binary("div", a, b)
+
+    def pow(self, a: Operand, b: Operand) -> Value:
+        return self._binary("pow", a, b)
+
+    def maximum(self, a: Operand, b: Operand) -> Value:
+        return self._binary("max", a, b)
+
+    def minimum(self, a: Operand, b: Operand) -> Value:
+        return self._binary("min", a, b)
+
+    def logical_and(self, a: Operand, b: Operand) -> Value:
+        return self._binary("and", a, b)
+
+    def logical_or(self, a: Operand, b: Operand) -> Value:
+        return self._binary("or", a, b)
+
+    def logical_xor(self, a: Operand, b: Operand) -> Value:
+        return self._binary("xor", a, b)
+
+    def eq(self, a: Operand, b: Operand) -> Value:
+        return self._binary("eq", a, b)
+
+    def ne(self, a: Operand, b: Operand) -> Value:
+        return self._binary("ne", a, b)
+
+    def lt(self, a: Operand, b: Operand) -> Value:
+        return self._binary("lt", a, b)
+
+    def le(self, a: Operand, b: Operand) -> Value:
+        return self._binary("le", a, b)
+
+    def gt(self, a: Operand, b: Operand) -> Value:
+        return self._binary("gt", a, b)
+
+    def ge(self, a: Operand, b: Operand) -> Value:
+        return self._binary("ge", a, b)
+
+    # Others.
+
+    def select(self, condition: Value, a: Operand, b: Operand) -> Value:
+        """`a` where `condition` (bool), else `b`."""
+        left, right = self._pair("select", a, b)
+        return self._emit("select", (self._value("select", condition).node, left, right))
+
+    def cast(self, x: Value, dtype: str) -> Value:
+        """To another dtype: to float rounds to nearest even; to int truncates and saturates; to bool is `!= 0`."""
+        return x if self._value("cast", x).type.dtype == dtype else self._emit("cast", (x,), dtype=dtype)
+
+    def broadcast_to(self, x: Value, shape: str | Sequence[Dim]) -> Value:
+        return self._emit(
+            "broadcast_to", (self._value("broadcast_to", x),), shape=self._known_dims("broadcast_to", shape)
+        )
+
+    def reshape(self, x: Value, shape: str | Sequence[Dim]) -> Value:
+        """The same elements in another shape; one dim may be -1 or a new name, whose size follows."""
+        source = self._value("reshape", x)
+        target = parse_dims(shape) if isinstance(shape, str) else tuple(shape)
+        known = {*self.graph.symbols(), *(derived.name for derived in self.graph.derived)}
+        try:
+            result = infer_reshape(source.type.shape, target, known)
+        except CompileError as error:
+            raise _error(error.message) from None
+        if result.derived is not None:
+            self.graph.derived.append(result.derived)
+        if result.check is not None and result.check not in self.graph.checks:
+            self.graph.checks.append(result.check)
+        return self._emit("reshape", (source,), shape=result.shape)
+
+    def permute(self, x: Value, axes: Sequence[int]) -> Value:
+        """Dim i of the result is dim `axes[i]` of x."""
+        rank = self._value("permute", x).type.rank
+        return self._emit("permute", (x,), axes=tuple(axis + rank if axis < 0 else axis for axis in axes))
+
+    def transpose(self, x: Value) -> Value:
+        """The last two dims exchanged."""
+        rank = self._value("transpose", x).type.rank
+        if rank < 2:
+            raise _error(f"transpose: {x.type} must have rank 2 or more")
+        return self.permute(x, (*range(rank - 2), rank - 1, rank - 2))
+
+    def sum(self, x: Value, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> Value:
+        return self._reduce("reduce_sum", x, axes, keepdims)
+
+    def max(self, x: Value, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> Value:
+        return self._reduce("reduce_max", x, axes, keepdims)
+
+    def min(self, x: Value, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> Value:
+        return self._reduce("reduce_min", x, axes, keepdims)
+
+    def mean(self, x: Value, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> Value:
+        return self._reduce("mean", x, axes, keepdims)
+
+    def matmul(
+        self,
+        a: Value,
+        b: Value,
+        *,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        bias: Value | None = None,
+        dtype: str | None = None,
+    ) -> Value:
+        """`a [.., M, K] @ b [.., K, N] + bias [N]`, sums in fp32 (int32 for int8), rounded once to `dtype`.
+
+        Batch dims broadcast. `dtype` defaults to that of `a`, int32 for int8.
+        """
+        left, right = self._value("matmul", a), self._value("matmul", b)
+        inputs = (left, right) if bias is None else (left, right, self._value("matmul", bias))
+        default = "int32" if left.type.dtype == "int8" else left.type.dtype
+        return self._emit("matmul", inputs, transpose_a=transpose_a, transpose_b=transpose_b, dtype=dtype or default)
+
+    def asm(
+        self, text: str, *inputs: Value, dtype: str | None = None, shape: str | Sequence[Dim] | None = None
+    ) -> Value:
+        """Raw instructions inserted into the tile program of a vector segment, one a line.
+
+        `{out}` names the result's tile and `{0}`, `{1}`, ... those of the inputs; `{rows}` and `{cols}` are the sizes of
+        the tile, for example `"vexp.fp16 {out}, {0}, {rows}, {cols}"`. The result has the shape and dtype of the first
+        input unless given.
+        """
+        if not inputs:
+            raise _error("asm needs at least one input value")
+        first = self._value("asm", inputs[0])
+        result = first.type.shape if shape is None else self._known_dims("asm", shape)
+        nodes = tuple(self._value("asm", each) for each in inputs)
+        return self._emit("asm", nodes, text=text, dtype=dtype or first.type.dtype, shape=result)
+
+    def _unary(self, op: str, x: Value) -> Value:
+        return self._emit(op, (self._value(op, x),))
+
+    def _binary(self, op: str, a: Operand, b: Operand) -> Value:
+        return self._emit(op, self._pair(op, a, b))
+
+    def _reduce(self, op: str, x: Value, axes: int | Sequence[int] | None, keepdims: bool) -> Value:
+        rank = self._value(op, x).type.rank
+        listed = range(rank) if axes is None else (axes,) if isinstance(axes, int) else axes
+        normal = tuple(sorted(axis + rank if axis < 0 else axis for axis in listed))
+        return self._emit(op, (x,), axes=normal, keepdims=keepdims)
+
+    def _pair(self, op: str, a: Operand, b: Operand) -> tuple[Node, Node]:
+        if isinstance(a, Value):
+            left = self._value(op, a)
+            return left.node, (self._value(op, b) if isinstance(b, Value) else self.const(b, left.dtype)).node
+        if isinstance(b, Value):
+            right = self._value(op, b)
+            return self.const(a, right.dtype).node, right.node
+        raise _error(f"{op}: one side must be a value of the kernel, got {a!r} and {b!r}")
+
+    def _value(self, op: str, value: object) -> Value:
+        if isinstance(value, ParamRef):
+            raise _error(f"{op}: '{value.name}' is a tensor in memory; load it first with k.load({value.name})")
+        if not isinstance(value, Value):
+            raise _error(f"{op} takes a value of the kernel, not {value!r}")
+        if value._builder is not self:
+            raise _error(f"{op}: {value!r} belongs to another kernel")
+        return value
+
+    def _known_dims(self, op: str, dims: str | Sequence[Dim]) -> tuple[Dim, ...]:
+        shape = parse_dims(dims) if isinstance(dims, str) else tuple(dims)
+        known = {*self.graph.symbols(), *(derived.name for derived in self.graph.derived)}
+        for dim in shape:
+            if isinstance(dim, str) and dim not in known:
+                raise _error(f"{op}: unknown dimension '{dim}'; known: {', '.join(sorted(known)) or 'none'}")
+        return shape
+
+    def _emit(self, op: str, inputs: Sequence[Value | Node], **attrs: Attr) -> Value:
+        nodes = tuple(each.node if isinstance(each, Value) else each for each in inputs)
+        return Value(self, self.graph.add(op, nodes, _kernel_line(), **attrs))
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A traced kernel: `graph`, and its sizes for concrete shapes."""
+
+    graph: Graph
+    function: Callable[..., None] | None = field(default=None, compare=False)
+
+    @property
+    def name(self) -> str:
+        return self.graph.name
+
+    def bind(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+        """Values of all symbols for concrete shapes by parameter name. Raises CompileError when they do not fit."""
+        return self.graph.bind(shapes)
+
+    def output_shapes(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+        """Shapes of the outputs for concrete shapes by parameter name. Raises CompileError."""
+        return self.graph.output_shapes(self.bind(shapes))
+
+
+def kernel(**params: str | TensorType) -> Callable[[Callable[..., None]], Kernel]:
+    """Decorator: trace a function of a builder and the named parameters into a Kernel.
+
+    `@kernel(x="fp16[M, N]", y="fp16[N]") def f(k, x, y): k.store(k.load(x) + k.load(y))`. Equal names are equal sizes.
+    The function runs once. Raises CompileError on a wrong signature, type or operation.
+    """
+
+    def trace(function: Callable[..., None]) -> Kernel:
+        code = function.__code__
+        names = code.co_varnames[1 : code.co_argcount]
+        if set(names) != set(params):
+            raise CompileError(
+                f"kernel '{function.__name__}' takes ({', '.join(names)}) after the builder, but types are given for "
+                f"({', '.join(params)})",
+                f"{Path(code.co_filename).name}:{code.co_firstlineno}",
+            )
+        types = {name: parse_type(text) if isinstance(text, str) else text for name, text in params.items()}
+        graph = Graph(function.__name__, tuple(Param(name, types[name]) for name in names))
+        builder = KernelBuilder(graph)
+        function(builder, *(ParamRef(name, types[name]) for name in names))
+        if not graph.stores:
+            raise CompileError(
+                f"kernel '{graph.name}' stores nothing", f"{Path(code.co_filename).name}:{code.co_firstlineno}"
+            )
+        return Kernel(graph, function)
+
+    return trace
+
+
+def _number(value: float | int | bool, dtype: str) -> float | int | bool:
+    info = DTYPES[dtype]
+    if info.kind == "float":
+        return float(value)
+    if (info.kind == "bool") is not isinstance(value, bool) or isinstance(value, float):
+        raise _error(f"the scalar {value!r} is no {dtype}; cast the tensor or give a value of kind {info.kind}")
+    bits = info.item_bytes * 8
+    if info.kind == "int" and not -(1 << (bits - 1)) <= value < 1 << (bits - 1):
+        raise _error(f"{value} does not fit {dtype}")
+    return value
+
+
+def _cache(cache: str) -> dict[str, Attr]:
+    if cache not in ("normal", "stream"):
+        raise _error(f"cache must be 'normal' or 'stream', not {cache!r}")
+    return {} if cache == "normal" else {"cache": cache}
+
+
+def _kernel_line() -> str:
+    """`file:line` of the nearest frame outside this package."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_HERE):
+        if frame.f_back is None:
+            return ""
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+
+
+def _error(message: str) -> CompileError:
+    return CompileError(message, _kernel_line() or None)

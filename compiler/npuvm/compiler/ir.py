@@ -1,0 +1,168 @@
+"""The graph: nodes in SSA form, parameters, outputs, derived symbols and checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from .errors import CompileError
+from .ops import Attr, Attrs, infer_type
+from .symbols import Check, Derived, evaluate
+from .types import Dim, TensorType
+
+__all__ = ["Graph", "Node", "Output", "Param"]
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """An input tensor of a kernel."""
+
+    name: str
+    type: TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """An output tensor of a kernel, in the order of the stores."""
+
+    name: str
+    type: TensorType
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """One operation and its value `%id`. `where` is the source line that made it ("" when there is none)."""
+
+    id: int
+    op: str
+    inputs: tuple[Node, ...]
+    attrs: Attrs
+    type: TensorType
+    where: str = ""
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"%{node.id}" for node in self.inputs)
+        return f"%{self.id} = {self.op}({inputs}) : {self.type}"
+
+    def dims(self, name: str) -> tuple[Dim, ...]:
+        """A list of dims among the attributes."""
+        value = self.attrs[name]
+        if not isinstance(value, tuple):
+            raise CompileError(
+                f"{self.op}: attribute '{name}' must be a list of dims, not {value!r}", self.where or None
+            )
+        return value
+
+    def axes(self) -> tuple[int, ...]:
+        """The attribute `axes` of a reduce or permute."""
+        return tuple(axis for axis in self.dims("axes") if isinstance(axis, int))
+
+    def number(self) -> float | int | bool:
+        """The value of a `const`."""
+        value = self.attrs["value"]
+        if isinstance(value, (str, tuple)):
+            raise CompileError(f"const: value {value!r} is no number", self.where or None)
+        return value
+
+
+@dataclass(slots=True)
+class Graph:
+    """A kernel as a list of nodes in topological order.
+
+    `derived` defines symbols that reshapes introduce, in order of use; `checks` are equalities that a concrete
+    shape must fulfil. `pins` are the schedule hints of an expert, by name, or empty.
+    """
+
+    name: str
+    params: tuple[Param, ...] = ()
+    nodes: list[Node] = field(default_factory=list)
+    derived: list[Derived] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+
+    def add(self, op: str, inputs: Sequence[Node] = (), where: str = "", **attrs: Attr) -> Node:
+        """Append an operation; its type is inferred. Raises CompileError with `where` as the place."""
+        try:
+            result = infer_type(op, [node.type for node in inputs], attrs)
+        except CompileError as error:
+            raise CompileError(error.message, error.where or where or None) from None
+        node = Node(len(self.nodes), op, tuple(inputs), attrs, result, where)
+        self.nodes.append(node)
+        return node
+
+    @property
+    def stores(self) -> list[Node]:
+        return [node for node in self.nodes if node.op == "store"]
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        return tuple(Output(str(node.attrs["output"]), node.type) for node in self.stores)
+
+    def symbols(self) -> tuple[str, ...]:
+        """Symbols that the parameters' shapes give, in order of appearance."""
+        names: dict[str, None] = {}
+        for param in self.params:
+            names.update((dim, None) for dim in param.type.shape if isinstance(dim, str))
+        return tuple(names)
+
+    def bind(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+        """Values of all symbols for concrete parameter shapes. Raises CompileError when they do not fit."""
+        binding: dict[str, int] = {}
+        origin: dict[str, str] = {}
+        for param in self.params:
+            if param.name not in shapes:
+                raise CompileError(f"no shape for parameter '{param.name}'", self.name)
+            self._bind_param(param, tuple(shapes[param.name]), binding, origin)
+        unknown = set(shapes) - {param.name for param in self.params}
+        if unknown:
+            names = ", ".join(param.name for param in self.params)
+            raise CompileError(f"no parameter '{sorted(unknown)[0]}'; parameters: {names}", self.name)
+        for derived in self.derived:
+            binding[derived.name] = derived.value(binding)
+        for check in self.checks:
+            check.test(binding)
+        self._check_reduces(binding)
+        return binding
+
+    def _bind_param(
+        self, param: Param, shape: tuple[int, ...], binding: dict[str, int], origin: dict[str, str]
+    ) -> None:
+        if len(shape) != param.type.rank:
+            raise CompileError(
+                f"parameter '{param.name}' is {param.type} (rank {param.type.rank}), got shape {list(shape)}", self.name
+            )
+        for axis, (dim, size) in enumerate(zip(param.type.shape, shape, strict=True)):
+            place = f"{param.name}[{axis}]"
+            if isinstance(dim, int):
+                if dim != size:
+                    raise CompileError(f"{place} must be {dim}, got {size} in shape {list(shape)}", self.name)
+            elif binding.setdefault(dim, int(size)) != size:
+                raise CompileError(f"{dim} is {binding[dim]} from {origin[dim]} but {size} from {place}", self.name)
+            else:
+                origin.setdefault(dim, place)
+                if size < 0:
+                    raise CompileError(f"{place} is {size}; a size is >= 0", self.name)
+
+    def _check_reduces(self, binding: Mapping[str, int]) -> None:
+        for node in self.nodes:
+            if node.op not in ("reduce_max", "reduce_min", "mean"):
+                continue
+            shape = evaluate(node.inputs[0].type.shape, binding)
+            if any(shape[axis] == 0 for axis in node.axes()) and 0 not in evaluate(node.type.shape, binding):
+                raise CompileError(
+                    f"{node.op} over an empty axis of shape {list(shape)} has no value", node.where or self.name
+                )
+
+    def output_shapes(self, binding: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+        """Concrete shapes of the outputs."""
+        return {output.name: evaluate(output.type.shape, binding) for output in self.outputs}
+
+
+def rebuilt(graph: Graph, nodes: Iterable[Node]) -> Graph:
+    """A graph with the same interface and other nodes, renumbered in the given (topological) order."""
+    result = Graph(graph.name, graph.params, [], list(graph.derived), list(graph.checks))
+    seen: dict[int, Node] = {}
+    for node in nodes:
+        copy = replace(node, id=len(result.nodes), inputs=tuple(seen[id(each)] for each in node.inputs))
+        seen[id(node)] = copy
+        result.nodes.append(copy)
+    return result
