@@ -89,9 +89,9 @@ class Site:
     """One instruction of the program text, with everything about it that does not change while a stream runs.
 
     `unit` is the code of the unit in the ISA; `waits` and `sets` are semaphore ids in the order of the head word. `sync_only`
-    marks an instruction that only carries waits and sets (`usync`): it occupies nothing and touches nothing. `dma` is set when the
-    instruction moves data to or from global memory. `operands` and `sizes` are in the order of the instruction's operands in
-    the ISA, and index the columns of `Stream.addr` and `Stream.size`.
+    marks an instruction that only carries waits and sets (`usync`): it occupies nothing and touches nothing. `dma` is set
+    when the instruction moves data to or from global memory. `operands` and `sizes` are in the order of the instruction's
+    operands in the ISA, and index the columns of `Stream.addr` and `Stream.size`.
     """
 
     index: int
@@ -135,8 +135,8 @@ class Stream:
     * `site`: index into `sites`.
     * `gap`: cycles the sequencer spends between the dispatch of the row before and the dispatch of this row: decoding of this
       instruction and of switched-off ones before it, loop overhead, dispatch.
-    * `addr` (n, 4): byte address of each descriptor operand in its space (ring slot, strides, registers applied); for a windowed
-      operand the address of the tile's first element, even where that lies outside the window.
+    * `addr` (n, 4): byte address of each descriptor operand in its space (ring slot, strides, registers applied); for a
+      windowed operand the address of the tile's first element, even where that lies outside the window.
     * `size` (n, 3): value of each size operand.
     * `origin` (n, 2): row and column of the tile in the window of the windowed operand; 0 without a window.
     * `occupancy`: cycles the unit is taken; for DMA only the issue, the transfer is the memory system's.

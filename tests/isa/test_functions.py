@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from npuvm.isa.errors import IsaError
+from npuvm.isa.functions import FUNCTIONS, tile_function
+from npuvm.isa.load import load_isa
+
+ISA = load_isa()
+RNG = np.random.default_rng(7)
+
+
+def test_the_isa_names_only_functions_that_exist() -> None:
+    assert {i.function for i in ISA.instructions.values() if i.function} == set(FUNCTIONS)
+
+
+def test_unknown_function_lists_the_known() -> None:
+    with pytest.raises(IsaError, match=r"no function 'conv'; there are: atomic_add_tile, copy_tile"):
+        tile_function("conv")
+
+
+def test_copy_and_transpose() -> None:
+    src = np.arange(6, dtype=np.float16).reshape(2, 3)
+    same = tile_function("copy_tile")({"src": src}, {}, ISA.dtypes["fp16"])
+    np.testing.assert_array_equal(same, src)
+    turned = tile_function("transpose_tile")({"src": src}, {}, ISA.dtypes["fp16"])
+    np.testing.assert_array_equal(turned, src.T)
+    wide = tile_function("copy_tile")({"src": src}, {}, ISA.dtypes["fp32"])
+    assert wide.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16", "fp32", "fp8_e4m3"])
+def test_products_of_floats(name: str) -> None:
+    kind = ISA.dtypes[name].numpy
+    a, b = RNG.standard_normal((5, 9)).astype(kind), RNG.standard_normal((9, 4)).astype(kind)
+    old = RNG.standard_normal((5, 4)).astype(np.float32)
+    exact = np.array([[sum(float(x) * float(y) for x, y in zip(row, col, strict=True)) for col in b.T] for row in a])
+    tiles = {"a": a, "b": b, "dst": old}
+    out = ISA.dtypes["fp32"]
+    result = tile_function("matmul")(tiles, {}, out)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, exact, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(tile_function("matmul_accumulate")(tiles, {}, out), old + exact, rtol=1e-6, atol=1e-6)
+
+
+def test_products_of_int8_are_exact_and_wrap() -> None:
+    a = RNG.integers(-128, 128, (3, 70), dtype=np.int8)
+    b = RNG.integers(-128, 128, (70, 2), dtype=np.int8)
+    old = np.full((3, 2), 2**31 - 1, dtype=np.int32)
+    exact = a.astype(np.int64) @ b.astype(np.int64)
+    out = ISA.dtypes["int32"]
+    np.testing.assert_array_equal(tile_function("matmul")({"a": a, "b": b}, {}, out), exact)
+    wrapped = (old + exact + 2**31) % 2**32 - 2**31
+    np.testing.assert_array_equal(tile_function("matmul_accumulate")({"a": a, "b": b, "dst": old}, {}, out), wrapped)
+
+
+def test_fixpipe_casts_and_activates() -> None:
+    fix = tile_function("fixpipe_tile")
+    src = np.array([[-2.5, 0.1, 300.7, np.nan]], dtype=np.float32)
+    assert fix({"src": src[:, :3]}, {"act": 1}, ISA.dtypes["fp16"]).tolist() == [
+        [0.0, float(np.float16(0.1)), float(np.float16(300.7))]
+    ]
+    assert fix({"src": src}, {"act": 0}, ISA.dtypes["int8"]).tolist() == [[-2, 0, 127, 0]]
+    sums = np.array([[-1000, 5, 1000]], dtype=np.int32)
+    assert fix({"src": sums}, {}, ISA.dtypes["int8"]).tolist() == [[-128, 5, 127]]
+    assert fix({"src": sums}, {"act": 1}, ISA.dtypes["int32"]).tolist() == [[0, 5, 1000]]
+
+
+def test_atomic_adds_round_once() -> None:
+    fp16 = ISA.dtypes["fp16"]
+    old = np.array([[2048.0, 1.0]], dtype=np.float16)
+    # 2048 + 1.5 = 2049.5 lies between 2048 and 2050; an addend rounded to fp16 first would give the same, so use one that
+    # would not: 1.00048828125 is a tie in fp16 and goes down to 1.0.
+    addend = np.array([[1.5, 0.00048828125]], dtype=np.float32)
+    result = tile_function("fixpipe_add_tile")({"dst": old, "src": addend}, {}, fp16)
+    assert result.dtype == np.float16
+    assert result.tolist() == [[2050.0, 1.0]]
+    top = np.array([[2**31 - 1]], dtype=np.int32)
+    one = np.array([[1]], dtype=np.int32)
+    assert tile_function("atomic_add_tile")({"dst": top, "src": one}, {}, ISA.dtypes["int32"]).tolist() == [[-(2**31)]]
