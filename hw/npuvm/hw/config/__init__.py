@@ -1,0 +1,54 @@
+"""The chip as data: one validated schema, read from YAML, with the origin of each number beside it."""
+
+from __future__ import annotations
+
+from npuvm.hw.config.load import load_chip, parse_chip
+from npuvm.hw.config.model import (
+    CoreConfig,
+    CoreType,
+    CubeConfig,
+    FixpipeConfig,
+    HbmConfig,
+    HostConfig,
+    IsaRef,
+    L2Config,
+    LoadConfig,
+    MemoryConfig,
+    MoveConfig,
+    NpuConfig,
+    Provenance,
+    SequencerConfig,
+    StoreConfig,
+    SyncConfig,
+    Trust,
+    VectorClass,
+    VectorConfig,
+)
+from npuvm.hw.config.reference import chip_reference_markdown
+from npuvm.hw.config.schema import chip_json_schema
+
+__all__ = [
+    "CoreConfig",
+    "CoreType",
+    "CubeConfig",
+    "FixpipeConfig",
+    "HbmConfig",
+    "HostConfig",
+    "IsaRef",
+    "L2Config",
+    "LoadConfig",
+    "MemoryConfig",
+    "MoveConfig",
+    "NpuConfig",
+    "Provenance",
+    "SequencerConfig",
+    "StoreConfig",
+    "SyncConfig",
+    "Trust",
+    "VectorClass",
+    "VectorConfig",
+    "chip_json_schema",
+    "chip_reference_markdown",
+    "load_chip",
+    "parse_chip",
+]

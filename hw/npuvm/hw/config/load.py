@@ -1,0 +1,172 @@
+"""Reads a chip: strict YAML, origins of the numbers set aside, overrides laid over, validated, all faults reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path as FilePath
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from npuvm.hw.config.fields import ANY, Path, children, leaf_at, leaf_paths, suggest
+from npuvm.hw.config.model import NpuConfig, Provenance, Trust
+from npuvm.hw.errors import ConfigError
+from npuvm.isa.resources import find_resource
+from npuvm.isa.yaml_strict import Document, load_yaml, parse_yaml
+
+__all__ = ["load_chip", "parse_chip"]
+
+_TRUSTS: tuple[str, ...] = get_args(Trust)
+_ORIGIN_KEYS = ("value", "source", "trust")
+
+
+def load_chip(name_or_path: str | FilePath, overrides: Sequence[str] = ()) -> NpuConfig:
+    """The chip of a file, or of a shipped chip's name ("ascend_910b").
+
+    What ends in .yaml or .yml or has a folder in it is a file. `overrides` are "path=value" with the value in YAML
+    ("core.ub_kib=512"), laid over in order. Raise ConfigError with one line per fault.
+    """
+    path = FilePath(name_or_path)
+    if not (path.suffix in (".yaml", ".yml") or len(path.parts) > 1):
+        path = find_resource("chip", str(name_or_path), ConfigError)
+    return _build(load_yaml(path, ConfigError), overrides)
+
+
+def parse_chip(text: str, name: str = "<text>", overrides: Sequence[str] = ()) -> NpuConfig:
+    """The chip of a YAML text; `name` stands for the file in errors. See `load_chip`."""
+    return _build(parse_yaml(text, name, ConfigError), overrides)
+
+
+def _build(document: Document, overrides: Sequence[str]) -> NpuConfig:
+    if not isinstance(document.data, dict):
+        raise ConfigError("a chip is a mapping of fields: name, isa, clock_ghz, core, memory, host", document.where())
+    origins: dict[str, Provenance] = {}
+    faults: list[str] = []
+    data = _strip_origins(document.data, (), document, origins, faults)
+    overridden = _apply_overrides(data, overrides, origins, faults)
+
+    def place(path: Path) -> str:
+        dotted = ".".join(path)
+        return f"override {overridden[dotted]!r}" if dotted in overridden else document.where(path)
+
+    if not faults:
+        try:
+            chip = NpuConfig.model_validate(data)
+        except ValidationError as exc:
+            faults.extend(_explain(exc, data, place))
+        else:
+            chip._provenance = origins
+            return chip
+    raise ConfigError("\n".join(dict.fromkeys(faults)))
+
+
+def _strip_origins(node: Any, path: Path, document: Document, origins: dict[str, Provenance], faults: list[str]) -> Any:
+    """A copy of the data with each {value, source, trust} of a numeric leaf replaced by its value."""
+    leaf = leaf_at(path)
+    if leaf is None:
+        if isinstance(node, dict):
+            return {
+                key: _strip_origins(child, (*path, str(key)), document, origins, faults) for key, child in node.items()
+            }
+        return node
+    if not (leaf.numeric and isinstance(node, dict)):
+        return node
+    dotted = ".".join(path)
+    if set(node) != set(_ORIGIN_KEYS):
+        keys = ", ".join(map(str, node))
+        message = f"{dotted}: has the keys {keys}; allowed is a number or {{value, source, trust}}"
+        faults.append(f"{document.where(path)}: {message}")
+    elif not isinstance(node["source"], str) or not node["source"].strip():
+        message = f"{dotted}.source = {node['source']!r}; allowed is a text that says where the number comes from"
+        faults.append(f"{document.where((*path, 'source'))}: {message}")
+    elif node["trust"] not in _TRUSTS:
+        message = f"{dotted}.trust = {node['trust']!r}; allowed is one of {', '.join(_TRUSTS)}"
+        faults.append(f"{document.where((*path, 'trust'))}: {message}")
+    else:
+        origins[dotted] = Provenance(node["source"], node["trust"])
+    return node.get("value")
+
+
+def _apply_overrides(
+    data: dict[str, Any], overrides: Iterable[str], origins: dict[str, Provenance], faults: list[str]
+) -> dict[str, str]:
+    """Write each override into `data`; return dotted path -> the override's text."""
+    applied: dict[str, str] = {}
+    for text in overrides:
+        dotted, equals, value_text = text.partition("=")
+        dotted = dotted.strip()
+        if not equals or not dotted:
+            faults.append(f"override {text!r}: allowed is field.path=value, as in core.ub_kib=512")
+            continue
+        known = leaf_paths(data)
+        if dotted not in known:
+            is_section = any(path.startswith(f"{dotted}.") for path in known)
+            below = ", ".join(children(tuple(dotted.split("."))))
+            hint = f"; it is a section, set a field of it: {below}" if is_section else suggest(dotted, known)
+            faults.append(f"override {text!r}: {dotted}: no such field{hint}")
+            continue
+        try:
+            value = parse_yaml(f"[{value_text}]", f"override {text!r}", ConfigError).data
+        except ConfigError as exc:
+            faults.append(f"override {text!r}: {exc.message}")
+            continue
+        if len(value) != 1:
+            faults.append(f"override {text!r}: allowed is one value; a list is written [a, b]")
+            continue
+        _put(data, tuple(dotted.split(".")), value[0])
+        applied[dotted] = text
+        origins[dotted] = Provenance(f"override {text}", "assumed")
+    return applied
+
+
+def _put(data: dict[str, Any], path: Path, value: Any) -> None:
+    for key in path[:-1]:
+        child = data.get(key)
+        if not isinstance(child, dict):
+            child = data[key] = {}
+        data = child
+    data[path[-1]] = value
+
+
+def _explain(exc: ValidationError, data: Any, place: Callable[[Path], str]) -> Iterator[str]:
+    """One line per fault: place, field path, value, what is allowed."""
+    for error in exc.errors(include_url=False):
+        # A mapping's key fault is located at (..., key, "[key]"): the key is the field at fault.
+        bad_key = bool(error["loc"]) and error["loc"][-1] == "[key]"
+        path = tuple(str(part) for part in error["loc"] if part != "[key]")
+        dotted = ".".join(path)
+        if error["type"] == "cross_field":
+            for problem_path, allowed in error["ctx"]["problems"]:
+                value = _value_at(data, problem_path)
+                shown = "" if value is None else f" = {value!r}"
+                yield f"{place(problem_path)}: {'.'.join(problem_path)}{shown}: {allowed}"
+        elif bad_key:
+            yield f"{place(path)}: {dotted}: bad name; allowed is a name of a-z, 0-9 and _, beginning with a letter"
+        elif error["type"] == "extra_forbidden":
+            siblings = children(path[:-1])
+            allowed = f"allowed here: {', '.join(siblings)}"
+            yield f"{place(path)}: {dotted}: no such field{suggest(path[-1], siblings)}; {allowed}"
+        elif error["type"] == "missing":
+            yield f"{place(path)}: {dotted}: missing; needed is {_allowed(path)}"
+        else:
+            yield f"{place(path)}: {dotted} = {error['input']!r}: allowed is {_allowed(path)}"
+
+
+def _allowed(path: Path) -> str:
+    while path:
+        leaf = leaf_at(path)
+        if leaf is not None:
+            return leaf.allowed
+        names = children(path)
+        if names == (ANY,):
+            return "a mapping with at least one entry"
+        if names:
+            return f"a section with {', '.join(names)}"
+        path = path[:-1]  # an item of a list: what holds for the list says what is allowed
+    return f"a mapping with {', '.join(children(()))}"
+
+
+def _value_at(data: Any, path: Path) -> Any:
+    for key in path:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data

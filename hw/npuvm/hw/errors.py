@@ -1,0 +1,31 @@
+"""The errors of the hardware room."""
+
+from __future__ import annotations
+
+from npuvm.isa.errors import NpuvmError
+
+__all__ = ["ConfigError", "DeviceError", "SimulationError"]
+
+
+class ConfigError(NpuvmError):
+    """A chip description is wrong.
+
+    `problems` holds one line for each fault: file, line, field path, value and what is allowed. `str()` is all of them.
+    """
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Each fault as one complete line."""
+        return tuple(str(self).splitlines())
+
+
+class DeviceError(NpuvmError):
+    """The simulated device cannot do what was asked: out of memory, a trap, a launch that does not fit the chip."""
+
+    exit_code = 1
+
+
+class SimulationError(NpuvmError):
+    """The simulation contradicts itself or its bounds: a deadlock, a result below a physical limit, a cycle limit hit."""
+
+    exit_code = 1
