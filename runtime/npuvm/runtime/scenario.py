@@ -1,0 +1,217 @@
+"""Scenario files: which operators on which shapes, or which model on which sentences, to run on which chip.
+
+A scenario is a YAML file under `configs/`. This module holds its schema and loader; `scenario_cases` holds the
+operators, `scenario_run` runs, `report` prints. docs/reference/scenarios.md describes the fields.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from npuvm.hw.errors import ConfigError
+from npuvm.isa.resources import list_resources
+from npuvm.isa.yaml_strict import Document, YamlPath, load_yaml
+
+__all__ = [
+    "ElementwiseCase",
+    "GemmShape",
+    "KernelScenario",
+    "MatmulCase",
+    "MiniLmScenario",
+    "Options",
+    "RowsCase",
+    "Scenario",
+    "Tolerance",
+    "load_scenario",
+    "scenario_schema",
+]
+
+Size: TypeAlias = Annotated[int, Field(ge=0, le=1 << 24)]
+FloatDtype: TypeAlias = Literal["fp32", "fp16", "bf16"]
+Dtype: TypeAlias = Literal["fp32", "fp16", "bf16", "int32"]
+
+INTEGER_OPS = frozenset({"add", "sub", "mul", "maximum", "minimum", "relu", "where", "add_row", "mul_column"})
+"""Element-wise operators that integers have too; they wrap."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Tolerance(_Model):
+    """A result passes when |result - expected| <= absolute + relative * |expected| for every element."""
+
+    absolute: float = Field(ge=0.0, description="allowed absolute error, in units of the result")
+    relative: float = Field(ge=0.0, description="allowed error relative to the expected value")
+
+
+class Options(_Model):
+    """What is pinned for every launch of the scenario; what is left out the compiler chooses."""
+
+    cores: int | None = Field(default=None, ge=1, description="most cores a launch may use")
+    ring_depth: int | None = Field(default=None, ge=1, le=8, description="slots of every buffer ring")
+
+
+class _Case(_Model):
+    tolerance: Tolerance | None = Field(default=None, description="default: that of the operator and dtype")
+
+
+class ElementwiseCase(_Case):
+    """One operator, element by element; every dtype is run with every shape."""
+
+    op: Literal[
+        "add", "sub", "mul", "div", "maximum", "minimum", "exp", "sqrt", "relu", "sigmoid", "tanh", "gelu", "where",
+        "scale_shift", "add_row", "mul_column", "cast_to_fp32",
+    ]  # fmt: skip
+    dtypes: tuple[Dtype, ...] = Field(min_length=1)
+    shapes: tuple[tuple[Size, ...], ...] = Field(min_length=1, description="one to four dimensions each")
+
+    @field_validator("shapes")
+    @classmethod
+    def _known_ranks(cls, shapes: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+        for shape in shapes:
+            if not 1 <= len(shape) <= 4:
+                raise ValueError(f"shape {list(shape)} has {len(shape)} dimensions, allowed are 1 to 4")
+        return shapes
+
+    @model_validator(mode="after")
+    def _known_dtypes(self) -> ElementwiseCase:
+        for dtype in self.dtypes:
+            if dtype == "int32" and self.op not in INTEGER_OPS:
+                raise ValueError(f"{self.op} takes no int32; allowed are fp32, fp16, bf16")
+        return self
+
+
+class RowsCase(_Case):
+    """An operator that looks at whole rows: shape is [rows, columns], the columns are normalised or reduced."""
+
+    op: Literal["softmax", "layernorm", "rmsnorm", "sum", "max", "sum_rows"]
+    dtypes: tuple[FloatDtype, ...] = Field(min_length=1)
+    shapes: tuple[tuple[Size, Size], ...] = Field(min_length=1)
+
+
+class GemmShape(_Model):
+    """Sizes of one product C[batch, m, n] = A[batch, m, k] B[batch, k, n]; no batch means two dimensions."""
+
+    m: Size
+    n: Size
+    k: Size
+    batch: Annotated[int, Field(ge=1)] | None = None
+
+
+class MatmulCase(_Case):
+    """A matrix product with what may follow it."""
+
+    op: Literal["matmul"]
+    dtypes: tuple[FloatDtype, ...] = Field(min_length=1)
+    shapes: tuple[GemmShape, ...] = Field(min_length=1)
+    transpose_a: bool = Field(default=False, description="A is stored as [k, m]")
+    transpose_b: bool = Field(default=False, description="B is stored as [n, k]")
+    bias: bool = Field(default=False, description="a row of n values is added to every row")
+    epilogue: Literal["none", "relu", "gelu"] = Field(default="none", description="vector work on the product")
+
+
+Case: TypeAlias = Annotated[ElementwiseCase | RowsCase | MatmulCase, Field(discriminator="op")]
+
+
+class _ScenarioBase(_Model):
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    title: str = Field(min_length=1, description="one line for the head of the table")
+    chip: str = Field(description="name of a shipped chip, or a chip file's path from here")
+    seed: int = Field(default=0, ge=0, description="seed of the random inputs")
+    options: Options = Options()
+
+
+class KernelScenario(_ScenarioBase):
+    """Single operators over a sweep of shapes."""
+
+    kind: Literal["kernels"]
+    cases: tuple[Case, ...] = Field(min_length=1)
+
+
+class MiniLmScenario(_ScenarioBase):
+    """The all-MiniLM-L6-v2 sentence encoder on sentences of different lengths."""
+
+    kind: Literal["minilm"]
+    dtype: Literal["fp16"] = Field(default="fp16", description="tensors in global memory; sums are always fp32")
+    cosine_min: float = Field(default=0.999, gt=0.0, le=1.0, description="least cosine with the float32 reference")
+    sentences: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
+
+
+Scenario: TypeAlias = Annotated[KernelScenario | MiniLmScenario, Field(discriminator="kind")]
+
+_ADAPTER: TypeAdapter[KernelScenario | MiniLmScenario] = TypeAdapter(Scenario)
+
+
+def scenario_schema() -> dict[str, Any]:
+    """JSON Schema of scenario files, for editors and `npuvm schema scenario`."""
+    schema = _ADAPTER.json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "npuvm scenario", **schema}
+
+
+def load_scenario(path: str | Path) -> KernelScenario | MiniLmScenario:
+    """Read a scenario file; raise ConfigError with file, line and field when anything in it is not allowed."""
+    document = load_yaml(path, ConfigError)
+    try:
+        scenario = _ADAPTER.validate_json(_to_json(document))
+    except ValidationError as exc:
+        raise _first_error(document, exc) from None
+    return scenario.model_copy(update={"chip": _chip(document, scenario.chip)})
+
+
+def _to_json(document: Document) -> str:
+    if not isinstance(document.data, dict):
+        raise ConfigError("a scenario is a mapping of fields", document.where())
+    return json.dumps(document.data)
+
+
+def _first_error(document: Document, exc: ValidationError) -> ConfigError:
+    """The first thing wrong, as "file:line:column: field: what (value), what is allowed"."""
+    errors = exc.errors(include_url=False)
+    # a misspelt field is both unknown and missing; the unknown one stands on a line of the file
+    error = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
+    names_field = error["type"] in ("missing", "extra_forbidden")
+    path = _field_path(document.data, error["loc"], names_field)
+    field = ""
+    for part in path:
+        field += f"[{part}]" if isinstance(part, int) else f".{part}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        message = "there is no such field"
+    elif error["type"] != "missing" and not isinstance(error["input"], (dict, list)):
+        message = f"{message}, not {error['input']!r}"
+    return ConfigError(f"{field.lstrip('.') or 'scenario'}: {message}", document.where(path))
+
+
+def _field_path(data: Any, loc: tuple[int | str, ...], last_is_field: bool) -> YamlPath:
+    """Path of an error in the file: pydantic's location without the tags of the unions it went through.
+
+    The last part of a location may be a field that is not in the file (`last_is_field`).
+    """
+    path: list[int | str] = []
+    for index, part in enumerate(loc):
+        children = dict(enumerate(data)) if isinstance(data, list) else data
+        if isinstance(children, dict) and part in children:
+            data = children[part]
+        elif not last_is_field or index < len(loc) - 1:
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _chip(document: Document, chip: str) -> str:
+    """A shipped chip's name as it is; a chip file (with a suffix or a folder) as a path from the scenario's folder."""
+    if len(Path(chip).parts) > 1 or Path(chip).suffix:
+        path = Path(document.path).parent / chip
+        if not path.is_file():
+            raise ConfigError(f"chip: no such file: {path}", document.where(("chip",)))
+        return str(path)
+    names = list_resources("chip")
+    if chip not in names:
+        shipped = ", ".join(names) or "none"
+        raise ConfigError(f"chip: no chip named {chip!r}; shipped are: {shipped}", document.where(("chip",)))
+    return chip
