@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +47,8 @@ class MiniLmAssets:
     """The model as read from disk: sizes, float32 parameters by checkpoint name, and the tokenizer."""
 
     config: MiniLmConfig
-    weights: Mapping[str, npt.NDArray[np.float32]]
-    tokenizer: Tokenizer
+    weights: Mapping[str, npt.NDArray[np.float32]] = field(repr=False)
+    tokenizer: Tokenizer = field(repr=False)
 
     def tokens(self, sentence: str) -> tuple[int, ...]:
         """Token ids of a sentence with its start and end marks; raise ConfigError when it is longer than the model takes."""

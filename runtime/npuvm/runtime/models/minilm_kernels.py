@@ -62,14 +62,14 @@ def _embed(config: MiniLmConfig) -> Kernel:
     @kernel(
         words=f"fp16[S, {width}]",
         positions=f"fp16[S, {width}]",
-        kind=f"fp16[{width}]",
+        segment=f"fp16[{width}]",
         weight=f"fp16[{width}]",
         bias=f"fp16[{width}]",
     )
     def minilm_embed(
-        k: KernelBuilder, words: ParamRef, positions: ParamRef, kind: ParamRef, weight: ParamRef, bias: ParamRef
+        k: KernelBuilder, words: ParamRef, positions: ParamRef, segment: ParamRef, weight: ParamRef, bias: ParamRef
     ) -> None:
-        total = _wide(k, words) + _wide(k, positions) + _wide(k, kind)
+        total = _wide(k, words) + _wide(k, positions) + _wide(k, segment)
         k.store(_layer_norm(k, total, weight, bias, config.epsilon))
 
     return minilm_embed
