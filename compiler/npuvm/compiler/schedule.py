@@ -1,0 +1,154 @@
+"""Pins: the decisions of a schedule that an expert can fix.
+
+What is not pinned the compiler chooses. What is pinned nothing overrides: a pin that cannot be honoured is a CompileError that
+names the pin, its value and what is allowed.
+
+Operands are named as the generated code names them. A matrix product has the accesses `a`, `b`, `bias` and `c` to global
+memory, and the rings `l1.a`, `l1.b`, `l1.bias`, `l0a`, `l0b`, `l0c` and, on chips whose results leave through UB, `ub.c`. A
+vector kernel has its parameters, outputs and temporaries by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, NoReturn
+
+from .errors import CompileError
+
+__all__ = ["CACHE_POLICIES", "ORDERS", "Events", "Pins", "pin_error"]
+
+ORDERS = ("row", "column", "swizzle")
+CACHE_POLICIES = ("normal", "stream")
+_LEVELS = {"vector": 2, "l1": 3, "l0": 3}
+
+
+def pin_error(pin: str, value: object, allowed: str, where: str | None = None) -> NoReturn:
+    """Raise the CompileError of a pin that cannot be honoured."""
+    raise CompileError(f"pin {pin} = {value!r} cannot be honoured; allowed: {allowed}", where)
+
+
+@dataclass(frozen=True)
+class Events:
+    """Synchronisation by hand.
+
+    The rings `operands` get no automatic waits and sets. `waits` and `sets` give, by instruction site, the semaphores
+    to wait for and to set: those of a ring are `<ring>.ready` and `<ring>.free`, further ones are declared in
+    `semaphores` with their first counts. A ring moves on when its ready (producer) or free (consumer) semaphore is set.
+    The sites of a matrix product are those of `npuvm.compiler.cube_sync.SITES`.
+    """
+
+    operands: tuple[str, ...] = ()
+    semaphores: Mapping[str, int] = field(default_factory=dict)
+    waits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pins:
+    """Pinned decisions; None or an empty mapping leaves the choice to the compiler.
+
+    * `tile`: by level. `vector`: (rows, cols) of a vector tile. `l1`: (m, n, k) of what one core works on between two global
+      accesses; the accumulators hold m x n of it. `l0`: (m, n, k) of one cube instruction; each divides its L1 size.
+    * `l1_depth`: slots of the rings `l1.a` and `l1.b`.
+    * `cores`: number of cores. `grid`: (rows, cols) of cores laid over the tiles; each core takes a rectangle of them.
+    * `start`: where each core starts in its own list of tiles: core c begins with its tile number start[c] (modulo
+      their number), goes to the end of its list and then does the tiles before. One number s stands for (0, s, 2 s, ...).
+    * `order`: order of the tiles. row: the last dimension is fastest. column: the rows are fastest. swizzle: bands of
+      `swizzle_width` rows of tiles; within a band the rows are fastest.
+    * `ring_depth`: slots by ring. `address`: byte address by buffer (of its first slot).
+    * `cache`: normal or stream by access to global memory.
+    * `transfer`: (rows, cols) of one load instruction by access, in elements as they lie in memory; a tile is moved by
+      as many as it takes.
+    * `repeat`: most repeats of one vector instruction; longer ones are split.
+    * `events`: synchronisation by hand.
+    """
+
+    tile: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    l1_depth: int | None = None
+    cores: int | None = None
+    grid: tuple[int, int] | None = None
+    start: int | tuple[int, ...] | None = None
+    order: str | None = None
+    swizzle_width: int | None = None
+    ring_depth: Mapping[str, int] = field(default_factory=dict)
+    address: Mapping[str, int] = field(default_factory=dict)
+    cache: Mapping[str, str] = field(default_factory=dict)
+    transfer: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    repeat: int | None = None
+    events: Events | None = None
+
+    def __post_init__(self) -> None:
+        for level, shape in self.tile.items():
+            if level not in _LEVELS:
+                pin_error(f"tile.{level}", shape, f"levels {', '.join(_LEVELS)}")
+            _positive(f"tile.{level}", shape, _LEVELS[level])
+        for name in ("l1_depth", "cores", "swizzle_width", "repeat"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                pin_error(name, value, "1 or more")
+        for operand, depth in self.ring_depth.items():
+            if not 1 <= depth <= 255:
+                pin_error(f"ring_depth.{operand}", depth, "1 to 255")
+        if self.grid is not None:
+            _positive("grid", self.grid, 2)
+        for operand, shape in self.transfer.items():
+            _positive(f"transfer.{operand}", shape, 2)
+        for operand, policy in self.cache.items():
+            if policy not in CACHE_POLICIES:
+                pin_error(f"cache.{operand}", policy, ", ".join(CACHE_POLICIES))
+        self._check_walk()
+
+    def _check_walk(self) -> None:
+        if self.order is not None and self.order not in ORDERS:
+            pin_error("order", self.order, ", ".join(ORDERS))
+        if (self.order == "swizzle") != (self.swizzle_width is not None):
+            pin_error("swizzle_width", self.swizzle_width, "a width with order = 'swizzle', none otherwise")
+        if self.grid is not None:
+            if self.order == "swizzle":
+                pin_error("order", self.order, "row or column together with a grid of cores")
+            if self.cores not in (None, self.grid[0] * self.grid[1]):
+                pin_error("cores", self.cores, f"{self.grid[0] * self.grid[1]}, the cores of grid {self.grid}")
+        starts = (self.start,) if isinstance(self.start, int) else self.start or ()
+        if any(offset < 0 for offset in starts):
+            pin_error("start", self.start, "offsets of 0 or more")
+
+    def key(self) -> Hashable:
+        """What a program cache compares: equal pins have equal keys."""
+        return tuple(_frozen(getattr(self, each.name)) for each in fields(self))
+
+    def __hash__(self) -> int:
+        return hash(self.key())
+
+    def check_names(self, pin: str, names: Collection[str], where: str | None = None) -> None:
+        """CompileError when pin `ring_depth`, `address`, `cache` or `transfer` names an operand that is not in `names`."""
+        given: Mapping[str, object] = getattr(self, pin)
+        for operand, value in given.items():
+            if operand not in names:
+                pin_error(f"{pin}.{operand}", value, f"operands {', '.join(names) or '(none)'}", where)
+
+    def start_offsets(self, cores: int) -> tuple[int, ...]:
+        """Start offset of every core of the launch."""
+        if self.start is None:
+            return (0,) * cores
+        if isinstance(self.start, int):
+            return tuple(self.start * core for core in range(cores))
+        if len(self.start) != cores:
+            pin_error("start", self.start, f"one offset for each of the {cores} cores of the launch")
+        return self.start
+
+
+def _positive(pin: str, shape: Sequence[int], count: int) -> None:
+    if len(shape) != count or any(size < 1 for size in shape):
+        pin_error(pin, shape, f"{count} sizes of 1 or more")
+
+
+def _frozen(value: Any) -> Hashable:
+    if isinstance(value, Mapping):
+        return tuple(sorted((name, _frozen(item)) for name, item in value.items()))
+    if isinstance(value, Events):
+        return tuple(_frozen(getattr(value, each.name)) for each in fields(value))
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(item) for item in value)
+    frozen: Hashable = value
+    return frozen
