@@ -111,7 +111,9 @@ LEAVES = (
 )
 TREES = st.recursive(
     LEAVES,
-    lambda kids: st.lists(kids, max_size=3) | st.dictionaries(st.text("abyn01", min_size=1, max_size=3), kids, max_size=3),
+    lambda kids: (
+        st.lists(kids, max_size=3) | st.dictionaries(st.text("abyn01", min_size=1, max_size=3), kids, max_size=3)
+    ),
     max_leaves=12,
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path as FilePath
 from typing import Any, get_args
 
@@ -149,7 +150,9 @@ def _explain(exc: ValidationError, data: Any, place: Callable[[Path], str]) -> I
         elif error["type"] == "missing":
             yield f"{place(path)}: {dotted}: missing; needed is {_allowed(path)}"
         else:
-            yield f"{place(path)}: {dotted} = {error['input']!r}: allowed is {_allowed(path)}"
+            # A bound is checked after conversion; the file's own text says more than the converted number.
+            value = _value_at(data, path) if isinstance(error["input"], Fraction) else error["input"]
+            yield f"{place(path)}: {dotted} = {value!r}: allowed is {_allowed(path)}"
 
 
 def _allowed(path: Path) -> str:

@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from npuvm.hw.config import NpuConfig, Provenance, chip_json_schema, load_chip, parse_chip
+from npuvm.hw.errors import ConfigError
+from npuvm.isa.errors import NpuvmError
+
+EDGE = Path(__file__).resolve().parents[2] / "configs/npu/edge.yaml"
+
+
+def plain(node: Any) -> Any:
+    """The data of a chip file with each {value, source, trust} replaced by its value, made here without npuvm."""
+    if isinstance(node, dict):
+        return node["value"] if "value" in node else {key: plain(child) for key, child in node.items()}
+    return node
+
+
+def edge() -> dict[str, Any]:
+    data: dict[str, Any] = plain(yaml.safe_load(EDGE.read_text()))
+    return data
+
+
+def leaf_paths(node: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    if isinstance(node, dict):
+        return [leaf for key, child in node.items() for leaf in leaf_paths(child, (*path, key))]
+    return [path]
+
+
+def put(data: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    *sections, last = path
+    node = data
+    for key in sections:
+        node = node[key]
+    node[last] = value
+    return data
+
+
+def get(data: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        data = data[key]
+    return data
+
+
+def parse(data: Any) -> NpuConfig:
+    """A chip from data, by way of text with one field a line."""
+    return parse_chip(json.dumps(data, indent=1), "my.yaml")
+
+
+def problems_of(data: Any) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        parse(data)
+    return caught.value.problems
+
+
+NUMERIC = [path for path in leaf_paths(edge()) if isinstance(get(edge(), path), (int, float))]
+SCHEMA = jsonschema.Draft202012Validator(chip_json_schema())
+
+
+def test_plain_and_annotated_numbers_give_the_same_chip() -> None:
+    annotated, bare = load_chip("edge"), parse(edge())
+    assert annotated.model_dump() == bare.model_dump()
+    assert annotated.chip_hash == bare.chip_hash
+    assert annotated.provenance
+    assert not bare.provenance
+
+
+def test_every_number_of_the_file_reaches_the_model() -> None:
+    data, chip = edge(), load_chip("edge").model_dump()
+    for path in NUMERIC:
+        assert Fraction(get(chip, path)) == Fraction(str(get(data, path)))
+
+
+@pytest.mark.parametrize("bad", [-1, "many", None, True, 10**12, [], {"value": 1}, {}])
+def test_every_number_refuses_what_is_not_one(bad: object) -> None:
+    """All numbers of a chip made wrong at once: each gets its own line, and the JSON Schema finds the same ones."""
+    data = edge()
+    for path in NUMERIC:
+        put(data, path, bad)
+    problems = problems_of(data)
+    assert len(problems) == len(NUMERIC)
+    lines = json.dumps(data, indent=1).splitlines()
+    for path, problem in zip(NUMERIC, problems, strict=True):
+        place, text = problem.split(": ", 1)
+        file, line, _column = place.split(":")
+        assert file == "my.yaml"
+        assert lines[int(line) - 1].strip().startswith(f'"{path[-1]}":')
+        assert text.startswith(".".join(path))
+        assert "allowed is" in text
+    assert {tuple(error.absolute_path) for error in SCHEMA.iter_errors(data)} == set(NUMERIC)
+
+
+@pytest.mark.parametrize("path", [p for p in leaf_paths(edge()) if p not in (("description",), ("isa", "extensions"))])
+def test_every_needed_field_is_asked_for(path: tuple[str, ...]) -> None:
+    data = edge()
+    del get(data, path[:-1])[path[-1]]
+    if path[-1] == "row_cycles" and path[1] in ("vector", "move"):
+        assert Fraction(get(parse(data).model_dump(), path)) == 0
+    elif path[-2:-1] == ("cycles_per_block",):
+        assert path[-1] not in parse(data).core.cube.cycles_per_block
+    else:
+        (problem,) = problems_of(data)
+        assert f"{'.'.join(path)}: missing; needed is " in problem
+
+
+@pytest.mark.parametrize(
+    "section", [(), ("core",), ("core", "cube"), ("core", "vector", "classes", "valu"), ("memory", "l2"), ("isa",)]
+)
+def test_unknown_fields_are_refused(section: tuple[str, ...]) -> None:
+    data = put(edge(), (*section, "extra"), 1)
+    (problem,) = problems_of(data)
+    assert f"{'.'.join((*section, 'extra'))}: no such field" in problem
+    assert "allowed here: " in problem
+    assert not SCHEMA.is_valid(data)
+
+
+def test_a_misspelt_field_names_the_right_one() -> None:
+    data = edge()
+    data["core"]["ub_kb"] = data["core"].pop("ub_kib")
+    missing, unknown = sorted(problems_of(data), key=lambda line: "no such" in line)
+    assert "core.ub_kib: missing; needed is a whole number of KiB, at least 1, at most 1048576" in missing
+    assert "core.ub_kb: no such field; did you mean ub_kib" in unknown
+
+
+def test_all_faults_are_reported_one_a_line() -> None:
+    data = edge()
+    data["clock_ghz"] = 0
+    data["core"]["kind"] = "both"
+    data["memory"]["l2"]["line_bytes"] = 33
+    lines = problems_of(data)
+    assert len(lines) == 3
+    assert lines[0] == (
+        'my.yaml:8:2: clock_ghz = 0: allowed is a number of GHz (or "a/b"), more than 0, at most 100'
+    )  # fmt: skip
+    assert "core.kind = 'both': allowed is one of unified, split" in lines[1]
+    assert "memory.l2.line_bytes = 33: allowed is a whole number of bytes, at least 32" in lines[2]
+    assert "a multiple of 32" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"core.vector_per_group": 2}, "core.vector_per_group = 2: must be 1 on a unified chip"),
+        ({"core.l0a_kib": 1, "core.cube.m": 64}, "core.l0a_kib = 1: must hold one cube block of 2048 bytes"),
+        ({"core.l0b_kib": 1, "core.cube.n": 64}, "core.l0b_kib = 1: must hold one cube block of 2048 bytes"),
+        ({"core.l0c_kib": 1, "core.cube.n": 64}, "core.l0c_kib = 1: must hold one cube block of 2048 bytes"),
+        ({"core.ub_kib": 1, "core.vector.repeat_bytes": 2048}, "core.vector.repeat_bytes = 2048: must fit UB"),
+        ({"core.load.min_burst_bytes": 256}, "core.load.min_burst_bytes = 256: must be at most chunk_bytes, which is 128"),
+        ({"core.store.min_burst_bytes": 256}, "core.store.min_burst_bytes = 256: must be at most chunk_bytes"),
+        ({"core.fixpipe.gm_bytes_per_cycle": 0, "core.fixpipe.ub_bytes_per_cycle": 0}, "could never leave the cube"),
+        ({"core.kind": "split"}, "core.fixpipe.ub_bytes_per_cycle = 64: must be 0 on a split chip"),
+        ({"memory.hbm.interleave_bytes": 64}, "memory.hbm.interleave_bytes = 64: must be a multiple of memory.l2.line"),
+        ({"memory.l2.slices": 3}, "memory.l2.slices = 3: times line_bytes (128) must divide the capacity of 2 MiB"),
+    ],
+)  # fmt: skip
+def test_fields_that_do_not_fit_together(change: dict[str, Any], part: str) -> None:
+    data = edge()
+    for path, value in change.items():
+        put(data, tuple(path.split(".")), value)
+    (problem,) = problems_of(data)
+    assert part in problem
+    with pytest.raises(ConfigError) as caught:
+        load_chip("edge", [f"{path}={value}" for path, value in change.items()])
+    assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("[1, 2]", "a chip is a mapping of fields"),
+        ("name: edge\nname: edge\n", "x.yaml:2:1: duplicate key 'name'"),
+        ("name: &a edge\n", "anchor &a is not allowed"),
+        ("clock_ghz: 010\n", "x.yaml:1:12: 010 looks octal"),
+        ("1: 2\n", "x.yaml:1:1: 1"),
+        ("name: Big Chip\n", "name = 'Big Chip': allowed is a name of a-z, 0-9 and _"),
+        ("isa: {base: npu_v1, extensions: [fma, 3]}\n", "isa.extensions.1 = 3: allowed is a list of names"),
+        ("isa: {base: npu_v1, extensions: fma}\n", "isa.extensions = 'fma': allowed is a list of names"),
+        ("core: 5\n", "core = 5: allowed is a section with kind, count"),
+        ("core: {vector: {classes: {}}}\n", "core.vector.classes = {}: allowed is a mapping with at least one entry"),
+        ("core: {vector: {classes: {V-Add: {}}}}\n", "core.vector.classes.V-Add: bad name"),
+        ("core: {cube: {cycles_per_block: {fp16: 0}}}\n", "core.cube.cycles_per_block.fp16 = 0: allowed is a whole"),
+        ("core: {vector: {classes: {v: {row_cycles: 1/0}}}}\n", "classes.v.row_cycles = '1/0': allowed is a number"),
+        ("clock_ghz: .inf\n", "clock_ghz = inf: allowed is a number of GHz"),
+        ("clock_ghz: .nan\n", "clock_ghz = nan: allowed is a number of GHz"),
+        ("clock_ghz: {value: 1, source: '', trust: high}\n", "clock_ghz.source = ''; allowed is a text"),
+        ("clock_ghz: {value: 1, source: x, trust: sure}\n", "clock_ghz.trust = 'sure'; allowed is one of high, medium"),
+        ("clock_ghz: {value: 1, trust: high}\n", "has the keys value, trust; allowed is a number or {value, source"),
+        ("name: {value: edge, source: x, trust: high}\n", "name = {'value'"),
+    ],
+)
+def test_broken_files(text: str, part: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_chip(text, "x.yaml")
+    assert part in str(caught.value)
+    assert all(line.startswith("x.yaml:") for line in caught.value.problems)
+    assert isinstance(caught.value, NpuvmError)
+    assert caught.value.exit_code == 2
+
+
+def test_overrides_replace_values_in_order() -> None:
+    chip = load_chip(
+        "ascend_910b",
+        ["core.ub_kib=0x100", "core.ub_kib=512", "memory.hbm.bandwidth_gbps=745.5", "isa.extensions=[fma, gelu]",
+         "core.vector.classes.vexp.cycles_per_repeat=1/3", "name=mine"],
+    )  # fmt: skip
+    assert chip.core.ub_kib == 512
+    assert float(chip.memory.hbm.bandwidth_gbps) == 745.5
+    assert chip.isa.extensions == ("fma", "gelu")
+    assert chip.core.vector.classes["vexp"].cycles_per_repeat * 3 == 1
+    assert chip.name == "mine"
+    assert chip.provenance["core.ub_kib"] == Provenance("override core.ub_kib=512", "assumed")
+    assert chip.provenance["core.l1_kib"].trust == "high"
+    assert chip.chip_hash != load_chip("ascend_910b").chip_hash
+
+
+def test_an_override_may_give_a_field_that_the_file_leaves_out() -> None:
+    data = edge()
+    del data["core"]["move"]["row_cycles"]
+    assert parse_chip(json.dumps(data), overrides=["core.move.row_cycles=3"]).core.move.row_cycles == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("core.ub_kb=3", "core.ub_kb: no such field; did you mean core.ub_kib"),
+        ("ub_kib=3", "ub_kib: no such field; did you mean core.ub_kib?"),
+        ("core.vector.classes.vexq.startup_cycles=3", "did you mean core.vector.classes.vexp.startup_cycles"),
+        ("zzz=3", "zzz: no such field"),
+        ("core.sync=3", "it is a section, set a field of it: set_to_visible_cycles, group_cycles, launch_cycles"),
+        ("core.ub_kib", "allowed is field.path=value"),
+        ("=3", "allowed is field.path=value"),
+        ("core.ub_kib=", "core.ub_kib"),
+        ("core.ub_kib=lots", "core.ub_kib = 'lots': allowed is a whole number of KiB"),
+        ("core.ub_kib=1.5", "core.ub_kib = 1.5: allowed is a whole number of KiB"),
+        ("core.ub_kib=1, 2", "allowed is one value"),
+        ("core.ub_kib=010", "looks octal"),
+        ("core.ub_kib=[", "not valid YAML"),
+        ("core.count=0", "core.count = 0: allowed is a whole number, at least 1"),
+    ],
+)
+def test_broken_overrides(override: str, part: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_chip("edge", [override])
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"override {override!r}: ")
+    assert part in problem
+
+
+def test_names_and_paths(tmp_path: Path) -> None:
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(EDGE.read_text())
+    assert load_chip(copy) == load_chip(str(copy)) == load_chip("edge")
+    with pytest.raises(ConfigError, match=r"no chip named 'edgy'; shipped are: .*ascend_910a, ascend_910b, edge"):
+        load_chip("edgy")
+    with pytest.raises(ConfigError, match="no such file"):
+        load_chip(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="no such file"):
+        load_chip("some/edge")
+
+
+def test_a_chip_is_read_only() -> None:
+    chip = load_chip("edge")
+    with pytest.raises(ValueError, match="frozen"):
+        chip.core.ub_kib = 3
+    assert isinstance(hash(chip), int)
+    assert isinstance(chip, NpuConfig)
