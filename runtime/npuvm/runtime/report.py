@@ -1,0 +1,270 @@
+"""Scenario reports as tables for people (rich) and as JSON for programs.
+
+Cycles, microseconds, bytes, utilisation and stalls are simulated; the columns headed "host ... (measured)" are wall time
+of this machine. A ratio "of bound" is the physical bound's cycles over the achieved ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from .scenario_report import CaseRow, Header, KindRow, ScenarioReport, SentenceRow, Totals
+
+__all__ = ["render", "to_json"]
+
+JSON_VERSION = 1
+_TOP = 2
+_MIB = 1 << 20
+
+
+def render(report: ScenarioReport) -> RenderableType:
+    """The head, the tables and the verdict of a run."""
+    parts: list[RenderableType] = [_head(report.header)]
+    if report.cases:
+        parts.append(_case_table(report.cases))
+    if report.sentences:
+        parts += [_sentence_table(report), _kind_table(report)]
+    parts.append(_verdict(report))
+    return Group(*parts)
+
+
+def to_json(report: ScenarioReport) -> dict[str, Any]:
+    """The run as plain JSON values; `version` changes when a field changes its meaning or goes away."""
+    header = report.header
+    return {
+        "version": JSON_VERSION,
+        "scenario": header.scenario,
+        "title": header.title,
+        "chip": header.chip,
+        "isa": header.isa,
+        "commit": header.commit,
+        "options": dict(header.options),
+        "timing_only": header.timing_only,
+        "ok": report.ok,
+        "faults": list(report.faults),
+        "totals": _totals_json(report.totals),
+        "cases": [_case_json(row) for row in report.cases],
+        "sentences": [_sentence_json(row) for row in report.sentences],
+        "worst_cosine": _finite(report.worst_cosine),
+        "operator_kinds": [_kind_json(row) for row in report.kinds],
+    }
+
+
+def _head(header: Header) -> Text:
+    options = ", ".join(f"{name}={value}" for name, value in header.options.items()) or "none"
+    data = "timing only, results not checked" if header.timing_only else "with data, every result checked"
+    text = Text()
+    text.append(f"{header.scenario}: {header.title}\n", style="bold")
+    text.append(f"chip {header.chip} | isa {header.isa} | commit {header.commit} | options {options} | {data}")
+    return text
+
+
+def _table(columns: Sequence[tuple[str, bool]]) -> Table:
+    """A table of (heading, whether its column is of numbers)."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for heading, numeric in columns:
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
+    return table
+
+
+def _case_table(rows: Sequence[CaseRow]) -> Table:
+    table = _table(
+        [
+            ("operator", False),
+            ("dtype", False),
+            ("shape", False),
+            ("cycles", True),
+            ("µs", True),
+            ("HBM\nMiB", True),
+            ("L2\nMiB", True),
+            ("busiest units", False),
+            ("top stalls (share of stalls)", False),
+            ("bound", False),
+            ("of\nbound", True),
+            ("host compile\nms (measured)", True),
+            ("max error", True),
+            ("", False),
+        ]
+    )
+    for row in rows:
+        error = "-" if row.errors is None else f"{row.errors.absolute:.1e}"
+        mark = "" if row.errors is None else "ok" if row.errors.ok else "WRONG"
+        style = "bold red" if mark == "WRONG" else None
+        table.add_row(row.operator, row.dtype, row.shape, *_work_cells(row.totals), error, mark, style=style)
+    return table
+
+
+def _work_cells(totals: Totals) -> tuple[str, ...]:
+    return (
+        f"{totals.cycles:,}",
+        f"{totals.microseconds:,.2f}",
+        _mib(totals, "hbm"),
+        _mib(totals, "l2"),
+        _shares(totals.utilisation),
+        _stalls(totals),
+        totals.bound,
+        _percent(totals.roofline),
+        f"{totals.compile_us / 1000:.2f}",
+    )
+
+
+def _sentence_table(report: ScenarioReport) -> Table:
+    table = _table(
+        [
+            ("tokens", True),
+            ("sentence", False),
+            ("launches", True),
+            ("cycles", True),
+            ("µs", True),
+            ("HBM\nMiB", True),
+            ("of\nbound", True),
+            ("host compile\nms (measured)", True),
+            ("cosine", True),
+            ("neighbour\norder", False),
+        ]
+    )
+    for row in report.sentences:
+        totals = row.totals
+        order = "-" if row.order_equal is None else "equal" if row.order_equal else "DIFFERS"
+        table.add_row(
+            str(row.tokens),
+            row.text if len(row.text) <= 48 else row.text[:45] + "...",
+            str(totals.launches),
+            f"{totals.cycles:,}",
+            f"{totals.microseconds:,.2f}",
+            _mib(totals, "hbm"),
+            _percent(totals.roofline),
+            f"{totals.compile_us / 1000:.2f}",
+            "-" if row.cosine is None else f"{row.cosine:.6f}",
+            order,
+        )
+    return table
+
+
+def _kind_table(report: ScenarioReport) -> Table:
+    table = _table(
+        [
+            ("operator", False),
+            ("launches", True),
+            ("cycles", True),
+            ("share", True),
+            ("µs", True),
+            ("HBM\nMiB", True),
+            ("busiest units", False),
+            ("top stalls (share of stalls)", False),
+            ("bound", False),
+            ("achieved of\nroofline", True),
+            ("host compile\nms (measured)", True),
+            ("host work\nms (measured)", True),
+        ]
+    )
+    whole = report.totals.cycles
+    for row in report.kinds:
+        totals = row.totals
+        host = "" if row.host_us is None else f"{row.host_us / 1000:.2f}"
+        if totals.launches == 0:
+            table.add_row(row.kind, *[""] * 10, host)
+            continue
+        table.add_row(
+            row.kind,
+            str(totals.launches),
+            f"{totals.cycles:,}",
+            _percent(totals.cycles / whole if whole else None),
+            f"{totals.microseconds:,.2f}",
+            _mib(totals, "hbm"),
+            _shares(totals.utilisation),
+            _stalls(totals),
+            totals.bound,
+            _percent(totals.roofline),
+            f"{totals.compile_us / 1000:.2f}",
+            host,
+        )
+    return table
+
+
+def _verdict(report: ScenarioReport) -> Text:
+    totals = report.totals
+    line = f"{totals.launches:,} launches, {totals.cycles:,} cycles, {totals.microseconds:,.2f} µs simulated"
+    text = Text(line)
+    if report.worst_cosine is not None:
+        same = all(row.order_equal for row in report.sentences)
+        text.append(f"; least cosine {report.worst_cosine:.6f}, neighbour order {'equal' if same else 'DIFFERENT'}")
+    if report.header.timing_only:
+        text.append("; results not checked")
+    elif report.ok:
+        text.append("; all results right", style="green")
+    for fault in report.faults:
+        text.append(f"\n{fault}", style="bold red")
+    text.append("\n")
+    return text
+
+
+def _mib(totals: Totals, level: str) -> str:
+    count = sum(value for name, value in totals.bytes.items() if name.startswith(level))
+    return f"{count / _MIB:,.2f}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _shares(utilisation: Mapping[str, float]) -> str:
+    return ", ".join(f"{unit} {share:.0%}" for unit, share in list(utilisation.items())[:_TOP])
+
+
+def _stalls(totals: Totals) -> str:
+    whole = sum(totals.stalls.values())
+    return ", ".join(f"{cause} {cycles / whole:.0%}" for cause, cycles in list(totals.top_stalls.items())[:_TOP])
+
+
+def _totals_json(totals: Totals) -> dict[str, Any]:
+    return {
+        "launches": totals.launches,
+        "cycles": totals.cycles,
+        "microseconds": totals.microseconds,
+        "bytes": dict(totals.bytes),
+        "utilisation": totals.utilisation,
+        "stall_cycles": totals.top_stalls,
+        "bound": totals.bound,
+        "bound_cycles": dict(totals.bounds),
+        "of_bound": totals.roofline,
+        "host_compile_us_measured": totals.compile_us,
+    }
+
+
+def _case_json(row: CaseRow) -> dict[str, Any]:
+    return {
+        "operator": row.operator,
+        "dtype": row.dtype,
+        "shape": row.shape,
+        **_totals_json(row.totals),
+        "max_error": None if row.errors is None else _finite(row.errors.absolute),
+        "error_of_allowed": None if row.errors is None else _finite(row.errors.of_allowed),
+        "ok": None if row.errors is None else row.errors.ok,
+    }
+
+
+def _sentence_json(row: SentenceRow) -> dict[str, Any]:
+    return {
+        "sentence": row.text,
+        "tokens": row.tokens,
+        **_totals_json(row.totals),
+        "cosine": _finite(row.cosine),
+        "neighbour_order_equal": row.order_equal,
+    }
+
+
+def _kind_json(row: KindRow) -> dict[str, Any]:
+    return {"kind": row.kind, **_totals_json(row.totals), "host_work_us_measured": row.host_us}
+
+
+def _finite(value: float | None) -> float | str | None:
+    """JSON has no infinity and no NaN; a result that is no number is written as text."""
+    return value if value is None or math.isfinite(value) else "not finite"

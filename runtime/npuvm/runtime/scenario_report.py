@@ -1,0 +1,179 @@
+"""What a scenario run found, as data: totals of launches, rows of cases, sentences and operator kinds.
+
+Simulated cycles and measured host time stand in fields of their own. `report` turns these into tables and JSON.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from .scenario_oracles import Errors
+
+__all__ = ["CaseRow", "Header", "KindRow", "ScenarioReport", "SentenceRow", "Totals"]
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over launches.
+
+    `cycles` are simulated, `microseconds` the same as time on the chip. `bytes` counts by level ("hbm read", ...). `busy`
+    are cycles that a unit's instances were occupied, `available` what they had: their ratio is utilisation. `stalls` are
+    cycles by cause. `bounds` gives, for each kind of physical bound, the cycles of the launches that it bounds most.
+    `compile_us` is measured on the host.
+    """
+
+    launches: int = 0
+    cycles: int = 0
+    microseconds: float = 0.0
+    bytes: Mapping[str, int] = field(default_factory=dict)
+    busy: Mapping[str, int] = field(default_factory=dict)
+    available: Mapping[str, int] = field(default_factory=dict)
+    stalls: Mapping[str, int] = field(default_factory=dict)
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    compile_us: float = 0.0
+
+    @staticmethod
+    def sum(parts: Iterable[Totals]) -> Totals:
+        """All parts together."""
+        listed = tuple(parts)
+        return Totals(
+            launches=sum(part.launches for part in listed),
+            cycles=sum(part.cycles for part in listed),
+            microseconds=math.fsum(part.microseconds for part in listed),
+            bytes=_add(part.bytes for part in listed),
+            busy=_add(part.busy for part in listed),
+            available=_add(part.available for part in listed),
+            stalls=_add(part.stalls for part in listed),
+            bounds=_add_floats(part.bounds for part in listed),
+            compile_us=math.fsum(part.compile_us for part in listed),
+        )
+
+    @property
+    def utilisation(self) -> dict[str, float]:
+        """Share of its cycles that each unit was busy, highest first."""
+        shares = {unit: self.busy.get(unit, 0) / cycles for unit, cycles in self.available.items() if cycles}
+        return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+    @property
+    def top_stalls(self) -> dict[str, int]:
+        """Stall cycles by cause, most first, without those that never happened."""
+        return {cause: cycles for cause, cycles in sorted(self.stalls.items(), key=lambda item: -item[1]) if cycles}
+
+    @property
+    def bound(self) -> str:
+        """The kind of bound that limits most of the work; "-" when nothing was launched."""
+        return max(self.bounds, key=lambda name: self.bounds[name], default="-")
+
+    @property
+    def roofline(self) -> float | None:
+        """Bound over achieved cycles: 1 is as fast as physics lets the chip be. None when nothing was launched."""
+        return math.fsum(self.bounds.values()) / self.cycles if self.cycles else None
+
+
+def _add(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    return dict(total)
+
+
+def _add_floats(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for part in parts:
+        for name, value in part.items():
+            total[name] = total.get(name, 0.0) + value
+    return total
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a table must say about its run."""
+
+    scenario: str
+    title: str
+    chip: str
+    isa: str
+    commit: str
+    options: Mapping[str, str]
+    timing_only: bool
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """One operator on one shape. `errors` is None when nothing was checked (timing only)."""
+
+    operator: str
+    dtype: str
+    shape: str
+    totals: Totals
+    errors: Errors | None
+
+    @property
+    def fault(self) -> str | None:
+        """Why this row fails the run, or None."""
+        if self.errors is None or self.errors.ok:
+            return None
+        return (
+            f"{self.operator} {self.dtype} {self.shape}: wrong result, largest error {self.errors.absolute:.3g}, "
+            f"{self.errors.of_allowed:.3g} times what is allowed"
+        )
+
+
+@dataclass(frozen=True)
+class SentenceRow:
+    """One sentence: its length, its totals, and how its embedding compares (None when nothing was checked)."""
+
+    text: str
+    tokens: int
+    totals: Totals
+    cosine: float | None
+    order_equal: bool | None
+
+
+@dataclass(frozen=True)
+class KindRow:
+    """All launches of one kind of operator. `host_us` is measured; it is set for what the host does itself."""
+
+    kind: str
+    totals: Totals
+    host_us: float | None = None
+
+
+@dataclass(frozen=True)
+class ScenarioReport:
+    """The whole run: `cases` of a kernel scenario, `sentences` and `kinds` of a model."""
+
+    header: Header
+    cases: tuple[CaseRow, ...] = ()
+    sentences: tuple[SentenceRow, ...] = ()
+    kinds: tuple[KindRow, ...] = ()
+    cosine_min: float | None = None
+
+    @property
+    def totals(self) -> Totals:
+        """All launches of the run."""
+        return Totals.sum([*(row.totals for row in self.cases), *(row.totals for row in self.sentences)])
+
+    @property
+    def worst_cosine(self) -> float | None:
+        """The least cosine of all sentences, None when none was checked."""
+        return min((row.cosine for row in self.sentences if row.cosine is not None), default=None)
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Every reason to fail the run, a line each."""
+        found = [row.fault for row in self.cases if row.fault is not None]
+        for row in self.sentences:
+            if row.cosine is not None and self.cosine_min is not None and not row.cosine >= self.cosine_min:
+                found.append(f"{row.text[:40]!r}: cosine {row.cosine:.6f} is below {self.cosine_min}")
+            if row.order_equal is False:
+                found.append(f"{row.text[:40]!r}: the order of its neighbours is not that of the reference")
+        return tuple(found)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every result is right."""
+        return not self.faults
