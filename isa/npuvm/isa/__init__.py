@@ -1,7 +1,10 @@
 """What an instruction is: the instruction set as data, its encoder, decoder, assembler, verifier and semantics."""
+
 from __future__ import annotations
 
+from npuvm.isa.asm import assemble, assemble_insns
 from npuvm.isa.codec import classify, decode_at, decode_program, encode, encode_program
+from npuvm.isa.disasm import disassemble, disassemble_words, format_insn
 from npuvm.isa.errors import AsmError, DecodeError, IsaError, NpuvmError, VerifyError
 from npuvm.isa.image import Entry, Image, Reloc
 from npuvm.isa.load import load_isa, load_isa_text
@@ -23,11 +26,16 @@ __all__ = [
     "Reloc",
     "VerifyError",
     "WordClass",
+    "assemble",
+    "assemble_insns",
     "classify",
     "decode_at",
     "decode_program",
+    "disassemble",
+    "disassemble_words",
     "encode",
     "encode_program",
+    "format_insn",
     "load_isa",
     "load_isa_text",
 ]
