@@ -38,7 +38,7 @@ def test_good_text_loads(tmp_path: Path) -> None:
     case = loaded.cases[0]
     assert isinstance(case, schema.ElementwiseCase)
     assert case.shapes == ((1,), (3, 4))
-    assert loaded.options.cores is None
+    assert loaded.pins.cores is None
 
 
 @pytest.mark.parametrize(
@@ -71,12 +71,8 @@ def test_good_text_loads(tmp_path: Path) -> None:
         ("kind: kernels\n", "", 1, r"scenario: Unable to extract tag using discriminator 'kind'"),
         ("name: small", "name: Small", 1, r"name: .*pattern.*, not 'Small'"),
         ("chip: edge", "chip: edge\nseed: -1", 5, r"seed: .*greater than or equal to 0, not -1"),
-        (
-            "chip: edge",
-            "chip: edge\noptions: {ring_depth: 9}",
-            5,
-            r"options\.ring_depth: .*less than or equal to 8, not 9",
-        ),
+        ("chip: edge", "chip: edge\npins: {cores: 0}", 5, r"pins\.cores: .*greater than or equal to 1, not 0"),
+        ("chip: edge", "chip: edge\npins: {tile: {l2: [1, 1]}}", 5, r"pins\.tile\.l2: .*'vector', 'l1' or 'l0'"),
     ],
 )
 def test_errors_name_file_line_and_field(tmp_path: Path, old: str, new: str, line: int, message: str) -> None:

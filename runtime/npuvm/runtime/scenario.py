@@ -17,12 +17,13 @@ from npuvm.isa.resources import list_resources
 from npuvm.isa.yaml_strict import Document, YamlPath, load_yaml
 
 __all__ = [
+    "Case",
     "ElementwiseCase",
     "GemmShape",
     "KernelScenario",
     "MatmulCase",
     "MiniLmScenario",
-    "Options",
+    "PinFields",
     "RowsCase",
     "Scenario",
     "Tolerance",
@@ -49,15 +50,23 @@ class Tolerance(_Model):
     relative: float = Field(ge=0.0, description="allowed error relative to the expected value")
 
 
-class Options(_Model):
-    """What is pinned for every launch of the scenario; what is left out the compiler chooses."""
+class PinFields(_Model):
+    """What is pinned for launches, as `npuvm.compiler.Pins` explains it; what is left out the compiler chooses."""
 
-    cores: int | None = Field(default=None, ge=1, description="most cores a launch may use")
-    ring_depth: int | None = Field(default=None, ge=1, le=8, description="slots of every buffer ring")
+    cores: int | None = Field(default=None, ge=1, description="number of cores")
+    tile: dict[Literal["vector", "l1", "l0"], tuple[Size, ...]] = Field(
+        default_factory=dict, description="vector: [rows, cols]; l1 and l0: [m, n, k]"
+    )
+    l1_depth: int | None = Field(default=None, ge=1, description="slots of the L1 rings of A and B")
+    order: Literal["row", "column", "swizzle"] | None = Field(default=None, description="order of the tiles")
+    swizzle_width: int | None = Field(default=None, ge=1, description="rows of tiles in a band of order swizzle")
+    start: int | None = Field(default=None, ge=0, description="core c begins with its tile number start * c")
+    repeat: int | None = Field(default=None, ge=1, description="most repeats of one vector instruction")
 
 
 class _Case(_Model):
     tolerance: Tolerance | None = Field(default=None, description="default: that of the operator and dtype")
+    pins: PinFields = Field(default=PinFields(), description="laid over those of the scenario, field by field")
 
 
 class ElementwiseCase(_Case):
@@ -123,7 +132,7 @@ class _ScenarioBase(_Model):
     title: str = Field(min_length=1, description="one line for the head of the table")
     chip: str = Field(description="name of a shipped chip, or a chip file's path from here")
     seed: int = Field(default=0, ge=0, description="seed of the random inputs")
-    options: Options = Options()
+    pins: PinFields = Field(default=PinFields(), description="for every launch")
 
 
 class KernelScenario(_ScenarioBase):
