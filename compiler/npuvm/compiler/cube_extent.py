@@ -1,0 +1,86 @@
+"""Sizes of one dimension of a tile while a grid or a loop walks over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .emit import InstrBuilder
+from .emit_handles import Loop, Size
+from .schedule_walk import Axis, GridWalk
+
+__all__ = ["Extent", "axis_strides", "grid_extent", "loop_extent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A dimension of a tile: `full` elements, and `tail` on the last iteration of `loop` (None: always `full`).
+
+    `total` counts the elements from the first tile of this walk to the end.
+    """
+
+    full: int
+    tail: int
+    loop: Loop | None
+    total: int
+
+    def part(self, b: InstrBuilder, start: int, length: int) -> Size:
+        """How much of [start, start + length) lies in the tile."""
+        full, tail = (max(0, min(length, size - start)) for size in (self.full, self.tail))
+        return b.size(full) if self.loop is None else b.size_tail(self.loop, full, tail)
+
+    def whole(self, b: InstrBuilder) -> Size:
+        """The size of the tile."""
+        return self.part(b, 0, self.full)
+
+    def trips(self, inner: int) -> int:
+        """How many parts of `inner` elements the largest tile has."""
+        return -(-self.full // inner)
+
+    def trip_size(self, b: InstrBuilder, inner: int) -> Size:
+        """How many parts of `inner` elements the tile has."""
+        full, tail = (-(-size // inner) for size in (self.full, self.tail))
+        return b.size(full) if self.loop is None else b.size_tail(self.loop, full, tail)
+
+    def inner(self, b: InstrBuilder, inner: int, loop: Loop | None) -> Size:
+        """The size of the part that `loop` is at; `loop` None when the tile is one part."""
+        if loop is None:
+            return self.whole(b)
+        if self.full % inner == 0 and (self.loop is None or self.tail % inner == 0):
+            return b.size(inner)
+        if self.loop is None:
+            return b.size_tail(loop, inner, self.full % inner)
+        return b.size_affine(inner, self.total, [(self.loop, -self.full), (loop, -inner)])
+
+
+def grid_extent(size: int, tile: int, walk: GridWalk, loops: Sequence[Loop], dim: str) -> Extent:
+    """The extent of dimension `dim` of `size` elements, cut into tiles of `tile`, as this grid walks it."""
+    last = -(-size // tile) - 1
+    origin = walk.origin.get(dim, 0)
+    total = size - origin * tile
+    tail = size - last * tile
+    found = [(loop, axis) for loop, axis in zip(loops, walk.axes, strict=True) if axis.dim == dim and axis.trip > 1]
+    if not found:
+        only = tail if origin == last else tile
+        return Extent(only, only, None, total)
+    reached = origin + sum((axis.trip - 1) * axis.step for _, axis in found)
+    if len(found) > 1 or reached != last or tail == tile:
+        return Extent(tile, tile, None, total)
+    return Extent(tile, tail, found[0][0], total)
+
+
+def loop_extent(size: int, tile: int, loop: Loop | None) -> Extent:
+    """The extent of a dimension that a plain loop walks; `loop` None when there is one tile."""
+    if loop is None:
+        return Extent(size, size, None, size)
+    tail = size - (-(-size // tile) - 1) * tile
+    return Extent(tile, tail, loop if tail != tile else None, size)
+
+
+def axis_strides(axes: Sequence[Axis], loops: Sequence[Loop], step_bytes: Mapping[str, int]) -> dict[Loop, int]:
+    """Bytes that each loop of a grid moves an address, for the bytes of one tile step of each dimension."""
+    return {
+        loop: axis.step * step_bytes[axis.dim]
+        for loop, axis in zip(loops, axes, strict=True)
+        if axis.trip > 1 and step_bytes.get(axis.dim)
+    }

@@ -1,0 +1,351 @@
+"""The choice of tiles of a matrix product: a table of candidates that fit the buffers, and an analytic cost of each.
+
+The cost is an estimate in core cycles, made of the same rates that the chip's configuration gives the simulator: the
+busiest unit of a core over all its tiles, plus the time until the first and after the last tile, and not less than what
+L2 needs for all cores together. Everything is numpy over the table; there is no loop over tiles or candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Isa
+
+from .cube_spec import ALIGN, MatmulSpec, Side
+from .errors import CompileError
+from .schedule import Pins, pin_error
+
+__all__ = ["RINGS", "CubeTile", "TileProblem", "choose_tile", "slot_bytes"]
+
+Ints = npt.NDArray[np.int64]
+Table = Ints
+"""Candidates, one a row: m, n, k of the L1 level, then m, n, k of the L0 level."""
+
+RINGS = {"l1.a": 2, "l1.b": 2, "l1.bias": 2, "l0a": 2, "l0b": 2, "l0c": 2, "ub.c": 2}
+"""Rings and how many slots they have when nothing is pinned; `l0c` falls back to 1 where 2 do not fit."""
+
+_EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+_DEPTHS = (1, 2, 4, 8, 16)
+_SEQUENCER_WORDS = 18
+"""Words that one step over k at L0 has at most: two moves, two products, a loop, four synchronisations."""
+
+
+@dataclass(frozen=True, slots=True)
+class TileProblem:
+    """What the choice depends on besides the sizes: the chip, types, layouts and pins."""
+
+    isa: Isa
+    chip: NpuConfig
+    dtype: str
+    out_item: int
+    bias_item: int
+    a: Side
+    b: Side
+    via_ub: bool
+    pins: Pins
+
+    @property
+    def item(self) -> int:
+        return self.isa.dtypes[self.dtype].itemsize
+
+    @property
+    def acc_item(self) -> int:
+        return 4
+
+    def depth(self, ring: str) -> int:
+        """Slots of a ring: pinned, or the default."""
+        if ring in ("l1.a", "l1.b") and self.pins.l1_depth is not None:
+            given = self.pins.ring_depth.get(ring)
+            if given not in (None, self.pins.l1_depth):
+                pin_error(f"ring_depth.{ring}", given, f"{self.pins.l1_depth}, which pin l1_depth gives")
+            return self.pins.l1_depth
+        return self.pins.ring_depth.get(ring, RINGS[ring])
+
+
+@dataclass(frozen=True, slots=True)
+class CubeTile:
+    """The chosen tile (m, n, k) at L1 and at L0, slots of the accumulator ring, and the estimated cycles."""
+
+    l1: tuple[int, int, int]
+    l0: tuple[int, int, int]
+    l0c_depth: int
+    cycles: int
+
+
+def slot_bytes(problem: TileProblem, table: Table) -> dict[str, Ints]:
+    """Bytes of one slot of every ring, for each candidate."""
+    m, n, k, m0, n0, k0 = table.T
+    item = problem.item
+    a_rows, a_cols = (k, m) if problem.a.flipped else (m, k)
+    b_rows, b_cols = (n, k) if problem.b.flipped else (k, n)
+    widest = max(item, problem.bias_item)
+    return {
+        "l1.a": a_rows * _up(a_cols * item),
+        "l1.b": b_rows * _up(b_cols * item),
+        "l1.bias": _up(n * problem.bias_item),
+        "ones": _up(m * problem.bias_item),
+        "l0a": m0 * _up(k0 * item),
+        "l0b": np.maximum(k0 * _up(n0 * item), _up(n0 * widest)),
+        "l0c": m * _up(n * problem.acc_item),
+        "ub.c": m * _up(n * problem.out_item) if problem.via_ub else m * 0,
+    }
+
+
+def _up(value: Ints) -> Ints:
+    return -(-value // ALIGN) * ALIGN
+
+
+def _used(problem: TileProblem, slots: Mapping[str, Ints], l0c_depth: int) -> dict[str, Ints]:
+    depth = problem.depth
+    bias = slots["l1.bias"] * depth("l1.bias") + slots["ones"] if problem.bias_item else 0
+    return {
+        "l1": slots["l1.a"] * depth("l1.a") + slots["l1.b"] * depth("l1.b") + bias,
+        "l0a": slots["l0a"] * depth("l0a"),
+        "l0b": slots["l0b"] * depth("l0b"),
+        "l0c": slots["l0c"] * l0c_depth,
+        "ub": slots["ub.c"] * depth("ub.c"),
+    }
+
+
+def _fits(problem: TileProblem, table: Table, l0c_depth: int) -> npt.NDArray[np.bool_]:
+    used = _used(problem, slot_bytes(problem, table), l0c_depth)
+    spaces = ("l1", "l0a", "l0b", "l0c") + (("ub",) if problem.via_ub else ())
+    fits = np.ones(len(table), dtype=bool)
+    for space in spaces:
+        fits &= used[space] <= problem.chip.capacity_bytes(space)
+    return fits
+
+
+def _l0c_depths(problem: TileProblem) -> tuple[int, ...]:
+    pinned = problem.pins.ring_depth.get("l0c")
+    return (pinned,) if pinned is not None else (2, 1)
+
+
+@lru_cache(maxsize=64)
+def _free_table(chip_hash: str, problem: _TableKey) -> tuple[Table, Ints]:
+    """Candidates that fit, and the slots their accumulator ring gets; nothing about tiles is pinned."""
+    return _fitting(problem.problem, _grow(problem.problem))
+
+
+@dataclass(frozen=True)
+class _TableKey:
+    """Compares problems by what the table of candidates depends on."""
+
+    problem: TileProblem
+
+    def _key(self) -> tuple[Any, ...]:
+        p = self.problem
+        depths = tuple(p.depth(ring) for ring in RINGS) + _l0c_depths(p)
+        return (p.dtype, p.out_item, p.bias_item, p.a.flipped, p.b.flipped, p.via_ub, depths, p.isa.hash)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _TableKey) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+
+def _grow(problem: TileProblem) -> Table:
+    """Products of multiples of the cube's block: m and n the same at both levels, k at L1 a multiple of k at L0."""
+    cube = problem.chip.core.cube
+    k_block = max(cube.k_bytes, ALIGN) // problem.item
+    m = np.array(_EDGES, dtype=np.int64) * cube.m
+    n = np.array(_EDGES, dtype=np.int64) * max(cube.n, ALIGN // problem.item)
+    k0 = np.array(_EDGES, dtype=np.int64) * k_block
+    mm, nn, kk, depth = (g.ravel() for g in np.meshgrid(m, n, k0, np.array(_DEPTHS), indexing="ij"))
+    return np.stack([mm, nn, kk * depth, mm, nn, kk], axis=1)
+
+
+def _fitting(problem: TileProblem, table: Table) -> tuple[Table, Ints]:
+    slots = np.zeros(len(table), dtype=np.int64)
+    for depth in sorted(_l0c_depths(problem)):
+        slots[_fits(problem, table, depth)] = depth
+    return table[slots > 0], slots[slots > 0]
+
+
+def _pinned_table(problem: TileProblem, spec: MatmulSpec) -> Table:
+    """Candidates for a pinned L1 or L0 tile; the other level is filled in."""
+    l1, l0 = problem.pins.tile.get("l1"), problem.pins.tile.get("l0")
+    cube = problem.chip.core.cube
+    k_block = max(cube.k_bytes, ALIGN) // problem.item
+    if l1 is not None and l0 is not None:
+        return np.array([[*l1, *l0]], dtype=np.int64)
+    if l0 is not None:
+        m0, n0, k0 = l0
+        return np.array([[m0, n0, k0 * depth, m0, n0, k0] for depth in _DEPTHS], dtype=np.int64)
+    assert l1 is not None
+    m, n, k = l1
+    choices = [
+        [
+            part
+            for part in {-(-size // cut) for cut in (*range(1, 9), 16, 32, 64)}
+            if part == size or _whole(size, part, block)
+        ]
+        for size, block in ((m, cube.m), (n, max(cube.n, ALIGN // problem.item)), (k, k_block))
+    ]
+    return np.array([[m, n, k, *inner] for inner in _product(choices)], dtype=np.int64)
+
+
+def _whole(size: int, part: int, block: int) -> bool:
+    return size % part == 0 and part % block == 0
+
+
+def _product(choices: list[list[int]]) -> list[tuple[int, int, int]]:
+    return [(m, n, k) for m in choices[0] for n in choices[1] for k in choices[2]]
+
+
+def _check_divides(problem: TileProblem, spec: MatmulSpec) -> None:
+    """A pinned L0 tile must cut its L1 tile into whole, aligned parts."""
+    l1, l0 = problem.pins.tile.get("l1"), problem.pins.tile.get("l0")
+    if l1 is None or l0 is None:
+        return
+    sizes = (spec.m, spec.n, spec.k)
+    steps = {
+        "m": ALIGN // problem.item if problem.a.flipped else 1,
+        "n": ALIGN // (4 if problem.b.flipped else min(problem.item, 4)),
+        "k": 1 if problem.a.flipped and not problem.b.flipped else ALIGN // problem.item,
+    }
+    for at, (dim, step) in enumerate(steps.items()):
+        if l0[at] >= l1[at] == l0[at]:
+            continue
+        if l0[at] > l1[at] or (l1[at] % l0[at] and sizes[at] > l1[at]) or l0[at] % step:
+            allowed = f"an L0 {dim} that divides the L1 {dim} of {l1[at]}" + (
+                f" and is a multiple of {step}" if step > 1 else ""
+            )
+            pin_error("tile.l0", l0, allowed)
+
+
+def choose_tile(problem: TileProblem, spec: MatmulSpec, cores: int) -> CubeTile:
+    """The cheapest candidate for these sizes on `cores` cores; CompileError when none fits the chip's buffers."""
+    if problem.pins.tile.get("l1") is not None or problem.pins.tile.get("l0") is not None:
+        _check_divides(problem, spec)
+        table, depths = _fitting(problem, _pinned_table(problem, spec))
+        if not len(table):
+            _refuse_pinned(problem, spec)
+    else:
+        table, depths = _free_table(problem.chip.chip_hash, _TableKey(problem))
+        if not len(table):
+            raise CompileError(
+                "no tile of a matrix product fits L1, L0A, L0B and L0C of this chip with these ring depths"
+            )
+        table = _clip(table, spec)
+    cycles = _cost(problem, spec, table, depths, cores)
+    best = int(np.argmin(cycles))
+    m, n, k, m0, n0, k0 = table[best].tolist()
+    return CubeTile((m, n, k), (m0, n0, k0), int(depths[best]), int(cycles[best]))
+
+
+def _clip(table: Table, spec: MatmulSpec) -> Table:
+    """Tiles no larger than the matrices: smaller slots, denser rows."""
+    limits = np.array([spec.m, spec.n, max(spec.k, 1)] * 2, dtype=np.int64)
+    return np.minimum(table, limits)
+
+
+def _refuse_pinned(problem: TileProblem, spec: MatmulSpec) -> None:
+    level = "l1" if "l1" in problem.pins.tile else "l0"
+    table = _pinned_table(problem, spec)
+    used = _used(problem, slot_bytes(problem, table), min(_l0c_depths(problem)))
+    over = []
+    for space, values in used.items():
+        needed, capacity = int(np.min(values)), problem.chip.capacity_bytes(space)
+        if needed > capacity:
+            over.append(f"at most {capacity} bytes of {space}, not {needed}")
+    pin_error(
+        f"tile.{level}", problem.pins.tile[level], ", ".join(over) or "a tile whose parts fit the buffers together"
+    )
+
+
+def _cost(
+    problem: TileProblem, spec: MatmulSpec, table: Table, l0c_depths: Ints, cores: int
+) -> npt.NDArray[np.float64]:
+    """Estimated cycles of the whole product for each candidate."""
+    core = problem.chip.core
+    m, n, k, m0, n0, k0 = np.minimum(table, [spec.m, spec.n, max(spec.k, 1)] * 2).T.astype(np.float64)
+    batch = float(np.prod(spec.batch)) if spec.batch else 1.0
+    cuts_m, cuts_n = np.ceil(spec.m / m), np.ceil(spec.n / n)
+    tiles = batch * cuts_m * cuts_n
+    waves = np.ceil(tiles / cores)
+    steps1 = np.ceil(spec.k / k)
+    steps0 = np.ceil(spec.k / k0)
+    parts = np.ceil(m / m0) * np.ceil(n / n0)
+
+    cube = core.cube
+    k_block = cube.k_bytes // problem.item
+    blocks = np.ceil(m / cube.m) * np.ceil(n / cube.n) * np.ceil(spec.k / k_block)
+    compute = blocks * cube.cycles_per_block[problem.dtype] + steps0 * parts * (
+        cube.startup_cycles + cube.latency_cycles
+    )
+    move = _move_cycles(problem, spec, m, n, np.ceil(m / m0), steps0)
+    load, loaded = _load_cycles(problem, spec, (m, n, k), steps1, (cuts_m, cuts_n), tiles / np.minimum(cores, tiles))
+    out = _out_cycles(problem, m, n)
+    sequencer = steps0 * parts * _SEQUENCER_WORDS * core.sequencer.decode_cycles_per_word + steps1 * 20 + 40
+
+    overlapped = np.maximum.reduce([compute, move, load, out, sequencer])
+    tile = np.where(l0c_depths > 1, overlapped, np.maximum(overlapped, compute + out))
+    memory = problem.chip.memory
+    first = load / np.maximum(steps1, 1) + memory.l2.latency_cycles + memory.hbm.latency_cycles
+    total = waves * tile + first + (compute + move) / np.maximum(steps0, 1) + out
+    stored = float(spec.m) * spec.n * batch * problem.out_item
+    l2 = (loaded * tiles + stored) / float(problem.chip.l2_bytes_per_cycle)
+    return np.asarray(np.maximum(total, l2))
+
+
+def _move_cycles(
+    problem: TileProblem, spec: MatmulSpec, m: Any, n: Any, cuts_m0: Any, steps0: Any
+) -> npt.NDArray[np.float64]:
+    """L1 to L0: the right operand is moved again for every part of the tile's rows."""
+    move = problem.chip.core.move
+    left = m * spec.k * problem.item / move.l0a_bytes_per_cycle
+    right = spec.k * n * problem.item / move.l0b_bytes_per_cycle * cuts_m0
+    return np.asarray(left + right + steps0 * cuts_m0 * 2 * move.startup_cycles)
+
+
+def _load_cycles(
+    problem: TileProblem,
+    spec: MatmulSpec,
+    tile: tuple[Any, Any, Any],
+    steps1: Any,
+    cuts: tuple[Any, Any],
+    per_core: Any,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Cycles and bytes of the loads of one tile.
+
+    Where all of k is in one L1 tile, the operand that the fastest grid loop does not move is loaded once a run.
+    """
+    m, n, k = tile
+    dma = problem.chip.core.load
+    depth = np.minimum(k, max(spec.k, 1))
+    total_rows = np.zeros_like(m)
+    total_bytes = np.zeros_like(m)
+    port_bytes = np.zeros_like(m)
+    runs = np.where(steps1 <= 1, np.maximum(np.minimum(cuts[1], per_core), 1), 1.0)
+    if problem.pins.order in ("column", "swizzle"):
+        runs_of = (np.ones_like(runs), np.where(steps1 <= 1, np.maximum(np.minimum(cuts[0], per_core), 1), 1.0))
+    else:
+        runs_of = (runs, np.ones_like(runs))
+    for side, edge, run in ((problem.a, m, runs_of[0]), (problem.b, n, runs_of[1])):
+        rows, cols = (depth, edge) if side.flipped else (edge, depth)
+        row_bytes = cols * problem.item
+        dense = row_bytes == side.pitch
+        total_rows += np.where(dense, 1, rows) * steps1 / run
+        total_bytes += rows * row_bytes * steps1 / run
+        port_bytes += rows * np.where(dense, row_bytes, np.maximum(row_bytes, dma.min_burst_bytes)) * steps1 / run
+    issue = total_rows * dma.row_cycles + steps1 * 2 * dma.startup_cycles
+    return np.maximum(issue, port_bytes / dma.l1_bytes_per_cycle), total_bytes
+
+
+def _out_cycles(problem: TileProblem, m: Any, n: Any) -> npt.NDArray[np.float64]:
+    core = problem.chip.core
+    nbytes = m * n * problem.out_item
+    if not problem.via_ub:
+        return np.asarray(core.fixpipe.startup_cycles + nbytes / core.fixpipe.gm_bytes_per_cycle)
+    fix = core.fixpipe.startup_cycles + nbytes / core.fixpipe.ub_bytes_per_cycle
+    store = core.store.startup_cycles + m * core.store.row_cycles + nbytes / core.store.bytes_per_cycle
+    return np.asarray(np.maximum(fix, store))
