@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from npuvm.cli.asm import asm
+from npuvm.cli.disasm import disasm
 from npuvm.cli.schema import schema
 from npuvm.cli.version import __version__
 from npuvm.isa.errors import NpuvmError
@@ -31,7 +33,8 @@ app = typer.Typer(
 )
 
 
-app.command()(schema)
+for _verb in (asm, disasm, schema):
+    app.command()(_verb)
 
 
 def _print_version(wanted: bool) -> None:
