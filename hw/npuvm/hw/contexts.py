@@ -1,0 +1,141 @@
+"""Contexts: iterations of loop bodies as rows of an int64 array, and what depends on them (sizes, predicates, tiles of a grid).
+
+A row has 18 columns: the counters of loops 0 to 7 (0 for a loop that is not open), their trip counts (0 likewise), and two
+sets of grid loops, as bits: those whose counter differs from the tile before (`CHANGED`), and from the tile after (`CHANGES`).
+The bit `EDGE` stands in them for "there is no such tile".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npuvm.hw.errors import SimulationError
+from npuvm.hw.program import SizeDef
+
+__all__ = [
+    "LOOPS",
+    "Ints",
+    "child_contexts",
+    "evaluate_size",
+    "grid_contexts",
+    "predicate_holds",
+    "root_context",
+    "size_bound",
+]
+
+Ints: TypeAlias = NDArray[np.int64]
+Mask: TypeAlias = NDArray[np.bool_]
+
+LOOPS = 8
+"""Loop counters of the architecture (`limits.loops` of the instruction set)."""
+
+CHANGED, CHANGES = 2 * LOOPS, 2 * LOOPS + 1
+EDGE = 1 << LOOPS
+_COLUMNS = 2 * LOOPS + 2
+
+
+def root_context() -> Ints:
+    """The one context outside all loops, shape (1, 18)."""
+    return np.zeros((1, _COLUMNS), dtype=np.int64)
+
+
+def evaluate_size(size: SizeDef, contexts: Ints, registers: Sequence[int]) -> Ints:
+    """Value of a size-table entry in every context, shape (n,)."""
+    n = len(contexts)
+    if size.kind == "const":
+        return np.full(n, size.full, dtype=np.int64)
+    if size.kind == "reg":
+        return np.full(n, max(0, min(size.full, registers[size.reg])), dtype=np.int64)
+    if size.kind == "tail":
+        last = contexts[:, size.loop_a] == contexts[:, LOOPS + size.loop_a] - 1
+        return np.where(last, size.tail, size.full)
+    value = size.base + size.step_a * contexts[:, size.loop_a] + size.step_b * contexts[:, size.loop_b]
+    return np.clip(value, 0, size.full)
+
+
+def size_bound(size: SizeDef, most: Mapping[int, int], registers: Sequence[int]) -> int:
+    """A number that a size does not exceed when the counter of loop l does not exceed most[l] (0 where not given)."""
+    if size.kind == "const":
+        return size.full
+    if size.kind == "reg":
+        return max(0, min(size.full, registers[size.reg]))
+    if size.kind == "tail":
+        return max(size.full, size.tail)
+    steps = ((size.step_a, size.loop_a), (size.step_b, size.loop_b))
+    return max(0, min(size.full, size.base + sum(max(0, step) * most.get(loop, 0) for step, loop in steps)))
+
+
+def predicate_holds(kind: str, mask: int, contexts: Ints) -> Mask:
+    """Whether a predicate over the loops of `mask` switches on, per context; shape (n,)."""
+    if kind == "changed":
+        return contexts[:, CHANGED] & (mask | EDGE) != 0
+    if kind == "changes":
+        return contexts[:, CHANGES] & (mask | EDGE) != 0
+    loops = [loop for loop in range(LOOPS) if mask >> loop & 1]
+    counters = contexts[:, loops]
+    if kind in ("first", "not_first"):
+        at: Mask = (counters == 0).all(axis=1)
+    else:
+        at = (counters == contexts[:, [LOOPS + loop for loop in loops]] - 1).all(axis=1)
+    return ~at if kind.startswith("not_") else at
+
+
+def child_contexts(contexts: Ints, loop: int, trips: Ints, first: int = 0, last: int | None = None) -> Ints:
+    """Contexts of a loop's body: row i repeated trips[i] times with the loop's counter running from 0.
+
+    `first` and `last` (exclusive) cut the iterations of a single context.
+    """
+    if last is None:
+        counts = trips
+        starts = np.cumsum(counts) - counts
+        counter = np.arange(counts.sum()) - np.repeat(starts, counts)
+    else:
+        counts = np.full(1, last - first)
+        counter = np.arange(first, last)
+    child = np.repeat(contexts, counts, axis=0)
+    child[:, loop] = counter
+    child[:, LOOPS + loop] = np.repeat(trips, counts)
+    return child
+
+
+def grid_contexts(
+    trips: Sequence[SizeDef], bounds: tuple[int, int], cut: tuple[int, int], registers: Sequence[int], where: str
+) -> Ints:
+    """Contexts of tiles cut[0] to cut[1] of a core's range `bounds` of a grid; both exclude their end.
+
+    Linear tile indices number the iterations of loops 0 to len(trips) - 1, the last one fastest. SimulationError when the
+    range does not lie within the grid.
+    """
+    low, high = max(bounds[0], cut[0] - 1), min(bounds[1], cut[1] + 1)
+    if all(size.kind in ("const", "reg") for size in trips):
+        around, total = _regular_tiles(trips, low, high, registers)
+    else:
+        tiles = root_context()
+        for loop, size in enumerate(trips):
+            tiles = child_contexts(tiles, loop, evaluate_size(size, tiles, registers))
+        around, total = tiles[low:high], len(tiles)
+    if not 0 <= bounds[0] <= bounds[1] <= total:
+        raise SimulationError(f"the core's tiles {bounds[0]} to {bounds[1]} are not within the grid's {total}", where)
+    counters = around[:, : len(trips)]
+    differ = (counters[1:] != counters[:-1]) @ (1 << np.arange(len(trips)))
+    around[:, CHANGED] = np.concatenate(([EDGE], differ))[: len(around)]
+    around[:, CHANGES] = np.concatenate((differ, [EDGE]))[: len(around)]
+    return around[cut[0] - low : cut[1] - low]
+
+
+def _regular_tiles(trips: Sequence[SizeDef], low: int, high: int, registers: Sequence[int]) -> tuple[Ints, int]:
+    """Contexts of tiles low to high of a grid with constant trip counts, and how many tiles it has."""
+    tiles = np.zeros((max(0, high - low), _COLUMNS), dtype=np.int64)
+    index = np.arange(low, max(low, high))
+    total = 1
+    for loop in reversed(range(len(trips))):
+        trip = int(evaluate_size(trips[loop], root_context(), registers)[0])
+        total *= trip
+        if trip:
+            index, tiles[:, loop] = np.divmod(index, trip)
+        tiles[:, LOOPS + loop] = trip
+    return tiles, total
