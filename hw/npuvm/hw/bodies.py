@@ -256,7 +256,8 @@ def _running(values: Ints, lengths: Ints) -> Ints:
     before = np.cumsum(values) - values
     starts = np.cumsum(lengths) - lengths
     full = lengths > 0
-    return before - np.repeat(before[starts[full]], lengths[full])
+    running: Ints = before - np.repeat(before[starts[full]], lengths[full])
+    return running
 
 
 def _resolve_rings(plan: BlockPlan, columns: _Columns, machine: Machine) -> None:

@@ -54,7 +54,8 @@ def evaluate_size(size: SizeDef, contexts: Ints, registers: Sequence[int]) -> In
         last = contexts[:, size.loop_a] == contexts[:, LOOPS + size.loop_a] - 1
         return np.where(last, size.tail, size.full)
     value = size.base + size.step_a * contexts[:, size.loop_a] + size.step_b * contexts[:, size.loop_b]
-    return np.clip(value, 0, size.full)
+    clamped: Ints = np.clip(value, 0, size.full)
+    return clamped
 
 
 def size_bound(size: SizeDef, most: Mapping[int, int], registers: Sequence[int]) -> int:
@@ -71,14 +72,14 @@ def size_bound(size: SizeDef, most: Mapping[int, int], registers: Sequence[int])
 
 def predicate_holds(kind: str, mask: int, contexts: Ints) -> Mask:
     """Whether a predicate over the loops of `mask` switches on, per context; shape (n,)."""
-    if kind == "changed":
-        return contexts[:, CHANGED] & (mask | EDGE) != 0
-    if kind == "changes":
-        return contexts[:, CHANGES] & (mask | EDGE) != 0
+    at: Mask
+    if kind in ("changed", "changes"):
+        at = contexts[:, CHANGED if kind == "changed" else CHANGES] & (mask | EDGE) != 0
+        return at
     loops = [loop for loop in range(LOOPS) if mask >> loop & 1]
     counters = contexts[:, loops]
     if kind in ("first", "not_first"):
-        at: Mask = (counters == 0).all(axis=1)
+        at = (counters == 0).all(axis=1)
     else:
         at = (counters == contexts[:, [LOOPS + loop for loop in loops]] - 1).all(axis=1)
     return ~at if kind.startswith("not_") else at

@@ -4,8 +4,8 @@ Loops that hold scalar instructions are walked one iteration at a time; all othe
 (`npuvm.hw.bodies`), in runs of bounded size. How a program is cut into streams has no influence on its instructions, their
 order, their operands and their times.
 
-A *context* is one iteration of a loop body, `npuvm.hw.contexts`. The counter of a loop that is not open reads as 0; a tail size or a
-predicate over such a loop is an error.
+A *context* is one iteration of a loop body (`npuvm.hw.contexts`). The counter of a loop that is not open reads as 0; a tail
+size or a predicate over such a loop is an error.
 """
 
 from __future__ import annotations

@@ -58,11 +58,13 @@ class Prices:
 class BlockPlan:
     """Tables by site (first dimension S, in program order) of one block.
 
-    `base` (S, 6) and `stride` (8, S, 6) are the affine columns; `reg`, `reg_stride` (S, 4) what registers add to addresses.
-    `size` (S, 3) indexes the size table, -1 for none. `ring_key` (S, 4) names the running count that an operand uses, as an
-    index into `counters` (pairs of ring and role, the first `resolved` of which some operand uses); `resolved` stands for no
-    ring. `slots`, `slot_bytes` belong to the keys. `advances` (S, counters) is 1 where the site
-    advances a count. `bodies` keeps what expansion derives from the plan. `cost` is the sequencer's cost when dispatched, `skip_cost` when switched off.
+    * `base` (S, 6), `stride` (8, S, 6): the affine columns; `reg`, `reg_stride` (S, 4): what registers add to addresses.
+    * `size` (S, 3): index into the size table, -1 for none.
+    * `counters`: the running counts of rings as (ring, role), the first `resolved` of which some operand uses. `ring_key` (S, 4):
+      the count that an operand uses, `resolved` for no ring. `slots`, `slot_bytes` (resolved + 1): of these keys.
+      `advances` (S, counters): 1 where the site advances a count.
+    * `cost`, `skip_cost` (S): the sequencer's cycles when the site is dispatched, and when it is switched off.
+    * `bodies`: what expansion derives from the plan, kept here so that cores share it.
     """
 
     def __init__(self, block: Block, isa: Isa, chip: NpuConfig) -> None:
@@ -208,6 +210,7 @@ class BlockPlan:
                 if (desc := tables.descs[operand.desc]).role
             }
         )
+        self.resolved: int = len(used)
         # Every ring's counts go on, also those that no operand of this block resolves.
         self.counters = tuple(
             used + [(r, role) for r in tables.rings for role in (PRODUCER, CONSUMER) if (r, role) not in used]
