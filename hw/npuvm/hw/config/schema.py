@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any, get_args
 
-from npuvm.hw.config.model import NpuConfig, Trust
+import annotated_types as at
+from pydantic.fields import FieldInfo
+
+from npuvm.hw.config.model import NpuConfig, Section, Trust
 
 __all__ = ["chip_json_schema"]
+
+_BOUNDS = {at.Ge: ("ge", "minimum"), at.Gt: ("gt", "exclusiveMinimum"), at.Le: ("le", "maximum")}
 
 
 def chip_json_schema() -> dict[str, Any]:
@@ -15,23 +21,36 @@ def chip_json_schema() -> dict[str, Any]:
     Rules between fields are beyond JSON Schema; only `load_chip` checks those.
     """
     schema = NpuConfig.model_json_schema()
-    for model in (schema, *schema["$defs"].values()):
-        model.pop("title", None)
-        for name, field in model["properties"].items():
-            model["properties"][name] = _with_origin(field)
+    models = {model.__name__: model for model in Section.__subclasses__()}
+    for name, part in (("NpuConfig", schema), *schema["$defs"].items()):
+        part.pop("title", None)
+        for key, field in models[name].model_fields.items():
+            plain = _rational(field) if field.annotation is Fraction else part["properties"][key]
+            part["properties"][key] = _with_origin(plain)
     schema["$defs"]["Trust"] = {"enum": list(get_args(Trust)), "description": "how far the number is trusted"}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "npuvm chip", **schema}
 
 
+def _rational(field: FieldInfo) -> dict[str, Any]:
+    """A number within the field's bounds, or "a/b"; pydantic's own schema of a Fraction differs between its versions."""
+    number: dict[str, Any] = {"type": "number"}
+    for bound in field.metadata:
+        if type(bound) in _BOUNDS:
+            attribute, keyword = _BOUNDS[type(bound)]
+            number[keyword] = getattr(bound, attribute)
+    ratio = {"type": "string", "pattern": r"^([0-9]+/[1-9][0-9]*|[0-9]+(\.[0-9]+)?)$"}
+    default = {} if field.is_required() else {"default": float(field.default)}
+    return {"description": field.description, **default, "anyOf": [number, ratio]}
+
+
 def _with_origin(field: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a field, with {value, source, trust} allowed beside each of its numbers."""
     field = {key: value for key, value in field.items() if key != "title"}
     about: dict[str, Any] = {key: field.pop(key) for key in ("description", "default") if key in field}
-    if "additionalProperties" in field:
-        return {**about, **field, "additionalProperties": _with_origin(field["additionalProperties"])}
-    if "patternProperties" in field:
+    if "patternProperties" in field:  # a mapping with keys of the file's choice
         entries = {pattern: _with_origin(entry) for pattern, entry in field["patternProperties"].items()}
         return {**about, **field, "patternProperties": entries, "additionalProperties": False}
-    options = [_ratio(option) for option in field.get("anyOf", [field])]
+    options = field.get("anyOf", [field])
     if not any(option.get("type") in ("integer", "number") for option in options):
         return {**about, **field}
     origin = {
@@ -45,10 +64,3 @@ def _with_origin(field: dict[str, Any]) -> dict[str, Any]:
         "additionalProperties": False,
     }
     return {**about, "anyOf": [*options, origin]}
-
-
-def _ratio(option: dict[str, Any]) -> dict[str, Any]:
-    """The text form of a rational number; JSON Schema's format names do not know it."""
-    if option.get("format") == "fraction":
-        return {"type": "string", "pattern": r"^([0-9]+/[1-9][0-9]*|[0-9]+(\.[0-9]+)?)$"}
-    return option
