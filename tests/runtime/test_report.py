@@ -22,6 +22,7 @@ PART = Totals(
     available={"vector": 1000, "load": 1000},
     stalls={"wait ready": 30, "queue full": 70, "never": 0},
     bounds={"hbm": 800.0},
+    roofline_cycles=250.0,
     compile_us=1500.0,
 )
 
@@ -43,12 +44,14 @@ def test_totals_add_up() -> None:
     assert (total.launches, total.cycles) == (3, 4000)
     assert total.utilisation == {"load": 0.9, "vector": 600 / 4000}
     assert total.bound == "hbm"
-    assert total.roofline == pytest.approx(1200 / 4000)
+    assert total.of_bound == pytest.approx(1200 / 4000)
+    assert total.of_roofline == pytest.approx(250 / 4000)
     assert list(total.top_stalls) == ["queue full", "wait ready"]
 
 
 def test_nothing_launched_has_no_roofline() -> None:
-    assert Totals.sum([]).roofline is None
+    assert Totals.sum([]).of_bound is None
+    assert Totals.sum([]).of_roofline is None
     assert Totals.sum([]).bound == "-"
 
 

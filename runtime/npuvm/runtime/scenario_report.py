@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from .scenario_oracles import Errors
 
-__all__ = ["CaseRow", "Header", "KindRow", "ScenarioReport", "SentenceRow", "Totals"]
+__all__ = ["CaseRow", "Header", "KindRow", "Progress", "ScenarioReport", "SentenceRow", "Totals"]
+
+Progress: TypeAlias = Callable[[int, int, str], None]
+"""Called with (steps done, steps in all, what comes next)."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class Totals:
 
     `cycles` are simulated, `microseconds` the same as time on the chip. `bytes` counts by level ("hbm read", ...). `busy`
     are cycles that a unit's instances were occupied, `available` what they had: their ratio is utilisation. `stalls` are
-    cycles by cause. `bounds` gives, for each kind of physical bound, the cycles of the launches that it bounds most.
+    cycles by unit and cause. `bounds` gives, for each kind of physical bound of the program as compiled, the cycles of the
+    launches that it bounds most. `roofline_cycles` is what the same work needs when the whole chip shares it evenly.
     `compile_us` is measured on the host.
     """
 
@@ -33,6 +38,7 @@ class Totals:
     available: Mapping[str, int] = field(default_factory=dict)
     stalls: Mapping[str, int] = field(default_factory=dict)
     bounds: Mapping[str, float] = field(default_factory=dict)
+    roofline_cycles: float = 0.0
     compile_us: float = 0.0
 
     @staticmethod
@@ -48,6 +54,7 @@ class Totals:
             available=_add(part.available for part in listed),
             stalls=_add(part.stalls for part in listed),
             bounds=_add_floats(part.bounds for part in listed),
+            roofline_cycles=math.fsum(part.roofline_cycles for part in listed),
             compile_us=math.fsum(part.compile_us for part in listed),
         )
 
@@ -68,9 +75,14 @@ class Totals:
         return max(self.bounds, key=lambda name: self.bounds[name], default="-")
 
     @property
-    def roofline(self) -> float | None:
-        """Bound over achieved cycles: 1 is as fast as physics lets the chip be. None when nothing was launched."""
+    def of_bound(self) -> float | None:
+        """Bound over achieved cycles: 1 is as fast as this program can be. None when nothing was launched."""
         return math.fsum(self.bounds.values()) / self.cycles if self.cycles else None
+
+    @property
+    def of_roofline(self) -> float | None:
+        """Roofline over achieved cycles: 1 is as fast as the chip can be. None when nothing was launched."""
+        return self.roofline_cycles / self.cycles if self.cycles else None
 
 
 def _add(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -6,6 +6,7 @@ embedding tables. A sentence of S tokens is a tensor of S rows without padding, 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -71,6 +72,8 @@ class MiniLmEncoder(Generic[T]):
     """The encoder with its weights on a device, in fp16; the embedding tables stay on the host, in fp16 too."""
 
     def __init__(self, assets: MiniLmAssets, session: Session[T]) -> None:
+        self.lookup_us = 0.0
+        """Measured host time of all embedding lookups so far, without the copies to the device."""
         self._session = session
         self._kernels = make_kernels(assets.config)
         self._words = _half(assets.weights["embeddings.word_embeddings.weight"])
@@ -102,13 +105,18 @@ class MiniLmEncoder(Generic[T]):
 
     def encode(self, tokens: Sequence[int]) -> T:
         """The unit-length embedding, fp32 [1, hidden] on the device, of one sentence's token ids."""
-        words = self._session.tensor(self._words[np.asarray(tokens)])
-        positions = self._session.tensor(self._positions[: len(tokens)])
+        words, positions = self._look_up(tokens)
         inputs = {"words": words, "positions": positions, "segment": self._segment}
         hidden = self._launch("embedding sum + layernorm", self._kernels.embed, **inputs, **vars(self._embed_norm))
         for layer in self._layers:
             hidden = self._encode_layer(layer, hidden)
         return self._launch("mean pooling + L2 norm", self._kernels.pool, x=hidden)
+
+    def _look_up(self, tokens: Sequence[int]) -> tuple[T, T]:
+        begin = time.perf_counter()
+        words, positions = self._words[np.asarray(tokens)], self._positions[: len(tokens)]
+        self.lookup_us += (time.perf_counter() - begin) * 1e6
+        return self._session.tensor(words), self._session.tensor(positions)
 
     def _encode_layer(self, layer: _Layer[T], hidden: T) -> T:
         kernels = self._kernels

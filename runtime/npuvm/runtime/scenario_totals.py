@@ -1,0 +1,95 @@
+"""From the results of launches to the totals that a report shows."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from npuvm.compiler import DTYPES, Graph, Node
+from npuvm.hw.config import NpuConfig
+from npuvm.hw.stats import RunResult
+
+from .scenario_report import Totals
+
+__all__ = ["cube_cycles", "totals_of"]
+
+_IDLE = ("drained", "done")
+"""Not stalls: the unit, or the core, had finished its part of the launch."""
+
+_WAIT = re.compile(r"wait \d+ \((\w+)\)")
+
+
+def totals_of(
+    chip: NpuConfig, graph: Graph, binding: Mapping[str, int], results: Sequence[RunResult], compile_us: float
+) -> Totals:
+    """Totals of the launches that one run of a kernel made; `binding` gives the values of the graph's symbols.
+
+    Utilisation counts all cores of the chip, also those that the launch left idle.
+    """
+    cores = Counter(unit for core_type in chip.core_types() for unit in chip.units(core_type))
+    cycles = sum(result.cycles for result in results)
+    busy: Counter[str] = Counter()
+    stalls: Counter[str] = Counter()
+    nbytes: Counter[str] = Counter()
+    bounds: dict[str, float] = {}
+    for result in results:
+        nbytes.update(result.bytes)
+        name, bound = result.bound
+        bounds[name] = bounds.get(name, 0.0) + float(bound)
+        for core in result.cores:
+            for unit, stats in core.units.items():
+                busy[unit] += stats.busy
+                if stats.instructions:
+                    stalls.update(_stalls(unit, stats.stalls))
+    shared = {
+        "cube": cube_cycles(chip, graph, binding),
+        "vector": busy["vector"] / cores["vector"],
+        "hbm": sum(float(result.bounds["hbm"]) for result in results),
+        "l2": sum(float(result.bounds["l2"]) for result in results),
+    }
+    return Totals(
+        launches=len(results),
+        cycles=cycles,
+        microseconds=float(chip.cycles_to_us(cycles)),
+        bytes=dict(nbytes),
+        busy=dict(busy),
+        available={unit: count * cycles for unit, count in cores.items()},
+        stalls=dict(stalls),
+        bounds=bounds,
+        roofline_cycles=max(shared.values()),
+        compile_us=compile_us,
+    )
+
+
+def _stalls(unit: str, stalls: Mapping[str, int]) -> Counter[str]:
+    """Cycles by "unit: cause", waits named by the unit that they wait for."""
+    found: Counter[str] = Counter()
+    for cause, cycles in stalls.items():
+        if cause not in _IDLE:
+            wait = _WAIT.fullmatch(cause)
+            found[f"{unit}: {f'waits for {wait[1]}' if wait else cause}"] += cycles
+    return found
+
+
+def cube_cycles(chip: NpuConfig, graph: Graph, binding: Mapping[str, int]) -> float:
+    """Cycles that all cubes of the chip together need for the multiply-adds of a graph's products, at their peak rate."""
+    cube = chip.core.cube
+    cycles = 0.0
+    for node in graph.nodes:
+        if node.op == "matmul":
+            dtype = node.inputs[0].type.dtype
+            depth = cube.k_bytes // DTYPES[dtype].item_bytes
+            per_block = cube.cycles_per_block.get(dtype)
+            if per_block is not None:
+                cycles += _multiply_adds(node, binding) / (cube.m * cube.n * depth) * per_block
+    return cycles / chip.core.count
+
+
+def _multiply_adds(node: Node, binding: Mapping[str, int]) -> int:
+    def sizes(shape: Sequence[int | str]) -> list[int]:
+        return [binding[dim] if isinstance(dim, str) else dim for dim in shape]
+
+    depth = sizes(node.inputs[0].type.shape)[-2 if node.attrs.get("transpose_a") else -1]
+    return prod(sizes(node.type.shape)) * depth
