@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .errors import CompileError
 from .ir import Graph, Node, Param
 from .ops import Attr
+from .schedule import Pins
 from .shaping import infer_reshape
 from .types import DTYPES, Dim, TensorType, parse_dims, parse_type
 
@@ -389,6 +390,20 @@ class KernelBuilder:
         result = first.type.shape if shape is None else self._known_dims("asm", shape)
         nodes = tuple(self._value("asm", each) for each in inputs)
         return self._emit("asm", nodes, text=text, dtype=dtype or first.type.dtype, shape=result)
+
+    def pin(self, **pins: Any) -> None:
+        """Fix decisions of the schedule; the fields are those of `Pins`, a later call replaces single fields.
+
+        Raises CompileError on an unknown field or a value that is not allowed.
+        """
+        known = [each.name for each in fields(Pins)]
+        for name in pins:
+            if name not in known:
+                raise _error(f"unknown pin '{name}'; pins: {', '.join(known)}")
+        try:
+            self.graph.pins = replace(self.graph.pins, **pins)
+        except CompileError as error:
+            raise _error(error.message) from None
 
     def _unary(self, op: str, x: Value) -> Value:
         return self._emit(op, (self._value(op, x),))

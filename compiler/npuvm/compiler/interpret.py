@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import erf, prod
 from typing import Any
 
@@ -14,7 +14,7 @@ from .ir import Graph, Node
 from .symbols import evaluate
 from .types import DTYPES
 
-__all__ = ["interpret"]
+__all__ = ["evaluate_node", "interpret"]
 
 Array = npt.NDArray[Any]
 
@@ -70,11 +70,12 @@ def interpret(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
             elif node.op == "load":
                 values[node.id] = inputs[str(node.attrs["param"])]
             else:
-                values[node.id] = _evaluate(node, [values[each.id] for each in node.inputs], binding)
+                values[node.id] = evaluate_node(node, [values[each.id] for each in node.inputs], binding)
     return outputs
 
 
-def _evaluate(node: Node, inputs: list[Array], binding: Mapping[str, int]) -> Array:
+def evaluate_node(node: Node, inputs: Sequence[Array], binding: Mapping[str, int]) -> Array:
+    """The value of one node, other than load and store, for the values of its inputs."""
     target = node.type.info.numpy
     if node.op in _UNARY:
         return _round(_UNARY[node.op](_wide(inputs[0])), target)
@@ -110,7 +111,7 @@ def _evaluate(node: Node, inputs: list[Array], binding: Mapping[str, int]) -> Ar
     raise CompileError(f"the interpreter has no meaning for '{node.op}'", node.where or None)
 
 
-def _matmul(node: Node, inputs: list[Array]) -> Array:
+def _matmul(node: Node, inputs: Sequence[Array]) -> Array:
     a, b = (
         np.swapaxes(x, -1, -2) if node.attrs.get(f"transpose_{side}") else x
         for x, side in zip(inputs[:2], "ab", strict=True)

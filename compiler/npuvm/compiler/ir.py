@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from .errors import CompileError
 from .ops import Attr, Attrs, infer_type
+from .schedule import Pins
 from .symbols import Check, Derived, evaluate
 from .types import Dim, TensorType
 
@@ -70,7 +71,7 @@ class Graph:
     """A kernel as a list of nodes in topological order.
 
     `derived` defines symbols that reshapes introduce, in order of use; `checks` are equalities that a concrete
-    shape must fulfil. `pins` are the schedule hints of an expert, by name, or empty.
+    shape must fulfil. `pins` are what an expert fixed of the schedule; they are not part of the printed form.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     derived: list[Derived] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
+    pins: Pins = field(default_factory=Pins)
 
     def add(self, op: str, inputs: Sequence[Node] = (), where: str = "", **attrs: Attr) -> Node:
         """Append an operation; its type is inferred. Raises CompileError with `where` as the place."""
@@ -155,14 +157,3 @@ class Graph:
     def output_shapes(self, binding: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
         """Concrete shapes of the outputs."""
         return {output.name: evaluate(output.type.shape, binding) for output in self.outputs}
-
-
-def rebuilt(graph: Graph, nodes: Iterable[Node]) -> Graph:
-    """A graph with the same interface and other nodes, renumbered in the given (topological) order."""
-    result = Graph(graph.name, graph.params, [], list(graph.derived), list(graph.checks))
-    seen: dict[int, Node] = {}
-    for node in nodes:
-        copy = replace(node, id=len(result.nodes), inputs=tuple(seen[id(each)] for each in node.inputs))
-        seen[id(node)] = copy
-        result.nodes.append(copy)
-    return result

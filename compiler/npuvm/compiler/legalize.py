@@ -1,0 +1,223 @@
+"""Rewrites a graph into operations that the vector and cube units have.
+
+* tanh, sigmoid, silu, gelu, softplus become exp-based forms that neither overflow to NaN nor cancel for large |x|; fp16 and
+  bf16 inputs are computed in fp32 and rounded once. Their error in fp32 is a few units of 1e-7 absolute.
+* erf is approximation 7.1.26 of Abramowitz and Stegun, Handbook of Mathematical Functions, |error| <= 1.5e-7.
+* Casts that the unit has no pair for go through fp32 or int32; select of bool and int8 becomes logic or goes through fp16.
+* mean becomes a sum in fp32 and a division. A reduce keeps its dims (a reshape drops them) and has one run of adjacent axes.
+* A reshape of a computed value moves behind the element-wise operations that follow, towards the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from .ir import Graph, Node
+from .rewrite import Rewriter
+from .types import DTYPES, Dim
+
+__all__ = ["CastPairs", "legalize"]
+
+CastPairs = Collection[tuple[str, str]]
+"""(from, to) pairs that one vector instruction casts."""
+
+_ERF_P = 0.3275911
+_ERF_A = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
+_SQRT_2_OVER_PI = 0.7978845608028654
+_SQRT_HALF = 0.7071067811865476
+
+
+def legalize(graph: Graph, casts: CastPairs, *, wide_sums: bool = False) -> Graph:
+    """An equivalent graph of primitive operations, without what no output needs.
+
+    `wide_sums` makes every fp16 and bf16 sum an fp32 one, for rows that are summed up in pieces.
+    """
+    return _Legalizer(graph, casts, wide_sums).run()
+
+
+class _Legalizer:
+    def __init__(self, graph: Graph, casts: CastPairs, wide_sums: bool) -> None:
+        self._source = graph
+        self._casts = casts
+        self._wide_sums = wide_sums
+        self._r = Rewriter(graph)
+        self._rules: Mapping[str, Callable[[Node, list[Node]], Node]] = {
+            **dict.fromkeys(_IN_FP32, self._in_fp32),
+            "sign": self._sign,
+            "cast": self._cast,
+            "select": self._select,
+            "mean": self._mean,
+            **dict.fromkeys(("reduce_sum", "reduce_max", "reduce_min"), self._reduce),
+        }
+
+    def run(self) -> Graph:
+        needed = _needed(self._source)
+        values: dict[int, Node] = {}
+        for node in self._source.nodes:
+            if node.id in needed:
+                rule = self._rules.get(node.op, self._plain)
+                values[node.id] = rule(node, [values[each.id] for each in node.inputs])
+        return self._pruned()
+
+    def _pruned(self) -> Graph:
+        """The result without nodes that folding and merging left behind."""
+        graph = self._r.graph
+        needed = _needed(graph)
+        fresh = Rewriter(graph)
+        values: dict[int, Node] = {}
+        for node in graph.nodes:
+            if node.id in needed:
+                values[node.id] = fresh.graph.add(
+                    node.op, [values[each.id] for each in node.inputs], node.where, **node.attrs
+                )
+        return fresh.graph
+
+    def _plain(self, node: Node, inputs: list[Node]) -> Node:
+        return self._r.add(node.op, *inputs, where=node.where, **node.attrs)
+
+    def _in_fp32(self, node: Node, inputs: list[Node]) -> Node:
+        form = _IN_FP32[node.op]
+        x = inputs[0]
+        wide = self._r.cast(x, "fp32")
+        return self._r.cast(form(self._r, wide, node), x.type.dtype)
+
+    def _sign(self, node: Node, inputs: list[Node]) -> Node:
+        """1, -1, or x itself for zeros and NaN."""
+        r, x, dtype = self._r, inputs[0], node.type.dtype
+        one, minus, zero = (r.const(_as(dtype, value), dtype) for value in (1, -1, 0))
+        return r.add("select", r.add("gt", x, zero), one, r.add("select", r.add("lt", x, zero), minus, x))
+
+    def _cast(self, node: Node, inputs: list[Node]) -> Node:
+        source, target = inputs[0].type.dtype, node.type.dtype
+        if source == target or (source, target) in self._casts or inputs[0].op == "const":
+            return self._plain(node, inputs)
+        for through in ("fp32", "int32", "fp16"):
+            if (source, through) in self._casts and (through, target) in self._casts:
+                return self._r.cast(self._r.cast(inputs[0], through), target)
+        return self._plain(node, inputs)
+
+    def _select(self, node: Node, inputs: list[Node]) -> Node:
+        r = self._r
+        condition, a, b = inputs
+        if node.type.dtype == "bool":
+            return r.add("or", r.add("and", condition, a), r.add("and", r.add("logical_not", condition), b))
+        if node.type.dtype == "int8":
+            return r.cast(r.add("select", condition, r.cast(a, "fp16"), r.cast(b, "fp16")), "int8")
+        return r.add("select", *inputs, where=node.where)
+
+    def _mean(self, node: Node, inputs: list[Node]) -> Node:
+        r, x = self._r, inputs[0]
+        count = tuple(x.type.shape[axis] for axis in node.axes())
+        total = self._reduced("reduce_sum", r.cast(x, "fp32"), node.axes())
+        mean = r.cast(r.add("div", total, r.add("size", dtype="fp32", dims=count)), x.type.dtype)
+        return r.reshape(mean, node.type.shape)
+
+    def _reduce(self, node: Node, inputs: list[Node]) -> Node:
+        r, x = self._r, inputs[0]
+        runs = _runs(x.type.shape, node.axes())
+        narrow = node.op == "reduce_sum" and DTYPES[x.type.dtype].low_precision
+        if narrow and (self._wide_sums or len(runs) > 1 or (runs and not _trailing(x.type.shape, runs[0]))):
+            total = r.cast(self._reduced(node.op, r.cast(x, "fp32"), node.axes()), x.type.dtype)
+        else:
+            total = self._reduced(node.op, x, node.axes())
+        return r.reshape(total, node.type.shape)
+
+    def _reduced(self, op: str, x: Node, axes: tuple[int, ...]) -> Node:
+        """The reduce with its dims kept, one run of adjacent axes after the other, the last run first."""
+        for run in reversed(_runs(x.type.shape, axes)):
+            x = self._r.add(op, x, axes=run, keepdims=True)
+        return x
+
+
+def _needed(graph: Graph) -> set[int]:
+    needed: set[int] = set()
+    for node in reversed(graph.nodes):
+        if node.op == "store" or node.id in needed:
+            needed.add(node.id)
+            needed.update(each.id for each in node.inputs)
+    return needed
+
+
+def _as(dtype: str, value: int) -> int | float:
+    return float(value) if DTYPES[dtype].kind == "float" else value
+
+
+def _runs(shape: tuple[Dim, ...], axes: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Axes in runs of neighbours. Literal ones are no work: they are left out, and do not part neighbours."""
+    runs: list[list[int]] = []
+    for axis in axes:
+        if shape[axis] == 1:
+            continue
+        if runs and all(shape[between] == 1 for between in range(runs[-1][-1] + 1, axis)):
+            runs[-1].append(axis)
+        else:
+            runs.append([axis])
+    return [tuple(run) for run in runs]
+
+
+def _trailing(shape: tuple[Dim, ...], run: tuple[int, ...]) -> bool:
+    return all(dim == 1 for dim in shape[run[-1] + 1 :])
+
+
+def _one_over_one_plus_exp(r: Rewriter, x: Node, numerator: Node) -> Node:
+    """numerator / (1 + exp(-x)); exp overflows to infinity for very negative x, which gives 0."""
+    return r.add("div", numerator, r.add("add", r.add("exp", r.add("neg", x)), r.const(1.0, "fp32")))
+
+
+def _sigmoid(r: Rewriter, x: Node, node: Node) -> Node:
+    return _one_over_one_plus_exp(r, x, r.const(1.0, "fp32"))
+
+
+def _silu(r: Rewriter, x: Node, node: Node) -> Node:
+    return _one_over_one_plus_exp(r, x, x)
+
+
+def _tanh(r: Rewriter, x: Node, node: Node) -> Node:
+    """2 * sigmoid(2 x) - 1."""
+    doubled = _one_over_one_plus_exp(r, r.add("mul", x, r.const(2.0, "fp32")), r.const(2.0, "fp32"))
+    return r.add("sub", doubled, r.const(1.0, "fp32"))
+
+
+def _softplus(r: Rewriter, x: Node, node: Node) -> Node:
+    """max(x, 0) + log(1 + exp(-|x|))."""
+    small = r.add("exp", r.add("neg", r.add("abs", x)))
+    return r.add("add", r.add("relu", x), r.add("log", r.add("add", small, r.const(1.0, "fp32"))))
+
+
+def _erfc_positive(r: Rewriter, z_times_p: Node, minus_z_squared: Node, scale: float = 1.0) -> Node:
+    """scale * erfc(z) for z >= 0: a polynomial in t = 1 / (1 + p z) times exp(-z^2)."""
+    t = r.add("reciprocal", r.add("add", z_times_p, r.const(1.0, "fp32")))
+    poly = r.add("mul", t, r.const(scale * _ERF_A[-1], "fp32"))
+    for a in reversed(_ERF_A[:-1]):
+        poly = r.add("mul", r.add("add", poly, r.const(scale * a, "fp32")), t)
+    return r.add("mul", poly, r.add("exp", minus_z_squared))
+
+
+def _erf(r: Rewriter, x: Node, node: Node) -> Node:
+    z_times_p = r.add("mul", r.add("abs", x), r.const(_ERF_P, "fp32"))
+    tail = _erfc_positive(r, z_times_p, r.add("neg", r.add("mul", x, x)))
+    magnitude = r.add("sub", r.const(1.0, "fp32"), tail)
+    return r.add("select", r.add("lt", x, r.const(0.0, "fp32")), r.add("neg", magnitude), magnitude)
+
+
+def _gelu(r: Rewriter, x: Node, node: Node) -> Node:
+    """x times the normal distribution function: by erfc of |x|, so that nothing cancels for negative x; or by tanh."""
+    square = r.add("mul", x, x)
+    if node.attrs["approximate"] == "tanh":
+        cube = r.add("mul", r.add("mul", square, x), r.const(0.044715, "fp32"))
+        inner = r.add("mul", r.add("add", x, cube), r.const(2 * _SQRT_2_OVER_PI, "fp32"))
+        return _one_over_one_plus_exp(r, inner, x)
+    z_times_p = r.add("mul", r.add("abs", x), r.const(_ERF_P * _SQRT_HALF, "fp32"))
+    tail = _erfc_positive(r, z_times_p, r.add("mul", square, r.const(-0.5, "fp32")), 0.5)
+    body = r.add("sub", r.const(1.0, "fp32"), tail)
+    return r.add("mul", x, r.add("select", r.add("lt", x, r.const(0.0, "fp32")), tail, body))
+
+
+_IN_FP32: Mapping[str, Callable[[Rewriter, Node, Node], Node]] = {
+    "sigmoid": _sigmoid,
+    "silu": _silu,
+    "tanh": _tanh,
+    "softplus": _softplus,
+    "erf": _erf,
+    "gelu": _gelu,
+}

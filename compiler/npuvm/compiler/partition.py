@@ -1,0 +1,194 @@
+"""Cuts a legal graph into an ordered list of drafts: groups of vector operations, and matrix products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from .errors import CompileError
+from .ir import Graph, Node
+from .ops import REDUCES, VIEWS, broadcast_shapes
+from .rewrite import is_scalar
+from .types import DTYPES, Dim
+
+__all__ = ["Draft", "partition", "root_of"]
+
+
+@dataclass(slots=True)
+class Draft:
+    """A segment under construction; see VectorSegment for domain, axes and form. A matrix product has one node."""
+
+    cube: bool = False
+    domain: tuple[Dim, ...] = ()
+    axes: tuple[int, ...] = ()
+    form: str = "map"
+    nodes: list[Node] = field(default_factory=list)
+    after: set[int] = field(default_factory=set)
+    """Nodes that follow a reduce of this draft, the reduces included."""
+
+
+def root_of(node: Node) -> tuple[Node, list[Node]]:
+    """The value behind reshapes and permutes, and these views in order from the root."""
+    chain: list[Node] = []
+    while node.op in VIEWS:
+        chain.append(node)
+        node = node.inputs[0]
+    return node, chain[::-1]
+
+
+def partition(graph: Graph, *, whole_rows: bool, max_nodes: int) -> list[Draft]:
+    """Drafts in an order that respects all dependencies.
+
+    `whole_rows`: reduces over trailing axes and what follows them may share a draft. `max_nodes` bounds a draft.
+    """
+    return _Partition(whole_rows, max_nodes).run(graph)
+
+
+class _Partition:
+    """Puts nodes into drafts one by one.
+
+    A cast to a wider dtype floats: every draft that needs it has its own, so that the narrow value crosses memory.
+    """
+
+    def __init__(self, whole_rows: bool, max_nodes: int) -> None:
+        self._whole_rows = whole_rows
+        self._max_nodes = max_nodes
+        self._drafts: list[Draft] = []
+        self._place: dict[int, int] = {}
+        self._floating: set[int] = set()
+
+    def run(self, graph: Graph) -> list[Draft]:
+        self._floating = _floating(graph)
+        for node in _demand_order(graph):
+            if node.op == "matmul":
+                self._place[node.id] = len(self._drafts)
+                self._drafts.append(Draft(cube=True, domain=node.type.shape, nodes=[node]))
+            elif node.id not in self._floating:
+                self._put(node)
+        return self._drafts
+
+    def _put(self, node: Node) -> None:
+        producers = [self._place[each.id] for each in node.inputs if each.id in self._place]
+        for at in (max(producers, default=-1), len(self._drafts) - 1):
+            if at >= 0 and not self._drafts[at].cube:
+                trial = self._joined(at, node)
+                if trial is not None:
+                    self._drafts[at] = trial
+                    self._place[node.id] = at
+                    return
+        self._drafts.append(Draft())
+        self._place[node.id] = len(self._drafts) - 1
+        fresh = self._joined(len(self._drafts) - 1, node)
+        if fresh is None:
+            raise CompileError(f"{node!r} fits no vector segment", node.where or None)
+        self._drafts[-1] = fresh
+
+    def _joined(self, at: int, node: Node) -> Draft | None:
+        """Draft number `at` with the node, and the floating casts that it reads, added; None when it cannot hold them."""
+        draft = self._drafts[at]
+        trial = replace(draft, nodes=list(draft.nodes), after=set(draft.after))
+        return trial if self._pull(trial, at, node) else None
+
+    def _pull(self, draft: Draft, at: int, node: Node) -> bool:
+        for each in node.inputs:
+            if each in draft.nodes or is_scalar(each):
+                continue
+            if each.id in self._floating:
+                if not self._pull(draft, at, each):
+                    return False
+            elif self._place.get(root_of(each)[0].id, -1) >= at:
+                return False
+        return self._join(draft, node)
+
+    def _join(self, draft: Draft, node: Node) -> bool:
+        """Add the node when the draft can hold it."""
+        if draft.nodes and len(draft.nodes) >= self._max_nodes and node.id not in self._floating:
+            return False
+        if node.op in REDUCES:
+            return self._join_reduce(draft, node)
+        shape = node.type.shape
+        try:
+            domain = broadcast_shapes(node.op, [draft.domain, shape]) if draft.nodes else shape
+        except CompileError:
+            return False
+        if draft.axes and _significant(domain) != _significant(draft.domain):
+            return False
+        if not _cheap(shape, domain) or not all(_cheap(each.type.shape, domain) for each in draft.nodes):
+            return False
+        follows = any(each.id in draft.after for each in node.inputs)
+        if follows and draft.form == "accumulate" and not _reduced_shape(shape, draft.axes):
+            return False
+        draft.domain = domain
+        if follows:
+            draft.after.add(node.id)
+        draft.nodes.append(node)
+        return True
+
+    def _join_reduce(self, draft: Draft, node: Node) -> bool:
+        source = node.inputs[0]
+        shape = source.type.shape
+        axes = tuple(axis - len(shape) for axis in node.axes())
+        if source.id in draft.after and draft.form == "accumulate":
+            return False
+        if draft.nodes and _significant(draft.domain) != _significant(shape):
+            return False
+        if draft.axes not in ((), axes):
+            return False
+        rows = self._whole_rows and all(dim == 1 for dim in shape[len(shape) + axes[-1] + 1 :])
+        draft.form = "row" if rows else "accumulate"
+        draft.domain = shape if len(shape) >= len(draft.domain) else draft.domain
+        draft.axes = axes
+        draft.after.add(node.id)
+        draft.nodes.append(node)
+        return True
+
+
+def _floating(graph: Graph) -> set[int]:
+    """Casts to a wider dtype that only vector operations read."""
+    result = {
+        node.id
+        for node in graph.nodes
+        if node.op == "cast"
+        and DTYPES[node.type.dtype].item_bytes > DTYPES[node.inputs[0].type.dtype].item_bytes
+        and not is_scalar(node.inputs[0])
+    }
+    for node in graph.nodes:
+        if node.op in (*VIEWS, "store", "matmul"):
+            result.difference_update(each.id for each in node.inputs)
+    return result
+
+
+def _demand_order(graph: Graph) -> list[Node]:
+    """Computed nodes, producers first, each as late as its first use allows."""
+    order: list[Node] = []
+    seen: set[int] = set()
+    for store in graph.stores:
+        stack: list[tuple[Node, bool]] = [(store.inputs[0], False)]
+        while stack:
+            node, done = stack.pop()
+            if done:
+                order.append(node)
+            elif node.id not in seen:
+                seen.add(node.id)
+                if node.op != "load" and not is_scalar(node):
+                    stack += [(node, True)] if node.op not in VIEWS else []
+                    stack += [(each, False) for each in reversed(node.inputs)]
+    return order
+
+
+def _significant(shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    """The shape without leading ones, which broadcasting ignores."""
+    at = 0
+    while at < len(shape) and shape[at] == 1:
+        at += 1
+    return shape[at:]
+
+
+def _cheap(shape: tuple[Dim, ...], domain: tuple[Dim, ...]) -> bool:
+    """Whether computing a value of `shape` in every tile of `domain` costs little: it is all of it, or a row, or a column."""
+    padded = (1,) * (len(domain) - len(shape)) + shape
+    inner = [axis for axis, dim in enumerate(domain) if dim != 1][-2:]
+    return padded == domain or any(padded[axis] == 1 for axis in inner)
+
+
+def _reduced_shape(shape: tuple[Dim, ...], axes: tuple[int, ...]) -> bool:
+    return all(len(shape) < -axis or shape[axis] == 1 for axis in axes)

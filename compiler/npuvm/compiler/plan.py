@@ -1,0 +1,216 @@
+"""A plan: a kernel cut into segments, with the tensors between them, before its shape is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from .ir import Graph, Node
+from .legalize import CastPairs, legalize
+from .partition import Draft, partition, root_of
+from .rewrite import is_scalar
+from .segments import Access, CubeSegment, GmTensor, Segment, VectorSegment
+from .symbols import Product
+from .views import Layout, contiguous, through, through_inverse
+
+__all__ = ["Plan", "make_plan"]
+
+MAX_TENSORS = 14
+"""Most tensors that a vector segment reads and writes: each takes one of the 16 rings, and two of 40 semaphores."""
+
+_ONE = Product()
+
+
+@dataclass(slots=True)
+class Plan:
+    """The segments of a kernel in the order they run, and all tensors they touch: params, outputs, then workspace."""
+
+    graph: Graph
+    segments: list[Segment] = field(default_factory=list)
+    tensors: list[GmTensor] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [
+            f"tensor @{each.name} {each.kind} {each.dtype}[{', '.join(map(str, each.shape))}]" for each in self.tensors
+        ]
+        return "\n".join([*lines, *(str(segment) for segment in self.segments)])
+
+
+def make_plan(graph: Graph, casts: CastPairs, *, whole_rows: bool = True) -> Plan:
+    """Legalise and cut a graph.
+
+    `whole_rows` keeps reduces over trailing axes and what follows in one segment, for rows that fit UB; without it reduces
+    accumulate over tiles and later segments read their inputs again.
+    """
+    legal = legalize(graph, casts, wide_sums=not whole_rows)
+    limit = len(legal.nodes) + 1
+    while True:
+        plan = _Planner(legal, partition(legal, whole_rows=whole_rows, max_nodes=limit)).run()
+        vectors = [each for each in plan.segments if isinstance(each, VectorSegment)]
+        crowded = [len(each.nodes) for each in vectors if len(each.reads) + len(each.writes) > MAX_TENSORS]
+        if not crowded or limit == 1:
+            return plan
+        limit = max(1, max(crowded) // 2)
+
+
+class _Planner:
+    def __init__(self, graph: Graph, drafts: Sequence[Draft]) -> None:
+        self._graph = graph
+        self._drafts = drafts
+        self._plan = Plan(graph)
+        self._homes: dict[int, list[Access]] = {}
+        self._copies: dict[int, Access] = {}
+        self._computed = {node.id for draft in drafts for node in draft.nodes}
+        self._pending: list[Node] = []
+
+    def run(self) -> Plan:
+        plan = self._plan
+        plan.tensors += [GmTensor(each.name, "param", each.type.dtype, each.type.shape) for each in self._graph.params]
+        plan.tensors += [
+            GmTensor(each.name, "output", each.type.dtype, each.type.shape) for each in self._graph.outputs
+        ]
+        for node in self._graph.nodes:
+            if node.op == "load":
+                self._homes[node.id] = [
+                    Access(self._tensor(str(node.attrs["param"])), contiguous(node.type.shape), _cache(node))
+                ]
+        self._place_stores()
+        for draft in self._drafts:
+            for node in draft.nodes:
+                self._place_uses(node)
+        for draft in self._drafts:
+            plan.segments.append(self._cube(draft) if draft.cube else self._vector(draft))
+        for store in self._pending:
+            value = store.inputs[0]
+            self._copy(
+                value, Access(self._tensor(str(store.attrs["output"])), contiguous(value.type.shape), _cache(store))
+            )
+        return plan
+
+    def _tensor(self, name: str) -> GmTensor:
+        return next(each for each in self._plan.tensors if each.name == name)
+
+    def _workspace(self, node: Node) -> GmTensor:
+        count = sum(each.kind == "workspace" for each in self._plan.tensors)
+        tensor = GmTensor(f"ws{count}", "workspace", node.type.dtype, node.type.shape)
+        self._plan.tensors.append(tensor)
+        return tensor
+
+    # Where computed values lie.
+
+    def _place_stores(self) -> None:
+        """A computed value is written straight into the outputs that it, seen through views, becomes."""
+        for store in self._graph.stores:
+            root, chain = root_of(store.inputs[0])
+            layout = None
+            if root.id in self._computed:
+                layout = through_inverse(contiguous(store.type.shape), chain)
+            if layout is None or not self._writable(root, layout):
+                self._pending.append(store)
+            else:
+                access = Access(self._tensor(str(store.attrs["output"])), layout, _cache(store))
+                self._homes.setdefault(root.id, []).append(access)
+
+    def _place_uses(self, node: Node) -> None:
+        """Workspace for every value that leaves its draft, laid out so that its readers need no copy where possible."""
+        chains = list(self._uses_outside(node))
+        homes = self._homes.setdefault(node.id, [])
+        if chains and not homes:
+            inverse = [through_inverse(contiguous(_end(node, chain).type.shape), chain) for chain in chains]
+            plain = all(through(contiguous(node.type.shape), chain) for chain in chains)
+            if plain or not any(inverse):
+                homes.append(Access(self._workspace(node), contiguous(node.type.shape)))
+        for chain in chains:
+            if any(through(home.layout, chain) for home in homes):
+                continue
+            layout = through_inverse(contiguous(_end(node, chain).type.shape), chain)
+            if layout is not None and self._writable(node, layout):
+                homes.append(Access(self._workspace(_end(node, chain)), layout))
+        if chains and not homes:
+            homes.append(Access(self._workspace(node), contiguous(node.type.shape)))
+
+    def _uses_outside(self, node: Node) -> Iterator[list[Node]]:
+        """The views through which other drafts, or stores that need a copy, use the value."""
+        seen: set[int] = set()
+        users = [each for other in self._drafts if node not in other.nodes for each in other.nodes]
+        for user in (*users, *self._pending):
+            for each in user.inputs:
+                root, chain = root_of(each)
+                if root is node and each.id not in seen:
+                    seen.add(each.id)
+                    yield chain
+
+    def _writable(self, root: Node, layout: Layout) -> bool:
+        """The cube's results leave in rows of adjacent elements; the vector unit's may have any stride."""
+        return root.op != "matmul" or layout.strides[-1] == _ONE
+
+    # Segments.
+
+    def _vector(self, draft: Draft) -> VectorSegment:
+        number = sum(isinstance(each, VectorSegment) for each in self._plan.segments)
+        segment = VectorSegment(f"v{number}", draft.domain, draft.axes, draft.form, draft.nodes)
+        for node in draft.nodes:
+            for each in node.inputs:
+                known = any(each is value for value, _ in segment.reads) or each in draft.nodes
+                if not known and not is_scalar(each):
+                    segment.reads.append((each, self._read(each)))
+            segment.writes += [(node, home) for home in self._homes.get(node.id, [])]
+        number = sum(isinstance(each, VectorSegment) for each in self._plan.segments)
+        segment.name = f"v{number}"
+        return segment
+
+    def _cube(self, draft: Draft) -> CubeSegment:
+        node = draft.nodes[0]
+        a, flip_a = self._operand(node.inputs[0])
+        b, flip_b = self._operand(node.inputs[1])
+        bias = self._read(node.inputs[2]) if len(node.inputs) == 3 else None
+        homes = self._homes[node.id]
+        number = sum(isinstance(each, CubeSegment) for each in self._plan.segments)
+        transposes = (bool(node.attrs.get("transpose_a")) != flip_a, bool(node.attrs.get("transpose_b")) != flip_b)
+        return CubeSegment(f"c{number}", node, a, b, bias, homes[0], *transposes)
+
+    def _operand(self, node: Node) -> tuple[Access, bool]:
+        """The access of a matrix operand, and whether its rows and cols are exchanged in it."""
+        access = self._read(node)
+        layout = access.layout
+        if layout.strides[-1] == _ONE or layout.dims[-1] == 1:
+            return access, False
+        if layout.strides[-2] == _ONE or layout.dims[-2] == 1:
+            axes = (*range(len(layout.dims) - 2), len(layout.dims) - 1, len(layout.dims) - 2)
+            return Access(access.tensor, layout.permuted(axes), access.cache), True
+        return self._copied(node), False
+
+    def _read(self, node: Node) -> Access:
+        """How a value is read from memory; a chain of views that strides cannot express is copied first."""
+        root, chain = root_of(node)
+        for home in self._homes[root.id]:
+            layout = through(home.layout, chain)
+            if layout is not None:
+                return Access(home.tensor, layout, home.cache)
+        if node.id in self._copies:
+            return self._copies[node.id]
+        source = self._copied(node.inputs[0])
+        layout = through(source.layout, [node])
+        assert layout is not None, "a contiguous tensor takes any one view"
+        return Access(source.tensor, layout)
+
+    def _copied(self, node: Node) -> Access:
+        """A contiguous copy of a value."""
+        if node.id not in self._copies:
+            self._copies[node.id] = self._copy(node, Access(self._workspace(node), contiguous(node.type.shape)))
+        return self._copies[node.id]
+
+    def _copy(self, node: Node, target: Access) -> Access:
+        reads = [] if is_scalar(node) else [(node, self._read(node))]
+        number = sum(isinstance(each, VectorSegment) for each in self._plan.segments)
+        segment = VectorSegment(f"v{number}", node.type.shape, reads=reads, writes=[(node, target)])
+        self._plan.segments.append(segment)
+        return target
+
+
+def _end(node: Node, chain: Sequence[Node]) -> Node:
+    return chain[-1] if chain else node
+
+
+def _cache(node: Node) -> str:
+    return str(node.attrs.get("cache", "normal"))

@@ -1,0 +1,100 @@
+"""Segments: what one vector or cube program computes, and how its tensors lie in global memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .ir import Node
+from .symbols import evaluate
+from .types import DTYPES, Dim
+from .views import Layout
+
+__all__ = ["Access", "CubeSegment", "GmTensor", "Segment", "VectorSegment"]
+
+
+@dataclass(frozen=True, slots=True)
+class GmTensor:
+    """A row-major tensor in global memory. `kind` is param, output or workspace."""
+
+    name: str
+    kind: str
+    dtype: str
+    shape: tuple[Dim, ...]
+
+    def nbytes(self, binding: Mapping[str, int]) -> int:
+        """Bytes for concrete sizes."""
+        count = 1
+        for size in evaluate(self.shape, binding):
+            count *= size
+        return count * DTYPES[self.dtype].item_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A value read from or written to a tensor; `layout` has the value's dims and its strides in the tensor."""
+
+    tensor: GmTensor
+    layout: Layout
+    cache: str = "normal"
+
+    def __str__(self) -> str:
+        strides = ", ".join(str(stride) for stride in self.layout.strides)
+        return f"@{self.tensor.name}[{strides}]"
+
+
+@dataclass(slots=True)
+class VectorSegment:
+    """Operations over one iteration domain, in order.
+
+    `domain` is the shape that all values broadcast to. `reduce_axes` are the axes of the domain, counted from the last
+    (-1), that reduces of this segment run over. `form`: "map" has no reduce; "row" holds whole rows of the reduced axes
+    (the last ones) in UB, so that reduces and what follows them are one pass; "accumulate" walks over tiles of the reduced
+    axes, and what follows a reduce in it is computed after the last of them.
+    `reads` are the values that come from global memory, `writes` those that go there. A segment without nodes is a copy.
+    """
+
+    name: str
+    domain: tuple[Dim, ...] = ()
+    reduce_axes: tuple[int, ...] = ()
+    form: str = "map"
+    nodes: list[Node] = field(default_factory=list)
+    reads: list[tuple[Node, Access]] = field(default_factory=list)
+    writes: list[tuple[Node, Access]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        domain = ", ".join(str(dim) for dim in self.domain)
+        axes = f" over {list(self.reduce_axes)}" if self.reduce_axes else ""
+        lines = [f"vector {self.name} {self.form} [{domain}]{axes}"]
+        lines += [f"  %{node.id} <- {access}" for node, access in self.reads]
+        lines += [f"  {node!r}" for node in self.nodes]
+        lines += [f"  %{node.id} -> {access}" for node, access in self.writes]
+        return "\n".join(lines)
+
+
+@dataclass(slots=True)
+class CubeSegment:
+    """One matrix product: `c = a @ b + bias`.
+
+    `a` and `b` are [batch.., rows, cols] as they lie in memory, with one of rows and cols adjacent (stride 1, the cols); a
+    transposed operand is exchanged by the move to L0. Batch dims broadcast against those of `c`. The dims of `c` end in m, n.
+    """
+
+    name: str
+    node: Node
+    a: Access
+    b: Access
+    bias: Access | None
+    c: Access
+    transpose_a: bool
+    transpose_b: bool
+
+    def __str__(self) -> str:
+        bias = f" + {self.bias}" if self.bias else ""
+        a, b = (
+            f"{each}{'^T' if flag else ''}" for each, flag in ((self.a, self.transpose_a), (self.b, self.transpose_b))
+        )
+        return f"cube {self.name}\n  %{self.node.id} = {a} x {b}{bias} -> {self.c}"
+
+
+Segment = VectorSegment | CubeSegment
