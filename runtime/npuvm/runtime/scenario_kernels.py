@@ -110,7 +110,7 @@ def _softmax(dtype: str) -> Kernel:
     def softmax(k: KernelBuilder, x: ParamRef) -> None:
         wide = _wide(k, x)
         powers = k.exp(wide - k.max(wide, axes=-1, keepdims=True))
-        k.store(k.cast(powers / k.sum(powers, axes=-1, keepdims=True), dtype))
+        k.store(k.cast(powers * k.reciprocal(k.sum(powers, axes=-1, keepdims=True)), dtype))
 
     return softmax
 

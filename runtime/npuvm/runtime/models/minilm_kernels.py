@@ -103,7 +103,7 @@ def _softmax(config: MiniLmConfig) -> Kernel:
     def minilm_softmax(k: KernelBuilder, x: ParamRef) -> None:
         scaled = _wide(k, x) * scale
         powers = k.exp(scaled - k.max(scaled, axes=-1, keepdims=True))
-        k.store(k.cast(powers / k.sum(powers, axes=-1, keepdims=True), "fp16"))
+        k.store(k.cast(powers * k.reciprocal(k.sum(powers, axes=-1, keepdims=True)), "fp16"))
 
     return minilm_softmax
 
