@@ -105,6 +105,7 @@ def test_start_rotates_each_cores_own_tiles() -> None:
 
 def test_no_more_cores_than_tiles_are_used() -> None:
     assert len(walk(1, 2, 2, 32, Pins())) == 4
+    assert [len(core) for core in walk(1, 1, 2, 32, Pins(cores=3))] == [1, 1, 0]
     assert split_evenly(7, 3) == [(0, 3), (3, 5), (5, 7)]
 
 

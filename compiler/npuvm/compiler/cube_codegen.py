@@ -132,11 +132,6 @@ def _walk(spec: MatmulSpec, tile: CubeTile, cores: int, pins: Pins) -> Walk:
         TileDim(name, -(-size // edge), size % edge != 0)
         for name, size, edge in (("m", spec.m, tile.l1[0]), ("n", spec.n, tile.l1[1]))
     )
-    total = rows.tiles * cols.tiles * int(np.prod(spec.batch, dtype=np.int64))
-    if pins.cores is not None and pins.grid is None and pins.cores > total:
-        pin_error(
-            "cores", pins.cores, f"at most {total}, the number of tiles of {tile.l1[0]} x {tile.l1[1]}", spec.name
-        )
     return plan_walk(batch, rows, cols, cores, pins)
 
 
@@ -286,7 +281,7 @@ class _Codegen:
             src=source,
             rows=self.b.size(1),
             cols=step.n.whole(self.b),
-            cache=self.problem.pins.cache.get("bias", "normal"),
+            cache=self._cache("bias", bias),
             wait=[ring.free],
             set=[ring.ready],
             pred=changed(*loops),
@@ -417,7 +412,7 @@ class _Codegen:
                 ),
                 rows=rows.part(self.b, row, height),
                 cols=cols.part(self.b, col, width),
-                cache=self.problem.pins.cache.get(name, "normal"),
+                cache=self._cache(name, view),
                 pred=pred,
             )
 
@@ -425,6 +420,9 @@ class _Codegen:
         wait = self.sync.waits(site, [ring.free]) if is_first else []
         sets = self.sync.sets(site, [ring.ready]) if is_last else []
         self.b.emit("ld", self.spec.a.dtype, wait=wait, set=sets, **rest)
+
+    def _cache(self, name: str, view: MatView) -> str:
+        return self.problem.pins.cache.get(name, view.cache)
 
     def _l1_pitch(self, name: str) -> int:
         k, edge = self.k1, self.m1 if name == "a" else self.n1
@@ -519,7 +517,7 @@ class _Codegen:
         source = self.b.desc(l0c, self._l0c_pitch, role="consumer")
         sizes = {"rows": step.m.whole(self.b), "cols": step.n.whole(self.b)}
         act = "relu" if self.spec.relu else "none"
-        cache = self.problem.pins.cache.get("c", "normal")
+        cache = self._cache("c", self.spec.c)
         target = self._c_desc(step)
         if not self.problem.via_ub:
             self._emit(

@@ -294,7 +294,17 @@ def _cost(
     total = waves * tile + first + (compute + move) / np.maximum(steps0, 1) + out
     stored = float(spec.m) * spec.n * batch * problem.out_item
     l2 = (loaded * tiles + stored) / float(problem.chip.l2_bytes_per_cycle)
-    return np.asarray(np.maximum(total, l2))
+    passes = _memory_passes(problem, spec, m, cuts_m, cores)
+    inputs = (spec.m * passes[0] + spec.n * passes[1]) * batch * spec.k * problem.item
+    hbm = (inputs + stored) / float(problem.chip.hbm_bytes_per_cycle)
+    return np.asarray(np.maximum.reduce([total, l2, hbm]))
+
+
+def _memory_passes(problem: TileProblem, spec: MatmulSpec, m: Any, cuts_m: Any, cores: int) -> tuple[float, Any]:
+    """How often main memory is read for a and for b: once where L2 keeps b, else b once for each round of row strips."""
+    strips = np.minimum(cuts_m, cores) * m * spec.k * problem.item
+    kept = strips + float(spec.n) * spec.k * problem.item <= problem.chip.capacity_bytes("l2")
+    return 1.0, np.where(kept, 1.0, np.ceil(cuts_m / np.minimum(cuts_m, cores)))
 
 
 def _move_cycles(
@@ -321,8 +331,11 @@ def _load_cycles(
     """
     m, n, k = tile
     dma = problem.chip.core.load
+    memory = problem.chip.memory
+    latency = memory.l2.latency_cycles + memory.hbm.latency_cycles
     depth = np.minimum(k, max(spec.k, 1))
     total_rows = np.zeros_like(m)
+    requests = np.zeros_like(m)
     total_bytes = np.zeros_like(m)
     port_bytes = np.zeros_like(m)
     runs = np.where(steps1 <= 1, np.maximum(np.minimum(cuts[1], per_core), 1), 1.0)
@@ -330,15 +343,24 @@ def _load_cycles(
         runs_of = (np.ones_like(runs), np.where(steps1 <= 1, np.maximum(np.minimum(cuts[0], per_core), 1), 1.0))
     else:
         runs_of = (runs, np.ones_like(runs))
-    for side, edge, run in ((problem.a, m, runs_of[0]), (problem.b, n, runs_of[1])):
-        rows, cols = (depth, edge) if side.flipped else (edge, depth)
+    for rows_are_k, side, edge, run in (
+        (problem.a.flipped, problem.a, m, runs_of[0]),
+        (not problem.b.flipped, problem.b, n, runs_of[1]),
+    ):
+        rows, cols = (depth, edge) if rows_are_k else (edge, depth)
         row_bytes = cols * problem.item
         dense = row_bytes == side.pitch
         total_rows += np.where(dense, 1, rows) * steps1 / run
         total_bytes += rows * row_bytes * steps1 / run
         port_bytes += rows * np.where(dense, row_bytes, np.maximum(row_bytes, dma.min_burst_bytes)) * steps1 / run
+        requests += (
+            np.where(dense, rows * row_bytes / dma.chunk_bytes, rows * np.ceil(row_bytes / dma.chunk_bytes))
+            * steps1
+            / run
+        )
     issue = total_rows * dma.row_cycles + steps1 * 2 * dma.startup_cycles
-    return np.maximum(issue, port_bytes / dma.l1_bytes_per_cycle), total_bytes
+    in_flight = requests * latency / dma.outstanding
+    return np.maximum.reduce([issue, port_bytes / dma.l1_bytes_per_cycle, in_flight]), total_bytes
 
 
 def _out_cycles(problem: TileProblem, m: Any, n: Any) -> npt.NDArray[np.float64]:

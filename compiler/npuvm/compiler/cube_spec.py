@@ -26,7 +26,7 @@ class MatView:
     """A batch of matrices in global memory.
 
     Element (row, col) of batch index (i, ...) lies `offset + i * batch[0] + ... + row * self.row + col * self.col` elements
-    after the address of argument `arg`. A stride of 0 repeats.
+    after the address of argument `arg`. A stride of 0 repeats. `cache` is the policy of its accesses.
     """
 
     arg: int
@@ -35,10 +35,7 @@ class MatView:
     col: int
     batch: tuple[int, ...] = ()
     offset: int = 0
-
-    @property
-    def transposed(self) -> MatView:
-        return replace(self, row=self.col, col=self.row)
+    cache: str = "normal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +102,7 @@ def operand_side(view: MatView, rows: int, cols: int, isa: Isa, name: str) -> Si
 
 
 def normalise(spec: MatmulSpec) -> MatmulSpec:
-    """The same product with as few batch dimensions as possible and rows of c contiguous where a swap can make them so."""
-    if spec.c.col != 1 and spec.n > 1 and spec.c.row == 1 and spec.bias is None:
-        spec = replace(spec, m=spec.n, n=spec.m, a=spec.b.transposed, b=spec.a.transposed, c=spec.c.transposed)
+    """The same product with as few batch dimensions as possible."""
     return _fold_into_rows(_merge_batches(spec))
 
 

@@ -51,7 +51,8 @@ class Pins:
     * `tile`: by level. `vector`: (rows, cols) of a vector tile. `l1`: (m, n, k) of what one core works on between two global
       accesses; the accumulators hold m x n of it. `l0`: (m, n, k) of one cube instruction; each divides its L1 size.
     * `l1_depth`: slots of the rings `l1.a` and `l1.b`.
-    * `cores`: number of cores. `grid`: (rows, cols) of cores laid over the tiles; each core takes a rectangle of them.
+    * `cores`: number of cores launched; some have nothing to do when there are fewer tiles. `grid`: (rows, cols) of
+      cores laid over the tiles; each core takes a rectangle of them.
     * `start`: where each core starts in its own list of tiles: core c begins with its tile number start[c] (modulo
       their number), goes to the end of its list and then does the tiles before. One number s stands for (0, s, 2 s, ...).
     * `order`: order of the tiles. row: the last dimension is fastest. column: the rows are fastest. swizzle: bands of

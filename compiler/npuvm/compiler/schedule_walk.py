@@ -62,7 +62,9 @@ def split_evenly(total: int, parts: int) -> list[Range]:
 
 
 def plan_walk(batch: Sequence[TileDim], rows: TileDim, cols: TileDim, cores: int, pins: Pins) -> Walk:
-    """Grids and ranges for tiles rows x cols in every batch, on at most `cores` cores (all of them with a pinned grid).
+    """Grids and ranges for tiles rows x cols in every batch, on at most `cores` cores, no more than there are tiles.
+
+    A pinned number or grid of cores is launched in full; where there are too few tiles, some cores have none.
 
     Without a pinned grid of cores, the order is batch, then the pinned order of rows and columns, cut evenly over the cores.
     The last band of a swizzle stands in a grid of its own, after all others, when it is narrower or ends in a smaller tile.
@@ -76,7 +78,7 @@ def plan_walk(batch: Sequence[TileDim], rows: TileDim, cols: TileDim, cores: int
         else:
             inner = (cols, rows) if pins.order == "column" else (rows, cols)
             grids = [_grid(*(Axis(dim.name, dim.tiles) for dim in (*batch, *inner)))]
-        ranges = _cut(grids, split_evenly(total, min(cores, total)))
+        ranges = _cut(grids, split_evenly(total, pins.cores or min(cores, total)))
     return _rotate(grids, ranges, pins)
 
 
