@@ -247,7 +247,7 @@ class _Codegen:
         if self.bias is None or self.bias_moves:
             return None
         dtype = self.problem.isa.dtypes[self.bias.dtype]
-        one = int.from_bytes(np.ones(1, dtype=dtype.numpy).tobytes(), "little")
+        one = int(np.ones(1, dtype=np.float32).view(np.uint32)[0]) if dtype.kind == "float" else 1
         buffer = self.b.temp(
             "ones", "l1", align_up(self.m1 * dtype.itemsize), address=self.problem.pins.address.get("ones")
         )

@@ -1,0 +1,106 @@
+"""Matrix products on the simulator with data, on all shipped chips, against numpy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.compiler.cube_run import Case, check
+
+from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.isa import Isa, load_isa
+
+CHIPS = ("ascend_910a", "ascend_910b", "edge")
+
+SIZES = st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 48, 65, 100, 129]))
+
+
+@pytest.fixture(scope="module")
+def isa() -> Isa:
+    return load_isa()
+
+
+@pytest.fixture(scope="module")
+def chips() -> dict[str, NpuConfig]:
+    return {name: load_chip(name) for name in CHIPS}
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    dtype = draw(st.sampled_from(["fp16", "bf16", "fp32", "int8"]))
+    integer = dtype == "int8"
+    batch = tuple(draw(st.lists(st.integers(1, 3), max_size=2)))
+    shrunk = [tuple(1 if draw(st.booleans()) else size for size in batch) for _ in range(2)]
+    fields: dict[str, Any] = {
+        "m": draw(SIZES),
+        "n": draw(SIZES),
+        "k": draw(st.one_of(SIZES, st.just(0))),
+        "dtype": dtype,
+        "out": "int32" if integer else draw(st.sampled_from(["fp32", "fp16", "bf16"])),
+        "batch": batch,
+        "a_batch": shrunk[0],
+        "b_batch": shrunk[1],
+        "transpose_a": draw(st.booleans()),
+        "transpose_b": draw(st.booleans()),
+        "bias": draw(st.sampled_from([None, "int32", "int8"] if integer else [None, "fp16", "bf16", "fp32"])),
+        "relu": draw(st.booleans()),
+        "pad": draw(st.sampled_from([0, 0, 1, 7])),
+    }
+    return Case(**fields)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=cases())
+def test_any_product_matches_numpy(isa: Isa, chips: dict[str, NpuConfig], chip: str, case: Case) -> None:
+    check(case, chips[chip], isa)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(1, 1, 1),
+        Case(1, 384, 384, out="fp16", bias="fp16", transpose_b=True),
+        Case(257, 130, 259, out="fp16"),
+        Case(64, 96, 1024, "fp32"),
+        Case(5, 6, 0),
+        Case(5, 6, 0, "int8", "int32", bias="int32", batch=(2,)),
+        Case(12, 40, 33, batch=(2, 3, 2), a_batch=(2, 1, 2), b_batch=(1, 3, 2)),
+    ],
+    ids=str,
+)
+def test_sizes_worth_a_name(isa: Isa, chips: dict[str, NpuConfig], chip: str, case: Case) -> None:
+    check(case, chips[chip], isa)
+
+
+def test_an_empty_result_needs_no_launch(isa: Isa, chips: dict[str, NpuConfig]) -> None:
+    from npuvm.compiler.cube_codegen import compile_matmul
+
+    for case in (Case(0, 4, 4), Case(4, 0, 4), Case(4, 4, 4, batch=(3, 0))):
+        assert compile_matmul(case.spec(), 3, chips["edge"], isa) is None
+
+
+def test_a_shared_right_operand_joins_the_batch_to_the_rows(isa: Isa, chips: dict[str, NpuConfig]) -> None:
+    kernel, _ = check(Case(5, 16, 16, batch=(4, 3), b_batch=(1, 1), bias="fp16"), chips["ascend_910b"], isa)
+    assert (kernel.spec.m, kernel.spec.batch) == (60, ())
+
+
+def test_results_leave_through_ub_where_that_is_faster_or_the_only_way(isa: Isa, chips: dict[str, NpuConfig]) -> None:
+    through, direct = (check(Case(70, 50, 40), chips[name], isa) for name in ("edge", "ascend_910a"))
+    assert through[0].via_ub and through[1].by_op["st"] > 0
+    assert not direct[0].via_ub and "st" not in direct[1].by_op
+    only = load_chip("ascend_910a", ["core.fixpipe.gm_bytes_per_cycle=0"])
+    assert check(Case(70, 50, 40, out="fp16"), only, isa)[0].via_ub
+
+
+def test_an_operand_that_does_not_change_is_loaded_once(isa: Isa, chips: dict[str, NpuConfig]) -> None:
+    from npuvm.compiler.schedule import Pins
+
+    pins = Pins(tile={"l1": (16, 16, 32)}, cores=1)
+    _, kept = check(Case(64, 48, 32), chips["edge"], isa, pins)
+    assert kept.by_op["ld"] == 4 + 4 * 3, "a once for each row of tiles, b for every tile"
+    _, column = check(Case(64, 48, 32), chips["edge"], isa, Pins(tile=pins.tile, cores=1, order="column"))
+    assert column.by_op["ld"] == 3 + 4 * 3
