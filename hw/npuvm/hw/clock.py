@@ -1,0 +1,57 @@
+"""Simulated time: a simpy environment that counts whole cycles and serves memory requests between its events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop
+
+from simpy import Environment, Event
+from simpy.events import NORMAL, EventPriority
+
+__all__ = ["Clock"]
+
+
+class Clock(Environment):
+    """A simpy environment with integer time and a second calendar.
+
+    `requests` is a heap of memory requests, (cycle, core, unit, ...). Those of a cycle are served by `serve` when every event
+    of that cycle has happened and before any later one. They far outnumber events, and so they are none themselves.
+    """
+
+    _now: int
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.requests: list[tuple[int, int, int, object]] = []
+        self.serve: Callable[[], None] | None = None
+
+    @property
+    def now(self) -> int:
+        """The current cycle."""
+        return self._now
+
+    def wake(self, event: Event, delay: int, priority: EventPriority = NORMAL) -> None:
+        """Let an event happen after `delay` cycles."""
+        event._ok = True
+        event._value = None
+        self.schedule(event, priority, delay)
+
+    def run_until_quiet(self, limit: int | None) -> bool:
+        """Run until nothing is left to happen; False when something is left after cycle `limit`."""
+        queue, requests = self._queue, self.requests
+        end = float("inf") if limit is None else limit
+        while queue or requests:
+            if requests and (not queue or requests[0][0] < queue[0][0]):
+                assert self.serve is not None
+                self.serve()
+                continue
+            if queue[0][0] > end:
+                return False
+            self._now, _, _, event = heappop(queue)  # type: ignore[assignment] # simpy's time may be a float, ours is not
+            callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment] # as simpy marks it processed
+            for callback in callbacks:
+                callback(event)
+            if not event._ok and not hasattr(event, "_defused"):
+                assert isinstance(event._value, BaseException)
+                raise event._value
+        return True

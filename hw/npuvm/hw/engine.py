@@ -1,0 +1,180 @@
+"""The chip of one launch: cores with sequencers and units, semaphores by scope, barriers, shared memory; and running it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from simpy import Event
+
+from npuvm.hw.chunks import engines_of
+from npuvm.hw.clock import Clock
+from npuvm.hw.errors import SimulationError
+from npuvm.hw.hazards import HazardChecker
+from npuvm.hw.memory import MemoryParams, MemorySystem
+from npuvm.hw.observe import CompletionCalendar, DataPath, Observer, TraceEvent
+from npuvm.hw.semaphores import Semaphore, SemaphoreBank
+from npuvm.hw.sequencer import Sequencer
+from npuvm.hw.stream import Regions, ScalarLoad
+from npuvm.hw.units import Unit
+
+if TYPE_CHECKING:
+    from npuvm.hw.config import NpuConfig
+    from npuvm.hw.l2 import L2State
+    from npuvm.isa import Isa
+
+__all__ = ["CoreProgram", "Machine", "Options", "Rendezvous", "memory_params"]
+
+
+@dataclass(frozen=True)
+class CoreProgram:
+    """What one core of a launch runs; `group` numbers its core group."""
+
+    core_type: str
+    group: int
+    regions: Regions
+
+
+@dataclass(frozen=True)
+class Options:
+    """What runs beside the timing. `scalar` gives the value of a scalar load of a core."""
+
+    scalar: Callable[[int, ScalarLoad], int]
+    data: DataPath | None = None
+    hazards: HazardChecker | None = None
+    trace: list[TraceEvent] | None = None
+
+
+class Rendezvous:
+    """Where the cores of a scope meet at barriers; all go on `cycles` after the last has arrived."""
+
+    def __init__(self, clock: Clock, members: int, cycles: int) -> None:
+        self.clock = clock
+        self.members = members
+        self.cycles = cycles
+        self._arrived = 0
+        self._gate = Event(clock)
+
+    def meet(self) -> Generator[Event, Any, int]:
+        """Arrive now; return the cycle in which all go on."""
+        self._arrived += 1
+        gate = self._gate
+        if self._arrived == self.members:
+            self._arrived = 0
+            self._gate = Event(self.clock)
+            self.clock.wake(gate, self.cycles)
+        yield gate
+        return self.clock.now
+
+
+def memory_params(chip: NpuConfig) -> MemoryParams:
+    """The numbers of a chip's memory system."""
+    l2, hbm = chip.memory.l2, chip.memory.hbm
+    return MemoryParams(
+        l2_rate=chip.l2_bytes_per_cycle,
+        l2_latency=l2.latency_cycles,
+        slices=l2.slices,
+        hbm_rate=chip.hbm_bytes_per_cycle,
+        hbm_latency=hbm.latency_cycles,
+        channels=hbm.channels,
+        interleave_bytes=hbm.interleave_bytes,
+    )
+
+
+class Machine:
+    """One launch on a chip: build it, then `run` it once."""
+
+    def __init__(
+        self, chip: NpuConfig, isa: Isa, programs: Sequence[CoreProgram], l2: L2State, options: Options
+    ) -> None:
+        self.chip = chip
+        self.isa = isa
+        self.programs = programs
+        self.clock = Clock()
+        self.memory = MemorySystem(self.clock, memory_params(chip), l2)
+        self._shared: dict[tuple[str, int, int], Semaphore] = {}
+        self._meetings: dict[tuple[str, int], Rendezvous] = {}
+        calendar = None if options.data is None else CompletionCalendar(self.clock, options.data)
+        self.cores = [self._core(index, program, options, calendar) for index, program in enumerate(programs)]
+
+    def run(self, cycle_limit: int | None = None) -> int:
+        """Run to the end; return the cycles until the last core has halted.
+
+        SimulationError for a deadlock, naming what each core waits for, and for a launch that takes longer than the limit.
+        """
+        in_time = self.clock.run_until_quiet(cycle_limit)
+        unfinished = [core for core in self.cores if core.finished is None]
+        if unfinished:
+            waits = "; ".join(self._explain(core) for core in unfinished)
+            if not in_time:
+                raise SimulationError(f"trap cycle_limit: not finished after {cycle_limit} cycles: {waits}")
+            raise SimulationError(f"deadlock in cycle {self._last_cycle()}: {waits}")
+        return max((core.finished or 0 for core in self.cores), default=0)
+
+    def _core(
+        self, index: int, program: CoreProgram, options: Options, calendar: CompletionCalendar | None
+    ) -> Sequencer:
+        chip, codes = self.chip, self.isa.units
+        engines = engines_of(chip)
+        observer = None
+        if options.data is not None or options.hazards is not None or options.trace is not None:
+            observer = Observer(index, options.data, calendar, options.hazards, options.trace)
+        units = {}
+        for name in chip.units(program.core_type):  # type: ignore[arg-type] # a core type of the image, checked before
+            if name != "seq":
+                unit = Unit(self.clock, index, name, codes[name], engines.get(name), self.memory)
+                unit.observer = observer
+                units[codes[name]] = unit
+        if options.hazards is not None:
+            options.hazards.register(index, units.values())
+        sequencer = chip.core.sequencer
+        return Sequencer(
+            self.clock,
+            index,
+            program.core_type,
+            program.regions,
+            units,
+            SemaphoreBank(lambda number: self._semaphore(index, program.group, number), self.isa.limits["semaphores"]),
+            lambda scope: self._meeting(index, program.group, scope),
+            options.scalar,
+            sequencer.queue_depth,
+            sequencer.scalar_load_cycles,
+            sequencer.start_cycles,
+        )
+
+    def _semaphore(self, core: int, group: int, number: int) -> Semaphore:
+        scope = self.isa.semaphore_scope(number)
+        sync = self.chip.core.sync
+        further = {"core": 0, "group": sync.group_cycles, "launch": sync.launch_cycles}[scope]
+        key = (scope, {"core": core, "group": group, "launch": 0}[scope], number)
+        if key not in self._shared:
+            self._shared[key] = Semaphore(self.clock, number, scope, sync.set_to_visible_cycles + further)
+        return self._shared[key]
+
+    def _meeting(self, core: int, group: int, scope: str) -> Rendezvous:
+        sync = self.chip.core.sync
+        further = {"core": 0, "group": sync.group_cycles, "launch": sync.launch_cycles}[scope]
+        members = {"core": 1, "group": sum(p.group == group for p in self.programs), "launch": len(self.programs)}[
+            scope
+        ]
+        key = (scope, {"core": core, "group": group, "launch": 0}[scope])
+        if key not in self._meetings:
+            self._meetings[key] = Rendezvous(self.clock, members, self.chip.core.sequencer.barrier_cycles + further)
+        return self._meetings[key]
+
+    def _last_cycle(self) -> int:
+        return max((unit.done for core in self.cores for unit in core.units.values()), default=0)
+
+    def _explain(self, core: Sequencer) -> str:
+        """What a core that did not finish waits for: each unit with its semaphore and place, and the sequencer."""
+        parts = []
+        for unit in core.units.values():
+            if unit.blocked_on is not None:
+                site = unit.queue[0][1].site
+                semaphore = unit.blocked_on
+                parts.append(f"{unit.name} waits for semaphore {semaphore.number} ({semaphore.scope}) in {site.label}")
+            elif unit.queue:
+                parts.append(f"{unit.name} is at {unit.queue[0][1].site.label}")
+        parts.append(f"sequencer: {core.state}")
+        return f"core {core.core}: {', '.join(parts)}"

@@ -1,0 +1,105 @@
+"""What is done beside the timing: moving data, looking for hazards, keeping a trace. None of it changes a cycle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from simpy import Event
+from simpy.events import URGENT
+
+from npuvm.hw.clock import Clock
+
+if TYPE_CHECKING:
+    from npuvm.hw.hazards import HazardChecker
+    from npuvm.hw.stream import Stream
+    from npuvm.hw.units import Batch, SiteRun, Unit
+
+__all__ = ["CompletionCalendar", "DataPath", "Observer", "TraceEvent"]
+
+
+class DataPath(Protocol):
+    """What moves data: `start` reads the operands of a stream's row and computes, `complete` writes the result."""
+
+    def start(self, core: int, stream: Stream, row: int) -> Any: ...
+
+    def complete(self, pending: Any) -> None: ...
+
+    def load_scalar(self, address: int, itemsize: int) -> int: ...
+
+
+class TraceEvent(NamedTuple):
+    """One instruction in time, all in cycles: it starts, frees its unit, and its result is there."""
+
+    core: int
+    unit: str
+    pc: int
+    op: str
+    start: int
+    occupied_until: int
+    complete: int
+
+
+class CompletionCalendar:
+    """Writes results in the order of (cycle, core, unit, sequence), before anything starts in that cycle."""
+
+    def __init__(self, clock: Clock, data: DataPath) -> None:
+        self.clock = clock
+        self.data = data
+        self._due: dict[int, list[tuple[tuple[int, int, int], Any]]] = {}
+
+    def add(self, cycle: int, order: tuple[int, int, int], pending: Any) -> None:
+        """Write `pending` at `cycle`; `order` is (core, unit, sequence)."""
+        due = self._due.get(cycle)
+        if due is None:
+            due = self._due[cycle] = []
+            event = Event(self.clock)
+            assert event.callbacks is not None
+            event.callbacks.append(self._write)
+            self.clock.wake(event, cycle - self.clock.now, URGENT)
+        due.append((order, pending))
+
+    def _write(self, _event: Event) -> None:
+        due = self._due.pop(self.clock.now)
+        due.sort(key=lambda item: item[0])
+        for _, pending in due:
+            self.data.complete(pending)
+
+
+class Observer:
+    """Follows the instructions of one core; each part is optional."""
+
+    def __init__(
+        self,
+        core: int,
+        data: DataPath | None,
+        calendar: CompletionCalendar | None,
+        hazards: HazardChecker | None,
+        trace: list[TraceEvent] | None,
+    ) -> None:
+        self.core = core
+        self.data = data
+        self.calendar = calendar
+        self.hazards = hazards
+        self.trace = trace
+
+    def started(self, unit: Unit, run: SiteRun, row: int, batch: Batch, start: int) -> Any:
+        """An instruction starts now; what is returned comes back with its completion."""
+        sequence = batch.base + row
+        access = None
+        if self.hazards is not None:
+            access = self.hazards.start(unit, batch, row, start)
+        pending = None
+        if self.data is not None and not run.site.sync_only:
+            pending = self.data.start(self.core, batch.stream, row)
+        return (run, sequence, start, access, pending)
+
+    def completes(self, unit: Unit, token: Any, occupied_until: int, done: int) -> None:
+        """The completion of a started instruction is known."""
+        run, sequence, start, access, pending = token
+        if access is not None:
+            access.done = done
+        if self.calendar is not None and pending is not None:
+            self.calendar.add(done, (self.core, unit.code, sequence), pending)
+        if self.trace is not None:
+            site = run.site
+            self.trace.append(TraceEvent(self.core, unit.name, site.pc, site.insn.op, start, occupied_until, done))

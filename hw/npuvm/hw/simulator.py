@@ -1,0 +1,160 @@
+"""Runs a program image on a chip: the public entry of the simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from npuvm.hw.bounds import check_bounds, core_bounds, launch_bounds, memory_bounds
+from npuvm.hw.engine import CoreProgram, Machine, Options
+from npuvm.hw.errors import DeviceError, SimulationError
+from npuvm.hw.expand import Expansions
+from npuvm.hw.functional import Executor, GlobalMemory
+from npuvm.hw.hazards import HazardChecker
+from npuvm.hw.l2 import L2State
+from npuvm.hw.stats import RunResult, bytes_by_level, core_stats, count_instructions
+from npuvm.hw.stream import ScalarLoad
+
+if TYPE_CHECKING:
+    from npuvm.hw.config import NpuConfig
+    from npuvm.hw.observe import TraceEvent
+    from npuvm.isa import Image, Isa
+
+__all__ = ["HazardMode", "l2_state", "simulate"]
+
+HazardMode = Literal["raise", "collect", "off"]
+
+
+def l2_state(chip: NpuConfig) -> L2State:
+    """An empty L2 of a chip, to be kept over the launches of one device."""
+    return L2State(chip.capacity_bytes("l2"), chip.memory.l2.line_bytes)
+
+
+def simulate(
+    chip: NpuConfig,
+    isa: Isa,
+    image: Image,
+    *,
+    memory: GlobalMemory | None = None,
+    addresses: Sequence[int] = (),
+    windows: Sequence[tuple[int, int]] = (),
+    data: bool = True,
+    l2: L2State | None = None,
+    cycle_limit: int | None = None,
+    hazards: HazardMode | None = None,
+    registers: Sequence[Sequence[int]] | None = None,
+    trace: bool = False,
+) -> RunResult:
+    """Run one launch to its end and report it.
+
+    `addresses` are the byte addresses of the image's arguments, `windows` the (base, bytes) of global memory that the launch
+    may touch. With `data`, `memory` is read and written; without, only time is simulated, and `registers` gives per core
+    the values of its scalar loads in order (`RunResult.scalar_loads` of a run with data). `l2` is the state left by
+    earlier launches and is updated; None starts empty. `hazards` says whether a missing synchronisation raises, is collected,
+    or is not looked for; None means raise with data, off without.
+
+    DeviceError when the launch does not fit the chip or traps, SimulationError for a deadlock, a launch longer than
+    `cycle_limit` cycles, or a result below a physical bound; HazardError for a hazard.
+    """
+    if image.isa_hash != isa.hash:
+        raise DeviceError(f"made for instruction set {image.isa_hash[:12]}, the chip runs {isa.hash[:12]}", image.name)
+    if data and memory is None:
+        raise DeviceError("a run with data needs `memory`; pass it, or data=False", image.name)
+    groups = _groups(chip, image)
+    expansions = Expansions(isa, image.relocate(addresses), chip)
+    programs = [
+        CoreProgram(entry.core_type, group, expansions.core(entry.pc, entry.ranges))
+        for entry, group in zip(image.entries, groups, strict=True)
+    ]
+    l2 = l2_state(chip) if l2 is None else l2
+    executor = None
+    if data and memory is not None:
+        executor = Executor(isa, chip, memory, windows, len(programs))
+    loads: list[list[int]] = [[] for _ in programs]
+    mode = hazards or ("raise" if data else "off")
+    checker = None if mode == "off" else HazardChecker(collect=mode == "collect")
+    events: list[TraceEvent] | None = [] if trace else None
+    scalar = _scalar_source(executor, registers, loads)
+    machine = Machine(chip, isa, programs, l2, Options(scalar, executor, checker, events))
+    return _report(chip, machine, machine.run(cycle_limit), loads, checker, events)
+
+
+def _report(
+    chip: NpuConfig,
+    machine: Machine,
+    cycles: int,
+    loads: Sequence[Sequence[int]],
+    checker: HazardChecker | None,
+    events: Sequence[TraceEvent] | None,
+) -> RunResult:
+    names = {code: name for name, code in machine.isa.units.items()}
+    by_unit: dict[str, int] = {}
+    by_op: dict[str, int] = {}
+    cores = []
+    for core in machine.cores:
+        units, ops = count_instructions(core.streams)
+        cores.append(core_stats(core, cycles, units))
+        _add(by_unit, {names[code]: n for code, n in units.items()})
+        _add(by_op, ops)
+    streams = [stream for core in machine.cores for stream in core.streams]
+    traffic = machine.memory.traffic
+    bounds = launch_bounds(
+        memory_bounds(chip, traffic, machine.memory.l2), [core_bounds(chip, core.streams) for core in machine.cores]
+    )
+    check_bounds(cycles, bounds)
+    return RunResult(
+        cycles=cycles,
+        seconds=chip.cycles_to_us(cycles) / 1_000_000,
+        cores=tuple(cores),
+        bytes=bytes_by_level(streams, traffic),
+        instructions=sum(by_unit.values()),
+        by_unit=by_unit,
+        by_op=by_op,
+        bounds=bounds,
+        hazards=tuple(checker.found) if checker is not None else (),
+        scalar_loads=tuple(tuple(values) for values in loads),
+        trace=tuple(events or ()),
+    )
+
+
+def _add(total: dict[str, int], more: Mapping[str, int]) -> None:
+    for key, n in more.items():
+        total[key] = total.get(key, 0) + n
+
+
+def _groups(chip: NpuConfig, image: Image) -> list[int]:
+    """The core group of each entry; DeviceError when the entries are not a prefix of the chip's cores."""
+    types = [entry.core_type for entry in image.entries]
+    order = chip.group_core_types
+    kinds = set(types)
+    if len(kinds) == 1 and kinds <= set(order):
+        order = tuple(kind for kind in order if kind in kinds)
+    whole = len(order) * chip.core.count
+    if not types or len(types) > whole or any(kind != order[i % len(order)] for i, kind in enumerate(types)):
+        allowed = f"up to {whole} cores in the order {', '.join(order)}, {chip.core.count} times"
+        raise DeviceError(
+            f"a launch on {len(types)} cores ({', '.join(sorted(kinds))}); {chip.name} has {allowed}", image.name
+        )
+    return [i // len(order) for i in range(len(types))]
+
+
+def _scalar_source(
+    executor: Executor | None, registers: Sequence[Sequence[int]] | None, loads: list[list[int]]
+) -> Callable[[int, ScalarLoad], int]:
+    """Where scalar loads get their values; each one is noted in `loads` of its core."""
+
+    def load(core: int, region: ScalarLoad) -> int:
+        noted = loads[core]
+        if executor is not None:
+            value = executor.load_scalar(region.addr, region.itemsize)
+        elif registers is not None and core < len(registers) and len(noted) < len(registers[core]):
+            value = registers[core][len(noted)]
+        else:
+            raise SimulationError(
+                f"the scalar load at word {region.pc} needs a value; without data pass recorded ones (`registers`)",
+                f"core {core}",
+            )
+        noted.append(value)
+        return value
+
+    return load

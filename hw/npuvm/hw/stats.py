@@ -1,0 +1,145 @@
+"""What a run reports: cycles by unit and cause, bytes by level, instructions, hazards, bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from npuvm.hw.hazards import Hazard
+    from npuvm.hw.memory import MemoryTraffic
+    from npuvm.hw.observe import TraceEvent
+    from npuvm.hw.sequencer import Sequencer
+    from npuvm.hw.stream import Stream
+    from npuvm.hw.units import Unit
+
+__all__ = ["CoreStats", "RunResult", "UnitStats", "bytes_by_level", "core_stats", "count_instructions"]
+
+ON_CHIP = ("ub", "l1", "l0a", "l0b", "l0c")
+
+
+@dataclass(frozen=True)
+class UnitStats:
+    """Cycles of one unit over a launch. `busy` and the values of `stalls` add up to the cycles of the launch.
+
+    Causes of a unit: "starved" (nothing dispatched to it), "wait N (unit)" (for semaphore N, set by that unit), "order" (its
+    previous instruction was not complete), "memory" (all its requests in flight), "drained" (its last instruction was done).
+    Causes of the sequencer: "start", "queue_full:UNIT", "drain", "barrier", "scalar_load", "done"; its `busy` is decoding.
+    """
+
+    busy: int
+    stalls: Mapping[str, int]
+    instructions: int
+
+    @property
+    def total(self) -> int:
+        """All cycles, busy and stalled."""
+        return self.busy + sum(self.stalls.values())
+
+
+@dataclass(frozen=True)
+class CoreStats:
+    """One core of a launch: its type, the cycle in which it halted, and its units by name, "seq" among them."""
+
+    core_type: str
+    cycles: int
+    units: Mapping[str, UnitStats]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One launch in simulated time.
+
+    `cycles` until the last core halted, `seconds` the same in time. `bytes` by level: what units read and wrote in ub, l1,
+    l0a, l0b and l0c, what L2 served ("l2"), and HBM traffic ("hbm_read", "hbm_write"). `bounds` are lower limits in cycles
+    (docs/timing-model.md, Bounds). `scalar_loads` holds per core the values of its scalar loads in order: `registers` of a
+    later run without data. `trace` is empty unless asked for.
+    """
+
+    cycles: int
+    seconds: Fraction
+    cores: tuple[CoreStats, ...]
+    bytes: Mapping[str, int]
+    instructions: int
+    by_unit: Mapping[str, int]
+    by_op: Mapping[str, int]
+    bounds: Mapping[str, Fraction]
+    hazards: tuple[Hazard, ...]
+    scalar_loads: tuple[tuple[int, ...], ...]
+    trace: tuple[TraceEvent, ...]
+
+    @property
+    def bound(self) -> tuple[str, Fraction]:
+        """The highest lower limit, by name and in cycles."""
+        return max(self.bounds.items(), key=lambda item: item[1])
+
+    def busy_share(self, unit: str) -> float:
+        """Share of the launch in which a unit was busy, averaged over the cores that have it; 0 for no such core."""
+        busy = [core.units[unit].busy for core in self.cores if unit in core.units]
+        return sum(busy) / (len(busy) * self.cycles) if busy and self.cycles else 0.0
+
+    def stalls(self, unit: str) -> dict[str, int]:
+        """Cycles by cause of a unit, summed over all cores."""
+        total: dict[str, int] = {}
+        for core in self.cores:
+            for cause, cycles in core.units[unit].stalls.items() if unit in core.units else ():
+                total[cause] = total.get(cause, 0) + cycles
+        return total
+
+
+def core_stats(sequencer: Sequencer, cycles: int, counts: Mapping[int, int]) -> CoreStats:
+    """Statistics of a finished core; `cycles` are those of the launch, `counts` the instructions by unit code."""
+    halted = sequencer.finished or 0
+    stalls = {cause: n for cause, n in sequencer.stalls.items() if n and cause != "decode"}
+    if cycles > halted:
+        stalls["done"] = cycles - halted
+    units = {"seq": UnitStats(sequencer.stalls["decode"], stalls, sequencer.dispatched)}
+    for code, unit in sequencer.units.items():
+        units[unit.name] = _unit_stats(unit, cycles, counts.get(code, 0))
+    return CoreStats(sequencer.core_type, halted, units)
+
+
+def _unit_stats(unit: Unit, cycles: int, instructions: int) -> UnitStats:
+    stalls = {f"wait {number} ({producer})": n for (number, producer), n in sorted(unit.wait_stalls.items())}
+    stalls |= {
+        "starved": unit.starved,
+        "order": unit.ordered,
+        "memory": unit.memory_stall,
+        "drained": cycles - unit.free,
+    }
+    return UnitStats(unit.busy, {cause: n for cause, n in stalls.items() if n}, instructions)
+
+
+def count_instructions(streams: Sequence[Stream]) -> tuple[dict[int, int], dict[str, int]]:
+    """Dispatched instructions of a core by unit code and by name."""
+    by_unit: dict[int, int] = {}
+    by_op: dict[str, int] = {}
+    for stream in streams:
+        counts = np.bincount(stream.site, minlength=len(stream.sites)).tolist()
+        for site, n in zip(stream.sites, counts, strict=True):
+            if n:
+                by_unit[site.unit] = by_unit.get(site.unit, 0) + n
+                by_op[site.insn.op] = by_op.get(site.insn.op, 0) + n
+    return by_unit, by_op
+
+
+def bytes_by_level(streams: Sequence[Stream], traffic: MemoryTraffic) -> dict[str, int]:
+    """Bytes of a launch by level: operands of all instructions on chip (a pitch of 0 counts one row), L2 and HBM traffic."""
+    total = dict.fromkeys(ON_CHIP, 0)
+    for stream in streams:
+        for index, site in enumerate(stream.sites):
+            if not any(operand.space in total for operand in site.operands):
+                continue
+            size = stream.size[stream.site == index]
+            for operand in site.operands:
+                if operand.space in total:
+                    rows, cols = (np.int64(1) if k < 0 else size[:, k] for k in operand.shape)
+                    if not operand.pitch:
+                        rows = np.minimum(rows, 1)
+                    moved = np.broadcast_to(rows * cols * operand.itemsize, len(size)).sum()
+                    total[operand.space] += int(moved) * (operand.reads + operand.writes)
+    return {**total, "l2": traffic.l2_hit, "hbm_read": traffic.hbm_read, "hbm_write": traffic.hbm_write}
