@@ -60,8 +60,8 @@ class BlockPlan:
 
     * `base` (S, 6), `stride` (8, S, 6): the affine columns; `reg`, `reg_stride` (S, 4): what registers add to addresses.
     * `size` (S, 3): index into the size table, -1 for none.
-    * `counters`: the running counts of rings as (ring, role), the first `resolved` of which some operand uses. `ring_key` (S, 4):
-      the count that an operand uses, `resolved` for no ring. `slots`, `slot_bytes` (resolved + 1): of these keys.
+    * `counters`: the running counts of rings as (ring, role), the first `resolved` of which some operand uses. `ring_key`
+      (S, 4): the count that an operand uses, `resolved` for no ring. `slots`, `slot_bytes` (resolved + 1): of these keys.
       `advances` (S, counters): 1 where the site advances a count.
     * `cost`, `skip_cost` (S): the sequencer's cycles when the site is dispatched, and when it is switched off.
     * `bodies`: what expansion derives from the plan, kept here so that cores share it.
