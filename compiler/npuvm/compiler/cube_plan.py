@@ -33,6 +33,9 @@ RINGS = {"l1.a": 2, "l1.b": 2, "l1.bias": 2, "l0a": 2, "l0b": 2, "l0c": 2, "ub.c
 
 _EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 _DEPTHS = (1, 2, 4, 8, 16)
+_VISIBLE = 0.1
+"""Share of a core's own cycles that a saturated memory does not hide (seen in simulated runs); decides between equals."""
+
 _SEQUENCER_WORDS = 18
 """Words that one step over k at L0 has at most: two moves, two products, a loop, four synchronisations."""
 
@@ -265,7 +268,11 @@ def _refuse_pinned(problem: TileProblem, spec: MatmulSpec) -> None:
 def _cost(
     problem: TileProblem, spec: MatmulSpec, table: Table, l0c_depths: Ints, cores: int
 ) -> npt.NDArray[np.float64]:
-    """Estimated cycles of the whole product for each candidate."""
+    """Estimated cycles of the whole product for each candidate.
+
+    The next loads are dispatched behind the moves of this L1 tile; where those overflow the queue, loads and moves
+    overlap less.
+    """
     core = problem.chip.core
     m, n, k, m0, n0, k0 = np.minimum(table, [spec.m, spec.n, max(spec.k, 1)] * 2).T.astype(np.float64)
     batch = float(np.prod(spec.batch)) if spec.batch else 1.0
@@ -288,6 +295,9 @@ def _cost(
     sequencer = steps0 * parts * _SEQUENCER_WORDS * core.sequencer.decode_cycles_per_word + steps1 * 20 + 40
 
     overlapped = np.maximum.reduce([compute, move, load, out, sequencer])
+    moves = 2 * steps0 * np.ceil(m / m0) / np.maximum(steps1, 1)
+    ahead = np.minimum(core.sequencer.queue_depth / np.maximum(moves, 1), 1)
+    overlapped += np.minimum(load, move) * (1 - ahead)
     tile = np.where(l0c_depths > 1, overlapped, np.maximum(overlapped, compute + out))
     memory = problem.chip.memory
     first = load / np.maximum(steps1, 1) + memory.l2.latency_cycles + memory.hbm.latency_cycles
@@ -297,7 +307,7 @@ def _cost(
     passes = _memory_passes(problem, spec, m, cuts_m, cores)
     inputs = (spec.m * passes[0] + spec.n * passes[1]) * batch * spec.k * problem.item
     hbm = (inputs + stored) / float(problem.chip.hbm_bytes_per_cycle)
-    return np.asarray(np.maximum.reduce([total, l2, hbm]))
+    return np.asarray(np.maximum.reduce([total, l2, hbm]) + _VISIBLE * total)
 
 
 def _memory_passes(problem: TileProblem, spec: MatmulSpec, m: Any, cuts_m: Any, cores: int) -> tuple[float, Any]:
