@@ -9,12 +9,15 @@ from npuvm.isa.errors import AsmError, DecodeError, IsaError, NpuvmError, Verify
 from npuvm.isa.image import Entry, Image, Reloc
 from npuvm.isa.load import load_isa, load_isa_text
 from npuvm.isa.model import DType, Insn, Instruction, Isa, OperandSpec, Pred, WordClass
+from npuvm.isa.verify import CapacityLimits, Finding, VerifyReport, verify
 
 __all__ = [
     "AsmError",
+    "CapacityLimits",
     "DType",
     "DecodeError",
     "Entry",
+    "Finding",
     "Image",
     "Insn",
     "Instruction",
@@ -25,6 +28,7 @@ __all__ = [
     "Pred",
     "Reloc",
     "VerifyError",
+    "VerifyReport",
     "WordClass",
     "assemble",
     "assemble_insns",
@@ -38,4 +42,5 @@ __all__ = [
     "format_insn",
     "load_isa",
     "load_isa_text",
+    "verify",
 ]

@@ -1,0 +1,82 @@
+"""Which accesses of an on-chip buffer are not ordered: read after write, write after read, write after write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from npuvm.isa.verify.program import Leaf
+from npuvm.isa.verify.walk import Act, Region
+
+__all__ = ["Clock", "Memory", "overlap"]
+
+Clock: TypeAlias = tuple[int, ...]
+"""Per unit of a domain, how many of its instructions are known to have completed."""
+
+
+@dataclass(slots=True)
+class _Access:
+    """The latest access of one operand of an instruction to one place."""
+
+    leaf: Leaf
+    region: Region
+    unit: int
+    sequence: int
+
+
+@dataclass
+class Memory:
+    """The accesses of one core's buffers since its last barrier."""
+
+    _spaces: dict[str, dict[tuple[int, Region], _Access]] = field(default_factory=dict)
+
+    def clear(self) -> None:
+        """Forget: everything so far has completed."""
+        self._spaces.clear()
+
+    def access(self, act: Act, unit: int, sequence: int, clock: Clock) -> Iterator[str]:
+        """Record what an instruction touches; yields what is wrong for every earlier access it is not ordered after.
+
+        Between units every conflict needs an order. Within a unit, which starts and completes in order, only a read after
+        a write does.
+        """
+        for region in act.regions:
+            for earlier in self._spaces.get(region.space, {}).values():
+                theirs = earlier.region
+                if clock[earlier.unit] >= earlier.sequence or theirs.low >= region.high or region.low >= theirs.high:
+                    continue
+                read_after_write = theirs.writes and region.reads
+                if not (read_after_write or (earlier.unit != unit and (theirs.writes or region.writes))):
+                    continue
+                if overlap(theirs, region):
+                    yield _describe(earlier, region, read_after_write, earlier.unit == unit)
+        for region in act.regions:
+            key = (act.leaf.pc, region)
+            self._spaces.setdefault(region.space, {})[key] = _Access(act.leaf, region, unit, sequence)
+
+
+def _describe(earlier: _Access, region: Region, read_after_write: bool, same_unit: bool) -> str:
+    theirs = earlier.region
+    kind = "read after write" if read_after_write else "write after write" if theirs.writes else "write after read"
+    remedy = "the order bit" if same_unit else "a semaphore or a barrier"
+    place = f"{region.space} bytes {max(region.low, theirs.low)} to {min(region.high, theirs.high)}"
+    other = f"{earlier.leaf.insn.op} of word {earlier.leaf.pc}"
+    return f"{region.operand}: {kind} in {place}, not ordered after {theirs.operand} of {other}; allowed with {remedy}"
+
+
+def overlap(one: Region, other: Region) -> bool:
+    """Whether two regions of one space share a byte: exact for rows at a pitch."""
+    if one.low >= other.high or other.low >= one.high:
+        return False
+    few, many = (one, other) if one.rows <= other.rows else (other, one)
+    for row in range(few.rows):
+        start = few.low + row * few.pitch
+        if many.rows == 1:
+            first = 0
+        else:
+            first = max(0, -(-(start - many.low - many.row_bytes + 1) // many.pitch))
+        begin = many.low + first * many.pitch
+        if first < many.rows and begin < start + few.row_bytes and start < begin + many.row_bytes:
+            return True
+    return False

@@ -1,0 +1,208 @@
+"""The static verifier: what a decoded program must keep to on a chip, proven before it runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from npuvm.isa.codec import decode_at
+from npuvm.isa.errors import DecodeError
+from npuvm.isa.image import ADDRESS_BITS, Entry, Image, Reloc
+from npuvm.isa.model import Insn, Isa
+from npuvm.isa.verify.program import Barrier, Block, Grid, parse
+from npuvm.isa.verify.report import Abandon, CapacityLimits, Findings, VerifyReport
+from npuvm.isa.verify.static import Setting, StaticChecks, Tabled
+from npuvm.isa.verify.sync import run_domain
+from npuvm.isa.verify.tables import RegSize
+from npuvm.isa.verify.walk import Walk, tile_count
+
+__all__ = ["verify"]
+
+
+def verify(
+    isa: Isa,
+    image: Image,
+    limits: CapacityLimits,
+    *,
+    argument_bytes: Sequence[int] | None = None,
+    absolute: bool = False,
+    collect: bool = False,
+) -> VerifyReport:
+    """Check an image against the rules of `RULES` on a chip with these limits.
+
+    `argument_bytes` gives the size of each argument, which bounds what global-memory descriptors may reach. `absolute`
+    allows global-memory descriptors without a relocation. Raises VerifyError at the first broken rule, naming rule, word
+    and instruction and what is allowed; with `collect` all findings come back in the report.
+    """
+    findings = Findings(isa, image.name, collect)
+    check = _Verification(isa, image, limits, findings)
+    with contextlib.suppress(Abandon):
+        check.run(argument_bytes, absolute)
+    return VerifyReport(image.name, len(check.insns), check.steps, tuple(findings.found.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class _CoreRun:
+    """One core of the launch: its entry, its group, its program."""
+
+    entry: Entry
+    group: int
+    program: tuple[Tabled, ...]
+
+
+class _Verification:
+    def __init__(self, isa: Isa, image: Image, limits: CapacityLimits, findings: Findings) -> None:
+        self._isa = isa
+        self._image = image
+        self._limits = limits
+        self._findings = findings
+        self.insns: dict[int, tuple[Insn, int]] = {}
+        self.steps = 0
+
+    def run(self, argument_bytes: Sequence[int] | None, absolute: bool) -> None:
+        if self._image.isa_hash != self._isa.hash:
+            made, this = self._image.isa_hash[:16], self._isa.hash[:16]
+            self._findings.fatal("hash", f"the image was made for instruction set {made}...; allowed: {this}...")
+        self._decode()
+        self._entries()
+        relocs = self._relocations(argument_bytes)
+        parsed = {pc: parse(self._isa, self.insns, pc, self._findings) for pc in self._starts()}
+        shared = self._shared_semaphores()
+        programs = {}
+        for pc, steps in parsed.items():
+            types = tuple(dict.fromkeys(entry.core_type for entry in self._image.entries if entry.pc == pc))
+            setting = Setting(self._isa, self._limits, types, relocs, argument_bytes, absolute, shared, self._findings)
+            programs[pc] = StaticChecks(setting).run(steps)
+        cores = [
+            _CoreRun(entry, group, programs[entry.pc])
+            for entry, group in zip(self._image.entries, self._groups(), strict=True)
+        ]
+        for core in cores:
+            self._ranges(core)
+        self._barriers(cores)
+        if not self._findings.found:
+            self._synchronisation(cores, shared)
+
+    # The image.
+
+    def _decode(self) -> None:
+        words = self._image.words.tolist()
+        index = 0
+        while index < len(words):
+            try:
+                insn, length = decode_at(self._isa, words, index)
+            except DecodeError as exc:
+                self._findings.fatal("decode", f"{exc.message} ({exc.word_class})", index)
+            self.insns[index] = insn, length
+            index += length
+
+    def _starts(self) -> list[int]:
+        return list(dict.fromkeys(entry.pc for entry in self._image.entries))
+
+    def _entries(self) -> None:
+        counts: dict[str, int] = {}
+        for number, entry in enumerate(self._image.entries):
+            allowed = self._limits.cores.get(entry.core_type, 0)
+            counts[entry.core_type] = counts.get(entry.core_type, 0) + 1
+            if counts[entry.core_type] > allowed:
+                message = f"entry {number} is {entry.core_type} core {counts[entry.core_type]}; the chip has {allowed}"
+                self._findings.fatal("entry", message)
+            if entry.pc not in self.insns:
+                self._findings.fatal("entry", f"entry {number} starts inside or outside an instruction", entry.pc)
+        if not self._image.entries:
+            self._findings.fatal("entry", "the image has no entry; allowed: one or more")
+
+    def _groups(self) -> list[int]:
+        """The group of each entry: whole groups in order, or cores of one type, as many to a group as it has of them."""
+        entries = self._image.entries
+        types = {entry.core_type for entry in entries}
+        member = tuple(each for each in self._limits.group if each in types)
+        for number, entry in enumerate(entries):
+            if entry.core_type != member[number % len(member)]:
+                message = f"entry {number} is {entry.core_type}; allowed in a group: {', '.join(member)}, in this order"
+                self._findings.fatal("entry", message)
+        return [number // len(member) for number in range(len(entries))]
+
+    def _relocations(self, argument_bytes: Sequence[int] | None) -> Mapping[int, Reloc]:
+        if argument_bytes is not None and len(argument_bytes) != self._image.n_args:
+            message = f"{len(argument_bytes)} argument sizes given, the image takes {self._image.n_args}"
+            self._findings.fatal("relocation", message)
+        field = self._isa.instruction("desc").operand("base").bits
+        assert (field.low, field.width) == (0, ADDRESS_BITS)
+        places = {pc + field.word for pc, (insn, _) in self.insns.items() if insn.op == "desc"}
+        found: dict[int, Reloc] = {}
+        for reloc in self._image.relocs:
+            if reloc.word not in places:
+                self._findings.add("relocation", "no base of a descriptor; relocations patch only those", reloc.word)
+            if reloc.word in found:
+                self._findings.add("relocation", "patched twice; a base has one relocation", reloc.word)
+            if not 0 <= reloc.arg < self._image.n_args:
+                message = f"names argument {reloc.arg}; allowed: 0 to {self._image.n_args - 1}"
+                self._findings.fatal("relocation", message, reloc.word)
+            found[reloc.word] = reloc
+        return found
+
+    def _shared_semaphores(self) -> frozenset[int]:
+        """Semaphores of group and launch scope that some program of the launch defines."""
+        numbers = {
+            insn.args[name]
+            for insn, _ in self.insns.values()
+            for name in {"ring": ("ready", "free"), "sem": ("sem",)}.get(insn.op, ())
+        }
+        return frozenset(n for n in numbers if self._isa.semaphore_scope(n) != "core")
+
+    # Cores.
+
+    def _ranges(self, core: _CoreRun) -> None:
+        for each in core.program:
+            if not isinstance(each.step, Block):
+                continue
+            for node in each.step.nodes:
+                if not isinstance(node, Grid):
+                    continue
+                sizes = [each.tables.sizes[index] for index in node.trips]
+                if any(isinstance(size, RegSize) for size in sizes):
+                    message = "a trip count of a grid is in a register; allowed: constants and counters of outer loops"
+                    self._findings.fatal("range", message, node.pc, node.insn)
+                total = tile_count(each.tables, sizes, {})
+                given = len(core.entry.ranges)
+                if node.phase >= given:
+                    message = f"phase {node.phase} has no range in an entry; the entry gives {given}"
+                    self._findings.fatal("range", message, node.pc, node.insn)
+                start, stop = core.entry.ranges[node.phase]
+                if not 0 <= start <= stop <= total:
+                    message = f"the tiles {start} to {stop} of a core are not within the grid; allowed: 0 to {total}"
+                    self._findings.fatal("range", message, node.pc, node.insn)
+
+    def _barriers(self, cores: Sequence[_CoreRun]) -> None:
+        """Cores of a group meet at the same group and launch barriers, all cores at the same launch barriers."""
+        for scope, seen in (("group", ("group", "launch")), ("launch", ("launch",))):
+            first: dict[int, list[Barrier]] = {}
+            for core in cores:
+                met = [t.step for t in core.program if isinstance(t.step, Barrier) and t.step.scope in seen]
+                expected = first.setdefault(core.group if scope == "group" else 0, met)
+                if [b.scope for b in met] != [b.scope for b in expected]:
+                    more = max(met, expected, key=len)[-1]
+                    message = (
+                        f"cores of a {scope} meet {len(met)} and {len(expected)} times; allowed: the same barriers"
+                    )
+                    self._findings.fatal("barrier", message, more.pc, more.insn)
+
+    def _synchronisation(self, cores: Sequence[_CoreRun], shared: frozenset[int]) -> None:
+        """Run every group that is different, or the launch when cores of several groups signal each other."""
+        across = any(self._isa.semaphore_scope(number) == "launch" for number in shared)
+        domains: dict[int, list[_CoreRun]] = {}
+        for number, core in enumerate(cores):
+            domains.setdefault(0 if across else core.group if shared else number, []).append(core)
+        done: set[tuple[object, ...]] = set()
+        for domain in domains.values():
+            unknowns = {unknown for core in domain for unknown in Walk.unknowns(core.program)}
+            for unknown in sorted(unknowns):
+                walks = [Walk(self._isa, core.program, core.entry.ranges, unknown) for core in domain]
+                key = (unknown, *((core.entry.pc, walk.signature()) for core, walk in zip(domain, walks, strict=True)))
+                if key not in done:
+                    done.add(key)
+                    items = [walk.items() for walk in walks]
+                    groups = [core.group for core in domain]
+                    self.steps += run_domain(self._isa, items, groups, not shared, self._findings)

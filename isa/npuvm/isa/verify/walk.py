@@ -1,0 +1,368 @@
+"""The walk of a program over representative iterations: what a core does, in program order, whatever the trip counts.
+
+A loop is walked at its first, second and last iteration, and where an affine trip count inside begins or ends to change. A
+grid is walked over the tiles of an odometer whose counters skip the same way, from the first to the last tile of the core; two
+successive tiles differ in the same loops as in the full odometer, so `changed` and `changes` hold where they would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from npuvm.isa.model import Isa, Pred
+from npuvm.isa.verify.program import Barrier, Block, Grid, Leaf, Loop, Node, SetUp
+from npuvm.isa.verify.reach import size_at
+from npuvm.isa.verify.static import Tabled
+from npuvm.isa.verify.tables import Affine, Const, DescDef, Point, RegSize, SizeDef, Tables
+
+__all__ = [
+    "Act",
+    "Begin",
+    "Define",
+    "End",
+    "Item",
+    "Iteration",
+    "Meet",
+    "Region",
+    "Tile",
+    "Walk",
+    "grid_tiles",
+    "tile_count",
+]
+
+_TRIPS = (0, 1, 2, 3)
+"""Trip counts tried for a loop whose trip count is in a register."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Bytes of an on-chip space: `rows` segments of `row_bytes`, `pitch` apart, within [low, high)."""
+
+    operand: str
+    space: str
+    low: int
+    high: int
+    rows: int
+    row_bytes: int
+    pitch: int
+    reads: bool
+    writes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """An instruction of a unit that is switched on. `slots` are its (ring, role) pairs, with the operand's name."""
+
+    leaf: Leaf
+    regions: tuple[Region, ...]
+    slots: tuple[tuple[int, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Define:
+    """`ring` or `sem`; `tables` are those after it."""
+
+    step: SetUp
+    tables: Tables
+
+
+@dataclass(frozen=True, slots=True)
+class Meet:
+    """A barrier."""
+
+    barrier: Barrier
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A loop or grid begins."""
+
+    node: Loop | Grid
+
+
+@dataclass(frozen=True, slots=True)
+class Iteration:
+    """An iteration of a loop ends; `middle` when it is neither the first nor the last."""
+
+    node: Loop
+    middle: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A tile of a grid ends; `differs` has a bit per loop that is different in the next one, None after the last."""
+
+    node: Grid
+    differs: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A loop or grid ends; `restores` when it must leave every semaphore of the core as it was at its begin."""
+
+    node: Loop | Grid
+    restores: bool
+
+
+Item: TypeAlias = Act | Define | Meet | Begin | Iteration | Tile | End
+
+
+def tile_count(tables: Tables, trips: Sequence[SizeDef], point: Point) -> int:
+    """Number of tiles of a grid whose first len(point) loops stand at `point`."""
+    level = len(point)
+    if level == len(trips):
+        return 1
+    if all(isinstance(trip, Const) for trip in trips[level:]):
+        product = 1
+        for trip in trips[level:]:
+            product *= size_at(tables, trip, point)
+        return product
+    count = size_at(tables, trips[level], point)
+    return sum(tile_count(tables, trips, {**point, level: (c, count)}) for c in range(count))
+
+
+def _locate(tables: Tables, trips: Sequence[SizeDef], tile: int) -> tuple[int, ...]:
+    """Counters of a tile by its linear index."""
+    point: dict[int, tuple[int, int]] = {}
+    for level, trip in enumerate(trips):
+        count = size_at(tables, trip, point)
+        if all(isinstance(t, Const) for t in trips[level + 1 :]):
+            inner = tile_count(tables, trips, {**point, level: (0, count)})
+            counter, tile = divmod(tile, inner)
+        else:
+            counter = 0
+            while tile >= (inner := tile_count(tables, trips, {**point, level: (counter, count)})):
+                counter, tile = counter + 1, tile - inner
+        point[level] = (counter, count)
+    return tuple(counter for counter, _ in point.values())
+
+
+def grid_tiles(
+    tables: Tables, trips: Sequence[SizeDef], start: int, stop: int, sizes: Sequence[Affine]
+) -> list[dict[int, tuple[int, int]]]:
+    """Representative tiles of a core's range, in order; `sizes` are the affine trip counts inside the grid."""
+    if start >= stop:
+        return []
+    first, last = _locate(tables, trips, start), _locate(tables, trips, stop - 1)
+    return list(_tiles(tables, trips, (first, last), (True, True), sizes, {}))
+
+
+def _tiles(
+    tables: Tables,
+    trips: Sequence[SizeDef],
+    ends: tuple[tuple[int, ...], tuple[int, ...]],
+    tight: tuple[bool, bool],
+    sizes: Sequence[Affine],
+    point: dict[int, tuple[int, int]],
+) -> Iterator[dict[int, tuple[int, int]]]:
+    level = len(point)
+    if level == len(trips):
+        yield point
+        return
+    count = size_at(tables, trips[level], point)
+    low = ends[0][level] if tight[0] else 0
+    high = ends[1][level] if tight[1] else count - 1
+    affine = [*sizes, *(trip for trip in trips[level + 1 :] if isinstance(trip, Affine))]
+    for counter in _representatives(low, high, _turns(affine, level, point)):
+        inner = (tight[0] and counter == low, tight[1] and counter == high)
+        yield from _tiles(tables, trips, ends, inner, sizes, {**point, level: (counter, count)})
+
+
+def _representatives(low: int, high: int, extra: set[int]) -> list[int]:
+    return sorted(c for c in {low, low + 1, high} | extra if low <= c <= high)
+
+
+def _turns(sizes: Sequence[Affine], loop: int, point: Point) -> set[int]:
+    """Counters of `loop` around which an affine trip count passes 0, 1, 2 and 3."""
+    found: set[int] = set()
+    for size in sizes:
+        step = sum(s for inner, s in size.steps if inner == loop)
+        if step:
+            base = size.base + sum(s * point[inner][0] for inner, s in size.steps if inner in point and inner != loop)
+            found |= {(value - base) // step + near for value in _TRIPS for near in (0, 1)}
+    return found
+
+
+def _affine_trips(nodes: Sequence[Node], tables: Tables) -> list[Affine]:
+    found: list[Affine] = []
+    for node in nodes:
+        if isinstance(node, Loop):
+            trip = tables.sizes[node.trip]
+            found += [trip] if isinstance(trip, Affine) else []
+            found += _affine_trips(node.body, tables)
+    return found
+
+
+class Walk:
+    """Walks one core's program. `ranges` are its tiles per phase; `unknown` stands for trip counts that are in registers."""
+
+    def __init__(self, isa: Isa, steps: Sequence[Tabled], ranges: Sequence[tuple[int, int]], unknown: int) -> None:
+        self._isa = isa
+        self._steps = steps
+        self._ranges = ranges
+        self._unknown = unknown
+        self._counts: dict[tuple[int, str], int] = {}
+
+    @staticmethod
+    def unknowns(steps: Sequence[Tabled]) -> tuple[int, ...]:
+        """The trip counts to try for loops whose trip count is in a register; one when there are none."""
+        for each in steps:
+            if isinstance(each.step, Block) and _has_register_trip(each.step.nodes, each.tables):
+                return _TRIPS
+        return _TRIPS[-1:]
+
+    def signature(self) -> tuple[object, ...]:
+        """Equal for two walks of one program that take the same way and touch the same bytes on chip."""
+        parts: list[object] = []
+        for each in self._steps:
+            if not isinstance(each.step, Block):
+                continue
+            exact = _depends_on_counters(each.tables)
+            for node in each.step.nodes:
+                if isinstance(node, Grid):
+                    for tile in self._grid_tiles(node, each.tables):
+                        flags = ((c == 0, c == trip - 1, trip == 1) for c, trip in tile.values())
+                        parts.append(tuple(tile.items()) if exact else tuple(flags))
+        return tuple(parts)
+
+    def items(self) -> Iterator[Item]:
+        """Everything the core does, in program order."""
+        for each in self._steps:
+            step = each.step
+            if isinstance(step, Block):
+                yield from self._nodes(step.nodes, each.tables, {}, None)
+            elif isinstance(step, Barrier):
+                yield Meet(step)
+            elif step.insn.op in ("ring", "sem"):
+                if step.insn.op == "ring":
+                    for role in ("producer", "consumer"):
+                        self._counts[step.insn.args["ring"], role] = 0
+                yield Define(step, each.tables)
+
+    def _nodes(
+        self, nodes: Sequence[Node], tables: Tables, point: Point, differ: tuple[int | None, int | None] | None
+    ) -> Iterator[Item]:
+        for node in nodes:
+            if isinstance(node, Leaf):
+                if node.unit != "seq" and _holds(node.insn.pred, point, differ):
+                    yield self._act(node, tables, point)
+            elif isinstance(node, Loop):
+                yield from self._loop(node, tables, point, differ)
+            else:
+                yield from self._grid(node, tables)
+
+    def _loop(
+        self, node: Loop, tables: Tables, point: Point, differ: tuple[int | None, int | None] | None
+    ) -> Iterator[Item]:
+        trip = tables.sizes[node.trip]
+        count = self._trip(trip, tables, point)
+        yield Begin(node)
+        turns = _turns(_affine_trips(node.body, tables), node.loop, point)
+        for counter in _representatives(0, count - 1, turns):
+            yield from self._nodes(node.body, tables, {**point, node.loop: (counter, count)}, differ)
+            yield Iteration(node, 0 < counter < count - 1)
+        yield End(node, restores=not isinstance(trip, Const))
+
+    def _trip(self, trip: SizeDef, tables: Tables, point: Point) -> int:
+        if isinstance(trip, RegSize):
+            low, high = tables.register_size(trip)
+            return max(low, min(high, self._unknown))
+        return size_at(tables, trip, point)
+
+    def _grid_tiles(self, node: Grid, tables: Tables) -> list[dict[int, tuple[int, int]]]:
+        trips = [tables.sizes[index] for index in node.trips]
+        return grid_tiles(tables, trips, *self._ranges[node.phase], _affine_trips(node.body, tables))
+
+    def _grid(self, node: Grid, tables: Tables) -> Iterator[Item]:
+        tiles = self._grid_tiles(node, tables)
+        yield Begin(node)
+        before: int | None = None
+        for index, tile in enumerate(tiles):
+            after = _difference(tile, tiles[index + 1]) if index + 1 < len(tiles) else None
+            yield from self._nodes(node.body, tables, tile, (before, after))
+            yield Tile(node, after)
+            before = after
+        yield End(node, restores=True)
+
+    def _act(self, leaf: Leaf, tables: Tables, point: Point) -> Act:
+        regions: list[Region] = []
+        slots: list[tuple[int, str, str]] = []
+        for operand in leaf.spec.regions:
+            index = leaf.insn.args[operand.name]
+            desc = tables.descs[index]
+            name = f"{operand.name}=d{index}"
+            if desc.role != "none":
+                slots.append((desc.ring, desc.role, name))
+            rows, cols = (
+                d if isinstance(d, int) else size_at(tables, tables.sizes[leaf.insn.args[d]], point)
+                for d in operand.shape
+            )
+            if desc.space != "gm" and rows and cols:
+                dtype = leaf.spec.region_dtype(self._isa, operand, leaf.insn.dtype, leaf.insn.dtype2)
+                shape = (rows, cols * dtype.itemsize)
+                roles = (operand.role != "write", operand.role != "read")
+                regions.append(self._region(name, desc, tables, point, shape, roles))
+        for number, ring in tables.rings.items():
+            if ring.ready in leaf.insn.set:
+                self._counts[number, "producer"] += 1
+            if ring.free in leaf.insn.set:
+                self._counts[number, "consumer"] += 1
+        return Act(leaf, tuple(regions), tuple(slots))
+
+    def _region(
+        self,
+        name: str,
+        desc: DescDef,
+        tables: Tables,
+        point: Point,
+        shape: tuple[int, int],
+        roles: tuple[bool, bool],
+    ) -> Region:
+        low = desc.base + sum(stride * point[loop][0] for loop, stride in desc.strides)
+        if desc.role != "none":
+            ring = tables.rings[desc.ring]
+            low += self._counts[desc.ring, desc.role] % ring.slots * ring.slot_bytes
+        rows, row_bytes = shape
+        if desc.pitch == row_bytes or not desc.pitch:
+            rows, row_bytes = 1, row_bytes * (rows if desc.pitch else 1)
+        high = low + (rows - 1) * desc.pitch + row_bytes
+        if desc.reg_stride:
+            ends = [desc.reg_stride * value for value in tables.register_interval(desc.reg)]
+            low, high = low + min(ends), high + max(ends)
+            rows, row_bytes = 1, high - low
+        return Region(name, desc.space, low, high, rows, row_bytes, desc.pitch, *roles)
+
+
+def _difference(tile: Point, following: Point) -> int:
+    return sum(1 << loop for loop in tile if tile[loop][0] != following[loop][0])
+
+
+def _holds(pred: Pred | None, point: Point, differ: tuple[int | None, int | None] | None) -> bool:
+    """Whether a predicate switches its instruction on. `differ` are the loops changed before and after the tile."""
+    if pred is None:
+        return True
+    if pred.kind in ("changed", "changes"):
+        assert differ is not None
+        loops = differ[pred.kind == "changes"]
+        return loops is None or bool(loops & pred.mask)
+    at = [state for loop, state in point.items() if pred.mask >> loop & 1]
+    if pred.kind in ("first", "not_first"):
+        return all(counter == 0 for counter, _ in at) == (pred.kind == "first")
+    return all(counter == trip - 1 for counter, trip in at) == (pred.kind == "last")
+
+
+def _has_register_trip(nodes: Sequence[Node], tables: Tables) -> bool:
+    return any(
+        (isinstance(node, Loop) and isinstance(tables.sizes[node.trip], RegSize))
+        or (isinstance(node, (Loop, Grid)) and _has_register_trip(node.body, tables))
+        for node in nodes
+    )
+
+
+def _depends_on_counters(tables: Tables) -> bool:
+    """Whether on-chip addresses or sizes follow counters in another way than by first and last."""
+    return any(isinstance(size, Affine) for size in tables.sizes.values()) or any(
+        desc.space != "gm" and desc.strides for desc in tables.descs.values()
+    )
