@@ -27,8 +27,9 @@ class Costs:
 class Interpreter:
     """Follows one core's program; `out` collects what it does as plain tuples.
 
-    ("insn", pc, gap, addresses, sizes, origin), ("sems", gap, values), ("barrier", gap, scope), ("load", gap, address),
-    ("halt", gap). `shares` are the parts of each grid that the core has, from 0 to 1; `ranges` becomes the tiles that these are.
+    ("insn", pc, gap, addresses, sizes, origin), ("sems", gap, values), ("barrier", gap, scope),
+    ("load", gap, address), ("halt", gap). `shares` are the parts of each grid that the core has, from 0 to 1; `ranges`
+    becomes the tiles that these are.
     """
 
     isa: Isa
@@ -116,8 +117,8 @@ class Interpreter:
             return int(s["tail"] if self.c[s["loop"]] == self.trip[s["loop"]] - 1 else s["full"])
         if s["op"] == "szr":
             return max(0, min(int(s["full"]), self.regs[s["reg"]]))
-        value = s["base"] + s["step_a"] * self.c[s["loop_a"]] + s["step_b"] * self.c[s["loop_b"]]
-        return max(0, min(int(s["full"]), int(value)))
+        value: int = s["base"] + s["step_a"] * self.c[s["loop_a"]] + s["step_b"] * self.c[s["loop_b"]]
+        return max(0, min(int(s["full"]), value))
 
     def loop(self, at: int) -> int:
         a = self.code[at][1].args
@@ -268,21 +269,16 @@ class Generator:
         self.emit("szr", size=13, reg=r.randint(0, 3), full=3)
         for ring in range(3):
             if r.random() < 0.7 or not self.insns_have_ring(ring):
-                self.emit(
-                    "ring",
-                    ring=ring,
-                    slot_bytes=64 * r.randint(1, 9),
-                    slots=r.randint(1, 4),
-                    ready=2 * ring,
-                    free=2 * ring + 1,
-                )
+                slots, slot_bytes = r.randint(1, 4), 64 * r.randint(1, 9)
+                self.emit("ring", ring=ring, slot_bytes=slot_bytes, slots=slots, ready=2 * ring, free=2 * ring + 1)
         if r.random() < 0.3:
             self.emit("sem", sem=30, value=r.randint(0, 5))
         for desc in range(8):
             gm = desc >= 6
             self.emit(
                 "desc", desc=desc, space=0 if gm else 1, base=64 * r.randint(0, 50), pitch=32 * r.randint(0, 8),
-                role=0 if gm else r.choice((0, 1, 2)), ring=r.randint(0, 2), reg=r.randint(0, 3), reg_stride=r.choice((0, 0, -32, 64)),
+                role=0 if gm else r.choice((0, 1, 2)), ring=r.randint(0, 2), reg=r.randint(0, 3),
+                reg_stride=r.choice((0, 0, -32, 64)),
             )  # fmt: skip
             for _ in range(r.randint(0, 3)):
                 self.emit("dstr", desc=desc, loop=r.randint(0, 7), stride=r.randint(-100, 100) * 4)

@@ -3,17 +3,14 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.hw.expansion_oracle import Costs, Generator, Interpreter
 
 from npuvm.hw.config import load_chip
-from npuvm.hw.errors import SimulationError
 from npuvm.hw.expand import Expansions
 from npuvm.hw.stream import Barrier, Halt, ScalarLoad, SetSemaphores, Stream
 from npuvm.isa import Insn, Pred, encode_program, load_isa
-from tests.hw.expansion_oracle import Costs, Generator, Interpreter
 
 ISA = load_isa()
 CHIP = load_chip("edge", ["core.sequencer.start_cycles=7", "core.sequencer.decode_cycles_per_word=2"])
@@ -24,7 +21,7 @@ LIMITS = (1, 5, 1 << 16)
 
 def make(
     op: str, dtype: str | None = None, *, set: tuple[int, ...] = (), pred: Pred | None = None, **args: int
-) -> Insn:  # noqa: A002
+) -> Insn:
     return Insn(op, dtype, args=args, set=set, pred=pred)
 
 
