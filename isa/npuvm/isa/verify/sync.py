@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from npuvm.isa.model import Isa
 from npuvm.isa.verify.hazards import Clock, Memory
@@ -161,14 +161,15 @@ class _Run:
     def _act(self, core: _Core, act: Act) -> bool:
         insn, leaf = act.leaf.insn, act.leaf
         waits = [self._semaphore(core, number) for number in insn.wait]
+        unit = self._unit(core, leaf)
+        for number, semaphore in zip(insn.wait, waits, strict=True):
+            self._own(semaphore, "waiter", unit, leaf, number)
         if not all(semaphore.tokens for semaphore in waits):
             return False
-        unit = self._unit(core, leaf)
         clock = core.clocks[leaf.unit]
         if insn.order:
             clock = _with(clock, unit, self._issued[unit])
         for number, semaphore in zip(insn.wait, waits, strict=True):
-            self._own(semaphore, "waiter", unit, leaf, number)
             token = semaphore.tokens.popleft()
             clock = _join(clock, token)
             for side in self._sides(core, number, ("consumer", "producer")):
@@ -304,16 +305,19 @@ class _Run:
                     return True
         return False
 
-    def _deadlock(self) -> None:
+    def _deadlock(self) -> NoReturn:
+        stuck = []
         for core in self._cores:
             if isinstance(core.item, Act):
                 leaf = core.item.leaf
-                empty = [n for n in leaf.insn.wait if not self._semaphore(core, n).tokens]
-                who = f"core {core.index}" if len(self._cores) > 1 else "the core"
-                message = f"{who} waits for m{empty[0]}, which nothing before it in program order sets"
-                self._findings.fatal("deadlock", message, leaf.pc, leaf.insn)
-        barrier = next(core.item.barrier for core in self._cores if isinstance(core.item, Meet))
-        self._findings.fatal("deadlock", "not all cores come to this barrier", barrier.pc, barrier.insn)
+                number = next(n for n in leaf.insn.wait if not self._semaphore(core, n).tokens)
+                stuck.append((leaf.pc, leaf.insn, f"core {core.index} waits for m{number} at word {leaf.pc}"))
+            elif isinstance(core.item, Meet):
+                barrier = core.item.barrier
+                stuck.append((barrier.pc, barrier.insn, f"core {core.index} is at the barrier of word {barrier.pc}"))
+        pc, insn, _ = stuck[0]
+        reasons = "; ".join(reason for *_, reason in stuck)
+        self._findings.fatal("deadlock", f"{reasons}; nothing before in program order lets any go on", pc, insn)
 
     # Balance.
 

@@ -66,6 +66,7 @@ class _Verification:
             self._findings.fatal("hash", f"the image was made for instruction set {made}...; allowed: {this}...")
         self._decode()
         self._entries()
+        groups = self._groups()
         relocs = self._relocations(argument_bytes)
         parsed = {pc: parse(self._isa, self.insns, pc, self._findings) for pc in self._starts()}
         shared = self._shared_semaphores()
@@ -75,8 +76,7 @@ class _Verification:
             setting = Setting(self._isa, self._limits, types, relocs, argument_bytes, absolute, shared, self._findings)
             programs[pc] = StaticChecks(setting).run(steps)
         cores = [
-            _CoreRun(entry, group, programs[entry.pc])
-            for entry, group in zip(self._image.entries, self._groups(), strict=True)
+            _CoreRun(entry, group, programs[entry.pc]) for entry, group in zip(self._image.entries, groups, strict=True)
         ]
         for core in cores:
             self._ranges(core)
