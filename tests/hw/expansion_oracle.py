@@ -117,8 +117,8 @@ class Interpreter:
             return int(s["tail"] if self.c[s["loop"]] == self.trip[s["loop"]] - 1 else s["full"])
         if s["op"] == "szr":
             return max(0, min(int(s["full"]), self.regs[s["reg"]]))
-        value: int = s["base"] + s["step_a"] * self.c[s["loop_a"]] + s["step_b"] * self.c[s["loop_b"]]
-        return max(0, min(int(s["full"]), value))
+        value = s["base"] + s["step_a"] * self.c[s["loop_a"]] + s["step_b"] * self.c[s["loop_b"]]
+        return max(0, min(int(s["full"]), int(value)))
 
     def loop(self, at: int) -> int:
         a = self.code[at][1].args
@@ -206,7 +206,7 @@ class Interpreter:
 
     def address(self, d: dict[str, Any]) -> int:
         result = d["base"] + self.regs[d["reg"]] * d["reg_stride"]
-        return int(result + sum(s * c for s, c in zip(d["strides"], self.c, strict=True)))
+        return int(result) + int(sum(s * c for s, c in zip(d["strides"], self.c, strict=True)))
 
     def leaf(self, pc: int, insn: Insn) -> None:
         self.clock += self.costs.dispatch
