@@ -1,0 +1,329 @@
+"""The instructions of one tile of a vector segment, with their synchronisation, predicates and order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from npuvm.isa import Insn, Pred, assemble_insns
+
+from .cube_extent import Extent, grid_extent
+from .emit import InstrBuilder
+from .emit_handles import Buffer, Desc, Loop, Sem, changed, changes, first, last, not_first
+from .errors import CompileError
+from .schedule import Pins, pin_error
+from .schedule_walk import GridWalk
+from .types import DTYPES
+from .vector_buffers import tile_bytes
+from .vector_lower import Reg, Use, VecInsn, VecProgram, When
+from .vector_space import Space, dim_name
+from .vector_sync import VectorSync
+from .vector_tile import VectorTile
+from .vector_transfer import TileTransfer
+
+__all__ = ["BodyContext", "TileBody"]
+
+_NEVER = Pred("never")
+"""Stands for the predicate of an instruction that is not emitted: nothing has it, so all its syncs stand apart."""
+
+_PREDICATES = {"first": first, "not_first": not_first, "last": last}
+
+
+@dataclass(frozen=True, slots=True)
+class BodyContext:
+    """What all grids of a segment share."""
+
+    builder: InstrBuilder
+    space: Space
+    program: VecProgram
+    tile: VectorTile
+    buffers: Mapping[Reg, Buffer]
+    sync: VectorSync
+    tensors: tuple[str, ...]
+    pins: Pins
+    repeat_bytes: int
+
+
+@dataclass(slots=True)
+class _Span:
+    """The first and the last instruction of a tile that touch a ring."""
+
+    first: int
+    last: int
+
+
+class TileBody:
+    """Emits one tile inside the loops of a grid."""
+
+    def __init__(self, context: BodyContext, grid: GridWalk, loops: Sequence[Loop]) -> None:
+        self._c = context
+        self._b = context.builder
+        self._grid = grid
+        self._loops = loops
+        space, tile = context.space, context.tile
+        self._rows = self._extent(space.row, space.rows, tile.rows)
+        self._cols = self._extent(space.col, space.cols, tile.cols)
+        self._spans = _spans(context.program)
+        self._written: dict[Reg, int] = {}
+        self._fences: dict[Pred | None, int] = {None: -1}
+        self._position = 0
+
+    def _extent(self, dim: int | None, size: int, edge: int) -> Extent:
+        if dim is None:
+            return Extent(1, 1, None, 1)
+        return grid_extent(size, edge, self._grid, self._loops, dim_name(dim))
+
+    def emit(self) -> None:
+        """Loads in the order of first use, vector instructions, stores."""
+        sync = self._c.sync
+        regs = self._c.program.regs
+        transfer = TileTransfer(self._b, self._c.space, self._c.tile, self._grid, self._loops, self._rows, self._cols)
+        for reg in sorted((each for each in regs if each.kind == "in"), key=self._first_use):
+            self._load(reg, transfer)
+        self._b.sync("vector", wait=sync.waits("vector.acquire"))
+        for at, insn in enumerate(self._c.program.insns):
+            self._vector(at, insn)
+        self._b.sync("vector", set=sync.sets("vector.release"))
+        for reg in regs:
+            if reg.writes:
+                self._store(reg, transfer)
+
+    def _first_use(self, reg: Reg) -> int:
+        return self._spans[reg].first if reg in self._spans else len(self._c.program.insns)
+
+    # Transfers.
+
+    def _load(self, reg: Reg, transfer: TileTransfer) -> None:
+        if reg.read is None:
+            raise CompileError(f"register {reg} has nothing to load", self._b.name)
+        ring, pins, sync = self._c.buffers[reg], self._c.pins, self._c.sync
+        site = f"load.{reg.name}"
+        argument = self._b.arg(self._c.tensors.index(reg.read.access.tensor.name))
+        transfer.load(
+            reg.read,
+            reg.shape,
+            argument,
+            ring,
+            wait=sync.waits(site, [_sem(ring.free)]),
+            set=sync.sets(site, [_sem(ring.ready)]),
+            pred=self._ring_preds(reg)[0],
+            cache=pins.cache.get(reg.name, reg.read.access.cache),
+            chunk=pins.transfer.get(reg.name),
+        )
+
+    def _store(self, reg: Reg, transfer: TileTransfer) -> None:
+        ring, pins, sync = self._c.buffers[reg], self._c.pins, self._c.sync
+        for at, write in enumerate(reg.writes):
+            name = write.access.tensor.name
+            waits = [_sem(ring.ready)] if at == 0 else []
+            sets = [_sem(ring.free)] if at == len(reg.writes) - 1 else []
+            transfer.store(
+                write,
+                reg.shape,
+                self._b.arg(self._c.tensors.index(name)),
+                ring,
+                wait=sync.waits(f"store.{name}", waits),
+                set=sync.sets(f"store.{name}", sets),
+                pred=self._ring_preds(reg)[0],
+                cache=pins.cache.get(name, write.access.cache),
+            )
+
+    # Predicates.
+
+    def _loops_of(self, dims: Sequence[int]) -> list[Loop]:
+        names = [dim_name(dim) for dim in dims]
+        return [
+            loop for loop, axis in zip(self._loops, self._grid.axes, strict=True) if axis.dim in names and axis.trip > 1
+        ]
+
+    def _pred(self, when: When) -> tuple[bool, Pred | None]:
+        """Whether such an instruction ever runs in this grid, and its predicate."""
+        if when.kind == "always":
+            return True, None
+        loops = self._loops_of(when.dims)
+        if when.kind == "changed":
+            return True, changed(*loops)
+        if not loops:
+            return when.kind != "not_first", None
+        return True, _PREDICATES[when.kind](*loops)
+
+    def _ring_preds(self, reg: Reg) -> tuple[Pred | None, Pred | None]:
+        """Predicates of taking a slot of a ring and of giving it back."""
+        if reg.kind == "out":
+            pred = self._pred(reg.when)[1]
+            return pred, pred
+        present = self._c.space.present[reg.read.node.id] if reg.read else ()
+        own = self._loops_of([dim for dim, flag in enumerate(present) if flag])
+        moving = [loop for loop, axis in zip(self._loops, self._grid.axes, strict=True) if axis.trip > 1]
+        if len(own) == len(moving):
+            return None, None
+        return changed(*own), changes(*own)
+
+    # Vector instructions.
+
+    def _vector(self, at: int, insn: VecInsn) -> None:
+        runs, pred = self._pred(insn.when)
+        carrier = pred if runs else _NEVER
+        waits, sets = self._ring_sync(at, insn, carrier)
+        if runs and insn.op == "asm":
+            self._asm(insn, waits, sets)
+        elif runs:
+            self._parts(insn, pred, waits, sets)
+        self._release_apart(at, insn, carrier)
+
+    def _ring_sync(self, at: int, insn: VecInsn, pred: Pred | None) -> tuple[list[Sem], list[Sem]]:
+        """Semaphores that the instruction itself can carry; those under another predicate go to an empty instruction."""
+        waits: list[Sem] = []
+        sets: list[Sem] = []
+        for reg in _rings(insn):
+            span, ring = self._spans[reg], self._c.buffers[reg]
+            acquire, release = self._ring_preds(reg)
+            taken, given = (ring.ready, ring.free) if reg.kind == "in" else (ring.free, ring.ready)
+            if span.first == at:
+                wait = self._c.sync.waits("", [_sem(taken)])
+                if acquire == pred:
+                    waits += wait
+                else:
+                    self._empty(wait, [], acquire)
+            if span.last == at and release == pred:
+                sets += self._c.sync.sets("", [_sem(given)])
+        return waits, sets
+
+    def _release_apart(self, at: int, insn: VecInsn, pred: Pred | None) -> None:
+        for reg in _rings(insn):
+            ring = self._c.buffers[reg]
+            release = self._ring_preds(reg)[1]
+            if self._spans[reg].last == at and release != pred:
+                self._empty([], self._c.sync.sets("", [_sem(ring.free if reg.kind == "in" else ring.ready)]), release)
+
+    def _empty(self, waits: list[Sem], sets: list[Sem], pred: Pred | None) -> None:
+        if waits or sets:
+            self._b.sync("vector", wait=waits, set=sets, pred=pred)
+            self._position += 1
+
+    def _order(self, insn: VecInsn, pred: Pred | None) -> bool:
+        """Whether the instruction must wait for earlier ones: it reads what one of them, not known complete, writes."""
+        fence = max(self._fences[None], self._fences.get(pred, -1))
+        order = any(
+            self._written.get(use.reg, -1) >= fence and (use.reg in self._written or use.reg.kind == "keep")
+            for _, use in insn.sources
+        )
+        if order:
+            self._fences[pred] = self._position
+        self._written[insn.dst.reg] = self._position
+        return order
+
+    def _parts(self, insn: VecInsn, pred: Pred | None, waits: list[Sem], sets: list[Sem]) -> None:
+        """The instruction, cut into several when the pinned number of repeats says so."""
+        order = self._order(insn, pred)
+        lines, width = self._sizes(insn)
+        cuts = self._cuts(insn, lines.full, width.full)
+        for number, (row, rows, col, cols) in enumerate(cuts):
+            operands: dict[str, Desc] = {"dst": self._desc(insn.dst, insn, row, col)}
+            operands |= {name: self._desc(use, insn, row, col) for name, use in insn.sources}
+            extra = {} if insn.imm is None else {"imm": insn.imm}
+            self._b.emit(
+                insn.op,
+                insn.dtype,
+                insn.dtype2,
+                wait=waits if number == 0 else [],
+                set=sets if number == len(cuts) - 1 else [],
+                pred=pred,
+                order=order and number == 0,
+                rows=lines.part(self._b, row, rows),
+                cols=width.part(self._b, col, cols),
+                **operands,
+                **extra,
+            )
+            self._position += 1
+
+    def _sizes(self, insn: VecInsn) -> tuple[Extent, Extent]:
+        """Extents of the instruction's rows and columns; a column is worked on as a row of as many elements."""
+        one = Extent(1, 1, None, 1)
+        tile = self._c.tile
+        rows, cols = self._rows, self._cols
+        if insn.full:
+            rows, cols = Extent(tile.rows, tile.rows, None, tile.rows), Extent(tile.cols, tile.cols, None, tile.cols)
+        if insn.shape == (True, True):
+            return rows, cols
+        if insn.shape[1]:
+            return one, cols
+        return one, rows if insn.shape[0] else one
+
+    def _cuts(self, insn: VecInsn, lines: int, width: int) -> list[tuple[int, int, int, int]]:
+        """(first row, rows, first column, columns) of each part."""
+        limit = self._c.pins.repeat
+        if limit is None:
+            return [(0, lines, 0, width)]
+        regs = [insn.dst.reg, *(use.reg for _, use in insn.sources)]
+        item = max(DTYPES[reg.dtype].item_bytes for reg in regs)
+        per_line = -(-width * item // self._c.repeat_bytes)
+        step_cols = width if per_line <= limit else limit * self._c.repeat_bytes // item
+        step_rows = max(1, limit // per_line)
+        over_cols = insn.dst.how == "column" and step_cols < width
+        over_rows = insn.dst.reg.shape == (False, True) and insn.shape == (True, True) and step_rows < lines
+        if over_cols or over_rows:
+            least = per_line if over_cols else per_line * lines
+            allowed = f"{least} or more: {insn.op} reduces its whole tile in one instruction"
+            pin_error("repeat", limit, allowed, self._b.name)
+        return [
+            (row, min(step_rows, lines - row), col, min(step_cols, width - col))
+            for row in range(0, lines, step_rows)
+            for col in range(0, width, step_cols)
+        ]
+
+    def _desc(self, use: Use, insn: VecInsn, row: int, col: int) -> Desc:
+        """The tile of an operand, beginning at a row and column of the instruction's tile."""
+        reg, buffer = use.reg, self._c.buffers[use.reg]
+        item = DTYPES[reg.dtype].item_bytes
+        pitch = tile_bytes((False, True), item, 1, self._c.tile.cols)
+        if use.how == "column":
+            pitch, offset = item, row * item
+        elif use.how == "spread":
+            pitch, offset = 0, col * item
+        elif reg.shape == (True, True):
+            offset = row * pitch + col * item
+        else:
+            pitch, offset = tile_bytes(reg.shape, item, self._c.tile.rows, self._c.tile.cols), col * item
+        role = {"in": "consumer", "out": "producer"}.get(reg.kind, "none")
+        return self._b.desc(buffer, pitch, offset=offset, role=role)
+
+    def _asm(self, insn: VecInsn, waits: list[Sem], sets: list[Sem]) -> None:
+        """Raw text with the names of the tile's operands filled in; its first instruction waits for all before it."""
+        lines, width = self._sizes(insn)
+        names: dict[str, object] = {"out": self._desc(insn.dst, insn, 0, 0)}
+        names |= {"rows": lines.whole(self._b), "cols": width.whole(self._b)}
+        operands = [self._desc(use, insn, 0, 0) for _, use in insn.sources]
+        try:
+            text = (insn.text or "").format(*operands, **names)
+        except (KeyError, IndexError, ValueError) as error:
+            allowed = ", ".join(["{out}", "{rows}", "{cols}", *(f"{{{at}}}" for at in range(len(operands)))])
+            raise CompileError(f"asm text {insn.text!r}: {error}; names: {allowed}", self._b.name) from None
+        raw: list[Insn] = assemble_insns(self._b.isa, text)
+        self._empty(waits, [], None)
+        for number, each in enumerate(raw):
+            self._b.asm(replace(each, order=True) if number == 0 else each)
+        self._position += len(raw)
+        self._fences[None] = self._position - len(raw)
+        self._written[insn.dst.reg] = self._position - 1
+        self._empty([], sets, None)
+
+
+def _spans(program: VecProgram) -> dict[Reg, _Span]:
+    spans: dict[Reg, _Span] = {}
+    for at, insn in enumerate(program.insns):
+        for reg in _rings(insn):
+            spans.setdefault(reg, _Span(at, at)).last = at
+    return spans
+
+
+def _rings(insn: VecInsn) -> list[Reg]:
+    """Registers of an instruction that are shared with another unit, each once."""
+    regs = [insn.dst.reg, *(use.reg for _, use in insn.sources)]
+    return list(dict.fromkeys(reg for reg in regs if reg.kind in ("in", "out")))
+
+
+def _sem(sem: Sem | None) -> Sem:
+    if sem is None:
+        raise CompileError("a ring without semaphores")
+    return sem

@@ -1,0 +1,122 @@
+"""Where tile registers lie in UB: rings for what is loaded and stored, slots that temporaries share when they are dead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .schedule import Pins
+from .types import DTYPES
+from .vector_lower import Reg, Shape, VecProgram
+
+__all__ = ["Slot", "Storage", "assign_slots", "tile_bytes"]
+
+_ALIGN = 32
+
+
+@dataclass(slots=True)
+class Slot:
+    """A buffer for tiles of one shape; `item` is the largest item size of the registers in it, `depth` the slots of a ring."""
+
+    name: str
+    shape: Shape
+    item: int
+    depth: int = 1
+
+    def nbytes(self, rows: int, cols: int) -> int:
+        """Bytes of all its slots for tiles of rows x cols."""
+        return self.depth * tile_bytes(self.shape, self.item, rows, cols)
+
+
+@dataclass(slots=True)
+class Storage:
+    """Slots, and the slot of every register."""
+
+    slots: list[Slot] = field(default_factory=list)
+    of: dict[Reg, Slot] = field(default_factory=dict)
+
+    def nbytes(self, rows: int, cols: int) -> int:
+        """Bytes of UB for tiles of rows x cols."""
+        return sum(slot.nbytes(rows, cols) for slot in self.slots)
+
+
+def tile_bytes(shape: Shape, item: int, rows: int, cols: int) -> int:
+    """Bytes of one tile in UB: rows at a pitch of whole 32-byte blocks, a column stored densely."""
+    has_rows, has_cols = shape
+    if has_rows and has_cols:
+        return rows * _blocks(cols * item)
+    return _blocks((cols if has_cols else rows if has_rows else 1) * item)
+
+
+def assign_slots(program: VecProgram, pins: Pins, where: str) -> Storage:
+    """Rings of 2 slots (or as pinned) for registers that are loaded or stored; temporaries share slots.
+
+    Raises CompileError when a pin names no register.
+    """
+    storage = Storage()
+    rings = {reg.name: reg for reg in program.regs if reg.kind in ("in", "out")}
+    pins.check_names("ring_depth", rings, where)
+    for reg in program.regs:
+        if reg.kind != "temp":
+            depth = pins.ring_depth.get(reg.name, 2) if reg.name in rings else 1
+            _place(storage, reg, Slot(reg.name, reg.shape, _item(reg), depth))
+    first, last = _lifetimes(program)
+    free: dict[Shape, list[Slot]] = {}
+    ends: dict[int, list[Reg]] = {}
+    for reg, at in last.items():
+        ends.setdefault(at, []).append(reg)
+    for at, insn in enumerate(program.insns):
+        dst = insn.dst.reg
+        dying = [reg for reg in ends.get(at, ()) if reg is not dst]
+        in_place = [reg for reg in dying if _item(reg) == _item(dst) and reg.shape == dst.shape]
+        _release(storage, free, in_place)
+        if dst.kind == "temp" and first[dst] == at:
+            _take(storage, free, dst)
+        _release(storage, free, [reg for reg in dying if reg not in in_place])
+        _release(storage, free, [dst] if last.get(dst) == at else [])
+    return storage
+
+
+def _lifetimes(program: VecProgram) -> tuple[Mapping[Reg, int], Mapping[Reg, int]]:
+    """First writing and last use of every temporary, by place of the instruction."""
+    first: dict[Reg, int] = {}
+    last: dict[Reg, int] = {}
+    for at, insn in enumerate(program.insns):
+        for use in (insn.dst, *(use for _, use in insn.sources)):
+            if use.reg.kind == "temp":
+                first.setdefault(use.reg, at)
+                last[use.reg] = at
+    return first, last
+
+
+def _place(storage: Storage, reg: Reg, slot: Slot) -> None:
+    storage.slots.append(slot)
+    storage.of[reg] = slot
+
+
+def _take(storage: Storage, free: dict[Shape, list[Slot]], reg: Reg) -> None:
+    candidates = free.get(reg.shape, [])
+    if candidates:
+        slot = min(candidates, key=lambda each: (abs(each.item - _item(reg)), each.name))
+        candidates.remove(slot)
+        slot.item = max(slot.item, _item(reg))
+        storage.of[reg] = slot
+    else:
+        _place(
+            storage,
+            reg,
+            Slot(f"tmp{sum(each.name.startswith('tmp') for each in storage.slots)}", reg.shape, _item(reg)),
+        )
+
+
+def _release(storage: Storage, free: dict[Shape, list[Slot]], regs: list[Reg]) -> None:
+    for reg in regs:
+        free.setdefault(reg.shape, []).append(storage.of[reg])
+
+
+def _item(reg: Reg) -> int:
+    return DTYPES[reg.dtype].item_bytes
+
+
+def _blocks(nbytes: int) -> int:
+    return -(-nbytes // _ALIGN) * _ALIGN

@@ -1,0 +1,128 @@
+"""Compiles a vector segment for concrete sizes: iteration space, tile program, buffers, tile, walk over the tiles, image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Image, Isa
+
+from .ir import Node
+from .ops import REDUCES
+from .schedule import Pins, pin_error
+from .schedule_walk import Axis, GridWalk, TileDim, Walk, plan_walk
+from .segments import VectorSegment
+from .symbols import evaluate
+from .types import TensorType
+from .vector_buffers import assign_slots
+from .vector_emit import emit_vector
+from .vector_lower import lower_vector
+from .vector_select import Selector
+from .vector_space import Space, dim_name, make_space
+from .vector_tile import VectorTile, choose_tile, vector_cores
+
+__all__ = ["VectorKernel", "compile_vector"]
+
+
+@dataclass(frozen=True, slots=True)
+class VectorKernel:
+    """A vector segment as a program image. `tensors` names the tensors whose addresses the launch gives, in order."""
+
+    image: Image
+    tensors: tuple[str, ...]
+    tile: VectorTile
+    space: Space
+    walk: Walk
+    core_type: str
+
+
+def compile_vector(
+    segment: VectorSegment, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins | None = None
+) -> VectorKernel | None:
+    """The program of a segment; None when it writes no elements.
+
+    Raises RowsDoNotFit when the segment wants whole rows and they do not fit UB (make the plan with `whole_rows=False`
+    then), and CompileError when the instruction set lacks an operation or a pin cannot be honoured.
+    """
+    pins = pins or Pins()
+    live = _nonempty(segment, binding)
+    if live is None:
+        return None
+    where = segment.name
+    _check_pins(pins, chip, where)
+    space = make_space(live, binding)
+    program = lower_vector(live, space, binding, Selector(isa))
+    storage = assign_slots(program, pins, where)
+    tile = choose_tile(space, program, storage, chip, isa, pins, where)
+    walk = _walk(space, tile, min(pins.cores or vector_cores(chip), vector_cores(chip)), pins)
+    core_type = "vector" if chip.core.kind == "split" else "unified"
+    image, tensors = emit_vector(where, space, program, storage, tile, walk, core_type, chip, isa, pins)
+    return VectorKernel(image, tensors, tile, space, walk, core_type)
+
+
+def _check_pins(pins: Pins, chip: NpuConfig, where: str) -> None:
+    cores = vector_cores(chip)
+    for level in ("l1", "l0"):
+        if level in pins.tile:
+            pin_error(f"tile.{level}", pins.tile[level], "tile.vector for a vector kernel", where)
+    if pins.l1_depth is not None:
+        pin_error("l1_depth", pins.l1_depth, "nothing for a vector kernel: it does not use L1", where)
+    if pins.cores is not None and pins.cores > cores:
+        pin_error("cores", pins.cores, f"at most {cores} cores with a vector unit on {chip.name}", where)
+    if pins.grid is not None and prod(pins.grid) > cores:
+        pin_error("grid", pins.grid, f"at most {cores} cores with a vector unit on {chip.name}", where)
+
+
+def _nonempty(segment: VectorSegment, binding: Mapping[str, int]) -> VectorSegment | None:
+    """The segment without what has no elements; a sum over nothing is 0. None when nothing is written."""
+
+    def filled(node: Node) -> bool:
+        return 0 not in evaluate(node.type.shape, binding)
+
+    writes = [(node, access) for node, access in segment.writes if filled(node)]
+    if not writes:
+        return None
+    if 0 not in evaluate(segment.domain, binding):
+        return segment
+    rank = len(segment.domain)
+    domain = tuple(1 if axis - rank in segment.reduce_axes else dim for axis, dim in enumerate(segment.domain))
+    nodes = [_neutral(node) if node.op in REDUCES else node for node in segment.nodes if filled(node)]
+    reads = [(node, access) for node, access in segment.reads if filled(node)]
+    return replace(segment, domain=domain, reduce_axes=(), form="map", nodes=nodes, reads=reads, writes=writes)
+
+
+def _neutral(node: Node) -> Node:
+    """Zero in the shape and under the number of a sum."""
+    value = 0 if node.type.dtype == "int32" else 0.0
+    zero = Node(-1, "const", (), {"dtype": node.type.dtype, "value": value}, TensorType(node.type.dtype, ()))
+    return Node(node.id, "broadcast_to", (zero,), {"shape": node.type.shape}, node.type, node.where)
+
+
+def _walk(space: Space, tile: VectorTile, cores: int, pins: Pins) -> Walk:
+    """Tiles of the dims that stay, cut over the cores; inside each, all tiles of the reduced dims on the same core."""
+    counts = {dim: space.sizes[dim] for dim in space.others}
+    counts[space.col] = -(-space.cols // tile.cols)
+    if space.row is not None:
+        counts[space.row] = -(-space.rows // tile.rows)
+
+    def tile_dim(dim: int | None, size: int, edge: int) -> TileDim:
+        if dim is None or space.reduced[dim]:
+            return TileDim("none", 1)
+        return TileDim(dim_name(dim), counts[dim], size % edge != 0)
+
+    batch = [TileDim(dim_name(dim), space.sizes[dim]) for dim in space.others if not space.reduced[dim]]
+    rows, cols = tile_dim(space.row, space.rows, tile.rows), tile_dim(space.col, space.cols, tile.cols)
+    if pins.order is None and pins.grid is None:
+        pins = replace(pins, order="column")
+    walk = plan_walk(batch, rows, cols, cores, pins)
+    inner = tuple(Axis(dim_name(dim), counts[dim]) for dim in sorted(counts) if space.reduced[dim] and counts[dim] > 1)
+    if not inner:
+        return walk
+    steps = prod(axis.trip for axis in inner)
+    grids = tuple(
+        GridWalk((*(axis for axis in grid.axes if axis.trip > 1), *inner), grid.origin) for grid in walk.grids
+    )
+    ranges = tuple(tuple((start * steps, stop * steps) for start, stop in each) for each in walk.ranges)
+    return Walk(grids, ranges)

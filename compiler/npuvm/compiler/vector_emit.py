@@ -1,0 +1,74 @@
+"""Writes the program of a vector segment: loads, vector instructions and stores of a tile, inside the grids over all tiles."""
+
+from __future__ import annotations
+
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Image, Isa
+
+from .emit import InstrBuilder
+from .emit_handles import Buffer
+from .schedule import Pins
+from .schedule_walk import Walk
+from .vector_body import BodyContext, TileBody
+from .vector_buffers import Storage, tile_bytes
+from .vector_lower import Reg, VecProgram
+from .vector_space import Space
+from .vector_sync import VectorSync
+from .vector_tile import VectorTile
+
+__all__ = ["emit_vector"]
+
+
+def emit_vector(
+    name: str,
+    space: Space,
+    program: VecProgram,
+    storage: Storage,
+    tile: VectorTile,
+    walk: Walk,
+    core_type: str,
+    chip: NpuConfig,
+    isa: Isa,
+    pins: Pins,
+) -> tuple[Image, tuple[str, ...]]:
+    """The image of a segment, and the tensors whose addresses it takes, in order.
+
+    Raises CompileError when a pin names what the segment does not have.
+    """
+    tensors = tuple(dict.fromkeys(each.access.tensor.name for each in (*space.reads, *space.writes)))
+    builder = InstrBuilder(isa, {"ub": chip.capacity_bytes("ub")}, name, len(tensors))
+    loads = [reg.name for reg in program.regs if reg.kind == "in"]
+    stores = [each.access.tensor.name for each in space.writes]
+    pins.check_names("cache", [*loads, *stores], name)
+    pins.check_names("transfer", loads, name)
+    pins.check_names("address", [slot.name for slot in storage.slots], name)
+    buffers = _make_buffers(builder, program, storage, tile, pins)
+    rings = {reg.name: buffers[reg] for reg in program.regs if reg.kind in ("in", "out")}
+    events = pins.events
+    declared = {each: builder.semaphore(each, count) for each, count in events.semaphores.items()} if events else {}
+    sync = VectorSync(events, rings, declared, stores)
+    context = BodyContext(builder, space, program, tile, buffers, sync, tensors, pins, chip.core.vector.repeat_bytes)
+    for grid in walk.grids:
+        with builder.grid([axis.trip for axis in grid.axes]) as loops:
+            TileBody(context, grid, loops).emit()
+    return builder.build(core_type, walk.ranges), tensors
+
+
+def _make_buffers(
+    builder: InstrBuilder, program: VecProgram, storage: Storage, tile: VectorTile, pins: Pins
+) -> dict[Reg, Buffer]:
+    """Rings for loaded and stored registers, plain buffers for the others."""
+    rings = {id(storage.of[reg]): reg for reg in program.regs if reg.kind in ("in", "out")}
+    made: dict[int, Buffer] = {}
+    for slot in storage.slots:
+        size = tile_bytes(slot.shape, slot.item, tile.rows, tile.cols)
+        address = pins.address.get(slot.name)
+        reg = rings.get(id(slot))
+        if reg is None:
+            made[id(slot)] = builder.temp(slot.name, "ub", size, address=address)
+        elif reg.kind == "out":
+            made[id(slot)] = builder.ring(slot.name, "ub", size, slot.depth, "vector", "store", address=address)
+        else:
+            consumer = "store" if reg.writes else "vector"
+            made[id(slot)] = builder.ring(slot.name, "ub", size, slot.depth, "load", consumer, address=address)
+    return {reg: made[id(storage.of[reg])] for reg in program.regs if reg in storage.of}

@@ -1,0 +1,370 @@
+"""Lowers the operations of a vector segment to vector instructions on tile registers, before any tile size is known.
+
+A register is a place for a tile in UB: full (rows x cols), a row (one for all rows), a column (one element for each row, stored
+densely), or a single element. Element-wise work on a column treats it as a row of as many elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+from .errors import CompileError
+from .ir import Node
+from .ops import BINARY, REDUCES, UNARY
+from .rewrite import is_scalar
+from .segments import VectorSegment
+from .symbols import evaluate
+from .vector_select import Selector, immediate_bits
+from .vector_space import Space, Transfer
+
+__all__ = ["ALWAYS", "Reg", "Shape", "Use", "VecInsn", "VecProgram", "When", "lower_vector"]
+
+Shape = tuple[bool, bool]
+"""Whether a tile has rows and cols: full (True, True), row (False, True), column (True, False), element (False, False)."""
+
+_FULL: Shape = (True, True)
+_ROW: Shape = (False, True)
+_COLUMN: Shape = (True, False)
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """When an instruction runs.
+
+    always; at the first, not the first, or the last iteration of the loops over `dims`; or when one of them changed (with no
+    dims: once on each core).
+    """
+
+    kind: str = "always"
+    dims: tuple[int, ...] = ()
+
+
+ALWAYS = When()
+_ONCE = When("changed")
+
+
+@dataclass(slots=True, eq=False)
+class Reg:
+    """A tile register.
+
+    `kind`: "in" is filled by loads, "out" is emptied by stores, "temp" lives within a tile, "keep" for the whole program.
+    An "in" with `writes` is stored as it came, without the vector unit. `when` says in which tiles an "out" is written.
+    """
+
+    name: str
+    kind: str
+    shape: Shape
+    dtype: str
+    read: Transfer | None = None
+    writes: list[Transfer] = field(default_factory=list)
+    when: When = ALWAYS
+
+    def __repr__(self) -> str:
+        return f"{self.name}:{self.dtype}"
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A register as an operand: `plain` in its own shape, `spread` (every row the same), or `column` ([rows, 1])."""
+
+    reg: Reg
+    how: str = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class VecInsn:
+    """A vector instruction over a tile of `shape`; `sources` by operand name. `full`: always over the full tile size."""
+
+    op: str
+    dtype: str
+    shape: Shape
+    dst: Use
+    sources: tuple[tuple[str, Use], ...] = ()
+    dtype2: str | None = None
+    imm: int | None = None
+    when: When = ALWAYS
+    full: bool = False
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VecProgram:
+    """The instructions of one tile, and all registers."""
+
+    insns: tuple[VecInsn, ...]
+    regs: tuple[Reg, ...]
+
+
+def lower_vector(segment: VectorSegment, space: Space, binding: Mapping[str, int], select: Selector) -> VecProgram:
+    """The tile program of a segment. Raises CompileError when the instruction set lacks an operation."""
+    return _Lower(segment, space, binding, select).run()
+
+
+class _Lower:
+    def __init__(self, segment: VectorSegment, space: Space, binding: Mapping[str, int], select: Selector) -> None:
+        self._segment = segment
+        self._space = space
+        self._binding = binding
+        self._select = select
+        self._insns: list[VecInsn] = []
+        self._regs: list[Reg] = []
+        self._where: dict[int, Reg] = {}
+        self._scalars: dict[int, float | int | bool] = {}
+        self._spread: dict[tuple[object, ...], Use] = {}
+        self._fills: dict[tuple[object, ...], Reg] = {}
+        self._late: set[int] = set()
+        self._writes: dict[int, list[Transfer]] = {}
+        for transfer in space.writes:
+            self._writes.setdefault(transfer.node.id, []).append(transfer)
+        self._reduced = tuple(dim for dim, flag in enumerate(space.reduced) if flag)
+        self._accumulates = bool(self._reduced) and not space.whole_rows
+
+    def run(self) -> VecProgram:
+        used = {each.id for node in self._segment.nodes for each in node.inputs}
+        for transfer in self._space.reads:
+            node = transfer.node
+            reg = self._reg("in", node, self._shape(node), name=transfer.access.tensor.name)
+            reg.read = transfer
+            self._where[node.id] = reg
+            everywhere = all(self._space.present[node.id])
+            if node.id in self._writes and node.id not in used and everywhere:
+                reg.writes = self._writes.pop(node.id)
+        for node in self._segment.nodes:
+            self._node(node)
+        for transfers in list(self._writes.values()):
+            self._copy_out(transfers[0].node)
+        return VecProgram(tuple(self._insns), tuple(self._regs))
+
+    # Registers.
+
+    def _reg(self, kind: str, node: Node | None, shape: Shape, dtype: str = "", name: str = "") -> Reg:
+        count = sum(each.name.split(".")[0] == name for each in self._regs) if name else 0
+        title = (f"{name}.{count}" if count else name) if name else f"t{sum(each.kind != 'in' for each in self._regs)}"
+        reg = Reg(title, kind, shape, node.type.dtype if node is not None else dtype)
+        self._regs.append(reg)
+        return reg
+
+    def _shape(self, node: Node) -> Shape:
+        return self._space.has(node, self._space.row), self._space.has(node, self._space.col)
+
+    def _when(self, node: Node) -> When:
+        return When("last", self._reduced) if node.id in self._late else ALWAYS
+
+    def _target(self, node: Node) -> Reg:
+        """Where the value of a node is computed: straight in the ring of its output, if that is written in the same tiles."""
+        if node.id in self._writes:
+            absent = tuple(dim for dim, flag in enumerate(self._space.present[node.id]) if not flag)
+            inside_tile = self._space.whole_rows and absent == self._reduced
+            when = self._when(node)
+            if not absent or inside_tile or (node.id in self._late and absent == self._reduced):
+                return self._out(node, when)
+        return self._reg("temp", node, self._shape(node))
+
+    def _out(self, node: Node, when: When) -> Reg:
+        transfers = self._writes.pop(node.id)
+        reg = self._reg("out", node, self._shape(node), name=transfers[0].access.tensor.name)
+        reg.writes = transfers
+        reg.when = when
+        return reg
+
+    def _copy_out(self, node: Node) -> None:
+        """A value that is not computed in its output's ring goes there by a move, in the tiles that own it."""
+        absent = tuple(dim for dim, flag in enumerate(self._space.present[node.id]) if not flag)
+        when = self._when(node)
+        if when is ALWAYS and absent:
+            when = When("first", absent)
+        shape = self._shape(node)
+        value = self._scalar(node)
+        if value is not None:
+            dst = Use(self._out(node, when))
+            bits = immediate_bits(value, node.type.dtype)
+            self._emit(
+                self._select.named("vdup", node.type.dtype), node.type.dtype, shape, dst, (), imm=bits, when=when
+            )
+            return
+        source = self._where[node.id]
+        if shape == _FULL and source.shape == _COLUMN:
+            dst = Use(self._out(node, when))
+            self._emit("vbrc", node.type.dtype, shape, dst, (("a", Use(source, "column")),), when=when)
+            return
+        operand = self._operand(node, shape, self._when(node))
+        dst = Use(self._out(node, when))
+        self._emit(
+            self._select.named("vmov", node.type.dtype), node.type.dtype, shape, dst, (("a", operand),), when=when
+        )
+
+    # Operands.
+
+    def _scalar(self, node: Node) -> float | int | bool | None:
+        """The value of a constant or size, if the node is one."""
+        if node.id in self._scalars:
+            return self._scalars[node.id]
+        if not is_scalar(node):
+            return None
+        if node.op == "const":
+            return node.number()
+        count = prod(evaluate(node.dims("dims"), self._binding))
+        return count if node.type.dtype == "int32" else float(count)
+
+    def _operand(self, node: Node, shape: Shape, when: When) -> Use:
+        """The value as an operand of an instruction over a tile of `shape`."""
+        value = self._scalar(node)
+        if value is not None:
+            row = _ROW if shape == _FULL else shape
+            return Use(self._fill(value, node.type.dtype, row), "spread" if shape == _FULL else "plain")
+        return self._expanded(self._where[node.id], shape, when)
+
+    def _fill(self, value: float | int | bool, dtype: str, shape: Shape) -> Reg:
+        bits = immediate_bits(value, dtype)
+        key = (bits, dtype, shape)
+        if key not in self._fills:
+            reg = self._fills[key] = self._reg("keep", None, shape, dtype)
+            name = self._select.named("vdup", dtype)
+            self._emit(name, dtype, shape, Use(reg), (), imm=bits, when=_ONCE, full=True)
+        return self._fills[key]
+
+    def _expanded(self, reg: Reg, shape: Shape, when: When) -> Use:
+        if reg.shape == shape:
+            return Use(reg)
+        if shape == _FULL and reg.shape == _ROW:
+            return Use(reg, "spread")
+        key = (reg.name, shape, when)
+        if key not in self._spread:
+            wide = _ROW if shape == _FULL and reg.shape == (False, False) else shape
+            target = self._reg("temp", None, wide, reg.dtype)
+            name = self._select.named("vbrc", reg.dtype)
+            self._emit(name, reg.dtype, wide, Use(target), (("a", Use(reg, "column")),), when=when)
+            self._spread[key] = Use(target, "spread" if wide != shape else "plain")
+        return self._spread[key]
+
+    # Nodes.
+
+    def _node(self, node: Node) -> None:
+        if any(each.id in self._late for each in node.inputs) or (node.op in REDUCES and self._accumulates):
+            self._late.add(node.id)
+        if node.op == "broadcast_to":
+            self._alias(node)
+        elif node.op in REDUCES:
+            self._reduce(node)
+        elif node.op in UNARY:
+            self._plain(node, self._select.unary(node.op, node.inputs[0].type.dtype))
+        elif node.op in BINARY:
+            self._binary(node)
+        elif node.op == "cast":
+            self._cast(node)
+        elif node.op == "select":
+            self._select_node(node)
+        elif node.op == "asm":
+            self._asm(node)
+        else:
+            raise CompileError(f"the vector unit has no '{node.op}'", node.where or None)
+
+    def _alias(self, node: Node) -> None:
+        value = self._scalar(node.inputs[0])
+        if value is not None:
+            self._scalars[node.id] = value
+        else:
+            self._where[node.id] = self._where[node.inputs[0].id]
+
+    def _emit(
+        self,
+        op: str,
+        dtype: str,
+        shape: Shape,
+        dst: Use,
+        sources: Sequence[tuple[str, Use]],
+        *,
+        dtype2: str | None = None,
+        imm: int | None = None,
+        when: When = ALWAYS,
+        full: bool = False,
+        text: str | None = None,
+    ) -> None:
+        self._insns.append(VecInsn(op, dtype, shape, dst, tuple(sources), dtype2, imm, when, full, text))
+
+    def _finish(
+        self,
+        node: Node,
+        op: str,
+        sources: Sequence[tuple[str, Use]],
+        *,
+        dtype: str,
+        dtype2: str | None = None,
+        imm: int | None = None,
+    ) -> None:
+        target = self._where[node.id] = self._target(node)
+        when = self._when(node)
+        self._emit(op, dtype, target.shape, Use(target), sources, dtype2=dtype2, imm=imm, when=when)
+
+    def _plain(self, node: Node, op: str) -> None:
+        shape, when = self._shape(node), self._when(node)
+        names = ("a", "b", "c")
+        sources = [(name, self._operand(each, shape, when)) for name, each in zip(names, node.inputs, strict=False)]
+        self._finish(node, op, sources, dtype=node.inputs[0].type.dtype)
+
+    def _binary(self, node: Node) -> None:
+        a, b = node.inputs
+        dtype = a.type.dtype
+        for scalar_node, other, left in ((b, a, False), (a, b, True)):
+            value = self._scalar(scalar_node)
+            if value is None or self._scalar(other) is not None:
+                continue
+            if left and node.op == "div" and value == 1:
+                self._finish(node, self._select.unary("reciprocal", dtype), self._one(node, other), dtype=dtype)
+                return
+            found = self._select.with_immediate(node.op, dtype, left=left)
+            if found is not None:
+                name, negated = found
+                bits = immediate_bits(-value if negated else value, dtype)
+                self._finish(node, name, self._one(node, other), dtype=dtype, imm=bits)
+                return
+        self._plain(node, self._select.binary(node.op, dtype))
+
+    def _one(self, node: Node, operand: Node) -> list[tuple[str, Use]]:
+        return [("a", self._operand(operand, self._shape(node), self._when(node)))]
+
+    def _cast(self, node: Node) -> None:
+        source = node.inputs[0]
+        name = self._select.named("vcast", source.type.dtype)
+        self._finish(node, name, self._one(node, source), dtype=source.type.dtype, dtype2=node.type.dtype)
+
+    def _select_node(self, node: Node) -> None:
+        shape, when = self._shape(node), self._when(node)
+        condition, a, b = (self._operand(each, shape, when) for each in node.inputs)
+        name = self._select.named("vsel", node.type.dtype)
+        self._finish(node, name, [("a", a), ("b", b), ("c", condition)], dtype=node.type.dtype)
+
+    def _asm(self, node: Node) -> None:
+        shape, when = self._shape(node), self._when(node)
+        sources = [(str(at), self._operand(each, shape, when)) for at, each in enumerate(node.inputs)]
+        target = self._where[node.id] = self._target(node)
+        text = str(node.attrs["text"])
+        self._emit("asm", node.type.dtype, target.shape, Use(target), sources, when=when, text=text)
+
+    def _reduce(self, node: Node) -> None:
+        if not self._reduced:
+            self._late.discard(node.id)
+            self._alias(node)
+            return
+        space, dtype = self._space, node.type.dtype
+        source = self._operand(node.inputs[0], (space.row is not None, True), ALWAYS)
+        last = space.reduced[space.col]
+        name = self._select.reduce(node.op, dtype, "last" if last else "first")
+        shape, how = (space.row is not None, True), "column" if last else "plain"
+
+        def reduce_into(target: Reg, when: When) -> None:
+            self._emit(name, dtype, shape, Use(target, how), (("a", source),), when=when)
+
+        if not self._accumulates:
+            target = self._where[node.id] = self._target(node)
+            reduce_into(target, ALWAYS)
+            return
+        total = self._where[node.id] = self._reg("keep", node, self._shape(node))
+        part = self._reg("temp", node, self._shape(node))
+        later = When("not_first", self._reduced)
+        reduce_into(total, When("first", self._reduced))
+        reduce_into(part, later)
+        join = self._select.binary({"reduce_sum": "add", "reduce_max": "max", "reduce_min": "min"}[node.op], dtype)
+        self._emit(join, dtype, total.shape, Use(total), (("a", Use(total)), ("b", Use(part))), when=later)

@@ -1,0 +1,162 @@
+"""A vector segment with concrete sizes: its iteration space with as few dims as possible, and how each value lies in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from .errors import CompileError
+from .ir import Node
+from .rewrite import is_scalar
+from .segments import Access, VectorSegment
+from .symbols import evaluate
+from .types import DTYPES
+
+__all__ = ["RowsDoNotFit", "Space", "Transfer", "dim_name", "make_space"]
+
+
+class RowsDoNotFit(CompileError):
+    """Whole rows of a segment do not fit UB; a plan made with `whole_rows=False` does without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A value that is read from or written to global memory.
+
+    `strides` are elements between neighbours, by dim of the space; 0 where the value does not have the dim.
+    """
+
+    node: Node
+    access: Access
+    strides: tuple[int, ...]
+    item: int
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The dims that tiles walk over.
+
+    `row` and `col` are the dims of a tile; `row` is None when there is only one dim. `reduced` says which dims reduces run
+    over. `present` gives by node id which dims a value has; in the others one element serves all.
+    """
+
+    sizes: tuple[int, ...]
+    reduced: tuple[bool, ...]
+    present: Mapping[int, tuple[bool, ...]]
+    reads: tuple[Transfer, ...]
+    writes: tuple[Transfer, ...]
+    row: int | None
+    col: int
+    whole_rows: bool
+
+    @property
+    def rows(self) -> int:
+        return 1 if self.row is None else self.sizes[self.row]
+
+    @property
+    def cols(self) -> int:
+        return self.sizes[self.col]
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        """Dims outside the tile."""
+        return tuple(dim for dim in range(len(self.sizes)) if dim not in (self.row, self.col))
+
+    def has(self, node: Node, dim: int | None) -> bool:
+        """Whether a value has a dim."""
+        return dim is not None and self.present[node.id][dim]
+
+
+def dim_name(dim: int) -> str:
+    """The name of a dim in a walk over tiles."""
+    return f"d{dim}"
+
+
+def make_space(segment: VectorSegment, binding: Mapping[str, int]) -> Space:
+    """The space of a segment whose domain has elements.
+
+    Dims of size 1 go; neighbours that lie one after the other in every tensor become one. Raises RowsDoNotFit when
+    a segment that wants whole rows reduces over dims that do not join.
+    """
+    domain = evaluate(segment.domain, binding)
+    rank = len(domain)
+    kept = [axis for axis in range(rank) if domain[axis] != 1]
+    values = [node for node, _ in segment.reads] + segment.nodes + [n for n, _ in segment.writes if is_scalar(n)]
+    flags = {node.id: _flags(evaluate(node.type.shape, binding), domain, kept) for node in values}
+    reads = [_transfer(node, access, binding, rank, kept, flags[node.id]) for node, access in segment.reads]
+    writes = [_transfer(node, access, binding, rank, kept, flags[node.id]) for node, access in segment.writes]
+    reduced = [axis - rank in segment.reduce_axes for axis in kept]
+    groups = _groups([domain[axis] for axis in kept], reduced, list(flags.values()), [*reads, *writes])
+    last = [group[-1] for group in groups]
+    sizes = tuple(prod(domain[kept[at]] for at in group) for group in groups) or (1,)
+    marks = tuple(reduced[at] for at in last) or (False,)
+    present = {key: tuple(value[at] for at in last) or (True,) for key, value in flags.items()}
+
+    def joined(transfer: Transfer) -> Transfer:
+        strides = tuple(transfer.strides[at] for at in last) or (1,)
+        return Transfer(transfer.node, transfer.access, strides, transfer.item)
+
+    moved = [joined(each) for each in reads], [joined(each) for each in writes]
+    row, col = _tile_dims(segment, sizes, marks, [*moved[0], *moved[1]])
+    whole_rows = segment.form == "row" and any(marks)
+    return Space(sizes, marks, present, tuple(moved[0]), tuple(moved[1]), row, col, whole_rows)
+
+
+def _flags(shape: Sequence[int], domain: Sequence[int], kept: Sequence[int]) -> tuple[bool, ...]:
+    padded = (1,) * (len(domain) - len(shape)) + tuple(shape)
+    return tuple(padded[axis] == domain[axis] for axis in kept)
+
+
+def _transfer(
+    node: Node, access: Access, binding: Mapping[str, int], rank: int, kept: Sequence[int], flags: Sequence[bool]
+) -> Transfer:
+    own = access.layout.stride_values(binding)
+    strides = (0,) * (rank - len(own)) + own
+    present = tuple(strides[axis] if flag else 0 for axis, flag in zip(kept, flags, strict=True))
+    return Transfer(node, access, present, DTYPES[node.type.dtype].item_bytes)
+
+
+def _groups(
+    sizes: Sequence[int], reduced: Sequence[bool], flags: Sequence[tuple[bool, ...]], transfers: Sequence[Transfer]
+) -> list[list[int]]:
+    """Runs of dims that are one dim in every value."""
+    groups: list[list[int]] = []
+    for at, size in enumerate(sizes):
+        before = at - 1
+        joins = (
+            at > 0
+            and reduced[before] == reduced[at]
+            and all(each[before] == each[at] for each in flags)
+            and all(each.strides[before] == each.strides[at] * size for each in transfers)
+        )
+        if joins:
+            groups[-1].append(at)
+        else:
+            groups.append([at])
+    return groups
+
+
+def _tile_dims(
+    segment: VectorSegment, sizes: Sequence[int], reduced: Sequence[bool], transfers: Sequence[Transfer]
+) -> tuple[int | None, int]:
+    """The dims of a tile: columns where most tensors have adjacent elements, rows where there is most to do."""
+    dims = range(len(sizes))
+    inside = [dim for dim in dims if reduced[dim]]
+    outside = [dim for dim in dims if not reduced[dim]]
+    if segment.form == "row" and len(inside) > 1:
+        raise RowsDoNotFit("the reduced dims do not lie in one piece", segment.name)
+    if inside and inside[-1] == len(sizes) - 1:
+        return _largest(sizes, outside), inside[-1]
+    if inside:
+        return _largest(sizes, inside), outside[-1]
+
+    def adjacent(dim: int) -> tuple[int, int]:
+        return sum(each.strides[dim] == 1 for each in transfers), dim
+
+    col = max(dims, key=adjacent)
+    return _largest(sizes, [dim for dim in dims if dim != col]), col
+
+
+def _largest(sizes: Sequence[int], dims: Sequence[int]) -> int | None:
+    return max(dims, key=lambda dim: (sizes[dim], dim), default=None)

@@ -1,0 +1,175 @@
+"""Moves a tile between UB and global memory, whatever the strides of the tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from npuvm.isa import Pred
+
+from .cube_extent import Extent, axis_strides
+from .emit import InstrBuilder
+from .emit_handles import Arg, Buffer, Desc, Loop, Sem, Size
+from .schedule_walk import GridWalk
+from .vector_buffers import tile_bytes
+from .vector_lower import Shape
+from .vector_space import Space, Transfer, dim_name
+from .vector_tile import VectorTile
+
+__all__ = ["TileTransfer"]
+
+_ONE = Extent(1, 1, None, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A tile as a DMA instruction sees it: extents, and bytes between rows in global memory and in UB."""
+
+    rows: Extent
+    cols: Extent
+    gm_pitch: int
+    ub_pitch: int
+
+
+@dataclass(frozen=True, slots=True)
+class TileTransfer:
+    """Loads and stores of the tiles of one grid."""
+
+    builder: InstrBuilder
+    space: Space
+    tile: VectorTile
+    grid: GridWalk
+    loops: Sequence[Loop]
+    rows: Extent
+    cols: Extent
+
+    def load(
+        self,
+        transfer: Transfer,
+        shape: Shape,
+        tensor: Arg,
+        ring: Buffer,
+        *,
+        wait: list[Sem],
+        set: list[Sem],
+        pred: Pred | None,
+        cache: str,
+        chunk: tuple[int, int] | None,
+    ) -> None:
+        """Fill a slot of the ring; `chunk` is the (rows, cols) of one instruction, None for the whole tile."""
+        self._move("ld", transfer, shape, tensor, ring, wait, set, pred, cache, chunk)
+
+    def store(
+        self,
+        transfer: Transfer,
+        shape: Shape,
+        tensor: Arg,
+        ring: Buffer,
+        *,
+        wait: list[Sem],
+        set: list[Sem],
+        pred: Pred | None,
+        cache: str,
+    ) -> None:
+        """Empty a slot of the ring."""
+        self._move("st", transfer, shape, tensor, ring, wait, set, pred, cache, None)
+
+    def _move(
+        self,
+        op: str,
+        transfer: Transfer,
+        shape: Shape,
+        tensor: Arg,
+        ring: Buffer,
+        wait: list[Sem],
+        set: list[Sem],
+        pred: Pred | None,
+        cache: str,
+        chunk: tuple[int, int] | None,
+    ) -> None:
+        scattered = shape == (True, True) and transfer.strides[self.space.col] != 1 and self.tile.cols > 1
+        if scattered:
+            self._row_by_row(op, transfer, tensor, ring, wait, set, pred, cache)
+            return
+        form = self._form(transfer, shape)
+        rows, cols = chunk or (form.rows.full, form.cols.full)
+        cuts = [(row, col) for row in range(0, form.rows.full, rows) for col in range(0, form.cols.full, cols)]
+        for number, (row, col) in enumerate(cuts):
+            offset = row * form.gm_pitch + col * transfer.item
+            ub_offset = row * form.ub_pitch + col * transfer.item
+            gm = self._gm_desc(transfer, tensor, form.gm_pitch, offset, {})
+            ub = self._ub_desc(op, ring, form.ub_pitch, ub_offset, {})
+            sizes = form.rows.part(self.builder, row, rows), form.cols.part(self.builder, col, cols)
+            waits, sets = (wait if number == 0 else []), (set if number == len(cuts) - 1 else [])
+            self._emit(op, transfer, gm, ub, sizes, waits, sets, pred, cache)
+
+    def _row_by_row(
+        self,
+        op: str,
+        transfer: Transfer,
+        tensor: Arg,
+        ring: Buffer,
+        wait: list[Sem],
+        set: list[Sem],
+        pred: Pred | None,
+        cache: str,
+    ) -> None:
+        """A tile whose neighbours in a row are apart in memory: each row is moved as a column of single elements."""
+        b, space, item = self.builder, self.space, transfer.item
+        unit = "load" if op == "ld" else "store"
+        row_stride = transfer.strides[space.row] if space.row is not None else 0
+        pitch = tile_bytes((False, True), item, 1, self.tile.cols)
+        b.sync(unit, wait=wait, pred=pred)
+        with b.loop(self.rows.whole(b)) as loop:
+            gm = self._gm_desc(transfer, tensor, transfer.strides[space.col] * item, 0, {loop: row_stride * item})
+            ub = self._ub_desc(op, ring, item, 0, {loop: pitch})
+            self._emit(op, transfer, gm, ub, (self.cols.whole(b), b.size(1)), [], [], pred, cache)
+        b.sync(unit, set=set, pred=pred)
+
+    def _form(self, transfer: Transfer, shape: Shape) -> _Form:
+        """Rows of adjacent elements where there are any; single elements one below the other otherwise."""
+        space, item = self.space, transfer.item
+        row_stride = transfer.strides[space.row] if space.row is not None else 0
+        col_stride = transfer.strides[space.col]
+        if shape == (True, True):
+            return _Form(self.rows, self.cols, row_stride * item, tile_bytes((False, True), item, 1, self.tile.cols))
+        if shape == (False, False):
+            return _Form(_ONE, _ONE, 0, item)
+        extent, stride = (self.cols, col_stride) if shape[1] else (self.rows, row_stride)
+        if stride == 1:
+            return _Form(_ONE, extent, 0, tile_bytes((False, True), item, 1, extent.full))
+        return _Form(extent, _ONE, stride * item, item)
+
+    def _gm_desc(self, transfer: Transfer, tensor: Arg, pitch: int, offset: int, strides: Mapping[Loop, int]) -> Desc:
+        space, tile = self.space, self.tile
+        edges = {space.col: tile.cols} | ({} if space.row is None else {space.row: tile.rows})
+        steps = {
+            dim_name(dim): stride * edges.get(dim, 1) * transfer.item
+            for dim, stride in enumerate(transfer.strides)
+            if space.present[transfer.node.id][dim]
+        }
+        origin = sum(self.grid.origin.get(name, 0) * step for name, step in steps.items())
+        walked = axis_strides(self.grid.axes, self.loops, steps)
+        return self.builder.desc(tensor, pitch, strides={**walked, **strides}, offset=origin + offset)
+
+    def _ub_desc(self, op: str, ring: Buffer, pitch: int, offset: int, strides: Mapping[Loop, int]) -> Desc:
+        role = "producer" if op == "ld" else "consumer"
+        return self.builder.desc(ring, pitch, strides=strides, offset=offset, role=role)
+
+    def _emit(
+        self,
+        op: str,
+        transfer: Transfer,
+        gm: Desc,
+        ub: Desc,
+        sizes: tuple[Size, Size],
+        wait: list[Sem],
+        set: list[Sem],
+        pred: Pred | None,
+        cache: str,
+    ) -> None:
+        dst, src = (ub, gm) if op == "ld" else (gm, ub)
+        dtype = transfer.node.type.dtype
+        self.builder.emit(
+            op, dtype, dst=dst, src=src, rows=sizes[0], cols=sizes[1], cache=cache, wait=wait, set=set, pred=pred
+        )

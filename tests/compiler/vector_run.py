@@ -1,0 +1,102 @@
+"""Compiles a plan and runs its segments one after the other on the simulator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npuvm.compiler import DTYPES, Graph
+from npuvm.compiler.cube_codegen import compile_matmul
+from npuvm.compiler.cube_lower import lower_cube
+from npuvm.compiler.plan import Plan, make_plan
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.segments import VectorSegment
+from npuvm.compiler.symbols import evaluate
+from npuvm.compiler.vector_codegen import VectorKernel, compile_vector
+from npuvm.compiler.vector_space import RowsDoNotFit
+from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.hw.simulator import simulate
+from npuvm.hw.state import GlobalMemory
+from npuvm.hw.stats import RunResult
+from npuvm.isa import Isa, load_isa
+from tests.compiler.graphs import CASTS
+
+Array = npt.NDArray[Any]
+
+CHIPS = ("ascend_910a", "ascend_910b", "edge")
+GUARD = 256
+"""Bytes between tensors, outside every window, so that a stray access traps."""
+
+
+@cache
+def the_isa() -> Isa:
+    """The instruction set, loaded once."""
+    return load_isa()
+
+
+@cache
+def the_chip(name: str) -> NpuConfig:
+    """A shipped chip, loaded once."""
+    return load_chip(name)
+
+
+@dataclass
+class Ran:
+    """Outputs by name, and the vector kernels with their runs in order."""
+
+    outputs: dict[str, Array]
+    plan: Plan
+    kernels: list[VectorKernel] = field(default_factory=list)
+    runs: list[RunResult] = field(default_factory=list)
+
+
+def run_graph(graph: Graph, inputs: dict[str, Array], chip: NpuConfig, pins: Pins | None = None) -> Ran:
+    """The outputs of a kernel; cut at its reduces when whole rows do not fit."""
+    try:
+        return run_plan_on(make_plan(graph, CASTS), inputs, chip, pins)
+    except RowsDoNotFit:
+        return run_plan_on(make_plan(graph, CASTS, whole_rows=False), inputs, chip, pins)
+
+
+def run_plan_on(plan: Plan, inputs: dict[str, Array], chip: NpuConfig, pins: Pins | None = None) -> Ran:
+    """Run every segment of a plan; results start as garbage, so that what is not written is seen."""
+    binding = plan.graph.bind({name: array.shape for name, array in inputs.items()})
+    memory = GlobalMemory(1 << 28)
+    places: dict[str, tuple[int, int]] = {}
+    at = GUARD
+    for tensor in plan.tensors:
+        size = tensor.nbytes(binding)
+        places[tensor.name] = at, size
+        memory.reserve(at + size)
+        data = inputs[tensor.name].tobytes() if tensor.kind == "param" else b"\x4d" * size
+        if size:
+            memory.write(at, np.frombuffer(data, dtype=np.uint8))
+        at = (at + size + 2 * GUARD) // GUARD * GUARD
+    ran = Ran({}, plan)
+    for segment in plan.segments:
+        if isinstance(segment, VectorSegment):
+            kernel = compile_vector(segment, binding, chip, the_isa(), pins)
+            if kernel is None:
+                continue
+            image, names = kernel.image, kernel.tensors
+            ran.kernels.append(kernel)
+        else:
+            spec, names = lower_cube(segment, binding)
+            product = compile_matmul(spec, len(names), chip, the_isa())
+            if product is None:
+                continue
+            image = product.image
+        windows = [places[name] for name in names]
+        addresses = [address for address, _ in windows]
+        ran.runs.append(simulate(chip, the_isa(), image, memory=memory, addresses=addresses, windows=windows))
+    for tensor in plan.tensors:
+        if tensor.kind == "output":
+            address, size = places[tensor.name]
+            raw = memory.read(address, size).tobytes()
+            shape = evaluate(tensor.shape, binding)
+            ran.outputs[tensor.name] = np.frombuffer(raw, dtype=DTYPES[tensor.dtype].numpy).reshape(shape)
+    return ran
