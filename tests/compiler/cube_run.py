@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -13,11 +14,11 @@ import numpy.typing as npt
 from npuvm.compiler.cube_codegen import MatmulKernel, compile_matmul
 from npuvm.compiler.cube_spec import MatmulSpec, MatView
 from npuvm.compiler.schedule import Pins
-from npuvm.hw.config import NpuConfig
+from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.simulator import simulate
 from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
-from npuvm.isa import Isa
+from npuvm.isa import Isa, load_isa
 
 Array = npt.NDArray[Any]
 
@@ -28,8 +29,22 @@ NUMPY = {
     "int8": np.dtype(np.int8),
     "int32": np.dtype(np.int32),
 }
+CHIPS = ("ascend_910a", "ascend_910b", "edge")
+
 GUARD = 256
 """Bytes between tensors, outside every window, so that a stray access traps."""
+
+
+@cache
+def the_isa() -> Isa:
+    """The instruction set, loaded once."""
+    return load_isa()
+
+
+@cache
+def the_chip(name: str) -> NpuConfig:
+    """A shipped chip, loaded once."""
+    return load_chip(name)
 
 
 @dataclass
@@ -108,11 +123,9 @@ class Case:
         )  # fmt: skip
 
 
-def run(
-    case: Case, chip: NpuConfig, isa: Isa, pins: Pins | None = None
-) -> tuple[Array, Array, MatmulKernel, RunResult]:
+def run(case: Case, chip: NpuConfig, pins: Pins | None = None) -> tuple[Array, Array, MatmulKernel, RunResult]:
     """Compile and simulate with data: (result, expected, kernel, run). Rows' padding in c must stay untouched."""
-    kernel = compile_matmul(case.spec(), 4 if case.bias else 3, chip, isa, pins)
+    kernel = compile_matmul(case.spec(), 4 if case.bias else 3, chip, the_isa(), pins)
     assert kernel is not None
     arrays = case.arrays()
     out = np.full((*case.batch, case.m, case.n + case.pad), 77, dtype=NUMPY[case.out])
@@ -126,7 +139,7 @@ def run(
         if array.nbytes:
             memory.write(at, np.frombuffer(array.tobytes(), dtype=np.uint8))
         at = (at + array.nbytes + 2 * GUARD) // GUARD * GUARD
-    result = simulate(chip, isa, kernel.image, memory=memory, addresses=addresses, windows=windows)
+    result = simulate(chip, the_isa(), kernel.image, memory=memory, addresses=addresses, windows=windows)
     stored = memory.read(addresses[2], out.nbytes).tobytes()
     full = np.frombuffer(stored, dtype=NUMPY[case.out]).reshape(out.shape)
     if case.pad:
@@ -134,9 +147,9 @@ def run(
     return full[..., : case.n], case.expected(arrays), kernel, result
 
 
-def check(case: Case, chip: NpuConfig, isa: Isa, pins: Pins | None = None) -> tuple[MatmulKernel, RunResult]:
+def check(case: Case, chip: NpuConfig, pins: Pins | None = None) -> tuple[MatmulKernel, RunResult]:
     """Run and compare: exact for integers, within the rounding of k products and of the output type for floats."""
-    got, want, kernel, result = run(case, chip, isa, pins)
+    got, want, kernel, result = run(case, chip, pins)
     if case.out == "int32":
         np.testing.assert_array_equal(got, want.astype(np.int64))
         return kernel, result

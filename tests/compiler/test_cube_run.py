@@ -5,26 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.compiler.cube_run import Case, check
+from tests.compiler.cube_run import CHIPS, Case, check, the_chip, the_isa
 
-from npuvm.hw.config import NpuConfig, load_chip
-from npuvm.isa import Isa, load_isa
-
-CHIPS = ("ascend_910a", "ascend_910b", "edge")
+from npuvm.hw.config import load_chip
 
 SIZES = st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 48, 65, 100, 129]))
-
-
-@pytest.fixture(scope="module")
-def isa() -> Isa:
-    return load_isa()
-
-
-@pytest.fixture(scope="module")
-def chips() -> dict[str, NpuConfig]:
-    return {name: load_chip(name) for name in CHIPS}
 
 
 @st.composite
@@ -52,10 +39,10 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None)
 @given(case=cases())
-def test_any_product_matches_numpy(isa: Isa, chips: dict[str, NpuConfig], chip: str, case: Case) -> None:
-    check(case, chips[chip], isa)
+def test_any_product_matches_numpy(chip: str, case: Case) -> None:
+    check(case, the_chip(chip))
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -72,35 +59,35 @@ def test_any_product_matches_numpy(isa: Isa, chips: dict[str, NpuConfig], chip: 
     ],
     ids=str,
 )
-def test_sizes_worth_a_name(isa: Isa, chips: dict[str, NpuConfig], chip: str, case: Case) -> None:
-    check(case, chips[chip], isa)
+def test_sizes_worth_a_name(chip: str, case: Case) -> None:
+    check(case, the_chip(chip))
 
 
-def test_an_empty_result_needs_no_launch(isa: Isa, chips: dict[str, NpuConfig]) -> None:
+def test_an_empty_result_needs_no_launch() -> None:
     from npuvm.compiler.cube_codegen import compile_matmul
 
     for case in (Case(0, 4, 4), Case(4, 0, 4), Case(4, 4, 4, batch=(3, 0))):
-        assert compile_matmul(case.spec(), 3, chips["edge"], isa) is None
+        assert compile_matmul(case.spec(), 3, the_chip("edge"), the_isa()) is None
 
 
-def test_a_shared_right_operand_joins_the_batch_to_the_rows(isa: Isa, chips: dict[str, NpuConfig]) -> None:
-    kernel, _ = check(Case(5, 16, 16, batch=(4, 3), b_batch=(1, 1), bias="fp16"), chips["ascend_910b"], isa)
+def test_a_shared_right_operand_joins_the_batch_to_the_rows() -> None:
+    kernel, _ = check(Case(5, 16, 16, batch=(4, 3), b_batch=(1, 1), bias="fp16"), the_chip("ascend_910b"))
     assert (kernel.spec.m, kernel.spec.batch) == (60, ())
 
 
-def test_results_leave_through_ub_where_that_is_faster_or_the_only_way(isa: Isa, chips: dict[str, NpuConfig]) -> None:
-    through, direct = (check(Case(70, 50, 40), chips[name], isa) for name in ("edge", "ascend_910a"))
+def test_results_leave_through_ub_where_that_is_faster_or_the_only_way() -> None:
+    through, direct = (check(Case(70, 50, 40), the_chip(name)) for name in ("edge", "ascend_910a"))
     assert through[0].via_ub and through[1].by_op["st"] > 0
     assert not direct[0].via_ub and "st" not in direct[1].by_op
     only = load_chip("ascend_910a", ["core.fixpipe.gm_bytes_per_cycle=0"])
-    assert check(Case(70, 50, 40, out="fp16"), only, isa)[0].via_ub
+    assert check(Case(70, 50, 40, out="fp16"), only)[0].via_ub
 
 
-def test_an_operand_that_does_not_change_is_loaded_once(isa: Isa, chips: dict[str, NpuConfig]) -> None:
+def test_an_operand_that_does_not_change_is_loaded_once() -> None:
     from npuvm.compiler.schedule import Pins
 
     pins = Pins(tile={"l1": (16, 16, 32)}, cores=1)
-    _, kept = check(Case(64, 48, 32), chips["edge"], isa, pins)
+    _, kept = check(Case(64, 48, 32), the_chip("edge"), pins)
     assert kept.by_op["ld"] == 4 + 4 * 3, "a once for each row of tiles, b for every tile"
-    _, column = check(Case(64, 48, 32), chips["edge"], isa, Pins(tile=pins.tile, cores=1, order="column"))
+    _, column = check(Case(64, 48, 32), the_chip("edge"), Pins(tile=pins.tile, cores=1, order="column"))
     assert column.by_op["ld"] == 3 + 4 * 3

@@ -7,7 +7,7 @@ import pytest
 from npuvm.compiler.emit import InstrBuilder
 from npuvm.compiler.emit_handles import Window, changed, first
 from npuvm.compiler.errors import CompileError
-from npuvm.isa import Insn, Isa, decode_program, load_isa
+from npuvm.isa import Insn, Isa, decode_program, format_insn, load_isa
 
 CAPACITIES = {"ub": 1024, "l1": 4096}
 
@@ -201,3 +201,15 @@ def test_handles_print_as_the_assembler_writes_them(builder: InstrBuilder) -> No
     ring = builder.ring("x", "ub", 32, 2, "load", "vector")
     with builder.loop(3) as loop:
         assert f"{loop} {builder.size(3)} {builder.desc(ring)} {ring.free}" == "l0 s0 d0 m1"
+
+
+def test_raw_text_names_handles(isa: Isa, builder: InstrBuilder) -> None:
+    tile = builder.desc(builder.temp("x", "ub", 1024), 64)
+    size = builder.size(16)
+    ready = builder.semaphore("ready")
+    builder.emit("vdup", "fp32", dst=tile, rows=size, cols=size, imm=0, set=[ready])
+    text = format_insn(isa, builder.program()[0][-2])
+    builder.asm(f"{text}\n")
+    first_one, again = [insn for insn in builder.program()[0] if insn.op == "vdup"]
+    assert first_one == again
+    assert str(ready) in text and str(tile) in text

@@ -19,11 +19,12 @@ from npuvm.isa import Image, Isa, Pred
 
 from .cube_extent import Extent, axis_strides, grid_extent, loop_extent
 from .cube_plan import CubeTile, TileProblem, choose_tile, slot_bytes
-from .cube_spec import MatmulSpec, MatView, Side, align_up, normalise, operand_side
+from .cube_spec import ALIGN, MatmulSpec, MatView, Side, align_up, normalise, operand_side
 from .cube_sync import SyncSites
 from .emit import InstrBuilder
 from .emit_handles import Arg, Buffer, Desc, Loop, Sem, Size, Window, changed, changes, first, not_first
 from .errors import CompileError
+from .program_clock import Clock
 from .schedule import Pins, pin_error
 from .schedule_walk import GridWalk, TileDim, Walk, plan_walk
 
@@ -31,6 +32,9 @@ __all__ = ["MatmulKernel", "compile_matmul"]
 
 _ACCESSES = ("a", "b", "bias", "c")
 _ACC_BYTES = 4
+_MOST_PIECES = 48
+"""Of one operand's tile: two descriptors each, of 256 for the whole product."""
+
 _INT_BIAS_MOVE = "fp32"
 """An int32 bias row goes into int32 accumulators by a move of four-byte words; mvl0c has no int32 of its own."""
 
@@ -48,25 +52,30 @@ class MatmulKernel:
 
 
 def compile_matmul(
-    spec: MatmulSpec, n_args: int, chip: NpuConfig, isa: Isa, pins: Pins | None = None
+    spec: MatmulSpec, n_args: int, chip: NpuConfig, isa: Isa, pins: Pins | None = None, clock: Clock | None = None
 ) -> MatmulKernel | None:
     """Program of a matrix product; None when the result has no elements.
 
-    `n_args` is the number of addresses the launch gives; views name theirs by index. CompileError when types, strides or pins
-    cannot be had on this chip.
+    `n_args` is the number of addresses the launch gives; views name theirs by index. `clock` is charged with host time.
+    CompileError when types, strides or pins cannot be had on this chip.
     """
-    pins = pins or Pins()
+    pins, clock = pins or Pins(), clock or Clock()
     if spec.is_empty:
         return None
-    spec = normalise(spec)
-    _check_types(spec, chip, isa)
-    problem = _problem(spec, chip, isa, pins)
-    _check_pins(pins, spec, problem, chip)
-    cores = pins.cores or chip.core.count
-    tile = choose_tile(problem, spec, cores)
-    walk = _walk(spec, tile, cores, pins)
+    with clock.phase("tile"):
+        spec = normalise(spec)
+        _check_types(spec, chip, isa)
+        problem = _problem(spec, chip, isa, pins)
+        _check_pins(pins, spec, problem, chip)
+        cores = pins.cores or chip.core.count
+        tile = choose_tile(problem, spec, cores)
+        walk = _walk(spec, tile, cores, pins)
     core_type = "cube" if chip.core.kind == "split" else "unified"
-    image = _Codegen(spec, problem, tile, walk, core_type, n_args).build()
+    with clock.phase("emit"):
+        codegen = _Codegen(spec, problem, tile, walk, core_type, n_args)
+        codegen.write()
+    with clock.phase("encode"):
+        image = codegen.b.build(core_type, walk.ranges)
     return MatmulKernel(image, spec, tile, walk, core_type, problem.via_ub)
 
 
@@ -160,7 +169,6 @@ class _Codegen:
         spaces = [space for space in chip.spaces("cube" if core_type == "cube" else "unified") if space != "gm"]
         self.b = InstrBuilder(problem.isa, {space: chip.capacity_bytes(space) for space in spaces}, spec.name, n_args)
         self.spec, self.problem, self.tile, self.walk = spec, problem, tile, walk
-        self.core_type = core_type
         self.m1, self.n1, self.k1 = tile.l1
         self.m0, self.n0, self.k0 = tile.l0
         self.item = problem.item
@@ -172,14 +180,14 @@ class _Codegen:
         self.preset: Sem | None = None
         self.sync = self._make_sync()
 
-    def build(self) -> Image:
+    def write(self) -> None:
+        """All grids of the walk."""
         ones = self._load_ones()
         for walk in self.walk.grids:
             with self.b.grid([axis.trip for axis in walk.axes]) as loops:
                 m = grid_extent(self.spec.m, self.m1, walk, loops, "m")
                 n = grid_extent(self.spec.n, self.n1, walk, loops, "n")
                 self._tile(_Step(walk, loops, m, n), ones)
-        return self.b.build(self.core_type, self.walk.ranges)
 
     # Buffers and synchronisation.
 
@@ -395,7 +403,15 @@ class _Codegen:
         offset += sum(step.walk.origin.get(dim, 0) * step_bytes[dim] for dim in (outer, inner))
         if side.flipped:
             rows, cols, outer, inner = cols, rows, inner, outer
-        pieces = _pieces(self.problem.pins.transfer.get(name), rows.full, cols.full)
+        shape = self.problem.pins.transfer.get(name)
+        pieces = _pieces(shape, rows.full, cols.full)
+        step = ALIGN // side.item
+        if shape is not None and shape[1] < cols.full and shape[1] % step:
+            allowed = f"columns of {cols.full} or more, or a multiple of {step} (L1 rows are cut at {ALIGN} bytes)"
+            pin_error(f"transfer.{name}", shape, allowed, self.spec.name)
+        if len(pieces) > _MOST_PIECES:
+            allowed = f"a shape that cuts a tile of {rows.full} x {cols.full} into at most {_MOST_PIECES} pieces"
+            pin_error(f"transfer.{name}", shape, allowed, self.spec.name)
         pitch = self._l1_pitch(name)
         for at, (row, col, height, width) in enumerate(pieces):
             self._emit_piece(

@@ -88,14 +88,14 @@ def slot_bytes(problem: TileProblem, table: Table) -> dict[str, Ints]:
     item = problem.item
     a_rows, a_cols = (k, m) if problem.a.flipped else (m, k)
     b_rows, b_cols = (n, k) if problem.b.flipped else (k, n)
-    widest = max(item, problem.bias_item)
+    column_of_ones = m * ALIGN if problem.bias_item else 0
     return {
         "l1.a": a_rows * _up(a_cols * item),
         "l1.b": b_rows * _up(b_cols * item),
         "l1.bias": _up(n * problem.bias_item),
         "ones": _up(m * problem.bias_item),
-        "l0a": m0 * _up(k0 * item),
-        "l0b": np.maximum(k0 * _up(n0 * item), _up(n0 * widest)),
+        "l0a": np.maximum(m0 * _up(k0 * item), column_of_ones),
+        "l0b": np.maximum(k0 * _up(n0 * item), _up(n * problem.bias_item)),
         "l0c": m * _up(n * problem.acc_item),
         "ub.c": m * _up(n * problem.out_item) if problem.via_ub else m * 0,
     }

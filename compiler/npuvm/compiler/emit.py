@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from npuvm.isa import Entry, Image, Insn, Instruction, Isa, OperandSpec, Pred, Reloc, encode
+from npuvm.isa import Entry, Image, Insn, Instruction, Isa, OperandSpec, Pred, Reloc, assemble_insns, encode
 
 from .emit_handles import Arg, Buffer, Desc, Loop, Sem, Size, Window
 from .emit_memory import place
@@ -310,9 +310,9 @@ class InstrBuilder:
         if waits or sets:
             self.emit("usync", unit=unit, wait=waits, set=sets, pred=pred)
 
-    def asm(self, *insns: Insn) -> None:
-        """Append raw instructions as they are."""
-        self._phase.body.extend(insns)
+    def asm(self, text: str) -> None:
+        """Append raw instructions as the assembler reads them; handles print as it names them. AsmError."""
+        self._phase.body.extend(assemble_insns(self.isa, text, self.name))
 
     def _usync(self, unit: str, waits: list[int], sets: list[int], pred: Pred | None) -> None:
         if unit == "seq":
