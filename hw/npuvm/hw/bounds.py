@@ -13,8 +13,7 @@ from npuvm.hw.errors import SimulationError
 
 if TYPE_CHECKING:
     from npuvm.hw.config import NpuConfig
-    from npuvm.hw.l2 import L2State
-    from npuvm.hw.memory import MemoryTraffic
+    from npuvm.hw.memory import MemorySystem
     from npuvm.hw.stream import Stream
 
 __all__ = ["check_bounds", "core_bounds", "launch_bounds", "memory_bounds"]
@@ -23,15 +22,15 @@ OCCUPIED = ("vector", "cube", "move", "fixpipe")
 """Units whose instructions occupy them for a time that nothing can shorten."""
 
 
-def memory_bounds(chip: NpuConfig, traffic: MemoryTraffic, l2: L2State) -> dict[str, Fraction]:
+def memory_bounds(chip: NpuConfig, memory: MemorySystem) -> dict[str, Fraction]:
     """`hbm`: bytes that must cross, at the rate of all channels. `l2`: bytes served by L2, at the rate of all slices.
 
     Must cross: first reads of lines that were not resident at launch, streamed writes, dirty lines beyond what L2 holds.
     """
-    kept = l2.capacity
-    must_write = max(0, traffic.dirty_at_launch + len(traffic.written) - kept) * l2.line_bytes
+    traffic, l2 = memory.traffic, memory.l2
+    must_write = max(0, traffic.dirty_at_launch + traffic.first_writes - l2.capacity) * l2.line_bytes
     crossing = traffic.compulsory_reads + traffic.streamed_writes + must_write
-    return {"hbm": crossing / chip.hbm_bytes_per_cycle, "l2": traffic.l2_hit / chip.l2_bytes_per_cycle}
+    return {"hbm": crossing / chip.hbm_bytes_per_cycle, "l2": memory.l2_hit / chip.l2_bytes_per_cycle}
 
 
 def core_bounds(chip: NpuConfig, streams: Sequence[Stream]) -> dict[str, Fraction]:

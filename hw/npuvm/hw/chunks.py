@@ -18,14 +18,13 @@ __all__ = ["Chunk", "Engine", "engines_of", "plan_chunks"]
 class Chunk(NamedTuple):
     """One request: `rows` segments of `row_bytes` bytes from `offset` on, relative to the first byte of the tile.
 
-    `port_bytes` is what the engine's port is charged; `row_starts` how many rows begin here that do not continue the last one.
+    `port_time` is how long it takes in the engine's port, in 1/`Engine.units` cycle.
     """
 
     offset: int
     rows: int
     row_bytes: int
-    port_bytes: int
-    row_starts: int
+    port_time: int
 
 
 @dataclass(frozen=True)
@@ -70,17 +69,20 @@ def engines_of(chip: NpuConfig) -> dict[str, Engine]:
     return engines
 
 
-def plan_chunks(engine: Engine, rows: int, row_bytes: int, pitch: int) -> tuple[Chunk, ...]:
+def plan_chunks(engine: Engine, byte_units: int, rows: int, row_bytes: int, pitch: int) -> tuple[Chunk, ...]:
     """The requests of a transfer of `rows` segments of `row_bytes`, `pitch` bytes apart, in order.
 
     Rows that fit are taken together, as many as `chunk_bytes` holds; a longer row is cut. A row shorter than the minimal
-    burst is charged as that many bytes.
+    burst is charged as that many bytes. Each row after the first costs `row_cycles`.
     """
-    return _plan(engine.chunk_bytes, engine.min_burst_bytes, rows, row_bytes, pitch)
+    row_units = engine.row_cycles * engine.units
+    return _plan(engine.chunk_bytes, engine.min_burst_bytes, byte_units, row_units, rows, row_bytes, pitch)
 
 
 @lru_cache(maxsize=4096)
-def _plan(chunk_bytes: int, min_burst: int, rows: int, row_bytes: int, pitch: int) -> tuple[Chunk, ...]:
+def _plan(
+    chunk_bytes: int, min_burst: int, byte_units: int, row_units: int, rows: int, row_bytes: int, pitch: int
+) -> tuple[Chunk, ...]:
     if not rows or not row_bytes:
         return ()
     chunks: list[Chunk] = []
@@ -88,11 +90,12 @@ def _plan(chunk_bytes: int, min_burst: int, rows: int, row_bytes: int, pitch: in
         for row in range(rows):
             for at in range(0, row_bytes, chunk_bytes):
                 nbytes = min(chunk_bytes, row_bytes - at)
-                chunks.append(Chunk(row * pitch + at, 1, nbytes, nbytes, int(row > 0 and at == 0)))
+                row_start = row_units if row and not at else 0
+                chunks.append(Chunk(row * pitch + at, 1, nbytes, nbytes * byte_units + row_start))
         return tuple(chunks)
     charged = max(row_bytes, min_burst)
     together = max(1, chunk_bytes // charged)
     for row in range(0, rows, together):
         n = min(together, rows - row)
-        chunks.append(Chunk(row * pitch, n, row_bytes, n * charged, n - (row == 0)))
+        chunks.append(Chunk(row * pitch, n, row_bytes, n * charged * byte_units + (n - (row == 0)) * row_units))
     return tuple(chunks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappop
+from heapq import heappop, heappush
 
 from simpy import Environment, Event
 from simpy.events import NORMAL, EventPriority
@@ -30,11 +30,27 @@ class Clock(Environment):
         """The current cycle."""
         return self._now
 
-    def wake(self, event: Event, delay: int, priority: EventPriority = NORMAL) -> None:
-        """Let an event happen after `delay` cycles."""
+    def advance(self, cycle: int) -> None:
+        """Set the current cycle, between events."""
+        self._now = cycle
+
+    def idle_event(self) -> Event:
+        """An event for one waiter that can be used again and again: `wait` on it, `wake` it."""
+        event = Event(self)
         event._ok = True
         event._value = None
-        self.schedule(event, priority, delay)
+        event.callbacks = None  # type: ignore[assignment] # as of an event that has happened
+        return event
+
+    def wake(self, event: Event, cycle: int, priority: EventPriority = NORMAL) -> None:
+        """Let an event happen in a cycle that is not past."""
+        heappush(self._queue, (cycle, priority, next(self._eid), event))
+
+    def sleep(self, event: Event, cycle: int) -> Event:
+        """Make an `idle_event` that is not waited for happen in a cycle; return it, to be waited for."""
+        event.callbacks = []
+        heappush(self._queue, (cycle, NORMAL, next(self._eid), event))
+        return event
 
     def run_until_quiet(self, limit: int | None) -> bool:
         """Run until nothing is left to happen; False when something is left after cycle `limit`."""

@@ -54,7 +54,7 @@ class Rendezvous:
         self.members = members
         self.cycles = cycles
         self._arrived = 0
-        self._gate = Event(clock)
+        self._gate = _gate(clock)
 
     def meet(self) -> Generator[Event, Any, int]:
         """Arrive now; return the cycle in which all go on."""
@@ -62,10 +62,17 @@ class Rendezvous:
         gate = self._gate
         if self._arrived == self.members:
             self._arrived = 0
-            self._gate = Event(self.clock)
-            self.clock.wake(gate, self.cycles)
+            self._gate = _gate(self.clock)
+            self.clock.wake(gate, self.clock.now + self.cycles)
         yield gate
         return self.clock.now
+
+
+def _gate(clock: Clock) -> Event:
+    """An event for many waiters."""
+    event = clock.idle_event()
+    event.callbacks = []
+    return event
 
 
 def memory_params(chip: NpuConfig) -> MemoryParams:

@@ -9,7 +9,7 @@ remainder is ever lost.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +19,8 @@ from npuvm.hw.l2 import L2State
 
 if TYPE_CHECKING:
     from npuvm.hw.chunks import Chunk
+
+_NEVER = float("inf")
 
 __all__ = ["DmaPort", "MemoryParams", "MemorySystem", "MemoryTraffic", "Transfer"]
 
@@ -44,20 +46,19 @@ class MemoryParams:
 
 @dataclass
 class MemoryTraffic:
-    """Bytes of one launch. `compulsory_reads` and `written` feed the HBM bound (docs/timing-model.md, Bounds).
+    """What crosses between L2 and HBM in one launch, in bytes, and what of it no replacement could have avoided.
 
     `compulsory_reads`: reads of lines that were not in L2 at launch and that nobody had touched. `streamed_writes`: bytes that
-    went past L2. `written`: lines that became dirty during the launch and had not been evicted in it. `dirty_at_launch`:
-    lines dirty when it began.
+    went past L2. `first_writes`: lines that became dirty without having been evicted before. `dirty_at_launch`: lines that
+    were dirty when it began.
     """
 
-    l2_hit: int = 0
     hbm_read: int = 0
     hbm_write: int = 0
     compulsory_reads: int = 0
     streamed_writes: int = 0
     dirty_at_launch: int = 0
-    written: set[int] = field(default_factory=set)
+    first_writes: int = 0
 
 
 class DmaPort:
@@ -83,54 +84,33 @@ class DmaPort:
 class Transfer:
     """A DMA instruction whose requests are being issued: chunks from `address` on, rows `pitch` bytes apart.
 
-    `byte_units` and `row_units` are what a byte and the start of a row take in the port. `stalled` counts cycles in which the
-    port was free and a request had to wait for a place in flight. `subject` belongs to the owner.
+    `stalled` counts cycles in which the port was free and a request had to wait for a place in flight. `subject` belongs to
+    the owner.
     """
 
-    __slots__ = (
-        "address",
-        "byte_units",
-        "chunks",
-        "next",
-        "pitch",
-        "row_units",
-        "stalled",
-        "streaming",
-        "subject",
-        "write",
-    )
+    __slots__ = ("address", "chunks", "next", "pitch", "stalled", "streaming", "subject", "write")
 
     def __init__(
-        self,
-        chunks: tuple[Chunk, ...],
-        address: int,
-        pitch: int,
-        write: bool,
-        streaming: bool,
-        byte_units: int,
-        row_units: int,
-        subject: object,
+        self, chunks: tuple[Chunk, ...], address: int, pitch: int, write: bool, streaming: bool, subject: object
     ) -> None:
         self.chunks = chunks
         self.address = address
         self.pitch = pitch
         self.write = write
         self.streaming = streaming
-        self.byte_units = byte_units
-        self.row_units = row_units
         self.subject = subject
         self.next = 0
         self.stalled = 0
 
 
 class MemorySystem:
-    """L2 and HBM during one launch; `l2` outlives it."""
+    """L2 and HBM during one launch; `l2` outlives it. `l2_hit` counts the bytes that L2 served."""
 
     def __init__(self, clock: Clock, params: MemoryParams, l2: L2State) -> None:
         self.clock = clock
-        self.params = params
         self.l2 = l2
         self.traffic = MemoryTraffic(dirty_at_launch=l2.dirty)
+        self.l2_hit = 0
         clock.serve = self._serve
         self._requests: list[tuple[int, int, int, DmaPort]] = clock.requests  # type: ignore[assignment] # ours alone
         slice_rate = params.l2_rate / params.slices
@@ -138,29 +118,29 @@ class MemorySystem:
         # A server with rate p/q counts in units of 1/p cycle: a byte then takes q units.
         self._slice_units, self._slice_byte = slice_rate.numerator, slice_rate.denominator
         self._channel_units, self._channel_byte = channel_rate.numerator, channel_rate.denominator
+        self._hit_latency = params.l2_latency
+        self._miss_latency = params.l2_latency + params.hbm_latency
+        self._lines_per_block = params.interleave_bytes // l2.line_bytes
         self._slices = [0] * params.slices
         self._channels = [0] * params.channels
-        self._fetched: set[int] = set()
+        self._line_time = l2.line_bytes * self._channel_byte
         self._evicted: set[int] = set()
+        self._streamed: set[int] = set()
 
-    def begin(self, port: DmaPort, transfer: Transfer, start: int) -> None:
-        """Issue a transfer's requests from cycle `start` on, as the port and the places in flight allow.
+    def begin(self, port: DmaPort, transfer: Transfer) -> None:
+        """Issue a transfer's requests from when the port is free on, as the places in flight allow.
 
         The owner's `issued` is called when the last one is served.
         """
         port.transfer = transfer
-        at = start * port.units
-        if at > port.busy:
-            port.busy = at
         heappush(self._requests, (self._next_cycle(port, transfer), port.core, port.unit, port))
 
     @staticmethod
     def _next_cycle(port: DmaPort, transfer: Transfer) -> int:
         """When the next request can be issued: the port is free in that cycle, and a place is."""
         ready = port.busy // port.units
-        in_flight = port.in_flight
-        if len(in_flight) >= port.outstanding:
-            at = in_flight.popleft()
+        if len(port.in_flight) >= port.outstanding:
+            at = port.in_flight.popleft()
             if at > ready:
                 transfer.stalled += at - ready
                 port.busy = at * port.units
@@ -169,151 +149,186 @@ class MemorySystem:
 
     def _serve(self) -> None:
         """Serve requests in order until one is not before the next event."""
-        requests, clock = self._requests, self.clock
-        events = clock._queue
+        requests, events = self._requests, self.clock._queue
         while requests:
-            cycle, core, unit, port = requests[0]
-            if events and events[0][0] <= cycle:
+            horizon = events[0][0] if events else _NEVER
+            if requests[0][0] >= horizon:
                 return
-            clock._now = cycle
-            transfer = port.transfer
-            assert transfer is not None
-            chunk = transfer.chunks[transfer.next]
-            offset, rows, row_bytes, port_bytes, row_starts = chunk
-            access = self._write if transfer.write else self._read
-            done = access(transfer.address + offset, rows, row_bytes, transfer.pitch, transfer.streaming, cycle)
-            port.busy += port_bytes * transfer.byte_units + row_starts * transfer.row_units
-            passed = -(-port.busy // port.units)
-            if passed > done:
-                done = passed
-            if done < port.last_done:
-                done = port.last_done
-            else:
-                port.last_done = done
-            port.in_flight.append(done)
-            transfer.next += 1
-            if transfer.next < len(transfer.chunks):
-                heapreplace(requests, (self._next_cycle(port, transfer), core, unit, port))
+            # The first port goes on alone until another port's request or an event comes.
+            for rival in requests[1:3]:
+                if rival[0] < horizon:
+                    horizon = rival[0]
+            cycle, core, unit, port = requests[0]
+            again = self._issue(port, cycle, horizon)
+            if again >= 0:
+                heapreplace(requests, (again, core, unit, port))
             else:
                 heappop(requests)
-                port.owner.issued(transfer, port.busy // port.units, done)
+
+    def _issue(self, port: DmaPort, cycle: int, horizon: int | float) -> int:
+        """Serve a port's requests from `cycle` on, at least one; return the cycle of the next, or -1 after the last."""
+        lines, line_bytes = self.l2.lines, self.l2.line_bytes
+        slices, n_slices, slice_units = self._slices, len(self._slices), self._slice_units
+        in_flight, units, outstanding = port.in_flight, port.units, port.outstanding
+        transfer = port.transfer
+        assert transfer is not None
+        chunks, address, write = transfer.chunks, transfer.address, transfer.write
+        index, busy, last_done = transfer.next, port.busy, port.last_done
+        while True:
+            offset, rows, row_bytes, port_time = chunks[index]
+            at = address + offset
+            line = at // line_bytes
+            held = lines.get(line)
+            if (held if write else held is not None) and rows == 1 and at + row_bytes <= (line + 1) * line_bytes:
+                # The usual case of `_read` and `_write`: one piece of a line that is here.
+                lines.move_to_end(line)
+                self.l2_hit += row_bytes
+                which = line % n_slices
+                arrival = cycle * slice_units
+                busy_slice = slices[which]
+                busy_slice = (busy_slice if busy_slice > arrival else arrival) + row_bytes * self._slice_byte
+                slices[which] = busy_slice
+                done = -(-busy_slice // slice_units) + self._hit_latency
+            elif write:
+                done = self._write(at, rows, row_bytes, transfer.pitch, transfer.streaming, cycle)
+            else:
+                done = self._read(at, rows, row_bytes, transfer.pitch, transfer.streaming, cycle)
+            busy += port_time
+            passed = -(-busy // units)
+            if passed > done:
+                done = passed
+            if done > last_done:
+                last_done = done
+            in_flight.append(last_done)
+            index += 1
+            if index == len(chunks):
+                break
+            cycle = busy // units
+            if len(in_flight) >= outstanding:
+                place = in_flight.popleft()
+                if place > cycle:
+                    transfer.stalled += place - cycle
+                    cycle = place
+                    busy = place * units
+            if cycle >= horizon:
+                transfer.next, port.busy, port.last_done = index, busy, last_done
+                return cycle
+        port.busy, port.last_done = busy, last_done
+        self.clock.advance(cycle)
+        port.owner.issued(transfer, busy // units, last_done)
+        return -1
 
     def _read(self, start: int, rows: int, row_bytes: int, pitch: int, streaming: bool, now: int) -> int:
         """Serve a read; return the cycle by which its data is there."""
-        line_bytes = self.l2.line_bytes
-        lines = self.l2.lines
-        slices, n_slices, byte_units = self._slices, len(self._slices), self._slice_byte
-        arrival = now * self._slice_units
-        hit_end = miss_end = hit_bytes = 0
-        for row in range(rows):
-            at = start + row * pitch
+        lines, line_bytes, capacity = self.l2.lines, self.l2.line_bytes, self.l2.capacity
+        slices, byte_time, arrival = self._slices, self._slice_byte, now * self._slice_units
+        channels, line_time, called = self._channels, self._line_time, now * self._channel_units
+        hit_end = miss_end = hit_bytes = missed = 0
+        for at in range(start, start + rows * pitch, pitch) if rows > 1 and pitch else (start,) * rows:
             end = at + row_bytes
             line = at // line_bytes
-            border = (line + 1) * line_bytes
             while at < end:
+                border = (line + 1) * line_bytes
                 if line in lines:
                     lines.move_to_end(line)
                     nbytes = (border if border < end else end) - at
                     hit_bytes += nbytes
-                    which = line % n_slices
+                    which = line % len(slices)
                     busy = slices[which]
-                    slices[which] = busy = (busy if busy > arrival else arrival) + nbytes * byte_units
+                    slices[which] = busy = (busy if busy > arrival else arrival) + nbytes * byte_time
                     if busy > hit_end:
                         hit_end = busy
                 else:
-                    fetched = self._fetch(line, now, streaming)
-                    if fetched > miss_end:
-                        miss_end = fetched
+                    if line not in self._evicted:
+                        self._first_read(line, streaming)
+                    if not streaming:
+                        if len(lines) >= capacity:
+                            self._evict(now)
+                        lines[line] = False
+                    missed += 1
+                    which = line // self._lines_per_block % len(channels)
+                    busy = channels[which]
+                    channels[which] = busy = (busy if busy > called else called) + line_time
+                    if busy > miss_end:
+                        miss_end = busy
                 at = border
-                border += line_bytes
                 line += 1
-        self.traffic.l2_hit += hit_bytes
+        self.l2_hit += hit_bytes
+        self.traffic.hbm_read += missed * line_bytes
         return self._completion(hit_end, miss_end)
 
     def _write(self, start: int, rows: int, row_bytes: int, pitch: int, streaming: bool, now: int) -> int:
         """Serve a write; return the cycle by which every core sees it."""
-        traffic, line_bytes = self.traffic, self.l2.line_bytes
-        lines = self.l2.lines
-        slices, n_slices, byte_units = self._slices, len(self._slices), self._slice_byte
-        arrival = now * self._slice_units
+        lines, line_bytes = self.l2.lines, self.l2.line_bytes
+        slices, byte_time, arrival = self._slices, self._slice_byte, now * self._slice_units
         hit_end = miss_end = hit_bytes = 0
-        for row in range(rows):
-            at = start + row * pitch
+        for at in range(start, start + rows * pitch, pitch) if rows > 1 and pitch else (start,) * rows:
             end = at + row_bytes
             line = at // line_bytes
-            border = (line + 1) * line_bytes
             while at < end:
+                border = (line + 1) * line_bytes
                 nbytes = (border if border < end else end) - at
                 held = lines.get(line)
                 if held is None and streaming:
-                    traffic.hbm_write += nbytes
-                    traffic.streamed_writes += nbytes
-                    miss_end = max(miss_end, self._channel(line, nbytes, now))
+                    self.traffic.streamed_writes += nbytes
+                    miss_end = max(miss_end, self._write_past(line, nbytes, now))
                 else:
                     if held:
                         lines.move_to_end(line)
                     else:
                         self._make_dirty(line, held is None, now)
                     hit_bytes += nbytes
-                    which = line % n_slices
+                    which = line % len(slices)
                     busy = slices[which]
-                    slices[which] = busy = (busy if busy > arrival else arrival) + nbytes * byte_units
+                    slices[which] = busy = (busy if busy > arrival else arrival) + nbytes * byte_time
                     if busy > hit_end:
                         hit_end = busy
                 at = border
-                border += line_bytes
                 line += 1
-        traffic.l2_hit += hit_bytes
+        self.l2_hit += hit_bytes
         return self._completion(hit_end, miss_end)
 
     def _completion(self, hit_end: int, miss_end: int) -> int:
-        """The later of the slices' and the channels' last byte, each with its latency, in whole cycles."""
-        done = -(-hit_end // self._slice_units) + self.params.l2_latency if hit_end else 0
+        """The later of the slices' and the channels' last byte (0 for none), each with its latency, in whole cycles."""
+        done = -(-hit_end // self._slice_units) + self._hit_latency if hit_end else 0
         if miss_end:
-            missed = -(-miss_end // self._channel_units) + self.params.l2_latency + self.params.hbm_latency
+            missed = -(-miss_end // self._channel_units) + self._miss_latency
             return missed if missed > done else done
         return done
 
+    def _first_read(self, line: int, streaming: bool) -> None:
+        """A line that is not in L2 and was not evicted in this launch: nobody has read it yet, unless it was streamed."""
+        if streaming:
+            if line in self._streamed:
+                return
+            self._streamed.add(line)
+        self.traffic.compulsory_reads += self.l2.line_bytes
+
     def _make_dirty(self, line: int, is_new: bool, now: int) -> None:
         """A write makes a clean or new line the only current copy. A new line is not fetched: L2 keeps byte masks."""
-        if is_new:
-            self._make_room(now)
-            self._fetched.add(line)
+        lines = self.l2.lines
+        if is_new and len(lines) >= self.l2.capacity:
+            self._evict(now)
         self.l2.dirty += 1
         if line not in self._evicted:
-            self.traffic.written.add(line)
-        self.l2.lines[line] = True
-        self.l2.lines.move_to_end(line)
+            self.traffic.first_writes += 1
+        lines[line] = True
+        if not is_new:
+            lines.move_to_end(line)
 
-    def _fetch(self, line: int, now: int, streaming: bool) -> int:
-        """Read a line from HBM; return when its channel is done, in channel units."""
-        traffic, line_bytes = self.traffic, self.l2.line_bytes
-        traffic.hbm_read += line_bytes
-        if line not in self._fetched:
-            self._fetched.add(line)
-            if line not in self._evicted:
-                traffic.compulsory_reads += line_bytes
-        if not streaming:
-            self._make_room(now)
-            self.l2.lines[line] = False
-        return self._channel(line, line_bytes, now)
-
-    def _make_room(self, now: int) -> None:
-        """Evict the least recently used line when L2 is full; a dirty one is written to HBM behind what waits there."""
-        lines = self.l2.lines
-        if len(lines) < self.l2.capacity:
-            return
-        victim, dirty = lines.popitem(last=False)
-        if victim not in self._fetched:
-            self._evicted.add(victim)
+    def _evict(self, now: int) -> None:
+        """Drop the least recently used line; a dirty one is written to HBM behind what waits there."""
+        victim, dirty = self.l2.lines.popitem(last=False)
+        self._evicted.add(victim)
         if dirty:
             self.l2.dirty -= 1
-            self.traffic.hbm_write += self.l2.line_bytes
-            self._channel(victim, self.l2.line_bytes, now)
+            self._write_past(victim, self.l2.line_bytes, now)
 
-    def _channel(self, line: int, nbytes: int, now: int) -> int:
-        """Occupy the HBM channel of a line; return when it is done, in channel units."""
-        which = line * self.l2.line_bytes // self.params.interleave_bytes % len(self._channels)
-        busy, arrival = self._channels[which], now * self._channel_units
-        self._channels[which] = busy = (busy if busy > arrival else arrival) + nbytes * self._channel_byte
+    def _write_past(self, line: int, nbytes: int, now: int) -> int:
+        """Write to HBM, past L2 or out of it; return when its channel is done, in channel units."""
+        self.traffic.hbm_write += nbytes
+        channels = self._channels
+        which = line // self._lines_per_block % len(channels)
+        busy, called = channels[which], now * self._channel_units
+        channels[which] = busy = (busy if busy > called else called) + nbytes * self._channel_byte
         return busy

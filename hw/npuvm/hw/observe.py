@@ -52,10 +52,9 @@ class CompletionCalendar:
         due = self._due.get(cycle)
         if due is None:
             due = self._due[cycle] = []
-            event = Event(self.clock)
-            assert event.callbacks is not None
-            event.callbacks.append(self._write)
-            self.clock.wake(event, cycle - self.clock.now, URGENT)
+            event = self.clock.idle_event()
+            event.callbacks = [self._write]
+            self.clock.wake(event, cycle, URGENT)
         due.append((order, pending))
 
     def _write(self, _event: Event) -> None:

@@ -53,7 +53,7 @@ class Semaphore:
         blocked = self.blocked
         if blocked is not None:
             self.blocked = None
-            self.clock.wake(blocked, at - self.clock.now)
+            self.clock.wake(blocked, at)
 
     def reset(self, count: int) -> None:
         """Set the count from this cycle on."""

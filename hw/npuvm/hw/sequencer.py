@@ -16,7 +16,7 @@ from npuvm.hw.clock import Clock
 from npuvm.hw.errors import SimulationError
 from npuvm.hw.semaphores import SemaphoreBank
 from npuvm.hw.stream import Barrier, Halt, Region, Regions, ScalarLoad, SetSemaphores, Site, Stream
-from npuvm.hw.units import Batch, SiteRun, Unit
+from npuvm.hw.units import Backlog, Batch, SiteRun, Unit
 
 if TYPE_CHECKING:
     from npuvm.hw.engine import Rendezvous
@@ -99,32 +99,27 @@ class Sequencer:
         batch = Batch(stream, self.dispatched)
         self.dispatched += len(stream)
         self.streams.append(stream)
-        columns = stream.rows
-        clock = self.clock
-        began = clock
-        stalled = 0
-        row = -1
-        for site, gap, occupancy, latency in zip(
-            columns.site, columns.gap, columns.occupancy, columns.latency, strict=True
-        ):
-            row += 1
-            clock += gap
-            run = runs[site]
+        sites, gaps, occupancies, latencies = stream.rows[:4]
+        clock = began = self.clock
+        stalled = row = 0
+        while row < len(sites):
+            run = runs[sites[row]]
             unit = run.unit
             queue = unit.queue
-            if len(queue) >= depth:
-                unit.full = full = Event(time)
-                self.state = f"queue of {unit.name} full at word {run.site.pc}"
-                yield full
-                freed = time.now + 1
-                if freed > clock:
-                    self._charge(f"queue_full:{unit.name}", freed - clock)
-                    stalled += freed - clock
-                    clock = freed
-            queue.append((clock, run, occupancy, latency, row, batch))
-            if unit.idle is not None:
-                time.wake(unit.idle, clock - time.now)
-                unit.idle = None
+            clock += gaps[row]
+            if len(queue) < depth:
+                queue.append((clock, run, occupancies[row], latencies[row], row, batch))
+                if unit.idle is not None:
+                    time.wake(unit.idle, clock)
+                    unit.idle = None
+                row += 1
+            else:
+                backlog = unit.backlog = Backlog(unit, batch, runs, row, clock)
+                self.state = f"queue of {unit.name} full at {run.site.label}"
+                yield backlog.taken
+                row, clock = backlog.row, backlog.clock
+                stalled += backlog.stalled
+                self._charge(f"queue_full:{unit.name}", backlog.stalled)
         self.state = "running"
         self._charge("decode", clock - began - stalled)
         self.clock = clock
@@ -159,7 +154,8 @@ class Sequencer:
         self.state = state
         units = self.units.values()
         if not all(unit.idle is not None for unit in units):
-            quiet = self._quiet = Event(self.time)
+            quiet = self._quiet = self.time.idle_event()
+            quiet.callbacks = []
             for unit in units:
                 unit.on_quiet = self._on_quiet
             yield quiet
@@ -172,7 +168,7 @@ class Sequencer:
 
     def _on_quiet(self) -> None:
         if self._quiet is not None and all(unit.idle is not None for unit in self.units.values()):
-            self.time.wake(self._quiet, 0)
+            self.time.wake(self._quiet, self.time.now)
             self._quiet = None
 
     def _catch_up(self) -> Generator[Event, Any, None]:

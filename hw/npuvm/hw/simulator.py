@@ -97,16 +97,15 @@ def _report(
         _add(by_unit, {names[code]: n for code, n in units.items()})
         _add(by_op, ops)
     streams = [stream for core in machine.cores for stream in core.streams]
-    traffic = machine.memory.traffic
     bounds = launch_bounds(
-        memory_bounds(chip, traffic, machine.memory.l2), [core_bounds(chip, core.streams) for core in machine.cores]
+        memory_bounds(chip, machine.memory), [core_bounds(chip, core.streams) for core in machine.cores]
     )
     check_bounds(cycles, bounds)
     return RunResult(
         cycles=cycles,
         seconds=chip.cycles_to_us(cycles) / 1_000_000,
         cores=tuple(cores),
-        bytes=bytes_by_level(streams, traffic),
+        bytes=bytes_by_level(streams, machine.memory),
         instructions=sum(by_unit.values()),
         by_unit=by_unit,
         by_op=by_op,

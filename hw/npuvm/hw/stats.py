@@ -11,7 +11,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from npuvm.hw.hazards import Hazard
-    from npuvm.hw.memory import MemoryTraffic
+    from npuvm.hw.memory import MemorySystem
     from npuvm.hw.observe import TraceEvent
     from npuvm.hw.sequencer import Sequencer
     from npuvm.hw.stream import Stream
@@ -127,7 +127,7 @@ def count_instructions(streams: Sequence[Stream]) -> tuple[dict[int, int], dict[
     return by_unit, by_op
 
 
-def bytes_by_level(streams: Sequence[Stream], traffic: MemoryTraffic) -> dict[str, int]:
+def bytes_by_level(streams: Sequence[Stream], memory: MemorySystem) -> dict[str, int]:
     """Bytes of a launch by level: operands of all instructions on chip (a pitch of 0 counts one row), L2 and HBM traffic."""
     total = dict.fromkeys(ON_CHIP, 0)
     for stream in streams:
@@ -142,4 +142,5 @@ def bytes_by_level(streams: Sequence[Stream], traffic: MemoryTraffic) -> dict[st
                         rows = np.minimum(rows, 1)
                     moved = np.broadcast_to(rows * cols * operand.itemsize, len(size)).sum()
                     total[operand.space] += int(moved) * (operand.reads + operand.writes)
-    return {**total, "l2": traffic.l2_hit, "hbm_read": traffic.hbm_read, "hbm_write": traffic.hbm_write}
+    traffic = memory.traffic
+    return {**total, "l2": memory.l2_hit, "hbm_read": traffic.hbm_read, "hbm_write": traffic.hbm_write}

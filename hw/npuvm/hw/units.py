@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from simpy import Event, Interrupt, Timeout
+from simpy import Event, Interrupt
 
 from npuvm.hw.chunks import Engine, plan_chunks
 from npuvm.hw.clock import Clock
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from npuvm.hw.observe import Observer
     from npuvm.hw.stream import Site, Stream
 
-__all__ = ["Batch", "SiteRun", "Unit"]
+__all__ = ["Backlog", "Batch", "SiteRun", "Unit"]
 
 
 class SiteRun:
@@ -52,16 +52,59 @@ class Batch:
     base: int
 
 
-Item = tuple[int, SiteRun, int, int, int, Batch]
+Waits: TypeAlias = tuple[tuple[Semaphore, int], ...]
+
+Item: TypeAlias = tuple[int, SiteRun, int, int, int, Batch]
 """An instruction in a queue: cycle of dispatch, site, occupancy, latency, row in its stream, stream."""
+
+
+class Backlog:
+    """A run of instructions for a unit whose queue is full: the unit takes them over as places become free.
+
+    They are consecutive, so nothing else is dispatched before the last of them has a place; then `taken` happens. `row` is the
+    first of them, ready for dispatch in cycle `clock`; `stalled` counts the cycles that dispatch had to wait.
+    """
+
+    __slots__ = ("batch", "clock", "end", "row", "runs", "stalled", "taken", "unit")
+
+    def __init__(self, unit: Unit, batch: Batch, runs: list[SiteRun], row: int, clock: int) -> None:
+        sites = batch.stream.rows.site
+        end = row + 1
+        while end < len(sites) and runs[sites[end]].unit is unit:
+            end += 1
+        self.unit = unit
+        self.batch = batch
+        self.runs = runs
+        self.row = row
+        self.end = end
+        self.clock = clock
+        self.stalled = 0
+        self.taken = unit.clock.idle_event()
+        self.taken.callbacks = []
+
+    def admit(self, started: int) -> None:
+        """An instruction of the unit has started in this cycle: the next one gets its place a cycle later."""
+        columns, row, clock = self.batch.stream.rows, self.row, self.clock
+        if clock <= started:
+            self.stalled += started + 1 - clock
+            clock = started + 1
+        run = self.runs[columns.site[row]]
+        self.unit.queue.append((clock, run, columns.occupancy[row], columns.latency[row], row, self.batch))
+        row = self.row = row + 1
+        if row < self.end:
+            self.clock = clock + columns.gap[row]
+        else:
+            self.clock = clock
+            self.unit.backlog = None
+            self.unit.clock.wake(self.taken, started)
 
 
 class Unit:
     """A unit of one core.
 
-    `queue` holds dispatched instructions, the head included until it starts. `idle` is the event that wakes a unit with
-    an empty queue; `full` the one that wakes a sequencer which found the queue full. `free` is when the last instruction ceased
-    to occupy the unit, `done` when it completes. `on_quiet` is called whenever the queue runs empty.
+    `queue` holds dispatched instructions, the head included until it starts; `backlog` those that wait for a place in it.
+    `idle` is the event that wakes a unit with an empty queue. `free` is when the last instruction ceased to occupy the unit,
+    `done` when it completes. `on_quiet` is called whenever the queue runs empty.
     """
 
     def __init__(
@@ -75,15 +118,15 @@ class Unit:
         self.memory = memory
         self.observer: Observer | None = None
         self.queue: deque[Item] = deque()
+        self.backlog: Backlog | None = None
         self.idle: Event | None = None
-        self.full: Event | None = None
         self.blocked_on: Semaphore | None = None
         self.free = self.done = 0
         self.busy = self.starved = self.ordered = self.memory_stall = 0
         self.wait_stalls: dict[tuple[int, str], int] = {}
         self.on_quiet: Callable[[], None] | None = None
         self.port = None if engine is None else DmaPort(core, code, self, engine.units, engine.outstanding)
-        self._gate = Event(clock)
+        self._alarm = clock.idle_event()
         self._process = clock.process(self._run())
 
     @property
@@ -96,43 +139,37 @@ class Unit:
         self._process.interrupt()
 
     def _run(self) -> Generator[Event, Any, None]:
-        clock, queue, name = self.clock, self.queue, self.name
+        clock, queue, name, observer = self.clock, self.queue, self.name, self.observer
+        alarm = self._alarm
         free = 0
         while True:
             if not queue:
                 self.free = free
-                idle = self.idle = Event(clock)
+                alarm.callbacks = []
+                self.idle = alarm
                 if self.on_quiet is not None:
                     self.on_quiet()
-                yield idle
+                yield alarm
             issued, run, occupancy, latency, row, batch = queue[0]
             head = start = issued if issued > free else free
             waits = run.waits
             if waits:
-                missing = None
-                for semaphore, nth in waits:
-                    tokens = semaphore.tokens
-                    if len(tokens) <= nth:
-                        missing = semaphore
-                        break
-                    if tokens[nth] > start:
-                        start = tokens[nth]
-                if missing is not None:
-                    yield from self._block(missing)
+                start = self._visible(waits, start)
+                if start < 0:
+                    yield from self._block()
+                    alarm = self._alarm
                     continue
             if run.order and self.done > start:
                 start = self.done
-            now = clock.now
-            if start > now:
-                if waits:
-                    if (yield from self._sleep(waits, start - now)):
-                        continue
-                else:
-                    yield Timeout(clock, start - now)
+            if start > clock.now:
+                if not waits:
+                    yield clock.sleep(alarm, start)
+                elif (yield from self._sleep(waits, start)):
+                    alarm = self._alarm
+                    continue
             queue.popleft()
-            if self.full is not None:
-                clock.wake(self.full, 0)
-                self.full = None
+            if self.backlog is not None:
+                self.backlog.admit(start)
             self.starved += head - free
             if waits:
                 head = self._take(waits, head)
@@ -148,32 +185,46 @@ class Unit:
             self.done = done
             for semaphore in run.sets:
                 semaphore.signal(done, name)
-            if self.observer is not None:
-                token = self.observer.started(self, run, row, batch, start)
-                self.observer.completes(self, token, free, done)
+            if observer is not None:
+                observer.completes(self, observer.started(self, run, row, batch, start), free, done)
 
-    def _block(self, semaphore: Semaphore) -> Generator[Event, Any, None]:
-        """Sleep until a semaphore without a token gets one."""
+    def _visible(self, waits: Waits, start: int) -> int:
+        """When all semaphores have been signalled and visible, `start` at the earliest; -1 when a signal is not known yet."""
+        for semaphore, nth in waits:
+            tokens = semaphore.tokens
+            if len(tokens) <= nth:
+                self.blocked_on = semaphore
+                return -1
+            if tokens[nth] > start:
+                start = tokens[nth]
+        return start
+
+    def _block(self) -> Generator[Event, Any, None]:
+        """Sleep until the semaphore without a token gets one."""
+        semaphore = self.blocked_on
+        assert semaphore is not None
         semaphore.await_by(self)
-        event = semaphore.blocked = Event(self.clock)
-        self.blocked_on = semaphore
+        event = semaphore.blocked = self._alarm
+        event.callbacks = []
         try:
             yield event
         except Interrupt:
-            semaphore.blocked = None
+            # The alarm may still be due; it must not be used again.
+            self._alarm = self.clock.idle_event()
         self.blocked_on = None
 
-    def _sleep(self, waits: tuple[tuple[Semaphore, int], ...], delay: int) -> Generator[Event, Any, bool]:
+    def _sleep(self, waits: Waits, start: int) -> Generator[Event, Any, bool]:
         """Sleep until the signals are visible; True when one of them changed meanwhile."""
         for semaphore, _ in waits:
             semaphore.await_by(self)
         try:
-            yield Timeout(self.clock, delay)
+            yield self.clock.sleep(self._alarm, start)
         except Interrupt:
+            self._alarm = self.clock.idle_event()
             return True
         return False
 
-    def _take(self, waits: tuple[tuple[Semaphore, int], ...], head: int) -> int:
+    def _take(self, waits: Waits, head: int) -> int:
         """Count the semaphores down and charge the cycles since `head` to them; return when the last was visible."""
         stalls = self.wait_stalls
         for semaphore, _ in waits:
@@ -192,22 +243,13 @@ class Unit:
         engine, port, dma, columns = self.engine, self.port, run.site.dma, batch.stream.rows
         assert engine is not None and port is not None and dma is not None
         token = None if self.observer is None else self.observer.started(self, run, row, batch, start)
-        chunks = plan_chunks(engine, columns.gm_rows[row], columns.gm_row_bytes[row], dma.pitch)
-        before = max(port.busy, start * port.units)
-        transfer = Transfer(
-            chunks,
-            columns.gm_addr[row],
-            dma.pitch,
-            dma.write,
-            dma.streaming,
-            run.byte_units,
-            engine.row_cycles * port.units,
-            (run, latency, token),
-        )
-        port.busy = before + occupancy * port.units
-        self.memory.begin(port, transfer, 0)
-        self._gate = Event(self.clock)
-        yield self._gate
+        chunks = plan_chunks(engine, run.byte_units, columns.gm_rows[row], columns.gm_row_bytes[row], dma.pitch)
+        subject = (run, latency, token)
+        transfer = Transfer(chunks, columns.gm_addr[row], dma.pitch, dma.write, dma.streaming, subject)
+        port.busy = max(port.busy, start * port.units) + occupancy * port.units
+        self.memory.begin(port, transfer)
+        self._alarm.callbacks = []
+        yield self._alarm
         free = self.clock.now
         self.memory_stall += transfer.stalled
         self.busy += free - start - transfer.stalled
@@ -221,4 +263,4 @@ class Unit:
             semaphore.signal(done, self.name)
         if self.observer is not None:
             self.observer.completes(self, token, free, done)
-        self.clock.wake(self._gate, free - self.clock.now)
+        self.clock.wake(self._alarm, free)
