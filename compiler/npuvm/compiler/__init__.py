@@ -8,12 +8,16 @@ from .interpret import interpret
 from .ir import Graph, Node, Output, Param
 from .parser import parse_graph
 from .printer import print_graph, print_node
+from .program import CompiledKernel, compile_kernel
+from .schedule import Events, Pins
 from .types import DTYPES, DTypeInfo, TensorType, parse_type
 
 __all__ = [
     "DTYPES",
     "CompileError",
+    "CompiledKernel",
     "DTypeInfo",
+    "Events",
     "Graph",
     "Kernel",
     "KernelBuilder",
@@ -21,8 +25,10 @@ __all__ = [
     "Output",
     "Param",
     "ParamRef",
+    "Pins",
     "TensorType",
     "Value",
+    "compile_kernel",
     "interpret",
     "kernel",
     "parse_graph",

@@ -1,0 +1,143 @@
+"""From a kernel to launches: plan once per graph, bind concrete shapes, generate each segment's image."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Image, Isa
+
+from .builder import Kernel
+from .cube_codegen import compile_matmul
+from .cube_lower import lower_cube
+from .ir import Graph
+from .plan import Plan, make_plan
+from .program_clock import Clock
+from .program_pins import pins_of_segment
+from .schedule import Pins
+from .segments import CubeSegment, Segment
+from .symbols import evaluate
+from .types import DTYPES
+from .vector_codegen import compile_vector
+from .vector_space import RowsDoNotFit
+
+__all__ = ["CompiledKernel", "Launch", "TensorSpec", "compile_kernel"]
+
+_KEPT_PLANS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A row-major tensor that the launches read or write; `kind` is param, output or workspace."""
+
+    name: str
+    kind: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in global memory."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count * DTYPES[self.dtype].item_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """An image and the tensors whose addresses it takes, in order. `kind` is cube or vector."""
+
+    segment: str
+    kind: str
+    image: Image
+    args: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CompiledKernel:
+    """A kernel for concrete shapes: launches to run one after the other, and the tensors they need.
+
+    `outputs` names the outputs in the order of the kernel's stores. `seconds` is measured host time by phase: plan (0 when
+    the graph was planned before), bind, then tile, emit and encode of products, and vector for all of vector segments.
+    """
+
+    name: str
+    launches: tuple[Launch, ...]
+    tensors: tuple[TensorSpec, ...]
+    outputs: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+
+def compile_kernel(
+    kernel: Kernel | Graph, shapes: Mapping[str, Sequence[int]], chip: NpuConfig, isa: Isa, pins: Pins | None = None
+) -> CompiledKernel:
+    """Programs of a kernel for the shapes of its parameters.
+
+    A segment whose result has no elements needs no launch. CompileError when the shapes do not fit the kernel, an operation
+    cannot be had on the chip, or a pin cannot be honoured.
+    """
+    graph = kernel.graph if isinstance(kernel, Kernel) else kernel
+    clock = Clock()
+    with clock.phase("bind"):
+        binding = graph.bind(shapes)
+    try:
+        plan = _PLANS.get(graph, isa, True, clock)
+        launches = _launches(plan, binding, chip, isa, pins or Pins(), clock)
+    except RowsDoNotFit:
+        plan = _PLANS.get(graph, isa, False, clock)
+        launches = _launches(plan, binding, chip, isa, pins or Pins(), clock)
+    tensors = tuple(TensorSpec(t.name, t.kind, t.dtype, evaluate(t.shape, binding)) for t in plan.tensors)
+    outputs = tuple(output.name for output in graph.outputs)
+    return CompiledKernel(graph.name, launches, tensors, outputs, clock.seconds)
+
+
+def _launches(
+    plan: Plan, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins, clock: Clock
+) -> tuple[Launch, ...]:
+    compiled = []
+    for segment in plan.segments:
+        launch = _launch(segment, binding, chip, isa, pins_of_segment(pins, segment, plan.segments), clock)
+        if launch is not None:
+            compiled.append(launch)
+    return tuple(compiled)
+
+
+def _launch(
+    segment: Segment, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins, clock: Clock
+) -> Launch | None:
+    if isinstance(segment, CubeSegment):
+        with clock.phase("bind"):
+            spec, args = lower_cube(segment, binding)
+        product = compile_matmul(spec, len(args), chip, isa, pins, clock)
+        return None if product is None else Launch(segment.name, "cube", product.image, args)
+    with clock.phase("vector"):
+        result = compile_vector(segment, binding, chip, isa, pins)
+    return None if result is None else Launch(segment.name, "vector", result.image, result.tensors)
+
+
+class _Plans:
+    """The most recently used plans, by graph."""
+
+    def __init__(self) -> None:
+        self._plans: OrderedDict[tuple[int, str, bool], tuple[Graph, Plan]] = OrderedDict()
+
+    def get(self, graph: Graph, isa: Isa, whole_rows: bool, clock: Clock) -> Plan:
+        """The plan of a graph; made when it is not there. An entry keeps its graph alive, so an id names one graph."""
+        key = (id(graph), isa.hash, whole_rows)
+        found = self._plans.get(key)
+        if found is not None:
+            self._plans.move_to_end(key)
+            return found[1]
+        with clock.phase("plan"):
+            casts = [(a, b) for a, b in isa.instruction("vcast").dtypes if b is not None]
+            plan = make_plan(graph, casts, whole_rows=whole_rows)
+        self._plans[key] = (graph, plan)
+        if len(self._plans) > _KEPT_PLANS:
+            self._plans.popitem(last=False)
+        return plan
+
+
+_PLANS = _Plans()

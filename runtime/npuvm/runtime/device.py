@@ -1,0 +1,194 @@
+"""A simulated device: its memory, its second-level cache, its stream of launches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy.typing as npt
+
+from npuvm.compiler import Kernel, Pins
+from npuvm.compiler.program import CompiledKernel, compile_kernel
+from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.hw.errors import DeviceError
+from npuvm.hw.state import GlobalMemory
+from npuvm.hw.simulator import HazardMode, l2_state, simulate
+from npuvm.hw.stats import RunResult
+from npuvm.isa import Image, Isa, load_isa
+
+from .allocator import Allocator
+from .cache import ProgramCache
+from .hoststream import HostStream, LaunchTimes
+from .tensor import Tensor
+
+__all__ = ["Device", "LaunchRecord"]
+
+_CACHED_PROGRAMS = 1024
+
+
+@dataclass(frozen=True)
+class LaunchRecord:
+    """One launch: what ran, what it did in simulated time, and when on the stream.
+
+    `tag` is the caller's. `compile_us` is measured host time, charged to the first launch of a kernel call; `cached` says
+    that the program came from the cache.
+    """
+
+    kernel: str
+    image: Image
+    tag: str
+    result: RunResult
+    times: LaunchTimes
+    compile_us: float
+    cached: bool
+
+
+class Device:
+    """A chip with memory, ready to run kernels.
+
+    `timing_only` simulates time without tensor data. `hazards` is that of `npuvm.hw.simulator.simulate`. Launches are
+    appended to `launches`; the caller may clear the list.
+    """
+
+    def __init__(
+        self,
+        chip: NpuConfig | str,
+        overrides: Sequence[str] = (),
+        *,
+        timing_only: bool = False,
+        hazards: HazardMode | None = None,
+        cycle_limit: int | None = None,
+    ) -> None:
+        self.chip = load_chip(chip, overrides) if isinstance(chip, str) else chip
+        self.isa: Isa = load_isa(self.chip.isa.base, self.chip.isa.extensions)
+        self.timing_only = timing_only
+        self.launches: list[LaunchRecord] = []
+        self.stream = HostStream(float(self.chip.host.launch_us), float(self.chip.host.start_latency_us))
+        self.programs: ProgramCache[tuple[Kernel, CompiledKernel]] = ProgramCache(_CACHED_PROGRAMS)
+        self._hazards = hazards
+        self._cycle_limit = cycle_limit
+        self._l2 = l2_state(self.chip)
+        self._allocator = Allocator(self.chip.capacity_bytes("gm"))
+        self._memory = None if timing_only else GlobalMemory(self.chip.capacity_bytes("gm"))
+
+    # Memory.
+
+    @property
+    def memory_in_use_bytes(self) -> int:
+        """Bytes of all live tensors, in units of allocation."""
+        return self._allocator.in_use_bytes
+
+    def empty(self, shape: Sequence[int], dtype: str) -> Tensor:
+        """Memory for a tensor; its contents are what was there before."""
+        if dtype not in self.isa.dtypes:
+            raise DeviceError(f"no data type {dtype!r}; there are: {', '.join(self.isa.dtypes)}")
+        if any(size < 0 for size in shape):
+            raise DeviceError(f"shape {list(shape)}: sizes must not be negative")
+        nbytes = prod(shape) * self.isa.dtypes[dtype].itemsize
+        return Tensor(self, self._allocator.allocate(nbytes), tuple(shape), dtype)
+
+    def tensor(self, array: npt.NDArray[Any]) -> Tensor:
+        """A copy of a host array in device memory."""
+        dtype = next((name for name, entry in self.isa.dtypes.items() if entry.numpy == array.dtype), None)
+        if dtype is None:
+            raise DeviceError(f"no data type for {array.dtype}; there are: {', '.join(self.isa.dtypes)}")
+        tensor = self.empty(array.shape, dtype)
+        self.write(tensor, array)
+        return tensor
+
+    def write(self, tensor: Tensor, array: npt.NDArray[Any]) -> None:
+        """Copy a host array over a tensor of the same shape and type; its lines leave L2."""
+        if array.shape != tensor.shape or array.dtype != self.isa.dtypes[tensor.dtype].numpy:
+            raise DeviceError(f"array {array.dtype}{list(array.shape)} for tensor {tensor.dtype}{list(tensor.shape)}")
+        self._l2.discard(tensor.address, tensor.nbytes)
+        if self._memory is not None:
+            self._memory.write(tensor.address, array)
+
+    def read(self, tensor: Tensor) -> npt.NDArray[Any]:
+        """A host copy of a tensor."""
+        if self._memory is None:
+            raise DeviceError("a device that simulates time only holds no data")
+        raw = self._memory.read(tensor.address, tensor.nbytes)
+        return raw.view(self.isa.dtypes[tensor.dtype].numpy).reshape(tensor.shape)
+
+    def free(self, tensor: Tensor) -> None:
+        """Give back a tensor's memory."""
+        self._allocator.free(tensor.address)
+        self._l2.discard(tensor.address, tensor.nbytes)
+
+    # Running.
+
+    def run(
+        self, kernel: Kernel, inputs: Mapping[str, Tensor], pins: Pins | None = None, tag: str = ""
+    ) -> dict[str, Tensor]:
+        """Compile a kernel for the shapes of its inputs, or take it from the cache, and launch it.
+
+        Returns its outputs by name, in the order of its stores. CompileError for inputs that do not fit the kernel,
+        DeviceError and SimulationError when a launch traps.
+        """
+        self._check_inputs(kernel, inputs)
+        start = time.perf_counter_ns()
+        shapes = {name: tensor.shape for name, tensor in inputs.items()}
+        key = (id(kernel.graph), tuple(shapes.items()), pins)
+        # The entry holds the kernel, so that an id names one graph as long as it is in the cache.
+        (_, program), cached = self.programs.get(
+            key, lambda: (kernel, compile_kernel(kernel, shapes, self.chip, self.isa, pins))
+        )
+        compile_us = (time.perf_counter_ns() - start) / 1000
+        tensors = dict(inputs)
+        workspace = []
+        for spec in program.tensors:
+            if spec.kind != "param":
+                tensors[spec.name] = self.empty(spec.shape, spec.dtype)
+                if spec.kind == "workspace":
+                    workspace.append(tensors[spec.name])
+        for launch in program.launches:
+            self._launch(kernel, launch.image, [tensors[name] for name in launch.args], tag, compile_us, cached)
+            compile_us = 0.0
+        for tensor in workspace:
+            tensor.free()
+        return {name: tensors[name] for name in program.outputs}
+
+    def launch(self, image: Image, arguments: Sequence[Tensor], tag: str = "") -> RunResult:
+        """Launch an image of raw instructions on tensors, in the order of its arguments."""
+        return self._launch(None, image, arguments, tag, 0.0, True)
+
+    def _launch(
+        self,
+        kernel: Kernel | None,
+        image: Image,
+        arguments: Sequence[Tensor],
+        tag: str,
+        compile_us: float,
+        cached: bool,
+    ) -> RunResult:
+        result = simulate(
+            self.chip,
+            self.isa,
+            image,
+            memory=self._memory,
+            addresses=[tensor.address for tensor in arguments],
+            windows=[(tensor.address, tensor.nbytes) for tensor in arguments],
+            data=not self.timing_only,
+            l2=self._l2,
+            cycle_limit=self._cycle_limit,
+            hazards=self._hazards,
+        )
+        times = self.stream.launch(float(self.chip.cycles_to_us(result.cycles)))
+        name = image.name if kernel is None else kernel.name
+        self.launches.append(LaunchRecord(name, image, tag, result, times, compile_us, cached))
+        return result
+
+    def _check_inputs(self, kernel: Kernel, inputs: Mapping[str, Tensor]) -> None:
+        for param in kernel.graph.params:
+            tensor = inputs.get(param.name)
+            if tensor is None:
+                names = ", ".join(p.name for p in kernel.graph.params)
+                raise DeviceError(f"no tensor for parameter {param.name!r}; parameters: {names}", kernel.name)
+            if tensor.device is not self:
+                raise DeviceError(f"the tensor for {param.name!r} is on another device", kernel.name)
+            if tensor.dtype != param.type.dtype:
+                raise DeviceError(f"parameter {param.name!r} is {param.type.dtype}, got {tensor.dtype}", kernel.name)
