@@ -116,9 +116,9 @@ class Interpreter:
         if s["op"] == "szt":
             return int(s["tail"] if self.c[s["loop"]] == self.trip[s["loop"]] - 1 else s["full"])
         if s["op"] == "szr":
-            return max(0, min(int(s["full"]), self.regs[s["reg"]]))
+            return clamp(self.regs[s["reg"]], s["full"])
         value = s["base"] + s["step_a"] * self.c[s["loop_a"]] + s["step_b"] * self.c[s["loop_b"]]
-        return max(0, min(int(s["full"]), int(value)))
+        return clamp(value, s["full"])
 
     def loop(self, at: int) -> int:
         a = self.code[at][1].args
@@ -229,6 +229,11 @@ class Interpreter:
         for ring in self.rings.values():
             ring["produced"] += ring["ready"] in insn.set
             ring["consumed"] += ring["free"] in insn.set
+
+
+def clamp(value: int, high: int) -> int:
+    """The value, from 0 to `high`."""
+    return max(0, min(high, value))
 
 
 class Generator:

@@ -14,7 +14,8 @@ from npuvm.hw.expand import Expansions
 from npuvm.hw.functional import Executor
 from npuvm.hw.state import GlobalMemory, Windows
 from npuvm.hw.stream import Stream
-from npuvm.isa import Insn, encode_program, load_isa
+from npuvm.isa import Insn, encode_program, load_isa, load_isa_text
+from npuvm.isa.resources import find_resource
 
 ISA = load_isa()
 CHIP = load_chip("edge")
@@ -345,6 +346,26 @@ def test_atomic_adds_read_at_completion() -> None:
         bench.executor.complete(item)
     expected = 10 + 2 * np.arange(32).reshape(2, 16)
     np.testing.assert_array_equal(bench.view("gm", 1024, (2, 16), np.int32), expected)
+
+
+def test_a_vector_target_that_is_also_an_operand_is_read_at_completion() -> None:
+    text = find_resource("isa", "npu_v1").read_text(encoding="utf-8")
+    stanza = (
+        "{name: vacc, opcode: 0xc0, format: vun, dtypes: [fp16], operands: {dst: {role: readwrite}}, "
+        "semantics: 'dst = dst + 2 * a', doc: Accumulate.}"
+    )
+    isa = load_isa_text(text, [f"extension: acc\nversion: '1'\nextends: npu 1.0\ninstructions:\n  - {stanza}\n"])
+    memory = GlobalMemory(1 << 20)
+    executor = Executor(isa, CHIP, memory, [], 1)
+    buffer = executor.cores[0].buffer("ub").view(np.float16)
+    buffer[:16], buffer[256:272] = 1, np.arange(16)
+    acc = make("vacc", "fp16", dst=0, a=1, rows=0, cols=1)
+    words = encode_program(isa, [*sizes(1, 16), desc(0, UB, 0, 32), desc(1, UB, 512, 32), acc, acc, make("halt")])
+    stream = next(r for r in Expansions(isa, words, CHIP).core(0) if isinstance(r, Stream))
+    pending = [executor.start(0, stream, row) for row in range(2)]
+    for item in pending:
+        executor.complete(item)
+    np.testing.assert_array_equal(buffer[:16], 1 + 4 * np.arange(16))
 
 
 def test_results_appear_at_completion_and_operands_are_read_at_start() -> None:

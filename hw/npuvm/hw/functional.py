@@ -223,13 +223,24 @@ class _SiteCode:
         return found
 
     def _evaluate(self, state: CoreState, addresses: list[int], sizes: list[int]) -> Pending:
-        assert self._semantics is not None
         views = self._views(state, addresses, sizes)
+        target = self._target
+        if not target.reads:
+            return Pending(views[target.index], _owned(self._value(views)))
+        kept = [view.copy() for view in views]
+
+        def late(old: Array) -> Array:
+            kept[target.index] = old
+            return self._value(kept)
+
+        return Pending(views[target.index], None, late)
+
+    def _value(self, views: Sequence[Array]) -> Array:
+        assert self._semantics is not None
         values = [
             array if dtype is None else to_compute(views[index], dtype) for index, dtype, array in self._arguments
         ]
-        result = convert(np.asarray(self._semantics.evaluate(*values)), self._target.dtype)
-        return Pending(views[self._target.index], _owned(result))
+        return convert(np.asarray(self._semantics.evaluate(*values)), self._target.dtype)
 
     def _apply(self, views: tuple[Array, ...]) -> Pending:
         """An instruction between buffers that a function describes."""
