@@ -74,7 +74,7 @@ FAULTS = {
     "stride first": Fault("undefined", "dstr desc=d0", "dstr desc=d7", "dstr desc=d7", "descriptor d7 is not defined"),
     "ring": Fault("undefined", "ring=g1 pitch=128\ndesc desc=d5", "ring=g9 pitch=128\ndesc desc=d5", "vadd", "ring g9"),
     "semaphore": Fault("undefined", "wait m2", "wait m5", "st", "semaphore m5 is not defined"),
-    "register": Fault("undefined", "szc size=s1 full=64", "szr size=s1 full=64 reg=r3", "szr", "register r3"),
+    "register": Fault("undefined", "szc size=s1 full=64", "szr size=s1 full=64 reg=r3", "ld", "register r3"),
     "scalar register": Fault("undefined", "  ld", "sadd rd=r0 ra=r1 rb=r1\n  ld", "sadd", "register r1"),
     "stride over closed": Fault("undefined", "dstr desc=d0 loop=l0", "dstr desc=d0 loop=l4", "ld", "loop l4"),
     "size of closed": Fault("undefined", "szt size=s2 loop=l0", "szt size=s2 loop=l3", "ld", "follows loop l3"),

@@ -11,7 +11,7 @@ from npuvm.isa.model import DType, Insn, Isa, OperandSpec
 from npuvm.isa.verify.program import Block, Leaf, Loop, Node, SetUp, Step
 from npuvm.isa.verify.reach import Dim, Reach, largest, reach_of
 from npuvm.isa.verify.report import CapacityLimits, Findings
-from npuvm.isa.verify.tables import DescDef, RingDef, SizeDef, Tables, register_intervals, size_loops
+from npuvm.isa.verify.tables import DescDef, RegSize, RingDef, SizeDef, Tables, register_intervals, size_loops
 
 __all__ = ["Setting", "StaticChecks", "Tabled"]
 
@@ -95,9 +95,7 @@ class StaticChecks:
 
     def _set_up(self, step: SetUp, tables: Tables) -> None:
         a, op = step.insn.args, step.insn.op
-        if op == "szr":
-            self._register(a["reg"], step.pc, step.insn)
-        elif op in ("dstr", "dwin"):
+        if op in ("dstr", "dwin"):
             desc = tables.descs.get(a["desc"])
             if desc is None:
                 self._findings.fatal("undefined", f"descriptor d{a['desc']} is not defined before", step.pc, step.insn)
@@ -149,6 +147,8 @@ class StaticChecks:
         if size is None:
             self._findings.fatal("undefined", f"size s{index} is not defined before", pc, insn)
         self._open(size_loops(size), f"size s{index}", scope, pc, insn)
+        if isinstance(size, RegSize):
+            self._register(size.reg, pc, insn)
         return size
 
     def _open(self, loops: Sequence[int], what: str, scope: _Scope, pc: int, insn: Insn) -> None:
