@@ -13,6 +13,7 @@ import typer
 from npuvm.cli.asm import asm
 from npuvm.cli.disasm import disasm
 from npuvm.cli.schema import schema
+from npuvm.cli.simulate import simulate
 from npuvm.cli.version import __version__
 from npuvm.isa.errors import NpuvmError
 
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 
 
-for _verb in (asm, disasm, schema):
+for _verb in (simulate, asm, disasm, schema):
     app.command()(_verb)
 
 

@@ -1,0 +1,132 @@
+"""The verb alone: scenarios are loaded for real, running them is replaced. Whole runs are in tests/system."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+import npuvm.cli.simulate as module
+from npuvm.cli.main import main
+from npuvm.runtime.scenario import Scenario
+from npuvm.runtime.scenario_oracles import Errors
+from npuvm.runtime.scenario_report import CaseRow, Header, ScenarioReport, Totals
+
+ROOT = Path(__file__).resolve().parents[2]
+GEMM = str(ROOT / "configs/gemm.yaml")
+ELEMENTWISE = str(ROOT / "configs/elementwise.yaml")
+
+
+class Runs:
+    """Stands for run_scenario: notes how it was called and reports one case, whose error is `error` of what is allowed."""
+
+    def __init__(self, error: float = 0.5) -> None:
+        self.calls: list[tuple[str, str | None, tuple[str, ...], bool]] = []
+        self.error = error
+
+    def __call__(
+        self,
+        scenario: Scenario,
+        chip: str | None,
+        overrides: Sequence[str],
+        timing_only: bool,
+        progress: Callable[[int, int, str], None],
+    ) -> ScenarioReport:
+        self.calls.append((scenario.name, chip, tuple(overrides), timing_only))
+        progress(0, 1, "add")
+        header = Header(scenario.name, scenario.title, chip or scenario.chip, "npu 1.0", "abc", {}, timing_only)
+        totals = Totals(launches=1, cycles=1234, microseconds=1.0, bounds={"hbm": 617.0})
+        errors = None if timing_only else Errors(1e-3, self.error)
+        return ScenarioReport(header, cases=(CaseRow("add", "fp16", "3 x 4", totals, errors),))
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
+    stand_in = Runs()
+    monkeypatch.setattr(module, "run_scenario", stand_in)
+    return stand_in
+
+
+def test_a_table_and_a_json_for_each_scenario(runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", GEMM, ELEMENTWISE, "--out", str(tmp_path / "out")]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "gemm: matrix products" in captured.out
+    assert captured.out.count("1,234") >= 2
+    assert captured.out.splitlines()[-1].startswith("2 scenarios in ")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["elementwise.json", "gemm.json"]
+    written = json.loads((tmp_path / "out" / "gemm.json").read_text(encoding="utf-8"))
+    assert written["scenario"] == "gemm" and written["totals"]["cycles"] == 1234
+    assert written["host_wall_seconds_measured"] >= 0
+
+
+def test_options_reach_the_run(runs: Runs, tmp_path: Path) -> None:
+    options = ["--chip", "edge", "--set", "core.ub_kib=64", "--set", "core.count=1", "--timing-only"]
+    assert main(["simulate", GEMM, *options, "--out", str(tmp_path)]) == 0
+    assert runs.calls == [("gemm", "edge", ("core.ub_kib=64", "core.count=1"), True)]
+
+
+def test_default_folder_is_under_build(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["simulate", GEMM]) == 0
+    assert (tmp_path / "build/simulate/gemm.json").is_file()
+
+
+def test_json_on_stdout_is_the_list_of_the_files(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["simulate", GEMM, ELEMENTWISE, "--json", "--out", str(tmp_path)]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("gemm", "elementwise")]
+
+
+def test_a_wrong_result_is_exit_1_after_all_scenarios_ran(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.error = 2.0
+    assert main(["simulate", GEMM, ELEMENTWISE, "--out", str(tmp_path)]) == 1
+    assert "WRONG" in capsys.readouterr().out
+    assert len(runs.calls) == 2
+    assert not json.loads((tmp_path / "gemm.json").read_text())["ok"]
+
+
+def test_quiet_says_only_what_is_wrong(runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", GEMM, "-q", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr() == ("", "")
+    runs.error = 2.0
+    assert main(["simulate", GEMM, "-q", "--out", str(tmp_path)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("npuvm: gemm: add fp16 3 x 4: wrong result")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["nothing.yaml"], "nothing.yaml: no such file"),
+        ([GEMM, GEMM], f"{GEMM}: name 'gemm' is also that of {GEMM}"),
+    ],
+)
+def test_bad_input_runs_nothing(
+    arguments: list[str], expected: str, runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["simulate", *arguments, "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"npuvm: {expected}\n"
+    assert runs.calls == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_field_is_named_with_its_line(runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("name: bad\ntitle: bad\nkind: kernels\nchip: edge\nseeed: 1\ncases: []\n", encoding="utf-8")
+    assert main(["simulate", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"npuvm: {path}:5:1: ") and "seeed" in error and error.count("\n") == 1
+
+
+def test_output_folder_that_cannot_be_made(runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["simulate", GEMM, "--out", str(tmp_path / "file")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
