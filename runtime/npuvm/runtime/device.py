@@ -14,8 +14,8 @@ from npuvm.compiler import Kernel, Pins
 from npuvm.compiler.program import CompiledKernel, compile_kernel
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import DeviceError
-from npuvm.hw.state import GlobalMemory
 from npuvm.hw.simulator import HazardMode, l2_state, simulate
+from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Image, Isa, load_isa
 
