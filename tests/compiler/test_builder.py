@@ -61,7 +61,7 @@ def test_every_method_gives_the_expected_type() -> None:
         assert str(k.matmul(v, k.load(w), transpose_b=True, bias=k.load(b)).type) == "fp16[M, N]"
         assert str((v @ k.load(w)).type) == "fp16[M, N]"
         assert str(k.size("M, N").type) == "fp32[]"
-        assert str(k.asm("vexp.fp16 {out}, {0}, {rows}, {cols}", v).type) == "fp16[M, N]"
+        assert str(k.asm("vexp.fp16 dst={out} a={0} rows={rows} cols={cols}", v).type) == "fp16[M, N]"
         assert str(k.reshape(v, "-1, M").type) == "fp16[N, M]"
         k.store(k.maximum(v, 0) + k.minimum(v, 1))
 

@@ -77,6 +77,6 @@ def test_wrong_inputs_are_refused() -> None:
 
 
 def test_raw_instructions_have_no_meaning_here() -> None:
-    graph = build(lambda k, x: k.store(k.asm("vexp.fp16 {out}, {0}, {rows}, {cols}", x)), x="fp16[N]")
+    graph = build(lambda k, x: k.store(k.asm("vexp.fp16 dst={out} a={0} rows={rows} cols={cols}", x)), x="fp16[N]")
     with pytest.raises(CompileError, match="no meaning for 'asm'"):
         interpret(graph, {"x": np.zeros(3, np.float16)})

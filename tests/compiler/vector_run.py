@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tests.compiler.graphs import CASTS
 
 from npuvm.compiler import DTYPES, Graph
 from npuvm.compiler.cube_codegen import compile_matmul
@@ -23,7 +24,7 @@ from npuvm.hw.simulator import simulate
 from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Isa, load_isa
-from tests.compiler.graphs import CASTS
+from npuvm.isa.verify import CapacityLimits, verify
 
 Array = npt.NDArray[Any]
 
@@ -42,6 +43,20 @@ def the_isa() -> Isa:
 def the_chip(name: str) -> NpuConfig:
     """A shipped chip, loaded once."""
     return load_chip(name)
+
+
+@cache
+def limits_of(name: str) -> CapacityLimits:
+    """What the static verifier allows on a shipped chip."""
+    chip = the_chip(name)
+    spaces: dict[str, dict[str, int]] = {}
+    units: dict[str, frozenset[str]] = {}
+    cores: dict[str, int] = {}
+    for each in chip.core_types():
+        spaces[each] = {space: chip.capacity_bytes(space) for space in chip.spaces(each) if space != "gm"}
+        units[each] = frozenset(chip.units(each))
+        cores[each] = cores.get(each, 0) + 1
+    return CapacityLimits(spaces, units, cores, chip.group_core_types)
 
 
 @dataclass
@@ -84,6 +99,7 @@ def run_plan_on(plan: Plan, inputs: dict[str, Array], chip: NpuConfig, pins: Pin
                 continue
             image, names = kernel.image, kernel.tensors
             ran.kernels.append(kernel)
+            verify(the_isa(), image, limits_of(chip.name), argument_bytes=[places[name][1] for name in names])
         else:
             spec, names = lower_cube(segment, binding)
             product = compile_matmul(spec, len(names), chip, the_isa())

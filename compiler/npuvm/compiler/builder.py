@@ -381,7 +381,7 @@ class KernelBuilder:
         """Raw instructions inserted into the tile program of a vector segment, one a line.
 
         `{out}` names the result's tile and `{0}`, `{1}`, ... those of the inputs; `{rows}` and `{cols}` are the sizes of
-        the tile, for example `"vexp.fp16 {out}, {0}, {rows}, {cols}"`. The result has the shape and dtype of the first
+        the tile, for example `"vexp.fp16 dst={out} a={0} rows={rows} cols={cols}"`. The result has the shape and dtype of the first
         input unless given.
         """
         if not inputs:

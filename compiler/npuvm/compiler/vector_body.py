@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from npuvm.isa import Insn, Pred, assemble_insns
+from npuvm.isa import Pred
 
 from .cube_extent import Extent, grid_extent
 from .emit import InstrBuilder
@@ -289,7 +289,7 @@ class TileBody:
         return self._b.desc(buffer, pitch, offset=offset, role=role)
 
     def _asm(self, insn: VecInsn, waits: list[Sem], sets: list[Sem]) -> None:
-        """Raw text with the names of the tile's operands filled in; its first instruction waits for all before it."""
+        """Raw text with the names of the tile's operands filled in; it starts when all instructions before it are complete."""
         lines, width = self._sizes(insn)
         names: dict[str, object] = {"out": self._desc(insn.dst, insn, 0, 0)}
         names |= {"rows": lines.whole(self._b), "cols": width.whole(self._b)}
@@ -299,12 +299,10 @@ class TileBody:
         except (KeyError, IndexError, ValueError) as error:
             allowed = ", ".join(["{out}", "{rows}", "{cols}", *(f"{{{at}}}" for at in range(len(operands)))])
             raise CompileError(f"asm text {insn.text!r}: {error}; names: {allowed}", self._b.name) from None
-        raw: list[Insn] = assemble_insns(self._b.isa, text)
-        self._empty(waits, [], None)
-        for number, each in enumerate(raw):
-            self._b.asm(replace(each, order=True) if number == 0 else each)
-        self._position += len(raw)
-        self._fences[None] = self._position - len(raw)
+        self._b.emit("usync", unit="vector", wait=waits, order=True)
+        self._b.asm(text)
+        self._fences[None] = self._position
+        self._position += 1 + len(text.splitlines())
         self._written[insn.dst.reg] = self._position - 1
         self._empty([], sets, None)
 
