@@ -7,7 +7,7 @@ import pytest
 
 from npuvm.compiler import CompileError, KernelBuilder, ParamRef, Pins, kernel
 from npuvm.hw.errors import DeviceError
-from npuvm.isa import assemble
+from npuvm.isa import VerifyError, assemble
 from npuvm.runtime import Device
 
 CHIPS = ("ascend_910a", "ascend_910b", "edge")
@@ -130,6 +130,14 @@ def test_a_raw_image_runs_on_tensors() -> None:
     source, target = device.tensor(x), device.empty((8,), "fp32")
     device.launch(assemble(device.isa, text, "copy"), [source, target])
     np.testing.assert_array_equal(target.numpy(), x)
+
+
+def test_an_illegal_image_never_starts() -> None:
+    device = Device("edge")
+    text = f".image bad\n.isa npu 1.0 {device.isa.hash}\n.args 0\n.entry unified 0\nusync unit=vector | wait m0\nhalt\n"
+    with pytest.raises(VerifyError):
+        device.launch(assemble(device.isa, text, "bad"), [])
+    assert not device.launches
 
 
 @pytest.mark.parametrize(

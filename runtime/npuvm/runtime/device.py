@@ -18,13 +18,14 @@ from npuvm.hw.simulator import HazardMode, l2_state, simulate
 from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Image, Isa, load_isa
+from npuvm.isa.verify import CapacityLimits, verify
 
 from .allocator import Allocator
 from .cache import ProgramCache
 from .hoststream import HostStream, LaunchTimes
 from .tensor import Tensor
 
-__all__ = ["Device", "LaunchRecord"]
+__all__ = ["Device", "LaunchRecord", "capacity_limits"]
 
 _CACHED_PROGRAMS = 1024
 
@@ -50,7 +51,8 @@ class Device:
     """A chip with memory, ready to run kernels.
 
     `timing_only` simulates time without tensor data. `hazards` is that of `npuvm.hw.simulator.simulate`. Launches are
-    appended to `launches`; the caller may clear the list.
+    appended to `launches`; the caller may clear the list. Every program passes the static verifier before its first
+    launch; `verify_us` is the host time this has taken.
     """
 
     def __init__(
@@ -70,6 +72,8 @@ class Device:
         self.programs: ProgramCache[tuple[Kernel, CompiledKernel]] = ProgramCache(_CACHED_PROGRAMS)
         self._hazards = hazards
         self._cycle_limit = cycle_limit
+        self.verify_us = 0.0
+        self._limits = capacity_limits(self.chip)
         self._l2 = l2_state(self.chip)
         self._allocator = Allocator(self.chip.capacity_bytes("gm"))
         self._memory = None if timing_only else GlobalMemory(self.chip.capacity_bytes("gm"))
@@ -138,6 +142,9 @@ class Device:
             key, lambda: (kernel, compile_kernel(kernel, shapes, self.chip, self.isa, pins))
         )
         compile_us = (time.perf_counter_ns() - start) / 1000
+        if not cached:
+            for launch in program.launches:
+                self._verify(launch.image)
         tensors = dict(inputs)
         workspace = []
         for spec in program.tensors:
@@ -153,7 +160,8 @@ class Device:
         return {name: tensors[name] for name in program.outputs}
 
     def launch(self, image: Image, arguments: Sequence[Tensor], tag: str = "") -> RunResult:
-        """Launch an image of raw instructions on tensors, in the order of its arguments."""
+        """Launch an image of raw instructions on tensors, in the order of its arguments; VerifyError when it is illegal."""
+        self._verify(image)
         return self._launch(None, image, arguments, tag, 0.0, True)
 
     def _launch(
@@ -182,6 +190,11 @@ class Device:
         self.launches.append(LaunchRecord(name, image, tag, result, times, compile_us, cached))
         return result
 
+    def _verify(self, image: Image) -> None:
+        start = time.perf_counter_ns()
+        verify(self.isa, image, self._limits)
+        self.verify_us += (time.perf_counter_ns() - start) / 1000
+
     def _check_inputs(self, kernel: Kernel, inputs: Mapping[str, Tensor]) -> None:
         for param in kernel.graph.params:
             tensor = inputs.get(param.name)
@@ -192,3 +205,17 @@ class Device:
                 raise DeviceError(f"the tensor for {param.name!r} is on another device", kernel.name)
             if tensor.dtype != param.type.dtype:
                 raise DeviceError(f"parameter {param.name!r} is {param.type.dtype}, got {tensor.dtype}", kernel.name)
+
+
+def capacity_limits(chip: NpuConfig) -> CapacityLimits:
+    """What the verifier holds programs for a chip to."""
+    kinds = tuple(dict.fromkeys(chip.group_core_types))
+    every = chip.core_types()
+    return CapacityLimits(
+        space_bytes={
+            kind: {space: chip.capacity_bytes(space) for space in chip.spaces(kind) if space != "gm"} for kind in kinds
+        },
+        units={kind: frozenset(chip.units(kind)) for kind in kinds},
+        cores={kind: every.count(kind) for kind in kinds},
+        group=chip.group_core_types,
+    )
