@@ -10,15 +10,17 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
+from tests.compiler.vector_run import limits_of, the_chip
 
 from npuvm.compiler.cube_codegen import MatmulKernel, compile_matmul
 from npuvm.compiler.cube_spec import MatmulSpec, MatView
 from npuvm.compiler.schedule import Pins
-from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.hw.config import NpuConfig
 from npuvm.hw.simulator import simulate
 from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Isa, load_isa
+from npuvm.isa.verify import verify
 
 Array = npt.NDArray[Any]
 
@@ -39,12 +41,6 @@ GUARD = 256
 def the_isa() -> Isa:
     """The instruction set, loaded once."""
     return load_isa()
-
-
-@cache
-def the_chip(name: str) -> NpuConfig:
-    """A shipped chip, loaded once."""
-    return load_chip(name)
 
 
 @dataclass
@@ -123,8 +119,10 @@ class Case:
         )  # fmt: skip
 
 
-def run(case: Case, chip: NpuConfig, pins: Pins | None = None) -> tuple[Array, Array, MatmulKernel, RunResult]:
-    """Compile and simulate with data: (result, expected, kernel, run). Rows' padding in c must stay untouched."""
+def run(
+    case: Case, chip: NpuConfig, pins: Pins | None = None, verified: bool = True
+) -> tuple[Array, Array, MatmulKernel, RunResult]:
+    """Compile, verify and simulate with data: (result, expected, kernel, run). Rows' padding in c must stay untouched."""
     kernel = compile_matmul(case.spec(), 4 if case.bias else 3, chip, the_isa(), pins)
     assert kernel is not None
     arrays = case.arrays()
@@ -139,6 +137,9 @@ def run(case: Case, chip: NpuConfig, pins: Pins | None = None) -> tuple[Array, A
         if array.nbytes:
             memory.write(at, np.frombuffer(array.tobytes(), dtype=np.uint8))
         at = (at + array.nbytes + 2 * GUARD) // GUARD * GUARD
+    if verified and chip is the_chip(chip.name):
+        sizes = [nbytes for _, nbytes in windows]
+        verify(the_isa(), kernel.image, limits_of(chip.name), argument_bytes=sizes)
     result = simulate(chip, the_isa(), kernel.image, memory=memory, addresses=addresses, windows=windows)
     stored = memory.read(addresses[2], out.nbytes).tobytes()
     full = np.frombuffer(stored, dtype=NUMPY[case.out]).reshape(out.shape)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.compiler.cube_run import Case, check, the_chip, the_isa
+from tests.compiler.cube_run import Case, check, run, the_isa
+from tests.compiler.vector_run import the_chip
 
 from npuvm.compiler.cube_codegen import MatmulKernel, compile_matmul
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Events, Pins
 from npuvm.hw.hazards import HazardError
-from npuvm.isa import Insn, decode_program
+from npuvm.isa import Insn, VerifyError, decode_program
 
 CHIP = the_chip("ascend_910b")
 CASE = Case(100, 90, 150, bias="fp16")
@@ -212,11 +213,13 @@ def test_a_further_semaphore_can_hold_back_a_unit() -> None:
     assert len(insns(kernel, "sem")) == 1
 
 
-def test_a_missing_wait_by_hand_is_a_hazard() -> None:
+def test_a_missing_wait_by_hand_is_found_by_verifier_and_simulator() -> None:
     waits = {site: names for site, names in BY_HAND.waits.items() if site != "mma"}
     broken = Events(BY_HAND.operands, {}, waits, BY_HAND.sets)
+    with pytest.raises(VerifyError, match="the consumer of ring g3 uses a slot; allowed after a wait"):
+        run(Case(100, 90, 150), CHIP, Pins(events=broken))
     with pytest.raises(HazardError, match="read after write in l0"):
-        check(Case(100, 90, 150), CHIP, Pins(events=broken))
+        run(Case(100, 90, 150), CHIP, Pins(events=broken), verified=False)
 
 
 @pytest.mark.parametrize(

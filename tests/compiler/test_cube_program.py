@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.compiler.cube_run import CHIPS, the_chip, the_isa
+from tests.compiler.cube_run import CHIPS, the_isa
+from tests.compiler.vector_run import the_chip
 
 from npuvm.compiler import Kernel, KernelBuilder, ParamRef, interpret, kernel
 from npuvm.compiler.errors import CompileError

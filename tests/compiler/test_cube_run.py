@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.compiler.cube_run import CHIPS, Case, check, the_chip, the_isa
+from tests.compiler.cube_run import CHIPS, Case, check, the_isa
+from tests.compiler.vector_run import the_chip
 
+from npuvm.compiler.cube_codegen import compile_matmul
+from npuvm.compiler.schedule import Pins
 from npuvm.hw.config import load_chip
 
 SIZES = st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 48, 65, 100, 129]))
@@ -64,8 +67,6 @@ def test_sizes_worth_a_name(chip: str, case: Case) -> None:
 
 
 def test_an_empty_result_needs_no_launch() -> None:
-    from npuvm.compiler.cube_codegen import compile_matmul
-
     for case in (Case(0, 4, 4), Case(4, 0, 4), Case(4, 4, 4, batch=(3, 0))):
         assert compile_matmul(case.spec(), 3, the_chip("edge"), the_isa()) is None
 
@@ -84,8 +85,6 @@ def test_results_leave_through_ub_where_that_is_faster_or_the_only_way() -> None
 
 
 def test_an_operand_that_does_not_change_is_loaded_once() -> None:
-    from npuvm.compiler.schedule import Pins
-
     pins = Pins(tile={"l1": (16, 16, 32)}, cores=1)
     _, kept = check(Case(64, 48, 32), the_chip("edge"), pins)
     assert kept.by_op["ld"] == 4 + 4 * 3, "a once for each row of tiles, b for every tile"
