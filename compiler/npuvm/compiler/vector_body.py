@@ -26,6 +26,9 @@ __all__ = ["BodyContext", "TileBody"]
 _NEVER = Pred("never")
 """Stands for the predicate of an instruction that is not emitted: nothing has it, so all its syncs stand apart."""
 
+_BLOCK = 32
+"""Bytes to which an operand in UB is aligned."""
+
 _PREDICATES = {"first": first, "not_first": not_first, "last": last}
 
 
@@ -260,12 +263,15 @@ class TileBody:
         per_line = -(-width * item // self._c.repeat_bytes)
         step_cols = width if per_line <= limit else limit * self._c.repeat_bytes // item
         step_rows = max(1, limit // per_line)
+        columns = [use.reg for use in (insn.dst, *(use for _, use in insn.sources)) if use.how == "column"]
+        for reg in columns:
+            block = _BLOCK // DTYPES[reg.dtype].item_bytes
+            step_rows = lines if step_rows >= lines else step_rows // block * block
         over_cols = insn.dst.how == "column" and step_cols < width
         over_rows = insn.dst.reg.shape == (False, True) and insn.shape == (True, True) and step_rows < lines
-        if over_cols or over_rows:
+        if over_cols or over_rows or step_rows == 0:
             least = per_line if over_cols else per_line * lines
-            allowed = f"{least} or more: {insn.op} reduces its whole tile in one instruction"
-            pin_error("repeat", limit, allowed, self._b.name)
+            pin_error("repeat", limit, f"{least} or more, or another tile: {insn.op} cannot be cut there", self._b.name)
         return [
             (row, min(step_rows, lines - row), col, min(step_cols, width - col))
             for row in range(0, lines, step_rows)

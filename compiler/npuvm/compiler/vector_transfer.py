@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from npuvm.isa import Pred
 
 from .cube_extent import Extent, axis_strides
 from .emit import InstrBuilder
 from .emit_handles import Arg, Buffer, Desc, Loop, Sem, Size
+from .schedule import pin_error
 from .schedule_walk import GridWalk
 from .vector_buffers import tile_bytes
 from .vector_lower import Shape
@@ -17,6 +19,9 @@ from .vector_space import Space, Transfer, dim_name
 from .vector_tile import VectorTile
 
 __all__ = ["TileTransfer"]
+
+_BLOCK = 32
+"""Bytes to which a tile in UB is aligned."""
 
 _ONE = Extent(1, 1, None, 1)
 
@@ -89,10 +94,16 @@ class TileTransfer:
     ) -> None:
         scattered = shape == (True, True) and transfer.strides[self.space.col] != 1 and self.tile.cols > 1
         if scattered:
+            if chunk is not None:
+                self._bad_chunk(ring, chunk, "nothing for a tensor whose rows are not adjacent elements")
             self._row_by_row(op, transfer, tensor, ring, wait, set, pred, cache)
             return
         form = self._form(transfer, shape)
         rows, cols = chunk or (form.rows.full, form.cols.full)
+        if form.ub_pitch % _BLOCK and rows * form.ub_pitch % _BLOCK and rows < form.rows.full:
+            self._bad_chunk(ring, chunk, f"rows in multiples of {_BLOCK // form.ub_pitch}")
+        if cols * transfer.item % _BLOCK and cols < form.cols.full:
+            self._bad_chunk(ring, chunk, f"columns in multiples of {_BLOCK // transfer.item}")
         cuts = [(row, col) for row in range(0, form.rows.full, rows) for col in range(0, form.cols.full, cols)]
         for number, (row, col) in enumerate(cuts):
             offset = row * form.gm_pitch + col * transfer.item
@@ -102,6 +113,9 @@ class TileTransfer:
             sizes = form.rows.part(self.builder, row, rows), form.cols.part(self.builder, col, cols)
             waits, sets = (wait if number == 0 else []), (set if number == len(cuts) - 1 else [])
             self._emit(op, transfer, gm, ub, sizes, waits, sets, pred, cache)
+
+    def _bad_chunk(self, ring: Buffer, chunk: tuple[int, int] | None, allowed: str) -> NoReturn:
+        pin_error(f"transfer.{ring.name}", chunk, f"{allowed}: a transfer begins at a block of UB", self.builder.name)
 
     def _row_by_row(
         self,
