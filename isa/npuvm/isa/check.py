@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from npuvm.isa.errors import IsaError
+from npuvm.isa.functions import FUNCTIONS
 from npuvm.isa.model import Instruction, Isa
+from npuvm.isa.semantics import parse_semantics
 
 __all__ = ["check_isa"]
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def check_isa(isa: Isa, places: Mapping[str, str]) -> None:
@@ -46,6 +51,8 @@ def _check_unique(isa: Isa, places: Mapping[str, str]) -> None:
     highest = (1 << isa.head["opcode"].width) - 1
     for entry in entries:
         name, opcode, where = entry["name"], entry["opcode"], places.get(entry["name"])
+        if not _NAME.fullmatch(name):
+            raise IsaError(f"instruction {name!r}: a name is lower-case letters, digits and _", where)
         if name in names:
             raise IsaError(f"instruction {name!r} is defined twice", where)
         if not isinstance(opcode, int) or not 1 <= opcode <= highest:
@@ -114,6 +121,11 @@ def _check_names(isa: Isa, instruction: Instruction, where: str | None) -> None:
 
 def _check_meaning(isa: Isa, instruction: Instruction, where: str | None) -> None:
     name = instruction.name
+    if instruction.semantics is not None:
+        _check_semantics(instruction, where)
+    if instruction.function is not None and instruction.function not in FUNCTIONS:
+        known = ", ".join(sorted(FUNCTIONS))
+        raise IsaError(f"{name}: function {instruction.function!r} is unknown; there are: {known}", where)
     if instruction.unit in ("seq", "any") or instruction.feature != "base":
         return
     if not instruction.dtypes:
@@ -122,3 +134,19 @@ def _check_meaning(isa: Isa, instruction: Instruction, where: str | None) -> Non
         raise IsaError(f"{name}: needs either semantics or function", where)
     if instruction.timing is None and instruction.semantics is None:
         raise IsaError(f"{name}: needs a timing class, there is no expression to sum primitives of", where)
+
+
+def _check_semantics(instruction: Instruction, where: str | None) -> None:
+    """The expression parses, is assigned to what the instruction writes, and reads what it reads."""
+    written = [o.name for o in instruction.regions if o.role != "read"]
+    read = [o.name for o in instruction.operands if o.kind.name == "bits32" or o.role in ("read", "readwrite")]
+    if instruction.unit == "seq":
+        written, read = ["rd"], [o.name for o in instruction.operands if o.kind.name == "reg" and o.name != "rd"]
+    try:
+        semantics = parse_semantics(instruction.semantics or "", (*written, *(n for n in read if n not in written)))
+    except IsaError as exc:
+        raise IsaError(f"{instruction.name}: {exc.message}", where) from None
+    if semantics.target not in written or not set(semantics.names) <= set(read):
+        message = f"assigns {semantics.target} from {', '.join(semantics.names)}"
+        allowed = f"allowed: {', '.join(written)} from {', '.join(read)}"
+        raise IsaError(f"{instruction.name}: semantics {message}; {allowed}", where)

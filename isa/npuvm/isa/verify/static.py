@@ -217,6 +217,10 @@ class StaticChecks:
         if desc.space not in operand.spaces:
             message = f"{name} is in {desc.space}; allowed: {', '.join(operand.spaces)}"
             self._findings.fatal("space", message, leaf.pc, leaf.insn)
+        if leaf.unit == "seq" and desc.role != "none":
+            self._findings.add(
+                "ring", f"{name} is in a ring; a scalar load takes a plain descriptor", leaf.pc, leaf.insn
+            )
         self._open([loop for loop, _ in desc.strides], name, scope, leaf.pc, leaf.insn)
         if desc.window is not None:
             moved = [loop for loop, step in (desc.window.row, desc.window.col) if step]
@@ -225,8 +229,9 @@ class StaticChecks:
             self._register(desc.reg, leaf.pc, leaf.insn)
         dtype = leaf.spec.region_dtype(self._isa, operand, leaf.insn.dtype, leaf.insn.dtype2)
         rows, cols = (self._dim(leaf, dim, tables) for dim in operand.shape)
-        self._alignment(leaf, name, desc, ring, dtype, tables, cols)
-        self._pitch(leaf, name, desc, operand, largest(tables, rows), largest(tables, cols) * dtype.itemsize)
+        most_rows, most_cols = largest(tables, rows), largest(tables, cols)
+        self._alignment(leaf, name, desc, ring, dtype, (most_rows, most_cols))
+        self._pitch(leaf, name, desc, operand, most_rows, most_cols * dtype.itemsize)
         reach = reach_of(tables, desc, (rows, cols), dtype.itemsize, scope.nest)
         if reach is not None:
             self._bounds(leaf, name, desc, ring, reach)
@@ -237,7 +242,7 @@ class StaticChecks:
         return dim if isinstance(dim, int) else tables.sizes[leaf.insn.args[dim]]
 
     def _alignment(
-        self, leaf: Leaf, name: str, desc: DescDef, ring: RingDef | None, dtype: DType, tables: Tables, cols: Dim
+        self, leaf: Leaf, name: str, desc: DescDef, ring: RingDef | None, dtype: DType, most: tuple[int, int]
     ) -> None:
         step = self._isa.spaces[desc.space].align_bytes or dtype.itemsize
         base = desc.base
@@ -252,8 +257,8 @@ class StaticChecks:
             if value % step:
                 message = f"{name}: {what} is {value}; allowed in {desc.space}: multiples of {step} bytes"
                 self._findings.add("alignment", message, leaf.pc, leaf.insn)
-        pitch_step = dtype.itemsize if largest(tables, cols) <= 1 else step
-        if desc.pitch % pitch_step:
+        pitch_step = dtype.itemsize if most[1] <= 1 else step
+        if most[0] > 1 and desc.pitch % pitch_step:
             message = f"{name}: its pitch is {desc.pitch}; allowed in {desc.space}: multiples of {pitch_step} bytes"
             self._findings.add("alignment", message, leaf.pc, leaf.insn)
 
