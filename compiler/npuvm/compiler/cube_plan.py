@@ -238,17 +238,20 @@ def choose_tile(problem: TileProblem, spec: MatmulSpec, cores: int) -> CubeTile:
             raise CompileError(
                 "no tile of a matrix product fits L1, L0A, L0B and L0C of this chip with these ring depths"
             )
-        table = _clip(table, spec)
+        table, depths = _clip(table, depths, spec)
     cycles = _cost(problem, spec, table, depths, cores)
     best = int(np.argmin(cycles))
     m, n, k, m0, n0, k0 = table[best].tolist()
     return CubeTile((m, n, k), (m0, n0, k0), int(depths[best]), int(cycles[best]))
 
 
-def _clip(table: Table, spec: MatmulSpec) -> Table:
-    """Tiles no larger than the matrices: smaller slots, denser rows."""
-    limits = np.array([spec.m, spec.n, max(spec.k, 1)] * 2, dtype=np.int64)
-    return np.minimum(table, limits)
+def _clip(table: Table, depths: Ints, spec: MatmulSpec) -> tuple[Table, Ints]:
+    """Tiles no larger than the matrices: smaller slots, denser rows. Of those that become equal, the smallest is kept."""
+    limits = np.array([spec.m, spec.n, max(spec.k, 1)], dtype=np.int64)
+    inner = table[:, 3:]
+    reach = np.where(inner >= limits, inner, np.iinfo(np.int64).max).min(axis=0)
+    kept = (inner <= reach).all(axis=1) & (table[:, 2] - table[:, 5] < limits[2])
+    return np.minimum(table[kept], np.tile(limits, 2)), depths[kept]
 
 
 def _refuse_pinned(problem: TileProblem, spec: MatmulSpec) -> None:

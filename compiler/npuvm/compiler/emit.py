@@ -28,6 +28,21 @@ _GM = "gm"
 _ROLES = ("none", "producer", "consumer")
 
 
+_WORDS: dict[tuple[object, ...], list[int]] = {}
+_MOST_WORDS = 1 << 16
+
+
+def _encoded(isa: Isa, insn: Insn) -> list[int]:
+    """Words of an instruction. Programs for other shapes repeat most of their instructions, so words are kept."""
+    key = (isa.hash, insn.op, insn.dtype, insn.dtype2, *insn.args.items(), insn.wait, insn.set, insn.pred, insn.order)
+    words = _WORDS.get(key)
+    if words is None:
+        if len(_WORDS) >= _MOST_WORDS:
+            _WORDS.clear()
+        words = _WORDS[key] = encode(isa, insn)
+    return words
+
+
 class _Phase:
     """What stands between two barriers: tables under construction, set-up that fills them, and the body."""
 
@@ -383,6 +398,6 @@ class InstrBuilder:
         insns, relocs = self.program()
         words: list[int] = []
         for insn in insns:
-            words += encode(self.isa, insn)
+            words += _encoded(self.isa, insn)
         entries = tuple(Entry(core_type, 0, tuple(each)) for each in ranges)
         return Image(self.name, self.isa.hash, np.array(words, dtype=np.uint64), entries, tuple(relocs), self.n_args)

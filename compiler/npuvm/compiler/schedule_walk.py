@@ -90,12 +90,13 @@ def _grid(*axes: Axis, **origin: int) -> GridWalk:
 def _cut(grids: Sequence[GridWalk], spans: Sequence[Range]) -> list[list[Range]]:
     """Ranges of every grid for spans of the grids put one after another."""
     result = []
+    sizes = [grid.tiles for grid in grids]
     for start, stop in spans:
         ranges, base = [], 0
-        for grid in grids:
-            low, high = max(start - base, 0), min(stop - base, grid.tiles)
+        for size in sizes:
+            low, high = max(start - base, 0), min(stop - base, size)
             ranges.append((low, high) if low < high else (0, 0))
-            base += grid.tiles
+            base += size
         result.append(ranges)
     return result
 
