@@ -74,7 +74,7 @@ class CompiledKernel:
 def compile_kernel(
     kernel: Kernel | Graph, shapes: Mapping[str, Sequence[int]], chip: NpuConfig, isa: Isa, pins: Pins | None = None
 ) -> CompiledKernel:
-    """Programs of a kernel for the shapes of its parameters.
+    """Programs of a kernel for the shapes of its parameters; `pins` replace those that the kernel itself sets with `k.pin`.
 
     A segment whose result has no elements needs no launch. CompileError when the shapes do not fit the kernel, an operation
     cannot be had on the chip, or a pin cannot be honoured.
@@ -85,10 +85,10 @@ def compile_kernel(
         binding = graph.bind(shapes)
     try:
         plan = _PLANS.get(graph, isa, True, clock)
-        launches = _launches(plan, binding, chip, isa, pins or Pins(), clock)
+        launches = _launches(plan, binding, chip, isa, pins or graph.pins, clock)
     except RowsDoNotFit:
         plan = _PLANS.get(graph, isa, False, clock)
-        launches = _launches(plan, binding, chip, isa, pins or Pins(), clock)
+        launches = _launches(plan, binding, chip, isa, pins or graph.pins, clock)
     tensors = tuple(TensorSpec(t.name, t.kind, t.dtype, evaluate(t.shape, binding)) for t in plan.tensors)
     outputs = tuple(output.name for output in graph.outputs)
     return CompiledKernel(graph.name, launches, tensors, outputs, clock.seconds)
