@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from npuvm.hw.contexts import LOOPS, Ints, child_contexts, evaluate_size, grid_contexts, predicate_holds
 from npuvm.hw.errors import SimulationError
-from npuvm.hw.plan import AFFINE, BlockPlan
+from npuvm.hw.plan import AFFINE, BlockPlan, Constants
+from npuvm.hw.pricing import Prices
 from npuvm.hw.program import Grid, Leaf, Loop, Node, SizeDef, place
-from npuvm.hw.stream import MAX_OPERANDS, MAX_SIZES, Stream
+from npuvm.hw.stream import MAX_OPERANDS, Stream
 
 __all__ = ["END_WORDS", "Body", "Machine", "build_body", "expand_body", "tile_range"]
 
@@ -38,6 +39,19 @@ class Machine:
     clock: int = 0
 
 
+@dataclass(frozen=True)
+class Moving:
+    """A leaf whose operands or sizes depend on counters.
+
+    `strides` are (affine column, ((loop, stride), ...)), `sizes` are (size column, definition).
+    """
+
+    leaf: int
+    site: int
+    strides: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+    sizes: tuple[tuple[int, SizeDef], ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Body:
     """Static tables of a sequence of nodes: its leaves as columns of the plan, and its loops as (item, node, body)."""
@@ -45,15 +59,9 @@ class Body:
     items: int
     leaf_items: Ints
     site: Ints
-    base: Ints
-    stride: Ints
-    moving: tuple[int, ...]
-    reg: Ints
-    reg_stride: Ints
-    sizes: tuple[SizeDef, ...]
-    size_column: Ints
     cost: Ints
     skip_cost: Ints
+    moving: tuple[Moving, ...]
     predicates: tuple[tuple[str, int, Ints], ...]
     loops: tuple[tuple[int, Loop | Grid, Body], ...]
 
@@ -62,11 +70,6 @@ def build_body(plan: BlockPlan, nodes: Sequence[Node]) -> Body:
     """Tables of leaves and loops without scalar instructions."""
     leaves = [(item, node) for item, node in enumerate(nodes) if isinstance(node, Leaf)]
     site = np.array([plan.site_of[leaf.pc] for _, leaf in leaves], dtype=np.int64)
-    stride = plan.stride[:, site]
-    used = plan.size[site]
-    ids = [int(i) for i in np.unique(used) if i >= 0]
-    column = np.full(int(used.max(initial=-1)) + 2, len(ids), dtype=np.int64)  # the last entry serves id -1
-    column[ids] = np.arange(len(ids))
     predicates: dict[tuple[str, int], list[int]] = {}
     for at, (_, leaf) in enumerate(leaves):
         if leaf.insn.pred is not None:
@@ -75,21 +78,30 @@ def build_body(plan: BlockPlan, nodes: Sequence[Node]) -> Body:
         items=len(nodes),
         leaf_items=np.array([item for item, _ in leaves], dtype=np.int64),
         site=site,
-        base=plan.base[site],
-        stride=stride,
-        moving=tuple(loop for loop in range(LOOPS) if stride[loop].any()),
-        reg=plan.reg[site],
-        reg_stride=plan.reg_stride[site],
-        sizes=tuple(plan.size_def(i, "size table") for i in ids),
-        size_column=column[used],
         cost=plan.cost[site],
         skip_cost=plan.skip_cost[site],
+        moving=tuple(m for at, s in enumerate(site.tolist()) if (m := _moving(plan, at, s)).strides or m.sizes),
         predicates=tuple((kind, mask, np.array(at)) for (kind, mask), at in predicates.items()),
         loops=tuple(
             (item, node, build_body(plan, node.body))
             for item, node in enumerate(nodes)
             if isinstance(node, (Loop, Grid))
         ),
+    )
+
+
+def _moving(plan: BlockPlan, leaf: int, site: int) -> Moving:
+    strides = plan.stride[:, site].tolist()
+    by_column = [
+        (column, tuple((loop, strides[loop][column]) for loop in range(LOOPS) if strides[loop][column]))
+        for column in range(AFFINE)
+    ]
+    sizes = [(k, plan.block.tables.sizes[index]) for k, index in enumerate(plan.size[site].tolist()) if index >= 0]
+    return Moving(
+        leaf,
+        site,
+        tuple((column, terms) for column, terms in by_column if terms),
+        tuple((k, size) for k, size in sizes if size.varies),
     )
 
 
@@ -112,13 +124,12 @@ class _Counted:
 
 
 class _Columns:
-    """What the second pass fills: site (n), dispatch time (n), affine columns (n, 6), sizes (n, 3)."""
+    """What the second pass fills: site (n), dispatch time (n), and which rows differ from their site's constants."""
 
     def __init__(self, n: int) -> None:
         self.site: Ints = np.empty(n, dtype=np.int64)
         self.time: Ints = np.empty(n, dtype=np.int64)
-        self.affine: Ints = np.empty((n, AFFINE), dtype=np.int64)
-        self.size: Ints = np.empty((n, MAX_SIZES), dtype=np.int64)
+        self.moving: list[tuple[Ints, Ints, Moving]] = []
 
 
 def expand_body(plan: BlockPlan, body: Body, contexts: Ints, end_cost: int, machine: Machine) -> Stream | None:
@@ -126,7 +137,8 @@ def expand_body(plan: BlockPlan, body: Body, contexts: Ints, end_cost: int, mach
 
     `end_cost` are the sequencer's cycles after each context. The machine's clock and ring counts move on.
     """
-    counted = _Pass(plan, machine).count(body, contexts)
+    passes = _Pass(plan, machine)
+    counted = passes.count(body, contexts)
     ends = np.cumsum(counted.total)
     costs = counted.cost + end_cost
     times = machine.clock + np.cumsum(costs)
@@ -136,17 +148,33 @@ def expand_body(plan: BlockPlan, body: Body, contexts: Ints, end_cost: int, mach
         machine.clock = finish
         return None
     columns = _Columns(n)
-    _Pass(plan, machine).place(counted, ends - counted.total, times - costs, columns)
+    passes.place(counted, ends - counted.total, times - costs, columns)
     machine.clock = finish - int(columns.time[-1])
-    _resolve_rings(plan, columns, machine)
-    addr, origin = columns.affine[:, :MAX_OPERANDS], columns.affine[:, MAX_OPERANDS:]
-    prices = plan.price(columns.site, addr, columns.size, origin)
+    return _stream(plan, columns, machine)
+
+
+def _stream(plan: BlockPlan, columns: _Columns, machine: Machine) -> Stream:
+    """Operands and costs: those of the sites, then what counters, rings and windows change."""
+    site = columns.site
+    constants = plan.constants(machine.registers)
+    affine, size = constants.base[site], constants.size[site]
+    special = plan.windowed[site]
+    for where, contexts, moving in columns.moving:
+        for column, terms in moving.strides:
+            affine[where, column] += sum(contexts[:, loop] * stride for loop, stride in terms)
+        for k, definition in moving.sizes:
+            values = evaluate_size(definition, contexts, machine.registers)
+            size[where, k] = values
+            special[where[values != constants.size[moving.site, k]]] = True
+    _resolve_rings(plan, site, affine, machine)
+    addr, origin = affine[:, :MAX_OPERANDS], affine[:, MAX_OPERANDS:]
+    prices = _prices(plan, constants, np.flatnonzero(special), site, addr, size, origin)
     return Stream(
         sites=plan.sites,
-        site=columns.site,
+        site=site,
         gap=np.diff(columns.time, prepend=0),
         addr=addr,
-        size=columns.size,
+        size=size,
         origin=origin,
         occupancy=prices.occupancy,
         latency=prices.latency,
@@ -154,6 +182,42 @@ def expand_body(plan: BlockPlan, body: Body, contexts: Ints, end_cost: int, mach
         gm_rows=prices.gm_rows,
         gm_row_bytes=prices.gm_row_bytes,
     )
+
+
+def _prices(
+    plan: BlockPlan, constants: Constants, special: Ints, site: Ints, addr: Ints, size: Ints, origin: Ints
+) -> Prices:
+    """Prices of the sites' constants, and of their own sizes and windows for the `special` rows."""
+    fixed = constants.prices
+    prices = Prices(
+        fixed.occupancy[site],
+        fixed.latency[site],
+        np.zeros(len(site), dtype=np.int64),
+        fixed.gm_rows[site],
+        fixed.gm_row_bytes[site],
+    )
+    operand = plan.pricer.gm_operand[site]
+    dma = np.flatnonzero(operand >= 0)
+    prices.gm_addr[dma] = addr[dma, operand[dma]]
+    if len(special):
+        at = special
+        exact = plan.pricer.price(site[at], addr[at], size[at], origin[at])
+        prices.occupancy[at] = exact.occupancy
+        prices.gm_addr[at] = exact.gm_addr
+        prices.gm_rows[at] = exact.gm_rows
+        prices.gm_row_bytes[at] = exact.gm_row_bytes
+    return prices
+
+
+def _resolve_rings(plan: BlockPlan, site: Ints, affine: Ints, machine: Machine) -> None:
+    """Add the ring slots to the addresses and move the running counts on."""
+    for key, ring in enumerate(plan.rings):
+        advance = ring.advances[site]
+        before = np.cumsum(advance) - advance + machine.rings[key]
+        for operand, users in ring.users:
+            at = np.flatnonzero(users[site])
+            affine[at, operand] += before[at] % ring.slots * ring.slot_bytes
+    machine.rings += np.bincount(site, minlength=len(plan.sites)) @ plan.advances
 
 
 class _Pass:
@@ -208,26 +272,20 @@ class _Pass:
             )
 
     def _place_leaves(self, counted: _Counted, position: Ints, time: Ints, columns: _Columns) -> None:
-        body, contexts = counted.body, counted.contexts
-        base = body.base
-        if body.reg_stride.any():
-            base = base.copy()
-            base[:, :MAX_OPERANDS] += np.array(self._machine.registers)[body.reg] * body.reg_stride
-        shape = (len(contexts), *base.shape)
-        affine = np.broadcast_to(base, shape)
-        for loop in body.moving:
-            affine = affine + contexts[:, loop, None, None] * body.stride[loop]
-        values = np.zeros((len(contexts), len(body.sizes) + 1), dtype=np.int64)
-        for column, size in enumerate(body.sizes):
-            values[:, column] = evaluate_size(size, contexts, self._machine.registers)
-        sizes = values[:, body.size_column]
+        body, contexts, active = counted.body, counted.contexts, counted.active
         sites = np.broadcast_to(body.site, position.shape)
-        at = slice(None) if counted.active is None else counted.active
-        where = position[at].reshape(-1)
-        columns.site[where] = sites[at].reshape(-1)
-        columns.time[where] = time[at].reshape(-1)
-        columns.affine[where] = affine[at].reshape(-1, AFFINE)
-        columns.size[where] = sizes[at].reshape(-1, MAX_SIZES)
+        if active is None:
+            columns.site[position] = sites
+            columns.time[position] = time
+        else:
+            where = position[active]
+            columns.site[where] = sites[active]
+            columns.time[where] = time[active]
+        for moving in body.moving:
+            rows, of_rows = position[:, moving.leaf], contexts
+            if active is not None and not (on := active[:, moving.leaf]).all():
+                rows, of_rows = rows[on], contexts[on]
+            columns.moving.append((rows, of_rows, moving))
 
     def _children(self, node: Loop | Grid, contexts: Ints) -> tuple[Ints, Ints]:
         """Contexts of a loop's body and how many of them each context has."""
@@ -258,19 +316,6 @@ def _running(values: Ints, lengths: Ints) -> Ints:
     full = lengths > 0
     running: Ints = before - np.repeat(before[starts[full]], lengths[full])
     return running
-
-
-def _resolve_rings(plan: BlockPlan, columns: _Columns, machine: Machine) -> None:
-    """Add the ring slots to the addresses and move the running counts on."""
-    advances = plan.advances[columns.site]
-    if plan.resolved:
-        used = advances[:, : plan.resolved]
-        before = np.zeros((len(used), plan.resolved + 1), dtype=np.int64)  # the last column is for "no ring"
-        before[:, :-1] = np.cumsum(used, axis=0) - used + machine.rings[: plan.resolved]
-        key = plan.ring_key[columns.site]
-        slot = np.take_along_axis(before, key, axis=1) % plan.slots[key]
-        columns.affine[:, :MAX_OPERANDS] += slot * plan.slot_bytes[key]
-    machine.rings += advances.sum(axis=0)
 
 
 def tile_range(node: Grid, ranges: Sequence[tuple[int, int]]) -> tuple[int, int]:

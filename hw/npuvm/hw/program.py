@@ -61,6 +61,11 @@ class SizeDef:
     step_b: int = 0
     reg: int = 0
 
+    @property
+    def varies(self) -> bool:
+        """Whether the value depends on loop counters."""
+        return self.kind == "tail" or (self.kind == "affine" and bool(self.step_a or self.step_b))
+
 
 @dataclass(frozen=True, slots=True)
 class WindowDef:
