@@ -7,6 +7,7 @@ L2 needs for all cores together. Everything is numpy over the table; there is no
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -131,10 +132,22 @@ def _l0c_depths(problem: TileProblem) -> tuple[int, ...]:
     return (pinned,) if pinned is not None else (2, 1)
 
 
+@dataclass(frozen=True)
+class _Candidates:
+    """Tiles that fit and the slots of their accumulator rings; also by column, and the values that m, n, k at L0 have."""
+
+    table: Table
+    depths: Ints
+    columns: tuple[Ints, ...]
+    edges: tuple[list[int], ...]
+
+
 @lru_cache(maxsize=64)
-def _free_table(chip_hash: str, problem: _TableKey) -> tuple[Table, Ints]:
-    """Candidates that fit, and the slots their accumulator ring gets; nothing about tiles is pinned."""
-    return _fitting(problem.problem, _grow(problem.problem))
+def _candidates(chip_hash: str, key: _TableKey) -> _Candidates:
+    """Candidates where nothing about tiles is pinned."""
+    table, depths = _fitting(key.problem, _grow(key.problem))
+    columns = tuple(np.ascontiguousarray(column) for column in table.T)
+    return _Candidates(table, depths, columns, tuple(np.unique(column).tolist() for column in columns[3:]))
 
 
 @dataclass(frozen=True)
@@ -233,25 +246,26 @@ def choose_tile(problem: TileProblem, spec: MatmulSpec, cores: int) -> CubeTile:
         if not len(table):
             _refuse_pinned(problem, spec)
     else:
-        table, depths = _free_table(problem.chip.chip_hash, _TableKey(problem))
-        if not len(table):
+        candidates = _candidates(problem.chip.chip_hash, _TableKey(problem))
+        if not len(candidates.table):
             raise CompileError(
                 "no tile of a matrix product fits L1, L0A, L0B and L0C of this chip with these ring depths"
             )
-        table, depths = _clip(table, depths, spec)
+        table, depths = _clip(candidates, spec)
     cycles = _cost(problem, spec, table, depths, cores)
     best = int(np.argmin(cycles))
     m, n, k, m0, n0, k0 = table[best].tolist()
     return CubeTile((m, n, k), (m0, n0, k0), int(depths[best]), int(cycles[best]))
 
 
-def _clip(table: Table, depths: Ints, spec: MatmulSpec) -> tuple[Table, Ints]:
+def _clip(candidates: _Candidates, spec: MatmulSpec) -> tuple[Table, Ints]:
     """Tiles no larger than the matrices: smaller slots, denser rows. Of those that become equal, the smallest is kept."""
-    limits = np.array([spec.m, spec.n, max(spec.k, 1)], dtype=np.int64)
-    inner = table[:, 3:]
-    reach = np.where(inner >= limits, inner, np.iinfo(np.int64).max).min(axis=0)
-    kept = (inner <= reach).all(axis=1) & (table[:, 2] - table[:, 5] < limits[2])
-    return np.minimum(table[kept], np.tile(limits, 2)), depths[kept]
+    limits = (spec.m, spec.n, max(spec.k, 1))
+    columns = candidates.columns
+    kept = columns[2] - columns[5] < limits[2]
+    for column, edges, limit in zip(columns[3:], candidates.edges, limits, strict=True):
+        kept &= column <= edges[min(bisect_left(edges, limit), len(edges) - 1)]
+    return np.minimum(candidates.table[kept], np.tile(limits, 2)), candidates.depths[kept]
 
 
 def _refuse_pinned(problem: TileProblem, spec: MatmulSpec) -> None:
