@@ -55,7 +55,7 @@ def test_sums_over_launches_and_cores() -> None:
     assert totals.microseconds == pytest.approx(2000 / 1850)
     assert totals.bytes == {"l2": 128, "hbm_read": 64}
     assert totals.utilisation["vector"] == pytest.approx(4 * 480 / (48 * 2000))
-    assert totals.stalls == {"vector: waits for load": 4 * 120}  # idle units and finished ones do not stall
+    assert totals.stalls == {"vector awaits load": 4 * 120}  # idle units and finished ones do not stall
     assert totals.bounds == {"vector": 480.0, "hbm": 600.0}
     assert totals.roofline_cycles == pytest.approx(600.0)  # of 1920 busy cycles each of 48 vector units has 40
 

@@ -22,6 +22,7 @@ __all__ = ["render", "to_json"]
 
 JSON_VERSION = 1
 _TOP = 2
+_TEXT_WIDTH = 24
 _MIB = 1 << 20
 
 
@@ -51,6 +52,7 @@ def to_json(report: ScenarioReport) -> dict[str, Any]:
         "ok": report.ok,
         "faults": list(report.faults),
         "totals": _totals_json(report.totals),
+        "stream_us": report.stream_us,
         "cases": [_case_json(row) for row in report.cases],
         "sentences": [_sentence_json(row) for row in report.sentences],
         "worst_cosine": _finite(report.worst_cosine),
@@ -69,46 +71,30 @@ def _head(header: Header) -> Text:
 
 def _table(columns: Sequence[tuple[str, bool]]) -> Table:
     """A table of (heading, whether its column is of numbers)."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading, numeric in columns:
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
     return table
 
 
-def _case_table(rows: Sequence[CaseRow]) -> Table:
-    table = _table(
-        [
-            ("operator", False),
-            ("dtype", False),
-            ("shape", False),
-            ("cycles", True),
-            ("µs", True),
-            ("HBM\nMiB", True),
-            ("L2\nMiB", True),
-            ("busiest units", False),
-            ("top stalls (share of stalls)", False),
-            ("bound", False),
-            ("of\nbound", True),
-            ("of roof-\nline", True),
-            ("host compile\nms (measured)", True),
-            ("max error", True),
-            ("", False),
-        ]
-    )
-    for row in rows:
-        error = "-" if row.errors is None else f"{row.errors.absolute:.1e}"
-        mark = "" if row.errors is None else "ok" if row.errors.ok else "WRONG"
-        style = "bold red" if mark == "WRONG" else None
-        table.add_row(row.operator, row.dtype, row.shape, *_work_cells(row.totals), error, mark, style=style)
-    return table
+_WORK_COLUMNS: tuple[tuple[str, bool], ...] = (
+    ("cycles", True),
+    ("µs", True),
+    ("HBM | L2\nMiB", True),
+    ("busiest units", False),
+    ("top stalls, share of all\n(a<b: a awaits b)", False),
+    ("bound", False),
+    ("of\nbound", True),
+    ("of roof-\nline", True),
+    ("host compile\nms (measured)", True),
+)
 
 
 def _work_cells(totals: Totals) -> tuple[str, ...]:
     return (
         f"{totals.cycles:,}",
         f"{totals.microseconds:,.2f}",
-        _mib(totals, "hbm"),
-        _mib(totals, "l2"),
+        f"{_mib(totals, 'hbm')} | {_mib(totals, 'l2')}",
         _shares(totals.utilisation),
         _stalls(totals),
         totals.bound,
@@ -118,86 +104,46 @@ def _work_cells(totals: Totals) -> tuple[str, ...]:
     )
 
 
+def _case_table(rows: Sequence[CaseRow]) -> Table:
+    table = _table([("operator", False), ("shape", False), *_WORK_COLUMNS, ("max error", True), ("", False)])
+    for row in rows:
+        error = "-" if row.errors is None else f"{row.errors.absolute:.1e}"
+        mark = "" if row.errors is None else "ok" if row.errors.ok else "WRONG"
+        style = "bold red" if mark == "WRONG" else None
+        table.add_row(f"{row.operator} {row.dtype}", row.shape, *_work_cells(row.totals), error, mark, style=style)
+    return table
+
+
 def _sentence_table(report: ScenarioReport) -> Table:
-    table = _table(
-        [
-            ("tokens", True),
-            ("sentence", False),
-            ("launches", True),
-            ("cycles", True),
-            ("µs", True),
-            ("HBM\nMiB", True),
-            ("of roof-\nline", True),
-            ("host compile\nms (measured)", True),
-            ("cosine", True),
-            ("neighbour\norder", False),
-        ]
-    )
+    ends = (("cosine", True), ("neighbour\norder", False))
+    table = _table([("tokens", True), ("sentence", False), ("launches", True), *_WORK_COLUMNS, *ends])
     for row in report.sentences:
-        totals = row.totals
         order = "-" if row.order_equal is None else "equal" if row.order_equal else "DIFFERS"
-        table.add_row(
-            str(row.tokens),
-            row.text if len(row.text) <= 48 else row.text[:45] + "...",
-            str(totals.launches),
-            f"{totals.cycles:,}",
-            f"{totals.microseconds:,.2f}",
-            _mib(totals, "hbm"),
-            _percent(totals.of_roofline),
-            f"{totals.compile_us / 1000:.2f}",
-            "-" if row.cosine is None else f"{row.cosine:.6f}",
-            order,
-        )
+        text = row.text if len(row.text) <= _TEXT_WIDTH else f"{row.text[: _TEXT_WIDTH - 3]}..."
+        cosine = "-" if row.cosine is None else f"{row.cosine:.6f}"
+        table.add_row(str(row.tokens), text, str(row.totals.launches), *_work_cells(row.totals), cosine, order)
     return table
 
 
 def _kind_table(report: ScenarioReport) -> Table:
-    table = _table(
-        [
-            ("operator", False),
-            ("launches", True),
-            ("cycles", True),
-            ("share", True),
-            ("µs", True),
-            ("HBM\nMiB", True),
-            ("busiest units", False),
-            ("top stalls (share of stalls)", False),
-            ("bound", False),
-            ("of\nbound", True),
-            ("of roof-\nline", True),
-            ("host compile\nms (measured)", True),
-            ("host work\nms (measured)", True),
-        ]
-    )
+    ends = (("host work\nms (measured)", True),)
+    table = _table([("operator", False), ("launches", True), ("share of\ncycles", True), *_WORK_COLUMNS, *ends])
     whole = report.totals.cycles
     for row in report.kinds:
         totals = row.totals
         host = "" if row.host_us is None else f"{row.host_us / 1000:.2f}"
         if totals.launches == 0:
-            table.add_row(row.kind, *[""] * 11, host)
-            continue
-        table.add_row(
-            row.kind,
-            str(totals.launches),
-            f"{totals.cycles:,}",
-            _percent(totals.cycles / whole if whole else None),
-            f"{totals.microseconds:,.2f}",
-            _mib(totals, "hbm"),
-            _shares(totals.utilisation),
-            _stalls(totals),
-            totals.bound,
-            _percent(totals.of_bound),
-            _percent(totals.of_roofline),
-            f"{totals.compile_us / 1000:.2f}",
-            host,
-        )
+            table.add_row(row.kind, *[""] * (2 + len(_WORK_COLUMNS)), host)
+        else:
+            share = _percent(totals.cycles / whole if whole else None)
+            table.add_row(row.kind, str(totals.launches), share, *_work_cells(totals), host)
     return table
 
 
 def _verdict(report: ScenarioReport) -> Text:
     totals = report.totals
-    line = f"{totals.launches:,} launches, {totals.cycles:,} cycles, {totals.microseconds:,.2f} µs simulated"
-    text = Text(line)
+    text = Text(f"{totals.launches:,} launches, {totals.cycles:,} cycles, {totals.microseconds:,.2f} µs on the chip")
+    text.append(f", {report.stream_us:,.2f} µs with the host's dispatch (simulated)")
     if report.worst_cosine is not None:
         same = all(row.order_equal for row in report.sentences)
         text.append(f"; least cosine {report.worst_cosine:.6f}, neighbour order {'equal' if same else 'DIFFERENT'}")
@@ -226,7 +172,8 @@ def _shares(utilisation: Mapping[str, float]) -> str:
 
 def _stalls(totals: Totals) -> str:
     whole = sum(totals.stalls.values())
-    return ", ".join(f"{cause} {cycles / whole:.0%}" for cause, cycles in list(totals.top_stalls.items())[:_TOP])
+    top = list(totals.top_stalls.items())[:_TOP]
+    return ", ".join(f"{cause.replace(' awaits ', '<')} {cycles / whole:.0%}" for cause, cycles in top)
 
 
 def _totals_json(totals: Totals) -> dict[str, Any]:

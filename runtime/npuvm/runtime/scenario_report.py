@@ -156,9 +156,13 @@ class KindRow:
 
 @dataclass(frozen=True)
 class ScenarioReport:
-    """The whole run: `cases` of a kernel scenario, `sentences` and `kinds` of a model."""
+    """The whole run: `cases` of a kernel scenario, `sentences` and `kinds` of a model.
+
+    `stream_us` is simulated time from the first launch to the end of the last, with the host's dispatch between them.
+    """
 
     header: Header
+    stream_us: float = 0.0
     cases: tuple[CaseRow, ...] = ()
     sentences: tuple[SentenceRow, ...] = ()
     kinds: tuple[KindRow, ...] = ()

@@ -15,8 +15,8 @@ from .scenario_report import Totals
 
 __all__ = ["cube_cycles", "totals_of"]
 
-_IDLE = ("drained", "done")
-"""Not stalls: the unit, or the core, had finished its part of the launch."""
+_IDLE = ("drained", "drain", "done")
+"""Not stalls: the unit, or the sequencer, had finished its part of the launch."""
 
 _WAIT = re.compile(r"wait \d+ \((\w+)\)")
 
@@ -64,13 +64,17 @@ def totals_of(
 
 
 def _stalls(unit: str, stalls: Mapping[str, int]) -> Counter[str]:
-    """Cycles by "unit: cause", waits named by the unit that they wait for."""
+    """Cycles by "unit cause", waits named by the unit that they wait for."""
     found: Counter[str] = Counter()
     for cause, cycles in stalls.items():
         if cause not in _IDLE:
             wait = _WAIT.fullmatch(cause)
-            found[f"{unit}: {f'waits for {wait[1]}' if wait else cause}"] += cycles
+            found[f"{unit} awaits {wait[1]}" if wait else f"{unit} {_in_words(cause)}"] += cycles
     return found
+
+
+def _in_words(cause: str) -> str:
+    return cause.replace("queue_full:", "blocked by ").replace("_", " ")
 
 
 def cube_cycles(chip: NpuConfig, graph: Graph, binding: Mapping[str, int]) -> float:

@@ -1,0 +1,112 @@
+"""Runs scenarios: every operator on the simulated device, every result against its expectation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .scenario import Case, GemmShape, KernelScenario, MatmulCase, MiniLmScenario, PinFields
+from .scenario_header import code_version
+from .scenario_kernels import kernel_of, parameter_names
+from .scenario_oracles import compare, default_tolerance, expected, input_shapes, make_inputs
+from .scenario_report import CaseRow, Header, Progress, ScenarioReport
+from .scenario_session import LaunchSession
+
+__all__ = ["run_scenario", "shape_text"]
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+def _silent(done: int, total: int, label: str) -> None:
+    """The progress of a run that nobody watches."""
+
+
+def run_scenario(
+    scenario: KernelScenario | MiniLmScenario,
+    chip: str | None = None,
+    overrides: Sequence[str] = (),
+    timing_only: bool = False,
+    progress: Progress = _silent,
+) -> ScenarioReport:
+    """Run a scenario, on `chip` (a name or a file) instead of its own when given.
+
+    `overrides` are "field.path=value" laid over the chip. With `timing_only` no tensor data moves and nothing is checked.
+    A wrong result is a fault of the report. ConfigError and CompileError say that the scenario cannot run on the chip,
+    DeviceError and SimulationError that the device stopped or that a result is below a physical bound.
+    """
+    session = LaunchSession(chip or scenario.chip, overrides, timing_only)
+    header = _header(scenario, session, overrides, timing_only)
+    if isinstance(scenario, MiniLmScenario):
+        from .scenario_minilm import run_minilm  # the model's readers are installed only with the extra `minilm`
+
+        return run_minilm(scenario, session, header, progress)
+    rows = _run_cases(scenario, session, progress)
+    return ScenarioReport(header, stream_us=session.stream_us, cases=tuple(rows))
+
+
+def shape_text(shape: Sequence[int] | GemmShape) -> str:
+    """A shape as the tables print it: "3 x 4", and of a product "12 x m71 n71 k32"."""
+    if isinstance(shape, GemmShape):
+        batch = "" if shape.batch is None else f"{shape.batch} x "
+        return f"{batch}m{shape.m} n{shape.n} k{shape.k}"
+    return " x ".join(str(size) for size in shape)
+
+
+def _header(
+    scenario: KernelScenario | MiniLmScenario, session: LaunchSession, overrides: Sequence[str], timing_only: bool
+) -> Header:
+    pins = {f"pins.{name}": str(value) for name, value in scenario.pins.model_dump(exclude_unset=True).items()}
+    settings = dict(override.split("=", 1) for override in overrides)
+    return Header(
+        scenario=scenario.name,
+        title=scenario.title,
+        chip=session.chip_name,
+        isa=session.isa_name,
+        commit=code_version(),
+        options={"seed": str(scenario.seed), **pins, **settings},
+        timing_only=timing_only,
+    )
+
+
+def _run_cases(scenario: KernelScenario, session: LaunchSession, progress: Progress) -> list[CaseRow]:
+    steps = [(case, dtype, shape) for case in scenario.cases for dtype in case.dtypes for shape in case.shapes]
+    rows = []
+    for index, (case, dtype, shape) in enumerate(steps):
+        progress(index, len(steps), f"{scenario.name}: {case.op} {dtype} {shape_text(shape)}")
+        rng = np.random.default_rng([scenario.seed, index])
+        pins = scenario.pins.model_copy(update=case.pins.model_dump(exclude_unset=True))
+        with session.scope():
+            rows.append(_run_case(session, case, dtype, shape, pins, rng))
+    progress(len(steps), len(steps), scenario.name)
+    return rows
+
+
+def _run_case(
+    session: LaunchSession,
+    case: Case,
+    dtype: str,
+    shape: Sequence[int] | GemmShape,
+    pins: PinFields,
+    rng: np.random.Generator,
+) -> CaseRow:
+    shapes = input_shapes(case, shape)
+    made = kernel_of(case, dtype, len(shapes[0]))
+    inputs = [] if session.timing_only else make_inputs(case, dtype, shape, rng)
+    tensors = [session.tensor(array) for array in inputs] or [session.empty(dims, dtype) for dims in shapes]
+    output, totals = session.launch(made, dict(zip(parameter_names(made), tensors, strict=True)), pins)
+    result = session.array(output)
+    errors = None
+    if result is not None:
+        errors = compare(result, expected(case, inputs), case.tolerance or default_tolerance(case, dtype))
+    return CaseRow(_operator(case), dtype, shape_text(shape), totals, errors)
+
+
+def _operator(case: Case) -> str:
+    if not isinstance(case, MatmulCase):
+        return case.op
+    marks = [("A^T", case.transpose_a), ("B^T", case.transpose_b), ("bias", case.bias)]
+    epilogue = [] if case.epilogue == "none" else [case.epilogue]
+    return " ".join([case.op, *(mark for mark, on in marks if on), *epilogue])

@@ -1,0 +1,90 @@
+"""A device as scenarios use it: tensors that live as long as a scope, and launches that come back with their totals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+
+from npuvm.compiler import Kernel, Pins
+
+from .device import Device
+from .scenario import PinFields
+from .scenario_report import Totals
+from .scenario_totals import totals_of
+from .tensor import Tensor
+
+__all__ = ["LaunchSession"]
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+class LaunchSession:
+    """A device of its own for one run of a scenario. `chip` is a name or a file, `overrides` are laid over it."""
+
+    def __init__(self, chip: str, overrides: Sequence[str], timing_only: bool) -> None:
+        self.device = Device(chip, overrides, timing_only=timing_only)
+        self._scopes: list[list[Tensor]] = [[]]
+
+    @property
+    def timing_only(self) -> bool:
+        """Whether time is simulated without data."""
+        return self.device.timing_only
+
+    @property
+    def chip_name(self) -> str:
+        """Name of the chip."""
+        return self.device.chip.name
+
+    @property
+    def isa_name(self) -> str:
+        """Instruction set, extensions and the first digits of the hash of both."""
+        reference = self.device.chip.isa
+        return f"{'+'.join([reference.base, *reference.extensions])} {self.device.isa.hash[:12]}"
+
+    @property
+    def stream_us(self) -> float:
+        """Simulated microseconds from the first launch to the end of the last, the host's dispatch included."""
+        return self.device.stream.end_us
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Tensors made inside are freed at its end."""
+        self._scopes.append([])
+        try:
+            yield
+        finally:
+            for tensor in self._scopes.pop():
+                tensor.free()
+
+    def tensor(self, array: Array) -> Tensor:
+        """A copy of a host array on the device."""
+        return self._keep(self.device.tensor(array))
+
+    def empty(self, shape: Sequence[int], dtype: str) -> Tensor:
+        """Memory for a tensor."""
+        return self._keep(self.device.empty(shape, dtype))
+
+    def array(self, tensor: Tensor) -> Array | None:
+        """A host copy of a tensor; None when only time is simulated."""
+        return None if self.timing_only else tensor.numpy()
+
+    def launch(
+        self, kernel: Kernel, inputs: Mapping[str, Tensor], pins: PinFields, tag: str = ""
+    ) -> tuple[Tensor, Totals]:
+        """Run a kernel of one output; the totals are those of all launches it took."""
+        before = len(self.device.launches)
+        given = pins.model_dump(exclude_unset=True)
+        outputs = self.device.run(kernel, inputs, Pins(**given) if given else None, tag)
+        (output,) = (self._keep(tensor) for tensor in outputs.values())
+        records = self.device.launches[before:]
+        binding = kernel.bind({name: tensor.shape for name, tensor in inputs.items()})
+        compile_us = sum(record.compile_us for record in records)
+        results = [record.result for record in records]
+        return output, totals_of(self.device.chip, kernel.graph, binding, results, compile_us)
+
+    def _keep(self, tensor: Tensor) -> Tensor:
+        self._scopes[-1].append(tensor)
+        return tensor
