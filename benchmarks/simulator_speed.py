@@ -20,21 +20,23 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import simpy
-from speed_programs import cube_program, vector_program
 
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.functional import GlobalMemory
 from npuvm.hw.simulator import simulate
-from npuvm.isa import Image, Isa, load_isa
+from npuvm.isa import Entry, Image, Insn, Isa, Pred, encode_program, load_isa
 
 SPAN = 1 << 28
 """Bytes of global memory that the programs may touch."""
+
+UB, L1, L0A, L0B, L0C = 1, 2, 3, 4, 5
+PRODUCER, CONSUMER = 1, 2
 
 
 def main() -> None:
@@ -54,7 +56,9 @@ def main() -> None:
     for name, image in programs(chip, isa, options.cores, options.instructions).items():
         for data in (False, True):
             rows.append(measure(name, chip, isa, image, data, options.repeat))
-    print(f"{chip.name}, {options.cores} cores, Python {platform.python_version()}, CPU time, median of {options.repeat}")
+    print(
+        f"{chip.name}, {options.cores} cores, Python {platform.python_version()}, CPU time, median of {options.repeat}"
+    )
     for row in rows:
         mode = row["mode"]
         print(f"{row['name']:38} {mode:12} {row['per_second']:12,.0f} {row['unit']}/s   {row['seconds']:.3f} s")
@@ -148,6 +152,151 @@ def pipe(count: int) -> int:
         env.process(stage(i))
     env.run()
     return tiles * 4
+
+
+def size(index: int, full: int) -> Insn:
+    """Size entry `index` as a constant."""
+    return Insn("szc", args={"size": index, "full": full})
+
+
+def ring(index: int, slot_bytes: int, slots: int, ready: int, free: int) -> Insn:
+    """A ring of buffers with its two semaphores."""
+    return Insn("ring", args={"ring": index, "slot_bytes": slot_bytes, "slots": slots, "ready": ready, "free": free})
+
+
+def desc(index: int, space: int, base: int, pitch: int, ring_index: int = 0, role: int = 0) -> Insn:
+    """An address descriptor, in a ring when it has a role."""
+    return Insn(
+        "desc", args={"desc": index, "space": space, "base": base, "pitch": pitch, "ring": ring_index, "role": role}
+    )
+
+
+def stride(index: int, loop: int, step: int) -> Insn:
+    """`step` bytes per count of a loop."""
+    return Insn("dstr", args={"desc": index, "loop": loop, "stride": step})
+
+
+def image(isa: Isa, insns: Sequence[Insn], core_type: str, ranges: Sequence[tuple[int, int]]) -> Image:
+    """One program text for all cores, one range of tiles for each."""
+    entries = tuple(Entry(core_type, 0, (pair,)) for pair in ranges)
+    return Image("speed", isa.hash, encode_program(isa, insns), entries)
+
+
+def vector_program(isa: Isa, core_type: str, cores: int, tiles: int, chain: int = 12) -> Image:
+    """Each tile: load 32 x 64 fp32, `chain` vector instructions that depend on each other, store. Double buffered.
+
+    `tiles` is per core. Instructions per core: tiles * (chain + 2).
+    """
+    rows, cols, slots = 32, 64, 2
+    pitch, tile = cols * 4, rows * cols * 4
+    ready_in, free_in, ready_out, free_out = 0, 1, 2, 3
+    insns = [
+        size(0, rows),
+        size(1, cols),
+        size(2, tiles * cores),
+        ring(0, tile, slots, ready_in, free_in),
+        ring(1, tile, slots, ready_out, free_out),
+        desc(0, 0, 0, pitch),
+        stride(0, 0, tile),
+        desc(1, UB, 0, pitch, 0, PRODUCER),
+        desc(2, UB, 0, pitch, 0, CONSUMER),
+        desc(3, UB, 2 * tile, pitch),
+        desc(4, UB, 4 * tile, pitch, 1, PRODUCER),
+        desc(5, UB, 4 * tile, pitch, 1, CONSUMER),
+        desc(6, 0, tiles * cores * tile, pitch),
+        stride(6, 0, tile),
+        Insn("grid", args={"loops": 1, "phase": 0, "t0": 2}),
+        Insn("ld", args={"dst": 1, "src": 0, "rows": 0, "cols": 1}, dtype="fp32", wait=(free_in,), set=(ready_in,)),
+    ]
+    ops = ("vadds", "vmuls", "vmaxs")
+    for step in range(chain - 1):
+        first = step == 0
+        insns.append(
+            Insn(
+                ops[step % 3],
+                args={"dst": 3, "a": 2 if first else 3, "rows": 0, "cols": 1, "imm": 0x3F000000},
+                dtype="fp32",
+                wait=(ready_in,) if first else (),
+                set=(free_in,) if first else (),
+                order=not first,
+            )
+        )
+    insns += [
+        Insn(
+            "vadds",
+            args={"dst": 4, "a": 3, "rows": 0, "cols": 1, "imm": 0x3F800000},
+            dtype="fp32",
+            wait=(free_out,),
+            set=(ready_out,),
+            order=True,
+        ),
+        Insn("st", args={"dst": 6, "src": 5, "rows": 0, "cols": 1}, dtype="fp32", wait=(ready_out,), set=(free_out,)),
+        Insn("endgrid"),
+        Insn("halt"),
+    ]
+    return image(isa, insns, core_type, [(core * tiles, (core + 1) * tiles) for core in range(cores)])
+
+
+def cube_program(
+    isa: Isa, core_type: str, cores: int, tiles: int, depth: int = 8, block: tuple[int, int, int] = (128, 128, 128)
+) -> Image:
+    """Each tile: a product of m x (depth * k) by (depth * k) x n in fp16, in steps of k, then the result to memory as fp16.
+
+    `block` is (m, k, n). The right operand is loaded once and stays in L1; the left one streams through rings of L1 and L0.
+    In global memory: the left operand as blocks (tile, step, m, k), the right as (step, k, n), the result as (tile, m, n).
+    `tiles` is per core. Instructions per core: tiles * (4 * depth + 3) + 2 * depth.
+    """
+    m, k, n = block
+    a_bytes, b_bytes, c_bytes = m * k * 2, k * n * 2, m * n * 2
+    b_base = tiles * cores * depth * a_bytes
+    a_l1, a_l0, b_l0, c_l0 = range(4)
+    ready, free, loaded = (0, 2, 4, 6), (1, 3, 5, 7), 8
+    slots = {a_l1: a_bytes, a_l0: a_bytes, b_l0: b_bytes, c_l0: 2 * c_bytes}
+    insns = [size(0, m), size(1, k), size(2, n), size(3, tiles * cores), size(4, depth)]
+    insns += [ring(index, slot, 2, ready[index], free[index]) for index, slot in slots.items()]
+    insns += [desc(0, 0, 0, k * 2), stride(0, 0, depth * a_bytes), stride(0, 1, a_bytes)]
+    insns += [desc(1, 0, b_base, n * 2), stride(1, 1, b_bytes)]
+    insns += [desc(2, 0, b_base + depth * b_bytes, n * 2), stride(2, 0, c_bytes)]
+    insns += [desc(3, L1, 2 * a_bytes, n * 2), stride(3, 1, b_bytes)]
+    for index, (space, pitch) in enumerate(((L1, k * 2), (L0A, k * 2), (L0B, n * 2), (L0C, n * 4))):
+        insns += [desc(4 + 2 * index + role - 1, space, 0, pitch, index, role) for role in (PRODUCER, CONSUMER)]
+    insns += [
+        Insn("loop", args={"loop": 1, "trip": 4}),
+        Insn("ld", dtype="fp16", args={"dst": 3, "src": 1, "rows": 1, "cols": 2}, set=(loaded,)),
+        Insn("usync", args={"unit": isa.units["move"]}, wait=(loaded,)),
+        Insn("endloop"),
+        Insn("grid", args={"loops": 1, "phase": 0, "t0": 3}),
+        Insn("usync", args={"unit": isa.units["cube"]}, wait=(free[c_l0],)),
+        Insn("loop", args={"loop": 1, "trip": 4}),
+        _move("ld", 4, 0, (0, 1), (free[a_l1],), (ready[a_l1],)),
+        _move("mvl0a", 6, 5, (0, 1), (ready[a_l1], free[a_l0]), (free[a_l1], ready[a_l0])),
+        _move("mvl0b", 8, 3, (1, 2), (free[b_l0],), (ready[b_l0],)),
+    ]
+    for op, predicate in (("mma", "first"), ("mmac", "not_first")):
+        insns.append(
+            Insn(
+                op,
+                dtype="fp16",
+                args={"dst": 10, "a": 7, "b": 9, "m": 0, "n": 2, "k": 1},
+                wait=(ready[a_l0], ready[b_l0]),
+                set=(free[a_l0], free[b_l0]),
+                pred=Pred(predicate, 1 << 1),
+            )
+        )
+    fix = {"dst": 2, "src": 11, "rows": 0, "cols": 2}
+    insns += [
+        Insn("endloop"),
+        Insn("usync", args={"unit": isa.units["cube"]}, set=(ready[c_l0],)),
+        Insn("fix", dtype="fp32", dtype2="fp16", args=fix, wait=(ready[c_l0],), set=(free[c_l0],)),
+        Insn("endgrid"),
+        Insn("halt"),
+    ]
+    return image(isa, insns, core_type, [(core * tiles, (core + 1) * tiles) for core in range(cores)])
+
+
+def _move(op: str, dst: int, src: int, shape: tuple[int, int], wait: tuple[int, ...], sets: tuple[int, ...]) -> Insn:
+    rows, cols = shape
+    return Insn(op, dtype="fp16", args={"dst": dst, "src": src, "rows": rows, "cols": cols}, wait=wait, set=sets)
 
 
 if __name__ == "__main__":

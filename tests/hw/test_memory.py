@@ -1,0 +1,284 @@
+"""DMA ports, L2 and HBM against a model in fractions that serves one request after the other and keeps L2 as a plain list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil, floor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.hw.engine_kit import Row, execute, make_chip
+
+from npuvm.hw.bounds import memory_bounds
+from npuvm.hw.chunks import Chunk, Engine, plan_chunks
+from npuvm.hw.config import NpuConfig
+from npuvm.hw.engine import memory_params
+from npuvm.hw.l2 import L2State
+
+LINE = 128
+ENGINES = {"load": ("load", "ub_bytes_per_cycle"), "store": ("store", "bytes_per_cycle")}
+
+
+@dataclass
+class Server:
+    """Serves in the order of the calls, each request for exactly its time."""
+
+    rate: Fraction
+    busy: Fraction = Fraction(0)
+
+    def serve(self, now: int, nbytes: int) -> Fraction:
+        self.busy = max(self.busy, Fraction(now)) + nbytes / self.rate
+        return self.busy
+
+
+@dataclass
+class Oracle:
+    """L2 as a list of [line, dirty], least recent first."""
+
+    chip: NpuConfig
+    capacity: int
+    lines: list[list[int]] = field(default_factory=list)
+    hit: int = 0
+    read: int = 0
+    written: int = 0
+
+    def __post_init__(self) -> None:
+        l2, hbm = self.chip.memory.l2, self.chip.memory.hbm
+        self.slices = [Server(self.chip.l2_bytes_per_cycle / l2.slices) for _ in range(l2.slices)]
+        self.channels = [Server(self.chip.hbm_bytes_per_cycle / hbm.channels) for _ in range(hbm.channels)]
+
+    def channel(self, line: int) -> Server:
+        return self.channels[line * LINE // self.chip.memory.hbm.interleave_bytes % len(self.channels)]
+
+    def access(self, now: int, pieces: list[tuple[int, int]], write: bool) -> int:
+        """(line, bytes) pieces of one request; the cycle in which it is done."""
+        l2, hbm = self.chip.memory.l2, self.chip.memory.hbm
+        done = 0
+        for line, nbytes in pieces:
+            held = next((entry for entry in self.lines if entry[0] == line), None)
+            if held is not None:
+                self.lines.remove(held)
+            elif len(self.lines) == self.capacity:
+                victim, dirty = self.lines.pop(0)
+                if dirty:
+                    self.written += LINE
+                    self.channel(victim).serve(now, LINE)
+            self.lines.append([line, int(write or (held is not None and bool(held[1])))])
+            if held is None and not write:
+                self.read += LINE
+                done = max(done, ceil(self.channel(line).serve(now, LINE)) + l2.latency_cycles + hbm.latency_cycles)
+            else:
+                self.hit += nbytes
+                done = max(done, ceil(self.slices[line % len(self.slices)].serve(now, nbytes)) + l2.latency_cycles)
+        return done
+
+
+def cut(chip: NpuConfig, unit: str, gm: tuple[int, int, int, int]) -> list[tuple[list[tuple[int, int]], int, int]]:
+    """Requests of a transfer: pieces of lines, bytes charged to the port, rows that begin, byte by byte."""
+    config = getattr(chip.core, ENGINES[unit][0])
+    address, rows, row_bytes, pitch = gm
+    segments = []
+    for row in range(rows):
+        for at in range(0, row_bytes, config.chunk_bytes):
+            segments.append((row, at, min(config.chunk_bytes, row_bytes - at)))
+    whole = row_bytes <= config.chunk_bytes
+    charged = max(row_bytes, config.min_burst_bytes)
+    together = max(1, config.chunk_bytes // charged) if whole else 1
+    requests = []
+    for i in range(0, len(segments), together):
+        pieces: list[tuple[int, int]] = []
+        starts = port = 0
+        for row, at, nbytes in segments[i : i + together]:
+            starts += row > 0 and at == 0
+            port += charged if whole else nbytes
+            for byte in range(address + row * pitch + at, address + row * pitch + at + nbytes):
+                line = byte // LINE
+                if pieces and pieces[-1][0] == line and byte != address + row * pitch + at:
+                    pieces[-1] = (line, pieces[-1][1] + 1)
+                else:
+                    pieces.append((line, 1))
+        requests.append((pieces, port, starts))
+    return requests
+
+
+@dataclass
+class Port:
+    """One engine of one core with the transfers that it is given one after the other."""
+
+    core: int
+    unit: str
+    rows: list[Row]
+    dispatched: list[int]
+    busy: Fraction = Fraction(0)
+    index: int = 0
+    begun: bool = False
+    requests: list[tuple[list[tuple[int, int]], int, int]] = field(default_factory=list)
+    in_flight: list[int] = field(default_factory=list)
+    times: list[tuple[int, int, int]] = field(default_factory=list)
+
+
+def replay(
+    chip: NpuConfig, capacity: int, programs: list[list[Row]]
+) -> tuple[list[list[tuple[int, int, int]]], Oracle]:
+    """(start, occupied until, complete) per core and row, of programs of one DMA unit each."""
+    oracle = Oracle(chip, capacity)
+    codes = {"load": 1, "store": 6}
+    ports = []
+    for core, rows in enumerate(programs):
+        clocks = [sum(row.gap for row in rows[: i + 1]) for i in range(len(rows))]
+        ports.append(Port(core, rows[0].unit, rows, clocks))
+    while True:
+        candidates = []
+        for port in ports:
+            if port.index == len(port.rows):
+                continue
+            row = port.rows[port.index]
+            if not port.begun:
+                port.begun = True
+                start = max(port.dispatched[port.index], floor(port.busy))
+                port.times.append((start, 0, 0))
+                port.busy = max(port.busy, Fraction(start)) + row.occupancy
+                assert row.gm is not None
+                port.requests = cut(chip, port.unit, row.gm)
+            at = floor(port.busy)
+            outstanding = getattr(chip.core, port.unit).outstanding
+            if len(port.in_flight) >= outstanding:
+                at = max(at, port.in_flight[-outstanding])
+            candidates.append((at, port.core, codes[port.unit], port))
+        if not candidates:
+            return [port.times for port in ports], oracle
+        now, _, _, port = min(candidates, key=lambda c: c[:3])
+        config = getattr(chip.core, port.unit)
+        pieces, port_bytes, starts = port.requests.pop(0)
+        if floor(port.busy) < now:
+            port.busy = Fraction(now)
+        served = oracle.access(now, pieces, port.unit == "store")
+        rate = getattr(config, ENGINES[port.unit][1])
+        port.busy += Fraction(port_bytes, rate) + starts * config.row_cycles
+        port.in_flight.append(max([served, ceil(port.busy), *port.in_flight[-1:]]))
+        if not port.requests:
+            row, start = port.rows[port.index], port.times[-1][0]
+            port.times[-1] = (start, floor(port.busy), port.in_flight[-1] + row.latency)
+            port.index += 1
+            port.begun = False
+
+
+@st.composite
+def transfers(draw: st.DrawFn, unit: str) -> list[Row]:
+    rows = []
+    for _ in range(draw(st.integers(1, 5))):
+        n_rows = draw(st.integers(1, 5))
+        row_bytes = draw(st.integers(1, 400))
+        pitch = (
+            draw(st.one_of(st.just(0), st.integers(row_bytes + 1, 700)))
+            if unit == "load"
+            else row_bytes + draw(st.integers(1, 300))
+        )
+        address = draw(st.integers(0, 1500))
+        rows.append(
+            Row(unit, draw(st.integers(0, 20)), 0, draw(st.integers(1, 60)), gm=(address, n_rows, row_bytes, pitch))
+        )
+    return rows
+
+
+CHIPS = [
+    make_chip("memory.l2.slices=2", "memory.hbm.channels=2"),
+    make_chip(
+        "memory.l2.bandwidth_gbps=23", "memory.l2.slices=4", "memory.hbm.bandwidth_gbps=7.3", "memory.hbm.channels=4",
+        "memory.hbm.interleave_bytes=256", "clock_ghz=1.1", "core.load.ub_bytes_per_cycle=37", "core.load.l1_bytes_per_cycle=5",
+        "core.load.outstanding=2", "core.store.bytes_per_cycle=11", "core.store.outstanding=1", "core.load.chunk_bytes=192",
+    ),
+]  # fmt: skip
+
+
+@settings(max_examples=120)
+@given(st.data(), st.sampled_from(CHIPS), st.integers(2, 24))
+def test_shared_memory_serves_as_the_oracle_does(data: st.DataObject, chip: NpuConfig, capacity: int) -> None:
+    units = [data.draw(st.sampled_from(["load", "store"])) for _ in range(data.draw(st.integers(1, 3)))]
+    programs = [data.draw(transfers(unit)) for unit in units]
+    run = execute([[rows] for rows in programs], chip, l2=(l2 := L2State(capacity * LINE, LINE)))
+    times, oracle = replay(chip, capacity, programs)
+    for core, rows in enumerate(programs):
+        assert [run.times(core)[i] for i in range(len(rows))] == times[core]
+    memory = run.machine.memory
+    assert (memory.l2_hit, memory.traffic.hbm_read, memory.traffic.hbm_write) == (
+        oracle.hit,
+        oracle.read,
+        oracle.written,
+    )
+    assert list(l2.lines.items()) == [(line, bool(dirty)) for line, dirty in oracle.lines]
+    assert l2.dirty == sum(dirty for _, dirty in oracle.lines)
+    bounds = memory_bounds(chip, memory)
+    assert bounds["hbm"] * chip.hbm_bytes_per_cycle <= oracle.read + oracle.written
+    assert all(bound <= run.cycles for bound in bounds.values())
+
+
+@settings(max_examples=200)
+@given(
+    st.integers(1, 6),
+    st.integers(1, 1000),
+    st.integers(0, 500),
+    st.integers(1, 8).map(lambda n: 32 * n),
+    st.integers(1, 300),
+)
+def test_requests_cover_the_transfer_once_in_order(rows: int, row_bytes: int, gap: int, chunk: int, burst: int) -> None:
+    engine = Engine({"ub": 1}, 3, chunk, 4, min(burst, chunk))
+    pitch = row_bytes + gap
+    chunks = plan_chunks(engine, 1, rows, row_bytes, pitch)
+    covered = [c.offset + row * pitch + byte for c in chunks for row in range(c.rows) for byte in range(c.row_bytes)]
+    assert covered == [row * pitch + byte for row in range(rows) for byte in range(row_bytes)]
+    assert all(c.rows * c.row_bytes <= chunk for c in chunks)
+    assert sum(c.port_time for c in chunks) == rows * max(row_bytes, min(burst, chunk)) + 3 * (rows - 1)
+
+
+def test_nothing_to_move_is_no_request() -> None:
+    engine = Engine({"ub": 1}, 3, 128, 4, 32)
+    assert plan_chunks(engine, 1, 0, 5, 8) == plan_chunks(engine, 1, 5, 0, 8) == ()
+    assert plan_chunks(engine, 2, 1, 5, 8) == (Chunk(0, 1, 5, 64),)
+    run = execute([[[Row("load", 16, gm=(0, 0, 0, 0), sets=(0,)), Row("vector", waits=(0,))]]])
+    assert run.times() == {0: (1, 17, 17), 1: (19, 20, 20)}
+
+
+def test_remainders_are_kept_from_transfer_to_transfer() -> None:
+    """Each transfer takes 128 / 3 bytes per cycle in the port: 42 2/3 cycles; three of them 128."""
+    chip = make_chip("core.load.ub_bytes_per_cycle=3", "core.load.outstanding=100")
+    run = execute([[[Row("load", 0, gm=(128 * i, 1, 128, 128)) for i in range(7)]]], chip)
+    assert [run.times()[i][0] for i in range(7)] == [1, 43, 86, 129, 171, 214, 257]
+
+
+def test_misses_then_hits_then_write_back() -> None:
+    """2 lines read from HBM (4 cycles a line), then from L2 (2 cycles a line); a full L2 writes its dirty line back."""
+    l2 = L2State(2 * LINE, LINE)
+    read = Row("load", 10, gm=(0, 1, 256, 256))
+    first = execute([[[read]]], l2=l2)
+    # Requests in 11 and 15: lines done in 15 and 19, + 120.
+    assert first.times()[0] == (1, 19, 139)
+    again = execute([[[read]]], l2=l2)
+    # In L2: 11 to 13, 15 to 17, + 20.
+    assert again.times()[0] == (1, 19, 37)
+    assert again.machine.memory.traffic.hbm_read == 0
+    write = execute([[[Row("store", 0, gm=(1024, 1, 128, 128)), Row("store", 0, gm=(2048, 2, 64, 128))]]], l2=l2)
+    assert write.machine.memory.traffic.hbm_write == LINE
+    assert memory_bounds(make_chip(), write.machine.memory)["hbm"] == Fraction(LINE, 32)
+    assert l2.dirty == 2
+    assert l2.flush() == 2 * LINE
+    assert not l2.lines
+
+
+def test_discarding_a_range_drops_its_lines() -> None:
+    l2 = L2State(64 * LINE, LINE)
+    execute([[[Row("store", 0, gm=(0, 1, 8 * LINE, 8 * LINE))]]], l2=l2)
+    l2.discard(LINE - 1, 2)
+    l2.discard(5 * LINE, 0)
+    assert [line for line in range(9) if l2.is_resident(line * LINE)] == [2, 3, 4, 5, 6, 7]
+    l2.discard(3 * LINE, 1 << 40)
+    assert (list(l2.lines), l2.dirty) == ([2], 1)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_parameters_are_rates_of_all_servers_together(chip: NpuConfig) -> None:
+    params = memory_params(chip)
+    assert params.l2_rate == chip.memory.l2.bandwidth_gbps / chip.clock_ghz
+    assert params.hbm_rate == chip.memory.hbm.bandwidth_gbps / chip.clock_ghz
