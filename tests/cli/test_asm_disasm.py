@@ -104,3 +104,23 @@ def test_a_missing_file_is_named(verb: str, tmp_path: Path, capsys: pytest.Captu
 def test_unknown_instruction_set_lists_what_exists(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["asm", str(source), "--isa", "z80"]) == 2
     assert capsys.readouterr().err == "npuvm: no isa named 'z80'; shipped are: npu_v1\n"
+
+
+def test_a_chip_verifies_the_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, stuck = tmp_path / "good.s", tmp_path / "stuck.s"
+    good.write_text(".entry unified 0\nhalt\n", encoding="utf-8")
+    stuck.write_text(".entry unified 0\nusync unit=vector | wait m3\nhalt\n", encoding="utf-8")
+    assert main(["asm", str(good), "--chip", "edge"]) == 0
+    assert capsys.readouterr().out.endswith("verified for edge\n")
+    assert main(["asm", str(stuck)]) == 0
+    stuck.with_suffix(".npuimg").unlink()
+    capsys.readouterr()
+    assert main(["asm", str(stuck), "--chip", "edge"]) == 2
+    error = capsys.readouterr().err
+    assert "m3" in error or "semaphore 3" in error
+    assert not stuck.with_suffix(".npuimg").exists()
+
+
+def test_a_chip_leaves_no_choice_of_instruction_set(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["asm", str(source), "--chip", "edge", "--isa", "npu_v1"]) == 2
+    assert "--chip brings its own instruction set" in capsys.readouterr().err
