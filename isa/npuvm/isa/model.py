@@ -227,7 +227,7 @@ class Isa:
 
     def resolved_json(self) -> str:
         """The resolved instruction set as canonical JSON: the public interface for other tools."""
-        return json.dumps(self.resolved, sort_keys=True, separators=(",", ":"))
+        return json.dumps(dict(self.resolved), sort_keys=True, separators=(",", ":"))
 
     def _extension_note(self) -> str:
         return f" with {', '.join(self.extensions)}" if self.extensions else ""

@@ -7,60 +7,15 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable
 from typing import Any
 
 from npuvm.isa.errors import IsaError
+from npuvm.isa.shape import BASE, EXTENSION, check_shape
 from npuvm.isa.yaml_strict import Document, YamlPath
 
 __all__ = ["resolve"]
 
-_SECTIONS: dict[str, type] = {
-    "isa": str,
-    "version": str,
-    "word_bits": int,
-    "max_operand_words": int,
-    "limits": dict,
-    "semaphore_scopes": dict,
-    "dtypes": dict,
-    "spaces": dict,
-    "units": dict,
-    "head": dict,
-    "predicates": dict,
-    "operand_kinds": dict,
-    "formats": dict,
-    "features": dict,
-    "instructions": list,
-    "custom_opcodes": list,
-    "primitive_timing": dict,
-    "traps": dict,
-}
-_EXTENSION_SECTIONS = {
-    "extension": str,
-    "version": str,
-    "extends": str,
-    "formats": dict,
-    "features": dict,
-    "instructions": list,
-    "primitive_timing": dict,
-    "doc": str,
-}
-_FORMAT_KEYS = {"inherits", "unit", "words", "dtyped", "dtype2", "operands"}
-_OPERAND_KEYS = {"bits", "kind", "role", "spaces", "shape", "dtype", "default", "min", "max", "values"}
-_INSTRUCTION_KEYS = {
-    "name",
-    "opcode",
-    "format",
-    "unit",
-    "dtypes",
-    "operands",
-    "timing",
-    "semantics",
-    "function",
-    "traps",
-    "feature",
-    "doc",
-}
 _FIELD = re.compile(r"(?:([0-7]):)?(\d{1,2}):(\d{1,2})")
 
 
@@ -78,22 +33,12 @@ class _Source:
         dotted = ".".join(str(part) for part in self.path)
         return IsaError(f"{dotted}: {message}" if dotted else message, self.document.where(self.path))
 
-    def keys(self, value: Any, allowed: Set[str], required: Set[str] = frozenset()) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise self.fail(f"must be a mapping, is {type(value).__name__}")
-        for key in value:
-            if key not in allowed:
-                raise (self / key).fail(f"unknown key; allowed: {', '.join(sorted(allowed))}")
-        for key in sorted(required - set(value)):
-            raise self.fail(f"key {key!r} is missing")
-        return value
-
 
 def resolve(base: Document, extensions: list[Document]) -> dict[str, Any]:
     """One dictionary from a base and its extensions; IsaError on unknown keys, wrong types, name clashes."""
     source = _Source(base)
-    data = source.keys(base.data, set(_SECTIONS), set(_SECTIONS))
-    _check_types(source, data, _SECTIONS)
+    check_shape(BASE, base)
+    data = base.data
     merged = copy.deepcopy(data)
     instruction_sources = {i: source / "instructions" / i for i in range(len(data["instructions"]))}
     format_sources = {name: source / "formats" / name for name in data["formats"]}
@@ -104,25 +49,19 @@ def resolve(base: Document, extensions: list[Document]) -> dict[str, Any]:
     instructions = [
         _instruction(entry, formats, merged, instruction_sources[i]) for i, entry in enumerate(merged["instructions"])
     ]
-    result = {key: merged[key] for key in _SECTIONS if key not in ("formats", "instructions", "head")}
+    result = {key: merged[key] for key in data if key not in ("formats", "instructions", "head")}
     result["head"] = {name: _bits(source / "head" / name, text, None) for name, text in merged["head"].items()}
     result["instructions"] = sorted(instructions, key=lambda entry: entry["opcode"])
     result["extensions"] = names
     return result
 
 
-def _check_types(source: _Source, data: Mapping[str, Any], types: Mapping[str, type]) -> None:
-    for key, value in data.items():
-        if not isinstance(value, types[key]) or isinstance(value, bool):
-            raise (source / key).fail(f"must be {types[key].__name__}, is {type(value).__name__} ({value!r})")
-
-
 def _overlay(
     merged: dict[str, Any], document: Document, instructions: dict[int, _Source], formats: dict[str, _Source]
 ) -> str:
     source = _Source(document)
-    data = source.keys(document.data, set(_EXTENSION_SECTIONS), {"extension", "version", "extends", "instructions"})
-    _check_types(source, data, _EXTENSION_SECTIONS)
+    check_shape(EXTENSION, document)
+    data = document.data
     wanted = f"{merged['isa']} {merged['version']}"
     if data["extends"] != wanted:
         raise (source / "extends").fail(f"is {data['extends']!r}; the base is {wanted!r}")
@@ -143,7 +82,7 @@ def _format(
     name: str, formats: dict[str, Any], sources: dict[str, _Source], seen: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     source = sources[name]
-    raw = source.keys(formats[name], _FORMAT_KEYS)
+    raw = formats[name]
     if name in seen:
         raise source.fail(f"inherits from itself: {' -> '.join((*seen, name))}")
     parent: dict[str, Any] = {"dtyped": True, "dtype2": None, "operands": {}}
@@ -153,7 +92,6 @@ def _format(
         parent = _format(raw["inherits"], formats, sources, (*seen, name))
     operands = copy.deepcopy(parent["operands"])
     for operand, spec in raw.get("operands", {}).items():
-        (source / "operands" / operand).keys(spec, _OPERAND_KEYS)
         operands[operand] = {**operands.get(operand, {}), **spec}
     result = {**parent, **{k: v for k, v in raw.items() if k != "inherits"}, "operands": operands}
     for key in ("unit", "words"):
@@ -162,13 +100,15 @@ def _format(
     return result
 
 
-def _instruction(entry: Any, formats: dict[str, Any], merged: dict[str, Any], source: _Source) -> dict[str, Any]:
-    raw = source.keys(entry, _INSTRUCTION_KEYS, {"name", "opcode", "format", "doc"})
+def _instruction(
+    raw: dict[str, Any], formats: dict[str, Any], merged: dict[str, Any], source: _Source
+) -> dict[str, Any]:
     if raw["format"] not in formats:
         raise (source / "format").fail(f"no format {raw['format']!r}; there are: {', '.join(sorted(formats))}")
     layout = formats[raw["format"]]
-    operands = {name: {**spec, **_override(source, name, raw)} for name, spec in layout["operands"].items()}
-    for name in raw.get("operands", {}):
+    changes = raw.get("operands", {})
+    operands = {name: {**spec, **changes.get(name, {})} for name, spec in layout["operands"].items()}
+    for name in changes:
         if name not in operands:
             raise (source / "operands" / name).fail(f"format {raw['format']} has no such operand")
     resolved = [_operand(source / "operands" / n, n, spec, merged, layout["words"]) for n, spec in operands.items()]
@@ -191,11 +131,6 @@ def _instruction(entry: Any, formats: dict[str, Any], merged: dict[str, Any], so
     }
 
 
-def _override(source: _Source, name: str, raw: dict[str, Any]) -> dict[str, Any]:
-    change: dict[str, Any] = raw.get("operands", {}).get(name, {})
-    return (source / "operands" / name).keys(change, {"role", "spaces", "shape", "dtype", "min", "max"})
-
-
 def _operand(source: _Source, name: str, spec: dict[str, Any], merged: dict[str, Any], words: int) -> dict[str, Any]:
     kinds = merged["operand_kinds"]
     if spec.get("kind") not in kinds:
@@ -203,7 +138,14 @@ def _operand(source: _Source, name: str, spec: dict[str, Any], merged: dict[str,
     bits = _bits(source, spec.get("bits"), None)
     if bits[0] > words:
         raise source.fail(f"bits {spec['bits']!r} name word {bits[0]}; the format has words 0 to {words}")
-    low, high = _range(kinds[spec["kind"]], spec, bits[2], merged["limits"])
+    kind = kinds[spec["kind"]]
+    if kind["repr"] == "index" and kind.get("table") not in merged["limits"]:
+        raise source.fail(
+            f"kind {spec['kind']} names table {kind.get('table')!r}; there are: {', '.join(merged['limits'])}"
+        )
+    if kind["repr"] == "enum" and not spec.get("values"):
+        raise source.fail("an enum needs values")
+    low, high = _range(kind, spec, bits[2], merged["limits"])
     return {
         "name": name,
         "bits": bits,
