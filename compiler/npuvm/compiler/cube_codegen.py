@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
+from .cube_cost import TileProblem
 from .cube_emit import MatmulEmitter
-from .cube_plan import CubeTile, TileProblem, choose_tile
+from .cube_plan import CubeTile, choose_tile
 from .cube_spec import MatmulSpec, normalise, operand_side
 from .errors import CompileError
 from .program_clock import Clock

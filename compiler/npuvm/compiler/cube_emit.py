@@ -16,8 +16,9 @@ import numpy as np
 
 from npuvm.isa import Pred
 
+from .cube_cost import TileProblem
 from .cube_extent import Extent, axis_strides, grid_extent, loop_extent
-from .cube_plan import CubeTile, TileProblem, slot_bytes
+from .cube_plan import CubeTile, slot_bytes
 from .cube_spec import ALIGN, MatmulSpec, MatView, Side, align_up
 from .cube_sync import SyncSites
 from .emit import InstrBuilder

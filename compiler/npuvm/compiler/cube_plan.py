@@ -1,8 +1,6 @@
-"""The choice of tiles of a matrix product: a table of candidates that fit the buffers, and an analytic cost of each.
+"""The choice of tiles of a matrix product: a table of candidates that fit the buffers; the cheapest is taken.
 
-The cost is an estimate in core cycles, made of the same rates that the chip's configuration gives the simulator: the
-busiest unit of a core over all its tiles, plus the time until the first and after the last tile, and not less than what
-L2 needs for all cores together. Everything is numpy over the table; there is no loop over tiles or candidates.
+Everything is numpy over the table; there is no loop over tiles or candidates.
 """
 
 from __future__ import annotations
@@ -16,61 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npuvm.hw.config import NpuConfig
-from npuvm.isa import Isa
-
-from .cube_spec import ALIGN, MatmulSpec, Side
+from .cube_cost import RINGS, TileProblem, estimate_cycles
+from .cube_spec import ALIGN, MatmulSpec
 from .errors import CompileError
-from .schedule import Pins, pin_error
+from .schedule import pin_error
 
-__all__ = ["RINGS", "CubeTile", "TileProblem", "choose_tile", "slot_bytes"]
+__all__ = ["CubeTile", "choose_tile", "slot_bytes"]
 
 Ints = npt.NDArray[np.int64]
 Table = Ints
 """Candidates, one a row: m, n, k of the L1 level, then m, n, k of the L0 level."""
 
-RINGS = {"l1.a": 2, "l1.b": 2, "l1.bias": 2, "l0a": 2, "l0b": 2, "l0c": 2, "ub.c": 2}
-"""Rings and how many slots they have when nothing is pinned; `l0c` falls back to 1 where 2 do not fit."""
-
 _EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 _DEPTHS = (1, 2, 4, 8, 16)
-_VISIBLE = 0.1
-"""Share of a core's own cycles that a saturated memory does not hide (seen in simulated runs); decides between equals."""
-
-_SEQUENCER_WORDS = 18
-"""Words that one step over k at L0 has at most: two moves, two products, a loop, four synchronisations."""
-
-
-@dataclass(frozen=True, slots=True)
-class TileProblem:
-    """What the choice depends on besides the sizes: the chip, types, layouts and pins."""
-
-    isa: Isa
-    chip: NpuConfig
-    dtype: str
-    out_item: int
-    bias_item: int
-    a: Side
-    b: Side
-    via_ub: bool
-    pins: Pins
-
-    @property
-    def item(self) -> int:
-        return self.isa.dtypes[self.dtype].itemsize
-
-    @property
-    def acc_item(self) -> int:
-        return 4
-
-    def depth(self, ring: str) -> int:
-        """Slots of a ring: pinned, or the default."""
-        if ring in ("l1.a", "l1.b") and self.pins.l1_depth is not None:
-            given = self.pins.ring_depth.get(ring)
-            if given not in (None, self.pins.l1_depth):
-                pin_error(f"ring_depth.{ring}", given, f"{self.pins.l1_depth}, which pin l1_depth gives")
-            return self.pins.l1_depth
-        return self.pins.ring_depth.get(ring, RINGS[ring])
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +208,7 @@ def choose_tile(problem: TileProblem, spec: MatmulSpec, cores: int) -> CubeTile:
                 "no tile of a matrix product fits L1, L0A, L0B and L0C of this chip with these ring depths"
             )
         table, depths = _clip(candidates, spec)
-    cycles = _cost(problem, spec, table, depths, cores)
+    cycles = estimate_cycles(problem, spec, table, depths, cores)
     best = int(np.argmin(cycles))
     m, n, k, m0, n0, k0 = table[best].tolist()
     return CubeTile((m, n, k), (m0, n0, k0), int(depths[best]), int(cycles[best]))
@@ -280,121 +236,3 @@ def _refuse_pinned(problem: TileProblem, spec: MatmulSpec) -> None:
     pin_error(
         f"tile.{level}", problem.pins.tile[level], ", ".join(over) or "a tile whose parts fit the buffers together"
     )
-
-
-def _cost(
-    problem: TileProblem, spec: MatmulSpec, table: Table, l0c_depths: Ints, cores: int
-) -> npt.NDArray[np.float64]:
-    """Estimated cycles of the whole product for each candidate.
-
-    The next loads are dispatched behind the moves of this L1 tile; where those overflow the queue, loads and moves
-    overlap less.
-    """
-    core = problem.chip.core
-    m, n, k, m0, n0, k0 = np.minimum(table, [spec.m, spec.n, max(spec.k, 1)] * 2).T.astype(np.float64)
-    batch = float(np.prod(spec.batch)) if spec.batch else 1.0
-    cuts_m, cuts_n = np.ceil(spec.m / m), np.ceil(spec.n / n)
-    tiles = batch * cuts_m * cuts_n
-    waves = np.ceil(tiles / cores)
-    steps1 = np.ceil(spec.k / k)
-    steps0 = np.ceil(spec.k / k0)
-    parts = np.ceil(m / m0) * np.ceil(n / n0)
-
-    cube = core.cube
-    k_block = cube.k_bytes // problem.item
-    blocks = np.ceil(m / cube.m) * np.ceil(n / cube.n) * np.ceil(spec.k / k_block)
-    compute = blocks * cube.cycles_per_block[problem.dtype] + steps0 * parts * (
-        cube.startup_cycles + cube.latency_cycles
-    )
-    move = _move_cycles(problem, spec, m, n, np.ceil(m / m0), steps0)
-    load, loaded = _load_cycles(problem, spec, (m, n, k), steps1, (cuts_m, cuts_n), tiles / np.minimum(cores, tiles))
-    out = _out_cycles(problem, m, n)
-    sequencer = steps0 * parts * _SEQUENCER_WORDS * core.sequencer.decode_cycles_per_word + steps1 * 20 + 40
-
-    overlapped = np.maximum.reduce([compute, move, load, out, sequencer])
-    moves = 2 * steps0 * np.ceil(m / m0) / np.maximum(steps1, 1)
-    ahead = np.minimum(core.sequencer.queue_depth / np.maximum(moves, 1), 1)
-    overlapped += np.minimum(load, move) * (1 - ahead)
-    tile = np.where(l0c_depths > 1, overlapped, np.maximum(overlapped, compute + out))
-    memory = problem.chip.memory
-    first = load / np.maximum(steps1, 1) + memory.l2.latency_cycles + memory.hbm.latency_cycles
-    total = waves * tile + first + (compute + move) / np.maximum(steps0, 1) + out
-    stored = float(spec.m) * spec.n * batch * problem.out_item
-    l2 = (loaded * tiles + stored) / float(problem.chip.l2_bytes_per_cycle)
-    passes = _memory_passes(problem, spec, m, cuts_m, cores)
-    inputs = (spec.m * passes[0] + spec.n * passes[1]) * batch * spec.k * problem.item
-    hbm = (inputs + stored) / float(problem.chip.hbm_bytes_per_cycle)
-    return np.asarray(np.maximum.reduce([total, l2, hbm]) + _VISIBLE * total)
-
-
-def _memory_passes(problem: TileProblem, spec: MatmulSpec, m: Any, cuts_m: Any, cores: int) -> tuple[float, Any]:
-    """How often main memory is read for a and for b: once where L2 keeps b, else b once for each round of row strips."""
-    strips = np.minimum(cuts_m, cores) * m * spec.k * problem.item
-    kept = strips + float(spec.n) * spec.k * problem.item <= problem.chip.capacity_bytes("l2")
-    return 1.0, np.where(kept, 1.0, np.ceil(cuts_m / np.minimum(cuts_m, cores)))
-
-
-def _move_cycles(
-    problem: TileProblem, spec: MatmulSpec, m: Any, n: Any, cuts_m0: Any, steps0: Any
-) -> npt.NDArray[np.float64]:
-    """L1 to L0: the right operand is moved again for every part of the tile's rows."""
-    move = problem.chip.core.move
-    left = m * spec.k * problem.item / move.l0a_bytes_per_cycle
-    right = spec.k * n * problem.item / move.l0b_bytes_per_cycle * cuts_m0
-    return np.asarray(left + right + steps0 * cuts_m0 * 2 * move.startup_cycles)
-
-
-def _load_cycles(
-    problem: TileProblem,
-    spec: MatmulSpec,
-    tile: tuple[Any, Any, Any],
-    steps1: Any,
-    cuts: tuple[Any, Any],
-    per_core: Any,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Cycles and bytes of the loads of one tile.
-
-    Where all of k is in one L1 tile, the operand that the fastest grid loop does not move is loaded once a run.
-    """
-    m, n, k = tile
-    dma = problem.chip.core.load
-    memory = problem.chip.memory
-    latency = memory.l2.latency_cycles + memory.hbm.latency_cycles
-    depth = np.minimum(k, max(spec.k, 1))
-    total_rows = np.zeros_like(m)
-    requests = np.zeros_like(m)
-    total_bytes = np.zeros_like(m)
-    port_bytes = np.zeros_like(m)
-    runs = np.where(steps1 <= 1, np.maximum(np.minimum(cuts[1], per_core), 1), 1.0)
-    if problem.pins.order in ("column", "swizzle"):
-        runs_of = (np.ones_like(runs), np.where(steps1 <= 1, np.maximum(np.minimum(cuts[0], per_core), 1), 1.0))
-    else:
-        runs_of = (runs, np.ones_like(runs))
-    for rows_are_k, side, edge, run in (
-        (problem.a.flipped, problem.a, m, runs_of[0]),
-        (not problem.b.flipped, problem.b, n, runs_of[1]),
-    ):
-        rows, cols = (depth, edge) if rows_are_k else (edge, depth)
-        row_bytes = cols * problem.item
-        dense = row_bytes == side.pitch
-        total_rows += np.where(dense, 1, rows) * steps1 / run
-        total_bytes += rows * row_bytes * steps1 / run
-        port_bytes += rows * np.where(dense, row_bytes, np.maximum(row_bytes, dma.min_burst_bytes)) * steps1 / run
-        requests += (
-            np.where(dense, rows * row_bytes / dma.chunk_bytes, rows * np.ceil(row_bytes / dma.chunk_bytes))
-            * steps1
-            / run
-        )
-    issue = total_rows * dma.row_cycles + steps1 * 2 * dma.startup_cycles
-    in_flight = requests * latency / dma.outstanding
-    return np.maximum.reduce([issue, port_bytes / dma.l1_bytes_per_cycle, in_flight]), total_bytes
-
-
-def _out_cycles(problem: TileProblem, m: Any, n: Any) -> npt.NDArray[np.float64]:
-    core = problem.chip.core
-    nbytes = m * n * problem.out_item
-    if not problem.via_ub:
-        return np.asarray(core.fixpipe.startup_cycles + nbytes / core.fixpipe.gm_bytes_per_cycle)
-    fix = core.fixpipe.startup_cycles + nbytes / core.fixpipe.ub_bytes_per_cycle
-    store = core.store.startup_cycles + m * core.store.row_cycles + nbytes / core.store.bytes_per_cycle
-    return np.asarray(np.maximum(fix, store))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from .cube_plan import RINGS
+from .cube_cost import RINGS
 from .schedule import Pins, pin_error
 from .segments import CubeSegment, Segment
 
