@@ -239,8 +239,9 @@ def clamp(value: int, high: int) -> int:
 class Generator:
     """Random programs that the expansion accepts."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, scalars: bool = True) -> None:
         self.r = random.Random(seed)
+        self.scalars = scalars
         self.insns: list[Insn] = []
         self.shares: list[tuple[float, float]] = []
 
@@ -316,7 +317,7 @@ class Generator:
                 self.emit("loop", loop=loop, trip=self.any_size(open_loops, small=True))
                 self.nodes(open_loops | 1 << loop, depth + 1, self.r.randint(0, 3), grid)
                 self.emit("endloop")
-            elif kind < 0.37:
+            elif kind < 0.37 and self.scalars:
                 self.scalar(open_loops, grid)
             else:
                 self.leaf(open_loops, grid)

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from tests.hw.expansion_oracle import Costs, Generator, Interpreter
 
 from npuvm.hw.config import load_chip
-from npuvm.hw.expand import Expansions
-from npuvm.hw.stream import Barrier, Halt, ScalarLoad, SetSemaphores, Stream
-from npuvm.isa import Insn, Pred, encode_program, load_isa
+from npuvm.hw.expand import Expansions, expansions_of
+from npuvm.hw.stream import Barrier, Halt, Regions, ScalarLoad, SetSemaphores, Stream
+from npuvm.isa import Entry, Image, Insn, Pred, Reloc, encode, encode_program, load_isa
 
 ISA = load_isa()
 CHIP = load_chip("edge", ["core.sequencer.start_cycles=7", "core.sequencer.decode_cycles_per_word=2"])
@@ -25,11 +25,8 @@ def make(
     return Insn(op, dtype, args=args, set=set, pred=pred)
 
 
-def expand(
-    insns: list[Insn], ranges: list[tuple[int, int]] | None = None, loads: list[int] | None = None, limit: int = 1 << 16
-) -> list[tuple[Any, ...]]:
-    """What expansion gives, in the form of the oracle."""
-    regions = Expansions(ISA, encode_program(ISA, insns), CHIP, limit).core(0, ranges or [])
+def collect(regions: Regions, loads: list[int] | None = None) -> list[tuple[Any, ...]]:
+    """Regions in the form of the oracle."""
     values = list(loads or [])
     out: list[tuple[Any, ...]] = []
     sent: int | None = None
@@ -57,6 +54,13 @@ def expand(
             out.append(("halt", region.gap))
 
 
+def expand(
+    insns: list[Insn], ranges: list[tuple[int, int]] | None = None, loads: list[int] | None = None, limit: int = 1 << 16
+) -> list[tuple[Any, ...]]:
+    """What expansion of one core gives."""
+    return collect(Expansions(ISA, encode_program(ISA, insns), CHIP, limit=limit).core(0, ranges or []), loads)
+
+
 @settings(max_examples=100)
 @given(st.integers(0, 2**40))
 def test_expansion_is_what_a_plain_interpreter_does(seed: int) -> None:
@@ -67,6 +71,39 @@ def test_expansion_is_what_a_plain_interpreter_does(seed: int) -> None:
     expected = oracle.run()
     for limit in LIMITS:
         assert expand(insns, oracle.ranges, loads, limit) == expected
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**40))
+def test_cores_expanded_together_do_what_each_does_alone(seed: int) -> None:
+    insns, _ = Generator(seed, scalars=False).program()
+    words = encode_program(ISA, insns)
+    numbers = random.Random(seed + 2)
+    entries, expected = [], []
+    for _ in range(4):
+        grids = sum(insn.op == "grid" for insn in insns)
+        shares = [(numbers.choice((0.0, numbers.random())), numbers.random()) for _ in range(grids)]
+        oracle = Interpreter(ISA, words, COSTS, shares)
+        expected.append(oracle.run())
+        entries.append(Entry("unified", 0, tuple(oracle.ranges)))
+    regions = Expansions(ISA, words, CHIP).launch(entries)
+    # Cores ask in any order and at any pace.
+    assert [collect(regions[i]) for i in (2, 0, 3, 1)] == [expected[i] for i in (2, 0, 3, 1)]
+
+
+def test_an_image_is_decoded_once_and_moves_with_its_arguments() -> None:
+    insns = [*TILE, make("desc", desc=1, space=0, base=0, pitch=6), make("dstr", desc=1, loop=1, stride=100)]
+    load = make("ld", "fp16", dst=0, src=1, rows=0, cols=1)
+    insns += [make("loop", loop=1, trip=1), load, END, HALT]
+    relocs = (Reloc(sum(len(encode(ISA, insn)) for insn in insns[:3]) + 1, 0, 8),)
+    image = Image("copy", ISA.hash, encode_program(ISA, insns), (Entry("unified", 0),), relocs, 1)
+    expansions = expansions_of(ISA, image, CHIP)
+    assert expansions_of(ISA, image, CHIP) is expansions
+    for address in (4096, 1024):
+        [regions] = expansions.launch(image.entries, [address])
+        stream = next(region for region in regions if isinstance(region, Stream))
+        assert stream.rows.gm_addr == [address + 8, address + 108, address + 208]
+        assert [row[1] for row in stream.addr_rows] == stream.rows.gm_addr
 
 
 def sizes_of(insns: list[Insn], ranges: list[tuple[int, int]] | None = None) -> list[tuple[int, ...]]:
@@ -160,7 +197,7 @@ def test_scalar_arithmetic_wraps_at_64_bits() -> None:
 def test_streams_stay_near_the_limit() -> None:
     loops = [make("loop", loop=k, trip=0) for k in range(6)]
     insns = [*TILE, *loops, FILL, *[END] * 6, HALT]
-    regions = Expansions(ISA, encode_program(ISA, insns), CHIP, 100).core(0)
+    regions = Expansions(ISA, encode_program(ISA, insns), CHIP, limit=100).core(0)
     lengths = [len(region) for region in regions if isinstance(region, Stream)]
     assert sum(lengths) == 4**6
     assert max(lengths) <= 100

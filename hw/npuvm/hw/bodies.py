@@ -28,15 +28,17 @@ END_WORDS = 1
 
 @dataclass
 class Machine:
-    """The sequencer's state that an expansion reads and moves on.
+    """The state of the sequencers of C cores that an expansion reads and moves on.
 
-    `rings` holds the running counts in the order of the plan's `counters`; `clock` the cycles spent since the last dispatch.
+    `addresses` are those of the image's arguments, `ranges` the cores' tiles by phase. `rings` (C, counters) holds the running
+    counts in the order of the plan's `counters`, `clock` (C) the cycles spent since a core's last dispatch.
     """
 
     registers: list[int]
-    ranges: Sequence[tuple[int, int]]
+    addresses: tuple[int, ...]
+    ranges: Sequence[Sequence[tuple[int, int]]]
     rings: Ints
-    clock: int = 0
+    clock: Ints
 
 
 @dataclass(frozen=True)
@@ -132,31 +134,62 @@ class _Columns:
         self.moving: list[tuple[Ints, Ints, Moving]] = []
 
 
-def expand_body(plan: BlockPlan, body: Body, contexts: Ints, end_cost: int, machine: Machine) -> Stream | None:
-    """The instructions of a body in every context, one context after the other; None when none is dispatched.
+def expand_body(
+    plan: BlockPlan, body: Body, contexts: Ints, counts: Ints, end_cost: int, machine: Machine
+) -> list[Stream | None]:
+    """The instructions of a body in every context, one context after the other, for C cores.
 
-    `end_cost` are the sequencer's cycles after each context. The machine's clock and ring counts move on.
+    `contexts` holds counts[0] contexts of core 0, then counts[1] of core 1, and so on. `end_cost` are the sequencer's cycles
+    after each context. The machine's clocks and ring counts move on. A core that dispatches nothing has None.
     """
     passes = _Pass(plan, machine)
     counted = passes.count(body, contexts)
-    ends = np.cumsum(counted.total)
+    ends = np.cumsum(counts)
     costs = counted.cost + end_cost
-    times = machine.clock + np.cumsum(costs)
-    n = int(ends[-1]) if len(ends) else 0
-    finish = int(times[-1]) if len(times) else machine.clock
-    if n == 0:
-        machine.clock = finish
+    totals = _segment_sums(counted.total, ends, counts)
+    spent = machine.clock + _segment_sums(costs, ends, counts)
+    machine.clock = spent
+    last = np.cumsum(totals)
+    if not last[-1]:
+        return [None] * len(counts)
+    columns = _Columns(int(last[-1]))
+    times = np.repeat(spent - _segment_sums(costs, ends, counts), counts) + _running(costs, counts)
+    passes.place(counted, np.cumsum(counted.total) - counted.total, times, columns)
+    some = totals > 0
+    gap = np.diff(columns.time, prepend=0)
+    first = (last - totals)[some]
+    gap[first] = columns.time[first]
+    machine.clock[some] -= columns.time[last[some] - 1]
+    stream = _stream(plan, columns, gap, totals, machine)
+    if len(counts) == 1:
+        return [stream]
+    return [_part(stream, start, stop) for start, stop in zip((last - totals).tolist(), last.tolist(), strict=True)]
+
+
+def _part(stream: Stream, start: int, stop: int) -> Stream | None:
+    """Rows `start` to `stop` of a stream."""
+    if start == stop:
         return None
-    columns = _Columns(n)
-    passes.place(counted, ends - counted.total, times - costs, columns)
-    machine.clock = finish - int(columns.time[-1])
-    return _stream(plan, columns, machine)
+    at = slice(start, stop)
+    return Stream(
+        sites=stream.sites,
+        site=stream.site[at],
+        gap=stream.gap[at],
+        addr=stream.addr[at],
+        size=stream.size[at],
+        origin=stream.origin[at],
+        occupancy=stream.occupancy[at],
+        latency=stream.latency[at],
+        gm_addr=stream.gm_addr[at],
+        gm_rows=stream.gm_rows[at],
+        gm_row_bytes=stream.gm_row_bytes[at],
+    )
 
 
-def _stream(plan: BlockPlan, columns: _Columns, machine: Machine) -> Stream:
+def _stream(plan: BlockPlan, columns: _Columns, gap: Ints, totals: Ints, machine: Machine) -> Stream:
     """Operands and costs: those of the sites, then what counters, rings and windows change."""
     site = columns.site
-    constants = plan.constants(machine.registers)
+    constants = plan.constants(machine.registers, machine.addresses)
     affine, size = constants.base[site], constants.size[site]
     special = plan.windowed[site]
     for where, contexts, moving in columns.moving:
@@ -166,13 +199,13 @@ def _stream(plan: BlockPlan, columns: _Columns, machine: Machine) -> Stream:
             values = evaluate_size(definition, contexts, machine.registers)
             size[where, k] = values
             special[where[values != constants.size[moving.site, k]]] = True
-    _resolve_rings(plan, site, affine, machine)
+    _resolve_rings(plan, site, affine, totals, machine)
     addr, origin = affine[:, :MAX_OPERANDS], affine[:, MAX_OPERANDS:]
     prices = _prices(plan, constants, np.flatnonzero(special), site, addr, size, origin)
     return Stream(
         sites=plan.sites,
         site=site,
-        gap=np.diff(columns.time, prepend=0),
+        gap=gap,
         addr=addr,
         size=size,
         origin=origin,
@@ -209,15 +242,25 @@ def _prices(
     return prices
 
 
-def _resolve_rings(plan: BlockPlan, site: Ints, affine: Ints, machine: Machine) -> None:
-    """Add the ring slots to the addresses and move the running counts on."""
+def _resolve_rings(plan: BlockPlan, site: Ints, affine: Ints, totals: Ints, machine: Machine) -> None:
+    """Add the ring slots to the addresses and move the running counts on; `totals` are the rows of each core."""
+    one = len(totals) == 1
     for key, ring in enumerate(plan.rings):
         advance = ring.advances[site]
-        before = np.cumsum(advance) - advance + machine.rings[key]
+        before = (np.cumsum(advance) - advance + machine.rings[0, key]) if one else _running(advance, totals)
+        if not one:
+            before += np.repeat(machine.rings[:, key], totals)
         for operand, users in ring.users:
             at = np.flatnonzero(users[site])
             affine[at, operand] += before[at] % ring.slots * ring.slot_bytes
-    machine.rings += np.bincount(site, minlength=len(plan.sites)) @ plan.advances
+    if not len(plan.counters):
+        return
+    if one:
+        machine.rings[0] += np.bincount(site, minlength=len(plan.sites)) @ plan.advances
+    else:
+        ends = np.cumsum(totals)
+        for key in range(len(plan.counters)):
+            machine.rings[:, key] += _segment_sums(plan.advances[site, key], ends, totals)
 
 
 class _Pass:
@@ -293,10 +336,9 @@ class _Pass:
             size = self._plan.size_def(node.trip, place(node))
             trips = evaluate_size(size, contexts, self._machine.registers)
             return child_contexts(contexts, node.loop, trips), trips
-        bounds = tile_range(node, self._machine.ranges)
+        bounds = [tile_range(node, ranges) for ranges in self._machine.ranges]
         trip_sizes = [self._plan.size_def(trip, place(node)) for trip in node.trips]
-        tiles = grid_contexts(trip_sizes, bounds, bounds, self._machine.registers, place(node))
-        return tiles, np.array([len(tiles)])
+        return grid_contexts(trip_sizes, bounds, self._machine.registers, place(node))
 
     def _entry(self, node: Loop | Grid) -> int:
         return node.words * self._plan.costs.word + self._loop_cost

@@ -8,6 +8,7 @@ The bit `EDGE` stands in them for "there is no such tile".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import TypeAlias
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = [
     "child_contexts",
     "evaluate_size",
     "grid_contexts",
+    "grid_slice",
     "predicate_holds",
     "root_context",
     "size_bound",
@@ -104,39 +106,72 @@ def child_contexts(contexts: Ints, loop: int, trips: Ints, first: int = 0, last:
 
 
 def grid_contexts(
+    trips: Sequence[SizeDef], bounds: Sequence[tuple[int, int]], registers: Sequence[int], where: str
+) -> tuple[Ints, Ints]:
+    """Contexts of the tiles of several cores, one core after the other, and how many each core has.
+
+    `bounds` are the cores' first tile and the one after their last. Linear tile indices number the iterations of loops 0 to
+    len(trips) - 1, the last one fastest. SimulationError when a range does not lie within the grid.
+    """
+    shape = _GridShape(trips, registers)
+    for start, stop in bounds:
+        shape.check(start, stop, where)
+    rows = shape.rows(np.concatenate([np.arange(start, stop) for start, stop in bounds]))
+    counts = np.array([stop - start for start, stop in bounds], dtype=np.int64)
+    _mark_neighbours(rows, len(trips), counts)
+    return rows, counts
+
+
+def grid_slice(
     trips: Sequence[SizeDef], bounds: tuple[int, int], cut: tuple[int, int], registers: Sequence[int], where: str
 ) -> Ints:
-    """Contexts of tiles cut[0] to cut[1] of a core's range `bounds` of a grid; both exclude their end.
-
-    Linear tile indices number the iterations of loops 0 to len(trips) - 1, the last one fastest. SimulationError when the
-    range does not lie within the grid.
-    """
+    """Contexts of tiles cut[0] to cut[1] (exclusive) of one core's range `bounds`; see `grid_contexts`."""
+    shape = _GridShape(trips, registers)
+    shape.check(*bounds, where)
     low, high = max(bounds[0], cut[0] - 1), min(bounds[1], cut[1] + 1)
-    if all(size.kind in ("const", "reg") for size in trips):
-        around, total = _regular_tiles(trips, low, high, registers)
-    else:
-        tiles = root_context()
-        for loop, size in enumerate(trips):
-            tiles = child_contexts(tiles, loop, evaluate_size(size, tiles, registers))
-        around, total = tiles[low:high], len(tiles)
-    if not 0 <= bounds[0] <= bounds[1] <= total:
-        raise SimulationError(f"the core's tiles {bounds[0]} to {bounds[1]} are not within the grid's {total}", where)
-    counters = around[:, : len(trips)]
-    differ = (counters[1:] != counters[:-1]) @ (1 << np.arange(len(trips)))
-    around[:, CHANGED] = np.concatenate(([EDGE], differ))[: len(around)]
-    around[:, CHANGES] = np.concatenate((differ, [EDGE]))[: len(around)]
+    around = shape.rows(np.arange(low, high))
+    _mark_neighbours(around, len(trips), np.array([len(around)]))
     return around[cut[0] - low : cut[1] - low]
 
 
-def _regular_tiles(trips: Sequence[SizeDef], low: int, high: int, registers: Sequence[int]) -> tuple[Ints, int]:
-    """Contexts of tiles low to high of a grid with constant trip counts, and how many tiles it has."""
-    tiles = np.zeros((max(0, high - low), _COLUMNS), dtype=np.int64)
-    index = np.arange(low, max(low, high))
-    total = 1
-    for loop in reversed(range(len(trips))):
-        trip = int(evaluate_size(trips[loop], root_context(), registers)[0])
-        total *= trip
-        if trip:
-            index, tiles[:, loop] = np.divmod(index, trip)
-        tiles[:, LOOPS + loop] = trip
-    return tiles, total
+class _GridShape:
+    """Tiles of a grid by linear index. With constant trip counts they are calculated, otherwise all are listed."""
+
+    def __init__(self, trips: Sequence[SizeDef], registers: Sequence[int]) -> None:
+        self._listed: Ints | None = None
+        if any(size.varies for size in trips):
+            tiles = root_context()
+            for loop, size in enumerate(trips):
+                tiles = child_contexts(tiles, loop, evaluate_size(size, tiles, registers))
+            self._listed = tiles
+            self.total = len(tiles)
+        else:
+            root = root_context()
+            self._trips = [int(evaluate_size(size, root, registers)[0]) for size in trips]
+            self.total = prod(self._trips)
+
+    def check(self, start: int, stop: int, where: str) -> None:
+        if not 0 <= start <= stop <= self.total:
+            raise SimulationError(f"the core's tiles {start} to {stop} are not within the grid's {self.total}", where)
+
+    def rows(self, index: Ints) -> Ints:
+        """Contexts of the tiles with these indices."""
+        if self._listed is not None:
+            return self._listed[index]
+        tiles = np.zeros((len(index), _COLUMNS), dtype=np.int64)
+        for loop in reversed(range(len(self._trips))):
+            trip = self._trips[loop]
+            if trip:
+                index, tiles[:, loop] = np.divmod(index, trip)
+            tiles[:, LOOPS + loop] = trip
+        return tiles
+
+
+def _mark_neighbours(tiles: Ints, loops: int, counts: Ints) -> None:
+    """Fill the `CHANGED` and `CHANGES` columns of consecutive runs of tiles of these lengths."""
+    differ = np.full(len(tiles) + 1, EDGE, dtype=np.int64)
+    counters = tiles[:, :loops]
+    differ[1:-1] = (counters[1:] != counters[:-1]) @ (1 << np.arange(loops))
+    differ[np.cumsum(counts)] = EDGE
+    tiles[:, CHANGED] = differ[:-1]
+    tiles[:, CHANGES] = differ[1:]

@@ -39,7 +39,7 @@ _STREAMING = 1  # value of the `cache` operand
 
 @dataclass(frozen=True)
 class Constants:
-    """What holds for every instruction of a site as long as the registers do not change: first dimension S.
+    """What holds for every instruction of a site as long as registers and arguments do not change: first dimension S.
 
     `base` (S, 6), `size` (S, 3): the affine columns and sizes with all counters 0; a tail size has its full value. `prices` are
     those of that size, and of an operand that lies within its window.
@@ -68,6 +68,7 @@ class BlockPlan:
     """Tables by site (first dimension S, in program order) of one block.
 
     * `base` (S, 6), `stride` (8, S, 6): the affine columns; `reg`, `reg_stride` (S, 4): what registers add to addresses.
+    * `arg` (S, 4): the argument of the image whose address is added, -1 for none.
     * `size` (S, 3): index into the size table, -1 for none.
     * `counters`: the running counts of rings as (ring, role); `rings` belongs to the first of them, those that some operand
       resolves. `advances` (S, counters): 1 where the site moves a count on.
@@ -93,6 +94,7 @@ class BlockPlan:
         self.stride: Ints = np.zeros((LOOPS, count, AFFINE), dtype=np.int64)
         self.reg: Ints = np.zeros((count, MAX_OPERANDS), dtype=np.int64)
         self.reg_stride: Ints = np.zeros((count, MAX_OPERANDS), dtype=np.int64)
+        self.arg: Ints = np.full((count, MAX_OPERANDS), -1, dtype=np.int64)
         self.size: Ints = np.full((count, MAX_SIZES), -1, dtype=np.int64)
         self.predicates = tuple(leaf.insn.pred for leaf, _ in leaves)
         self._fill_addresses()
@@ -101,7 +103,7 @@ class BlockPlan:
         self.pricer = Pricer(self.sites, isa, chip)
         windowed = [any(operand.window is not None for operand in site.operands) for site in self.sites]
         self.windowed: Mask = np.array(windowed, dtype=np.bool_)
-        self._constants: dict[tuple[int, ...], Constants] = {}
+        self._constants: dict[tuple[tuple[int, ...], tuple[int, ...]], Constants] = {}
 
     def size_def(self, index: int, where: str) -> SizeDef:
         """Entry `index` of the size table; SimulationError when the program never set it."""
@@ -110,13 +112,14 @@ class BlockPlan:
             raise SimulationError(f"size s{index} is not defined", where)
         return found
 
-    def constants(self, registers: Sequence[int]) -> Constants:
-        """See `Constants`; kept by register values."""
-        key = tuple(registers)
+    def constants(self, registers: Sequence[int], addresses: tuple[int, ...]) -> Constants:
+        """See `Constants`; `addresses` are those of the image's arguments. Kept by both."""
+        key = (tuple(registers), addresses)
         found = self._constants.get(key)
         if found is None:
             base = self.base.copy()
             base[:, :MAX_OPERANDS] += np.array(registers, dtype=np.int64)[self.reg] * self.reg_stride
+            base[:, :MAX_OPERANDS] += np.array((*addresses, 0), dtype=np.int64)[self.arg]
             size = np.zeros_like(self.size)
             for index, definition in self.block.tables.sizes.items():
                 size[self.size == index] = evaluate_size(definition, root_context(), registers)
@@ -210,6 +213,8 @@ class BlockPlan:
                 desc = self.block.tables.descs[operand.desc]
                 self.base[s, q] = desc.base
                 self.reg[s, q], self.reg_stride[s, q] = desc.reg, desc.reg_stride
+                if desc.arg is not None:
+                    self.arg[s, q] = desc.arg
                 for loop, stride in desc.strides:
                     self.stride[loop, s, q] += stride
                 if desc.window is not None:

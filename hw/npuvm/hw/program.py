@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from npuvm.hw.errors import SimulationError
 from npuvm.isa.codec import decode_at
 from npuvm.isa.errors import DecodeError
+from npuvm.isa.image import Reloc
 from npuvm.isa.model import Insn, Instruction, Isa
 
 __all__ = [
@@ -41,6 +42,9 @@ __all__ = [
 
 PRODUCER, CONSUMER = 1, 2
 """Values of a descriptor's `role`."""
+
+_BASE_WORD = 1
+"""Word of `desc` that holds the base address (format `desc` of the instruction set)."""
 
 _TABLE_OPS = frozenset({"szc", "szt", "sza", "szr", "desc", "dstr", "dwin", "ring", "sem"})
 _CONTROL_OPS = frozenset({"loop", "endloop", "grid", "endgrid", "barrier", "halt"})
@@ -83,7 +87,10 @@ class WindowDef:
 
 @dataclass(frozen=True, slots=True)
 class DescDef:
-    """An address descriptor: base + strides x counters + register x reg_stride + ring slot, `pitch` bytes between rows."""
+    """An address descriptor: base + strides x counters + register x reg_stride + ring slot, `pitch` bytes between rows.
+
+    With `arg` the base counts from the address of that argument of the image.
+    """
 
     space: str
     base: int
@@ -94,6 +101,7 @@ class DescDef:
     reg_stride: int
     strides: tuple[tuple[int, int], ...] = ()
     window: WindowDef | None = None
+    arg: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,29 +226,36 @@ def place(node: Leaf | Scalar | Loop | Grid) -> str:
 
 @dataclass
 class ProgramText:
-    """The relocated words of an image; `program` gives the tree from an entry, once for all cores that start there."""
+    """The words of an image; `program` gives the tree from an entry, once for all cores that start there.
+
+    Descriptors that `relocs` name stay relative to the image's arguments, so that the tree serves every launch.
+    """
 
     isa: Isa
     words: NDArray[np.uint64]
+    relocs: tuple[Reloc, ...] = ()
     _plain: list[int] = field(init=False, repr=False)
+    _relocs: dict[int, Reloc] = field(init=False, repr=False)
     _programs: dict[int, Program] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self._plain = self.words.tolist()
+        self._relocs = {reloc.word: reloc for reloc in self.relocs}
 
     def program(self, pc: int) -> Program:
         """The program that starts at word `pc`; SimulationError naming the word when it is not well formed."""
         found = self._programs.get(pc)
         if found is None:
-            found = self._programs[pc] = _Parser(self.isa, self._plain, pc).parse()
+            found = self._programs[pc] = _Parser(self.isa, self._plain, self._relocs, pc).parse()
         return found
 
 
 class _Parser:
     """Reads instructions from a start word to the halt, applying set-up to the tables on the way."""
 
-    def __init__(self, isa: Isa, words: Sequence[int], pc: int) -> None:
+    def __init__(self, isa: Isa, words: Sequence[int], relocs: Mapping[int, Reloc], pc: int) -> None:
         self._isa = isa
+        self._relocs = relocs
         self._words = words
         self._start = pc
         self._pc = pc
@@ -366,10 +381,7 @@ class _Parser:
         elif insn.op == "szr":
             self._sizes[a["size"]] = SizeDef("reg", a["full"], reg=a["reg"])
         elif insn.op == "desc":
-            space = self._spaces[a["space"]]
-            self._descs[a["desc"]] = DescDef(
-                space, a["base"], a["pitch"], a["ring"], a["role"], a["reg"], a["reg_stride"]
-            )
+            self._descs[a["desc"]] = self._desc(pc, a)
         elif insn.op == "dstr":
             old = self._descriptor(pc, insn)
             self._descs[a["desc"]] = replace(old, strides=(*old.strides, (a["loop"], a["stride"])))
@@ -384,6 +396,11 @@ class _Parser:
         else:
             self._values[a["sem"]] = a["value"]
             self._set_at = pc
+
+    def _desc(self, pc: int, a: Mapping[str, int]) -> DescDef:
+        space, reloc = self._spaces[a["space"]], self._relocs.get(pc + _BASE_WORD)
+        base, arg = (a["base"], None) if reloc is None else (reloc.addend, reloc.arg)
+        return DescDef(space, base, a["pitch"], a["ring"], a["role"], a["reg"], a["reg_stride"], arg=arg)
 
     def _window(self, pc: int, insn: Insn) -> None:
         a = insn.args

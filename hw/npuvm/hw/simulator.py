@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from npuvm.hw.bounds import check_bounds, core_bounds, launch_bounds, memory_bounds
 from npuvm.hw.engine import CoreProgram, Machine, Options
 from npuvm.hw.errors import DeviceError, SimulationError
-from npuvm.hw.expand import Expansions
+from npuvm.hw.expand import expansions_of
 from npuvm.hw.functional import Executor, GlobalMemory
 from npuvm.hw.hazards import HazardChecker
 from npuvm.hw.l2 import L2State
@@ -61,10 +61,12 @@ def simulate(
     if data and memory is None:
         raise DeviceError("a run with data needs `memory`; pass it, or data=False", image.name)
     groups = _groups(chip, image)
-    expansions = Expansions(isa, image.relocate(addresses), chip)
+    if len(addresses) != image.n_args:
+        raise DeviceError(f"{len(addresses)} addresses given, the image takes {image.n_args}", image.name)
+    regions = expansions_of(isa, image, chip).launch(image.entries, addresses)
     programs = [
-        CoreProgram(entry.core_type, group, expansions.core(entry.pc, entry.ranges))
-        for entry, group in zip(image.entries, groups, strict=True)
+        CoreProgram(entry.core_type, group, region)
+        for entry, group, region in zip(image.entries, groups, regions, strict=True)
     ]
     l2 = l2_state(chip) if l2 is None else l2
     executor = None
