@@ -243,10 +243,12 @@ class TileBody:
     def _sizes(self, insn: VecInsn) -> tuple[Extent, Extent]:
         """Extents of the instruction's rows and columns; a column is worked on as a row of as many elements."""
         one = Extent(1, 1, None, 1)
-        tile = self._c.tile
+        space = self._c.space
         rows, cols = self._rows, self._cols
-        if insn.full:
-            rows, cols = Extent(tile.rows, tile.rows, None, tile.rows), Extent(tile.cols, tile.cols, None, tile.cols)
+        if insn.over == "full" or (insn.over == "total" and space.row is not None and space.reduced[space.row]):
+            rows = _constant(self._c.tile.rows if insn.over == "full" else rows.full)
+        if insn.over == "full" or (insn.over == "total" and space.reduced[space.col]):
+            cols = _constant(self._c.tile.cols if insn.over == "full" else cols.full)
         if insn.shape == (True, True):
             return rows, cols
         if insn.shape[1]:
@@ -311,6 +313,10 @@ class TileBody:
         self._position += 1 + len(text.splitlines())
         self._written[insn.dst.reg] = self._position - 1
         self._empty([], sets, None)
+
+
+def _constant(size: int) -> Extent:
+    return Extent(size, size, None, size)
 
 
 def _spans(program: VecProgram) -> dict[Reg, _Span]:

@@ -16,12 +16,12 @@ from .schedule_walk import Axis, GridWalk, TileDim, Walk, plan_walk
 from .segments import VectorSegment
 from .symbols import evaluate
 from .types import TensorType
-from .vector_buffers import assign_slots
+from .vector_buffers import Storage, assign_slots
 from .vector_emit import emit_vector
-from .vector_lower import lower_vector
+from .vector_lower import VecProgram, lower_vector
 from .vector_select import Selector
-from .vector_space import Space, dim_name, make_space
-from .vector_tile import VectorTile, choose_tile, vector_cores
+from .vector_space import RowsDoNotFit, Space, dim_name, make_space
+from .vector_tile import VectorTile, choose_tile, least_tile, vector_cores
 
 __all__ = ["VectorKernel", "compile_vector"]
 
@@ -52,14 +52,39 @@ def compile_vector(
         return None
     where = segment.name
     _check_pins(pins, chip, where)
-    space = make_space(live, binding)
-    program = lower_vector(live, space, binding, Selector(isa))
-    storage = assign_slots(program, pins, where)
-    tile = choose_tile(space, program, storage, chip, isa, pins, where)
+    space, program, storage, tile = _best(live, binding, chip, isa, pins)
     walk = _walk(space, tile, min(pins.cores or vector_cores(chip), vector_cores(chip)), pins)
     core_type = "vector" if chip.core.kind == "split" else "unified"
     image, tensors = emit_vector(where, space, program, storage, tile, walk, core_type, chip, isa, pins)
     return VectorKernel(image, tensors, tile, space, walk, core_type)
+
+
+_Choice = tuple[Space, VecProgram, Storage, VectorTile]
+
+
+def _best(segment: VectorSegment, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins) -> _Choice:
+    """Space, tile program, buffers and tile with the lowest estimate: reduced dims whole in a tile, or accumulated."""
+    space = make_space(segment, binding)
+    if space.whole or not space.may_be_whole():
+        return _choose(segment, space, binding, chip, isa, pins)
+    walked = _choose(segment, space, binding, chip, isa, pins)
+    entire = replace(space, whole=True)
+    pinned = pins.tile.get("vector")
+    if pinned is not None and any(size < least for size, least in zip(pinned, least_tile(entire), strict=True)):
+        return walked
+    try:
+        whole = _choose(segment, entire, binding, chip, isa, pins)
+    except RowsDoNotFit:
+        return walked
+    return min(whole, walked, key=lambda choice: choice[3].cycles)
+
+
+def _choose(
+    segment: VectorSegment, space: Space, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins
+) -> _Choice:
+    program = lower_vector(segment, space, binding, Selector(isa))
+    storage = assign_slots(program, pins, segment.name)
+    return space, program, storage, choose_tile(space, program, storage, chip, isa, pins, segment.name)
 
 
 def _check_pins(pins: Pins, chip: NpuConfig, where: str) -> None:

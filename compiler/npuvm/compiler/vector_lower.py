@@ -24,6 +24,8 @@ __all__ = ["ALWAYS", "Reg", "Shape", "Use", "VecInsn", "VecProgram", "When", "lo
 Shape = tuple[bool, bool]
 """Whether a tile has rows and cols: full (True, True), row (False, True), column (True, False), element (False, False)."""
 
+_JOINS = {"reduce_sum": "add", "reduce_max": "max", "reduce_min": "min"}
+
 _FULL: Shape = (True, True)
 _ROW: Shape = (False, True)
 _COLUMN: Shape = (True, False)
@@ -75,7 +77,11 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class VecInsn:
-    """A vector instruction over a tile of `shape`; `sources` by operand name. `full`: always over the full tile size."""
+    """A vector instruction over a tile of `shape`; `sources` by operand name.
+
+    `over` says which size counts: "tile" the size of this tile, "full" that of the largest, "total" this tile's where dims stay
+    and the largest tile's where they are reduced.
+    """
 
     op: str
     dtype: str
@@ -85,7 +91,7 @@ class VecInsn:
     dtype2: str | None = None
     imm: int | None = None
     when: When = ALWAYS
-    full: bool = False
+    over: str = "tile"
     text: str | None = None
 
 
@@ -119,7 +125,7 @@ class _Lower:
         for transfer in space.writes:
             self._writes.setdefault(transfer.node.id, []).append(transfer)
         self._reduced = tuple(dim for dim, flag in enumerate(space.reduced) if flag)
-        self._accumulates = bool(self._reduced) and not space.whole_rows
+        self._accumulates = bool(self._reduced) and not space.whole
 
     def run(self) -> VecProgram:
         used = {each.id for node in self._segment.nodes for each in node.inputs}
@@ -156,7 +162,7 @@ class _Lower:
         """Where the value of a node is computed: straight in the ring of its output, if that is written in the same tiles."""
         if node.id in self._writes:
             absent = tuple(dim for dim, flag in enumerate(self._space.present[node.id]) if not flag)
-            inside_tile = self._space.whole_rows and absent == self._reduced
+            inside_tile = self._space.whole and absent == self._reduced
             when = self._when(node)
             if not absent or inside_tile or (node.id in self._late and absent == self._reduced):
                 return self._out(node, when)
@@ -222,7 +228,7 @@ class _Lower:
         if key not in self._fills:
             reg = self._fills[key] = self._reg("keep", None, shape, dtype)
             name = self._select.named("vdup", dtype)
-            self._emit(name, dtype, shape, Use(reg), (), imm=bits, when=_ONCE, full=True)
+            self._emit(name, dtype, shape, Use(reg), (), imm=bits, when=_ONCE, over="full")
         return self._fills[key]
 
     def _expanded(self, reg: Reg, shape: Shape, when: When) -> Use:
@@ -279,10 +285,10 @@ class _Lower:
         dtype2: str | None = None,
         imm: int | None = None,
         when: When = ALWAYS,
-        full: bool = False,
+        over: str = "tile",
         text: str | None = None,
     ) -> None:
-        self._insns.append(VecInsn(op, dtype, shape, dst, tuple(sources), dtype2, imm, when, full, text))
+        self._insns.append(VecInsn(op, dtype, shape, dst, tuple(sources), dtype2, imm, when, over, text))
 
     def _finish(
         self,
@@ -344,27 +350,23 @@ class _Lower:
         self._emit("asm", node.type.dtype, target.shape, Use(target), sources, when=when, text=text)
 
     def _reduce(self, node: Node) -> None:
+        """A reduce of the tile; when tiles are accumulated, they are joined element by element and reduced after the last."""
         if not self._reduced:
             self._late.discard(node.id)
             self._alias(node)
             return
         space, dtype = self._space, node.type.dtype
-        source = self._operand(node.inputs[0], (space.row is not None, True), ALWAYS)
+        shape = (space.row is not None, True)
+        source = self._operand(node.inputs[0], shape, ALWAYS)
+        if self._accumulates:
+            total = self._reg("keep", None, shape, dtype)
+            move, later = self._select.named("vmov", dtype), When("not_first", self._reduced)
+            self._emit(move, dtype, shape, Use(total), (("a", source),), when=When("first", self._reduced))
+            join = self._select.binary(_JOINS[node.op], dtype)
+            self._emit(join, dtype, shape, Use(total), (("a", Use(total)), ("b", source)), when=later)
+            source = Use(total)
         last = space.reduced[space.col]
         name = self._select.reduce(node.op, dtype, "last" if last else "first")
-        shape, how = (space.row is not None, True), "column" if last else "plain"
-
-        def reduce_into(target: Reg, when: When) -> None:
-            self._emit(name, dtype, shape, Use(target, how), (("a", source),), when=when)
-
-        if not self._accumulates:
-            target = self._where[node.id] = self._target(node)
-            reduce_into(target, ALWAYS)
-            return
-        total = self._where[node.id] = self._reg("keep", node, self._shape(node))
-        part = self._reg("temp", node, self._shape(node))
-        later = When("not_first", self._reduced)
-        reduce_into(total, When("first", self._reduced))
-        reduce_into(part, later)
-        join = self._select.binary({"reduce_sum": "add", "reduce_max": "max", "reduce_min": "min"}[node.op], dtype)
-        self._emit(join, dtype, total.shape, Use(total), (("a", Use(total)), ("b", Use(part))), when=later)
+        target = self._where[node.id] = self._target(node)
+        use = Use(target, "column" if last else "plain")
+        self._emit(name, dtype, shape, use, (("a", source),), when=self._when(node), over="total")

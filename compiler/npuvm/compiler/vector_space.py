@@ -37,8 +37,9 @@ class Transfer:
 class Space:
     """The dims that tiles walk over.
 
-    `row` and `col` are the dims of a tile; `row` is None when there is only one dim. `reduced` says which dims reduces run
-    over. `present` gives by node id which dims a value has; in the others one element serves all.
+    `row` and `col` are the dims of a tile; `row` is None when there is only one dim. `reduced` says which dims
+    reduces run over; with `whole`, these are in one tile, otherwise they are walked and accumulated. `present` gives by node
+    id which dims a value has; in the others one element serves all.
     """
 
     sizes: tuple[int, ...]
@@ -48,7 +49,7 @@ class Space:
     writes: tuple[Transfer, ...]
     row: int | None
     col: int
-    whole_rows: bool
+    whole: bool
 
     @property
     def rows(self) -> int:
@@ -62,6 +63,11 @@ class Space:
     def others(self) -> tuple[int, ...]:
         """Dims outside the tile."""
         return tuple(dim for dim in range(len(self.sizes)) if dim not in (self.row, self.col))
+
+    def may_be_whole(self) -> bool:
+        """Whether all that is reduced is a dim of the tile."""
+        inside = [dim for dim, flag in enumerate(self.reduced) if flag]
+        return len(inside) == 1 and inside[0] in (self.row, self.col)
 
     def has(self, node: Node, dim: int | None) -> bool:
         """Whether a value has a dim."""
@@ -99,8 +105,8 @@ def make_space(segment: VectorSegment, binding: Mapping[str, int]) -> Space:
 
     moved = [joined(each) for each in reads], [joined(each) for each in writes]
     row, col = _tile_dims(segment, sizes, marks, [*moved[0], *moved[1]])
-    whole_rows = segment.form == "row" and any(marks)
-    return Space(sizes, marks, present, tuple(moved[0]), tuple(moved[1]), row, col, whole_rows)
+    whole = segment.form == "row" and any(marks)
+    return Space(sizes, marks, present, tuple(moved[0]), tuple(moved[1]), row, col, whole)
 
 
 def _flags(shape: Sequence[int], domain: Sequence[int], kept: Sequence[int]) -> tuple[bool, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -16,10 +16,16 @@ from .vector_buffers import Storage
 from .vector_lower import VecInsn, VecProgram
 from .vector_space import RowsDoNotFit, Space, Transfer
 
-__all__ = ["VectorTile", "choose_tile", "vector_cores"]
+__all__ = ["VectorTile", "choose_tile", "least_tile", "vector_cores"]
 
 _WAVES = (1, 2, 3, 4, 6, 8, 12, 16)
 """Tiles for each core that are tried, besides the largest tile that fits."""
+
+_STEPS = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+"""Sizes of a tile along a reduced dim that are tried."""
+
+_LANES = 64
+"""Columns come in multiples of this, where there are several tiles of them: 128 bytes of fp16, a burst that DMA moves well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,57 +64,66 @@ def choose_tile(
                 best = tile
     if best is not None:
         return best
-    need = storage.nbytes(1, space.cols if space.whole_rows else 1)
-    what = f"a row of {space.cols} elements" if space.whole_rows else "a tile of one element"
-    message = f"{what} needs {need} bytes of UB for its {len(storage.slots)} buffers; there are {capacity}"
-    raise (RowsDoNotFit if space.whole_rows else CompileError)(message, where)
+    rows, cols = least_tile(space)
+    need = storage.nbytes(rows, cols)
+    message = (
+        f"a tile of {rows} x {cols} needs {need} bytes of UB for its {len(storage.slots)} buffers; there are {capacity}"
+    )
+    raise (RowsDoNotFit if space.whole else CompileError)(message, where)
+
+
+def least_tile(space: Space) -> tuple[int, int]:
+    """The smallest tile that the space allows."""
+    rows = space.rows if space.whole and space.row is not None and space.reduced[space.row] else 1
+    return rows, space.cols if space.whole and space.reduced[space.col] else 1
 
 
 def _check_pinned(pinned: Sequence[int], space: Space, storage: Storage, capacity: int, where: str) -> None:
     rows, cols = pinned
-    if space.whole_rows and cols < space.cols:
-        pin_error("tile.vector", tuple(pinned), f"whole rows of {space.cols} columns", where)
+    least = least_tile(space)
+    if rows < least[0] or cols < least[1]:
+        pin_error("tile.vector", tuple(pinned), f"at least {least[0]} x {least[1]}, all that is reduced", where)
     if storage.nbytes(rows, cols) > capacity:
         pin_error(
             "tile.vector", tuple(pinned), f"tiles whose {storage.nbytes(rows, cols)} bytes fit UB ({capacity})", where
         )
 
 
-def _fits(space: Space, storage: Storage, capacity: int, cols: int) -> int:
-    """Most rows that fit with this many columns; 0 when none do."""
-    if storage.nbytes(1, cols) > capacity:
+def _most(fits: Callable[[int], bool], least: int, most: int) -> int:
+    """The largest number in [least, most] that fits; 0 when not even the least does."""
+    if not fits(least):
         return 0
-    low, high = 1, space.rows
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if storage.nbytes(middle, cols) <= capacity else (low, middle - 1)
-    return low
+    while least < most:
+        middle = (least + most + 1) // 2
+        least, most = (middle, most) if fits(middle) else (least, middle - 1)
+    return least
 
 
 def _col_candidates(space: Space, storage: Storage, capacity: int, cores: int) -> Iterable[int]:
-    if space.whole_rows:
-        return [space.cols]
-    widest = space.cols
-    if storage.nbytes(1, widest) > capacity:
-        low, high = 1, widest
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if storage.nbytes(1, middle) <= capacity else (low, middle - 1)
-        widest = low
-    others = prod(space.sizes[dim] for dim in space.others) * (space.rows if space.row is not None else 1)
+    rows, least = least_tile(space)
+    widest = _most(lambda cols: storage.nbytes(rows, cols) <= capacity, least, space.cols)
+    if widest in (0, least):
+        return [widest] if widest else []
+    if space.reduced[space.col]:
+        return sorted({widest, *(min(widest, step) for step in _STEPS)}, reverse=True)
+    others = prod(space.sizes[dim] for dim in space.others if not space.reduced[dim])
+    others *= 1 if space.row is None or space.reduced[space.row] else space.rows
     candidates = {widest}
     for waves in _WAVES:
-        parts = -(-waves * cores // others)
-        even = -(-space.cols // max(parts, -(-space.cols // widest)))
-        candidates.add(min(widest, _round_up(even, 128)))
+        parts = max(-(-waves * cores // others), -(-space.cols // widest))
+        candidates.add(min(widest, _round_up(-(-space.cols // parts), _LANES)))
     return sorted(candidates, reverse=True)
 
 
 def _row_candidates(space: Space, storage: Storage, capacity: int, cores: int, cols: int) -> Iterable[int]:
-    most = _fits(space, storage, capacity, cols)
-    if most == 0:
-        return []
-    others = prod(space.sizes[dim] for dim in space.others) * -(-space.cols // cols)
+    least, _ = least_tile(space)
+    most = _most(lambda rows: storage.nbytes(rows, cols) <= capacity, least, space.rows)
+    if most in (0, least):
+        return [most] if most else []
+    if space.row is not None and space.reduced[space.row]:
+        return sorted({most, *(min(most, step) for step in _STEPS)}, reverse=True)
+    others = prod(space.sizes[dim] for dim in space.others if not space.reduced[dim])
+    others *= 1 if space.reduced[space.col] else -(-space.cols // cols)
     candidates = {most, -(-space.rows // -(-space.rows // most))}
     for waves in _WAVES:
         parts = max(1, waves * cores // others)
@@ -128,9 +143,7 @@ class _Cost:
         self._cores = cores
         self._chip = chip
         self._repeat = chip.core.vector.repeat_bytes
-        self._vector = [
-            self._instruction(insn, isa) for insn in program.insns if insn.when.kind != "changed" and insn.op != "asm"
-        ]
+        self._vector = [(insn.when.kind, self._instruction(insn, isa)) for insn in program.insns if insn.op != "asm"]
         share = float(chip.hbm_bytes_per_cycle) / cores
         load, store = chip.core.load, chip.core.store
         self._load = (load.startup_cycles, float(load.row_cycles), min(float(load.ub_bytes_per_cycle), share))
@@ -150,13 +163,19 @@ class _Cost:
     def cycles(self, rows: int, cols: int) -> float:
         """The estimate for tiles of rows x cols."""
         space = self._space
-        tiles = prod(space.sizes[dim] for dim in space.others) * -(-space.rows // rows) * -(-space.cols // cols)
+        counts = {dim: space.sizes[dim] for dim in space.others}
+        counts[space.col] = -(-space.cols // cols)
+        if space.row is not None:
+            counts[space.row] = -(-space.rows // rows)
+        steps = prod(count for dim, count in counts.items() if space.reduced[dim])
+        parallel = prod(count for dim, count in counts.items() if not space.reduced[dim])
+        share = {"first": 1 / steps, "last": 1 / steps, "not_first": 1 - 1 / steps, "changed": 0.0}
         rows, cols = min(rows, space.rows), min(cols, space.cols)
-        vector = sum(self._vector_cycles(each, rows, cols) for each in self._vector)
+        vector = sum(share.get(kind, 1.0) * self._vector_cycles(each, rows, cols) for kind, each in self._vector)
         load = sum(self._transfer(self._load, each, rows, cols) for each in space.reads)
         store = sum(self._transfer(self._store, each, rows, cols) for each in space.writes)
-        waves = -(-tiles // self._cores)
-        return waves * max(vector, load, store) + (vector + load + store - max(vector, load, store))
+        slowest = max(vector, load, store)
+        return -(-parallel // self._cores) * steps * slowest + (vector + load + store - slowest)
 
     def _vector_cycles(self, insn: tuple[tuple[bool, bool], int, float, float, float], rows: int, cols: int) -> float:
         shape, item, startup, per_repeat, per_row = insn
