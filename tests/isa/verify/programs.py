@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from npuvm.isa import CapacityLimits, Finding, assemble, load_isa, verify
+from npuvm.isa import (
+    CapacityLimits,
+    Finding,
+    Image,
+    Insn,
+    assemble,
+    decode_program,
+    encode,
+    format_insn,
+    load_isa,
+    verify,
+)
 
 ISA = load_isa()
 
@@ -102,6 +114,59 @@ halt
 """
 """Two-dimensional grid over the cube, the left operand kept while l0 stands."""
 
+CAUSAL = """
+.args 2
+.entry unified 0 0:15
+.entry unified 0 3:11
+szc size=s0 full=5
+szt size=s1 loop=l0 full=3 tail=3
+sza size=s2 loop_a=l0 loop_b=l1 full=4 base=-1 step_a=1 step_b=1
+szc size=s3 full=16
+ring ring=g0 slot_bytes=512 slots=3 ready=m0 free=m1
+ring ring=g1 slot_bytes=512 slots=2 ready=m2 free=m3
+desc desc=d0 space=gm base=@arg0 pitch=32
+dstr desc=d0 loop=l2 stride=512
+desc desc=d1 space=ub role=producer base=0x0 ring=g0 pitch=32
+desc desc=d2 space=ub role=consumer base=0x0 ring=g0 pitch=32
+desc desc=d3 space=ub role=producer base=0x600 ring=g1 pitch=32
+desc desc=d4 space=ub role=consumer base=0x600 ring=g1 pitch=32
+desc desc=d5 space=gm base=@arg1 pitch=32
+grid loops=2 phase=0 t0=s0 t1=s1
+  vdup.fp16 dst=d3 rows=s3 cols=s3 imm=0x0 | wait m3
+  loop loop=l2 trip=s2
+    ld.fp16 dst=d1 src=d0 rows=s3 cols=s3 | wait m1 set m0
+    vadd.fp16 dst=d3 a=d3 b=d2 rows=s3 cols=s3 | wait m0 set m1 order
+  endloop
+  usync unit=vector | set m2
+  st.fp16 dst=d5 src=d4 rows=s3 cols=s3 | wait m2 set m3
+endgrid
+halt
+"""
+"""Sums as many tiles as the counters of the grid say, none on the first tile."""
+
+RELAY = """
+.entry unified 0 0:9
+szc size=s0 full=9
+szc size=s1 full=16
+ring ring=g0 slot_bytes=1024 slots=2 ready=m0 free=m1
+ring ring=g1 slot_bytes=512 slots=2 ready=m3 free=m4
+sem sem=m2 value=0
+desc desc=d0 space=gm base=@arg0 pitch=64
+desc desc=d1 space=l1 role=producer base=0x0 ring=g1 pitch=32
+desc desc=d2 space=l1 role=consumer base=0x0 ring=g1 pitch=32
+desc desc=d3 space=l0c role=producer base=0x0 ring=g0 pitch=64
+desc desc=d4 space=l0c role=consumer base=0x0 ring=g0 pitch=64
+grid loops=1 phase=0 t0=s0
+  ld.fp16 dst=d1 src=d0 rows=s1 cols=s1 | wait m4 set m3
+  usync unit=move | wait m1
+  mvl0c.fp16 dst=d3 src=d2 rows=s1 cols=s1 | wait m3 set m4 m2
+  usync unit=cube | wait m2 set m0
+  fix.fp32->fp32 dst=d0 src=d4 rows=s1 cols=s1 | wait m0 set m1
+endgrid
+halt
+"""
+"""The move unit takes a slot of the accumulators and the cube hands it on, after a semaphore between the two."""
+
 PIPELINE = """
 .args 0
 .entry cube cube
@@ -159,3 +224,20 @@ def word_of(text: str, instruction: str) -> int:
     assert len(index) == 1, (instruction, index)
     before = [line for line in lines[: index[0]] if not line.startswith(".") or line.startswith(".word")]
     return len(assemble(ISA, "\n".join(before)).words)
+
+
+def mutants(text: str) -> Iterator[tuple[str, Image]]:
+    """The image with one wait, set, order bit or predicate taken away, in every place."""
+    image = assemble(ISA, text, "test")
+    for pc, insn in decode_program(ISA, image.words):
+        changed: list[Insn] = []
+        for field in ("wait", "set"):
+            numbers = getattr(insn, field)
+            changed += [replace(insn, **{field: numbers[:i] + numbers[i + 1 :]}) for i in range(len(numbers))]
+        changed += [replace(insn, order=False)] if insn.order else []
+        changed += [replace(insn, pred=None)] if insn.pred else []
+        for mutant in changed:
+            words = image.words.copy()
+            encoded = encode(ISA, mutant)
+            words[pc : pc + len(encoded)] = encoded
+            yield f"{pc}: {format_insn(ISA, insn)}", replace(image, words=words)

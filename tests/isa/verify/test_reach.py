@@ -75,7 +75,7 @@ def cases(draw: Any) -> tuple[DescDef, tuple[Dim, Dim], Nest]:
     return desc, (shape[0], shape[1]), nest
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(cases())
 def test_reach_covers_every_access(case: tuple[DescDef, tuple[Dim, Dim], Nest]) -> None:
     desc, shape, nest = case
@@ -86,7 +86,7 @@ def test_reach_covers_every_access(case: tuple[DescDef, tuple[Dim, Dim], Nest]) 
         assert found.high >= expected.high
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(cases())
 def test_reach_is_exact_without_windows_and_registers(case: tuple[DescDef, tuple[Dim, Dim], Nest]) -> None:
     desc, shape, nest = case

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.isa.verify.programs import ELEMENTWISE, PIPELINE, PRODUCT, SPLIT, change, findings
+from tests.isa.verify.programs import ELEMENTWISE, PIPELINE, PRODUCT, RELAY, SPLIT, change, findings
 
 
 def rules(text: str) -> set[str]:
@@ -105,30 +105,6 @@ def test_two_buffers_in_one_ring_keep_apart() -> None:
     )
     assert "slot" in rules(both)
     assert "slot" not in rules(both.replace("base=0x1800", "base=0x2800"))
-
-
-RELAY = """
-.entry unified 0 0:9
-szc size=s0 full=9
-szc size=s1 full=16
-ring ring=g0 slot_bytes=1024 slots=2 ready=m0 free=m1
-ring ring=g1 slot_bytes=512 slots=2 ready=m3 free=m4
-sem sem=m2 value=0
-desc desc=d0 space=gm base=@arg0 pitch=64
-desc desc=d1 space=l1 role=producer base=0x0 ring=g1 pitch=32
-desc desc=d2 space=l1 role=consumer base=0x0 ring=g1 pitch=32
-desc desc=d3 space=l0c role=producer base=0x0 ring=g0 pitch=64
-desc desc=d4 space=l0c role=consumer base=0x0 ring=g0 pitch=64
-grid loops=1 phase=0 t0=s0
-  ld.fp16 dst=d1 src=d0 rows=s1 cols=s1 | wait m4 set m3
-  usync unit=move | wait m1
-  mvl0c.fp16 dst=d3 src=d2 rows=s1 cols=s1 | wait m3 set m4 m2
-  usync unit=cube | wait m2 set m0
-  fix.fp32->fp32 dst=d0 src=d4 rows=s1 cols=s1 | wait m0 set m1
-endgrid
-halt
-"""
-"""The move unit takes a slot of the accumulators and the cube hands it on, after a semaphore between the two."""
 
 
 def test_a_slot_may_pass_through_two_units() -> None:
