@@ -142,3 +142,13 @@ def test_pins_find_their_segments() -> None:
 def test_pins_for_no_segment_are_refused(pins: Pins, message: str) -> None:
     with pytest.raises(CompileError, match=message):
         compiled(attend, pins, query=(19, 24), key=(20, 24), value=(20, 24))
+
+
+def test_rows_too_long_for_ub_are_planned_again_in_pieces() -> None:
+    @kernel(x="fp32[S, N]")
+    def total(k: KernelBuilder, x: ParamRef) -> None:
+        k.store(k.sum(k.load(x), axes=-1))
+
+    values = np.ones((2, 70_000), dtype=np.float32)
+    (got,) = run(total, {"x": values}, "ascend_910b").values()
+    np.testing.assert_array_equal(got, [70_000, 70_000])

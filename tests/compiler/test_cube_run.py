@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from tests.compiler.cube_run import CHIPS, Case, check, the_isa
 from tests.compiler.vector_run import the_chip
 
 from npuvm.compiler.cube_codegen import compile_matmul
+from npuvm.compiler.cube_spec import MatView
+from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins
 from npuvm.hw.config import load_chip
 
@@ -90,3 +93,40 @@ def test_an_operand_that_does_not_change_is_loaded_once() -> None:
     assert kept.by_op["ld"] == 4 + 4 * 3, "a once for each row of tiles, b for every tile"
     _, column = check(Case(64, 48, 32), the_chip("edge"), Pins(tile=pins.tile, cores=1, order="column"))
     assert column.by_op["ld"] == 3 + 4 * 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"b": MatView(1, "bf16", 8, 1)}, "operands are fp16 and bf16; they must be the same"),
+        (
+            {"a": MatView(0, "fp16", 16, 2)},
+            r"operand a has strides \(16, 2\) elements; one of its two dimensions must be",
+        ),
+        ({"b": MatView(1, "fp16", -8, 1)}, "may not run backwards"),
+        ({"c": MatView(2, "fp16", 1, 8)}, "result has column stride 8"),
+        ({"bias": MatView(3, "fp16", 0, 2)}, "bias has stride 2"),
+    ],
+)
+def test_views_that_cannot_be_loaded_are_refused(change: dict[str, MatView], message: str) -> None:
+    spec = replace(Case(8, 8, 8, out="fp16").spec(), **change)  # type: ignore[arg-type] # fields of one type
+    with pytest.raises(CompileError, match=message):
+        compile_matmul(spec, 4, the_chip("edge"), the_isa())
+
+
+def test_a_bias_that_follows_the_batch_keeps_it_apart() -> None:
+    spec = Case(8, 8, 8, batch=(3,), b_batch=(1,)).spec()
+    bias = MatView(3, "fp16", 0, 1, (8,))
+    kernel = compile_matmul(replace(spec, bias=bias), 4, the_chip("edge"), the_isa())
+    assert kernel is not None and kernel.spec.batch == (3,)
+
+
+def test_rows_of_a_single_row_batch_join() -> None:
+    kernel, _ = check(Case(1, 16, 16, batch=(6,), b_batch=(1,)), the_chip("ascend_910b"))
+    assert (kernel.spec.m, kernel.spec.batch) == (6, ())
+
+
+def test_a_chip_without_room_says_so() -> None:
+    pins = Pins(ring_depth={"l0a": 200})
+    with pytest.raises(CompileError, match="no tile of a matrix product fits L1, L0A, L0B and L0C of this chip"):
+        compile_matmul(Case(8, 8, 8).spec(), 3, the_chip("edge"), the_isa(), pins)
