@@ -9,6 +9,7 @@ remainder is ever lost.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush, heapreplace
@@ -19,8 +20,6 @@ from npuvm.hw.l2 import L2State
 
 if TYPE_CHECKING:
     from npuvm.hw.chunks import Chunk
-
-_NEVER = float("inf")
 
 __all__ = ["DmaPort", "MemoryParams", "MemorySystem", "MemoryTraffic", "Transfer"]
 
@@ -62,12 +61,9 @@ class MemoryTraffic:
 
 
 class DmaPort:
-    """The port of one DMA engine: at most `outstanding` requests in flight, `busy` until a moment in 1/`units` cycle.
+    """The port of one DMA engine: at most `outstanding` requests in flight; it counts time in 1/`units` cycle."""
 
-    Requests leave their place in order: `in_flight` holds when each is done, never earlier than the one before.
-    """
-
-    __slots__ = ("busy", "core", "in_flight", "last_done", "outstanding", "owner", "transfer", "unit", "units")
+    __slots__ = ("core", "issue", "outstanding", "owner", "transfer", "unit", "units")
 
     def __init__(self, core: int, unit: int, owner: Owner, units: int, outstanding: int) -> None:
         self.core = core
@@ -75,31 +71,38 @@ class DmaPort:
         self.owner = owner
         self.units = units
         self.outstanding = outstanding
-        self.busy = 0
-        self.last_done = 0
-        self.in_flight: deque[int] = deque()
         self.transfer: Transfer | None = None
+        self.issue: Iterator[int] | None = None
 
 
 class Transfer:
-    """A DMA instruction whose requests are being issued: chunks from `address` on, rows `pitch` bytes apart.
+    """A DMA instruction whose requests are to be issued: chunks from `address` on, rows `pitch` bytes apart.
 
-    `stalled` counts cycles in which the port was free and a request had to wait for a place in flight. `subject` belongs to
-    the owner.
+    It starts in cycle `start` and its issue takes `startup` cycles. `stalled` counts cycles in which the port was free and a
+    request had to wait for a place in flight. `subject` belongs to the owner.
     """
 
-    __slots__ = ("address", "chunks", "next", "pitch", "stalled", "streaming", "subject", "write")
+    __slots__ = ("address", "chunks", "pitch", "stalled", "start", "startup", "streaming", "subject", "write")
 
     def __init__(
-        self, chunks: tuple[Chunk, ...], address: int, pitch: int, write: bool, streaming: bool, subject: object
+        self,
+        chunks: tuple[Chunk, ...],
+        address: int,
+        pitch: int,
+        write: bool,
+        streaming: bool,
+        start: int,
+        startup: int,
+        subject: object,
     ) -> None:
         self.chunks = chunks
         self.address = address
         self.pitch = pitch
         self.write = write
         self.streaming = streaming
+        self.start = start
+        self.startup = startup
         self.subject = subject
-        self.next = 0
         self.stalled = 0
 
 
@@ -112,7 +115,7 @@ class MemorySystem:
         self.traffic = MemoryTraffic(dirty_at_launch=l2.dirty)
         self.l2_hit = 0
         clock.serve = self._serve
-        self._requests: list[tuple[int, int, int, DmaPort]] = clock.requests  # type: ignore[assignment] # ours alone
+        self._requests: list[tuple[int, int, int, Iterator[int]]] = clock.requests  # type: ignore[assignment] # ours alone
         slice_rate = params.l2_rate / params.slices
         channel_rate = params.hbm_rate / params.channels
         # A server with rate p/q counts in units of 1/p cycle: a byte then takes q units.
@@ -128,95 +131,84 @@ class MemorySystem:
         self._streamed: set[int] = set()
 
     def begin(self, port: DmaPort, transfer: Transfer) -> None:
-        """Issue a transfer's requests from when the port is free on, as the places in flight allow.
+        """Issue a transfer's requests, one at least, as the port and the places in flight allow.
 
-        The owner's `issued` is called when the last one is served.
+        The owner's `issued` is called when the last one is served; not before that may the next transfer of the port begin.
         """
         port.transfer = transfer
-        heappush(self._requests, (self._next_cycle(port, transfer), port.core, port.unit, port))
-
-    @staticmethod
-    def _next_cycle(port: DmaPort, transfer: Transfer) -> int:
-        """When the next request can be issued: the port is free in that cycle, and a place is."""
-        ready = port.busy // port.units
-        if len(port.in_flight) >= port.outstanding:
-            at = port.in_flight.popleft()
-            if at > ready:
-                transfer.stalled += at - ready
-                port.busy = at * port.units
-                return at
-        return ready
+        if port.issue is None:
+            port.issue = self._issue(port)
+        heappush(self._requests, (next(port.issue), port.core, port.unit, port.issue))
 
     def _serve(self) -> None:
         """Serve requests in order until one is not before the next event."""
         requests, events = self._requests, self.clock._queue
         while requests:
-            horizon = events[0][0] if events else _NEVER
-            if requests[0][0] >= horizon:
+            cycle, core, unit, issue = requests[0]
+            if events and events[0][0] <= cycle:
                 return
-            # The first port goes on alone until another port's request or an event comes.
-            for rival in requests[1:3]:
-                if rival[0] < horizon:
-                    horizon = rival[0]
-            cycle, core, unit, port = requests[0]
-            again = self._issue(port, cycle, horizon)
+            again = next(issue)
             if again >= 0:
-                heapreplace(requests, (again, core, unit, port))
+                heapreplace(requests, (again, core, unit, issue))
             else:
                 heappop(requests)
 
-    def _issue(self, port: DmaPort, cycle: int, horizon: int | float) -> int:
-        """Serve a port's requests from `cycle` on, at least one; return the cycle of the next, or -1 after the last."""
-        lines, line_bytes = self.l2.lines, self.l2.line_bytes
-        slices, n_slices, slice_units = self._slices, len(self._slices), self._slice_units
-        in_flight, units, outstanding = port.in_flight, port.units, port.outstanding
-        transfer = port.transfer
-        assert transfer is not None
-        chunks, address, write = transfer.chunks, transfer.address, transfer.write
-        index, busy, last_done = transfer.next, port.busy, port.last_done
+    def _issue(self, port: DmaPort) -> Generator[int, None, None]:
+        """Life of a port: give the cycle of the next request, and when resumed serve it; -1 after the last of a transfer.
+
+        Requests leave their place in flight in order: each is done at the earliest when the one before is.
+        """
+        slices, lines, line_bytes = self._slices, self.l2.lines, self.l2.line_bytes
+        units, outstanding = port.units, port.outstanding
+        in_flight: deque[int] = deque()
+        busy = last_done = 0
         while True:
-            offset, rows, row_bytes, port_time = chunks[index]
-            at = address + offset
-            line = at // line_bytes
-            held = lines.get(line)
-            if (held if write else held is not None) and rows == 1 and at + row_bytes <= (line + 1) * line_bytes:
-                # The usual case of `_read` and `_write`: one piece of a line that is here.
-                lines.move_to_end(line)
-                self.l2_hit += row_bytes
-                which = line % n_slices
-                arrival = cycle * slice_units
-                busy_slice = slices[which]
-                busy_slice = (busy_slice if busy_slice > arrival else arrival) + row_bytes * self._slice_byte
-                slices[which] = busy_slice
-                done = -(-busy_slice // slice_units) + self._hit_latency
-            elif write:
-                done = self._write(at, rows, row_bytes, transfer.pitch, transfer.streaming, cycle)
-            else:
-                done = self._read(at, rows, row_bytes, transfer.pitch, transfer.streaming, cycle)
-            busy += port_time
-            passed = -(-busy // units)
-            if passed > done:
-                done = passed
-            if done > last_done:
-                last_done = done
-            in_flight.append(last_done)
-            index += 1
-            if index == len(chunks):
-                break
-            cycle = busy // units
-            if len(in_flight) >= outstanding:
-                place = in_flight.popleft()
-                if place > cycle:
-                    transfer.stalled += place - cycle
-                    cycle = place
-                    busy = place * units
-            if cycle >= horizon:
-                transfer.next, port.busy, port.last_done = index, busy, last_done
-                return cycle
-        port.busy, port.last_done = busy, last_done
-        self.clock.advance(cycle)
-        port.owner.issued(transfer, busy // units, last_done)
-        return -1
+            transfer = port.transfer
+            assert transfer is not None
+            address, write, simple = transfer.address, transfer.write, not transfer.streaming
+            busy = max(busy, transfer.start * units) + transfer.startup * units
+            cycle = stalled = 0
+            for offset, rows, row_bytes, port_time in transfer.chunks:
+                cycle = busy // units
+                if len(in_flight) >= outstanding:
+                    place = in_flight.popleft()
+                    if place > cycle:
+                        stalled += place - cycle
+                        cycle = place
+                        busy = place * units
+                yield cycle
+                at = address + offset
+                line = at // line_bytes
+                # One piece of a line that does not stream is the usual request; `_read` and `_write` do the same for all.
+                if simple and rows == 1 and at + row_bytes <= (line + 1) * line_bytes:
+                    held = lines.get(line)
+                    if held is None and not write:
+                        done = self._fetch(line, cycle)
+                    else:
+                        if write and not held:
+                            self._make_dirty(line, held is None, cycle)
+                        else:
+                            lines.move_to_end(line)
+                        self.l2_hit += row_bytes
+                        which = line % len(slices)
+                        arrival, end = cycle * self._slice_units, slices[which]
+                        slices[which] = end = (end if end > arrival else arrival) + row_bytes * self._slice_byte
+                        done = -(-end // self._slice_units) + self._hit_latency
+                elif write:
+                    done = self._write(at, rows, row_bytes, transfer.pitch, not simple, cycle)
+                else:
+                    done = self._read(at, rows, row_bytes, transfer.pitch, not simple, cycle)
+                busy += port_time
+                passed = -(-busy // units)
+                if passed > done:
+                    done = passed
+                if done > last_done:
+                    last_done = done
+                in_flight.append(last_done)
+            transfer.stalled = stalled
+            self.clock.advance(cycle)
+            port.owner.issued(transfer, busy // units, last_done)
+            yield -1
 
     def _read(self, start: int, rows: int, row_bytes: int, pitch: int, streaming: bool, now: int) -> int:
         """Serve a read; return the cycle by which its data is there."""
@@ -323,6 +315,20 @@ class MemorySystem:
         if dirty:
             self.l2.dirty -= 1
             self._write_past(victim, self.l2.line_bytes, now)
+
+    def _fetch(self, line: int, now: int) -> int:
+        """Read a line that is not in L2; return the cycle by which it is there."""
+        lines, channels, units = self.l2.lines, self._channels, self._channel_units
+        if line not in self._evicted:
+            self.traffic.compulsory_reads += self.l2.line_bytes
+        if len(lines) >= self.l2.capacity:
+            self._evict(now)
+        lines[line] = False
+        self.traffic.hbm_read += self.l2.line_bytes
+        which = line // self._lines_per_block % len(channels)
+        busy, called = channels[which], now * units
+        channels[which] = busy = (busy if busy > called else called) + self._line_time
+        return -(-busy // units) + self._miss_latency
 
     def _write_past(self, line: int, nbytes: int, now: int) -> int:
         """Write to HBM, past L2 or out of it; return when its channel is done, in channel units."""

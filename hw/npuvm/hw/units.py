@@ -245,8 +245,8 @@ class Unit:
         token = None if self.observer is None else self.observer.started(self, run, row, batch, start)
         chunks = plan_chunks(engine, run.byte_units, columns.gm_rows[row], columns.gm_row_bytes[row], dma.pitch)
         subject = (run, latency, token)
-        transfer = Transfer(chunks, columns.gm_addr[row], dma.pitch, dma.write, dma.streaming, subject)
-        port.busy = max(port.busy, start * port.units) + occupancy * port.units
+        address = columns.gm_addr[row]
+        transfer = Transfer(chunks, address, dma.pitch, dma.write, dma.streaming, start, occupancy, subject)
         self.memory.begin(port, transfer)
         self._alarm.callbacks = []
         yield self._alarm
