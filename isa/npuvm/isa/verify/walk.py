@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
 from npuvm.isa.model import Isa, Pred
@@ -217,14 +218,12 @@ class Walk:
         """Equal for two walks of one program that take the same way and touch the same bytes on chip."""
         parts: list[object] = []
         for each in self._steps:
-            if not isinstance(each.step, Block):
-                continue
-            exact = _depends_on_counters(each.tables)
-            for node in each.step.nodes:
+            for node in each.step.nodes if isinstance(each.step, Block) else ():
                 if isinstance(node, Grid):
-                    for tile in self._grid_tiles(node, each.tables):
-                        flags = ((c == 0, c == trip - 1, trip == 1) for c, trip in tile.values())
-                        parts.append(tuple(tile.items()) if exact else tuple(flags))
+                    seen = _GridView(each.tables, len(node.trips))
+                    tiles = self._grid_tiles(node, each.tables)
+                    changes = tuple(_difference(a, b) for a, b in pairwise(tiles))
+                    parts.append((changes, *(seen.of(tile) for tile in tiles)))
         return tuple(parts)
 
     def items(self) -> Iterator[Item]:
@@ -361,8 +360,29 @@ def _has_register_trip(nodes: Sequence[Node], tables: Tables) -> bool:
     )
 
 
-def _depends_on_counters(tables: Tables) -> bool:
-    """Whether on-chip addresses or sizes follow counters in another way than by first and last."""
-    return any(isinstance(size, Affine) for size in tables.sizes.values()) or any(
-        desc.space != "gm" and desc.strides for desc in tables.descs.values()
-    )
+class _GridView:
+    """What a program can see of a tile's counters: first and last of each loop, and what sizes and on-chip addresses take."""
+
+    def __init__(self, tables: Tables, loops: int) -> None:
+        self._sizes = []
+        self._exact = False
+        for size in tables.sizes.values():
+            if isinstance(size, Affine) and any(loop < loops for loop, _ in size.steps):
+                self._sizes.append(size)
+                self._exact |= any(loop >= loops for loop, _ in size.steps)
+        strides = (
+            [(loop, stride) for loop, stride in desc.strides if loop < loops]
+            for desc in tables.descs.values()
+            if desc.space != "gm"
+        )
+        self._strides = [each for each in strides if each]
+        self._tables = tables
+
+    def of(self, tile: Point) -> tuple[object, ...]:
+        """Equal for tiles that a program cannot tell apart."""
+        flags = tuple((c == 0, c == trip - 1, trip == 1) for c, trip in tile.values())
+        if self._exact:
+            return flags, *tile.values()
+        sizes = (size_at(self._tables, size, tile) for size in self._sizes)
+        offsets = (sum(stride * tile[loop][0] for loop, stride in strides) for strides in self._strides)
+        return flags, *sizes, *offsets
