@@ -61,7 +61,7 @@ def expand(
     return collect(Expansions(ISA, encode_program(ISA, insns), CHIP, limit=limit).core(0, ranges or []), loads)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(st.integers(0, 2**40))
 def test_expansion_is_what_a_plain_interpreter_does(seed: int) -> None:
     insns, shares = Generator(seed).program()
@@ -73,7 +73,7 @@ def test_expansion_is_what_a_plain_interpreter_does(seed: int) -> None:
         assert expand(insns, oracle.ranges, loads, limit) == expected
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.integers(0, 2**40))
 def test_cores_expanded_together_do_what_each_does_alone(seed: int) -> None:
     insns, _ = Generator(seed, scalars=False).program()
