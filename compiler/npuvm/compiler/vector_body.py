@@ -15,7 +15,7 @@ from .schedule import Pins, pin_error
 from .schedule_walk import GridWalk
 from .types import DTYPES
 from .vector_buffers import tile_bytes
-from .vector_lower import Reg, Use, VecInsn, VecProgram, When
+from .vector_lower import Reg, Shape, Use, VecInsn, VecProgram, When
 from .vector_space import Space, dim_name
 from .vector_sync import VectorSync
 from .vector_tile import VectorTile
@@ -70,6 +70,8 @@ class TileBody:
         self._written: dict[Reg, int] = {}
         self._fences: dict[Pred | None, int] = {None: -1}
         self._position = 0
+        self._descs: dict[tuple[Reg, str, int, int], Desc] = {}
+        self._extents: dict[tuple[Shape, str], tuple[Extent, Extent]] = {}
 
     def _extent(self, dim: int | None, size: int, edge: int) -> Extent:
         if dim is None:
@@ -222,8 +224,7 @@ class TileBody:
         lines, width = self._sizes(insn)
         cuts = self._cuts(insn, lines.full, width.full)
         for number, (row, rows, col, cols) in enumerate(cuts):
-            operands: dict[str, Desc] = {"dst": self._desc(insn.dst, insn, row, col)}
-            operands |= {name: self._desc(use, insn, row, col) for name, use in insn.sources}
+            operands = {name: self._desc(use, row, col) for name, use in (("dst", insn.dst), *insn.sources)}
             extra = {} if insn.imm is None else {"imm": insn.imm}
             self._b.emit(
                 insn.op,
@@ -242,6 +243,12 @@ class TileBody:
 
     def _sizes(self, insn: VecInsn) -> tuple[Extent, Extent]:
         """Extents of the instruction's rows and columns; a column is worked on as a row of as many elements."""
+        key = (insn.shape, insn.over)
+        if key not in self._extents:
+            self._extents[key] = self._make_sizes(insn)
+        return self._extents[key]
+
+    def _make_sizes(self, insn: VecInsn) -> tuple[Extent, Extent]:
         one = Extent(1, 1, None, 1)
         space = self._c.space
         rows, cols = self._rows, self._cols
@@ -280,8 +287,15 @@ class TileBody:
             for col in range(0, width, step_cols)
         ]
 
-    def _desc(self, use: Use, insn: VecInsn, row: int, col: int) -> Desc:
+    def _desc(self, use: Use, row: int = 0, col: int = 0) -> Desc:
         """The tile of an operand, beginning at a row and column of the instruction's tile."""
+        key = (use.reg, use.how, row, col)
+        found = self._descs.get(key)
+        if found is None:
+            found = self._descs[key] = self._make_desc(use, row, col)
+        return found
+
+    def _make_desc(self, use: Use, row: int, col: int) -> Desc:
         reg, buffer = use.reg, self._c.buffers[use.reg]
         item = DTYPES[reg.dtype].item_bytes
         pitch = tile_bytes((False, True), item, 1, self._c.tile.cols)
@@ -299,9 +313,9 @@ class TileBody:
     def _asm(self, insn: VecInsn, waits: list[Sem], sets: list[Sem]) -> None:
         """Raw text with the names of the tile's operands filled in; it starts when all instructions before it are complete."""
         lines, width = self._sizes(insn)
-        names: dict[str, object] = {"out": self._desc(insn.dst, insn, 0, 0)}
+        names: dict[str, object] = {"out": self._desc(insn.dst)}
         names |= {"rows": lines.whole(self._b), "cols": width.whole(self._b)}
-        operands = [self._desc(use, insn, 0, 0) for _, use in insn.sources]
+        operands = [self._desc(use) for _, use in insn.sources]
         try:
             text = (insn.text or "").format(*operands, **names)
         except (KeyError, IndexError, ValueError) as error:
