@@ -83,7 +83,8 @@ class _Tiles:
         self.cuts_m, self.cuts_n = np.ceil(spec.m / self.m), np.ceil(spec.n / self.n)
         self.tiles = self.batch * self.cuts_m * self.cuts_n
         self.waves = np.ceil(self.tiles / cores)
-        self.per_core = self.tiles / np.minimum(cores, self.tiles)
+        self.cores = np.minimum(cores, self.tiles)
+        self.per_core = self.tiles / self.cores
         self.steps1, self.steps0 = np.ceil(spec.k / self.k), np.ceil(spec.k / k0)
         self.parts_m, self.parts_n = np.ceil(self.m / m0), np.ceil(self.n / n0)
 
@@ -176,17 +177,26 @@ def _operands(problem: TileProblem, tiles: _Tiles, cores: int) -> tuple[_Operand
 
 
 def _load(problem: TileProblem, tiles: _Tiles, operands: tuple[_Operand, ...]) -> Floats:
-    """Cycles of the loads of one tile: issue, port, or requests in flight, whichever takes longest."""
+    """Cycles of the loads of one tile, operand after operand.
+
+    Each takes the longest of: issue, port, requests in flight, and this core's part of the L2 slices that its rows reach.
+    """
     dma, memory = problem.chip.core.load, problem.chip.memory
     latency = memory.l2.latency_cycles + memory.hbm.latency_cycles
-    issue, port, requests = (np.zeros_like(tiles.m) for _ in range(3))
+    l2_rate = float(problem.chip.l2_bytes_per_cycle)
+    cycles = np.zeros_like(tiles.m)
     for each in operands:
-        dense, times = each.dense, tiles.steps1 / each.run
-        issue += times * (np.where(dense, 1, each.rows) * dma.row_cycles + dma.startup_cycles)
-        port += times * each.rows * np.where(dense, each.row_bytes, np.maximum(each.row_bytes, dma.min_burst_bytes))
+        dense = each.dense
+        issue = np.where(dense, 1, each.rows) * dma.row_cycles + dma.startup_cycles
+        port_bytes = each.rows * np.where(dense, each.row_bytes, np.maximum(each.row_bytes, dma.min_burst_bytes))
         chunks = np.where(dense, each.row_bytes / dma.chunk_bytes, np.ceil(each.row_bytes / dma.chunk_bytes))
-        requests += times * each.rows * chunks
-    return np.maximum.reduce([issue, port / dma.l1_bytes_per_cycle, requests * latency / dma.outstanding])
+        in_flight = each.rows * chunks * latency / dma.outstanding
+        sharing = tiles.cores / (each.spread(memory.l2.line_bytes, memory.l2.slices) * l2_rate)
+        step = np.maximum.reduce(
+            [issue, port_bytes / dma.l1_bytes_per_cycle, in_flight, each.rows * each.row_bytes * sharing]
+        )
+        cycles += step * tiles.steps1 / each.run
+    return cycles
 
 
 def _out(problem: TileProblem, tiles: _Tiles) -> Floats:
