@@ -69,17 +69,22 @@ class Ran:
     runs: list[RunResult] = field(default_factory=list)
 
 
-def run_graph(graph: Graph, inputs: dict[str, Array], chip: NpuConfig, pins: Pins | None = None) -> Ran:
+def run_graph(
+    graph: Graph, inputs: dict[str, Array], chip: NpuConfig, pins: Pins | None = None, isa: Isa | None = None
+) -> Ran:
     """The outputs of a kernel; cut at its reduces when whole rows do not fit."""
     try:
-        return run_plan_on(make_plan(graph, CASTS), inputs, chip, pins)
+        return run_plan_on(make_plan(graph, CASTS), inputs, chip, pins, isa)
     except RowsDoNotFit:
-        return run_plan_on(make_plan(graph, CASTS, whole_rows=False), inputs, chip, pins)
+        return run_plan_on(make_plan(graph, CASTS, whole_rows=False), inputs, chip, pins, isa)
 
 
-def run_plan_on(plan: Plan, inputs: dict[str, Array], chip: NpuConfig, pins: Pins | None = None) -> Ran:
+def run_plan_on(
+    plan: Plan, inputs: dict[str, Array], chip: NpuConfig, pins: Pins | None = None, isa: Isa | None = None
+) -> Ran:
     """Run every segment of a plan; results start as garbage, so that what is not written is seen."""
     binding = plan.graph.bind({name: array.shape for name, array in inputs.items()})
+    isa = isa or the_isa()
     memory = GlobalMemory(1 << 28)
     places: dict[str, tuple[int, int]] = {}
     at = GUARD
@@ -94,21 +99,21 @@ def run_plan_on(plan: Plan, inputs: dict[str, Array], chip: NpuConfig, pins: Pin
     ran = Ran({}, plan)
     for segment in plan.segments:
         if isinstance(segment, VectorSegment):
-            kernel = compile_vector(segment, binding, chip, the_isa(), pins)
+            kernel = compile_vector(segment, binding, chip, isa, pins)
             if kernel is None:
                 continue
             image, names = kernel.image, kernel.tensors
             ran.kernels.append(kernel)
-            verify(the_isa(), image, limits_of(chip.name), argument_bytes=[places[name][1] for name in names])
+            verify(isa, image, limits_of(chip.name), argument_bytes=[places[name][1] for name in names])
         else:
             spec, names = lower_cube(segment, binding)
-            product = compile_matmul(spec, len(names), chip, the_isa())
+            product = compile_matmul(spec, len(names), chip, isa)
             if product is None:
                 continue
             image = product.image
         windows = [places[name] for name in names]
         addresses = [address for address, _ in windows]
-        ran.runs.append(simulate(chip, the_isa(), image, memory=memory, addresses=addresses, windows=windows))
+        ran.runs.append(simulate(chip, isa, image, memory=memory, addresses=addresses, windows=windows))
     for tensor in plan.tensors:
         if tensor.kind == "output":
             address, size = places[tensor.name]

@@ -18,6 +18,7 @@ from .symbols import evaluate
 from .types import TensorType
 from .vector_buffers import Storage, assign_slots
 from .vector_emit import emit_vector
+from .vector_fuse import fuse
 from .vector_lower import VecProgram, lower_vector
 from .vector_select import Selector
 from .vector_space import RowsDoNotFit, Space, dim_name, make_space
@@ -52,7 +53,7 @@ def compile_vector(
         return None
     where = segment.name
     _check_pins(pins, chip, where)
-    space, program, storage, tile = _best(live, binding, chip, isa, pins)
+    space, program, storage, tile = _best(fuse(live, isa), binding, chip, isa, pins)
     walk = _walk(space, tile, min(pins.cores or vector_cores(chip), vector_cores(chip)), pins)
     core_type = "vector" if chip.core.kind == "split" else "unified"
     image, tensors = emit_vector(where, space, program, storage, tile, walk, core_type, chip, isa, pins)

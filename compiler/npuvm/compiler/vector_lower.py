@@ -262,6 +262,8 @@ class _Lower:
             self._cast(node)
         elif node.op == "select":
             self._select_node(node)
+        elif node.op == "fused":
+            self._fused(node)
         elif node.op == "asm":
             self._asm(node)
         else:
@@ -341,6 +343,15 @@ class _Lower:
         condition, a, b = (self._operand(each, shape, when) for each in node.inputs)
         name = self._select.named("vsel", node.type.dtype)
         self._finish(node, name, [("a", a), ("b", b), ("c", condition)], dtype=node.type.dtype)
+
+    def _fused(self, node: Node) -> None:
+        """Several operations that one instruction does; a scalar input is its immediate."""
+        shape, when, dtype = self._shape(node), self._when(node), node.type.dtype
+        names = [str(name) for name in node.dims("operands")]
+        sources = [(name, self._operand(each, shape, when)) for name, each in zip(names, node.inputs, strict=False)]
+        value = self._scalar(node.inputs[-1]) if len(node.inputs) > len(names) else None
+        bits = None if value is None else immediate_bits(value, dtype)
+        self._finish(node, str(node.attrs["instruction"]), sources, dtype=dtype, imm=bits)
 
     def _asm(self, node: Node) -> None:
         shape, when = self._shape(node), self._when(node)
