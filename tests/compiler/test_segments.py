@@ -125,6 +125,19 @@ def test_a_value_that_is_stored_twice_and_used() -> None:
     check(build(body, x="fp32[M, N]"), {"M": 3, "N": 4})
 
 
+def test_a_product_that_is_stored_twice() -> None:
+    def body(k: KernelBuilder, x: Value, w: Value) -> None:
+        y = x @ w
+        k.store(k.reshape(y, "-1"))
+        k.store(y)
+        k.store(k.transpose(y))
+        k.store(k.relu(y))
+
+    graph = build(body, x="fp16[M, K]", w="fp16[K, N]")
+    assert forms(graph) == ["cube", "map", "map", "map"]
+    check(graph, {"M": 3, "K": 4, "N": 5})
+
+
 def test_a_crowded_segment_is_cut() -> None:
     def body(k: KernelBuilder, *values: Value) -> None:
         total = values[0]

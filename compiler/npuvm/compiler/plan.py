@@ -141,8 +141,8 @@ class _Planner:
                     yield chain
 
     def _writable(self, root: Node, layout: Layout) -> bool:
-        """The cube's results leave in rows of adjacent elements; the vector unit's may have any stride."""
-        return root.op != "matmul" or layout.strides[-1] == _ONE
+        """The cube's results leave once, in rows of adjacent elements; the vector unit's leave any way, any number of times."""
+        return root.op != "matmul" or (layout.strides[-1] == _ONE and not self._homes.get(root.id))
 
     # Segments.
 
