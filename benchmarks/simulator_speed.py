@@ -3,28 +3,32 @@
     python benchmarks/simulator_speed.py [--chip ascend_910b] [--cores 8] [--repeat 5] [--json FILE]
 
 Each program runs on several cores with the whole model: sequencers, bounded queues, semaphores, DMA requests through a shared
-L2 and HBM; once for time only and once with data (and hazard checks). The time is CPU time of `simulate`, from the image to
-the report, so expansion of loops and statistics are in it; the median of the runs is given. In the same run, as a
-baseline: a bare simpy pipe of four engines that hand tokens on through stores and hold a resource (what a plain simpy model
-of four units costs, with no memory system and no instructions), and bare simpy timeouts.
+L2 and HBM; once for time only and once with data and hazard checks. Measured is the CPU time of `simulate`, from the image to
+the report, so expansion of loops and statistics are in it; the median of the runs is given. The baselines of the same run
+are a bare simpy pipe, four engines that hand tokens on through stores and hold a resource (what a plain simpy model of
+four units costs, without memory system or instructions), and bare simpy timeouts.
 
-What limits it: about 2 microseconds of simpy per instruction (one sleep of the unit's process, often one more where it waits
-for a signal that is not given yet), as much again for the unit's own bookkeeping, and 2 to 3 microseconds per memory request -
-a tile of 8 KiB is 16 requests of 512 bytes - which the memory system serves from a heap of its own, without simpy events.
+What limits it. Time only: an instruction costs its unit little more than one sleep of a simpy process, plus a second event
+where it waits for a signal that is not given yet. But a DMA instruction is many requests - a tile of 8 KiB is 16 of 512
+bytes - and each is one step in Python through port, L2 and HBM, without a simpy event, in the order in which all cores issue
+them. So instructions per second fall with the requests per instruction (last column), and the cube program, which streams one
+operand from memory, has many. Larger requests (`core.load.chunk_bytes`) change cycles by a fraction of a percent here.
+With data: numpy calls on tiles, and for the cube the products themselves.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import simpy
 
 from npuvm.hw.config import NpuConfig, load_chip
@@ -32,7 +36,7 @@ from npuvm.hw.functional import GlobalMemory
 from npuvm.hw.simulator import simulate
 from npuvm.isa import Entry, Image, Insn, Isa, Pred, encode_program, load_isa
 
-SPAN = 1 << 28
+SPAN = 1 << 30
 """Bytes of global memory that the programs may touch."""
 
 UB, L1, L0A, L0B, L0C = 1, 2, 3, 4, 5
@@ -41,6 +45,9 @@ PRODUCER, CONSUMER = 1, 2
 
 def main() -> None:
     """Measure everything, print the table, write the JSON."""
+    if "OPENBLAS_NUM_THREADS" not in os.environ:
+        # Tiles are too small for threads, which would also count as CPU time; numpy reads this when it is imported.
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "OPENBLAS_NUM_THREADS": "1"})
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--chip", default="ascend_910b")
     parser.add_argument("--cores", type=int, default=8)
@@ -61,7 +68,10 @@ def main() -> None:
     )
     for row in rows:
         mode = row["mode"]
-        print(f"{row['name']:38} {mode:12} {row['per_second']:12,.0f} {row['unit']}/s   {row['seconds']:.3f} s")
+        requests = f"   {row['requests'] / row['instructions']:.1f} requests each" if "requests" in row else ""
+        print(
+            f"{row['name']:38} {mode:10} {row['per_second']:12,.0f} {row['unit']}/s   {row['seconds']:.3f} s{requests}"
+        )
     if options.json is not None:
         options.json.write_text(json.dumps({"chip": chip.name, "cores": options.cores, "rows": rows}, indent=1) + "\n")
 
@@ -82,8 +92,6 @@ def measure(name: str, chip: NpuConfig, isa: Isa, image: Image, data: bool, repe
     seconds = []
     for _ in range(repeat):
         memory = GlobalMemory(chip.capacity_bytes("gm")) if data else None
-        if memory is not None:
-            memory.write(0, np.zeros(SPAN, dtype=np.uint8))
         start = time.process_time()
         result = simulate(chip, isa, image, memory=memory, windows=[(0, SPAN)], data=data)
         seconds.append(time.process_time() - start)
@@ -92,6 +100,7 @@ def measure(name: str, chip: NpuConfig, isa: Isa, image: Image, data: bool, repe
         "name": name,
         "mode": "with data" if data else "time only",
         "instructions": result.instructions,
+        "requests": result.requests,
         "cycles": result.cycles,
         "seconds": middle,
         "per_second": result.instructions / middle,

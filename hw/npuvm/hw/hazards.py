@@ -112,19 +112,20 @@ class HazardChecker:
             regions = _regions(batch, row, site)
         if regions:
             for other in self._units[unit.core]:
-                for access_site, access_regions in self._earlier(other, sequence, cycle):
-                    self._compare(unit.core, cycle, (access_site, access_regions), (site, regions), other is unit)
+                started, queue = self._started[other], other.queue
+                while started and started[0].done is not None and started[0].done <= cycle:
+                    started.popleft()
+                if started or (queue and queue[0][5].base + queue[0][4] < sequence):
+                    for access_site, access_regions in self._earlier(other, sequence):
+                        self._compare(unit.core, cycle, (access_site, access_regions), (site, regions), other is unit)
         access = Access(sequence, site, regions)
         if regions:
             self._started[unit].append(access)
         return access
 
-    def _earlier(self, other: Unit, sequence: int, cycle: int) -> Iterator[tuple[Site, tuple[Region, ...]]]:
+    def _earlier(self, other: Unit, sequence: int) -> Iterator[tuple[Site, tuple[Region, ...]]]:
         """Instructions of a unit before `sequence` that have not completed: those started, then those queued."""
-        started = self._started[other]
-        while started and started[0].done is not None and started[0].done <= cycle:
-            started.popleft()
-        for access in started:
+        for access in self._started[other]:
             if access.sequence >= sequence:
                 return
             yield access.site, access.regions

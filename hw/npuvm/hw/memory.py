@@ -107,13 +107,13 @@ class Transfer:
 
 
 class MemorySystem:
-    """L2 and HBM during one launch; `l2` outlives it. `l2_hit` counts the bytes that L2 served."""
+    """L2 and HBM during one launch; `l2` outlives it. `l2_hit` counts the bytes that L2 served, `requests` all requests."""
 
     def __init__(self, clock: Clock, params: MemoryParams, l2: L2State) -> None:
         self.clock = clock
         self.l2 = l2
         self.traffic = MemoryTraffic(dirty_at_launch=l2.dirty)
-        self.l2_hit = 0
+        self.l2_hit = self.requests = 0
         clock.serve = self._serve
         self._requests: list[tuple[int, int, int, Iterator[int]]] = clock.requests  # type: ignore[assignment] # ours alone
         slice_rate = params.l2_rate / params.slices
@@ -206,6 +206,7 @@ class MemorySystem:
                     last_done = done
                 in_flight.append(last_done)
             transfer.stalled = stalled
+            self.requests += len(transfer.chunks)
             self.clock.advance(cycle)
             port.owner.issued(transfer, busy // units, last_done)
             yield -1

@@ -108,6 +108,7 @@ def _report(
         seconds=chip.cycles_to_us(cycles) / 1_000_000,
         cores=tuple(cores),
         bytes=bytes_by_level(streams, machine.memory),
+        requests=machine.memory.requests,
         instructions=sum(by_unit.values()),
         by_unit=by_unit,
         by_op=by_op,

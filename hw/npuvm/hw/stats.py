@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from npuvm.hw.memory import MemorySystem
     from npuvm.hw.observe import TraceEvent
     from npuvm.hw.sequencer import Sequencer
-    from npuvm.hw.stream import Stream
+    from npuvm.hw.stream import Column, Site, Stream
     from npuvm.hw.units import Unit
 
 __all__ = ["CoreStats", "RunResult", "UnitStats", "bytes_by_level", "core_stats", "count_instructions"]
+
+_ANY = np.iinfo(np.int64).max
 
 ON_CHIP = ("ub", "l1", "l0a", "l0b", "l0c")
 
@@ -55,15 +57,16 @@ class RunResult:
     """One launch in simulated time.
 
     `cycles` until the last core halted, `seconds` the same in time. `bytes` by level: what units read and wrote in ub, l1,
-    l0a, l0b and l0c, what L2 served ("l2"), and HBM traffic ("hbm_read", "hbm_write"). `bounds` are lower limits in cycles
-    (docs/timing-model.md, Bounds). `scalar_loads` holds per core the values of its scalar loads in order: `registers` of a
-    later run without data. `trace` is empty unless asked for.
+    l0a, l0b and l0c, what L2 served ("l2"), and HBM traffic ("hbm_read", "hbm_write"). `requests` is what DMA engines sent
+    to memory. `bounds` are lower limits in cycles (docs/timing-model.md, Bounds). `scalar_loads` holds per core the values
+    of its scalar loads in order: `registers` of a later run without data. `trace` is empty unless asked for.
     """
 
     cycles: int
     seconds: Fraction
     cores: tuple[CoreStats, ...]
     bytes: Mapping[str, int]
+    requests: int
     instructions: int
     by_unit: Mapping[str, int]
     by_op: Mapping[str, int]
@@ -129,18 +132,38 @@ def count_instructions(streams: Sequence[Stream]) -> tuple[dict[int, int], dict[
 
 def bytes_by_level(streams: Sequence[Stream], memory: MemorySystem) -> dict[str, int]:
     """Bytes of a launch by level: operands of all instructions on chip (a pitch of 0 counts one row), L2 and HBM traffic."""
-    total = dict.fromkeys(ON_CHIP, 0)
+    total = np.zeros(len(ON_CHIP) + 1, dtype=np.int64)
+    # Cores that run the same text share its table of sites.
+    tables: dict[int, list[Stream]] = {}
     for stream in streams:
-        for index, site in enumerate(stream.sites):
-            if not any(operand.space in total for operand in site.operands):
-                continue
-            size = stream.size[stream.site == index]
-            for operand in site.operands:
-                if operand.space in total:
-                    rows, cols = (np.int64(1) if k < 0 else size[:, k] for k in operand.shape)
-                    if not operand.pitch:
-                        rows = np.minimum(rows, 1)
-                    moved = np.broadcast_to(rows * cols * operand.itemsize, len(size)).sum()
-                    total[operand.space] += int(moved) * (operand.reads + operand.writes)
+        tables.setdefault(id(stream.sites), []).append(stream)
+    for group in tables.values():
+        site = np.concatenate([stream.site for stream in group])
+        size = np.concatenate([stream.size for stream in group])
+        total += _operand_bytes(group[0].sites, site, size)
+    on_chip = {name: int(n) for name, n in zip(ON_CHIP, total, strict=False)}
     traffic = memory.traffic
-    return {**total, "l2": memory.l2_hit, "hbm_read": traffic.hbm_read, "hbm_write": traffic.hbm_write}
+    return {**on_chip, "l2": memory.l2_hit, "hbm_read": traffic.hbm_read, "hbm_write": traffic.hbm_write}
+
+
+def _operand_bytes(sites: Sequence[Site], site: Column, size: Column) -> Column:
+    """Bytes in each space of `ON_CHIP`, and in all others, of instructions of sites (n) with sizes (n, 3)."""
+    elsewhere = len(ON_CHIP)
+    total = np.zeros(elsewhere + 1, dtype=np.int64)
+    sizes = np.concatenate([size, np.ones((len(size), 1), dtype=np.int64)], axis=1)
+    each = np.arange(len(site))
+    for k in range(max((len(s.operands) for s in sites), default=0)):
+        # Per site: space, bytes per element, size columns (the last one holds 1), most rows that count.
+        table = np.zeros((len(sites), 5), dtype=np.int64)
+        table[:, 0] = elsewhere
+        for index, described in enumerate(sites):
+            if k < len(described.operands):
+                operand = described.operands[k]
+                space = ON_CHIP.index(operand.space) if operand.space in ON_CHIP else elsewhere
+                rows, cols = operand.shape
+                most = _ANY if operand.pitch else 1
+                table[index] = space, operand.itemsize * (operand.reads + operand.writes), rows, cols, most
+        space_of, each_bytes, rows_at, cols_at, most_rows = table[site].T
+        moved = np.minimum(sizes[each, rows_at], most_rows) * sizes[each, cols_at] * each_bytes
+        np.add.at(total, space_of, moved)
+    return total
