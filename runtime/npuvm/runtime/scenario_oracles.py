@@ -182,8 +182,9 @@ def compare(result: Array, wanted: Array, tolerance: Tolerance) -> Errors:
         return Errors(math.inf, math.inf)
     if result.size == 0:
         return Errors(0.0, 0.0)
-    distance = np.abs(result.astype(np.float64) - wanted.astype(np.float64))
-    allowed = tolerance.absolute + tolerance.relative * np.abs(wanted.astype(np.float64))
+    exact = wanted.astype(np.float64, copy=False)
+    distance = np.abs(result.astype(np.float64, copy=False) - exact)
+    allowed = tolerance.absolute + tolerance.relative * np.abs(exact)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(distance == 0.0, 0.0, distance / allowed)
     return Errors(_finite(distance.max()), _finite(share.max()))
