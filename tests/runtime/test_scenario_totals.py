@@ -34,6 +34,7 @@ def _result(cycles: int, bounds: dict[str, int], vector: UnitStats) -> RunResult
         instructions=2,
         by_unit={},
         by_op={},
+        requests=0,
         bounds={"hbm": Fraction(0), "l2": Fraction(0)} | {name: Fraction(n) for name, n in bounds.items()},
         hazards=(),
         scalar_loads=(),
