@@ -127,6 +127,8 @@ FAULTS = {
                             "core 1 waits for m40", PIPELINE, SPLIT),
     "no order": Fault("hazard", ADD, ADD.replace(" order", ""), "vadd", "a=d3: read after write in ub bytes 32768 to 34816"),
     "unsynchronised read": Fault("hazard", STORE, STORE.replace("src=d5", "src=d3"), "", "m"),
+    "shared with a slot not walked": Fault("hazard", "slot_bytes=2048 slots=3", "slot_bytes=2048 slots=15", "vmuls",
+                                           "write after read in ub bytes 32768 to 34816"),
     "shared bytes": Fault("hazard", "base=0x8000", "base=0x0", "ld", "write after read"),
 }  # fmt: skip
 

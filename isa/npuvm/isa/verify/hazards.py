@@ -44,7 +44,7 @@ class Memory:
         for region in act.regions:
             for earlier in self._spaces.get(region.space, {}).values():
                 theirs = earlier.region
-                if clock[earlier.unit] >= earlier.sequence or theirs.low >= region.high or region.low >= theirs.high:
+                if clock[earlier.unit] >= earlier.sequence or not _meet(theirs.hull, region.hull):
                     continue
                 read_after_write = theirs.writes and region.reads
                 if not (read_after_write or (earlier.unit != unit and (theirs.writes or region.writes))):
@@ -60,14 +60,26 @@ def _describe(earlier: _Access, region: Region, read_after_write: bool, same_uni
     theirs = earlier.region
     kind = "read after write" if read_after_write else "write after write" if theirs.writes else "write after read"
     remedy = "the order bit" if same_unit else "a semaphore or a barrier"
-    place = f"{region.space} bytes {max(region.low, theirs.low)} to {min(region.high, theirs.high)}"
+    low, high = max(region.low, theirs.low), min(region.high, theirs.high)
+    if low >= high:  # in slots that the walk does not come to
+        low, high = max(region.hull[0], theirs.hull[0]), min(region.hull[1], theirs.hull[1])
+    place = f"{region.space} bytes {low} to {high}"
     other = f"{earlier.leaf.insn.op} of word {earlier.leaf.pc}"
     return f"{region.operand}: {kind} in {place}, not ordered after {theirs.operand} of {other}; allowed with {remedy}"
 
 
+def _meet(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
+
+
 def overlap(one: Region, other: Region) -> bool:
-    """Whether two regions of one space share a byte: exact for rows at a pitch."""
-    if one.low >= other.high or other.low >= one.high:
+    """Whether two regions of one space share a byte: exact for rows at a pitch.
+
+    The walk does not come to every slot of a ring, so what is not of the same ring is held against all of its slots.
+    """
+    if one.ring != other.ring and (one.hull, other.hull) != ((one.low, one.high), (other.low, other.high)):
+        return _meet(one.hull, other.hull)
+    if not _meet((one.low, one.high), (other.low, other.high)):
         return False
     few, many = (one, other) if one.rows <= other.rows else (other, one)
     for row in range(few.rows):

@@ -39,10 +39,15 @@ _TRIPS = (0, 1, 2, 3)
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Bytes of an on-chip space: `rows` segments of `row_bytes`, `pitch` apart, within [low, high)."""
+    """Bytes of an on-chip space: `rows` segments of `row_bytes`, `pitch` apart, within [low, high).
+
+    `hull` covers the same bytes in every slot of ring `ring`; outside a ring it is [low, high) and the ring is -1.
+    """
 
     operand: str
     space: str
+    ring: int
+    hull: tuple[int, int]
     low: int
     high: int
     rows: int
@@ -320,9 +325,12 @@ class Walk:
         roles: tuple[bool, bool],
     ) -> Region:
         low = desc.base + sum(stride * point[loop][0] for loop, stride in desc.strides)
+        before = after = 0
         if desc.role != "none":
             ring = tables.rings[desc.ring]
-            low += self._counts[desc.ring, desc.role] % ring.slots * ring.slot_bytes
+            before = self._counts[desc.ring, desc.role] % ring.slots * ring.slot_bytes
+            after = (ring.slots - 1) * ring.slot_bytes - before
+            low += before
         rows, row_bytes = shape
         if desc.pitch == row_bytes or not desc.pitch:
             rows, row_bytes = 1, row_bytes * (rows if desc.pitch else 1)
@@ -331,7 +339,10 @@ class Walk:
             ends = [desc.reg_stride * value for value in tables.register_interval(desc.reg)]
             low, high = low + min(ends), high + max(ends)
             rows, row_bytes = 1, high - low
-        return Region(name, desc.space, low, high, rows, row_bytes, desc.pitch, *roles)
+        number = -1 if desc.role == "none" else desc.ring
+        return Region(
+            name, desc.space, number, (low - before, high + after), low, high, rows, row_bytes, desc.pitch, *roles
+        )
 
 
 def _difference(tile: Point, following: Point) -> int:
