@@ -81,7 +81,7 @@ def test_waits_and_sets_beyond_two_go_to_usync(isa: Isa, builder: InstrBuilder) 
         builder.emit(
             "vdup", "fp32", dst=at, rows=size, cols=size, imm=0, wait=sems[:5], set=sems[5:], pred=pred, order=True
         )
-    body = [insn for insn in builder.program()[0] if insn.op in ("usync", "vdup")]
+    body = [insn for insn in builder.program() if insn.op in ("usync", "vdup")]
     assert [(i.op, i.wait, i.set) for i in body] == [
         ("usync", (0, 1), ()),
         ("usync", (2, 3), ()),
@@ -97,7 +97,7 @@ def test_sync_of_a_named_unit_overflows_on_that_unit(isa: Isa, builder: InstrBui
     sems = [builder.semaphore(f"s{i}") for i in range(3)]
     builder.sync("cube", wait=sems)
     builder.sync("cube")
-    syncs = [insn for insn in builder.program()[0] if insn.op == "usync"]
+    syncs = [insn for insn in builder.program() if insn.op == "usync"]
     assert [insn.wait for insn in syncs] == [(0, 1), (2,)]
     assert {insn.args["unit"] for insn in syncs} == {isa.units["cube"]}
 
@@ -109,7 +109,7 @@ def test_pinned_buffers_stay_and_the_others_go_around(builder: InstrBuilder) -> 
     small = builder.temp("d", "l1", 8)
     for buffer in (first_fit, pinned, after, small):
         builder.desc(buffer, 32)
-    bases = [insn.args["base"] for insn in builder.program()[0] if insn.op == "desc"]
+    bases = [insn.args["base"] for insn in builder.program() if insn.op == "desc"]
     assert bases == [0, 128, 192, 0]
 
 
@@ -148,7 +148,7 @@ def test_a_barrier_starts_with_empty_tables(isa: Isa, builder: InstrBuilder) -> 
         builder.desc(old)
     with pytest.raises(CompileError, match=r"operand trip \(s0\) belongs to phase 0"):
         builder.emit("loop", trip=size, loop=0)
-    assert names(builder.program()[0]) == ["szc", "barrier", "szc", "halt"]
+    assert names(builder.program()) == ["szc", "barrier", "szc", "halt"]
 
 
 def test_tables_that_are_full_say_so(isa: Isa, builder: InstrBuilder) -> None:
@@ -177,6 +177,8 @@ def test_misuse_is_refused(isa: Isa, builder: InstrBuilder) -> None:
         builder.desc(builder.arg(0), role="producer")
     with pytest.raises(CompileError, match="cache is 'fast'; allowed: normal, stream"):
         builder.emit("ld", "fp32", dst=0, src=0, rows=0, cols=0, cache="fast")
+    with pytest.raises(CompileError, match="'seq' neither waits for nor sets semaphores; units that do: load, move"):
+        builder.sync("seq", wait=[builder.semaphore("x")])
     with builder.grid([1]) as (loop,), builder.when(first(loop)):
         with pytest.raises(CompileError, match="predicates do not nest"), builder.when(first(loop)):
             pass
@@ -190,7 +192,7 @@ def test_windows_reach_the_set_up(builder: InstrBuilder) -> None:
     with builder.grid([2, 3]) as (a, b):
         window = Window(10, 20, row0=-1, col0=-2, row_loop=a, row_step=4, col_loop=b, col_step=8)
         builder.desc(builder.arg(0), 40, window=window)
-    (dwin,) = [insn for insn in builder.program()[0] if insn.op == "dwin"]
+    (dwin,) = [insn for insn in builder.program() if insn.op == "dwin"]
     assert dict(dwin.args) == {
         "desc": 0, "rows": 10, "cols": 20, "row0": -1, "col0": -2,
         "row_step": 4, "col_step": 8, "row_loop": 0, "col_loop": 1,
@@ -208,8 +210,8 @@ def test_raw_text_names_handles(isa: Isa, builder: InstrBuilder) -> None:
     size = builder.size(16)
     ready = builder.semaphore("ready")
     builder.emit("vdup", "fp32", dst=tile, rows=size, cols=size, imm=0, set=[ready])
-    text = format_insn(isa, builder.program()[0][-2])
+    text = format_insn(isa, builder.program()[-2])
     builder.asm(f"{text}\n")
-    first_one, again = [insn for insn in builder.program()[0] if insn.op == "vdup"]
+    first_one, again = [insn for insn in builder.program() if insn.op == "vdup"]
     assert first_one == again
     assert str(ready) in text and str(tile) in text

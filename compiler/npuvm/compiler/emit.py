@@ -50,7 +50,7 @@ class _Phase:
         self.index = index
         self.sizes: dict[tuple[object, ...], Size] = {}
         self.size_insns: list[Insn] = []
-        self.descs: list[tuple[Buffer | Arg | None, int, Insn, list[Insn]]] = []
+        self.descs: list[tuple[Buffer | Arg, int, Insn, list[Insn]]] = []
         self.desc_keys: dict[tuple[object, ...], Desc] = {}
         self.buffers: list[Buffer] = []
         self.rings = 0
@@ -309,29 +309,27 @@ class InstrBuilder:
         args = {name: self._operand(spec, name, value) for name, value in operands.items()}
         waits, sets = [sem.id for sem in wait], [sem.id for sem in set]
         pred = pred or self._pred
-        unit = spec.unit
-        if op == "usync":
-            unit = next(name for name, code in spec.operand("unit").values.items() if code == args["unit"])
         while len(waits) > 2:
-            self._usync(unit, waits[:2], [], pred)
+            self._usync(spec.unit, waits[:2], [], pred)
             del waits[:2]
         self._phase.body.append(Insn(op, dtype, dtype2, args, tuple(waits), tuple(sets[:2]), pred, order))
         for i in range(2, len(sets), 2):
-            self._usync(unit, [], sets[i : i + 2], pred)
+            self._usync(spec.unit, [], sets[i : i + 2], pred)
 
     def sync(self, unit: str, *, wait: Iterable[Sem] = (), set: Iterable[Sem] = (), pred: Pred | None = None) -> None:
         """An empty instruction on `unit` with these waits and sets; nothing when there are none."""
-        waits, sets = list(wait), list(set)
-        if waits or sets:
-            self.emit("usync", unit=unit, wait=waits, set=sets, pred=pred)
+        waits, sets = [sem.id for sem in wait], [sem.id for sem in set]
+        for i in range(0, max(len(waits), len(sets)), 2):
+            self._usync(unit, waits[i : i + 2], sets[i : i + 2], pred or self._pred)
 
     def asm(self, text: str) -> None:
         """Append raw instructions as the assembler reads them; handles print as it names them. AsmError."""
         self._phase.body.extend(assemble_insns(self.isa, text, self.name))
 
     def _usync(self, unit: str, waits: list[int], sets: list[int], pred: Pred | None) -> None:
-        if unit == "seq":
-            raise CompileError("the sequencer neither waits for nor sets semaphores", self.name)
+        if unit not in self.isa.units or unit == "seq":
+            allowed = ", ".join(each for each in self.isa.units if each != "seq")
+            raise CompileError(f"'{unit}' neither waits for nor sets semaphores; units that do: {allowed}", self.name)
         self._phase.body.append(
             Insn("usync", args={"unit": self.isa.units[unit]}, wait=tuple(waits), set=tuple(sets), pred=pred)
         )
@@ -362,31 +360,26 @@ class InstrBuilder:
         """Number of grids so far: every core needs as many ranges."""
         return self._grids
 
-    def program(self) -> tuple[list[Insn], list[Reloc]]:
-        """All instructions, set-up first in every phase, `halt` last, and the relocations of the encoded words."""
-        insns: list[Insn] = []
-        relocs: list[Reloc] = []
-        word = 0
+    def program(self) -> list[Insn]:
+        """All instructions, set-up first in every phase, `halt` last; bases in global memory are 0 until a launch."""
+        return [insn for insn, _ in self._program()]
+
+    def _program(self) -> Iterator[tuple[Insn, tuple[Arg, int] | None]]:
+        """Every instruction, and of a descriptor in global memory the argument and offset that its base needs."""
         for phase in (*self._done, self._phase):
-            setup = [*phase.size_insns, *phase.sem_insns]
-            word += sum(self._words(insn) for insn in setup)
+            for insn in (*phase.size_insns, *phase.sem_insns):
+                yield insn, None
             addresses = place(phase.buffers, self.capacities, self.name)
             for base, offset, insn, extra in phase.descs:
                 if isinstance(base, Arg):
-                    relocs.append(Reloc(word + 1, base.index, offset))
-                    setup.append(insn)
-                elif base is not None:
-                    setup.append(Insn("desc", args={**insn.args, "base": addresses[base] + offset}))
-                setup.extend(extra)
-                word += self._words(insn) + sum(self._words(each) for each in extra)
-            word += sum(self._words(each) for each in phase.body)
-            insns += setup
-            insns += phase.body
-        insns.append(Insn("halt"))
-        return insns, relocs
-
-    def _words(self, insn: Insn) -> int:
-        return self.isa.instructions[insn.op].words + 1
+                    yield insn, (base, offset)
+                else:
+                    yield Insn("desc", args={**insn.args, "base": addresses[base] + offset}), None
+                for each in extra:
+                    yield each, None
+            for insn in phase.body:
+                yield insn, None
+        yield Insn("halt"), None
 
     def build(self, core_type: str, ranges: Sequence[Ranges]) -> Image:
         """The image of a launch on len(ranges) cores of one type; ranges[c][g] is core c's (start, stop) in grid g."""
@@ -395,9 +388,11 @@ class InstrBuilder:
                 raise CompileError(
                     f"core {core} has {len(each)} ranges, the program has {self._grids} grids", self.name
                 )
-        insns, relocs = self.program()
         words: list[int] = []
-        for insn in insns:
+        relocs: list[Reloc] = []
+        for insn, base in self._program():
+            if base is not None:
+                relocs.append(Reloc(len(words) + 1, base[0].index, base[1]))
             words += _encoded(self.isa, insn)
         entries = tuple(Entry(core_type, 0, tuple(each)) for each in ranges)
         return Image(self.name, self.isa.hash, np.array(words, dtype=np.uint64), entries, tuple(relocs), self.n_args)
