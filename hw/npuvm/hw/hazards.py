@@ -8,14 +8,17 @@ unit, which reads and writes in order, only read after write is.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import numpy as np
+
 from npuvm.hw.errors import SimulationError
+from npuvm.hw.stream import MAX_SIZES
 
 if TYPE_CHECKING:
-    from npuvm.hw.stream import Site
+    from npuvm.hw.stream import Site, Stream
     from npuvm.hw.units import Batch, Unit
 
 __all__ = ["Access", "Hazard", "HazardChecker", "HazardError", "Region", "overlap"]
@@ -76,112 +79,133 @@ def overlap(a: Region, b: Region) -> bool:
 
 
 class Access:
-    """A started instruction; `done` is the cycle of its completion once that is known."""
+    """A started instruction; `tile` numbers the regions it touches, `done` is the cycle of its completion once known."""
 
-    __slots__ = ("done", "regions", "sequence", "site")
+    __slots__ = ("done", "sequence", "site", "tile")
 
-    def __init__(self, sequence: int, site: Site, regions: tuple[Region, ...]) -> None:
+    def __init__(self, sequence: int, site: Site, tile: int) -> None:
         self.sequence = sequence
         self.site = site
-        self.regions = regions
+        self.tile = tile
         self.done: int | None = None
 
 
 class HazardChecker:
-    """Follows all cores of a launch. With `collect` hazards are gathered in `found`, else the first one raises HazardError."""
+    """Follows all cores of a launch. With `collect` hazards are gathered in `found`, else the first one raises HazardError.
+
+    Rings bring the same tiles back again and again, so instructions that touch the same regions in the same way share a number,
+    and what two such numbers mean for each other is worked out once.
+    """
 
     def __init__(self, collect: bool = False) -> None:
         self.collect = collect
         self.found: list[Hazard] = []
-        self._units: dict[int, tuple[Unit, ...]] = {}
-        self._started: dict[Unit, deque[Access]] = {}
-        self._queued: dict[tuple[int, int], tuple[Region, ...]] = {}
+        self._started: dict[int, dict[Unit, deque[Access]]] = {}
+        self._streams: dict[int, tuple[Stream, list[int]]] = {}
+        self._numbers: dict[tuple[int, ...], int] = {}
+        self._regions: list[tuple[Region, ...]] = []
+        self._conflicts: dict[tuple[int, int, bool], Conflict | None] = {}
 
     def register(self, core: int, units: Iterable[Unit]) -> None:
         """Make a core's units known."""
-        self._units[core] = tuple(units)
-        for unit in self._units[core]:
-            self._started[unit] = deque()
+        self._started[core] = {unit: deque() for unit in units}
 
-    def start(self, unit: Unit, batch: Batch, row: int, cycle: int) -> Access:
-        """Check an instruction that starts now; the caller sets `done` of what is returned."""
+    def start(self, unit: Unit, batch: Batch, row: int, cycle: int) -> Access | None:
+        """Check an instruction that starts now; the caller sets `done` of what is returned. None when it touches nothing."""
+        tiles = self._tiles(batch.stream)
+        tile = tiles[row]
+        if not self._regions[tile]:
+            return None
         sequence = batch.base + row
-        site = batch.stream.sites[batch.stream.rows.site[row]]
-        regions = self._queued.pop((unit.core, sequence), None)
-        if regions is None:
-            regions = _regions(batch, row, site)
-        if regions:
-            for other in self._units[unit.core]:
-                started, queue = self._started[other], other.queue
-                while started and started[0].done is not None and started[0].done <= cycle:
-                    started.popleft()
-                if started or (queue and queue[0][5].base + queue[0][4] < sequence):
-                    for access_site, access_regions in self._earlier(other, sequence):
-                        self._compare(unit.core, cycle, (access_site, access_regions), (site, regions), other is unit)
-        access = Access(sequence, site, regions)
-        if regions:
-            self._started[unit].append(access)
+        access = Access(sequence, batch.stream.sites[batch.stream.rows.site[row]], tile)
+        by_unit = self._started[unit.core]
+        for other, started in by_unit.items():
+            while started and started[0].done is not None and started[0].done <= cycle:
+                started.popleft()
+            same = other is unit
+            for earlier in started:
+                if earlier.sequence >= sequence:
+                    break
+                self._check(unit.core, cycle, earlier.tile, earlier.site, access, same)
+            for _, run, _, _, queued, its_batch in other.queue:
+                if its_batch.base + queued >= sequence:
+                    break
+                its_tiles = tiles if its_batch is batch else self._tiles(its_batch.stream)
+                self._check(unit.core, cycle, its_tiles[queued], run.site, access, same)
+        by_unit[unit].append(access)
         return access
 
-    def _earlier(self, other: Unit, sequence: int) -> Iterator[tuple[Site, tuple[Region, ...]]]:
-        """Instructions of a unit before `sequence` that have not completed: those started, then those queued."""
-        for access in self._started[other]:
-            if access.sequence >= sequence:
-                return
-            yield access.site, access.regions
-        for _, run, _, _, row, batch in other.queue:
-            queued = batch.base + row
-            if queued >= sequence:
-                return
-            key = (other.core, queued)
-            regions = self._queued.get(key)
-            if regions is None:
-                regions = self._queued[key] = _regions(batch, row, run.site)
-            yield run.site, regions
-
-    def _compare(
-        self,
-        core: int,
-        cycle: int,
-        earlier: tuple[Site, tuple[Region, ...]],
-        later: tuple[Site, tuple[Region, ...]],
-        same_unit: bool,
-    ) -> None:
-        for mine in later[1]:
-            for theirs in earlier[1]:
-                if mine.space != theirs.space or not (mine.writes or theirs.writes):
-                    continue
-                raw = theirs.writes and mine.reads
-                # A unit reads accumulators and atomic targets when it completes, in order.
-                harmless = same_unit and (not raw or mine.writes)
-                if harmless or not overlap(mine, theirs):
-                    continue
-                kind: Literal["read after write", "write after read", "write after write"]
-                kind = "read after write" if raw else "write after write" if theirs.writes else "write after read"
-                address = max(mine.low, theirs.low)
-                self._report(Hazard(kind, core, cycle, mine.space, address, earlier[0].label, later[0].label))
-
-    def _report(self, hazard: Hazard) -> None:
+    def _check(self, core: int, cycle: int, tile: int, site: Site, later: Access, same_unit: bool) -> None:
+        key = (tile, later.tile, same_unit)
+        if key not in self._conflicts:
+            self._conflicts[key] = conflict(self._regions[tile], self._regions[later.tile], same_unit)
+        found = self._conflicts[key]
+        if found is None:
+            return
+        hazard = Hazard(found.kind, core, cycle, found.space, found.address, site.label, later.site.label)
         self.found.append(hazard)
         if not self.collect:
             raise HazardError(str(hazard))
 
+    def _tiles(self, stream: Stream) -> list[int]:
+        """The number of the regions of each instruction of a stream."""
+        known = self._streams.get(id(stream))
+        if known is None:
+            on_chip = np.zeros((len(stream.sites), stream.addr.shape[1]), dtype=np.bool_)
+            for index, site in enumerate(stream.sites):
+                for k, operand in enumerate(site.operands):
+                    on_chip[index, k] = operand.space != "gm"
+            addr = np.where(on_chip[stream.site], stream.addr, 0)
+            rows = np.concatenate([stream.site[:, None], addr, stream.size], axis=1)
+            different, where = np.unique(rows, axis=0, return_inverse=True)
+            numbers = np.array([self._number(stream.sites, row) for row in different.tolist()], dtype=np.int64)
+            known = self._streams[id(stream)] = (stream, numbers[where.reshape(-1)].tolist())
+        return known[1]
 
-def _regions(batch: Batch, row: int, site: Site) -> tuple[Region, ...]:
+    def _number(self, sites: Sequence[Site], row: list[int]) -> int:
+        """The number of the regions of an instruction: its site, its addresses, its sizes."""
+        key = (id(sites), *row)
+        number = self._numbers.get(key)
+        if number is None:
+            site = sites[row[0]]
+            number = self._numbers[key] = len(self._regions)
+            self._regions.append(tuple(_regions(site, row[1 : len(site.operands) + 1], row[-MAX_SIZES:])))
+        return number
+
+
+class Conflict(NamedTuple):
+    """What is wrong between two instructions, and the first byte of it."""
+
+    kind: Literal["read after write", "write after read", "write after write"]
+    space: str
+    address: int
+
+
+def conflict(earlier: Sequence[Region], later: Sequence[Region], same_unit: bool) -> Conflict | None:
+    """The first hazard when `later` starts while `earlier` is not complete, None when they may overlap in time."""
+    for mine in later:
+        for theirs in earlier:
+            raw = theirs.writes and mine.reads
+            # A unit reads accumulators and atomic targets when it completes, in order.
+            harmless = (same_unit and (not raw or mine.writes)) or not (mine.writes or theirs.writes)
+            if harmless or mine.space != theirs.space or not overlap(mine, theirs):
+                continue
+            address = max(mine.low, theirs.low)
+            if raw:
+                return Conflict("read after write", mine.space, address)
+            return Conflict("write after write" if theirs.writes else "write after read", mine.space, address)
+    return None
+
+
+def _regions(site: Site, addresses: Sequence[int], sizes: Sequence[int]) -> Iterator[Region]:
     """On-chip regions of an instruction, without empty ones."""
-    regions = []
-    stream = batch.stream
-    addresses = stream.addr_rows[row]
-    for index, operand in enumerate(site.operands):
-        if operand.space == "gm":
+    for low, operand in zip(addresses, site.operands, strict=True):
+        rows, cols = (1 if k < 0 else sizes[k] for k in operand.shape)
+        if operand.space == "gm" or not rows or not cols:
             continue
-        rows, cols = stream.shape_of(row, operand)
-        if not rows or not cols:
-            continue
-        low, row_bytes = addresses[index], cols * operand.itemsize
+        row_bytes = cols * operand.itemsize
         if not operand.pitch or operand.pitch == row_bytes:
             row_bytes *= rows if operand.pitch else 1
             rows = 1
         high = low + (rows - 1) * operand.pitch + row_bytes
-        regions.append(Region(operand.space, low, high, rows, row_bytes, operand.pitch, operand.reads, operand.writes))
-    return tuple(regions)
+        yield Region(operand.space, low, high, rows, row_bytes, operand.pitch, operand.reads, operand.writes)
