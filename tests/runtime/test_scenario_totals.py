@@ -58,6 +58,8 @@ def test_sums_over_launches_and_cores() -> None:
     assert totals.utilisation["vector"] == pytest.approx(4 * 480 / (48 * 2000))
     assert totals.stalls == {"vector awaits load": 4 * 120}  # idle units and finished ones do not stall
     assert totals.bounds == {"vector": 480.0, "hbm": 600.0}
+    assert totals.limits == {"hbm": 600.0, "l2": 0.0, "vector": 480.0}
+    assert totals.instructions == 4
     assert totals.roofline_cycles == pytest.approx(600.0)  # of 1920 busy cycles each of 48 vector units has 40
 
 

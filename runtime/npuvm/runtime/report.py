@@ -179,6 +179,7 @@ def _stalls(totals: Totals) -> str:
 def _totals_json(totals: Totals) -> dict[str, Any]:
     return {
         "launches": totals.launches,
+        "instructions": totals.instructions,
         "cycles": totals.cycles,
         "microseconds": totals.microseconds,
         "bytes": dict(totals.bytes),
@@ -186,6 +187,7 @@ def _totals_json(totals: Totals) -> dict[str, Any]:
         "stall_cycles": totals.top_stalls,
         "bound": totals.bound,
         "bound_cycles": dict(totals.bounds),
+        "all_bounds_cycles": dict(totals.limits),
         "of_bound": totals.of_bound,
         "roofline_cycles": totals.roofline_cycles,
         "of_roofline": totals.of_roofline,

@@ -23,14 +23,15 @@ Progress: TypeAlias = Callable[[int, int, str], None]
 class Totals:
     """Sums over launches.
 
-    `cycles` are simulated, `microseconds` the same as time on the chip. `bytes` counts by level ("hbm read", ...). `busy`
+    `cycles` are simulated, `microseconds` the same as time on the chip. `bytes` counts by level ("hbm_read", ...). `busy`
     are cycles that a unit's instances were occupied, `available` what they had: their ratio is utilisation. `stalls` are
-    cycles by unit and cause. `bounds` gives, for each kind of physical bound of the program as compiled, the cycles of the
-    launches that it bounds most. `roofline_cycles` is what the same work needs when the whole chip shares it evenly.
+    cycles by unit and cause. `limits` are the physical bounds of the programs as compiled, in cycles by kind; `bounds` has
+    of each launch only the highest. `roofline_cycles` is what the same work needs when the whole chip shares it evenly.
     `compile_us` is measured on the host.
     """
 
     launches: int = 0
+    instructions: int = 0
     cycles: int = 0
     microseconds: float = 0.0
     bytes: Mapping[str, int] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Totals:
     available: Mapping[str, int] = field(default_factory=dict)
     stalls: Mapping[str, int] = field(default_factory=dict)
     bounds: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
     roofline_cycles: float = 0.0
     compile_us: float = 0.0
 
@@ -47,6 +49,7 @@ class Totals:
         listed = tuple(parts)
         return Totals(
             launches=sum(part.launches for part in listed),
+            instructions=sum(part.instructions for part in listed),
             cycles=sum(part.cycles for part in listed),
             microseconds=math.fsum(part.microseconds for part in listed),
             bytes=_add(part.bytes for part in listed),
@@ -54,6 +57,7 @@ class Totals:
             available=_add(part.available for part in listed),
             stalls=_add(part.stalls for part in listed),
             bounds=_add_floats(part.bounds for part in listed),
+            limits=_add_floats(part.limits for part in listed),
             roofline_cycles=math.fsum(part.roofline_cycles for part in listed),
             compile_us=math.fsum(part.compile_us for part in listed),
         )

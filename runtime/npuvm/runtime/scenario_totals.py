@@ -34,10 +34,13 @@ def totals_of(
     stalls: Counter[str] = Counter()
     nbytes: Counter[str] = Counter()
     bounds: dict[str, float] = {}
+    limits: dict[str, float] = {}
     for result in results:
         nbytes.update(result.bytes)
         name, bound = result.bound
         bounds[name] = bounds.get(name, 0.0) + float(bound)
+        for name, bound in result.bounds.items():
+            limits[name] = limits.get(name, 0.0) + float(bound)
         for core in result.cores:
             for unit, stats in core.units.items():
                 busy[unit] += stats.busy
@@ -46,11 +49,12 @@ def totals_of(
     shared = {
         "cube": cube_cycles(chip, graph, binding),
         "vector": busy["vector"] / cores["vector"],
-        "hbm": sum(float(result.bounds["hbm"]) for result in results),
-        "l2": sum(float(result.bounds["l2"]) for result in results),
+        "hbm": limits.get("hbm", 0.0),
+        "l2": limits.get("l2", 0.0),
     }
     return Totals(
         launches=len(results),
+        instructions=sum(result.instructions for result in results),
         cycles=cycles,
         microseconds=float(chip.cycles_to_us(cycles)),
         bytes=dict(nbytes),
@@ -58,6 +62,7 @@ def totals_of(
         available={unit: count * cycles for unit, count in cores.items()},
         stalls=dict(stalls),
         bounds=bounds,
+        limits=limits,
         roofline_cycles=max(shared.values()),
         compile_us=compile_us,
     )
