@@ -139,7 +139,7 @@ def estimate_cycles(problem: TileProblem, spec: MatmulSpec, table: Ints, l0c_dep
     first = load / np.maximum(tiles.steps1, 1) + memory.l2.latency_cycles + memory.hbm.latency_cycles
     last = (compute + move) / np.maximum(tiles.steps0, 1) + out
     own = tiles.waves * tile + first + last
-    return np.maximum(own, _shared(problem, spec, tiles, operands, cores)) + _VISIBLE * own
+    return np.asarray(np.maximum(own, _shared(problem, spec, tiles, operands, cores)) + _VISIBLE * own)
 
 
 def _compute(problem: TileProblem, spec: MatmulSpec, tiles: _Tiles) -> Floats:
@@ -196,7 +196,7 @@ def _load(problem: TileProblem, tiles: _Tiles, operands: tuple[_Operand, ...]) -
             [issue, port_bytes / dma.l1_bytes_per_cycle, in_flight, each.rows * each.row_bytes * sharing]
         )
         cycles += step * tiles.steps1 / each.run
-    return cycles
+    return np.asarray(cycles)
 
 
 def _out(problem: TileProblem, tiles: _Tiles) -> Floats:
@@ -221,7 +221,7 @@ def _shared(
     l2_rate, hbm_rate = float(problem.chip.l2_bytes_per_cycle), float(problem.chip.hbm_bytes_per_cycle)
     strips = np.minimum(tiles.cuts_m, cores)
     kept = (strips * tiles.m + spec.n) * spec.k * problem.item <= problem.chip.capacity_bytes("l2")
-    passes = (1.0, np.where(kept, 1.0, np.ceil(tiles.cuts_m / strips)))
+    passes = (np.ones_like(tiles.m), np.where(kept, 1.0, np.ceil(tiles.cuts_m / strips)))
     stored = float(spec.m) * spec.n * tiles.batch * problem.out_item
     cycles = np.full_like(tiles.m, stored / min(l2_rate, hbm_rate))
     for each, edge, times in zip(operands, (spec.m, spec.n), passes, strict=True):
