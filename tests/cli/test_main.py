@@ -53,6 +53,7 @@ def test_wrong_usage_is_one_line_and_exit_2(arguments: list[str], capsys: pytest
     [
         (IsaError("no such field", "x.yaml:3:1"), 2, "npuvm: x.yaml:3:1: no such field\n"),
         (RunError("deadlock"), 1, "npuvm: deadlock\n"),
+        (MemoryError("256 GiB"), 1, "npuvm: this machine has too little memory for it: 256 GiB\n"),
         (KeyboardInterrupt(), 130, "npuvm: interrupted\n"),
         (typer.Abort(), 130, "npuvm: interrupted\n"),
         (ZeroDivisionError("a\nb"), 1, "npuvm: internal error: ZeroDivisionError: a b; rerun with --debug\n"),

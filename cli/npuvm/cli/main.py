@@ -76,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         _trace(debug)
         return _fail("interrupted", EXIT_INTERRUPTED)
+    except MemoryError as exc:
+        _trace(debug)
+        return _fail(f"this machine has too little memory for it: {_one_line(str(exc))}", EXIT_FAILURE)
     except BrokenPipeError:  # the reader of our output went away (`npuvm ... | head`); nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE

@@ -1,0 +1,87 @@
+"""The verb with the whole machine below it, on a scenario that is small enough to run in a second."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from npuvm.cli.main import main
+
+SCENARIO = """\
+name: small
+title: a product and a softmax
+kind: kernels
+chip: edge
+cases:
+  - {op: matmul, dtypes: [fp16], shapes: [{m: 70, n: 64, k: 96}]}
+  - {op: softmax, dtypes: [fp16], shapes: [[17, 300]]}
+"""
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(SCENARIO, encoding="utf-8")
+    return path
+
+
+def run(scenario: Path, *options: str) -> Any:
+    """The JSON of a run that must succeed."""
+    out = scenario.parent / "out"
+    assert main(["simulate", str(scenario), "--out", str(out), *options]) == 0
+    return json.loads((out / "small.json").read_text(encoding="utf-8"))
+
+
+def test_results_are_checked_and_shown(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = run(scenario)
+    assert report["ok"]
+    assert [case["ok"] for case in report["cases"]] == [True, True]
+    shown = capsys.readouterr().out
+    for case in report["cases"]:
+        assert f"{case['cycles']:,}" in shown
+
+
+def test_data_does_not_change_time(scenario: Path) -> None:
+    with_data, without = run(scenario), run(scenario, "--timing-only")
+    assert [case["cycles"] for case in with_data["cases"]] == [case["cycles"] for case in without["cases"]]
+    assert [case["ok"] for case in without["cases"]] == [None, None]
+
+
+def test_less_bandwidth_costs_cycles(scenario: Path) -> None:
+    """At a third of the bandwidth both operators wait for memory, so they take at least their bytes at that rate."""
+    full = run(scenario, "--timing-only")
+    slow = run(scenario, "--timing-only", "--set", "memory.hbm.bandwidth_gbps=4")
+    for fast_case, slow_case in zip(full["cases"], slow["cases"], strict=True):
+        crossing = slow_case["bytes"]["hbm_read"] + slow_case["bytes"]["hbm_write"]
+        microseconds = crossing / 4e3  # bytes at 4 GB/s
+        assert slow_case["microseconds"] >= microseconds
+        assert slow_case["cycles"] > fast_case["cycles"]
+
+
+def test_a_tile_that_cannot_fit_is_one_line_and_exit_2(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = SCENARIO.replace("chip: edge\n", "chip: edge\npins: {tile: {vector: [4096, 4096]}}\n")
+    scenario.write_text(text, encoding="utf-8")
+    assert main(["simulate", str(scenario), "--out", str(scenario.parent / "out")]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("npuvm: ") and captured.err.count("\n") == 1
+    assert "tile.vector" in captured.err and "allowed" in captured.err
+    assert not (scenario.parent / "out" / "small.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("core.ub_kb=4", "override 'core.ub_kb=4': core.ub_kb: no such field; did you mean core.ub_kib"),
+        ("core.ub_kib=-1", "core.ub_kib"),
+        ("nonsense", "override 'nonsense': allowed is field.path=value"),
+    ],
+)
+def test_a_wrong_override_is_named(
+    override: str, expected: str, scenario: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["simulate", str(scenario), "--set", override, "--out", str(scenario.parent / "out")]) == 2
+    error = capsys.readouterr().err
+    assert expected in error and error.count("\n") == 1
