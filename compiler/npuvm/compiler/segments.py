@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from .ir import Node
 from .symbols import evaluate
@@ -61,6 +62,8 @@ class VectorSegment:
     nodes: list[Node] = field(default_factory=list)
     reads: list[tuple[Node, Access]] = field(default_factory=list)
     writes: list[tuple[Node, Access]] = field(default_factory=list)
+    memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What the code generator keeps of this segment from one shape to the next."""
 
     def __str__(self) -> str:
         domain = ", ".join(str(dim) for dim in self.domain)

@@ -103,22 +103,24 @@ class TileBody:
             raise CompileError(f"register {reg} has nothing to load", self._b.name)
         ring, pins, sync = self._c.buffers[reg], self._c.pins, self._c.sync
         site = f"load.{reg.name}"
-        argument = self._b.arg(self._c.tensors.index(reg.read.access.tensor.name))
+        read = self._c.space.reads[reg.read]
+        argument = self._b.arg(self._c.tensors.index(read.access.tensor.name))
         transfer.load(
-            reg.read,
+            read,
             reg.shape,
             argument,
             ring,
             wait=sync.waits(site, [_sem(ring.free)]),
             set=sync.sets(site, [_sem(ring.ready)]),
             pred=self._ring_preds(reg)[0],
-            cache=pins.cache.get(reg.name, reg.read.access.cache),
+            cache=pins.cache.get(reg.name, read.access.cache),
             chunk=pins.transfer.get(reg.name),
         )
 
     def _store(self, reg: Reg, transfer: TileTransfer) -> None:
         ring, pins, sync = self._c.buffers[reg], self._c.pins, self._c.sync
-        for at, write in enumerate(reg.writes):
+        for at, place in enumerate(reg.writes):
+            write = self._c.space.writes[place]
             name = write.access.tensor.name
             waits = [_sem(ring.ready)] if at == 0 else []
             sets = [_sem(ring.free)] if at == len(reg.writes) - 1 else []
@@ -157,7 +159,8 @@ class TileBody:
         if reg.kind == "out":
             pred = self._pred(reg.when)[1]
             return pred, pred
-        present = self._c.space.present[reg.read.node.id] if reg.read else ()
+        space = self._c.space
+        present = () if reg.read is None else space.present[space.reads[reg.read].node.id]
         own = self._loops_of([dim for dim, flag in enumerate(present) if flag])
         moving = [loop for loop, axis in zip(self._loops, self._grid.axes, strict=True) if axis.trip > 1]
         if len(own) == len(moving):

@@ -27,6 +27,10 @@ from .vector_tile import VectorTile, choose_tile, least_tile, vector_cores
 __all__ = ["VectorKernel", "compile_vector"]
 
 
+_KEPT_PROGRAMS = 64
+"""Tile programs that are kept of one segment."""
+
+
 @dataclass(frozen=True, slots=True)
 class VectorKernel:
     """A vector segment as a program image. `tensors` names the tensors whose addresses the launch gives, in order."""
@@ -53,11 +57,19 @@ def compile_vector(
         return None
     where = segment.name
     _check_pins(pins, chip, where)
-    space, program, storage, tile = _best(fuse(live, isa), binding, chip, isa, pins)
+    space, program, storage, tile = _best(_fused(live, isa), binding, chip, isa, pins)
     walk = _walk(space, tile, min(pins.cores or vector_cores(chip), vector_cores(chip)), pins)
     core_type = "vector" if chip.core.kind == "split" else "unified"
     image, tensors = emit_vector(where, space, program, storage, tile, walk, core_type, chip, isa, pins)
     return VectorKernel(image, tensors, tile, space, walk, core_type)
+
+
+def _fused(segment: VectorSegment, isa: Isa) -> VectorSegment:
+    key = ("fused", isa.hash)
+    if key not in segment.memo:
+        segment.memo[key] = fuse(segment, isa)
+    result: VectorSegment = segment.memo[key]
+    return result
 
 
 _Choice = tuple[Space, VecProgram, Storage, VectorTile]
@@ -83,8 +95,20 @@ def _best(segment: VectorSegment, binding: Mapping[str, int], chip: NpuConfig, i
 def _choose(
     segment: VectorSegment, space: Space, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins
 ) -> _Choice:
-    program = lower_vector(segment, space, binding, Selector(isa))
-    storage = assign_slots(program, pins, segment.name)
+    counts = tuple(
+        prod(evaluate(each.dims("dims"), binding))
+        for node in segment.nodes
+        for each in node.inputs
+        if each.op == "size"
+    )
+    key = (isa.hash, space.structure(), counts, tuple(sorted(pins.ring_depth.items())))
+    known: tuple[VecProgram, Storage] | None = segment.memo.get(key)
+    if known is None:
+        if len(segment.memo) >= _KEPT_PROGRAMS:
+            segment.memo.clear()
+        program = lower_vector(segment, space, binding, Selector(isa))
+        known = segment.memo[key] = (program, assign_slots(program, pins, segment.name))
+    program, storage = known
     return space, program, storage, choose_tile(space, program, storage, chip, isa, pins, segment.name)
 
 
@@ -116,7 +140,7 @@ def _nonempty(segment: VectorSegment, binding: Mapping[str, int]) -> VectorSegme
     domain = tuple(1 if axis - rank in segment.reduce_axes else dim for axis, dim in enumerate(segment.domain))
     nodes = [_neutral(node) if node.op in REDUCES else node for node in segment.nodes if filled(node)]
     reads = [(node, access) for node, access in segment.reads if filled(node)]
-    return replace(segment, domain=domain, reduce_axes=(), form="map", nodes=nodes, reads=reads, writes=writes)
+    return replace(segment, domain=domain, reduce_axes=(), form="map", nodes=nodes, reads=reads, writes=writes, memo={})
 
 
 def _neutral(node: Node) -> Node:

@@ -77,7 +77,7 @@ def fuse(segment: VectorSegment, isa: Isa) -> VectorSegment:
                 break
         else:
             nodes.append(node)
-    return replace(segment, nodes=nodes[::-1]) if covered else segment
+    return replace(segment, nodes=nodes[::-1], memo={}) if covered else segment
 
 
 class _Match:

@@ -17,7 +17,7 @@ from .rewrite import is_scalar
 from .segments import VectorSegment
 from .symbols import evaluate
 from .vector_select import Selector, immediate_bits
-from .vector_space import Space, Transfer
+from .vector_space import Space
 
 __all__ = ["ALWAYS", "Reg", "Shape", "Use", "VecInsn", "VecProgram", "When", "lower_vector"]
 
@@ -59,8 +59,8 @@ class Reg:
     kind: str
     shape: Shape
     dtype: str
-    read: Transfer | None = None
-    writes: list[Transfer] = field(default_factory=list)
+    read: int | None = None
+    writes: list[int] = field(default_factory=list)
     when: When = ALWAYS
 
     def __repr__(self) -> str:
@@ -121,27 +121,28 @@ class _Lower:
         self._spread: dict[tuple[object, ...], Use] = {}
         self._fills: dict[tuple[object, ...], Reg] = {}
         self._late: set[int] = set()
-        self._writes: dict[int, list[Transfer]] = {}
-        for transfer in space.writes:
-            self._writes.setdefault(transfer.node.id, []).append(transfer)
+        self._writes: dict[int, list[int]] = {}
+        for at, transfer in enumerate(space.writes):
+            self._writes.setdefault(transfer.node.id, []).append(at)
         self._reduced = tuple(dim for dim, flag in enumerate(space.reduced) if flag)
         self._accumulates = bool(self._reduced) and not space.whole
 
     def run(self) -> VecProgram:
         used = {each.id for node in self._segment.nodes for each in node.inputs}
-        for transfer in self._space.reads:
+        for at, transfer in enumerate(self._space.reads):
             node = transfer.node
             reg = self._reg("in", node, self._shape(node), name=transfer.access.tensor.name)
-            reg.read = transfer
+            reg.read = at
             self._where[node.id] = reg
             everywhere = all(self._space.present[node.id])
             if node.id in self._writes and node.id not in used and everywhere:
                 reg.writes = self._writes.pop(node.id)
         for node in self._segment.nodes:
             self._node(node)
-        for transfers in list(self._writes.values()):
-            self._copy_out(transfers[0].node)
-        return VecProgram(tuple(self._insns), tuple(self._regs))
+        for places in list(self._writes.values()):
+            self._copy_out(self._space.writes[places[0]].node)
+        fills_first = sorted(self._insns, key=lambda insn: insn.when is not _ONCE)
+        return VecProgram(tuple(fills_first), tuple(self._regs))
 
     # Registers.
 
@@ -169,9 +170,9 @@ class _Lower:
         return self._reg("temp", node, self._shape(node))
 
     def _out(self, node: Node, when: When) -> Reg:
-        transfers = self._writes.pop(node.id)
-        reg = self._reg("out", node, self._shape(node), name=transfers[0].access.tensor.name)
-        reg.writes = transfers
+        places = self._writes.pop(node.id)
+        reg = self._reg("out", node, self._shape(node), name=self._space.writes[places[0]].access.tensor.name)
+        reg.writes = places
         reg.when = when
         return reg
 

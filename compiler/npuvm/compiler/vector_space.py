@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -63,6 +63,10 @@ class Space:
     def others(self) -> tuple[int, ...]:
         """Dims outside the tile."""
         return tuple(dim for dim in range(len(self.sizes)) if dim not in (self.row, self.col))
+
+    def structure(self) -> Hashable:
+        """All but sizes and strides: what the tile program depends on."""
+        return self.reduced, self.row, self.col, self.whole, tuple(self.present.items())
 
     def may_be_whole(self) -> bool:
         """Whether all that is reduced is a dim of the tile."""
