@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .builder import Kernel, KernelBuilder, ParamRef, Value, kernel
+from .builder import Kernel, KernelBuilder, kernel
 from .errors import CompileError
 from .interpret import interpret
 from .ir import Graph, Node, Output, Param
@@ -11,6 +11,7 @@ from .printer import print_graph, print_node
 from .program import CompiledKernel, compile_kernel
 from .schedule import Events, Pins
 from .types import DTYPES, DTypeInfo, TensorType, parse_type
+from .value import ParamRef, Value
 
 __all__ = [
     "DTYPES",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from .errors import CompileError
 from .ir import Graph, Node, Param
@@ -14,132 +13,9 @@ from .ops import Attr
 from .schedule import Pins
 from .shaping import infer_reshape
 from .types import DTYPES, Dim, TensorType, parse_dims, parse_type
+from .value import Operand, ParamRef, Value, kernel_error, kernel_line
 
-__all__ = ["Kernel", "KernelBuilder", "Operand", "ParamRef", "Value", "kernel"]
-
-_HERE = str(Path(__file__).parent)
-
-
-class _Operators:
-    """Python operators of a value, as calls of its builder."""
-
-    _builder: KernelBuilder
-    node: Node
-
-    def __add__(self, other: Operand) -> Value:
-        return self._builder.add(self._self(), other)
-
-    def __radd__(self, other: Operand) -> Value:
-        return self._builder.add(other, self._self())
-
-    def __sub__(self, other: Operand) -> Value:
-        return self._builder.sub(self._self(), other)
-
-    def __rsub__(self, other: Operand) -> Value:
-        return self._builder.sub(other, self._self())
-
-    def __mul__(self, other: Operand) -> Value:
-        return self._builder.mul(self._self(), other)
-
-    def __rmul__(self, other: Operand) -> Value:
-        return self._builder.mul(other, self._self())
-
-    def __truediv__(self, other: Operand) -> Value:
-        return self._builder.div(self._self(), other)
-
-    def __rtruediv__(self, other: Operand) -> Value:
-        return self._builder.div(other, self._self())
-
-    def __pow__(self, other: Operand) -> Value:
-        return self._builder.pow(self._self(), other)
-
-    def __rpow__(self, other: Operand) -> Value:
-        return self._builder.pow(other, self._self())
-
-    def __and__(self, other: Operand) -> Value:
-        return self._builder.logical_and(self._self(), other)
-
-    def __or__(self, other: Operand) -> Value:
-        return self._builder.logical_or(self._self(), other)
-
-    def __xor__(self, other: Operand) -> Value:
-        return self._builder.logical_xor(self._self(), other)
-
-    def __matmul__(self, other: Value) -> Value:
-        return self._builder.matmul(self._self(), other)
-
-    def __neg__(self) -> Value:
-        return self._builder.neg(self._self())
-
-    def __abs__(self) -> Value:
-        return self._builder.abs(self._self())
-
-    def __invert__(self) -> Value:
-        return self._builder.logical_not(self._self())
-
-    def __lt__(self, other: Operand) -> Value:
-        return self._builder.lt(self._self(), other)
-
-    def __le__(self, other: Operand) -> Value:
-        return self._builder.le(self._self(), other)
-
-    def __gt__(self, other: Operand) -> Value:
-        return self._builder.gt(self._self(), other)
-
-    def __ge__(self, other: Operand) -> Value:
-        return self._builder.ge(self._self(), other)
-
-    def __bool__(self) -> NoReturn:
-        raise CompileError("a kernel value has no truth value while tracing; use k.select", _kernel_line() or None)
-
-    def _self(self) -> Value:
-        raise NotImplementedError
-
-
-class Value(_Operators):
-    """A tensor inside a kernel. `type`, `dtype` and `shape` are known while tracing; data is not.
-
-    `==` and `!=` compare identity as in any Python object; use `k.eq` and `k.ne` for element-wise results.
-    """
-
-    __slots__ = ("_builder", "node")
-
-    def __init__(self, builder: KernelBuilder, node: Node) -> None:
-        self._builder = builder
-        self.node = node
-
-    def _self(self) -> Value:
-        return self
-
-    @property
-    def type(self) -> TensorType:
-        return self.node.type
-
-    @property
-    def dtype(self) -> str:
-        return self.node.type.dtype
-
-    @property
-    def shape(self) -> tuple[Dim, ...]:
-        return self.node.type.shape
-
-    def __repr__(self) -> str:
-        return repr(self.node)
-
-
-Operand = Value | float | int | bool
-
-
-@dataclass(frozen=True, slots=True)
-class ParamRef:
-    """A parameter as the kernel's function receives it: a tensor in global memory that `k.load` reads."""
-
-    name: str
-    type: TensorType
-
-    @property
-    def shape(self) -> tuple[Dim, ...]:
-        return self.type.shape
+__all__ = ["Kernel", "KernelBuilder", "kernel"]
 
 
 class KernelBuilder:
@@ -157,7 +33,7 @@ class KernelBuilder:
     def load(self, source: ParamRef, cache: str = "normal") -> Value:
         """The contents of a parameter. `cache` is "normal", or "stream" to leave L2 to others."""
         if not isinstance(source, ParamRef):
-            raise _error(f"load takes a parameter of the kernel, not {source!r}")
+            raise kernel_error(f"load takes a parameter of the kernel, not {source!r}")
         policy = _cache(cache)
         if source.name not in self._loads:
             attrs: dict[str, Attr] = {"param": source.name, "dtype": source.type.dtype, "shape": source.type.shape}
@@ -169,7 +45,7 @@ class KernelBuilder:
         taken = [output.name for output in self.graph.outputs]
         name = f"out{len(taken)}" if name is None else name
         if not name.isidentifier() or name in taken or any(name == param.name for param in self.graph.params):
-            raise _error(
+            raise kernel_error(
                 f"store: output name '{name}' must be a new identifier; taken: {', '.join(taken) or 'none'} and the parameters"
             )
         self._emit("store", (self._value("store", value),), output=name, **_cache(cache))
@@ -177,7 +53,7 @@ class KernelBuilder:
     def const(self, value: float | int | bool, dtype: str) -> Value:
         """A scalar constant of the dtype."""
         if dtype not in DTYPES:
-            raise _error(f"const: unknown dtype '{dtype}'; allowed: {', '.join(DTYPES)}")
+            raise kernel_error(f"const: unknown dtype '{dtype}'; allowed: {', '.join(DTYPES)}")
         return self._emit("const", (), dtype=dtype, value=_number(value, dtype))
 
     def size(self, dims: str | Sequence[Dim], dtype: str = "fp32") -> Value:
@@ -325,7 +201,7 @@ class KernelBuilder:
         try:
             result = infer_reshape(source.type.shape, target, known)
         except CompileError as error:
-            raise _error(error.message) from None
+            raise kernel_error(error.message) from None
         if result.derived is not None:
             self.graph.derived.append(result.derived)
         if result.check is not None and result.check not in self.graph.checks:
@@ -341,7 +217,7 @@ class KernelBuilder:
         """The last two dims exchanged."""
         rank = self._value("transpose", x).type.rank
         if rank < 2:
-            raise _error(f"transpose: {x.type} must have rank 2 or more")
+            raise kernel_error(f"transpose: {x.type} must have rank 2 or more")
         return self.permute(x, (*range(rank - 2), rank - 1, rank - 2))
 
     def sum(self, x: Value, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> Value:
@@ -385,7 +261,7 @@ class KernelBuilder:
         input unless given.
         """
         if not inputs:
-            raise _error("asm needs at least one input value")
+            raise kernel_error("asm needs at least one input value")
         first = self._value("asm", inputs[0])
         result = first.type.shape if shape is None else self._known_dims("asm", shape)
         nodes = tuple(self._value("asm", each) for each in inputs)
@@ -399,11 +275,11 @@ class KernelBuilder:
         known = [each.name for each in fields(Pins)]
         for name in pins:
             if name not in known:
-                raise _error(f"unknown pin '{name}'; pins: {', '.join(known)}")
+                raise kernel_error(f"unknown pin '{name}'; pins: {', '.join(known)}")
         try:
             self.graph.pins = replace(self.graph.pins, **pins)
         except CompileError as error:
-            raise _error(error.message) from None
+            raise kernel_error(error.message) from None
 
     def _unary(self, op: str, x: Value) -> Value:
         return self._emit(op, (self._value(op, x),))
@@ -424,15 +300,15 @@ class KernelBuilder:
         if isinstance(b, Value):
             right = self._value(op, b)
             return self.const(a, right.dtype).node, right.node
-        raise _error(f"{op}: one side must be a value of the kernel, got {a!r} and {b!r}")
+        raise kernel_error(f"{op}: one side must be a value of the kernel, got {a!r} and {b!r}")
 
     def _value(self, op: str, value: object) -> Value:
         if isinstance(value, ParamRef):
-            raise _error(f"{op}: '{value.name}' is a tensor in memory; load it first with k.load({value.name})")
+            raise kernel_error(f"{op}: '{value.name}' is a tensor in memory; load it first with k.load({value.name})")
         if not isinstance(value, Value):
-            raise _error(f"{op} takes a value of the kernel, not {value!r}")
-        if value._builder is not self:
-            raise _error(f"{op}: {value!r} belongs to another kernel")
+            raise kernel_error(f"{op} takes a value of the kernel, not {value!r}")
+        if value.builder is not self:
+            raise kernel_error(f"{op}: {value!r} belongs to another kernel")
         return value
 
     def _known_dims(self, op: str, dims: str | Sequence[Dim]) -> tuple[Dim, ...]:
@@ -440,12 +316,12 @@ class KernelBuilder:
         known = {*self.graph.symbols(), *(derived.name for derived in self.graph.derived)}
         for dim in shape:
             if isinstance(dim, str) and dim not in known:
-                raise _error(f"{op}: unknown dimension '{dim}'; known: {', '.join(sorted(known)) or 'none'}")
+                raise kernel_error(f"{op}: unknown dimension '{dim}'; known: {', '.join(sorted(known)) or 'none'}")
         return shape
 
     def _emit(self, op: str, inputs: Sequence[Value | Node], **attrs: Attr) -> Value:
         nodes = tuple(each.node if isinstance(each, Value) else each for each in inputs)
-        return Value(self, self.graph.add(op, nodes, _kernel_line(), **attrs))
+        return Value(self, self.graph.add(op, nodes, kernel_line(), **attrs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -502,28 +378,14 @@ def _number(value: float | int | bool, dtype: str) -> float | int | bool:
     if info.kind == "float":
         return float(value)
     if (info.kind == "bool") is not isinstance(value, bool) or isinstance(value, float):
-        raise _error(f"the scalar {value!r} is no {dtype}; cast the tensor or give a value of kind {info.kind}")
+        raise kernel_error(f"the scalar {value!r} is no {dtype}; cast the tensor or give a value of kind {info.kind}")
     bits = info.item_bytes * 8
     if info.kind == "int" and not -(1 << (bits - 1)) <= value < 1 << (bits - 1):
-        raise _error(f"{value} does not fit {dtype}")
+        raise kernel_error(f"{value} does not fit {dtype}")
     return value
 
 
 def _cache(cache: str) -> dict[str, Attr]:
     if cache not in ("normal", "stream"):
-        raise _error(f"cache must be 'normal' or 'stream', not {cache!r}")
+        raise kernel_error(f"cache must be 'normal' or 'stream', not {cache!r}")
     return {} if cache == "normal" else {"cache": cache}
-
-
-def _kernel_line() -> str:
-    """`file:line` of the nearest frame outside this package."""
-    frame = sys._getframe(1)
-    while frame.f_code.co_filename.startswith(_HERE):
-        if frame.f_back is None:
-            return ""
-        frame = frame.f_back
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-
-
-def _error(message: str) -> CompileError:
-    return CompileError(message, _kernel_line() or None)

@@ -1,0 +1,143 @@
+"""Values and parameters as a kernel's function sees them, and where in its source an error lies."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from .errors import CompileError
+from .ir import Node
+from .types import Dim, TensorType
+
+if TYPE_CHECKING:
+    from .builder import KernelBuilder
+
+__all__ = ["Operand", "ParamRef", "Value", "kernel_error", "kernel_line"]
+
+_HERE = str(Path(__file__).parent)
+
+
+class Value:
+    """A tensor inside a kernel. `type`, `dtype` and `shape` are known while tracing; data is not.
+
+    `==` and `!=` compare identity as in any Python object; use `k.eq` and `k.ne` for element-wise results.
+    """
+
+    __slots__ = ("builder", "node")
+
+    def __init__(self, builder: KernelBuilder, node: Node) -> None:
+        self.builder = builder
+        self.node = node
+
+    @property
+    def type(self) -> TensorType:
+        return self.node.type
+
+    @property
+    def dtype(self) -> str:
+        return self.node.type.dtype
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        return self.node.type.shape
+
+    def __add__(self, other: Operand) -> Value:
+        return self.builder.add(self, other)
+
+    def __radd__(self, other: Operand) -> Value:
+        return self.builder.add(other, self)
+
+    def __sub__(self, other: Operand) -> Value:
+        return self.builder.sub(self, other)
+
+    def __rsub__(self, other: Operand) -> Value:
+        return self.builder.sub(other, self)
+
+    def __mul__(self, other: Operand) -> Value:
+        return self.builder.mul(self, other)
+
+    def __rmul__(self, other: Operand) -> Value:
+        return self.builder.mul(other, self)
+
+    def __truediv__(self, other: Operand) -> Value:
+        return self.builder.div(self, other)
+
+    def __rtruediv__(self, other: Operand) -> Value:
+        return self.builder.div(other, self)
+
+    def __pow__(self, other: Operand) -> Value:
+        return self.builder.pow(self, other)
+
+    def __rpow__(self, other: Operand) -> Value:
+        return self.builder.pow(other, self)
+
+    def __and__(self, other: Operand) -> Value:
+        return self.builder.logical_and(self, other)
+
+    def __or__(self, other: Operand) -> Value:
+        return self.builder.logical_or(self, other)
+
+    def __xor__(self, other: Operand) -> Value:
+        return self.builder.logical_xor(self, other)
+
+    def __matmul__(self, other: Value) -> Value:
+        return self.builder.matmul(self, other)
+
+    def __neg__(self) -> Value:
+        return self.builder.neg(self)
+
+    def __abs__(self) -> Value:
+        return self.builder.abs(self)
+
+    def __invert__(self) -> Value:
+        return self.builder.logical_not(self)
+
+    def __lt__(self, other: Operand) -> Value:
+        return self.builder.lt(self, other)
+
+    def __le__(self, other: Operand) -> Value:
+        return self.builder.le(self, other)
+
+    def __gt__(self, other: Operand) -> Value:
+        return self.builder.gt(self, other)
+
+    def __ge__(self, other: Operand) -> Value:
+        return self.builder.ge(self, other)
+
+    def __bool__(self) -> NoReturn:
+        raise CompileError("a kernel value has no truth value while tracing; use k.select", kernel_line() or None)
+
+    def __repr__(self) -> str:
+        return repr(self.node)
+
+
+Operand = Value | float | int | bool
+
+
+@dataclass(frozen=True, slots=True)
+class ParamRef:
+    """A parameter as the kernel's function receives it: a tensor in global memory that `k.load` reads."""
+
+    name: str
+    type: TensorType
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        return self.type.shape
+
+
+def kernel_line() -> str:
+    """`file:line` of the nearest frame outside this package."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_HERE):
+        if frame.f_back is None:
+            return ""
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+
+
+def kernel_error(message: str) -> CompileError:
+    """A CompileError at the line of the kernel that is being traced."""
+    return CompileError(message, kernel_line() or None)
