@@ -257,8 +257,8 @@ class KernelBuilder:
         """Raw instructions inserted into the tile program of a vector segment, one a line.
 
         `{out}` names the result's tile and `{0}`, `{1}`, ... those of the inputs; `{rows}` and `{cols}` are the sizes of
-        the tile, for example `"vexp.fp16 dst={out} a={0} rows={rows} cols={cols}"`. The result has the shape and dtype of the first
-        input unless given.
+        the tile, for example `"vexp.fp16 dst={out} a={0} rows={rows} cols={cols}"`. The result has the
+        shape and dtype of the first input unless given.
         """
         if not inputs:
             raise kernel_error("asm needs at least one input value")
