@@ -8,7 +8,6 @@ remainder is ever lost.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -156,26 +155,26 @@ class MemorySystem:
     def _issue(self, port: DmaPort) -> Generator[int, None, None]:
         """Life of a port: give the cycle of the next request, and when resumed serve it; -1 after the last of a transfer.
 
-        Requests leave their place in flight in order: each is done at the earliest when the one before is.
+        `places` holds when each place in flight is vacant again. They are taken in turn, as requests are done in order.
         """
-        slices, lines, line_bytes = self._slices, self.l2.lines, self.l2.line_bytes
-        units, outstanding = port.units, port.outstanding
-        in_flight: deque[int] = deque()
+        lines, line_bytes = self.l2.lines, self.l2.line_bytes
+        slices, n_slices, slice_units, slice_byte = self._slices, len(self._slices), self._slice_units, self._slice_byte
+        units, hit_latency = port.units, self._hit_latency
+        places, place = [0] * port.outstanding, 0
         busy = last_done = 0
         while True:
             transfer = port.transfer
             assert transfer is not None
             address, write, simple = transfer.address, transfer.write, not transfer.streaming
             busy = max(busy, transfer.start * units) + transfer.startup * units
-            cycle = stalled = 0
+            cycle = stalled = hit_bytes = 0
             for offset, rows, row_bytes, port_time in transfer.chunks:
                 cycle = busy // units
-                if len(in_flight) >= outstanding:
-                    place = in_flight.popleft()
-                    if place > cycle:
-                        stalled += place - cycle
-                        cycle = place
-                        busy = place * units
+                vacant = places[place]
+                if vacant > cycle:
+                    stalled += vacant - cycle
+                    cycle = vacant
+                    busy = vacant * units
                 yield cycle
                 at = address + offset
                 line = at // line_bytes
@@ -189,11 +188,11 @@ class MemorySystem:
                             self._make_dirty(line, held is None, cycle)
                         else:
                             lines.move_to_end(line)
-                        self.l2_hit += row_bytes
-                        which = line % len(slices)
-                        arrival, end = cycle * self._slice_units, slices[which]
-                        slices[which] = end = (end if end > arrival else arrival) + row_bytes * self._slice_byte
-                        done = -(-end // self._slice_units) + self._hit_latency
+                        hit_bytes += row_bytes
+                        which = line % n_slices
+                        arrival, end = cycle * slice_units, slices[which]
+                        slices[which] = end = (end if end > arrival else arrival) + row_bytes * slice_byte
+                        done = -(-end // slice_units) + hit_latency
                 elif write:
                     done = self._write(at, rows, row_bytes, transfer.pitch, not simple, cycle)
                 else:
@@ -204,9 +203,11 @@ class MemorySystem:
                     done = passed
                 if done > last_done:
                     last_done = done
-                in_flight.append(last_done)
-            transfer.stalled = stalled
+                places[place] = last_done
+                place = place + 1 if place + 1 < len(places) else 0
+            self.l2_hit += hit_bytes
             self.requests += len(transfer.chunks)
+            transfer.stalled = stalled
             self.clock.advance(cycle)
             port.owner.issued(transfer, busy // units, last_done)
             yield -1
