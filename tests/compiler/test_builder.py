@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from npuvm.compiler import CompileError, Kernel, KernelBuilder, ParamRef, Value, kernel
+from npuvm.compiler import CompileError, Kernel, KernelBuilder, ParamRef, Pins, Value, compile_kernel, kernel
+from npuvm.hw.config import load_chip
+from npuvm.isa import load_isa
 
 
 def line_of(marker: str) -> str:
@@ -141,3 +143,31 @@ def test_values_of_another_kernel_are_refused() -> None:
     assert isinstance(kernel(x="fp16[M]")(first), Kernel)
     with pytest.raises(CompileError, match="another kernel"):
         kernel(x="fp16[M]")(second)
+
+
+def test_pins_are_kept_with_the_graph() -> None:
+    @kernel(x="fp16[M]")
+    def pinned(k: KernelBuilder, x: ParamRef) -> None:
+        k.pin(cores=2, tile={"vector": (1, 64)})
+        k.pin(cores=3)
+        k.store(k.exp(k.load(x)))
+
+    assert pinned.graph.pins == Pins(cores=3, tile={"vector": (1, 64)})
+    program = compile_kernel(pinned, {"x": (1000,)}, load_chip("ascend_910b"), load_isa())
+    assert len(program.launches[0].image.entries) == 3
+    given = compile_kernel(pinned, {"x": (1000,)}, load_chip("ascend_910b"), load_isa(), Pins(cores=1))
+    assert len(given.launches[0].image.entries) == 1
+
+
+@pytest.mark.parametrize(
+    ("pins", "message"),
+    [({"core": 2}, "unknown pin 'core'; pins: tile,"), ({"cores": 0}, "pin cores = 0 cannot be honoured")],
+)
+def test_wrong_pins_point_at_the_kernel(pins: dict[str, int], message: str) -> None:
+    def build(k: KernelBuilder, x: ParamRef) -> None:
+        k.pin(**pins)  # the pin
+
+    with pytest.raises(CompileError) as caught:
+        kernel(x="fp16[M]")(build)
+    assert message in caught.value.message
+    assert caught.value.where == line_of("# the pin")

@@ -94,9 +94,7 @@ def _group(source: Sequence[Dim], target: Sequence[Dim]) -> tuple[int, int]:
 
 
 def _gapless(dims: Sequence[tuple[Dim, Product]]) -> bool:
-    return all(
-        outer == _times(inner, product((size,))) for (_, outer), (size, inner) in pairwise(dims)
-    )
+    return all(outer == _times(inner, product((size,))) for (_, outer), (size, inner) in pairwise(dims))
 
 
 def _times(a: Product, b: Product) -> Product:
