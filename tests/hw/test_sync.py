@@ -124,3 +124,12 @@ def test_the_cycle_limit_is_a_trap() -> None:
         execute([[rows]], limit=1000)
     with pytest.raises(SimulationError, match="trap cycle_limit"):
         execute([[rows]], limit=10)
+
+
+def test_a_unit_is_roused_once_by_several_changes_in_one_cycle() -> None:
+    """Unit 0 waits for a far signal; in cycle 40 two sequencers set the count, and it starts then, and goes on."""
+    waiter = [Row("vector", waits=(60,)), Row("vector", 5), Row("vector", 5)]
+    signals = [[Row("cube", 500, sets=(60,))]]
+    sets = [SetSemaphores(40, ((60, 1),), 0)]
+    run = execute([[waiter], signals, sets, sets])
+    assert [run.times(0)[i][0] for i in range(3)] == [40, 41, 46]

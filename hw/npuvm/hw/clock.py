@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 
 from simpy import Environment, Event
@@ -22,7 +22,7 @@ class Clock(Environment):
 
     def __init__(self) -> None:
         super().__init__(0)
-        self.requests: list[tuple[int, int, int, object]] = []
+        self.requests: list[tuple[int, int, int, Iterator[int]]] = []
         self.serve: Callable[[], None] | None = None
 
     @property

@@ -20,7 +20,7 @@ from npuvm.hw.stream import Regions, ScalarLoad
 from npuvm.hw.units import Unit
 
 if TYPE_CHECKING:
-    from npuvm.hw.config import NpuConfig
+    from npuvm.hw.config import CoreType, NpuConfig
     from npuvm.hw.l2 import L2State
     from npuvm.isa import Isa
 
@@ -31,7 +31,7 @@ __all__ = ["CoreProgram", "Machine", "Options", "Rendezvous", "memory_params"]
 class CoreProgram:
     """What one core of a launch runs; `group` numbers its core group."""
 
-    core_type: str
+    core_type: CoreType
     group: int
     regions: Regions
 
@@ -128,7 +128,7 @@ class Machine:
         if options.data is not None or options.hazards is not None or options.trace is not None:
             observer = Observer(index, options.data, calendar, options.hazards, options.trace)
         units = {}
-        for name in chip.units(program.core_type):  # type: ignore[arg-type] # a core type of the image, checked before
+        for name in chip.units(program.core_type):
             if name != "seq":
                 unit = Unit(self.clock, index, name, codes[name], engines.get(name), self.memory)
                 unit.observer = observer
@@ -152,23 +152,25 @@ class Machine:
 
     def _semaphore(self, core: int, group: int, number: int) -> Semaphore:
         scope = self.isa.semaphore_scope(number)
-        sync = self.chip.core.sync
-        further = {"core": 0, "group": sync.group_cycles, "launch": sync.launch_cycles}[scope]
         key = (scope, {"core": core, "group": group, "launch": 0}[scope], number)
         if key not in self._shared:
-            self._shared[key] = Semaphore(self.clock, number, scope, sync.set_to_visible_cycles + further)
+            delay = self.chip.core.sync.set_to_visible_cycles + self._further(scope)
+            self._shared[key] = Semaphore(self.clock, number, scope, delay)
         return self._shared[key]
 
     def _meeting(self, core: int, group: int, scope: str) -> Rendezvous:
-        sync = self.chip.core.sync
-        further = {"core": 0, "group": sync.group_cycles, "launch": sync.launch_cycles}[scope]
-        members = {"core": 1, "group": sum(p.group == group for p in self.programs), "launch": len(self.programs)}[
-            scope
-        ]
         key = (scope, {"core": core, "group": group, "launch": 0}[scope])
         if key not in self._meetings:
-            self._meetings[key] = Rendezvous(self.clock, members, self.chip.core.sequencer.barrier_cycles + further)
+            in_group = sum(program.group == group for program in self.programs)
+            members = {"core": 1, "group": in_group, "launch": len(self.programs)}[scope]
+            cycles = self.chip.core.sequencer.barrier_cycles + self._further(scope)
+            self._meetings[key] = Rendezvous(self.clock, members, cycles)
         return self._meetings[key]
+
+    def _further(self, scope: str) -> int:
+        """Cycles that a signal of this scope takes beyond one within a core."""
+        sync = self.chip.core.sync
+        return {"core": 0, "group": sync.group_cycles, "launch": sync.launch_cycles}[scope]
 
     def _last_cycle(self) -> int:
         return max((unit.done for core in self.cores for unit in core.units.values()), default=0)

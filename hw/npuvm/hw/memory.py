@@ -114,7 +114,7 @@ class MemorySystem:
         self.traffic = MemoryTraffic(dirty_at_launch=l2.dirty)
         self.l2_hit = self.requests = 0
         clock.serve = self._serve
-        self._requests: list[tuple[int, int, int, Iterator[int]]] = clock.requests  # type: ignore[assignment] # ours alone
+        self._requests = clock.requests
         slice_rate = params.l2_rate / params.slices
         channel_rate = params.hbm_rate / params.channels
         # A server with rate p/q counts in units of 1/p cycle: a byte then takes q units.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from npuvm.hw.bounds import check_bounds, core_bounds, launch_bounds, memory_bounds
 from npuvm.hw.engine import CoreProgram, Machine, Options
@@ -16,7 +16,7 @@ from npuvm.hw.stats import RunResult, bytes_by_level, core_stats, count_instruct
 from npuvm.hw.stream import ScalarLoad
 
 if TYPE_CHECKING:
-    from npuvm.hw.config import NpuConfig
+    from npuvm.hw.config import CoreType, NpuConfig
     from npuvm.hw.observe import TraceEvent
     from npuvm.isa import Image, Isa
 
@@ -65,7 +65,7 @@ def simulate(
         raise DeviceError(f"{len(addresses)} addresses given, the image takes {image.n_args}", image.name)
     regions = expansions_of(isa, image, chip).launch(image.entries, addresses)
     programs = [
-        CoreProgram(entry.core_type, group, region)
+        CoreProgram(cast("CoreType", entry.core_type), group, region)
         for entry, group, region in zip(image.entries, groups, regions, strict=True)
     ]
     l2 = l2_state(chip) if l2 is None else l2

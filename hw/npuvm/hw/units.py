@@ -127,6 +127,7 @@ class Unit:
         self.on_quiet: Callable[[], None] | None = None
         self.port = None if engine is None else DmaPort(core, code, self, engine.units, engine.outstanding)
         self._alarm = clock.idle_event()
+        self._roused = False
         self._process = clock.process(self._run())
 
     @property
@@ -135,8 +136,10 @@ class Unit:
         return f"{self.name} of core {self.core}"
 
     def rouse(self) -> None:
-        """Make a sleeping unit look again at what it waits for."""
-        self._process.interrupt()
+        """Make a sleeping unit look again at what it waits for; once is enough in a cycle."""
+        if not self._roused:
+            self._roused = True
+            self._process.interrupt()
 
     def _run(self) -> Generator[Event, Any, None]:
         clock, queue, name, observer = self.clock, self.queue, self.name, self.observer
@@ -209,8 +212,7 @@ class Unit:
         try:
             yield event
         except Interrupt:
-            # The alarm may still be due; it must not be used again.
-            self._alarm = self.clock.idle_event()
+            self._renew_alarm()
         self.blocked_on = None
 
     def _sleep(self, waits: Waits, start: int) -> Generator[Event, Any, bool]:
@@ -220,9 +222,14 @@ class Unit:
         try:
             yield self.clock.sleep(self._alarm, start)
         except Interrupt:
-            self._alarm = self.clock.idle_event()
+            self._renew_alarm()
             return True
         return False
+
+    def _renew_alarm(self) -> None:
+        """After an interrupt the alarm may still be due; it must not be used again."""
+        self._alarm = self.clock.idle_event()
+        self._roused = False
 
     def _take(self, waits: Waits, head: int) -> int:
         """Count the semaphores down and charge the cycles since `head` to them; return when the last was visible."""
