@@ -125,6 +125,10 @@ FAULTS = {
     "no producer": Fault("deadlock", LOAD, LOAD.replace(" set m0", ""), "vmuls", "waits for m0"),
     "group deadlock": Fault("deadlock", "wait m42 set m40 m41", "wait m42 set m41", "usync unit=fixpipe",
                             "core 1 waits for m40", PIPELINE, SPLIT),
+    "too irregular": Fault("effort", "grid loops=1 phase=0 t0=s0",
+                           "sza size=s8 loop_a=l0 full=9 base=1 step_a=1\nszc size=s9 full=4000000000\n"
+                           "grid loops=2 phase=0 t0=s9 t1=s8",
+                           "grid", "follow 4000000000 counters of outer loops"),
     "no order": Fault("hazard", ADD, ADD.replace(" order", ""), "vadd", "a=d3: read after write in ub bytes 32768 to 34816"),
     "unsynchronised read": Fault("hazard", STORE, STORE.replace("src=d5", "src=d3"), "", "m"),
     "shared with a slot not walked": Fault("hazard", "slot_bytes=2048 slots=3", "slot_bytes=2048 slots=15", "vmuls",
@@ -155,6 +159,14 @@ def test_fault_is_found(fault: Fault) -> None:
 
 def test_every_rule_has_a_fault() -> None:
     assert {fault.rule for fault in FAULTS.values()} | {"hash"} == set(RULES)
+
+
+def test_effort_is_bounded() -> None:
+    image = assemble(ISA, ELEMENTWISE, "k")
+    steps = verify(ISA, image, UNIFIED).steps
+    assert verify(ISA, image, UNIFIED, max_steps=steps).ok
+    with pytest.raises(VerifyError, match=r"more than \d+ steps to prove.*\[effort\]"):
+        verify(ISA, image, UNIFIED, max_steps=steps // 4)
 
 
 def test_image_of_another_instruction_set_is_refused() -> None:

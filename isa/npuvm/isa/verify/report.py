@@ -37,6 +37,7 @@ RULES: Mapping[str, str] = MappingProxyType(
         "balance": "middle iterations and whole grids leave every semaphore of the core as they found it",
         "deadlock": "all cores, each in program order, run to their halt",
         "hazard": "conflicting accesses of a buffer are ordered by semaphores, barriers or the order bit",
+        "effort": "the proof takes no more steps than it may",
     }
 )
 """Every rule with its statement."""

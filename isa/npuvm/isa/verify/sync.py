@@ -81,13 +81,13 @@ class _Core:
 
 
 def run_domain(
-    isa: Isa, walks: Sequence[Iterator[Item]], groups: Sequence[int], alone: bool, findings: Findings
+    isa: Isa, walks: Sequence[Iterator[Item]], groups: Sequence[int], alone: bool, max_steps: int, findings: Findings
 ) -> int:
-    """Run the cores of a domain to their halts; returns the number of steps taken.
+    """Run the cores of a domain to their halts; returns the number of steps taken, at most `max_steps`.
 
     `groups` gives the group of each core. `alone` says that one core stands for itself, and barriers do not wait for others.
     """
-    return _Run(isa, walks, groups, alone, findings).run()
+    return _Run(isa, walks, groups, alone, findings).run(max_steps)
 
 
 class _Run:
@@ -108,7 +108,7 @@ class _Run:
         self._shared: dict[tuple[int, int], _Semaphore] = {}
         self._steps = 0
 
-    def run(self) -> int:
+    def run(self, max_steps: int) -> int:
         for core in self._cores:
             core.item = next(core.items, None)
         while any(core.item is not None for core in self._cores):
@@ -117,6 +117,10 @@ class _Run:
                 while core.item is not None and self._step(core):
                     moved = True
                     core.item = next(core.items, None)
+                    if self._steps > max_steps:
+                        self._findings.fatal(
+                            "effort", f"more than {max_steps} steps to prove; allowed: fewer loops in a nest"
+                        )
             if not moved and not self._meet():
                 self._deadlock()
         return self._steps

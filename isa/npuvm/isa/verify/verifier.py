@@ -15,7 +15,7 @@ from npuvm.isa.verify.report import Abandon, CapacityLimits, Findings, VerifyRep
 from npuvm.isa.verify.static import Setting, StaticChecks, Tabled
 from npuvm.isa.verify.sync import run_domain
 from npuvm.isa.verify.tables import RegSize
-from npuvm.isa.verify.walk import Walk, tile_count
+from npuvm.isa.verify.walk import Walk, counted_one_by_one, tile_count
 
 __all__ = ["verify"]
 
@@ -28,15 +28,17 @@ def verify(
     argument_bytes: Sequence[int] | None = None,
     absolute: bool = False,
     collect: bool = False,
+    max_steps: int = 500_000,
 ) -> VerifyReport:
     """Check an image against the rules of `RULES` on a chip with these limits.
 
     `argument_bytes` gives the size of each argument, which bounds what global-memory descriptors may reach. `absolute`
     allows global-memory descriptors without a relocation. Raises VerifyError at the first broken rule, naming rule, word
-    and instruction and what is allowed; with `collect` all findings come back in the report.
+    and instruction and what is allowed; with `collect` all findings come back in the report. `max_steps` bounds the work,
+    which does not depend on trip counts.
     """
     findings = Findings(isa, image.name, collect)
-    check = _Verification(isa, image, limits, findings)
+    check = _Verification(isa, image, limits, findings, max_steps)
     with contextlib.suppress(Abandon):
         check.run(argument_bytes, absolute)
     return VerifyReport(image.name, len(check.insns), check.steps, tuple(findings.found.values()))
@@ -52,11 +54,12 @@ class _CoreRun:
 
 
 class _Verification:
-    def __init__(self, isa: Isa, image: Image, limits: CapacityLimits, findings: Findings) -> None:
+    def __init__(self, isa: Isa, image: Image, limits: CapacityLimits, findings: Findings, max_steps: int) -> None:
         self._isa = isa
         self._image = image
         self._limits = limits
         self._findings = findings
+        self._max_steps = max_steps
         self.insns: dict[int, tuple[Insn, int]] = {}
         self.steps = 0
 
@@ -165,6 +168,10 @@ class _Verification:
                 if any(isinstance(size, RegSize) for size in sizes):
                     message = "a trip count of a grid is in a register; allowed: constants and counters of outer loops"
                     self._findings.fatal("range", message, node.pc, node.insn)
+                counted = counted_one_by_one(each.tables, sizes)
+                if counted > self._max_steps:
+                    message = f"trip counts follow {counted} counters of outer loops; allowed: {self._max_steps}"
+                    self._findings.fatal("effort", message, node.pc, node.insn)
                 total = tile_count(each.tables, sizes, {})
                 given = len(core.entry.ranges)
                 if node.phase >= given:
@@ -205,4 +212,6 @@ class _Verification:
                     done.add(key)
                     items = [walk.items() for walk in walks]
                     groups = [core.group for core in domain]
-                    self.steps += run_domain(self._isa, items, groups, not shared, self._findings)
+                    self.steps += run_domain(
+                        self._isa, items, groups, not shared, self._max_steps - self.steps, self._findings
+                    )

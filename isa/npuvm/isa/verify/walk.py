@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import TypeAlias
 
 from npuvm.isa.model import Isa, Pred
 from npuvm.isa.verify.program import Barrier, Block, Grid, Leaf, Loop, Node, SetUp
-from npuvm.isa.verify.reach import size_at
+from npuvm.isa.verify.reach import largest, size_at
 from npuvm.isa.verify.static import Tabled
 from npuvm.isa.verify.tables import Affine, Const, DescDef, Point, RegSize, SizeDef, Tables
 
@@ -29,6 +30,7 @@ __all__ = [
     "Region",
     "Tile",
     "Walk",
+    "counted_one_by_one",
     "grid_tiles",
     "tile_count",
 ]
@@ -120,13 +122,19 @@ def tile_count(tables: Tables, trips: Sequence[SizeDef], point: Point) -> int:
     level = len(point)
     if level == len(trips):
         return 1
-    if all(isinstance(trip, Const) for trip in trips[level:]):
-        product = 1
-        for trip in trips[level:]:
-            product *= size_at(tables, trip, point)
-        return product
     count = size_at(tables, trips[level], point)
+    if _regular(trips[level + 1 :]):
+        return count * prod(size_at(tables, trip, point) for trip in trips[level + 1 :])
     return sum(tile_count(tables, trips, {**point, level: (c, count)}) for c in range(count))
+
+
+def _regular(trips: Sequence[SizeDef]) -> bool:
+    return all(isinstance(trip, Const) for trip in trips)
+
+
+def counted_one_by_one(tables: Tables, trips: Sequence[SizeDef]) -> int:
+    """How many counters of outer loops have to be looked at to count a grid's tiles: those that inner trip counts follow."""
+    return prod(largest(tables, trip) for level, trip in enumerate(trips) if not _regular(trips[level + 1 :]))
 
 
 def _locate(tables: Tables, trips: Sequence[SizeDef], tile: int) -> tuple[int, ...]:
@@ -134,7 +142,7 @@ def _locate(tables: Tables, trips: Sequence[SizeDef], tile: int) -> tuple[int, .
     point: dict[int, tuple[int, int]] = {}
     for level, trip in enumerate(trips):
         count = size_at(tables, trip, point)
-        if all(isinstance(t, Const) for t in trips[level + 1 :]):
+        if _regular(trips[level + 1 :]):
             inner = tile_count(tables, trips, {**point, level: (0, count)})
             counter, tile = divmod(tile, inner)
         else:
