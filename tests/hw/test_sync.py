@@ -127,9 +127,8 @@ def test_the_cycle_limit_is_a_trap() -> None:
 
 
 def test_a_unit_is_roused_once_by_several_changes_in_one_cycle() -> None:
-    """Unit 0 waits for a far signal; in cycle 40 two sequencers set the count, and it starts then, and goes on."""
-    waiter = [Row("vector", waits=(60,)), Row("vector", 5), Row("vector", 5)]
-    signals = [[Row("cube", 500, sets=(60,))]]
-    sets = [SetSemaphores(40, ((60, 1),), 0)]
-    run = execute([[waiter], signals, sets, sets])
+    """Vector waits for two far signals; in cycle 40 another core sets both counts: it starts then, and goes on."""
+    waiter = [Row("vector", waits=(60, 61)), Row("vector", 5), Row("vector", 5)]
+    signals = [Row("cube", 500, sets=(60, 61))]
+    run = execute([[waiter], [signals], [SetSemaphores(40, ((60, 1), (61, 1)), 0)]])
     assert [run.times(0)[i][0] for i in range(3)] == [40, 41, 46]
