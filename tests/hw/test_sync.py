@@ -127,7 +127,7 @@ def test_the_cycle_limit_is_a_trap() -> None:
 
 
 def test_a_unit_is_roused_once_by_several_changes_in_one_cycle() -> None:
-    """Vector waits for two signals that it knows to be far; in cycle 40 another core sets both counts: it starts then, and goes on."""
+    """Vector waits for two signals that it knows to be far; in cycle 40 another core sets both counts, and it goes on."""
     waiter = [Row("vector", gap=5, waits=(60, 61)), Row("vector", 5), Row("vector", 5)]
     signals = [Row("cube", 500, sets=(60, 61))]
     run = execute([[waiter], [signals], [SetSemaphores(40, ((60, 1), (61, 1)), 0)]])
