@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import prod
+from typing import NamedTuple
 
-from npuvm.hw.config import NpuConfig
+from npuvm.hw.config import NpuConfig, VectorClass
 from npuvm.isa import Isa
 
 from .errors import CompileError
 from .schedule import Pins, pin_error
 from .types import DTYPES
 from .vector_buffers import Storage
-from .vector_lower import VecInsn, VecProgram
+from .vector_lower import Reg, Shape, VecProgram
 from .vector_space import RowsDoNotFit, Space, Transfer
 
 __all__ = ["VectorTile", "choose_tile", "least_tile", "vector_cores"]
@@ -135,6 +137,25 @@ def _round_up(value: int, to: int) -> int:
     return -(-value // to) * to
 
 
+_BLOCK = 32
+"""Rows lie at a pitch of whole blocks of this many bytes."""
+
+_UNPRICED = VectorClass(startup_cycles=0, cycles_per_repeat=Fraction(1), row_cycles=Fraction(0), latency_cycles=0)
+"""An instruction without a timing class of its own costs the sum of its primitives; one cycle a repeat stands for it."""
+
+
+class _Price(NamedTuple):
+    """When an instruction runs, its tile, the cycles before its first repeat (waits included), and those that follow."""
+
+    when: str
+    shape: Shape
+    dense: bool
+    item: int
+    head: int
+    per_repeat: float
+    per_row: float
+
+
 class _Cost:
     """Cycles of a launch: tiles of the busiest core times the slowest unit, and one pass through the other two units."""
 
@@ -143,22 +164,34 @@ class _Cost:
         self._cores = cores
         self._chip = chip
         self._repeat = chip.core.vector.repeat_bytes
-        self._vector = [(insn.when.kind, self._instruction(insn, isa)) for insn in program.insns if insn.op != "asm"]
+        self._vector = self._prices(program, isa)
         share = float(chip.hbm_bytes_per_cycle) / cores
         load, store = chip.core.load, chip.core.store
         self._load = (load.startup_cycles, float(load.row_cycles), min(float(load.ub_bytes_per_cycle), share))
         self._store = (store.startup_cycles, float(store.row_cycles), min(float(store.bytes_per_cycle), share))
 
-    def _instruction(self, insn: VecInsn, isa: Isa) -> tuple[tuple[bool, bool], int, float, float, float]:
-        """Shape, item size, startup, cycles for a repeat and for a row of an instruction."""
-        source = max(
-            [DTYPES[insn.dst.reg.dtype].item_bytes, *(DTYPES[use.reg.dtype].item_bytes for _, use in insn.sources)]
-        )
-        timing = isa.instruction(insn.op).timing
-        found = self._chip.core.vector.classes.get(timing or "")
-        if found is None:
-            return insn.shape, source, 0.0, 1.0, 0.0
-        return insn.shape, source, float(found.startup_cycles), float(found.cycles_per_repeat), float(found.row_cycles)
+    def _prices(self, program: VecProgram, isa: Isa) -> list[_Price]:
+        """Prices of the instructions; one that reads what is not known complete waits for the one before it."""
+        prices: list[_Price] = []
+        written: dict[Reg, int] = {}
+        fence, latency = 0, 0
+        for at, insn in enumerate(program.insns):
+            if insn.op == "asm":
+                continue
+            regs = [insn.dst.reg, *(use.reg for _, use in insn.sources)]
+            item = max(DTYPES[reg.dtype].item_bytes for reg in regs)
+            dense = insn.shape == (True, True) and all(
+                use.how == "plain" for use in (insn.dst, *(u for _, u in insn.sources))
+            )
+            waits = any(written.get(use.reg, -1) >= fence for _, use in insn.sources)
+            fence = at if waits else fence
+            written[insn.dst.reg] = at
+            found = self._chip.core.vector.classes.get(isa.instruction(insn.op).timing or "", _UNPRICED)
+            head = found.startup_cycles + (latency + 1 if waits else 0)
+            slopes = float(found.cycles_per_repeat), float(found.row_cycles)
+            prices.append(_Price(insn.when.kind, insn.shape, dense, item, head, *slopes))
+            latency = found.latency_cycles
+        return prices
 
     def cycles(self, rows: int, cols: int) -> float:
         """The estimate for tiles of rows x cols."""
@@ -171,17 +204,18 @@ class _Cost:
         parallel = prod(count for dim, count in counts.items() if not space.reduced[dim])
         share = {"first": 1 / steps, "last": 1 / steps, "not_first": 1 - 1 / steps, "changed": 0.0}
         rows, cols = min(rows, space.rows), min(cols, space.cols)
-        vector = sum(share.get(kind, 1.0) * self._vector_cycles(each, rows, cols) for kind, each in self._vector)
+        vector = sum(share.get(each.when, 1.0) * self._vector_cycles(each, rows, cols) for each in self._vector)
         load = sum(self._transfer(self._load, each, rows, cols) for each in space.reads)
         store = sum(self._transfer(self._store, each, rows, cols) for each in space.writes)
         slowest = max(vector, load, store)
         return -(-parallel // self._cores) * steps * slowest + (vector + load + store - slowest)
 
-    def _vector_cycles(self, insn: tuple[tuple[bool, bool], int, float, float, float], rows: int, cols: int) -> float:
-        shape, item, startup, per_repeat, per_row = insn
-        lines = rows if shape == (True, True) else 1
-        width = rows if shape == (True, False) else cols if shape[1] else 1
-        return startup + lines * (-(-width * item // self._repeat) * per_repeat + per_row)
+    def _vector_cycles(self, price: _Price, rows: int, cols: int) -> float:
+        lines = rows if price.shape == (True, True) else 1
+        width = (rows if price.shape == (True, False) else cols if price.shape[1] else 1) * price.item
+        whole = price.dense and width % _BLOCK == 0
+        repeats = -(-lines * width // self._repeat) if whole else lines * -(-width // self._repeat)
+        return price.head + repeats * price.per_repeat + lines * price.per_row
 
     def _transfer(self, prices: tuple[int, float, float], transfer: Transfer, rows: int, cols: int) -> float:
         """Cycles of a load or store, weighed by how often its tile changes."""
