@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
+from npuvm.hw.blas import one_blas_thread
 from npuvm.hw.bounds import check_bounds, core_bounds, launch_bounds, memory_bounds
 from npuvm.hw.engine import CoreProgram, Machine, Options
 from npuvm.hw.errors import DeviceError, SimulationError
@@ -78,7 +79,9 @@ def simulate(
     events: list[TraceEvent] | None = [] if trace else None
     scalar = _scalar_source(executor, registers, loads)
     machine = Machine(chip, isa, programs, l2, Options(scalar, executor, checker, events))
-    return _report(chip, machine, machine.run(cycle_limit), loads, checker, events)
+    with one_blas_thread():
+        cycles = machine.run(cycle_limit)
+    return _report(chip, machine, cycles, loads, checker, events)
 
 
 def _report(
