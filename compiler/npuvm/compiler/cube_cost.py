@@ -27,8 +27,8 @@ Floats = npt.NDArray[np.float64]
 RINGS = {"l1.a": 2, "l1.b": 2, "l1.bias": 2, "l0a": 2, "l0b": 2, "l0c": 2, "ub.c": 2}
 """Rings and how many slots they have when nothing is pinned; `l0c` falls back to 1 where 2 do not fit."""
 
-_VISIBLE = 0.1
-"""Share of a core's own cycles that a saturated memory does not hide (seen in simulated runs); decides between equals."""
+_VISIBLE = 0.2
+"""Share of the work beside the slowest that it does not hide, seen in simulated runs; it also decides between equals."""
 
 _STEP_WORDS = 18
 """Words that one step over k at L0 has at most: two moves, two products, a loop, four synchronisations."""
@@ -109,13 +109,14 @@ class _Operand:
     def spread(self, unit: int, count: int) -> Floats:
         """Share of `count` memory servers, interleaved by `unit` bytes, that one step's rows reach.
 
-        Rows that begin a multiple of the interleave apart come back to the same servers; all cores are at the same k.
+        Rows that begin a multiple of the interleave apart come back to the same servers. Cores begin at the same k and then
+        drift apart: the share is the geometric mean of what one k reaches and of all.
         """
         if self.pitch == 0 or self.pitch % unit:
             return np.ones_like(self.rows)
         apart = count // gcd(self.pitch // unit, count)
         reached = np.minimum(apart, self.rows) * np.ceil(self.row_bytes / unit) * self.places
-        return np.where(self.dense, 1.0, np.minimum(reached / count, 1.0))
+        return np.where(self.dense, 1.0, np.sqrt(np.minimum(reached / count, 1.0)))
 
 
 def estimate_cycles(problem: TileProblem, spec: MatmulSpec, table: Ints, l0c_depths: Ints, cores: int) -> Floats:
@@ -130,11 +131,12 @@ def estimate_cycles(problem: TileProblem, spec: MatmulSpec, table: Ints, l0c_dep
     operands = _operands(problem, tiles, cores)
     load = _load(problem, tiles, operands)
     words = tiles.steps0 * tiles.parts_m * tiles.parts_n * _STEP_WORDS + tiles.steps1 * _LOAD_WORDS + _TILE_WORDS
-    overlapped = np.maximum.reduce([compute, move, load, out, words * core.sequencer.decode_cycles_per_word])
+    busy = np.where(l0c_depths > 1, compute, compute + out)
+    units = np.stack([busy, move, load, out, words * core.sequencer.decode_cycles_per_word])
+    tile = units.max(axis=0) * (1 - _VISIBLE) + units.sum(axis=0) * _VISIBLE
     moves = 2 * tiles.steps0 * tiles.parts_m / np.maximum(tiles.steps1, 1)
     ahead = np.minimum(core.sequencer.queue_depth / np.maximum(moves, 1), 1)
-    overlapped += np.minimum(load, move) * (1 - ahead)
-    tile = np.where(l0c_depths > 1, overlapped, np.maximum(overlapped, compute + out))
+    tile += np.minimum(load, move) * (1 - ahead)
     memory = problem.chip.memory
     first = load / np.maximum(tiles.steps1, 1) + memory.l2.latency_cycles + memory.hbm.latency_cycles
     last = (compute + move) / np.maximum(tiles.steps0, 1) + out
@@ -170,6 +172,11 @@ def _operands(problem: TileProblem, tiles: _Tiles, cores: int) -> tuple[_Operand
     one = np.ones_like(run)
     a_places = np.minimum(tiles.cuts_m, cores) if a.flipped else one
     b_places = one if b.flipped else np.minimum(tiles.cuts_n, cores)
+    per_core = np.maximum(tiles.per_core, 1).astype(np.int64)
+    if columns_first:
+        a_places = np.minimum(a_places, tiles.cuts_m / np.gcd(tiles.cuts_m.astype(np.int64), per_core))
+    else:
+        b_places = np.minimum(b_places, tiles.cuts_n / np.gcd(tiles.cuts_n.astype(np.int64), per_core))
     return (
         _Operand(a_rows, a_cols * problem.item, a.pitch, runs[0], a_places),
         _Operand(b_rows, b_cols * problem.item, b.pitch, runs[1], b_places),
