@@ -130,3 +130,19 @@ def test_a_chip_without_room_says_so() -> None:
     pins = Pins(ring_depth={"l0a": 200})
     with pytest.raises(CompileError, match="no tile of a matrix product fits L1, L0A, L0B and L0C of this chip"):
         compile_matmul(Case(8, 8, 8).spec(), 3, the_chip("edge"), the_isa(), pins)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(20, 384, 384, bias="fp16", transpose_b=True),
+        Case(300, 200, 100, "fp32"),
+        Case(256, 256, 256, out="fp16"),
+        Case(71, 71, 32, batch=(12,), transpose_b=True),
+    ],
+    ids=str,
+)
+def test_the_estimate_is_within_a_factor_of_two_of_the_simulated_cycles(chip: str, case: Case) -> None:
+    kernel, result = check(case, the_chip(chip))
+    assert kernel.tile.cycles / 2 < result.cycles < kernel.tile.cycles * 2

@@ -222,7 +222,7 @@ def _shared(
     """Cycles that L2 and main memory need for all cores together.
 
     Loads of the two operands follow each other, so each takes the time of its slower memory. Main memory is read once for a,
-    and for b once where L2 keeps it, else once for each round of row strips.
+    and for b once where L2 keeps it, else once for each round of row strips; results that fit L2 stay there.
     """
     l2, hbm = problem.chip.memory.l2, problem.chip.memory.hbm
     l2_rate, hbm_rate = float(problem.chip.l2_bytes_per_cycle), float(problem.chip.hbm_bytes_per_cycle)
@@ -230,7 +230,8 @@ def _shared(
     kept = (strips * tiles.m + spec.n) * spec.k * problem.item <= problem.chip.capacity_bytes("l2")
     passes = (np.ones_like(tiles.m), np.where(kept, 1.0, np.ceil(tiles.cuts_m / strips)))
     stored = float(spec.m) * spec.n * tiles.batch * problem.out_item
-    cycles = np.full_like(tiles.m, stored / min(l2_rate, hbm_rate))
+    stays = stored <= problem.chip.capacity_bytes("l2")
+    cycles = np.full_like(tiles.m, stored / (l2_rate if stays else min(l2_rate, hbm_rate)))
     for each, edge, times in zip(operands, (spec.m, spec.n), passes, strict=True):
         loaded = each.rows * each.row_bytes * tiles.steps1 / each.run * tiles.tiles
         read = times * float(edge) * spec.k * tiles.batch * problem.item
