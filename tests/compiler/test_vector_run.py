@@ -118,6 +118,11 @@ def test_rows_that_do_not_fit_are_cut(chip: str) -> None:
     assert len(ran.kernels) == 3
 
 
+def test_rows_that_fit_only_without_a_second_slot() -> None:
+    ran = check(build(softmax, x="fp16[M, N]"), {"M": 3, "N": 13_500}, "ascend_910b")
+    assert len(ran.kernels) == 1
+
+
 @pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)])
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "int32"])
 def test_reduces_over_any_axes(axes: tuple[int, ...], dtype: str) -> None:

@@ -143,7 +143,11 @@ def _as(dtype: str, value: int) -> int | float:
 
 
 def _runs(shape: tuple[Dim, ...], axes: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Axes in runs of neighbours. Literal ones are no work: they are left out, and do not part neighbours."""
+    """Axes in runs of neighbours, which are reduced one run after the other, the last first.
+
+    Literal ones are no work: they are left out, and do not part neighbours. When nothing stays, the last axis is a run of its
+    own, so that its rows are reduced on many cores before their results are.
+    """
     runs: list[list[int]] = []
     for axis in axes:
         if shape[axis] == 1:
@@ -152,6 +156,9 @@ def _runs(shape: tuple[Dim, ...], axes: tuple[int, ...]) -> list[tuple[int, ...]
             runs[-1].append(axis)
         else:
             runs.append([axis])
+    nothing_stays = all(dim == 1 or axis in axes for axis, dim in enumerate(shape))
+    if nothing_stays and len(runs) == 1 and len(runs[0]) > 1:
+        runs = [runs[0][:-1], runs[0][-1:]]
     return [tuple(run) for run in runs]
 
 

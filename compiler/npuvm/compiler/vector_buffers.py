@@ -48,8 +48,8 @@ def tile_bytes(shape: Shape, item: int, rows: int, cols: int) -> int:
     return _blocks((cols if has_cols else rows if has_rows else 1) * item)
 
 
-def assign_slots(program: VecProgram, pins: Pins, where: str) -> Storage:
-    """Rings of 2 slots (or as pinned) for registers that are loaded or stored; temporaries share slots.
+def assign_slots(program: VecProgram, pins: Pins, depth: int, where: str) -> Storage:
+    """Rings of `depth` slots (or as pinned) for registers that are loaded or stored; temporaries share slots.
 
     Raises CompileError when a pin names no register.
     """
@@ -58,8 +58,8 @@ def assign_slots(program: VecProgram, pins: Pins, where: str) -> Storage:
     pins.check_names("ring_depth", rings, where)
     for reg in program.regs:
         if reg.kind != "temp":
-            depth = pins.ring_depth.get(reg.name, 2) if reg.name in rings else 1
-            _place(storage, reg, Slot(reg.name, reg.shape, _item(reg), depth))
+            slots = pins.ring_depth.get(reg.name, depth) if reg.name in rings else 1
+            _place(storage, reg, Slot(reg.name, reg.shape, _item(reg), slots))
     first, last = _lifetimes(program)
     free: dict[Shape, list[Slot]] = {}
     ends: dict[int, list[Reg]] = {}

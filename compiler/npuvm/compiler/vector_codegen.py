@@ -95,19 +95,35 @@ def _best(segment: VectorSegment, binding: Mapping[str, int], chip: NpuConfig, i
 def _choose(
     segment: VectorSegment, space: Space, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins
 ) -> _Choice:
+    """Rings of two slots, so that transfers and work overlap; of one slot where whole rows fit only so."""
+    try:
+        return _with_depth(2, segment, space, binding, chip, isa, pins)
+    except RowsDoNotFit:
+        return _with_depth(1, segment, space, binding, chip, isa, pins)
+
+
+def _with_depth(
+    depth: int,
+    segment: VectorSegment,
+    space: Space,
+    binding: Mapping[str, int],
+    chip: NpuConfig,
+    isa: Isa,
+    pins: Pins,
+) -> _Choice:
     counts = tuple(
         prod(evaluate(each.dims("dims"), binding))
         for node in segment.nodes
         for each in node.inputs
         if each.op == "size"
     )
-    key = (isa.hash, space.structure(), counts, tuple(sorted(pins.ring_depth.items())))
+    key = (isa.hash, space.structure(), counts, depth, tuple(sorted(pins.ring_depth.items())))
     known: tuple[VecProgram, Storage] | None = segment.memo.get(key)
     if known is None:
         if len(segment.memo) >= _KEPT_PROGRAMS:
             segment.memo.clear()
         program = lower_vector(segment, space, binding, Selector(isa))
-        known = segment.memo[key] = (program, assign_slots(program, pins, segment.name))
+        known = segment.memo[key] = (program, assign_slots(program, pins, depth, segment.name))
     program, storage = known
     return space, program, storage, choose_tile(space, program, storage, chip, isa, pins, segment.name)
 
