@@ -100,6 +100,8 @@ class Machine:
         self.programs = programs
         self.clock = Clock()
         self.memory = MemorySystem(self.clock, memory_params(chip), l2)
+        scopes = isa.semaphore_scopes.items()
+        self._scopes = {number: scope for scope, (first, last) in scopes for number in range(first, last + 1)}
         self._shared: dict[tuple[str, int, int], Semaphore] = {}
         self._meetings: dict[tuple[str, int], Rendezvous] = {}
         calendar = None if options.data is None else CompletionCalendar(self.clock, options.data)
@@ -151,7 +153,7 @@ class Machine:
         )
 
     def _semaphore(self, core: int, group: int, number: int) -> Semaphore:
-        scope = self.isa.semaphore_scope(number)
+        scope = self._scopes[number]
         key = (scope, {"core": core, "group": group, "launch": 0}[scope], number)
         if key not in self._shared:
             delay = self.chip.core.sync.set_to_visible_cycles + self._further(scope)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from npuvm.hw.errors import SimulationError
-from npuvm.hw.stream import MAX_SIZES
+from npuvm.hw.stream import MAX_OPERANDS, MAX_SIZES
 
 if TYPE_CHECKING:
     from npuvm.hw.stream import Site, Stream
@@ -102,7 +103,7 @@ class HazardChecker:
         self.found: list[Hazard] = []
         self._started: dict[int, dict[Unit, deque[Access]]] = {}
         self._streams: dict[int, tuple[Stream, list[int]]] = {}
-        self._numbers: dict[tuple[int, ...], int] = {}
+        self._tables: dict[int, tuple[Sequence[Site], NDArray[np.int64], dict[tuple[int, ...], int]]] = {}
         self._regions: list[tuple[Region, ...]] = []
         self._conflicts: dict[tuple[int, int, bool], Conflict | None] = {}
 
@@ -151,26 +152,30 @@ class HazardChecker:
         """The number of the regions of each instruction of a stream."""
         known = self._streams.get(id(stream))
         if known is None:
-            on_chip = np.zeros((len(stream.sites), stream.addr.shape[1]), dtype=np.bool_)
+            known = self._streams[id(stream)] = (stream, self._number(stream))
+        return known[1]
+
+    def _number(self, stream: Stream) -> list[int]:
+        table = self._tables.get(id(stream.sites))
+        if table is None:
+            on_chip = np.zeros((len(stream.sites), MAX_OPERANDS), dtype=np.int64)
             for index, site in enumerate(stream.sites):
                 for k, operand in enumerate(site.operands):
                     on_chip[index, k] = operand.space != "gm"
-            addr = np.where(on_chip[stream.site], stream.addr, 0)
-            rows = np.concatenate([stream.site[:, None], addr, stream.size], axis=1)
-            different, where = np.unique(rows, axis=0, return_inverse=True)
-            numbers = np.array([self._number(stream.sites, row) for row in different.tolist()], dtype=np.int64)
-            known = self._streams[id(stream)] = (stream, numbers[where.reshape(-1)].tolist())
-        return known[1]
-
-    def _number(self, sites: Sequence[Site], row: list[int]) -> int:
-        """The number of the regions of an instruction: its site, its addresses, its sizes."""
-        key = (id(sites), *row)
-        number = self._numbers.get(key)
-        if number is None:
-            site = sites[row[0]]
-            number = self._numbers[key] = len(self._regions)
-            self._regions.append(tuple(_regions(site, row[1 : len(site.operands) + 1], row[-MAX_SIZES:])))
-        return number
+            table = self._tables[id(stream.sites)] = (stream.sites, on_chip, {})
+        sites, on_chip, numbers = table
+        addresses = stream.addr * on_chip[stream.site]
+        # What a row's regions depend on: its site, its addresses on chip, its sizes.
+        keys = np.concatenate([stream.site[:, None], addresses, stream.size], axis=1).tolist()
+        result = []
+        for key in map(tuple, keys):
+            number = numbers.get(key)
+            if number is None:
+                site = sites[key[0]]
+                number = numbers[key] = len(self._regions)
+                self._regions.append(tuple(_regions(site, key[1 : len(site.operands) + 1], key[-MAX_SIZES:])))
+            result.append(number)
+        return result
 
 
 class Conflict(NamedTuple):

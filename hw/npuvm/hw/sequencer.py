@@ -139,8 +139,9 @@ class Sequencer:
                 f"{site.label}: a {self.core_type} core has no {site.unit_name} unit; it has {here}",
                 f"core {self.core}",
             )
-        waits = tuple((self.semaphores[n], site.waits[:i].count(n)) for i, n in enumerate(site.waits))
-        return SiteRun(site, unit, waits, tuple(self.semaphores[n] for n in site.sets))
+        bank = self.semaphores
+        waits = tuple([(bank[n], site.waits[:i].count(n)) for i, n in enumerate(site.waits)]) if site.waits else ()
+        return SiteRun(site, unit, waits, tuple([bank[n] for n in site.sets]) if site.sets else ())
 
     def _barrier(self, scope: str, pc: int) -> Generator[Event, Any, None]:
         yield from self._drain(f"draining for a {scope} barrier at word {pc}")
