@@ -9,10 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.compiler.graphs import assert_close, build, random_inputs, vector_graphs
-from tests.compiler.vector_run import CHIPS, Ran, run_graph, the_chip
+from tests.compiler.vector_run import CHIPS, Ran, run_graph, the_chip, the_isa
 
 from npuvm.compiler import DTYPES, CompileError, Graph, KernelBuilder, Value, interpret
 from npuvm.compiler.schedule import Pins
+from npuvm.compiler.symbols import evaluate
+from npuvm.compiler.vector_select import Selector
+from npuvm.isa import AsmError
 
 SIZES = st.sampled_from([1, 2, 7, 16, 33, 64, 100, 129])
 
@@ -174,6 +177,23 @@ def test_a_maximum_over_nothing_is_an_error() -> None:
         check(graph, {"M": 3, "N": 0}, "edge")
 
 
+def test_raw_instructions_name_only_what_there_is() -> None:
+    graph = build(lambda k, x: k.store(k.asm("vexp.fp16 dst={out} a={1} rows={rows} cols={cols}", x)), x="fp16[N]")
+    with pytest.raises(CompileError, match=r"names: \{out\}, \{rows\}, \{cols\}, \{0\}"):
+        run_graph(graph, random_inputs(graph, {"N": 5}), the_chip("edge"))
+    graph = build(lambda k, x: k.store(k.asm("vexp.fp16 dst={out}", x)), x="fp16[N]")
+    with pytest.raises(AsmError, match="operand a is missing"):
+        run_graph(graph, random_inputs(graph, {"N": 5}), the_chip("edge"))
+
+
+def test_an_instruction_set_may_lack_an_operation() -> None:
+    select = Selector(the_isa())
+    with pytest.raises(CompileError, match="no instruction 'dst = a / b' of int32 for div"):
+        select.binary("div", "int32")
+    with pytest.raises(CompileError, match="no vsel of bool"):
+        select.named("vsel", "bool")
+
+
 def test_views_are_read_and_written_in_place() -> None:
     def body(k: KernelBuilder, x: Value, y: Value) -> None:
         heads = k.permute(k.reshape(x, "S, 4, 8"), (1, 0, 2))
@@ -239,3 +259,25 @@ def test_every_broadcast(a: int, b: int, c: int, present: tuple[bool, bool, bool
     dims = ", ".join(dim if flag else "1" for dim, flag in zip("ABC", present, strict=True))
     graph = build(lambda k, x, y: k.store(k.exp(y) * x - y), x="fp16[A, B, C]", y=f"fp16[{dims}]")
     check(graph, {"A": a % 5 + 1, "B": b, "C": c}, chip)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("binding", [{"M": 5, "N": 0}, {"M": 0, "N": 7}, {"M": 0, "N": 0}])
+def test_outputs_with_elements_beside_empty_ones(chip: str, binding: dict[str, int]) -> None:
+    def body(k: KernelBuilder, x: Value, row: Value, scalar: Value) -> None:
+        k.store(k.sum(x + row * scalar, -1) + scalar, name="sums")
+        k.store(x * scalar, name="all")
+        k.store(row + 1.0, name="plus")
+        k.store(-scalar, name="minus")
+
+    check(build(body, x="fp32[M, N]", row="fp32[1, N]", scalar="fp32[]"), binding, chip)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_widened_matrix_serves_all_batches(chip: str) -> None:
+    def body(k: KernelBuilder, x: Value, y: Value) -> None:
+        wide = k.cast(y, "fp32")
+        k.store(x + wide)
+        k.store(k.sum(wide, -1))
+
+    check(build(body, x="fp32[B, M, N]", y="fp16[M, N]"), {"B": 3, "M": 4, "N": 5}, chip)

@@ -143,7 +143,7 @@ class _Partition:
 
 
 def _floating(graph: Graph) -> set[int]:
-    """Casts to a wider dtype that only vector operations read."""
+    """Casts to a wider dtype that only vector operations read, over domains in which they are cheap."""
     result = {
         node.id
         for node in graph.nodes
@@ -152,8 +152,11 @@ def _floating(graph: Graph) -> set[int]:
         and not is_scalar(node.inputs[0])
     }
     for node in graph.nodes:
-        if node.op in (*VIEWS, "store", "matmul"):
-            result.difference_update(each.id for each in node.inputs)
+        shape = node.type.shape
+        for each in node.inputs:
+            spread = node.op not in REDUCES and not _cheap(each.type.shape, shape)
+            if spread or node.op in (*VIEWS, "store", "matmul"):
+                result.discard(each.id)
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -152,11 +152,21 @@ def _nonempty(segment: VectorSegment, binding: Mapping[str, int]) -> VectorSegme
         return None
     if 0 not in evaluate(segment.domain, binding):
         return segment
-    rank = len(segment.domain)
-    domain = tuple(1 if axis - rank in segment.reduce_axes else dim for axis, dim in enumerate(segment.domain))
-    nodes = [_neutral(node) if node.op in REDUCES else node for node in segment.nodes if filled(node)]
-    reads = [(node, access) for node, access in segment.reads if filled(node)]
+    needed = {node.id for node, _ in writes}
+    nodes: list[Node] = []
+    for node in reversed(segment.nodes):
+        if node.id in needed:
+            nodes.insert(0, _neutral(node) if node.op in REDUCES else node)
+            needed.update(each.id for each in nodes[0].inputs)
+    reads = [(node, access) for node, access in segment.reads if node.id in needed]
+    domain = _joint_shape([*nodes, *(node for node, _ in (*reads, *writes))], len(segment.domain), binding)
     return replace(segment, domain=domain, reduce_axes=(), form="map", nodes=nodes, reads=reads, writes=writes, memo={})
+
+
+def _joint_shape(nodes: Sequence[Node], rank: int, binding: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape of `rank` dims that all values, none of them empty, broadcast to."""
+    shapes = [evaluate(node.type.shape, binding) for node in nodes]
+    return tuple(max(shape[axis] if -axis <= len(shape) else 1 for shape in shapes) for axis in range(-rank, 0))
 
 
 def _neutral(node: Node) -> Node:
