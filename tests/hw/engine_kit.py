@@ -50,6 +50,7 @@ class Row:
     sets: tuple[int, ...] = ()
     order: bool = False
     gm: tuple[int, int, int, int] | None = None
+    streaming: bool = False
     tiles: tuple[tuple[str, int, int, int, int, str], ...] = ()
 
 
@@ -68,7 +69,7 @@ def make_stream(rows: Sequence[Row]) -> Stream:
             operands.append(OperandSite(f"t{k}", k, space, reads, writes, "int8", 1, pitch, (0, 1)))
         dma = None
         if row.gm is not None:
-            dma = Dma(row.unit != "load", False, 0, row.gm[3], False)
+            dma = Dma(row.unit != "load", False, 0, row.gm[3], row.streaming)
             operands.append(
                 OperandSite("local", 9, "l0c" if row.unit == "fixpipe" else "ub", False, False, "int8", 1, 0, (2, 2))
             )

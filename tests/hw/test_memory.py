@@ -52,12 +52,18 @@ class Oracle:
     def channel(self, line: int) -> Server:
         return self.channels[line * LINE // self.chip.memory.hbm.interleave_bytes % len(self.channels)]
 
-    def access(self, now: int, pieces: list[tuple[int, int]], write: bool) -> int:
+    def access(self, now: int, pieces: list[tuple[int, int]], write: bool, streaming: bool) -> int:
         """(line, bytes) pieces of one request; the cycle in which it is done."""
         l2, hbm = self.chip.memory.l2, self.chip.memory.hbm
         done = 0
         for line, nbytes in pieces:
             held = next((entry for entry in self.lines if entry[0] == line), None)
+            if held is None and streaming:
+                self.written += nbytes if write else 0
+                self.read += 0 if write else LINE
+                end = self.channel(line).serve(now, nbytes if write else LINE)
+                done = max(done, ceil(end) + l2.latency_cycles + hbm.latency_cycles)
+                continue
             if held is not None:
                 self.lines.remove(held)
             elif len(self.lines) == self.capacity:
@@ -154,7 +160,7 @@ def replay(
         pieces, port_bytes, starts = port.requests.pop(0)
         if floor(port.busy) < now:
             port.busy = Fraction(now)
-        served = oracle.access(now, pieces, port.unit == "store")
+        served = oracle.access(now, pieces, port.unit == "store", port.rows[port.index].streaming)
         rate = getattr(config, ENGINES[port.unit][1])
         port.busy += Fraction(port_bytes, rate) + starts * config.row_cycles
         port.in_flight.append(max([served, ceil(port.busy), *port.in_flight[-1:]]))
@@ -177,9 +183,9 @@ def transfers(draw: st.DrawFn, unit: str) -> list[Row]:
             else row_bytes + draw(st.integers(1, 300))
         )
         address = draw(st.integers(0, 1500))
-        rows.append(
-            Row(unit, draw(st.integers(0, 20)), 0, draw(st.integers(1, 60)), gm=(address, n_rows, row_bytes, pitch))
-        )
+        gm = (address, n_rows, row_bytes, pitch)
+        startup, gap, streaming = draw(st.integers(0, 20)), draw(st.integers(1, 60)), draw(st.booleans())
+        rows.append(Row(unit, startup, 0, gap, gm=gm, streaming=streaming))
     return rows
 
 
@@ -265,6 +271,19 @@ def test_misses_then_hits_then_write_back() -> None:
     assert l2.dirty == 2
     assert l2.flush() == 2 * LINE
     assert not l2.lines
+
+
+def test_a_streamed_line_passes_by() -> None:
+    """It is read from HBM each time, but only the first read is one that nothing could have avoided."""
+    read, write = (Row(unit, 0, gm=(0, 1, 256, 256), streaming=True) for unit in ("load", "store"))
+    l2 = L2State(8 * LINE, LINE)
+    run = execute([[[read, read]], [[write]]], l2=l2)
+    assert not l2.lines
+    kept = execute([[[read, Row("load", gm=(0, 1, 256, 256))]]], l2=L2State(8 * LINE, LINE)).machine.memory
+    assert (kept.traffic.hbm_read, kept.traffic.compulsory_reads) == (4 * LINE, 2 * LINE)
+    traffic = run.machine.memory.traffic
+    assert (traffic.hbm_read, traffic.hbm_write, run.machine.memory.l2_hit) == (4 * LINE, 2 * LINE, 0)
+    assert memory_bounds(make_chip(), run.machine.memory) == {"hbm": Fraction(4 * LINE, 32), "l2": 0}
 
 
 def test_discarding_a_range_drops_its_lines() -> None:

@@ -126,8 +126,8 @@ class MemorySystem:
         self._slices = [0] * params.slices
         self._channels = [0] * params.channels
         self._line_time = l2.line_bytes * self._channel_byte
-        self._evicted: set[int] = set()
-        self._streamed: set[int] = set()
+        # Lines that were evicted or streamed in this launch: reading or writing them again is not compulsory.
+        self._gone: set[int] = set()
 
     def begin(self, port: DmaPort, transfer: Transfer) -> None:
         """Issue a transfer's requests, one at least, as the port and the places in flight allow.
@@ -233,9 +233,11 @@ class MemorySystem:
                     if busy > hit_end:
                         hit_end = busy
                 else:
-                    if line not in self._evicted:
-                        self._first_read(line, streaming)
-                    if not streaming:
+                    if line not in self._gone:
+                        self.traffic.compulsory_reads += line_bytes
+                    if streaming:
+                        self._gone.add(line)
+                    else:
                         if len(lines) >= capacity:
                             self._evict(now)
                         lines[line] = False
@@ -290,21 +292,13 @@ class MemorySystem:
             return missed if missed > done else done
         return done
 
-    def _first_read(self, line: int, streaming: bool) -> None:
-        """A line that is not in L2 and was not evicted in this launch: nobody has read it yet, unless it was streamed."""
-        if streaming:
-            if line in self._streamed:
-                return
-            self._streamed.add(line)
-        self.traffic.compulsory_reads += self.l2.line_bytes
-
     def _make_dirty(self, line: int, is_new: bool, now: int) -> None:
         """A write makes a clean or new line the only current copy. A new line is not fetched: L2 keeps byte masks."""
         lines = self.l2.lines
         if is_new and len(lines) >= self.l2.capacity:
             self._evict(now)
         self.l2.dirty += 1
-        if line not in self._evicted:
+        if line not in self._gone:
             self.traffic.first_writes += 1
         lines[line] = True
         if not is_new:
@@ -313,7 +307,7 @@ class MemorySystem:
     def _evict(self, now: int) -> None:
         """Drop the least recently used line; a dirty one is written to HBM behind what waits there."""
         victim, dirty = self.l2.lines.popitem(last=False)
-        self._evicted.add(victim)
+        self._gone.add(victim)
         if dirty:
             self.l2.dirty -= 1
             self._write_past(victim, self.l2.line_bytes, now)
@@ -321,7 +315,7 @@ class MemorySystem:
     def _fetch(self, line: int, now: int) -> int:
         """Read a line that is not in L2; return the cycle by which it is there."""
         lines, channels, units = self.l2.lines, self._channels, self._channel_units
-        if line not in self._evicted:
+        if line not in self._gone:
             self.traffic.compulsory_reads += self.l2.line_bytes
         if len(lines) >= self.l2.capacity:
             self._evict(now)
