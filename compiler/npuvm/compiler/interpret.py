@@ -86,6 +86,8 @@ def evaluate_node(node: Node, inputs: Sequence[Array], binding: Mapping[str, int
     if node.op in _BINARY:
         return _round(_BINARY[node.op](_wide(inputs[0]), _wide(inputs[1])), target)
     if node.op in _REDUCE:
+        if 0 in (shape := evaluate(node.type.shape, binding)):
+            return np.zeros(shape, target)
         wide = _wide(inputs[0])
         extra = {"dtype": wide.dtype} if node.op in ("reduce_sum", "mean") else {}
         return _round(
