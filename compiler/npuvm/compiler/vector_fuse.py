@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from npuvm.isa import Instruction, Isa
 
 from .ir import Node
-from .ops import BINARY, UNARY
+from .ops import BINARY, UNARY, Attrs
 from .rewrite import is_scalar
 from .segments import VectorSegment
 
@@ -94,7 +94,7 @@ class _Match:
         """The covering node; its inputs are in the order of `attrs["operands"]`."""
         names = tuple(sorted(name for name in self.bound if name != "imm"))
         inputs = [self.bound[name] for name in (*names, *(["imm"] if "imm" in self.bound else []))]
-        attrs = {"instruction": pattern.name, "operands": names}
+        attrs: Attrs = {"instruction": pattern.name, "operands": names}
         return Node(self._root.id, "fused", tuple(inputs), attrs, self._root.type, self._root.where)
 
     def take(self, tree: Tree, node: Node, *, top: bool = False) -> bool:
