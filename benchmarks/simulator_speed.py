@@ -4,9 +4,9 @@
 
 Each program runs on several cores with the whole model: sequencers, bounded queues, semaphores, DMA requests through a shared
 L2 and HBM; once for time only and once with data and hazard checks. Measured is the CPU time of `simulate`, from the image to
-the report, so expansion of loops and statistics are in it; the median of the runs is given. The baselines of the same run
-are a bare simpy pipe, four engines that hand tokens on through stores and hold a resource (what a plain simpy model of
-four units costs, without memory system or instructions), and bare simpy timeouts.
+the report, so expansion of loops and statistics are in it. The baselines of the same run are a bare simpy pipe, four engines
+that hand tokens on through stores and hold a resource (what a plain simpy model of four units costs, without memory system or
+instructions), and bare simpy timeouts. All take turns, and "to pipe" is the median ratio to the pipe of the same turn.
 
 What limits it. Time only: an instruction costs its unit little more than one sleep of a simpy process, plus a second event
 where it waits for a signal that is not given yet. But a DMA instruction is many requests - a tile of 8 KiB is 16 of 512
@@ -24,8 +24,9 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import simpy
 
@@ -36,6 +37,9 @@ from npuvm.isa import Entry, Image, Insn, Isa, Pred, encode_program, load_isa
 
 SPAN = 1 << 30
 """Bytes of global memory that the programs may touch."""
+
+PIPE = "bare simpy pipe, 4 engines"
+"""Name of the baseline that the others are compared with."""
 
 UB, L1, L0A, L0B, L0C = 1, 2, 3, 4, 5
 PRODUCER, CONSUMER = 1, 2
@@ -51,24 +55,72 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     chip, isa = load_chip(options.chip), load_isa()
-    rows = [
-        baseline("bare simpy, 64 processes that sleep", sleepers, "events", options),
-        baseline("bare simpy pipe, 4 engines", pipe, "instructions", options),
+    jobs = [
+        Job("bare simpy, 64 processes that sleep", "events", lambda: (sleepers(options.instructions), 0)),
+        Job(PIPE, "instructions", lambda: (pipe(options.instructions), 0)),
     ]
     for name, image in programs(chip, isa, options.cores, options.instructions).items():
-        for data in (False, True):
-            rows.append(measure(name, chip, isa, image, data, options.repeat))
+        jobs.append(Job(f"{name}, time only", "instructions", partial(run_image, chip, isa, image, False)))
+        jobs.append(Job(f"{name}, with data", "instructions", partial(run_image, chip, isa, image, True)))
+    rows = measure(jobs, options.repeat)
     print(
-        f"{chip.name}, {options.cores} cores, Python {platform.python_version()}, CPU time, median of {options.repeat}"
+        f"{chip.name}, {options.cores} cores, Python {platform.python_version()}, CPU time, {options.repeat} runs each"
     )
+    print(f"{'':50} {'median/s':>10} {'best/s':>10} {'to pipe':>8} {'requests each':>14}")
     for row in rows:
-        mode = row["mode"]
-        requests = f"   {row['requests'] / row['instructions']:.1f} requests each" if "requests" in row else ""
-        print(
-            f"{row['name']:38} {mode:10} {row['per_second']:12,.0f} {row['unit']}/s   {row['seconds']:.3f} s{requests}"
-        )
+        each = f"{row['requests'] / row['count']:.1f}" if row["requests"] else ""
+        speed = f"{row['median_per_second']:10,.0f} {row['best_per_second']:10,.0f} {row['to_pipe']:8.2f}"
+        print(f"{row['name']:50} {speed} {each:>14}   {row['unit']}")
     if options.json is not None:
         options.json.write_text(json.dumps({"chip": chip.name, "cores": options.cores, "rows": rows}, indent=1) + "\n")
+
+
+class Job(NamedTuple):
+    """Something to time; `run` returns how many units of work it did, and how many memory requests."""
+
+    name: str
+    unit: str
+    run: Callable[[], tuple[int, int]]
+
+
+def measure(jobs: Sequence[Job], repeat: int) -> list[dict[str, Any]]:
+    """Speed of each job, median and best of `repeat` runs, and the median's ratio to that of the bare pipe.
+
+    The jobs take turns, so that a change of the machine's speed meets all of them.
+    """
+    seconds: dict[str, list[float]] = {job.name: [] for job in jobs}
+    work: dict[str, tuple[int, int]] = {}
+    for _ in range(repeat):
+        for job in jobs:
+            start = time.process_time()
+            work[job.name] = job.run()
+            seconds[job.name].append(time.process_time() - start)
+    rows = []
+    for job in jobs:
+        count, requests = work[job.name]
+        ratios = [
+            (count / own) / (work[PIPE][0] / pipes) for own, pipes in zip(seconds[job.name], seconds[PIPE], strict=True)
+        ]
+        rows.append(
+            {
+                "name": job.name,
+                "unit": job.unit,
+                "count": count,
+                "requests": requests,
+                "seconds": seconds[job.name],
+                "median_per_second": count / statistics.median(seconds[job.name]),
+                "best_per_second": count / min(seconds[job.name]),
+                "to_pipe": statistics.median(ratios),
+            }
+        )
+    return rows
+
+
+def run_image(chip: NpuConfig, isa: Isa, image: Image, data: bool) -> tuple[int, int]:
+    """Simulate once; return instructions and memory requests."""
+    memory = GlobalMemory(chip.capacity_bytes("gm")) if data else None
+    result = simulate(chip, isa, image, memory=memory, windows=[(0, SPAN)], data=data)
+    return result.instructions, result.requests
 
 
 def programs(chip: NpuConfig, isa: Isa, cores: int, instructions: int) -> dict[str, Image]:
@@ -79,45 +131,6 @@ def programs(chip: NpuConfig, isa: Isa, cores: int, instructions: int) -> dict[s
     return {
         "vector-bound, 12 operations a tile": vector_program(isa, kinds[-1], cores, tiles),
         "cube-bound, 8 steps a tile": cube_program(isa, kinds[0], cores, cube_tiles),
-    }
-
-
-def measure(name: str, chip: NpuConfig, isa: Isa, image: Image, data: bool, repeat: int) -> dict[str, Any]:
-    """Median CPU time of `repeat` simulations."""
-    seconds = []
-    for _ in range(repeat):
-        memory = GlobalMemory(chip.capacity_bytes("gm")) if data else None
-        start = time.process_time()
-        result = simulate(chip, isa, image, memory=memory, windows=[(0, SPAN)], data=data)
-        seconds.append(time.process_time() - start)
-    middle = statistics.median(seconds)
-    return {
-        "name": name,
-        "mode": "with data" if data else "time only",
-        "instructions": result.instructions,
-        "requests": result.requests,
-        "cycles": result.cycles,
-        "seconds": middle,
-        "per_second": result.instructions / middle,
-        "unit": "instructions",
-    }
-
-
-def baseline(name: str, run: Callable[[int], int], unit: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Median CPU time of a bare simpy loop."""
-    seconds = []
-    for _ in range(options.repeat):
-        start = time.process_time()
-        count = run(options.instructions)
-        seconds.append(time.process_time() - start)
-    middle = statistics.median(seconds)
-    return {
-        "name": name,
-        "mode": "",
-        "seconds": middle,
-        "per_second": count / middle,
-        "unit": unit,
-        "instructions": count,
     }
 
 
