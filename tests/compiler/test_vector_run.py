@@ -245,6 +245,18 @@ def test_raw_instructions() -> None:
 
 
 @pytest.mark.parametrize("chip", CHIPS)
+def test_raw_instructions_wait_for_all_their_loads(chip: str) -> None:
+    # two rings to read and one to write: one wait more than an instruction holds
+    def body(k: KernelBuilder, x: Value, y: Value) -> None:
+        k.store(k.asm("vsub.fp16 dst={out} a={0} b={1} rows={rows} cols={cols}", x, y))
+
+    graph = build(body, x="fp16[M, N]", y="fp16[M, N]")
+    inputs = random_inputs(graph, {"M": 200, "N": 300})
+    ran = run_graph(graph, inputs, the_chip(chip))
+    np.testing.assert_array_equal(ran.outputs["out0"], inputs["x"] - inputs["y"])
+
+
+@pytest.mark.parametrize("chip", CHIPS)
 @given(case=vector_graphs())
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_generated_kernels(chip: str, case: tuple[Graph, dict[str, int]]) -> None:

@@ -309,12 +309,13 @@ class InstrBuilder:
         args = {name: self._operand(spec, name, value) for name, value in operands.items()}
         waits, sets = [sem.id for sem in wait], [sem.id for sem in set]
         pred = pred or self._pred
+        unit = str(operands["unit"]) if op == "usync" else spec.unit
         while len(waits) > 2:
-            self._usync(spec.unit, waits[:2], [], pred)
+            self._usync(unit, waits[:2], [], pred)
             del waits[:2]
         self._phase.body.append(Insn(op, dtype, dtype2, args, tuple(waits), tuple(sets[:2]), pred, order))
         for i in range(2, len(sets), 2):
-            self._usync(spec.unit, [], sets[i : i + 2], pred)
+            self._usync(unit, [], sets[i : i + 2], pred)
 
     def sync(self, unit: str, *, wait: Iterable[Sem] = (), set: Iterable[Sem] = (), pred: Pred | None = None) -> None:
         """An empty instruction on `unit` with these waits and sets; nothing when there are none."""
