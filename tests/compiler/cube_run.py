@@ -20,7 +20,7 @@ from npuvm.hw.simulator import simulate
 from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Isa, load_isa
-from npuvm.isa.verify import verify
+from npuvm.isa.verifier import verify
 
 Array = npt.NDArray[Any]
 

@@ -24,7 +24,7 @@ from npuvm.hw.simulator import simulate
 from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Isa, load_isa
-from npuvm.isa.verify import CapacityLimits, verify
+from npuvm.isa.verifier import CapacityLimits, verify
 
 Array = npt.NDArray[Any]
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from npuvm.isa import isa_reference_markdown, load_isa
-from npuvm.isa.verify import RULES
+from npuvm.isa.verifier import RULES
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/reference/isa.md"
 

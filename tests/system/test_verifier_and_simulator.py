@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.isa.verify.programs import CAUSAL, ELEMENTWISE, ISA, PRODUCT, RELAY, UNIFIED, mutants
+from tests.isa.verifier.programs import CAUSAL, ELEMENTWISE, ISA, PRODUCT, RELAY, UNIFIED, mutants
 
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import SimulationError

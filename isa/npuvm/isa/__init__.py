@@ -10,7 +10,7 @@ from npuvm.isa.image import Entry, Image, Reloc
 from npuvm.isa.load import load_isa, load_isa_text
 from npuvm.isa.model import DType, Insn, Instruction, Isa, OperandSpec, Pred, WordClass
 from npuvm.isa.reference import isa_reference_markdown
-from npuvm.isa.verify import CapacityLimits, Finding, VerifyReport, verify
+from npuvm.isa.verifier import CapacityLimits, Finding, VerifyReport, verify
 
 __all__ = [
     "AsmError",

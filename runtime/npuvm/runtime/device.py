@@ -18,7 +18,7 @@ from npuvm.hw.simulator import HazardMode, l2_state, simulate
 from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Image, Isa, load_isa
-from npuvm.isa.verify import CapacityLimits, verify
+from npuvm.isa.verifier import CapacityLimits, verify
 
 from .allocator import Allocator
 from .cache import ProgramCache

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from tests.isa.verify.programs import CAUSAL, ELEMENTWISE, ISA, PRODUCT, UNIFIED, change, findings, mutants
+from tests.isa.verifier.programs import CAUSAL, ELEMENTWISE, ISA, PRODUCT, UNIFIED, change, findings, mutants
 
 from npuvm.isa import assemble, verify
-from npuvm.isa.verify import walk
-from npuvm.isa.verify.tables import Affine, Const, SizeDef, Tables, Tail
+from npuvm.isa.verifier import walk
+from npuvm.isa.verifier.tables import Affine, Const, SizeDef, Tables, Tail
 
 
 @pytest.mark.parametrize("text", [ELEMENTWISE, PRODUCT, CAUSAL], ids=["elementwise", "product", "causal"])

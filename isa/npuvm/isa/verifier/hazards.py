@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from npuvm.isa.verify.program import Leaf
-from npuvm.isa.verify.walk import Act, Region
+from npuvm.isa.verifier.program import Leaf
+from npuvm.isa.verifier.walk import Act, Region
 
 __all__ = ["Clock", "Memory", "overlap"]
 

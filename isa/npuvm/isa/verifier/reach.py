@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from npuvm.isa.verify.tables import (
+from npuvm.isa.verifier.tables import (
     Affine,
     Const,
     DescDef,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from npuvm.isa.verify.report import RULES, CapacityLimits, Finding, VerifyReport
-from npuvm.isa.verify.verifier import verify
+from npuvm.isa.verifier.launch import verify
+from npuvm.isa.verifier.report import RULES, CapacityLimits, Finding, VerifyReport
 
 __all__ = ["RULES", "CapacityLimits", "Finding", "VerifyReport", "verify"]

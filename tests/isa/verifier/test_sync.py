@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.isa.verify.programs import ELEMENTWISE, PIPELINE, PRODUCT, RELAY, SPLIT, change, findings
+from tests.isa.verifier.programs import ELEMENTWISE, PIPELINE, PRODUCT, RELAY, SPLIT, change, findings
 
 
 def rules(text: str) -> set[str]:

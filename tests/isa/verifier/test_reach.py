@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npuvm.isa.verify.reach import Dim, Nest, Reach, reach_of, size_at
-from npuvm.isa.verify.tables import Affine, Const, DescDef, Point, RegSize, SizeDef, Tables, Tail, WindowDef
+from npuvm.isa.verifier.reach import Dim, Nest, Reach, reach_of, size_at
+from npuvm.isa.verifier.tables import Affine, Const, DescDef, Point, RegSize, SizeDef, Tables, Tail, WindowDef
 
 TABLES = Tables({}, {}, {}, {5: (-2, 3)})
 ITEM = 2

@@ -14,10 +14,10 @@ from math import prod
 from typing import TypeAlias
 
 from npuvm.isa.model import Isa, Pred
-from npuvm.isa.verify.program import Barrier, Block, Grid, Leaf, Loop, Node, SetUp
-from npuvm.isa.verify.reach import largest, size_at
-from npuvm.isa.verify.static import Tabled
-from npuvm.isa.verify.tables import Affine, Const, DescDef, Point, RegSize, SizeDef, Tables
+from npuvm.isa.verifier.program import Barrier, Block, Grid, Leaf, Loop, Node, SetUp
+from npuvm.isa.verifier.reach import largest, size_at
+from npuvm.isa.verifier.static import Tabled
+from npuvm.isa.verifier.tables import Affine, Const, DescDef, Point, RegSize, SizeDef, Tables
 
 __all__ = [
     "Act",

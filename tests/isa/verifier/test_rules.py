@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import pytest
-from tests.isa.verify.programs import (
+from tests.isa.verifier.programs import (
     ELEMENTWISE,
     ISA,
     PIPELINE,
@@ -18,7 +18,7 @@ from tests.isa.verify.programs import (
 )
 
 from npuvm.isa import CapacityLimits, VerifyError, assemble, load_isa, verify
-from npuvm.isa.verify import RULES
+from npuvm.isa.verifier import RULES
 
 
 @dataclass(frozen=True)

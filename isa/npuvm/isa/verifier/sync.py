@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from typing import NoReturn, TypeAlias
 
 from npuvm.isa.model import Isa
-from npuvm.isa.verify.hazards import Clock, Memory
-from npuvm.isa.verify.program import Grid, Leaf, Loop
-from npuvm.isa.verify.report import Findings
-from npuvm.isa.verify.tables import RingDef
-from npuvm.isa.verify.walk import Act, Begin, Define, End, Item, Iteration, Meet, Tile
+from npuvm.isa.verifier.hazards import Clock, Memory
+from npuvm.isa.verifier.program import Grid, Leaf, Loop
+from npuvm.isa.verifier.report import Findings
+from npuvm.isa.verifier.tables import RingDef
+from npuvm.isa.verifier.walk import Act, Begin, Define, End, Item, Iteration, Meet, Tile
 
 __all__ = ["run_domain"]
 

@@ -8,10 +8,10 @@ from itertools import combinations_with_replacement
 
 from npuvm.isa.image import Reloc
 from npuvm.isa.model import DType, Insn, Isa, OperandSpec
-from npuvm.isa.verify.program import Block, Leaf, Loop, Node, SetUp, Step
-from npuvm.isa.verify.reach import Dim, Reach, largest, reach_of
-from npuvm.isa.verify.report import CapacityLimits, Findings
-from npuvm.isa.verify.tables import DescDef, RegSize, RingDef, SizeDef, Tables, register_intervals, size_loops
+from npuvm.isa.verifier.program import Block, Leaf, Loop, Node, SetUp, Step
+from npuvm.isa.verifier.reach import Dim, Reach, largest, reach_of
+from npuvm.isa.verifier.report import CapacityLimits, Findings
+from npuvm.isa.verifier.tables import DescDef, RegSize, RingDef, SizeDef, Tables, register_intervals, size_loops
 
 __all__ = ["Setting", "StaticChecks", "Tabled"]
 

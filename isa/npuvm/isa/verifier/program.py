@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from npuvm.isa.model import Insn, Instruction, Isa
-from npuvm.isa.verify.report import Findings
+from npuvm.isa.verifier.report import Findings
 
 __all__ = ["CONTROL", "SCOPES", "SET_UP", "Barrier", "Block", "Grid", "Leaf", "Loop", "Node", "SetUp", "Step", "parse"]
 

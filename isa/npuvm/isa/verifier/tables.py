@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from npuvm.isa.model import Insn, Isa
-from npuvm.isa.verify.program import Block, Grid, Leaf, Loop, Node, SetUp, Step
+from npuvm.isa.verifier.program import Block, Grid, Leaf, Loop, Node, SetUp, Step
 
 __all__ = [
     "Affine",

@@ -9,10 +9,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.isa.strategies import images, insns
-from tests.isa.verify.programs import CAUSAL, ELEMENTWISE, ISA, PIPELINE, PRODUCT, SPLIT, UNIFIED
+from tests.isa.verifier.programs import CAUSAL, ELEMENTWISE, ISA, PIPELINE, PRODUCT, SPLIT, UNIFIED
 
 from npuvm.isa import Entry, Image, Reloc, assemble, decode_program, encode, verify
-from npuvm.isa.verify import RULES
+from npuvm.isa.verifier import RULES
 
 BASES = [assemble(ISA, text) for text in (ELEMENTWISE, PRODUCT, CAUSAL, PIPELINE)]
 STEPS = 5000

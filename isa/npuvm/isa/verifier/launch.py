@@ -10,12 +10,12 @@ from npuvm.isa.codec import decode_at
 from npuvm.isa.errors import DecodeError
 from npuvm.isa.image import ADDRESS_BITS, Entry, Image, Reloc
 from npuvm.isa.model import Insn, Isa
-from npuvm.isa.verify.program import Barrier, Block, Grid, parse
-from npuvm.isa.verify.report import Abandon, CapacityLimits, Findings, VerifyReport
-from npuvm.isa.verify.static import Setting, StaticChecks, Tabled
-from npuvm.isa.verify.sync import run_domain
-from npuvm.isa.verify.tables import RegSize
-from npuvm.isa.verify.walk import Walk, counted_one_by_one, tile_count
+from npuvm.isa.verifier.program import Barrier, Block, Grid, parse
+from npuvm.isa.verifier.report import Abandon, CapacityLimits, Findings, VerifyReport
+from npuvm.isa.verifier.static import Setting, StaticChecks, Tabled
+from npuvm.isa.verifier.sync import run_domain
+from npuvm.isa.verifier.tables import RegSize
+from npuvm.isa.verifier.walk import Walk, counted_one_by_one, tile_count
 
 __all__ = ["verify"]
 
