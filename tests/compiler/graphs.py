@@ -9,7 +9,7 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 
 from npuvm.compiler import DTYPES, Graph, KernelBuilder, Param, ParamRef, TensorType, Value, parse_type
-from npuvm.compiler.interpret import evaluate_node
+from npuvm.compiler.interpreter import evaluate_node
 from npuvm.compiler.ir import Node
 from npuvm.compiler.ops import Attrs
 from npuvm.compiler.plan import Plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -96,3 +97,15 @@ def test_compiler_loads_without_the_simulator() -> None:
     ).stdout
     assert "simpy" not in loaded
     assert "npuvm.hw.engine" not in loaded
+
+
+def test_no_public_name_hides_a_module() -> None:
+    """A package that exports a function named like one of its modules makes the module unreachable as an attribute."""
+    hidden = []
+    for portion in PORTIONS:
+        for init in (ROOT / portion / "npuvm" / portion).rglob("__init__.py"):
+            package = init.relative_to(ROOT / portion).parent.as_posix().replace("/", ".")
+            public = set(getattr(importlib.import_module(package), "__all__", ()))
+            modules = {path.stem for path in init.parent.iterdir() if path.suffix == ".py" or path.is_dir()}
+            hidden += [f"{package}.{name}" for name in sorted(public & modules)]
+    assert not hidden

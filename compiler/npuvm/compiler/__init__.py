@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .builder import Kernel, KernelBuilder, kernel
 from .errors import CompileError
-from .interpret import interpret
+from .interpreter import interpret
 from .ir import Graph, Node, Output, Param
 from .parser import parse_graph
 from .printer import print_graph, print_node

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .interpret import evaluate_node
+from .interpreter import evaluate_node
 from .ir import Graph, Node
 from .ops import BINARY, UNARY, VIEWS, Attr, broadcast_shapes, infer_type
 from .types import Dim, TensorType
