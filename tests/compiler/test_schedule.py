@@ -145,3 +145,28 @@ def test_equal_pins_have_equal_keys() -> None:
     two = Pins(tile={"l0": (1, 2, 3), "l1": (1, 2, 3)}, events=events, grid=(1, 2))
     assert one.key() == two.key() and hash(one) == hash(two)
     assert one.key() != Pins(tile=one.tile, grid=(2, 1), events=events).key()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("cores", 2.0),
+        ("cores", "2"),
+        ("cores", True),
+        ("repeat", 1.5),
+        ("grid", (2.0, 1)),
+        ("grid", 2),
+        ("start", "a"),
+        ("start", (0, 0.5)),
+        ("tile", (8, 64)),
+        ("tile", {"vector": 8}),
+        ("tile", {"vector": (8.0, 64)}),
+        ("ring_depth", {"x": "2"}),
+        ("address", {"x": 32.0}),
+        ("transfer", {"x": 8}),
+        ("events", "x"),
+    ],
+)
+def test_pins_of_a_wrong_type_are_refused(field: str, value: object) -> None:
+    with pytest.raises(CompileError, match=f"pin {field}"):
+        Pins(**{field: value})  # type: ignore[arg-type]  # wrong types are what is tested

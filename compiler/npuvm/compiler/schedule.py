@@ -10,7 +10,7 @@ vector kernel has its parameters, outputs and temporaries by name.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
 
@@ -80,21 +80,29 @@ class Pins:
     events: Events | None = None
 
     def __post_init__(self) -> None:
+        for name in ("tile", "ring_depth", "address", "cache", "transfer"):
+            if not isinstance(getattr(self, name), Mapping):
+                pin_error(name, getattr(self, name), "a mapping")
+        if self.events is not None and not isinstance(self.events, Events):
+            pin_error("events", self.events, "an Events")
         for level, shape in self.tile.items():
             if level not in _LEVELS:
                 pin_error(f"tile.{level}", shape, f"levels {', '.join(_LEVELS)}")
-            _positive(f"tile.{level}", shape, _LEVELS[level])
+            _sizes(f"tile.{level}", shape, _LEVELS[level])
         for name in ("l1_depth", "cores", "swizzle_width", "repeat"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value is not None and (not _whole(value) or value < 1):
                 pin_error(name, value, "1 or more")
         for operand, depth in self.ring_depth.items():
-            if not 1 <= depth <= 255:
+            if not _whole(depth) or not 1 <= depth <= 255:
                 pin_error(f"ring_depth.{operand}", depth, "1 to 255")
+        for operand, address in self.address.items():
+            if not _whole(address):
+                pin_error(f"address.{operand}", address, "a whole number of bytes")
         if self.grid is not None:
-            _positive("grid", self.grid, 2)
+            _sizes("grid", self.grid, 2)
         for operand, shape in self.transfer.items():
-            _positive(f"transfer.{operand}", shape, 2)
+            _sizes(f"transfer.{operand}", shape, 2)
         for operand, policy in self.cache.items():
             if policy not in CACHE_POLICIES:
                 pin_error(f"cache.{operand}", policy, ", ".join(CACHE_POLICIES))
@@ -110,8 +118,8 @@ class Pins:
                 pin_error("order", self.order, "row or column together with a grid of cores")
             if self.cores not in (None, self.grid[0] * self.grid[1]):
                 pin_error("cores", self.cores, f"{self.grid[0] * self.grid[1]}, the cores of grid {self.grid}")
-        starts = (self.start,) if isinstance(self.start, int) else self.start or ()
-        if any(offset < 0 for offset in starts):
+        starts = self.start if isinstance(self.start, list | tuple) else () if self.start is None else (self.start,)
+        if any(not _whole(offset) or offset < 0 for offset in starts):
             pin_error("start", self.start, "offsets of 0 or more")
 
     def key(self) -> Hashable:
@@ -139,8 +147,12 @@ class Pins:
         return self.start
 
 
-def _positive(pin: str, shape: Sequence[int], count: int) -> None:
-    if len(shape) != count or any(size < 1 for size in shape):
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _sizes(pin: str, shape: object, count: int) -> None:
+    if not isinstance(shape, list | tuple) or len(shape) != count or any(not _whole(n) or n < 1 for n in shape):
         pin_error(pin, shape, f"{count} sizes of 1 or more")
 
 
