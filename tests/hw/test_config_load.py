@@ -11,6 +11,7 @@ import yaml
 
 from npuvm.hw.config import NpuConfig, Provenance, chip_json_schema, load_chip, parse_chip
 from npuvm.hw.errors import ConfigError
+from npuvm.isa import load_isa
 from npuvm.isa.errors import NpuvmError
 
 EDGE = Path(__file__).resolve().parents[2] / "configs/npu/edge.yaml"
@@ -180,8 +181,11 @@ def test_fields_that_do_not_fit_together(change: dict[str, Any], part: str) -> N
         ("clock_ghz: 010\n", "x.yaml:1:12: 010 looks octal"),
         ("1: 2\n", "x.yaml:1:1: 1"),
         ("name: Big Chip\n", "name = 'Big Chip': allowed is a name of a-z, 0-9 and _"),
-        ("isa: {base: npu_v1, extensions: [fma, 3]}\n", "isa.extensions.1 = 3: allowed is a list of names"),
-        ("isa: {base: npu_v1, extensions: fma}\n", "isa.extensions = 'fma': allowed is a list of names"),
+        (
+            "isa: {base: npu_v1, extensions: [fma, 3]}\n",
+            "isa.extensions.1 = 3: allowed is a list of names or .yaml files",
+        ),
+        ("isa: {base: npu_v1, extensions: fma}\n", "isa.extensions = 'fma': allowed is a list of names or .yaml files"),
         ("core: 5\n", "core = 5: allowed is a section with kind, count"),
         ("core: {vector: {classes: {}}}\n", "core.vector.classes = {}: allowed is a mapping with at least one entry"),
         ("core: {vector: {classes: {V-Add: {}}}}\n", "core.vector.classes.V-Add: bad name"),
@@ -251,6 +255,21 @@ def test_broken_overrides(override: str, part: str) -> None:
     (problem,) = caught.value.problems
     assert problem.startswith(f"override {override!r}: ")
     assert part in problem
+
+
+def test_extension_files_are_found_from_the_chip_files_folder(tmp_path: Path) -> None:
+    stanza = "{name: vaxpy, opcode: 0xc8, format: vbin, dtypes: [fp32], semantics: 'dst = a * 2 + b', doc: 2a + b.}"
+    text = f"extension: axpy\nversion: '1.0'\nextends: npu 1.0\ninstructions:\n  - {stanza}\n"
+    (tmp_path / "axpy.yaml").write_text(text, encoding="utf-8")
+    data = edge()
+    data["isa"]["extensions"] = ["fma", "axpy.yaml"]
+    (tmp_path / "mine.yaml").write_text(json.dumps(data), encoding="utf-8")
+    chip = load_chip(tmp_path / "mine.yaml")
+    assert chip.isa.extensions == ("fma", str(tmp_path / "axpy.yaml"))
+    assert load_isa(chip.isa.base, chip.isa.extensions).instruction("vaxpy").opcode == 0xC8
+    overridden = load_chip(tmp_path / "mine.yaml", [f"isa.extensions=[{tmp_path / 'other.yaml'}]"])
+    with pytest.raises(NpuvmError, match=r"other\.yaml: no such file"):
+        load_isa(overridden.isa.base, overridden.isa.extensions)
 
 
 def test_names_and_paths(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def _leaf(kind: Any, field: FieldInfo, path: Path, metadata: list[Any]) -> Leaf:
         named = any(getattr(info, "pattern", None) for info in metadata)
         text = "a name of a-z, 0-9 and _, beginning with a letter" if named else "text"
         return Leaf(path, "text", required, default, meaning, text)
-    return Leaf(path, "names", required, default, meaning, "a list of names")
+    return Leaf(path, "names", required, default, meaning, "a list of names or .yaml files")
 
 
 def _range(metadata: list[Any]) -> str:

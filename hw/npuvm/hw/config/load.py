@@ -30,12 +30,24 @@ def load_chip(name_or_path: str | FilePath, overrides: Sequence[str] = ()) -> Np
     path = FilePath(name_or_path)
     if not (path.suffix in (".yaml", ".yml") or len(path.parts) > 1):
         path = find_resource("chip", str(name_or_path), ConfigError)
-    return _build(load_yaml(path, ConfigError), overrides)
+    document = load_yaml(path, ConfigError)
+    _place_extensions(document.data, path.parent)
+    return _build(document, overrides)
 
 
 def parse_chip(text: str, name: str = "<text>", overrides: Sequence[str] = ()) -> NpuConfig:
     """The chip of a YAML text; `name` stands for the file in errors. See `load_chip`."""
     return _build(parse_yaml(text, name, ConfigError), overrides)
+
+
+def _place_extensions(data: Any, folder: FilePath) -> None:
+    """Make the extension files that a chip file names paths from here; what is malformed stays for the validation."""
+    isa = data.get("isa") if isinstance(data, dict) else None
+    extensions = isa.get("extensions") if isinstance(isa, dict) else None
+    if isinstance(isa, dict) and isinstance(extensions, list):
+        isa["extensions"] = [
+            str(folder / each) if isinstance(each, str) and each.endswith(".yaml") else each for each in extensions
+        ]
 
 
 def _build(document: Document, overrides: Sequence[str]) -> NpuConfig:

@@ -55,6 +55,7 @@ def _to_fraction(value: object) -> Fraction:
 
 Rational = Annotated[Fraction, BeforeValidator(_to_fraction)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+NameOrFile = Annotated[str, Field(pattern=r"^([a-z][a-z0-9_]*|.+\.yaml)$")]
 
 
 class Section(BaseModel):
@@ -67,8 +68,9 @@ class IsaRef(Section):
     """The instruction set that the chip executes."""
 
     base: Name = Field(description="base instruction set, a file of isa/")
-    extensions: Annotated[tuple[Name, ...], Field(strict=False)] = Field(
-        default=(), description="extensions laid over the base, in order"
+    extensions: Annotated[tuple[NameOrFile, ...], Field(strict=False)] = Field(
+        default=(),
+        description="extensions laid over the base, in order; a file is looked for from the chip file's folder",
     )
 
 
