@@ -44,13 +44,29 @@ def test_good_text_loads(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "message"),
     [
+        ("op: add", "op: adds", 6, r"cases\[0\]\.op: 'adds'; allowed are add, sub, .*, matmul$"),
+        ("op: add", "ops: add", 6, r"cases\[0\]\.op: missing; allowed are add, .*, where$"),
+        ("[fp16]", "[fp16, fp7]", 7, r"cases\[0\]\.dtypes\[1\]: must be 'fp32', .*, not 'fp7'"),
+        (
+            "dtypes:",
+            "dtyps:",
+            7,
+            r"cases\[0\]\.dtyps: no such field; did you mean dtypes\?; allowed here: tolerance, pins, op, dtypes, shapes$",
+        ),
         (
             "op: add",
-            "op: adds",
-            6,
-            r"cases\[0\]: .*'adds' found using 'op' does not match any of the expected tags.*'matmul'",
+            "op: softmax\n    pins: 3",
+            7,
+            r"cases\[0\]\.pins: 3; allowed is a mapping with cores, tile, l1_depth, ",
         ),
-        ("[fp16]", "[fp16, fp7]", 7, r"cases\[0\]\.dtypes\[1\]: Input should be 'fp32', .*, not 'fp7'"),
+        ("op: add", "op: matmul", 8, r"cases\[0\]\.shapes\[0\]: \[1\]; allowed is a mapping with m, n, k, batch$"),
+        (
+            "add\n    dtypes: [fp16]\n    shapes: [[1], [3, 4]]",
+            "max\n    dtypes: [fp16]\n    shapes: [[3, 4, 5]]",
+            8,
+            r"cases\[0\]\.shapes\[0\]: 3 entries; allowed are at most 2$",
+        ),
+        ("[fp16]", "[]", 7, r"cases\[0\]\.dtypes: 0 entries; allowed are at least 1$"),
         ("[fp16]", "[fp16, int32]\n    op: exp", 8, "duplicate key"),
         (
             "add\n    dtypes: [fp16]",
@@ -67,8 +83,8 @@ def test_good_text_loads(tmp_path: Path) -> None:
         ),
         ("chip: edge", "chip: edgy", 4, r"chip: no chip named 'edgy'; shipped are: .*edge"),
         ("chip: edge", "chip: npu/edgy.yaml", 4, r"chip: no such file: .*npu/edgy.yaml"),
-        ("title:", "titel:", 2, r"titel: there is no such field"),
-        ("kind: kernels\n", "", 1, r"scenario: Unable to extract tag using discriminator 'kind'"),
+        ("title:", "titel:", 2, r"titel: no such field; did you mean title\?; allowed here: name, title, "),
+        ("kind: kernels\n", "", 1, r"kind: missing; allowed are kernels, minilm$"),
         ("name: small", "name: Small", 1, r"name: .*pattern.*, not 'Small'"),
         ("chip: edge", "chip: edge\nseed: -1", 5, r"seed: .*greater than or equal to 0, not -1"),
         ("chip: edge", "chip: edge\npins: {cores: 0}", 5, r"pins\.cores: .*greater than or equal to 1, not 0"),
@@ -86,7 +102,7 @@ def test_errors_name_file_line_and_field(tmp_path: Path, old: str, new: str, lin
 
 
 def test_missing_field_is_placed_at_its_parent(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"s\.yaml:6:.*: cases\[0\]\.shapes: Field required"):
+    with pytest.raises(ConfigError, match=r"s\.yaml:6:.*: cases\[0\]\.shapes: missing"):
         _load(tmp_path, GOOD.replace("    shapes: [[1], [3, 4]]\n", ""))
 
 

@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from npuvm.hw.errors import ConfigError
 from npuvm.isa.resources import list_resources
-from npuvm.isa.yaml_strict import Document, YamlPath, load_yaml
+from npuvm.isa.yaml_strict import Document, load_yaml
+
+from .scenario_errors import first_error
 
 __all__ = [
     "Case",
@@ -168,7 +170,7 @@ def load_scenario(path: str | Path) -> KernelScenario | MiniLmScenario:
     try:
         scenario = _ADAPTER.validate_json(_to_json(document))
     except ValidationError as exc:
-        raise _first_error(document, exc) from None
+        raise first_error(document, exc, scenario_schema()) from None
     return scenario.model_copy(update={"chip": _chip(document, scenario.chip)})
 
 
@@ -176,40 +178,6 @@ def _to_json(document: Document) -> str:
     if not isinstance(document.data, dict):
         raise ConfigError("a scenario is a mapping of fields", document.where())
     return json.dumps(document.data)
-
-
-def _first_error(document: Document, exc: ValidationError) -> ConfigError:
-    """The first thing wrong, as "file:line:column: field: what (value), what is allowed"."""
-    errors = exc.errors(include_url=False)
-    # a misspelt field is both unknown and missing; the unknown one stands on a line of the file
-    error = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
-    names_field = error["type"] in ("missing", "extra_forbidden")
-    path = _field_path(document.data, error["loc"], names_field)
-    field = ""
-    for part in path:
-        field += f"[{part}]" if isinstance(part, int) else f".{part}"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        message = "there is no such field"
-    elif error["type"] != "missing" and not isinstance(error["input"], (dict, list)):
-        message = f"{message}, not {error['input']!r}"
-    return ConfigError(f"{field.lstrip('.') or 'scenario'}: {message}", document.where(path))
-
-
-def _field_path(data: Any, loc: tuple[int | str, ...], last_is_field: bool) -> YamlPath:
-    """Path of an error in the file: pydantic's location without the tags of the unions it went through.
-
-    The last part of a location may be a field that is not in the file (`last_is_field`).
-    """
-    path: list[int | str] = []
-    for index, part in enumerate(loc):
-        children = dict(enumerate(data)) if isinstance(data, list) else data
-        if isinstance(children, dict) and part in children:
-            data = children[part]
-        elif not last_is_field or index < len(loc) - 1:
-            continue
-        path.append(part)
-    return tuple(path)
 
 
 def _chip(document: Document, chip: str) -> str:
