@@ -16,10 +16,11 @@ import numpy as np
 
 from npuvm.isa import Pred
 
+from .blocks import BLOCK_BYTES, align_up
 from .cube_cost import TileProblem
 from .cube_extent import Extent, axis_strides, grid_extent, loop_extent
 from .cube_plan import CubeTile, slot_bytes
-from .cube_spec import ALIGN, MatmulSpec, MatView, Side, align_up
+from .cube_spec import MatmulSpec, MatView, Side
 from .cube_sync import SyncSites
 from .emit import InstrBuilder
 from .emit_handles import Arg, Buffer, Desc, Loop, Sem, Size, Window, changed, changes, first, not_first
@@ -322,9 +323,9 @@ class MatmulEmitter:
         if shape is None:
             return [(0, 0, rows, cols)]
         height, width = shape
-        granule = ALIGN // self.item
+        granule = BLOCK_BYTES // self.item
         if width < cols and width % granule:
-            allowed = f"columns of {cols} or more, or a multiple of {granule} (L1 rows are cut at {ALIGN} bytes)"
+            allowed = f"columns of {cols} or more, or a multiple of {granule} (L1 rows are cut at {BLOCK_BYTES} bytes)"
             pin_error(f"transfer.{name}", shape, allowed, self.spec.name)
         if -(-rows // height) * -(-cols // width) > _MOST_PIECES:
             allowed = f"a shape that cuts a tile of {rows} x {cols} into at most {_MOST_PIECES} pieces"

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .blocks import BLOCK_BYTES, align_up
 from .cube_cost import RINGS, TileProblem, estimate_cycles
-from .cube_spec import ALIGN, MatmulSpec
+from .cube_spec import MatmulSpec
 from .errors import CompileError
 from .schedule import pin_error
 
@@ -45,21 +46,17 @@ def slot_bytes(problem: TileProblem, table: Table) -> dict[str, Ints]:
     item = problem.item
     a_rows, a_cols = (k, m) if problem.a.flipped else (m, k)
     b_rows, b_cols = (n, k) if problem.b.flipped else (k, n)
-    column_of_ones = m * ALIGN if problem.bias_item else 0
+    column_of_ones = m * BLOCK_BYTES if problem.bias_item else 0
     return {
-        "l1.a": a_rows * _up(a_cols * item),
-        "l1.b": b_rows * _up(b_cols * item),
-        "l1.bias": _up(n * problem.bias_item),
-        "ones": _up(m * problem.bias_item),
-        "l0a": np.maximum(m0 * _up(k0 * item), column_of_ones),
-        "l0b": np.maximum(k0 * _up(n0 * item), _up(n * problem.bias_item)),
-        "l0c": m * _up(n * problem.acc_item),
-        "ub.c": m * _up(n * problem.out_item) if problem.via_ub else m * 0,
+        "l1.a": a_rows * align_up(a_cols * item),
+        "l1.b": b_rows * align_up(b_cols * item),
+        "l1.bias": align_up(n * problem.bias_item),
+        "ones": align_up(m * problem.bias_item),
+        "l0a": np.maximum(m0 * align_up(k0 * item), column_of_ones),
+        "l0b": np.maximum(k0 * align_up(n0 * item), align_up(n * problem.bias_item)),
+        "l0c": m * align_up(n * problem.acc_item),
+        "ub.c": m * align_up(n * problem.out_item) if problem.via_ub else m * 0,
     }
-
-
-def _up(value: Ints) -> Ints:
-    return -(-value // ALIGN) * ALIGN
 
 
 def _used(problem: TileProblem, slots: Mapping[str, Ints], l0c_depth: int) -> dict[str, Ints]:
@@ -127,9 +124,9 @@ class _TableKey:
 def _grow(problem: TileProblem) -> Table:
     """Products of multiples of the cube's block: m and n the same at both levels, k at L1 a multiple of k at L0."""
     cube = problem.chip.core.cube
-    k_block = max(cube.k_bytes, ALIGN) // problem.item
+    k_block = max(cube.k_bytes, BLOCK_BYTES) // problem.item
     m = np.array(_EDGES, dtype=np.int64) * cube.m
-    n = np.array(_EDGES, dtype=np.int64) * max(cube.n, ALIGN // problem.item)
+    n = np.array(_EDGES, dtype=np.int64) * max(cube.n, BLOCK_BYTES // problem.item)
     k0 = np.array(_EDGES, dtype=np.int64) * k_block
     mm, nn, kk, depth = (g.ravel() for g in np.meshgrid(m, n, k0, np.array(_DEPTHS), indexing="ij"))
     return np.stack([mm, nn, kk * depth, mm, nn, kk], axis=1)
@@ -146,7 +143,7 @@ def _pinned_table(problem: TileProblem, spec: MatmulSpec) -> Table:
     """Candidates for a pinned L1 or L0 tile; the other level is filled in."""
     l1, l0 = problem.pins.tile.get("l1"), problem.pins.tile.get("l0")
     cube = problem.chip.core.cube
-    k_block = max(cube.k_bytes, ALIGN) // problem.item
+    k_block = max(cube.k_bytes, BLOCK_BYTES) // problem.item
     if l1 is not None and l0 is not None:
         return np.array([[*l1, *l0]], dtype=np.int64)
     if l0 is not None:
@@ -160,7 +157,7 @@ def _pinned_table(problem: TileProblem, spec: MatmulSpec) -> Table:
             for part in {-(-size // cut) for cut in (*range(1, 9), 16, 32, 64)}
             if part == size or _whole(size, part, block)
         ]
-        for size, block in ((m, cube.m), (n, max(cube.n, ALIGN // problem.item)), (k, k_block))
+        for size, block in ((m, cube.m), (n, max(cube.n, BLOCK_BYTES // problem.item)), (k, k_block))
     ]
     return np.array([[m, n, k, *inner] for inner in _product(choices)], dtype=np.int64)
 
@@ -180,9 +177,9 @@ def _check_divides(problem: TileProblem, spec: MatmulSpec) -> None:
         return
     sizes = (spec.m, spec.n, spec.k)
     steps = {
-        "m": ALIGN // problem.item if problem.a.flipped else 1,
-        "n": ALIGN // (4 if problem.b.flipped else min(problem.item, 4)),
-        "k": 1 if problem.a.flipped and not problem.b.flipped else ALIGN // problem.item,
+        "m": BLOCK_BYTES // problem.item if problem.a.flipped else 1,
+        "n": BLOCK_BYTES // (4 if problem.b.flipped else min(problem.item, 4)),
+        "k": 1 if problem.a.flipped and not problem.b.flipped else BLOCK_BYTES // problem.item,
     }
     for at, (dim, step) in enumerate(steps.items()):
         if l0[at] >= l1[at] == l0[at]:

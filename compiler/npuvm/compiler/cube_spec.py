@@ -10,15 +10,7 @@ from npuvm.isa import Isa
 
 from .errors import CompileError
 
-__all__ = ["ALIGN", "MatView", "MatmulSpec", "Side", "align_up", "normalise", "operand_side"]
-
-ALIGN = 32
-"""Alignment of tile bases and row pitches in on-chip buffers, in bytes (npu_v1, spaces)."""
-
-
-def align_up(value: int, to: int = ALIGN) -> int:
-    """The next multiple of `to`."""
-    return -(-value // to) * to
+__all__ = ["MatView", "MatmulSpec", "Side", "normalise", "operand_side"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from npuvm.isa import Entry, Image, Insn, Instruction, Isa, OperandSpec, Pred, Reloc, assemble_insns, encode
 
+from .blocks import align_up
 from .emit_handles import Arg, Buffer, Desc, Loop, Sem, Size, Window
 from .emit_memory import place
 from .errors import CompileError
@@ -194,7 +195,6 @@ class InstrBuilder:
         consumer: str,
         *,
         address: int | None = None,
-        align: int = 32,
     ) -> Buffer:
         """A ring of `slots` slots that unit `producer` fills and unit `consumer` empties, with its two semaphores.
 
@@ -202,7 +202,8 @@ class InstrBuilder:
         """
         self._check_units(name, producer, consumer)
         self._check_room("rings", self._phase.rings)
-        slot_bytes = self._rounded(space, slot_bytes)
+        align = self._alignment(space)
+        slot_bytes = align_up(slot_bytes, align)
         ready, free = self._new_semaphore(f"{name}.ready"), self._new_semaphore(f"{name}.free")
         number = self._phase.rings
         self._phase.rings += 1
@@ -215,19 +216,17 @@ class InstrBuilder:
         self._phase.sem_insns.append(Insn("ring", args=args))
         return buffer
 
-    def temp(
-        self, name: str, space: str, nbytes: int, *, address: int | None = None, align: int = 32, overlap: bool = False
-    ) -> Buffer:
+    def temp(self, name: str, space: str, nbytes: int, *, address: int | None = None, overlap: bool = False) -> Buffer:
         """A plain buffer. `overlap` lets a pinned one share bytes with others (its users then keep order themselves)."""
-        buffer = Buffer(name, space, self._rounded(space, nbytes), 1, self._phase.index, address, align, overlap)
+        align = self._alignment(space)
+        buffer = Buffer(name, space, align_up(nbytes, align), 1, self._phase.index, address, align, overlap)
         self._phase.buffers.append(buffer)
         return buffer
 
-    def _rounded(self, space: str, nbytes: int) -> int:
+    def _alignment(self, space: str) -> int:
         if space not in self.capacities:
             raise CompileError(f"this core has no space '{space}'; it has {', '.join(self.capacities)}", self.name)
-        align = self.isa.spaces[space].align_bytes or 1
-        return -(-nbytes // align) * align
+        return self.isa.spaces[space].align_bytes or 1
 
     def _check_units(self, name: str, *units: str) -> None:
         for unit in units:

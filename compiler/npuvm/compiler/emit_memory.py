@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from .blocks import align_up
 from .emit_handles import Buffer
 from .errors import CompileError
 
@@ -63,7 +64,7 @@ def _first_fit(buffer: Buffer, intervals: list[tuple[int, int, Buffer]], capacit
     for at, (start, stop, _) in enumerate(intervals):  # noqa: B007 - the place to insert is used after the loop
         if address + buffer.nbytes <= start:
             break
-        address = max(address, -(-stop // buffer.align) * buffer.align)
+        address = max(address, align_up(stop, buffer.align))
     else:
         at = len(intervals)
     if address + buffer.nbytes > capacity:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
+from .blocks import check_blocks
 from .builder import Kernel
 from .cube_codegen import compile_matmul
 from .cube_lower import lower_cube
@@ -133,6 +134,7 @@ class _Plans:
             return found[1]
         with clock.phase("plan"):
             casts = [(a, b) for a, b in isa.instruction("vcast").dtypes if b is not None]
+            check_blocks(isa, graph.name)
             plan = make_plan(graph, casts, whole_rows=whole_rows)
         self._plans[key] = (graph, plan)
         if len(self._plans) > _KEPT_PLANS:

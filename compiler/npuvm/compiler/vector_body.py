@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from npuvm.isa import Pred
 
+from .blocks import BLOCK_BYTES
 from .cube_extent import Extent, grid_extent
 from .emit import InstrBuilder
 from .emit_handles import Buffer, Desc, Loop, Sem, changed, changes, first, last, not_first
@@ -25,9 +26,6 @@ __all__ = ["BodyContext", "TileBody"]
 
 _NEVER = Pred("never")
 """Stands for the predicate of an instruction that is not emitted: nothing has it, so all its syncs stand apart."""
-
-_BLOCK = 32
-"""Bytes to which an operand in UB is aligned."""
 
 _PREDICATES = {"first": first, "not_first": not_first, "last": last}
 
@@ -277,7 +275,7 @@ class TileBody:
         step_rows = max(1, limit // per_line)
         columns = [use.reg for use in (insn.dst, *(use for _, use in insn.sources)) if use.how == "column"]
         for reg in columns:
-            block = _BLOCK // DTYPES[reg.dtype].item_bytes
+            block = BLOCK_BYTES // DTYPES[reg.dtype].item_bytes
             step_rows = lines if step_rows >= lines else step_rows // block * block
         over_cols = insn.dst.how == "column" and step_cols < width
         over_rows = insn.dst.reg.shape == (False, True) and insn.shape == (True, True) and step_rows < lines

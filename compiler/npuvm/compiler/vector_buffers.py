@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .blocks import align_up
 from .schedule import Pins
 from .types import DTYPES
 from .vector_lower import Reg, Shape, VecProgram
 
 __all__ = ["Slot", "Storage", "assign_slots", "tile_bytes"]
-
-_ALIGN = 32
 
 
 @dataclass(slots=True)
@@ -41,11 +40,11 @@ class Storage:
 
 
 def tile_bytes(shape: Shape, item: int, rows: int, cols: int) -> int:
-    """Bytes of one tile in UB: rows at a pitch of whole 32-byte blocks, a column stored densely."""
+    """Bytes of one tile in UB: rows at a pitch of whole blocks, a column stored densely."""
     has_rows, has_cols = shape
     if has_rows and has_cols:
-        return rows * _blocks(cols * item)
-    return _blocks((cols if has_cols else rows if has_rows else 1) * item)
+        return rows * align_up(cols * item)
+    return align_up((cols if has_cols else rows if has_rows else 1) * item)
 
 
 def assign_slots(program: VecProgram, pins: Pins, depth: int, where: str) -> Storage:
@@ -116,7 +115,3 @@ def _release(storage: Storage, free: dict[Shape, list[Slot]], regs: list[Reg]) -
 
 def _item(reg: Reg) -> int:
     return DTYPES[reg.dtype].item_bytes
-
-
-def _blocks(nbytes: int) -> int:
-    return -(-nbytes // _ALIGN) * _ALIGN

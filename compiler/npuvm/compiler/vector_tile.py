@@ -11,6 +11,7 @@ from typing import NamedTuple
 from npuvm.hw.config import NpuConfig, VectorClass
 from npuvm.isa import Isa
 
+from .blocks import BLOCK_BYTES, align_up
 from .errors import CompileError
 from .schedule import Pins, pin_error
 from .types import DTYPES
@@ -113,7 +114,7 @@ def _col_candidates(space: Space, storage: Storage, capacity: int, cores: int) -
     candidates = {widest}
     for waves in _WAVES:
         parts = max(-(-waves * cores // others), -(-space.cols // widest))
-        candidates.add(min(widest, _round_up(-(-space.cols // parts), _LANES)))
+        candidates.add(min(widest, align_up(-(-space.cols // parts), _LANES)))
     return sorted(candidates, reverse=True)
 
 
@@ -132,13 +133,6 @@ def _row_candidates(space: Space, storage: Storage, capacity: int, cores: int, c
         candidates.add(min(most, -(-space.rows // parts)))
     return sorted(candidates, reverse=True)
 
-
-def _round_up(value: int, to: int) -> int:
-    return -(-value // to) * to
-
-
-_BLOCK = 32
-"""Rows lie at a pitch of whole blocks of this many bytes."""
 
 _UNPRICED = VectorClass(startup_cycles=0, cycles_per_repeat=Fraction(1), row_cycles=Fraction(0), latency_cycles=0)
 """An instruction without a timing class of its own costs the sum of its primitives; one cycle a repeat stands for it."""
@@ -213,7 +207,7 @@ class _Cost:
     def _vector_cycles(self, price: _Price, rows: int, cols: int) -> float:
         lines = rows if price.shape == (True, True) else 1
         width = (rows if price.shape == (True, False) else cols if price.shape[1] else 1) * price.item
-        whole = price.dense and width % _BLOCK == 0
+        whole = price.dense and width % BLOCK_BYTES == 0
         repeats = -(-lines * width // self._repeat) if whole else lines * -(-width // self._repeat)
         return price.head + repeats * price.per_repeat + lines * price.per_row
 

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from npuvm.isa import Pred
 
+from .blocks import BLOCK_BYTES
 from .cube_extent import Extent, axis_strides
 from .emit import InstrBuilder
 from .emit_handles import Arg, Buffer, Desc, Loop, Sem, Size
@@ -19,9 +20,6 @@ from .vector_space import Space, Transfer, dim_name
 from .vector_tile import VectorTile
 
 __all__ = ["TileTransfer"]
-
-_BLOCK = 32
-"""Bytes to which a tile in UB is aligned."""
 
 _ONE = Extent(1, 1, None, 1)
 
@@ -100,10 +98,10 @@ class TileTransfer:
             return
         form = self._form(transfer, shape)
         rows, cols = chunk or (form.rows.full, form.cols.full)
-        if form.ub_pitch % _BLOCK and rows * form.ub_pitch % _BLOCK and rows < form.rows.full:
-            self._bad_chunk(ring, chunk, f"rows in multiples of {_BLOCK // form.ub_pitch}")
-        if cols * transfer.item % _BLOCK and cols < form.cols.full:
-            self._bad_chunk(ring, chunk, f"columns in multiples of {_BLOCK // transfer.item}")
+        if form.ub_pitch % BLOCK_BYTES and rows * form.ub_pitch % BLOCK_BYTES and rows < form.rows.full:
+            self._bad_chunk(ring, chunk, f"rows in multiples of {BLOCK_BYTES // form.ub_pitch}")
+        if cols * transfer.item % BLOCK_BYTES and cols < form.cols.full:
+            self._bad_chunk(ring, chunk, f"columns in multiples of {BLOCK_BYTES // transfer.item}")
         cuts = [(row, col) for row in range(0, form.rows.full, rows) for col in range(0, form.cols.full, cols)]
         for number, (row, col) in enumerate(cuts):
             offset = row * form.gm_pitch + col * transfer.item
