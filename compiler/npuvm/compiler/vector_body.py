@@ -20,7 +20,7 @@ from .vector_lower import Reg, Shape, Use, VecInsn, VecProgram, When
 from .vector_space import Space, dim_name
 from .vector_sync import VectorSync
 from .vector_tile import VectorTile
-from .vector_transfer import TileTransfer
+from .vector_transfer import Issue, TileTransfer
 
 __all__ = ["BodyContext", "TileBody"]
 
@@ -108,11 +108,13 @@ class TileBody:
             reg.shape,
             argument,
             ring,
-            wait=sync.waits(site, [_sem(ring.free)]),
-            set=sync.sets(site, [_sem(ring.ready)]),
-            pred=self._ring_preds(reg)[0],
-            cache=pins.cache.get(reg.name, read.access.cache),
-            chunk=pins.transfer.get(reg.name),
+            Issue(
+                wait=sync.waits(site, [_sem(ring.free)]),
+                set=sync.sets(site, [_sem(ring.ready)]),
+                pred=self._ring_preds(reg)[0],
+                cache=pins.cache.get(reg.name, read.access.cache),
+            ),
+            pins.transfer.get(reg.name),
         )
 
     def _store(self, reg: Reg, transfer: TileTransfer) -> None:
@@ -122,16 +124,13 @@ class TileBody:
             name = write.access.tensor.name
             waits = [_sem(ring.ready)] if at == 0 else []
             sets = [_sem(ring.free)] if at == len(reg.writes) - 1 else []
-            transfer.store(
-                write,
-                reg.shape,
-                self._b.arg(self._c.tensors.index(name)),
-                ring,
+            issue = Issue(
                 wait=sync.waits(f"store.{name}", waits),
                 set=sync.sets(f"store.{name}", sets),
                 pred=self._ring_preds(reg)[0],
                 cache=pins.cache.get(name, write.access.cache),
             )
+            transfer.store(write, reg.shape, self._b.arg(self._c.tensors.index(name)), ring, issue)
 
     # Predicates.
 

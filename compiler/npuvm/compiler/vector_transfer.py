@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from npuvm.isa import Pred
@@ -19,7 +19,7 @@ from .vector_lower import Shape
 from .vector_space import Space, Transfer, dim_name
 from .vector_tile import VectorTile
 
-__all__ = ["TileTransfer"]
+__all__ = ["Issue", "TileTransfer"]
 
 _ONE = Extent(1, 1, None, 1)
 
@@ -32,6 +32,16 @@ class _Form:
     cols: Extent
     gm_pitch: int
     ub_pitch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """How the instructions of a transfer run: `wait` before the first, `set` after the last, `pred` and `cache` on each."""
+
+    wait: Sequence[Sem]
+    set: Sequence[Sem]
+    pred: Pred | None
+    cache: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +62,18 @@ class TileTransfer:
         shape: Shape,
         tensor: Arg,
         ring: Buffer,
-        *,
-        wait: list[Sem],
-        set: list[Sem],
-        pred: Pred | None,
-        cache: str,
+        issue: Issue,
         chunk: tuple[int, int] | None,
     ) -> None:
-        """Fill a slot of the ring; `chunk` is the (rows, cols) of one instruction, None for the whole tile."""
-        self._move("ld", transfer, shape, tensor, ring, wait, set, pred, cache, chunk)
+        """Fill a slot of the ring; `chunk` is the (rows, cols) of one instruction, None for the whole tile.
 
-    def store(
-        self,
-        transfer: Transfer,
-        shape: Shape,
-        tensor: Arg,
-        ring: Buffer,
-        *,
-        wait: list[Sem],
-        set: list[Sem],
-        pred: Pred | None,
-        cache: str,
-    ) -> None:
+        Raises CompileError when the chunk would not begin at a block of UB.
+        """
+        self._move("ld", transfer, shape, tensor, ring, issue, chunk)
+
+    def store(self, transfer: Transfer, shape: Shape, tensor: Arg, ring: Buffer, issue: Issue) -> None:
         """Empty a slot of the ring."""
-        self._move("st", transfer, shape, tensor, ring, wait, set, pred, cache, None)
+        self._move("st", transfer, shape, tensor, ring, issue, None)
 
     def _move(
         self,
@@ -84,17 +82,14 @@ class TileTransfer:
         shape: Shape,
         tensor: Arg,
         ring: Buffer,
-        wait: list[Sem],
-        set: list[Sem],
-        pred: Pred | None,
-        cache: str,
+        issue: Issue,
         chunk: tuple[int, int] | None,
     ) -> None:
         scattered = shape == (True, True) and transfer.strides[self.space.col] != 1 and self.tile.cols > 1
         if scattered:
             if chunk is not None:
                 self._bad_chunk(ring, chunk, "nothing for a tensor whose rows are not adjacent elements")
-            self._row_by_row(op, transfer, tensor, ring, wait, set, pred, cache)
+            self._row_by_row(op, transfer, tensor, ring, issue)
             return
         form = self._form(transfer, shape)
         rows, cols = chunk or (form.rows.full, form.cols.full)
@@ -109,34 +104,24 @@ class TileTransfer:
             gm = self._gm_desc(transfer, tensor, form.gm_pitch, offset, {})
             ub = self._ub_desc(op, ring, form.ub_pitch, ub_offset, {})
             sizes = form.rows.part(self.builder, row, rows), form.cols.part(self.builder, col, cols)
-            waits, sets = (wait if number == 0 else []), (set if number == len(cuts) - 1 else [])
-            self._emit(op, transfer, gm, ub, sizes, waits, sets, pred, cache)
+            waits, sets = (issue.wait if number == 0 else ()), (issue.set if number == len(cuts) - 1 else ())
+            self._emit(op, transfer, gm, ub, sizes, replace(issue, wait=waits, set=sets))
 
     def _bad_chunk(self, ring: Buffer, chunk: tuple[int, int] | None, allowed: str) -> NoReturn:
         pin_error(f"transfer.{ring.name}", chunk, f"{allowed}: a transfer begins at a block of UB", self.builder.name)
 
-    def _row_by_row(
-        self,
-        op: str,
-        transfer: Transfer,
-        tensor: Arg,
-        ring: Buffer,
-        wait: list[Sem],
-        set: list[Sem],
-        pred: Pred | None,
-        cache: str,
-    ) -> None:
+    def _row_by_row(self, op: str, transfer: Transfer, tensor: Arg, ring: Buffer, issue: Issue) -> None:
         """A tile whose neighbours in a row are apart in memory: each row is moved as a column of single elements."""
         b, space, item = self.builder, self.space, transfer.item
         unit = "load" if op == "ld" else "store"
         row_stride = transfer.strides[space.row] if space.row is not None else 0
         pitch = tile_bytes((False, True), item, 1, self.tile.cols)
-        b.sync(unit, wait=wait, pred=pred)
+        b.sync(unit, wait=issue.wait, pred=issue.pred)
         with b.loop(self.rows.whole(b)) as loop:
             gm = self._gm_desc(transfer, tensor, transfer.strides[space.col] * item, 0, {loop: row_stride * item})
             ub = self._ub_desc(op, ring, item, 0, {loop: pitch})
-            self._emit(op, transfer, gm, ub, (self.cols.whole(b), b.size(1)), [], [], pred, cache)
-        b.sync(unit, set=set, pred=pred)
+            self._emit(op, transfer, gm, ub, (self.cols.whole(b), b.size(1)), replace(issue, wait=(), set=()))
+        b.sync(unit, set=issue.set, pred=issue.pred)
 
     def _form(self, transfer: Transfer, shape: Shape) -> _Form:
         """Rows of adjacent elements where there are any; single elements one below the other otherwise."""
@@ -168,20 +153,17 @@ class TileTransfer:
         role = "producer" if op == "ld" else "consumer"
         return self.builder.desc(ring, pitch, strides=strides, offset=offset, role=role)
 
-    def _emit(
-        self,
-        op: str,
-        transfer: Transfer,
-        gm: Desc,
-        ub: Desc,
-        sizes: tuple[Size, Size],
-        wait: list[Sem],
-        set: list[Sem],
-        pred: Pred | None,
-        cache: str,
-    ) -> None:
+    def _emit(self, op: str, transfer: Transfer, gm: Desc, ub: Desc, sizes: tuple[Size, Size], issue: Issue) -> None:
         dst, src = (ub, gm) if op == "ld" else (gm, ub)
-        dtype = transfer.node.type.dtype
         self.builder.emit(
-            op, dtype, dst=dst, src=src, rows=sizes[0], cols=sizes[1], cache=cache, wait=wait, set=set, pred=pred
+            op,
+            transfer.node.type.dtype,
+            dst=dst,
+            src=src,
+            rows=sizes[0],
+            cols=sizes[1],
+            cache=issue.cache,
+            wait=issue.wait,
+            set=issue.set,
+            pred=issue.pred,
         )
