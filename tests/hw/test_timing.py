@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from npuvm.hw.config import NpuConfig, load_chip
-from npuvm.hw.errors import SimulationError
+from npuvm.hw.errors import ConfigError, SimulationError
 from npuvm.hw.expand import Expansions
 from npuvm.hw.stream import Stream
 from npuvm.hw.timing import (
@@ -150,8 +150,9 @@ def test_an_unpriced_class_is_named() -> None:
     config = chip()
     classes = {k: v for k, v in config.core.vector.classes.items() if k != "vexp"}
     vector = config.core.vector.model_copy(update={"classes": classes})
-    with pytest.raises(SimulationError, match=r"vexp: the chip prices no timing class 'vexp'.*valu"):
+    with pytest.raises(ConfigError, match=r"vexp: the chip prices no timing class 'vexp'.*valu") as caught:
         vector_cost(vector, ISA, ISA.instruction("vexp"))
+    assert caught.value.exit_code == 2
 
 
 def test_cube_blocks() -> None:

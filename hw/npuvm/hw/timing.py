@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from npuvm.hw.errors import SimulationError
+from npuvm.hw.errors import ConfigError, SimulationError
 from npuvm.isa.semantics import primitives
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def vector_cost(vector: VectorConfig, isa: Isa, instruction: Instruction) -> Vec
     """Cost of a vector instruction by its timing class.
 
     Without a class it is made of the primitives of its semantics: their slopes add up, startup and latency are the largest.
-    SimulationError when the chip does not price a class.
+    ConfigError when the chip does not price a class.
     """
     if instruction.timing is not None:
         names: tuple[str, ...] = (instruction.timing,)
@@ -75,7 +75,7 @@ def vector_cost(vector: VectorConfig, isa: Isa, instruction: Instruction) -> Vec
     unknown = [name for name in names if name not in vector.classes]
     if unknown:
         message = f"{instruction.name}: the chip prices no timing class {unknown[0]!r} (core.vector.classes)"
-        raise SimulationError(f"{message}; it prices {', '.join(vector.classes)}")
+        raise ConfigError(f"{message}; it prices {', '.join(vector.classes)}")
     classes = [vector.classes[name] for name in names]
     return VectorCost.of(
         max(c.startup_cycles for c in classes),
