@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from npuvm.isa import Entry, Image, Insn, Instruction, Isa, OperandSpec, Pred, Reloc, assemble_insns, encode
+from npuvm.isa.control import ROLES
 
 from .blocks import align_up
 from .emit_handles import Arg, Buffer, Desc, Loop, Sem, Size, Window
@@ -26,7 +27,6 @@ Operand = int | str | Size | Desc | Sem | Loop
 Ranges = Sequence[tuple[int, int]]
 
 _GM = "gm"
-_ROLES = ("none", "producer", "consumer")
 
 
 _WORDS: dict[tuple[object, ...], list[int]] = {}
@@ -141,8 +141,8 @@ class InstrBuilder:
         found = self._phase.desc_keys.get(key)
         if found is not None:
             return found
-        if role not in _ROLES or (role != "none" and (isinstance(base, Arg) or base.ring is None)):
-            raise CompileError(f"role '{role}' needs a ring; roles: {', '.join(_ROLES)}", self.name)
+        if role not in ROLES or (role != "none" and (isinstance(base, Arg) or base.ring is None)):
+            raise CompileError(f"role '{role}' needs a ring; roles: {', '.join(ROLES)}", self.name)
         if isinstance(base, Buffer) and base.phase != self._phase.index:
             raise self._wrong_phase(f"buffer '{base.name}'", base.phase)
         number = len(self._phase.descs)
@@ -151,7 +151,7 @@ class InstrBuilder:
         args = {
             "desc": number,
             "space": self.isa.spaces[space].code,
-            "role": _ROLES.index(role),
+            "role": ROLES.index(role),
             "ring": (base.ring or 0) if isinstance(base, Buffer) and role != "none" else 0,
             "base": 0,
             "pitch": pitch,
@@ -390,9 +390,10 @@ class InstrBuilder:
                 )
         words: list[int] = []
         relocs: list[Reloc] = []
+        base_word = self.isa.instruction("desc").operand("base").bits.word
         for insn, base in self._program():
             if base is not None:
-                relocs.append(Reloc(len(words) + 1, base[0].index, base[1]))
+                relocs.append(Reloc(len(words) + base_word, base[0].index, base[1]))
             words += _encoded(self.isa, insn)
         entries = tuple(Entry(core_type, 0, tuple(each)) for each in ranges)
         return Image(self.name, self.isa.hash, np.array(words, dtype=np.uint64), entries, tuple(relocs), self.n_args)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from npuvm.hw.errors import SimulationError
 from npuvm.isa.codec import decode_at
+from npuvm.isa.control import CONTROL, ROLES, SCOPES, SET_UP, Scope
 from npuvm.isa.errors import DecodeError
 from npuvm.isa.image import Reloc
 from npuvm.isa.model import Insn, Instruction, Isa
@@ -40,15 +41,8 @@ __all__ = [
     "place",
 ]
 
-PRODUCER, CONSUMER = 1, 2
+PRODUCER, CONSUMER = ROLES.index("producer"), ROLES.index("consumer")
 """Values of a descriptor's `role`."""
-
-_BASE_WORD = 1
-"""Word of `desc` that holds the base address (format `desc` of the instruction set)."""
-
-_TABLE_OPS = frozenset({"szc", "szt", "sza", "szr", "desc", "dstr", "dwin", "ring", "sem"})
-_CONTROL_OPS = frozenset({"loop", "endloop", "grid", "endgrid", "barrier", "halt"})
-_SCOPES: tuple[Literal["core", "group", "launch"], ...] = ("core", "group", "launch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +191,7 @@ class BarrierStep:
 
     lead_words: int
     pc: int
-    scope: Literal["core", "group", "launch"]
+    scope: Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +254,7 @@ class _Parser:
         self._start = pc
         self._pc = pc
         self._spaces = {space.code: name for name, space in isa.spaces.items()}
+        self._base_word = isa.instruction("desc").operand("base").bits.word
         self._sizes: dict[int, SizeDef] = {}
         self._descs: dict[int, DescDef] = {}
         self._rings: dict[int, RingDef] = {}
@@ -275,7 +270,7 @@ class _Parser:
         while True:
             pc, words, insn, instruction = self._next()
             name = insn.op
-            if name in _TABLE_OPS:
+            if name in SET_UP:
                 self._end_block()
                 self._plain_sequencer(pc, insn)
                 self._lead += words
@@ -288,7 +283,7 @@ class _Parser:
                 if name == "halt":
                     self._steps.append(HaltStep(lead, pc))
                     return Program(self._start, tuple(self._steps))
-                self._steps.append(BarrierStep(lead, pc, _SCOPES[insn.args["scope"]]))
+                self._steps.append(BarrierStep(lead, pc, SCOPES[insn.args["scope"]]))
             else:
                 self._begin_block()
                 self._nodes.append(self._node(pc, words, insn, instruction, 0))
@@ -327,9 +322,9 @@ class _Parser:
             return self._loop(pc, words, insn, open_loops)
         if insn.op == "grid":
             return self._grid(pc, words, insn, open_loops)
-        if insn.op in _CONTROL_OPS:
+        if insn.op in CONTROL:
             self._fail(pc, insn, "has no matching loop or grid" if insn.op.startswith("end") else "inside a loop")
-        if insn.op in _TABLE_OPS:
+        if insn.op in SET_UP:
             self._fail(pc, insn, "set-up is allowed outside loops and grids only")
         if instruction.unit == "seq":
             if insn.wait or insn.set or insn.order:
@@ -398,7 +393,7 @@ class _Parser:
             self._set_at = pc
 
     def _desc(self, pc: int, a: Mapping[str, int]) -> DescDef:
-        space, reloc = self._spaces[a["space"]], self._relocs.get(pc + _BASE_WORD)
+        space, reloc = self._spaces[a["space"]], self._relocs.get(pc + self._base_word)
         base, arg = (a["base"], None) if reloc is None else (reloc.addend, reloc.arg)
         return DescDef(space, base, a["pitch"], a["ring"], a["role"], a["reg"], a["reg_stride"], arg=arg)
 

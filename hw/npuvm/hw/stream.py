@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from npuvm.isa import Insn, Instruction
+    from npuvm.isa.control import Scope
 
 __all__ = [
     "MAX_OPERANDS",
@@ -192,12 +193,6 @@ class Stream:
         result: list[list[int]] = self.origin.tolist()
         return result
 
-    def shape_of(self, row: int, operand: OperandSite) -> tuple[int, int]:
-        """(rows, cols) in elements of an operand of instruction `row`."""
-        sizes = self.size_rows[row]
-        first, second = operand.shape
-        return (1 if first < 0 else sizes[first], 1 if second < 0 else sizes[second])
-
 
 @dataclass(frozen=True, slots=True)
 class SetSemaphores:
@@ -213,7 +208,7 @@ class Barrier:
     """Drain this core's units, then meet the other cores of the scope; `gap` cycles are spent before the drain begins."""
 
     gap: int
-    scope: Literal["core", "group", "launch"]
+    scope: Scope
     pc: int
 
 

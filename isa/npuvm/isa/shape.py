@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from npuvm.isa.control import SCOPES
 from npuvm.isa.errors import IsaError
 from npuvm.isa.yaml_strict import Document, YamlPath
 
@@ -137,7 +138,7 @@ BASE = Fields(
         "word_bits": Int(64, 64),
         "max_operand_words": Int(0, 7),
         "limits": Fields({name: Int(1, 1 << 16) for name in _TABLES}),
-        "semaphore_scopes": Fields({name: Items(Int(), 2, 2) for name in ("core", "group", "launch")}),
+        "semaphore_scopes": Fields({name: Items(Int(), 2, 2) for name in SCOPES}),
         "dtypes": Names(_DTYPE),
         "spaces": Names(Fields({"code": Int(0, 255), "align_bytes": Int(0, 4096), "doc": Text()})),
         "units": Names(Fields({"code": Int(0, 255), "doc": Text()})),

@@ -6,14 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from npuvm.isa.control import SCOPES, SET_UP
 from npuvm.isa.model import Insn, Instruction, Isa
 from npuvm.isa.verifier.report import Findings
 
-__all__ = ["CONTROL", "SCOPES", "SET_UP", "Barrier", "Block", "Grid", "Leaf", "Loop", "Node", "SetUp", "Step", "parse"]
-
-SET_UP = frozenset({"szc", "szt", "sza", "szr", "desc", "dstr", "dwin", "ring", "sem"})
-CONTROL = frozenset({"loop", "endloop", "grid", "endgrid", "barrier", "halt"})
-SCOPES = ("core", "group", "launch")
+__all__ = ["Barrier", "Block", "Grid", "Leaf", "Loop", "Node", "SetUp", "Step", "parse"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeAlias
 
+from npuvm.isa.control import ROLES
 from npuvm.isa.model import Isa
 from npuvm.isa.verifier.hazards import Clock, Memory
 from npuvm.isa.verifier.program import Grid, Leaf, Loop
@@ -26,7 +27,7 @@ __all__ = ["run_domain"]
 _State: TypeAlias = Mapping[str, int]
 """What must be balanced: counts of the core's semaphores, and slots its rings hold, by name."""
 
-_ROLES = ("producer", "consumer")
+_SIDES = ROLES[1:]
 
 
 @dataclass
@@ -53,7 +54,7 @@ class _Ring:
     """A ring as one core sees it."""
 
     definition: RingDef
-    sides: Mapping[str, _Side] = field(default_factory=lambda: {role: _Side() for role in _ROLES})
+    sides: Mapping[str, _Side] = field(default_factory=lambda: {role: _Side() for role in _SIDES})
 
 
 @dataclass
@@ -194,7 +195,7 @@ class _Run:
         semaphore = self._semaphore(core, number)
         self._own(semaphore, "setter", unit, leaf, number)
         semaphore.tokens.append(done)
-        for side in self._sides(core, number, _ROLES):
+        for side in self._sides(core, number, _SIDES):
             if not side.taken:
                 message = f"m{number} hands on a slot that was not waited for; its ring's counts would exceed its slots"
                 self._findings.fatal("ring", message, leaf.pc, leaf.insn)
@@ -349,7 +350,7 @@ class _Run:
 def _state(core: _Core) -> _State:
     state = {f"m{number}": len(semaphore.tokens) for number, semaphore in core.semaphores.items()}
     for number, ring in core.rings.items():
-        for role in _ROLES:
+        for role in _SIDES:
             state[f"the {role}'s slots of g{number}"] = len(ring.sides[role].taken)
     return state
 
