@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npuvm.hw.errors import DeviceError
+from npuvm.hw.errors import DeviceError, OutOfMemoryError
 from npuvm.runtime.allocator import ALIGNMENT_BYTES, Allocator
 
 CAPACITY = 64 * ALIGNMENT_BYTES
@@ -36,7 +36,7 @@ def test_ranges_never_overlap_and_all_memory_comes_back(steps: list[tuple[bool, 
 
 def test_exhaustion_says_what_was_wanted_and_what_is_left() -> None:
     allocator = Allocator(CAPACITY)
-    with pytest.raises(DeviceError, match=f"{2 * CAPACITY} bytes wanted, the longest free range has"):
+    with pytest.raises(OutOfMemoryError, match=f"{2 * CAPACITY} bytes wanted, the longest free range has"):
         allocator.allocate(2 * CAPACITY)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from npuvm.isa.errors import NpuvmError
 
-__all__ = ["ConfigError", "DeviceError", "SimulationError"]
+__all__ = ["ConfigError", "DeviceError", "OutOfMemoryError", "SimulationError"]
 
 
 class ConfigError(NpuvmError):
@@ -20,9 +20,15 @@ class ConfigError(NpuvmError):
 
 
 class DeviceError(NpuvmError):
-    """The simulated device cannot do what was asked: out of memory, a trap, a launch that does not fit the chip."""
+    """The simulated device cannot do what was asked: a trap, a launch that does not fit the chip."""
 
     exit_code = 1
+
+
+class OutOfMemoryError(DeviceError):
+    """Tensors do not fit the chip's global memory: the shapes, or the chip, are the user's to change."""
+
+    exit_code = 2
 
 
 class SimulationError(NpuvmError):

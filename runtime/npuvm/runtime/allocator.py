@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 
-from npuvm.hw.errors import DeviceError
+from npuvm.hw.errors import DeviceError, OutOfMemoryError
 
 __all__ = ["ALIGNMENT_BYTES", "Allocator"]
 
@@ -23,7 +23,7 @@ class Allocator:
         self._used: dict[int, int] = {}
 
     def allocate(self, nbytes: int) -> int:
-        """Address of `nbytes` bytes (at least one alignment unit); DeviceError when no free range is long enough."""
+        """Address of `nbytes` bytes (at least one alignment unit); OutOfMemoryError when no free range is long enough."""
         wanted = max(ALIGNMENT_BYTES, -(-nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES)
         for index, (start, stop) in enumerate(self._free):
             if stop - start >= wanted:
@@ -33,7 +33,7 @@ class Allocator:
                 self.peak_bytes = max(self.peak_bytes, self.in_use_bytes)
                 return start
         longest = max((stop - start for start, stop in self._free), default=0)
-        raise DeviceError(
+        raise OutOfMemoryError(
             f"out of device memory: {nbytes} bytes wanted, the longest free range has {longest} of {self.capacity_bytes}"
         )
 
