@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -95,6 +97,32 @@ def test_no_data_to_read_without_data() -> None:
     device = Device("edge", timing_only=True)
     with pytest.raises(DeviceError, match="holds no data"):
         device.tensor(np.zeros(3, np.float32)).numpy()
+
+
+def test_a_freed_tensor_is_refused() -> None:
+    device = Device("edge")
+    values = np.ones((3, 4), np.float32)
+    freed, row = device.tensor(values), device.tensor(values[0])
+    freed.free()
+    successor = device.empty((3, 4), "fp32")
+    assert successor.address == freed.address
+    with pytest.raises(DeviceError, match=r"tensor fp32\[3, 4\] was freed"):
+        freed.numpy()
+    with pytest.raises(DeviceError, match="was freed"):
+        device.write(freed, values)
+    with pytest.raises(DeviceError, match="was freed"):
+        freed.free()
+    with pytest.raises(DeviceError, match="scaled_sum: the tensor for 'x' was freed"):
+        device.run(scaled_sum, {"x": freed, "y": row})
+    with pytest.raises(DeviceError, match="was freed"):
+        device.launch(assemble(device.isa, ".args 1\n.entry unified 0\nhalt\n"), [freed])
+
+
+def test_an_array_is_no_tensor() -> None:
+    device = Device("edge")
+    array: Any = np.ones((3, 4), np.float32)
+    with pytest.raises(DeviceError, match=r"'x' got a ndarray; allowed is a tensor of this device: device\.tensor"):
+        device.run(scaled_sum, {"x": array, "y": array})
 
 
 def test_workspace_comes_back() -> None:

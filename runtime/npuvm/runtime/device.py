@@ -76,6 +76,7 @@ class Device:
         self._limits = capacity_limits(self.chip)
         self._l2 = l2_state(self.chip)
         self._allocator = Allocator(self.chip.capacity_bytes("gm"))
+        self._live: dict[int, Tensor] = {}
         self._memory = None if timing_only else GlobalMemory(self.chip.capacity_bytes("gm"))
 
     # Memory.
@@ -92,7 +93,9 @@ class Device:
         if any(size < 0 for size in shape):
             raise DeviceError(f"shape {list(shape)}: sizes must not be negative")
         nbytes = prod(shape) * self.isa.dtypes[dtype].itemsize
-        return Tensor(self, self._allocator.allocate(nbytes), tuple(shape), dtype)
+        tensor = Tensor(self, self._allocator.allocate(nbytes), tuple(shape), dtype)
+        self._live[tensor.address] = tensor
+        return tensor
 
     def tensor(self, array: npt.NDArray[Any]) -> Tensor:
         """A copy of a host array in device memory."""
@@ -107,6 +110,7 @@ class Device:
         """Copy a host array over a tensor of the same shape and type; its lines leave L2."""
         if array.shape != tensor.shape or array.dtype != self.isa.dtypes[tensor.dtype].numpy:
             raise DeviceError(f"array {array.dtype}{list(array.shape)} for tensor {tensor.dtype}{list(tensor.shape)}")
+        self._check_live(tensor)
         self._l2.discard(tensor.address, tensor.nbytes)
         if self._memory is not None:
             self._memory.write(tensor.address, array)
@@ -115,11 +119,14 @@ class Device:
         """A host copy of a tensor."""
         if self._memory is None:
             raise DeviceError("a device that simulates time only holds no data")
+        self._check_live(tensor)
         raw = self._memory.read(tensor.address, tensor.nbytes)
         return raw.view(self.isa.dtypes[tensor.dtype].numpy).reshape(tensor.shape)
 
     def free(self, tensor: Tensor) -> None:
-        """Give back a tensor's memory."""
+        """Give back a tensor's memory; DeviceError when it was freed before."""
+        self._check_live(tensor)
+        del self._live[tensor.address]
         self._allocator.free(tensor.address)
         self._l2.discard(tensor.address, tensor.nbytes)
 
@@ -161,6 +168,8 @@ class Device:
 
     def launch(self, image: Image, arguments: Sequence[Tensor], tag: str = "") -> RunResult:
         """Launch an image of raw instructions on tensors, in the order of its arguments; VerifyError when it is illegal."""
+        for tensor in arguments:
+            self._check_live(tensor)
         self._verify(image)
         return self._launch(None, image, arguments, tag, 0.0, True)
 
@@ -195,14 +204,27 @@ class Device:
         verify(self.isa, image, self._limits)
         self.verify_us += (time.perf_counter_ns() - start) / 1000
 
+    def _check_live(self, tensor: Tensor) -> None:
+        """A freed tensor's bytes may be another one's by now."""
+        if tensor.device is not self or self._live.get(tensor.address) is not tensor:
+            raise DeviceError(f"tensor {tensor.dtype}{list(tensor.shape)} was freed, or is on another device")
+
     def _check_inputs(self, kernel: Kernel, inputs: Mapping[str, Tensor]) -> None:
         for param in kernel.graph.params:
-            tensor = inputs.get(param.name)
+            tensor: object = inputs.get(param.name)
             if tensor is None:
                 names = ", ".join(p.name for p in kernel.graph.params)
                 raise DeviceError(f"no tensor for parameter {param.name!r}; parameters: {names}", kernel.name)
+            if not isinstance(tensor, Tensor):
+                kind = type(tensor).__name__
+                message = (
+                    f"parameter {param.name!r} got a {kind}; allowed is a tensor of this device: device.tensor(array)"
+                )
+                raise DeviceError(message, kernel.name)
             if tensor.device is not self:
                 raise DeviceError(f"the tensor for {param.name!r} is on another device", kernel.name)
+            if self._live.get(tensor.address) is not tensor:
+                raise DeviceError(f"the tensor for {param.name!r} was freed", kernel.name)
             if tensor.dtype != param.type.dtype:
                 raise DeviceError(f"parameter {param.name!r} is {param.type.dtype}, got {tensor.dtype}", kernel.name)
 
