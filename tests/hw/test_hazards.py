@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.hw.engine_kit import Row, execute, make_chip
 
-from npuvm.hw.hazards import HazardChecker, HazardError, Region, overlap
+from npuvm.hw.hazards import HazardChecker, HazardError, Region
+from npuvm.isa.regions import share_a_byte
 
 
 @st.composite
@@ -24,7 +25,7 @@ def covered(region: Region) -> set[int]:
 
 @given(tiles(), tiles())
 def test_overlap_is_a_common_byte(a: Region, b: Region) -> None:
-    assert overlap(a, b) == overlap(b, a) == bool(covered(a) & covered(b))
+    assert share_a_byte(a, b) == share_a_byte(b, a) == bool(covered(a) & covered(b))
 
 
 def tile(

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from npuvm.hw.errors import SimulationError
 from npuvm.hw.stream import MAX_OPERANDS, MAX_SIZES
+from npuvm.isa.regions import share_a_byte
 
 if TYPE_CHECKING:
     from npuvm.hw.stream import Site, Stream
     from npuvm.hw.units import Batch, Unit
 
-__all__ = ["Access", "Hazard", "HazardChecker", "HazardError", "Region", "overlap"]
+__all__ = ["Access", "Hazard", "HazardChecker", "HazardError", "Region"]
 
 
 class HazardError(SimulationError):
@@ -59,24 +60,6 @@ class Region(NamedTuple):
     pitch: int
     reads: bool
     writes: bool
-
-
-def overlap(a: Region, b: Region) -> bool:
-    """Whether two regions of one space share a byte."""
-    if a.low >= b.high or b.low >= a.high:
-        return False
-    if a.rows > b.rows:
-        a, b = b, a
-    for row in range(a.rows):
-        start = a.low + row * a.pitch
-        first = 0 if b.rows == 1 else max(0, -(-(start - b.low - b.row_bytes + 1) // b.pitch))
-        if (
-            first < b.rows
-            and b.low + first * b.pitch < start + a.row_bytes
-            and start < b.low + first * b.pitch + b.row_bytes
-        ):
-            return True
-    return False
 
 
 class Access:
@@ -193,7 +176,7 @@ def conflict(earlier: Sequence[Region], later: Sequence[Region], same_unit: bool
             raw = theirs.writes and mine.reads
             # A unit reads accumulators and atomic targets when it completes, in order.
             harmless = (same_unit and (not raw or mine.writes)) or not (mine.writes or theirs.writes)
-            if harmless or mine.space != theirs.space or not overlap(mine, theirs):
+            if harmless or mine.space != theirs.space or not share_a_byte(mine, theirs):
                 continue
             address = max(mine.low, theirs.low)
             if raw:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from npuvm.isa.regions import share_a_byte
 from npuvm.isa.verifier.program import Leaf
 from npuvm.isa.verifier.walk import Act, Region
 
@@ -79,16 +80,4 @@ def overlap(one: Region, other: Region) -> bool:
     """
     if one.ring != other.ring and (one.hull, other.hull) != ((one.low, one.high), (other.low, other.high)):
         return _meet(one.hull, other.hull)
-    if not _meet((one.low, one.high), (other.low, other.high)):
-        return False
-    few, many = (one, other) if one.rows <= other.rows else (other, one)
-    for row in range(few.rows):
-        start = few.low + row * few.pitch
-        if many.rows == 1:
-            first = 0
-        else:
-            first = max(0, -(-(start - many.low - many.row_bytes + 1) // many.pitch))
-        begin = many.low + first * many.pitch
-        if first < many.rows and begin < start + few.row_bytes and start < begin + many.row_bytes:
-            return True
-    return False
+    return share_a_byte(one, other)
