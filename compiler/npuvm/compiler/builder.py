@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .errors import CompileError
 from .ir import Graph, Node, Param
@@ -196,7 +199,7 @@ class KernelBuilder:
     def reshape(self, x: Value, shape: str | Sequence[Dim]) -> Value:
         """The same elements in another shape; one dim may be -1 or a new name, whose size follows."""
         source = self._value("reshape", x)
-        target = parse_dims(shape) if isinstance(shape, str) else tuple(shape)
+        target = _dims("reshape", shape)
         known = {*self.graph.symbols(), *(derived.name for derived in self.graph.derived)}
         try:
             result = infer_reshape(source.type.shape, target, known)
@@ -211,7 +214,7 @@ class KernelBuilder:
     def permute(self, x: Value, axes: Sequence[int]) -> Value:
         """Dim i of the result is dim `axes[i]` of x."""
         rank = self._value("permute", x).type.rank
-        return self._emit("permute", (x,), axes=tuple(axis + rank if axis < 0 else axis for axis in axes))
+        return self._emit("permute", (x,), axes=_axes("permute", axes, rank))
 
     def transpose(self, x: Value) -> Value:
         """The last two dims exchanged."""
@@ -289,9 +292,8 @@ class KernelBuilder:
 
     def _reduce(self, op: str, x: Value, axes: int | Sequence[int] | None, keepdims: bool) -> Value:
         rank = self._value(op, x).type.rank
-        listed = range(rank) if axes is None else (axes,) if isinstance(axes, int) else axes
-        normal = tuple(sorted(axis + rank if axis < 0 else axis for axis in listed))
-        return self._emit(op, (x,), axes=normal, keepdims=keepdims)
+        listed = tuple(range(rank)) if axes is None else _axes(op, axes, rank)
+        return self._emit(op, (x,), axes=tuple(sorted(listed)), keepdims=keepdims)
 
     def _pair(self, op: str, a: Operand, b: Operand) -> tuple[Node, Node]:
         if isinstance(a, Value):
@@ -312,7 +314,7 @@ class KernelBuilder:
         return value
 
     def _known_dims(self, op: str, dims: str | Sequence[Dim]) -> tuple[Dim, ...]:
-        shape = parse_dims(dims) if isinstance(dims, str) else tuple(dims)
+        shape = _dims(op, dims)
         known = {*self.graph.symbols(), *(derived.name for derived in self.graph.derived)}
         for dim in shape:
             if isinstance(dim, str) and dim not in known:
@@ -373,16 +375,37 @@ def kernel(**params: str | TensorType) -> Callable[[Callable[..., None]], Kernel
     return trace
 
 
-def _number(value: float | int | bool, dtype: str) -> float | int | bool:
+def _number(value: object, dtype: str) -> float | int | bool:
     info = DTYPES[dtype]
-    if info.kind == "float":
-        return float(value)
-    if (info.kind == "bool") is not isinstance(value, bool) or isinstance(value, float):
+    if info.kind == "float" and isinstance(value, Real | np.generic):
+        try:
+            return float(value)
+        except (OverflowError, TypeError):
+            raise kernel_error(f"the scalar {value!r} is no {dtype}") from None
+    if info.kind == "bool" and isinstance(value, bool):
+        return value
+    if info.kind != "int" or isinstance(value, bool) or not isinstance(value, Integral):
         raise kernel_error(f"the scalar {value!r} is no {dtype}; cast the tensor or give a value of kind {info.kind}")
-    bits = info.item_bytes * 8
-    if info.kind == "int" and not -(1 << (bits - 1)) <= value < 1 << (bits - 1):
-        raise kernel_error(f"{value} does not fit {dtype}")
-    return value
+    number, bits = int(value), info.item_bytes * 8
+    if not -(1 << (bits - 1)) <= number < 1 << (bits - 1):
+        raise kernel_error(f"{number} does not fit {dtype}")
+    return number
+
+
+def _axes(op: str, axes: object, rank: int) -> tuple[int, ...]:
+    """Axes counted from the first; whether they exist is checked where the operation's shape is."""
+    listed = (axes,) if isinstance(axes, int) else tuple(axes) if isinstance(axes, Sequence) else None
+    if listed is None or any(not isinstance(axis, int) for axis in listed):
+        raise kernel_error(f"{op}: axes {axes!r} must be whole numbers")
+    return tuple(axis + rank if axis < 0 else axis for axis in listed)
+
+
+def _dims(op: str, dims: object) -> tuple[Dim, ...]:
+    if isinstance(dims, str):
+        return parse_dims(dims)
+    if not isinstance(dims, Sequence) or any(not isinstance(dim, int | str) for dim in dims):
+        raise kernel_error(f"{op}: dims {dims!r} must be whole numbers or names")
+    return tuple(dims)
 
 
 def _cache(cache: str) -> dict[str, Attr]:

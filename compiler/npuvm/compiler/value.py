@@ -127,6 +127,13 @@ class ParamRef:
     def shape(self) -> tuple[Dim, ...]:
         return self.type.shape
 
+    def _unloaded(self, *_: object) -> NoReturn:
+        raise kernel_error(f"'{self.name}' is a tensor in memory; load it first with k.load({self.name})")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _unloaded
+    __pow__ = __rpow__ = __and__ = __or__ = __xor__ = __matmul__ = __neg__ = __abs__ = __invert__ = _unloaded
+    __lt__ = __le__ = __gt__ = __ge__ = __bool__ = _unloaded
+
 
 def kernel_line() -> str:
     """`file:line` of the nearest frame outside this package."""
