@@ -51,6 +51,16 @@ def test_cores_in_launch_order(a: NpuConfig, b: NpuConfig) -> None:
     assert three.core_types() == ["cube", "vector", "vector", "vector"] * 2
 
 
+def test_cores_by_the_unit_they_have(a: NpuConfig, b: NpuConfig) -> None:
+    assert [a.cores_with(unit) for unit in ("seq", "cube", "vector")] == [32, 32, 32]
+    assert [b.cores_with(unit) for unit in ("seq", "cube", "vector")] == [72, 24, 48]
+    assert b.cores_with("scan") == 0
+    assert (a.core_type_with("cube"), a.core_type_with("vector")) == ("unified", "unified")
+    assert (b.core_type_with("cube"), b.core_type_with("vector")) == ("cube", "vector")
+    with pytest.raises(KeyError):
+        b.core_type_with("scan")
+
+
 def test_vector_cores_per_group_have_a_default_by_kind() -> None:
     split = load_chip("ascend_910b").model_dump(mode="json")
     del split["core"]["vector_per_group"]

@@ -49,10 +49,10 @@ def compile_matmul(
         _check_types(spec, chip, isa)
         problem = _problem(spec, chip, isa, pins)
         _check_pins(pins, spec, problem, chip)
-        cores = pins.cores or chip.core.count
+        cores = pins.cores or chip.cores_with("cube")
         tile = choose_tile(problem, spec, cores)
         walk = _walk(spec, tile, cores, pins)
-    core_type = "cube" if chip.core.kind == "split" else "unified"
+    core_type = chip.core_type_with("cube")
     with clock.phase("emit"):
         emitter = MatmulEmitter(spec, problem, tile, walk, core_type, n_args)
         emitter.write()
@@ -82,7 +82,8 @@ def _problem(spec: MatmulSpec, chip: NpuConfig, isa: Isa, pins: Pins) -> TilePro
     if spec.bias is not None and spec.bias.col != 1 and spec.n > 1:
         raise CompileError(f"matmul bias has stride {spec.bias.col}; it must be contiguous (1)", spec.name)
     fixpipe, store = chip.core.fixpipe, chip.core.store
-    ub_rate = 0 if chip.core.kind == "split" else min(fixpipe.ub_bytes_per_cycle, store.bytes_per_cycle)
+    # 0 where the cube core has no UB.
+    ub_rate = min(fixpipe.ub_bytes_per_cycle, store.bytes_per_cycle)
     bias = spec.bias.dtype if spec.bias is not None else (spec.a.dtype if spec.k == 0 else None)
     return TileProblem(
         isa,
@@ -112,9 +113,10 @@ def _check_pins(pins: Pins, spec: MatmulSpec, problem: TileProblem, chip: NpuCon
         pin_error("repeat", pins.repeat, "nothing for a matrix product: it has no vector instructions", spec.name)
     if "vector" in pins.tile:
         pin_error("tile.vector", pins.tile["vector"], "tile.l1 and tile.l0 for a matrix product", spec.name)
+    most = chip.cores_with("cube")
     for pin, cores in (("cores", pins.cores), ("grid", pins.grid and pins.grid[0] * pins.grid[1])):
-        if cores is not None and cores > chip.core.count:
-            pin_error(pin, getattr(pins, pin), f"at most {chip.core.count} cores with a cube on {chip.name}", spec.name)
+        if cores is not None and cores > most:
+            pin_error(pin, getattr(pins, pin), f"at most {most} cores with a cube on {chip.name}", spec.name)
 
 
 def _walk(spec: MatmulSpec, tile: CubeTile, cores: int, pins: Pins) -> Walk:

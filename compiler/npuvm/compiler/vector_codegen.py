@@ -22,7 +22,7 @@ from .vector_fuse import fuse
 from .vector_lower import VecProgram, lower_vector
 from .vector_select import Selector
 from .vector_space import RowsDoNotFit, Space, dim_name, make_space
-from .vector_tile import VectorTile, choose_tile, least_tile, vector_cores
+from .vector_tile import VectorTile, choose_tile, least_tile
 
 __all__ = ["VectorKernel", "compile_vector"]
 
@@ -58,8 +58,8 @@ def compile_vector(
     where = segment.name
     _check_pins(pins, chip, where)
     space, program, storage, tile = _best(_fused(live, isa), binding, chip, isa, pins)
-    walk = _walk(space, tile, min(pins.cores or vector_cores(chip), vector_cores(chip)), pins)
-    core_type = "vector" if chip.core.kind == "split" else "unified"
+    walk = _walk(space, tile, pins.cores or chip.cores_with("vector"), pins)
+    core_type = chip.core_type_with("vector")
     image, tensors = emit_vector(where, space, program, storage, tile, walk, core_type, chip, isa, pins)
     return VectorKernel(image, tensors, tile, space, walk, core_type)
 
@@ -129,7 +129,7 @@ def _with_depth(
 
 
 def _check_pins(pins: Pins, chip: NpuConfig, where: str) -> None:
-    cores = vector_cores(chip)
+    cores = chip.cores_with("vector")
     for level in ("l1", "l0"):
         if level in pins.tile:
             pin_error(f"tile.{level}", pins.tile[level], "tile.vector for a vector kernel", where)

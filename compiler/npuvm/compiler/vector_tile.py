@@ -19,7 +19,7 @@ from .vector_buffers import Storage
 from .vector_lower import Reg, Shape, VecProgram
 from .vector_space import RowsDoNotFit, Space, Transfer
 
-__all__ = ["VectorTile", "choose_tile", "least_tile", "vector_cores"]
+__all__ = ["VectorTile", "choose_tile", "least_tile"]
 
 _WAVES = (1, 2, 3, 4, 6, 8, 12, 16)
 """Tiles for each core that are tried, besides the largest tile that fits."""
@@ -40,11 +40,6 @@ class VectorTile:
     cycles: float
 
 
-def vector_cores(chip: NpuConfig) -> int:
-    """Cores of the chip that have a vector unit."""
-    return chip.core.count * (chip.core.vector_per_group if chip.core.kind == "split" else 1)
-
-
 def choose_tile(
     space: Space, program: VecProgram, storage: Storage, chip: NpuConfig, isa: Isa, pins: Pins, where: str
 ) -> VectorTile:
@@ -53,7 +48,7 @@ def choose_tile(
     Raises RowsDoNotFit when not even one whole row fits, CompileError when no tile or not the pinned one fits.
     """
     capacity = chip.capacity_bytes("ub")
-    cores = min(pins.cores or vector_cores(chip), vector_cores(chip))
+    cores = pins.cores or chip.cores_with("vector")
     cost = _Cost(space, program, chip, isa, cores)
     pinned = pins.tile.get("vector")
     if pinned is not None:

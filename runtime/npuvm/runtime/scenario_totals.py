@@ -93,7 +93,7 @@ def cube_cycles(chip: NpuConfig, graph: Graph, binding: Mapping[str, int]) -> fl
             per_block = cube.cycles_per_block.get(dtype)
             if per_block is not None:
                 cycles += _multiply_adds(node, binding) / (cube.m * cube.n * depth) * per_block
-    return cycles / chip.core.count
+    return cycles / chip.cores_with("cube")
 
 
 def _multiply_adds(node: Node, binding: Mapping[str, int]) -> int:

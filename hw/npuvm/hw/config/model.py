@@ -328,6 +328,17 @@ class NpuConfig(Section):
         """Type of every core in launch order, group after group."""
         return list(self.group_core_types) * self.core.count
 
+    def core_type_with(self, unit: str) -> CoreType:
+        """Type of the cores that have this unit; of the first in a group, should several have it. Raise KeyError for none."""
+        for core_type in self.group_core_types:
+            if unit in _UNITS[core_type]:
+                return core_type
+        raise KeyError(unit)
+
+    def cores_with(self, unit: str) -> int:
+        """Number of cores that have this unit, all groups together."""
+        return self.core.count * sum(unit in _UNITS[core_type] for core_type in self.group_core_types)
+
     def spaces(self, core_type: CoreType) -> tuple[str, ...]:
         """Address spaces that a core of this type reaches, by their names in the instruction set."""
         return _SPACES[core_type]
