@@ -316,3 +316,8 @@ def test_a_widened_matrix_serves_all_batches(chip: str) -> None:
         k.store(k.sum(wide, -1))
 
     check(build(body, x="fp32[B, M, N]", y="fp16[M, N]"), {"B": 3, "M": 4, "N": 5}, chip)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "fp16", "bool", "int32"])
+def test_a_size_is_converted_as_a_cast_is(dtype: str) -> None:
+    check(build(lambda k, x: k.store(k.size("N", dtype)), x="fp32[N]"), {"N": 300}, "edge")

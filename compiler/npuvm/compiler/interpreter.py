@@ -97,7 +97,7 @@ def evaluate_node(node: Node, inputs: Sequence[Array], binding: Mapping[str, int
         case "const":
             return np.asarray(node.number(), dtype=target)
         case "size":
-            return np.asarray(prod(evaluate(node.dims("dims"), binding)), dtype=target)
+            return _cast(np.asarray(prod(evaluate(node.dims("dims"), binding))), target)
         case "cast":
             return _cast(inputs[0], target)
         case "select":
