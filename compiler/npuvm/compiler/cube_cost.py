@@ -17,6 +17,7 @@ from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
 from .cube_spec import MatmulSpec, Side
+from .errors import CompileError
 from .schedule import Pins, pin_error
 
 __all__ = ["RINGS", "TileProblem", "estimate_cycles"]
@@ -56,11 +57,16 @@ class TileProblem:
 
     @property
     def item(self) -> int:
+        """Bytes of an element of the two operands."""
         return self.isa.dtypes[self.dtype].itemsize
 
     @property
     def acc_item(self) -> int:
-        return 4
+        """Bytes of an accumulator in L0C. Raises CompileError for a dtype that the cube does not take."""
+        acc = self.isa.dtypes[self.dtype].acc
+        if acc is None:
+            raise CompileError(f"{self.dtype} has no accumulator in {self.isa.name}")
+        return self.isa.dtypes[acc].itemsize
 
     def depth(self, ring: str) -> int:
         """Slots of a ring: pinned, or the default."""

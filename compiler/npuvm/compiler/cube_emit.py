@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from npuvm.hw.config import CoreType
 from npuvm.isa import Pred
 
 from .blocks import BLOCK_BYTES, align_up
@@ -29,7 +30,6 @@ from .schedule_walk import GridWalk, Walk
 
 __all__ = ["MatmulEmitter"]
 
-_ACC_BYTES = 4
 _MOST_PIECES = 48
 """Of one operand's tile: two descriptors each, of 256 for the whole product."""
 
@@ -47,6 +47,7 @@ class _Step:
     n: Extent
 
     def moved_by(self, dims: Sequence[str]) -> list[Loop]:
+        """Loops with more than one iteration that walk one of the dims."""
         return [
             loop for loop, axis in zip(self.loops, self.walk.axes, strict=True) if axis.dim in dims and axis.trip > 1
         ]
@@ -56,10 +57,10 @@ class MatmulEmitter:
     """Writes one product into the builder `b`. `m1` ... `k0` are the tile sizes, `rings` the buffers by name."""
 
     def __init__(
-        self, spec: MatmulSpec, problem: TileProblem, tile: CubeTile, walk: Walk, core_type: str, n_args: int
+        self, spec: MatmulSpec, problem: TileProblem, tile: CubeTile, walk: Walk, core_type: CoreType, n_args: int
     ) -> None:
         chip = problem.chip
-        spaces = [space for space in chip.spaces("cube" if core_type == "cube" else "unified") if space != "gm"]
+        spaces = [space for space in chip.spaces(core_type) if space != "gm"]
         self.b = InstrBuilder(problem.isa, {space: chip.capacity_bytes(space) for space in spaces}, spec.name, n_args)
         self.spec, self.problem, self.tile, self.walk = spec, problem, tile, walk
         self.m1, self.n1, self.k1 = tile.l1
@@ -234,7 +235,7 @@ class MatmulEmitter:
 
     @property
     def _l0c_pitch(self) -> int:
-        return align_up(self.n1 * _ACC_BYTES)
+        return align_up(self.n1 * self.problem.acc_item)
 
     def _tile(self, step: _Step, ones: Desc | None) -> None:
         l0c = self.rings["l0c"]
@@ -407,7 +408,7 @@ class MatmulEmitter:
         if m0_loop is not None:
             strides[m0_loop] = self.m0 * self._l0c_pitch
         if n0_loop is not None:
-            strides[n0_loop] = self.n0 * _ACC_BYTES
+            strides[n0_loop] = self.n0 * self.problem.acc_item
         used = [l0b] if n0_loop is not None else [l0a, l0b]
         common: Mapping[str, Any] = {
             "dst": self.b.desc(l0c, self._l0c_pitch, strides=strides, role="producer"),
