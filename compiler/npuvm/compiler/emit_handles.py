@@ -92,6 +92,7 @@ class Buffer:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all slots."""
         return self.slot_bytes * self.slots
 
 

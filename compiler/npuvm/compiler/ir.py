@@ -93,10 +93,12 @@ class Graph:
 
     @property
     def stores(self) -> list[Node]:
+        """The store nodes, in order."""
         return [node for node in self.nodes if node.op == "store"]
 
     @property
     def outputs(self) -> tuple[Output, ...]:
+        """Names and types of what the graph stores, in order."""
         return tuple(Output(str(node.attrs["output"]), node.type) for node in self.stores)
 
     def symbols(self) -> tuple[str, ...]:

@@ -49,12 +49,15 @@ class Rewriter:
         return node
 
     def const(self, value: float | int | bool, dtype: str) -> Node:
+        """A scalar constant."""
         return self.add("const", dtype=dtype, value=value)
 
     def cast(self, x: Node, dtype: str) -> Node:
+        """`x` as another dtype."""
         return self.add("cast", x, dtype=dtype)
 
     def reshape(self, x: Node, shape: tuple[int | str, ...]) -> Node:
+        """`x` in another shape of as many elements."""
         return self.add("reshape", x, shape=shape)
 
     def _shortcut(self, op: str, inputs: tuple[Node, ...], attrs: dict[str, Attr]) -> Node | None:

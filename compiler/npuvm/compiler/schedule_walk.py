@@ -43,6 +43,7 @@ class GridWalk:
 
     @property
     def tiles(self) -> int:
+        """Tiles of the whole grid."""
         return prod(axis.trip for axis in self.axes)
 
 

@@ -21,6 +21,7 @@ class Product:
     symbols: tuple[str, ...] = ()
 
     def value(self, binding: Mapping[str, int]) -> int:
+        """The product for concrete values of its symbols."""
         result = self.factor
         for symbol in self.symbols:
             result *= binding[symbol]
@@ -49,6 +50,7 @@ class Derived:
         return f"{self.name} = {self.numerator} / {self.denominator}"
 
     def value(self, binding: Mapping[str, int]) -> int:
+        """The size for concrete values of its symbols. Raises CompileError when the division leaves a rest."""
         top, bottom = self.numerator.value(binding), self.denominator.value(binding)
         if bottom == 0:
             if top != 0:
@@ -70,6 +72,7 @@ class Check:
         return f"{self.left} == {self.right}"
 
     def test(self, binding: Mapping[str, int]) -> None:
+        """Raise CompileError when the sides differ for these values of the symbols."""
         left, right = self.left.value(binding), self.right.value(binding)
         if left != right:
             raise CompileError(f"shapes disagree: {self} is {left} == {right}")

@@ -65,13 +65,16 @@ class TensorType:
 
     @property
     def info(self) -> DTypeInfo:
+        """What the compiler knows of the dtype."""
         return DTYPES[self.dtype]
 
     @property
     def rank(self) -> int:
+        """Number of dims."""
         return len(self.shape)
 
     def with_dtype(self, dtype: str) -> TensorType:
+        """The same shape in another dtype. Raises CompileError when it is unknown."""
         return TensorType(dtype, self.shape)
 
     def __str__(self) -> str:

@@ -53,10 +53,12 @@ class Space:
 
     @property
     def rows(self) -> int:
+        """Elements along the rows of the tile, 1 without such a dim."""
         return 1 if self.row is None else self.sizes[self.row]
 
     @property
     def cols(self) -> int:
+        """Elements along the columns of the tile."""
         return self.sizes[self.col]
 
     @property

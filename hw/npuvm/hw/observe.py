@@ -20,11 +20,14 @@ __all__ = ["CompletionCalendar", "DataPath", "Observer", "TraceEvent"]
 class DataPath(Protocol):
     """What moves data: `start` reads the operands of a stream's row and computes, `complete` writes the result."""
 
-    def start(self, core: int, stream: Stream, row: int) -> Any: ...
+    def start(self, core: int, stream: Stream, row: int) -> Any:
+        """Read and compute; what comes back is handed to `complete`, None when there is nothing to write."""
 
-    def complete(self, pending: Any) -> None: ...
+    def complete(self, pending: Any) -> None:
+        """Write the result of a started instruction."""
 
-    def load_scalar(self, address: int, itemsize: int) -> int: ...
+    def load_scalar(self, address: int, itemsize: int) -> int:
+        """The signed integer of `itemsize` bytes at an address of global memory."""
 
 
 class TraceEvent(NamedTuple):

@@ -50,6 +50,7 @@ class DType:
 
     @property
     def itemsize(self) -> int:
+        """Bytes of an element."""
         return self.bits // 8
 
 
@@ -110,6 +111,7 @@ class OperandSpec:
 
     @property
     def is_region(self) -> bool:
+        """Whether it names data that is read or written."""
         return self.role is not None
 
 

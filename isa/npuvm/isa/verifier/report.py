@@ -68,6 +68,7 @@ class Finding:
 
     @property
     def where(self) -> str | None:
+        """The place as text, None for a finding about the whole image."""
         if self.pc is None:
             return None
         return f"word {self.pc}" + (f" ({self.instruction})" if self.instruction else "")
@@ -87,6 +88,7 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
+        """Whether nothing was found."""
         return not self.findings
 
 

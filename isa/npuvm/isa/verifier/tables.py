@@ -38,11 +38,15 @@ _LOADED: Interval = (-(1 << 31), (1 << 31) - 1)
 
 @dataclass(frozen=True, slots=True)
 class Const:
+    """A size that is always `full`."""
+
     full: int
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
+    """`tail` on the last iteration of a loop, `full` before."""
+
     full: int
     tail: int
     loop: int
@@ -50,6 +54,8 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Affine:
+    """min(full, base + step * counter of each (loop, step)), not below 0."""
+
     full: int
     base: int
     steps: tuple[tuple[int, int], ...]
@@ -57,6 +63,8 @@ class Affine:
 
 @dataclass(frozen=True, slots=True)
 class RegSize:
+    """The value of a register, within 0 and `full`."""
+
     full: int
     reg: int
 
