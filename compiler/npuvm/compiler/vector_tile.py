@@ -154,10 +154,10 @@ class _Cost:
         self._chip = chip
         self._repeat = chip.core.vector.repeat_bytes
         self._vector = self._prices(program, isa)
-        share = float(chip.hbm_bytes_per_cycle) / cores
+        self._hbm = float(chip.hbm_bytes_per_cycle)
         load, store = chip.core.load, chip.core.store
-        self._load = (load.startup_cycles, float(load.row_cycles), min(float(load.ub_bytes_per_cycle), share))
-        self._store = (store.startup_cycles, float(store.row_cycles), min(float(store.bytes_per_cycle), share))
+        self._load = (load.startup_cycles, float(load.row_cycles), float(load.ub_bytes_per_cycle))
+        self._store = (store.startup_cycles, float(store.row_cycles), float(store.bytes_per_cycle))
 
     def _prices(self, program: VecProgram, isa: Isa) -> list[_Price]:
         """Prices of the instructions; one that reads what is not known complete waits for the one before it."""
@@ -194,8 +194,10 @@ class _Cost:
         share = {"first": 1 / steps, "last": 1 / steps, "not_first": 1 - 1 / steps, "changed": 0.0}
         rows, cols = min(rows, space.rows), min(cols, space.cols)
         vector = sum(share.get(each.when, 1.0) * self._vector_cycles(each, rows, cols) for each in self._vector)
-        load = sum(self._transfer(self._load, each, rows, cols) for each in space.reads)
-        store = sum(self._transfer(self._store, each, rows, cols) for each in space.writes)
+        # Only cores that have a tile share the memory.
+        fair = self._hbm / min(self._cores, parallel)
+        load = sum(self._transfer(self._load, fair, each, rows, cols) for each in space.reads)
+        store = sum(self._transfer(self._store, fair, each, rows, cols) for each in space.writes)
         slowest = max(vector, load, store)
         return -(-parallel // self._cores) * steps * slowest + (vector + load + store - slowest)
 
@@ -206,10 +208,13 @@ class _Cost:
         repeats = -(-lines * width // self._repeat) if whole else lines * -(-width // self._repeat)
         return price.head + repeats * price.per_repeat + lines * price.per_row
 
-    def _transfer(self, prices: tuple[int, float, float], transfer: Transfer, rows: int, cols: int) -> float:
+    def _transfer(
+        self, prices: tuple[int, float, float], share: float, transfer: Transfer, rows: int, cols: int
+    ) -> float:
         """Cycles of a load or store, weighed by how often its tile changes."""
         space = self._space
-        startup, per_row, rate = prices
+        startup, per_row, port = prices
+        rate = min(port, share)
         has_rows, has_cols = space.has(transfer.node, space.row), space.has(transfer.node, space.col)
         again = prod(space.sizes[dim] for dim in space.others if not space.has(transfer.node, dim))
         again *= 1 if has_rows else -(-space.rows // rows)
