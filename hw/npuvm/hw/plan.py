@@ -34,7 +34,6 @@ AFFINE = MAX_OPERANDS + 2
 ROW, COL = MAX_OPERANDS, MAX_OPERANDS + 1
 
 _KEPT_CONSTANTS = 64
-_STREAMING = 1  # value of the `cache` operand
 
 
 @dataclass(frozen=True)
@@ -273,9 +272,16 @@ class BlockPlan:
 def _dma(leaf: Leaf, operands: tuple[OperandSite, ...]) -> Dma | None:
     for q, operand in enumerate(operands):
         if operand.space == "gm":
-            streaming = leaf.insn.args.get("cache", 0) == _STREAMING
-            return Dma(operand.writes, operand.reads and operand.writes, q, operand.pitch, streaming)
+            return Dma(operand.writes, operand.reads and operand.writes, q, operand.pitch, _streams(leaf))
     return None
+
+
+def _streams(leaf: Leaf) -> bool:
+    """Whether a DMA instruction asks to pass L2 by; one without a `cache` operand does not."""
+    for spec in leaf.instruction.operands:
+        if spec.name == "cache":
+            return leaf.insn.args.get("cache", spec.default) == spec.values.get("stream")
+    return False
 
 
 def _leaves(nodes: tuple[Node, ...], open_loops: int) -> Iterator[tuple[Leaf, int]]:
