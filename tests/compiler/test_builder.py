@@ -115,6 +115,7 @@ def trace_error(body: str) -> str:
         ("k.cast(v, 'fp64')", "unknown dtype"),
         ("bool(v)", "no truth value"),
         ("k.asm('vexp')", "at least one input"),
+        ("k.asm(' ', v)", "at least one instruction"),
         ("v @ v", "inner dims"),
         ("k.exp(v)", "stores nothing"),
     ],

@@ -24,7 +24,10 @@ cases:
 @pytest.mark.parametrize(
     ("case", "told"),
     [
-        ("{op: add, dtypes: [fp16], shapes: [[16777216, 16777216]]}", ["out of device memory", "bytes wanted"]),
+        (
+            "{op: add, dtypes: [fp16], shapes: [[16777216, 16777216]]}",
+            ["one: add fp16 16777216 x 16777216", "out of device memory", "bytes wanted"],
+        ),
         ("{op: matmul, dtypes: [fp16], shapes: [{m: 16777216, n: 8, k: 16777216}]}", ["out of device memory"]),
         ("{op: add, dtypes: [fp16], shapes: [[-1, 3]]}", ["one.yaml:7:", "-1"]),
         ("{op: ad, dtypes: [fp16], shapes: [[3]]}", ["one.yaml:7:", "ad", "add"]),

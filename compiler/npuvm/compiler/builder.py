@@ -265,6 +265,8 @@ class KernelBuilder:
         """
         if not inputs:
             raise kernel_error("asm needs at least one input value")
+        if not text.strip():
+            raise kernel_error("asm needs at least one instruction; without one the result is never written")
         first = self._value("asm", inputs[0])
         result = first.type.shape if shape is None else self._known_dims("asm", shape)
         nodes = tuple(self._value("asm", each) for each in inputs)

@@ -201,8 +201,12 @@ def choose_tile(problem: TileProblem, spec: MatmulSpec, cores: int) -> CubeTile:
     else:
         candidates = _candidates(problem.chip.chip_hash, _TableKey(problem))
         if not len(candidates.table):
+            core = problem.chip.core
+            sizes = ", ".join(
+                f"core.{name}={getattr(core, name)}" for name in ("l1_kib", "l0a_kib", "l0b_kib", "l0c_kib")
+            )
             raise CompileError(
-                "no tile of a matrix product fits L1, L0A, L0B and L0C of this chip with these ring depths"
+                f"no tile of a matrix product fits {sizes} of {problem.chip.name} with these ring depths"
             )
         table, depths = _clip(candidates, spec)
     cycles = estimate_cycles(problem, spec, table, depths, cores)

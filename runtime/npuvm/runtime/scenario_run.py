@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from npuvm.isa import NpuvmError
+
 from .scenario import Case, GemmShape, KernelScenario, MatmulCase, MiniLmScenario, PinFields
 from .scenario_header import code_version
 from .scenario_kernels import kernel_of, parameter_names
@@ -75,11 +77,16 @@ def _run_cases(scenario: KernelScenario, session: LaunchSession, progress: Progr
     steps = [(case, dtype, shape) for case in scenario.cases for dtype in case.dtypes for shape in case.shapes]
     rows = []
     for index, (case, dtype, shape) in enumerate(steps):
-        progress(index, len(steps), f"{scenario.name}: {case.op} {dtype} {shape_text(shape)}")
+        label = f"{scenario.name}: {case.op} {dtype} {shape_text(shape)}"
+        progress(index, len(steps), label)
         rng = np.random.default_rng([scenario.seed, index])
         pins = scenario.pins.model_copy(update=case.pins.model_dump(exclude_unset=True))
-        with session.scope():
-            rows.append(_run_case(session, case, dtype, shape, pins, rng))
+        try:
+            with session.scope():
+                rows.append(_run_case(session, case, dtype, shape, pins, rng))
+        except NpuvmError as error:
+            error.where = label if error.where is None else f"{label}: {error.where}"
+            raise
     progress(len(steps), len(steps), scenario.name)
     return rows
 
