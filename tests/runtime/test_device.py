@@ -160,6 +160,20 @@ def test_a_raw_image_runs_on_tensors() -> None:
     np.testing.assert_array_equal(target.numpy(), x)
 
 
+def test_a_program_that_fails_the_verifier_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device("edge")
+    inputs = {name: device.tensor(array) for name, array in zip("xy", arrays(3, 4), strict=True)}
+
+    def refuse(*_arguments: object) -> None:
+        raise VerifyError("refused")
+
+    monkeypatch.setattr("npuvm.runtime.device.verify", refuse)
+    for _ in range(2):
+        with pytest.raises(VerifyError, match="refused"):
+            device.run(scaled_sum, inputs)
+    assert len(device.programs) == 0 and not device.launches
+
+
 def test_an_illegal_image_never_starts() -> None:
     device = Device("edge")
     text = f".image bad\n.isa npu 1.0 {device.isa.hash}\n.args 0\n.entry unified 0\nusync unit=vector | wait m0\nhalt\n"
