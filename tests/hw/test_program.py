@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from npuvm.hw.config import load_chip
-from npuvm.hw.errors import SimulationError
+from npuvm.hw.errors import SimulationError, TrapError
 from npuvm.hw.expand import Expansions
 from npuvm.hw.program import BarrierStep, Block, Grid, HaltStep, Leaf, Loop, ProgramText, Scalar, SemaphoreStep
 from npuvm.isa import Insn, Pred, encode_program, load_isa
@@ -138,10 +138,6 @@ def test_words_that_are_no_instruction() -> None:
             [SIZE, DESC, insn("li", rd=0, imm=1, pred=Pred("first", 1)), HALT],
             "word 5 (li): predicate first depends on loop 0, which is not open here",
         ),
-        (
-            [insn("scdiv", rd=0, ra=1, rb=2), HALT],
-            "word 0 (scdiv): trap divide_by_zero",
-        ),
         ([insn("lds", "int32", rd=0, src=4), HALT], "word 0 (lds): descriptor d4 is not defined"),
         ([DESC, insn("lds", "int32", rd=0, src=0), HALT], "word 3 (lds): descriptor d0 must be plain global memory"),
         (
@@ -154,6 +150,12 @@ def test_words_that_are_no_instruction() -> None:
 def test_programs_that_cannot_run_name_the_instruction(insns: list[Insn], message: str) -> None:
     with pytest.raises(SimulationError, match=re.escape(message)):
         run(insns)
+
+
+def test_a_division_by_zero_traps() -> None:
+    with pytest.raises(TrapError, match=re.escape("word 0 (scdiv): trap divide_by_zero")) as caught:
+        run([insn("scdiv", rd=0, ra=1, rb=2), HALT])
+    assert caught.value.trap == "divide_by_zero"
 
 
 @pytest.mark.parametrize("tiles", [(0, 3), (2, 1), (-1, 1)])

@@ -10,7 +10,7 @@ from benchmarks.simulator_speed import cube_program, vector_program
 from tests.hw.engine_kit import ISA
 
 from npuvm.hw.config import NpuConfig, load_chip
-from npuvm.hw.errors import DeviceError, SimulationError
+from npuvm.hw.errors import DeviceError, SimulationError, TrapError
 from npuvm.hw.functional import GlobalMemory
 from npuvm.hw.simulator import l2_state, simulate
 from npuvm.isa import Entry, Image, Insn, encode_program
@@ -145,7 +145,7 @@ def test_the_cycle_limit_of_a_launch() -> None:
     image = vector_program(ISA, "unified", 1, 4)
     cycles = simulate(EDGE, ISA, image, data=False).cycles
     assert simulate(EDGE, ISA, image, data=False, cycle_limit=cycles).cycles == cycles
-    with pytest.raises(SimulationError, match="trap cycle_limit"):
+    with pytest.raises(TrapError, match="trap cycle_limit"):
         simulate(EDGE, ISA, image, data=False, cycle_limit=cycles - 1)
 
 

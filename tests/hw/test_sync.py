@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.hw.engine_kit import Program, Row, execute, make_chip
 
-from npuvm.hw.errors import SimulationError
+from npuvm.hw.errors import SimulationError, TrapError
 from npuvm.hw.stream import Barrier, ScalarLoad, SetSemaphores
 
 VISIBLE, GROUP, LAUNCH, BARRIER, SCALAR = 2, 7, 30, 5, 50
@@ -119,10 +119,10 @@ def test_the_cycle_limit_is_a_trap() -> None:
     rows = [Row("vector", 100) for _ in range(10)]
     assert execute([[rows]], limit=1001).cycles == 1001
     with pytest.raises(
-        SimulationError, match="trap cycle_limit: not finished after 1000 cycles: core 0: sequencer: draining"
+        TrapError, match="trap cycle_limit: not finished after 1000 cycles: core 0: sequencer: draining"
     ):
         execute([[rows]], limit=1000)
-    with pytest.raises(SimulationError, match="trap cycle_limit"):
+    with pytest.raises(TrapError, match="trap cycle_limit"):
         execute([[rows]], limit=10)
 
 

@@ -6,7 +6,7 @@ import pytest
 from tests.isa.verifier.programs import CAUSAL, ELEMENTWISE, ISA, PRODUCT, RELAY, UNIFIED, mutants
 
 from npuvm.hw.config import NpuConfig, load_chip
-from npuvm.hw.errors import SimulationError
+from npuvm.hw.errors import SimulationError, TrapError
 from npuvm.hw.simulator import simulate
 from npuvm.isa import Image, assemble, verify
 
@@ -22,7 +22,7 @@ def faults(chip: NpuConfig, image: Image) -> list[str]:
     addresses = [0x10000 * (i + 1) for i in range(image.n_args)]
     try:
         run = simulate(chip, ISA, image, addresses=addresses, data=False, hazards="collect", cycle_limit=10_000_000)
-    except SimulationError as exc:
+    except (SimulationError, TrapError) as exc:
         return [str(exc)]
     return [str(hazard) for hazard in run.hazards]
 

@@ -10,7 +10,7 @@ from simpy import Event
 
 from npuvm.hw.chunks import engines_of
 from npuvm.hw.clock import Clock
-from npuvm.hw.errors import SimulationError
+from npuvm.hw.errors import SimulationError, TrapError
 from npuvm.hw.hazards import HazardChecker
 from npuvm.hw.memory import MemoryParams, MemorySystem
 from npuvm.hw.observe import CompletionCalendar, DataPath, Observer, TraceEvent
@@ -110,14 +110,14 @@ class Machine:
     def run(self, cycle_limit: int | None = None) -> int:
         """Run to the end; return the cycles until the last core has halted.
 
-        SimulationError for a deadlock, naming what each core waits for, and for a launch that takes longer than the limit.
+        SimulationError for a deadlock, naming what each core waits for; TrapError for a launch longer than the limit.
         """
         in_time = self.clock.run_until_quiet(cycle_limit)
         unfinished = [core for core in self.cores if core.finished is None]
         if unfinished:
             waits = "; ".join(self._explain(core) for core in unfinished)
             if not in_time:
-                raise SimulationError(f"trap cycle_limit: not finished after {cycle_limit} cycles: {waits}")
+                raise TrapError("cycle_limit", f"not finished after {cycle_limit} cycles: {waits}")
             raise SimulationError(f"deadlock in cycle {self._last_cycle()}: {waits}")
         return max((core.finished or 0 for core in self.cores), default=0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from npuvm.isa.errors import NpuvmError
 
-__all__ = ["ConfigError", "DeviceError", "OutOfMemoryError", "SimulationError"]
+__all__ = ["ConfigError", "DeviceError", "OutOfMemoryError", "SimulationError", "TrapError"]
 
 
 class ConfigError(NpuvmError):
@@ -35,3 +35,11 @@ class SimulationError(NpuvmError):
     """The simulation contradicts itself or its bounds: a deadlock, a result below a physical limit, a cycle limit hit."""
 
     exit_code = 1
+
+
+class TrapError(DeviceError):
+    """A launch ended in a trap of the instruction set; `trap` is its name there."""
+
+    def __init__(self, trap: str, message: str, where: str | None = None) -> None:
+        super().__init__(f"trap {trap}: {message}", where)
+        self.trap = trap

@@ -29,7 +29,7 @@ from npuvm.hw.contexts import (
     root_context,
     size_bound,
 )
-from npuvm.hw.errors import SimulationError
+from npuvm.hw.errors import SimulationError, TrapError
 from npuvm.hw.plan import BlockPlan
 from npuvm.hw.program import (
     BarrierStep,
@@ -348,7 +348,7 @@ class _Walker:
         try:
             value = int(semantics.evaluate(*(registers[args[name]] for name in semantics.names)))
         except ZeroDivisionError:
-            raise SimulationError("trap divide_by_zero", place(node)) from None
+            raise TrapError("divide_by_zero", "the divisor is 0", place(node)) from None
         return _signed(value, 64)
 
     def _address(self, node: Scalar, context: Ints) -> int:

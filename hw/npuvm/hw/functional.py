@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npuvm.hw.config.model import NpuConfig
-from npuvm.hw.errors import DeviceError
+from npuvm.hw.errors import TrapError
 from npuvm.hw.state import CoreState, GlobalMemory, Windows
 from npuvm.hw.stream import OperandSite, Site, Stream
 from npuvm.isa.functions import TileFunction, tile_function
@@ -40,7 +40,7 @@ class Pending:
 class Executor:
     """Executes the instructions of all cores of a launch on data.
 
-    `windows` are the (base, bytes) of global memory that the launch may touch. DeviceError for a trap, naming it, the core,
+    `windows` are the (base, bytes) of global memory that the launch may touch. TrapError for a trap, naming it, the core,
     the unit, the instruction and the address.
     """
 
@@ -72,9 +72,8 @@ class Executor:
                 return code.run(self, self.cores[core], stream.addr_rows[row], sizes, stream.origin_rows[row])
         except _TrapFound as trap:
             site = sites[index]
-            raise DeviceError(
-                f"trap {trap.name}: core {core}, unit {site.unit_name}, {site.label}: {trap.detail}"
-            ) from None
+            message = f"core {core}, unit {site.unit_name}, {site.label}: {trap.detail}"
+            raise TrapError(trap.name, message) from None
 
     def complete(self, pending: Pending | None) -> None:
         """Write a result."""
@@ -89,9 +88,9 @@ class Executor:
     def load_scalar(self, address: int, itemsize: int) -> int:
         """The signed integer at an address of global memory."""
         if address % itemsize:
-            raise DeviceError(f"trap alignment: scalar load at {address:#x}, which is no multiple of {itemsize}")
+            raise TrapError("alignment", f"scalar load at {address:#x}, which is no multiple of {itemsize}")
         if not self._windows.allows(address, address + itemsize):
-            raise DeviceError(f"trap gm_range: scalar load at {address:#x}; the launch may touch {self._windows}")
+            raise TrapError("gm_range", f"scalar load at {address:#x}; the launch may touch {self._windows}")
         return int.from_bytes(self._memory.bytes[address : address + itemsize].tobytes(), "little", signed=True)
 
     def gm_tile(self, operand: _Operand, address: int, rows: int, cols: int) -> Array:

@@ -54,8 +54,8 @@ def simulate(
     earlier launches and is updated; None starts empty. `hazards` says whether a missing synchronisation raises, is collected,
     or is not looked for; None means raise with data, off without.
 
-    DeviceError when the launch does not fit the chip or traps, SimulationError for a deadlock, a launch longer than
-    `cycle_limit` cycles, or a result below a physical bound; HazardError for a hazard.
+    DeviceError when the launch does not fit the chip; TrapError when it traps, also for taking longer than
+    `cycle_limit` cycles; SimulationError for a deadlock or a result below a physical bound; HazardError for a hazard.
     """
     if image.isa_hash != isa.hash:
         raise DeviceError(f"made for instruction set {image.isa_hash[:12]}, the chip runs {isa.hash[:12]}", image.name)
