@@ -50,7 +50,6 @@ class Interpreter:
         self.trip: dict[int, int] = {}
         self.tile: tuple[Any, ...] = ()
         self.clock = self.costs.start
-        self.pending_sems: dict[int, int] = {}
         self.block(0)
         return self.out
 
@@ -70,9 +69,6 @@ class Interpreter:
             if op in ("endloop", "endgrid"):
                 return at
             is_setup = op in ("szc", "szt", "sza", "szr", "desc", "dstr", "dwin", "ring", "sem")
-            if not is_setup and self.pending_sems:
-                self.out.append(("sems", self.take(), dict(self.pending_sems)))
-                self.pending_sems = {}
             self.clock += self.words_of(at) * self.costs.word
             if op == "halt":
                 self.out.append(("halt", self.take()))
@@ -104,10 +100,9 @@ class Interpreter:
             self.descs[a["desc"]]["window"] = a
         elif op == "ring":
             self.rings[a["ring"]] = {**a, "produced": 0, "consumed": 0}
-            self.pending_sems[a["ready"]] = 0
-            self.pending_sems[a["free"]] = a["slots"]
+            self.out.append(("sems", self.take(), {a["ready"]: 0, a["free"]: a["slots"]}))
         else:
-            self.pending_sems[a["sem"]] = a["value"]
+            self.out.append(("sems", self.take(), {a["sem"]: a["value"]}))
 
     def size(self, index: int) -> int:
         s = self.sizes[index]
@@ -130,7 +125,13 @@ class Interpreter:
             self.block(at + 1)
             self.clock += self.costs.word + self.costs.branch
         self.c[a["loop"]] = 0
+        if not trips:
+            self.pass_over(at, end)
         return end
+
+    def pass_over(self, at: int, end: int) -> None:
+        """Decode a body that has no iteration, and its end, without effect."""
+        self.clock += (self.code[end][0] + 1 - self.code[at + 1][0]) * self.costs.word
 
     def skip(self, at: int, begin: str, end: str) -> int:
         depth = 0
@@ -168,7 +169,10 @@ class Interpreter:
             self.block(at + 1)
             self.clock += self.costs.word + self.costs.branch
         self.c[:n] = [0] * n
-        return self.skip(at, "grid", "endgrid")
+        end = self.skip(at, "grid", "endgrid")
+        if not mine:
+            self.pass_over(at, end)
+        return end
 
     def on(self, insn: Insn) -> bool:
         if insn.pred is None:

@@ -143,7 +143,7 @@ def replay(
             row = port.rows[port.index]
             if not port.begun:
                 port.begun = True
-                start = max(port.dispatched[port.index], floor(port.busy))
+                start = max(port.dispatched[port.index], port.times[-1][1] if port.times else 0)
                 port.times.append((start, 0, 0))
                 port.busy = max(port.busy, Fraction(start)) + row.occupancy
                 assert row.gm is not None
@@ -166,7 +166,8 @@ def replay(
         port.in_flight.append(max([served, ceil(port.busy), *port.in_flight[-1:]]))
         if not port.requests:
             row, start = port.rows[port.index], port.times[-1][0]
-            port.times[-1] = (start, floor(port.busy), port.in_flight[-1] + row.latency)
+            free = max(floor(port.busy), start + 1)  # a unit starts one instruction a cycle
+            port.times[-1] = (start, free, port.in_flight[-1] + row.latency)
             port.index += 1
             port.begun = False
 

@@ -54,11 +54,13 @@ def test_the_tree_of_a_program() -> None:
     ]
     assert LOOP_1 in insns
     program = ProgramText(ISA, encode_program(ISA, insns)).program(0)
-    sems, first, barrier, second, halt = program.steps
+    rings, sems, first, barrier, second, halt = program.steps
+    assert isinstance(rings, SemaphoreStep)
+    assert (rings.values, rings.rings, rings.lead_words) == (((1, 0), (2, 3)), (0,), 2 + 2)
     assert isinstance(sems, SemaphoreStep)
-    assert (sems.values, sems.rings) == (((1, 0), (2, 3), (9, 4)), (0,))
-    assert sems.lead_words == 2 + 2 + 1 + 3
+    assert (sems.values, sems.rings, sems.lead_words) == (((9, 4),), (), 1)
     assert isinstance(first, Block)
+    assert first.lead_words == 3
     grid, copy = first.nodes
     assert isinstance(grid, Grid)
     assert isinstance(copy, Leaf)

@@ -13,6 +13,7 @@ from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import DeviceError, SimulationError, TrapError
 from npuvm.hw.functional import GlobalMemory
 from npuvm.hw.simulator import l2_state, simulate
+from npuvm.hw.stream import Stream
 from npuvm.isa import Entry, Image, Insn, encode_program
 
 EDGE = load_chip("edge", ["core.count=4"])
@@ -163,3 +164,21 @@ def test_a_launch_that_does_not_fit_is_refused() -> None:
     foreign = Image("old", "0" * 64, image.words, image.entries)
     with pytest.raises(DeviceError, match="old: made for instruction set 000000000000, the chip runs"):
         simulate(EDGE, ISA, foreign, data=False)
+
+
+def test_durations_replace_what_units_take() -> None:
+    image = vector_program(ISA, "unified", 1, 5)
+
+    def durations(core: int, stream: Stream) -> tuple[np.ndarray, np.ndarray]:
+        assert core == 0
+        return np.arange(1, len(stream) + 1), np.full(len(stream), 7)
+
+    result = simulate(EDGE, ISA, image, data=False, trace=True, durations=durations)
+    events = sorted(result.trace, key=lambda event: event.sequence)
+    assert len(events) > 5
+    assert [e.occupied_until - e.start for e in events] == list(range(1, len(events) + 1))
+    before: dict[str, int] = {}
+    for event in events:
+        assert event.dispatched <= event.start
+        assert event.complete == max(event.occupied_until + 7, before.get(event.unit, 0))
+        before[event.unit] = event.complete

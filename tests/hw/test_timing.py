@@ -254,8 +254,15 @@ def test_a_window_cuts_what_moves(origin: tuple[int, int], expected: tuple[int |
         assert stream.rows.gm_addr == [address]
 
 
-def test_usync_costs_nothing_in_its_unit() -> None:
-    assert one([Insn("usync", args={"unit": 5})], chip())[:2] == (0, 0)
+def test_usync_takes_the_one_cycle_of_its_start() -> None:
+    assert one([Insn("usync", args={"unit": 5})], chip())[:2] == (1, 0)
+
+
+def test_a_unit_is_occupied_for_a_cycle_at_least() -> None:
+    free = chip("core.vector.classes.valu.startup_cycles=0", "core.load.startup_cycles=0")
+    empty = [*sizes(0, 40), desc(0, UB, 96), desc(1, GM, 1000, 4096)]
+    assert one([*empty, Insn("vmov", "fp16", args={"dst": 0, "a": 0, "rows": 0, "cols": 1})], free)[0] == 1
+    assert one([*empty, Insn("ld", "fp16", args={"dst": 0, "src": 1, "rows": 0, "cols": 1})], free)[0] == 1
 
 
 def test_sequencer_gaps() -> None:

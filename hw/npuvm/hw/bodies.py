@@ -20,7 +20,7 @@ from npuvm.hw.pricing import Prices
 from npuvm.hw.program import Grid, Leaf, Loop, Node, SizeDef, place
 from npuvm.hw.stream import MAX_OPERANDS, Stream
 
-__all__ = ["END_WORDS", "Body", "Machine", "build_body", "expand_body", "tile_range"]
+__all__ = ["END_WORDS", "Body", "Machine", "build_body", "expand_body", "passed_words", "tile_range"]
 
 END_WORDS = 1
 """`endloop` and `endgrid` are one word."""
@@ -66,6 +66,13 @@ class Body:
     moving: tuple[Moving, ...]
     predicates: tuple[tuple[str, int, Ints], ...]
     loops: tuple[tuple[int, Loop | Grid, Body], ...]
+
+
+def passed_words(node: Node) -> int:
+    """Words of a loop that are passed over when it has no iteration: its body and its end, or of a node inside one."""
+    if isinstance(node, (Loop, Grid)):
+        return sum(child.words + passed_words(child) for child in node.body) + END_WORDS
+    return 0
 
 
 def build_body(plan: BlockPlan, nodes: Sequence[Node]) -> Body:
@@ -293,6 +300,7 @@ class _Pass:
             ends = np.cumsum(trips)
             counts[:, item] = _segment_sums(child.total, ends, trips)
             costs[:, item] = self._entry(node) + _segment_sums(child.cost, ends, trips) + trips * self._end_cost
+            costs[trips == 0, item] += passed_words(node) * self._plan.costs.word
             inner.append((child, trips))
         return _Counted(body, contexts, active, counts, costs, counts.sum(axis=1), costs.sum(axis=1), tuple(inner))
 

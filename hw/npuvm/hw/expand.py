@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from npuvm.hw.bodies import END_WORDS, Body, Machine, build_body, expand_body, tile_range
+from npuvm.hw.bodies import END_WORDS, Body, Machine, build_body, expand_body, passed_words, tile_range
 from npuvm.hw.config.model import NpuConfig
 from npuvm.hw.contexts import (
     Ints,
@@ -294,13 +294,16 @@ class _Walker:
         bound = max(1, sum(self.bound(child, inside) for child in node.body))
         single = node.has_scalars or bound > self._limit
         loops = 1 << node.loop if isinstance(node, Loop) else (1 << len(node.trips)) - 1
+        passed = passed_words(node) * self._costs.word
         for contexts in self._slices(node, context, max(1, self._limit // bound)):
+            passed = 0
             if not single:
                 yield from self._emit(node.body, contexts, self._end_cost)
                 continue
             for row in range(len(contexts)):
                 yield from self.walk(node.body, contexts[row : row + 1], inside, open_loops | loops)
                 self._machine.clock += self._end_cost
+        self._machine.clock += passed
 
     def _slices(self, node: Loop | Grid, context: Ints, step: int) -> Iterator[Ints]:
         """The contexts of a loop's body, at most `step` at a time."""

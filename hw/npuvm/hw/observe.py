@@ -31,12 +31,17 @@ class DataPath(Protocol):
 
 
 class TraceEvent(NamedTuple):
-    """One instruction in time, all in cycles: it starts, frees its unit, and its result is there."""
+    """One instruction in time, all in cycles: it comes into its unit's queue, starts, frees its unit, its result is there.
+
+    `sequence` numbers the instructions that the core dispatched, from 0.
+    """
 
     core: int
+    sequence: int
     unit: str
     pc: int
     op: str
+    dispatched: int
     start: int
     occupied_until: int
     complete: int
@@ -84,8 +89,8 @@ class Observer:
         self.hazards = hazards
         self.trace = trace
 
-    def started(self, unit: Unit, run: SiteRun, row: int, batch: Batch, start: int) -> Any:
-        """An instruction starts now; what is returned comes back with its completion."""
+    def started(self, unit: Unit, run: SiteRun, row: int, batch: Batch, issued: int, start: int) -> Any:
+        """An instruction that was dispatched at `issued` starts now; what is returned comes back with its completion."""
         sequence = batch.base + row
         access = None
         if self.hazards is not None:
@@ -93,15 +98,16 @@ class Observer:
         pending = None
         if self.data is not None and not run.site.sync_only:
             pending = self.data.start(self.core, batch.stream, row)
-        return (run, sequence, start, access, pending)
+        return (run, sequence, issued, start, access, pending)
 
     def completes(self, unit: Unit, token: Any, occupied_until: int, done: int) -> None:
         """The completion of a started instruction is known."""
-        run, sequence, start, access, pending = token
+        run, sequence, issued, start, access, pending = token
         if access is not None:
             access.done = done
         if self.calendar is not None and pending is not None:
             self.calendar.add(done, (self.core, unit.code, sequence), pending)
         if self.trace is not None:
             site = run.site
-            self.trace.append(TraceEvent(self.core, unit.name, site.pc, site.insn.op, start, occupied_until, done))
+            times = (issued, start, occupied_until, done)
+            self.trace.append(TraceEvent(self.core, sequence, unit.name, site.pc, site.insn.op, *times))

@@ -125,7 +125,11 @@ class Pricer:
         self._kind[s], self._startup[s], self._latency[s], self._rates[s] = kind, startup, latency, rates
 
     def price(self, site: Ints, addr: Ints, size: Ints, origin: Ints) -> Prices:
-        """Timing columns for n instructions: sites (n), addresses (n, 4), sizes (n, 3), window origins (n, 2)."""
+        """Timing columns for n instructions: sites (n), addresses (n, 4), sizes (n, 3), window origins (n, 2).
+
+        A unit starts at most one instruction a cycle, so each occupies it for one cycle at least;
+        of a transfer only the issue is priced here.
+        """
         occupancy = self._startup[site]
         n = len(site)
         zeros = np.zeros((3, n), dtype=np.int64)
@@ -136,6 +140,7 @@ class Pricer:
                 continue
             at = slice(None) if kind is None else np.flatnonzero(kind == code)
             self._price_kind(code, prices, at, site[at], addr[at], size[at], origin[at])
+        np.maximum(occupancy, 1, out=occupancy, where=prices.gm_rows == 0)
         return prices
 
     def _price_kind(self, code: int, prices: Prices, at: Any, site: Ints, addr: Ints, size: Ints, origin: Ints) -> None:

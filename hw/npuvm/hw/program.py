@@ -177,7 +177,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class SemaphoreStep:
-    """`sem` and `ring` instructions: counts to set, rings whose running counts begin at 0 again."""
+    """A `sem` or a `ring` instruction: counts to set, rings whose running counts begin at 0 again."""
 
     lead_words: int
     pc: int
@@ -262,9 +262,6 @@ class _Parser:
         self._nodes: list[Node] = []
         self._lead = 0
         self._block_lead = 0
-        self._values: dict[int, int] = {}
-        self._reset: dict[int, None] = {}
-        self._set_at = 0
 
     def parse(self) -> Program:
         while True:
@@ -277,7 +274,6 @@ class _Parser:
                 self._set_up(pc, insn)
             elif name in ("barrier", "halt"):
                 self._end_block()
-                self._end_sets()
                 self._plain_sequencer(pc, insn)
                 lead, self._lead = self._lead + words, 0
                 if name == "halt":
@@ -301,7 +297,6 @@ class _Parser:
 
     def _begin_block(self) -> None:
         if not self._nodes:
-            self._end_sets()
             self._block_lead, self._lead = self._lead, 0
 
     def _end_block(self) -> None:
@@ -310,12 +305,9 @@ class _Parser:
             self._steps.append(Block(self._block_lead, tables, tuple(self._nodes)))
             self._nodes = []
 
-    def _end_sets(self) -> None:
-        if self._values or self._reset:
-            step = SemaphoreStep(self._lead, self._set_at, tuple(self._values.items()), tuple(self._reset))
-            self._steps.append(step)
-            self._lead = 0
-            self._values, self._reset = {}, {}
+    def _set_counts(self, pc: int, values: Mapping[int, int], rings: tuple[int, ...] = ()) -> None:
+        self._steps.append(SemaphoreStep(self._lead, pc, tuple(values.items()), rings))
+        self._lead = 0
 
     def _node(self, pc: int, words: int, insn: Insn, instruction: Instruction, open_loops: int) -> Node:
         if insn.op == "loop":
@@ -385,12 +377,9 @@ class _Parser:
         elif insn.op == "ring":
             ring = RingDef(a["slot_bytes"], a["slots"], a["ready"], a["free"])
             self._rings[a["ring"]] = ring
-            self._reset[a["ring"]] = None
-            self._values |= {ring.ready: 0, ring.free: ring.slots}
-            self._set_at = pc
+            self._set_counts(pc, {ring.ready: 0, ring.free: ring.slots}, (a["ring"],))
         else:
-            self._values[a["sem"]] = a["value"]
-            self._set_at = pc
+            self._set_counts(pc, {a["sem"]: a["value"]})
 
     def _desc(self, pc: int, a: Mapping[str, int]) -> DescDef:
         space, reloc = self._spaces[a["space"]], self._relocs.get(pc + self._base_word)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from npuvm.hw.blas import one_blas_thread
 from npuvm.hw.bounds import check_bounds, core_bounds, launch_bounds, memory_bounds
+from npuvm.hw.durations import Durations, with_durations
 from npuvm.hw.engine import CoreProgram, Machine, Options
 from npuvm.hw.errors import DeviceError, SimulationError
 from npuvm.hw.expand import expansions_of
@@ -45,6 +46,7 @@ def simulate(
     hazards: HazardMode | None = None,
     registers: Sequence[Sequence[int]] | None = None,
     trace: bool = False,
+    durations: Durations | None = None,
 ) -> RunResult:
     """Run one launch to its end and report it.
 
@@ -52,7 +54,7 @@ def simulate(
     may touch. With `data`, `memory` is read and written; without, only time is simulated, and `registers` gives per core
     the values of its scalar loads in order (`RunResult.scalar_loads` of a run with data). `l2` is the state left by
     earlier launches and is updated; None starts empty. `hazards` says whether a missing synchronisation raises, is collected,
-    or is not looked for; None means raise with data, off without.
+    or is not looked for; None means raise with data, off without. `durations` replaces what the units take.
 
     DeviceError when the launch does not fit the chip; TrapError when it traps, also for taking longer than
     `cycle_limit` cycles; SimulationError for a deadlock or a result below a physical bound; HazardError for a hazard.
@@ -65,6 +67,8 @@ def simulate(
     if len(addresses) != image.n_args:
         raise DeviceError(f"{len(addresses)} addresses given, the image takes {image.n_args}", image.name)
     regions = expansions_of(isa, image, chip).launch(image.entries, addresses)
+    if durations is not None:
+        regions = [with_durations(region, core, durations) for core, region in enumerate(regions)]
     programs = [
         CoreProgram(cast("CoreType", entry.core_type), group, region)
         for entry, group, region in zip(image.entries, groups, regions, strict=True)

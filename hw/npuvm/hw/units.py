@@ -153,7 +153,7 @@ class Unit:
                 if self.on_quiet is not None:
                     self.on_quiet()
                 yield alarm
-            issued, run, occupancy, latency, row, batch = queue[0]
+            issued, run, occupancy, latency, row, batch = queued = queue[0]
             head = start = issued if issued > free else free
             waits = run.waits
             if waits:
@@ -178,7 +178,7 @@ class Unit:
                 head = self._take(waits, head)
             self.ordered += start - head
             if run.byte_units and batch.stream.rows.gm_rows[row]:
-                free = yield from self._transfer(run, occupancy, latency, row, batch, start)
+                free = yield from self._transfer(queued, start)
                 continue
             free = start + occupancy
             self.busy += occupancy
@@ -189,7 +189,7 @@ class Unit:
             for semaphore in run.sets:
                 semaphore.signal(done, name)
             if observer is not None:
-                observer.completes(self, observer.started(self, run, row, batch, start), free, done)
+                observer.completes(self, observer.started(self, run, row, batch, issued, start), free, done)
 
     def _visible(self, waits: Waits, start: int) -> int:
         """When all semaphores have been signalled and visible, `start` at the earliest; -1 when a signal is not known yet."""
@@ -243,13 +243,12 @@ class Unit:
                 head = at
         return head
 
-    def _transfer(
-        self, run: SiteRun, occupancy: int, latency: int, row: int, batch: Batch, start: int
-    ) -> Generator[Event, Any, int]:
+    def _transfer(self, queued: Item, start: int) -> Generator[Event, Any, int]:
         """Issue the requests of a DMA instruction; return the cycle in which the engine is free for the next one."""
+        issued, run, occupancy, latency, row, batch = queued
         engine, port, dma, columns = self.engine, self.port, run.site.dma, batch.stream.rows
         assert engine is not None and port is not None and dma is not None
-        token = None if self.observer is None else self.observer.started(self, run, row, batch, start)
+        token = None if self.observer is None else self.observer.started(self, run, row, batch, issued, start)
         chunks = plan_chunks(engine, run.byte_units, columns.gm_rows[row], columns.gm_row_bytes[row], dma.pitch)
         subject = (run, latency, token)
         address = columns.gm_addr[row]
@@ -265,6 +264,7 @@ class Unit:
     def issued(self, transfer: Transfer, free: int, done: int) -> None:
         """All requests of the transfer are served: its completion is known."""
         run, latency, token = cast("tuple[SiteRun, int, Any]", transfer.subject)
+        free = max(free, transfer.start + 1)  # one start a cycle
         self.done = done = max(done + latency, self.done)
         for semaphore in run.sets:
             semaphore.signal(done, self.name)

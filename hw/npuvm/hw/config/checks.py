@@ -24,6 +24,7 @@ class Problem(NamedTuple):
 def cross_field_problems(chip: NpuConfig) -> Iterator[Problem]:
     """All broken rules of a chip whose fields are each within their own bounds."""
     yield from _core_problems(chip.core)
+    yield from _sequencer_problems(chip.core)
     yield from _memory_problems(chip.memory)
 
 
@@ -52,6 +53,18 @@ def _core_problems(core: CoreConfig) -> Iterator[Problem]:
     if core.kind == "split" and core.fixpipe.ub_bytes_per_cycle:
         path = ("core", "fixpipe", "ub_bytes_per_cycle")
         yield Problem(path, "must be 0 on a split chip: a cube core has no UB")
+
+
+def _sequencer_problems(core: CoreConfig) -> Iterator[Problem]:
+    """Bounds that keep fetch ahead of decode, so that a branch costs loop_cycles and nothing else waits for words."""
+    sequencer = core.sequencer
+    if sequencer.loop_cycles < sequencer.fetch_latency_cycles:
+        path = ("core", "sequencer", "loop_cycles")
+        yield Problem(path, f"must be at least fetch_latency_cycles, which is {sequencer.fetch_latency_cycles}")
+    needed = sequencer.fetch_words_per_cycle * (sequencer.fetch_latency_cycles + 1)
+    if sequencer.prefetch_words < needed:
+        path = ("core", "sequencer", "prefetch_words")
+        yield Problem(path, f"must hold what is fetched during a branch, {needed} words (rate x (latency + 1))")
 
 
 def _memory_problems(memory: MemoryConfig) -> Iterator[Problem]:

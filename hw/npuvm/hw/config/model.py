@@ -77,11 +77,18 @@ class IsaRef(Section):
 class SequencerConfig(Section):
     """Fetch, decode, loops, scalar registers and dispatch into the units' queues; one per core."""
 
-    decode_cycles_per_word: int = Field(ge=1, le=64, description="cycles to fetch and decode one 64-bit word")
-    dispatch_cycles: int = Field(
-        ge=0, le=64, description="further cycles to put a decoded instruction into a unit's queue"
+    fetch_words_per_cycle: int = Field(ge=1, le=8, description="64-bit words that reach the prefetch buffer in a cycle")
+    fetch_latency_cycles: int = Field(
+        ge=1, le=64, description="cycles from a branch to its first words in the prefetch buffer"
     )
-    loop_cycles: int = Field(ge=0, le=64, description="cycles of a loop's or a grid's step and branch")
+    prefetch_words: int = Field(ge=8, le=1024, description="words that the prefetch buffer holds")
+    decode_cycles_per_word: int = Field(ge=1, le=64, description="cycles to decode one 64-bit word")
+    dispatch_cycles: int = Field(
+        ge=0,
+        le=64,
+        description="further cycles to generate the addresses of an instruction and put it into a unit's queue",
+    )
+    loop_cycles: int = Field(ge=1, le=64, description="cycles of a loop's or a grid's step and branch")
     queue_depth: int = Field(
         ge=1, le=1024, description="instructions that wait in front of each unit; dispatch stalls when full"
     )
