@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from npuvm.isa.errors import NpuvmError
 
-__all__ = ["ConfigError", "DeviceError", "OutOfMemoryError", "SimulationError", "TrapError"]
+__all__ = ["ConfigError", "DeviceError", "OutOfMemoryError", "RtlError", "SimulationError", "TrapError"]
 
 
 class ConfigError(NpuvmError):
@@ -29,6 +29,12 @@ class OutOfMemoryError(DeviceError):
     """Tensors do not fit the chip's global memory: the shapes, or the chip, are the user's to change."""
 
     exit_code = 2
+
+
+class RtlError(NpuvmError):
+    """A simulation of the hardware description could not be built or run, or failed; the message ends with its log."""
+
+    exit_code = 1
 
 
 class SimulationError(NpuvmError):
