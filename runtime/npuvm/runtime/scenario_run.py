@@ -17,7 +17,7 @@ from .scenario_oracles import compare, default_tolerance, expected, input_shapes
 from .scenario_report import CaseRow, Header, Progress, ScenarioReport
 from .scenario_session import LaunchSession
 
-__all__ = ["run_scenario", "shape_text"]
+__all__ = ["operator_text", "run_scenario", "shape_text"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -111,10 +111,11 @@ def _run_case(
     errors = None
     if result is not None:
         errors = compare(result, expected(case, inputs), case.tolerance or default_tolerance(case, dtype))
-    return CaseRow(_operator(case), dtype, shape_text(shape), totals, errors)
+    return CaseRow(operator_text(case), dtype, shape_text(shape), totals, errors)
 
 
-def _operator(case: Case) -> str:
+def operator_text(case: Case) -> str:
+    """An operator as the tables print it: "softmax", and of a product "matmul A^T bias gelu"."""
     if not isinstance(case, MatmulCase):
         return case.op
     marks = [("A^T", case.transpose_a), ("B^T", case.transpose_b), ("bias", case.bias)]
