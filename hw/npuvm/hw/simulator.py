@@ -14,6 +14,7 @@ from npuvm.hw.expand import expansions_of
 from npuvm.hw.functional import Executor, GlobalMemory
 from npuvm.hw.hazards import HazardChecker
 from npuvm.hw.l2 import L2State
+from npuvm.hw.launch import core_groups
 from npuvm.hw.stats import RunResult, bytes_by_level, core_stats, count_instructions
 from npuvm.hw.stream import ScalarLoad
 
@@ -63,7 +64,7 @@ def simulate(
         raise DeviceError(f"made for instruction set {image.isa_hash[:12]}, the chip runs {isa.hash[:12]}", image.name)
     if data and memory is None:
         raise DeviceError("a run with data needs `memory`; pass it, or data=False", image.name)
-    groups = _groups(chip, image)
+    groups = core_groups(chip, image)
     if len(addresses) != image.n_args:
         raise DeviceError(f"{len(addresses)} addresses given, the image takes {image.n_args}", image.name)
     regions = expansions_of(isa, image, chip).launch(image.entries, addresses)
@@ -129,22 +130,6 @@ def _report(
 def _add(total: dict[str, int], more: Mapping[str, int]) -> None:
     for key, n in more.items():
         total[key] = total.get(key, 0) + n
-
-
-def _groups(chip: NpuConfig, image: Image) -> list[int]:
-    """The core group of each entry; DeviceError when the entries are not a prefix of the chip's cores."""
-    types = [entry.core_type for entry in image.entries]
-    order = chip.group_core_types
-    kinds = set(types)
-    if len(kinds) == 1 and kinds <= set(order):
-        order = tuple(kind for kind in order if kind in kinds)
-    whole = len(order) * chip.core.count
-    if not types or len(types) > whole or any(kind != order[i % len(order)] for i, kind in enumerate(types)):
-        allowed = f"up to {whole} cores in the order {', '.join(order)}, {chip.core.count} times"
-        raise DeviceError(
-            f"a launch on {len(types)} cores ({', '.join(sorted(kinds))}); {chip.name} has {allowed}", image.name
-        )
-    return [i // len(order) for i in range(len(types))]
 
 
 def _scalar_source(

@@ -14,11 +14,12 @@ from npuvm.compiler import Kernel, Pins
 from npuvm.compiler.program import CompiledKernel, compile_kernel
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import DeviceError
+from npuvm.hw.launch import capacity_limits
 from npuvm.hw.simulator import HazardMode, l2_state, simulate
 from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Image, Isa, load_isa
-from npuvm.isa.verifier import CapacityLimits, verify
+from npuvm.isa.verifier import verify
 
 from .allocator import Allocator
 from .cache import ProgramCache
@@ -229,17 +230,3 @@ class Device:
                 raise DeviceError(f"the tensor for {param.name!r} was freed", kernel.name)
             if tensor.dtype != param.type.dtype:
                 raise DeviceError(f"parameter {param.name!r} is {param.type.dtype}, got {tensor.dtype}", kernel.name)
-
-
-def capacity_limits(chip: NpuConfig) -> CapacityLimits:
-    """What the verifier holds programs for a chip to."""
-    kinds = tuple(dict.fromkeys(chip.group_core_types))
-    every = chip.core_types()
-    return CapacityLimits(
-        space_bytes={
-            kind: {space: chip.capacity_bytes(space) for space in chip.spaces(kind) if space != "gm"} for kind in kinds
-        },
-        units={kind: frozenset(chip.units(kind)) for kind in kinds},
-        cores={kind: every.count(kind) for kind in kinds},
-        group=chip.group_core_types,
-    )
