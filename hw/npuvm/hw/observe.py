@@ -33,7 +33,8 @@ class DataPath(Protocol):
 class TraceEvent(NamedTuple):
     """One instruction in time, all in cycles: it comes into its unit's queue, starts, frees its unit, its result is there.
 
-    `sequence` numbers the instructions that the core dispatched, from 0.
+    `sequence` numbers the instructions that the core dispatched, from 0. `waits` are the semaphores that it took, with the
+    cycles in which their signals became visible; `nbytes` is what it moved to or from global memory.
     """
 
     core: int
@@ -45,6 +46,8 @@ class TraceEvent(NamedTuple):
     start: int
     occupied_until: int
     complete: int
+    waits: tuple[tuple[int, int], ...]
+    nbytes: int
 
 
 class CompletionCalendar:
@@ -98,16 +101,27 @@ class Observer:
         pending = None
         if self.data is not None and not run.site.sync_only:
             pending = self.data.start(self.core, batch.stream, row)
-        return (run, sequence, issued, start, access, pending)
+        event = None
+        if self.trace is not None:
+            rows = batch.stream.rows
+            event = (
+                run.site,
+                sequence,
+                issued,
+                start,
+                unit.signals if run.waits else (),
+                rows.gm_rows[row] * rows.gm_row_bytes[row],
+            )
+        return (sequence, event, access, pending)
 
     def completes(self, unit: Unit, token: Any, occupied_until: int, done: int) -> None:
         """The completion of a started instruction is known."""
-        run, sequence, issued, start, access, pending = token
+        sequence, event, access, pending = token
         if access is not None:
             access.done = done
         if self.calendar is not None and pending is not None:
             self.calendar.add(done, (self.core, unit.code, sequence), pending)
         if self.trace is not None:
-            site = run.site
+            site, _, issued, start, waits, nbytes = event
             times = (issued, start, occupied_until, done)
-            self.trace.append(TraceEvent(self.core, sequence, unit.name, site.pc, site.insn.op, *times))
+            self.trace.append(TraceEvent(self.core, sequence, unit.name, site.pc, site.insn.op, *times, waits, nbytes))

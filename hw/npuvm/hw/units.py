@@ -104,7 +104,8 @@ class Unit:
 
     `queue` holds dispatched instructions, the head included until it starts; `backlog` those that wait for a place in it.
     `idle` is the event that wakes a unit with an empty queue. `free` is when the last instruction ceased to occupy the unit,
-    `done` when it completes. `on_quiet` is called whenever the queue runs empty.
+    `done` when it completes. `on_quiet` is called whenever the queue runs empty. `signals` are what the last instruction that
+    waited took, semaphores with the cycles in which their signals became visible; kept only for an observer.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Unit:
         self.free = self.done = 0
         self.busy = self.starved = self.ordered = self.memory_stall = 0
         self.wait_stalls: dict[tuple[int, str], int] = {}
+        self.signals: tuple[tuple[int, int], ...] = ()
         self.on_quiet: Callable[[], None] | None = None
         self.port = None if engine is None else DmaPort(core, code, self, engine.units, engine.outstanding)
         self._alarm = clock.idle_event()
@@ -175,6 +177,8 @@ class Unit:
                 self.backlog.admit(start)
             self.starved += head - free
             if waits:
+                if observer is not None:
+                    self.signals = tuple([(each.number, each.tokens[nth]) for each, nth in waits])
                 head = self._take(waits, head)
             self.ordered += start - head
             if run.byte_units and batch.stream.rows.gm_rows[row]:
