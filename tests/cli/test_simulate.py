@@ -13,6 +13,7 @@ from npuvm.cli.main import main
 from npuvm.runtime.scenario import Scenario
 from npuvm.runtime.scenario_oracles import Errors
 from npuvm.runtime.scenario_report import CaseRow, Header, ScenarioReport, Totals
+from npuvm.runtime.timelines import TimelineSink
 
 ROOT = Path(__file__).resolve().parents[2]
 GEMM = str(ROOT / "configs/gemm.yaml")
@@ -33,9 +34,12 @@ class Runs:
         overrides: Sequence[str],
         timing_only: bool,
         progress: Callable[[int, int, str], None],
+        timelines: TimelineSink | None = None,
     ) -> ScenarioReport:
         self.calls.append((scenario.name, chip, tuple(overrides), timing_only))
         progress(0, 1, "add")
+        if timelines is not None:
+            timelines("001-softmax / rows", {"traceEvents": []})
         header = Header(scenario.name, scenario.title, chip or scenario.chip, "npu 1.0", "abc", {}, timing_only)
         totals = Totals(launches=1, cycles=1234, microseconds=1.0, bounds={"hbm": 617.0})
         errors = None if timing_only else Errors(1e-3, self.error)
@@ -130,3 +134,12 @@ def test_output_folder_that_cannot_be_made(runs: Runs, tmp_path: Path, capsys: p
     (tmp_path / "file").write_text("")
     assert main(["simulate", GEMM, "--out", str(tmp_path / "file")]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_timeline_for_each_program(runs: Runs, tmp_path: Path) -> None:
+    assert main(["simulate", GEMM, "--out", str(tmp_path), "--trace", str(tmp_path / "trace"), "--quiet"]) == 0
+    files = list((tmp_path / "trace").rglob("*"))
+    assert [str(file.relative_to(tmp_path)) for file in files if file.is_file()] == ["trace/gemm/001-softmax-rows.json"]
+    assert json.loads((tmp_path / "trace/gemm/001-softmax-rows.json").read_text(encoding="utf-8")) == {
+        "traceEvents": []
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from npuvm.runtime.report import render, to_json
 from npuvm.runtime.scenario import Scenario, load_scenario
 from npuvm.runtime.scenario_report import ScenarioReport
 from npuvm.runtime.scenario_run import run_scenario
+from npuvm.runtime.timelines import TimelineSink
 
 __all__ = ["simulate"]
 
@@ -41,6 +43,10 @@ def simulate(
     out: Annotated[Path, typer.Option("--out", help="Folder for the JSON, one file a scenario.")] = Path(
         "build/simulate"
     ),
+    trace: Annotated[
+        Path | None,
+        typer.Option("--trace", help="Folder for timelines, one JSON for each program: open them in Perfetto."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the reports as one JSON list instead of tables.")
     ] = False,
@@ -58,7 +64,8 @@ def simulate(
     for _, scenario in scenarios:
         started = time.monotonic()
         with DelayedBar(scenario.name, enabled=not quiet) as bar:
-            report = run_scenario(scenario, chip, overrides or (), timing_only, bar.update)
+            timelines = None if trace is None else _timeline_writer(trace / scenario.name)
+            report = run_scenario(scenario, chip, overrides or (), timing_only, bar.update, timelines)
         reports.append({**to_json(report), "host_wall_seconds_measured": round(time.monotonic() - started, 3)})
         write_atomic(out / f"{scenario.name}.json", _json_text(reports[-1]))
         faults += len(report.faults)
@@ -69,6 +76,14 @@ def simulate(
         count = f"{len(scenarios)} scenario{'s' if len(scenarios) > 1 else ''}"
         typer.echo(f"{count} in {time.monotonic() - begin:.1f} s of host time (measured); JSON in {out}")
     return EXIT_FAULTS if faults else 0
+
+
+def _timeline_writer(folder: Path) -> TimelineSink:
+    def write(name: str, timeline: dict[str, Any]) -> None:
+        plain = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
+        write_atomic(folder / f"{plain}.json", json.dumps(timeline, separators=(",", ":")))
+
+    return write
 
 
 def _check_names(scenarios: Sequence[tuple[Path, Scenario]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -53,7 +53,8 @@ class Device:
 
     `timing_only` simulates time without tensor data. `hazards` is that of `npuvm.hw.simulator.simulate`. Launches are
     appended to `launches`; the caller may clear the list. Every program passes the static verifier before its first
-    launch; `verify_us` is the host time this has taken.
+    launch; `verify_us` is the host time this has taken. `on_launch` is called after each launch with its record, whose result
+    then holds a trace.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Device:
         timing_only: bool = False,
         hazards: HazardMode | None = None,
         cycle_limit: int | None = None,
+        on_launch: Callable[[LaunchRecord], None] | None = None,
     ) -> None:
         self.chip = load_chip(chip, overrides) if isinstance(chip, str) else chip
         self.isa: Isa = load_isa(self.chip.isa.base, self.chip.isa.extensions)
@@ -73,6 +75,7 @@ class Device:
         self.programs: ProgramCache[tuple[Kernel, CompiledKernel]] = ProgramCache(_CACHED_PROGRAMS)
         self._hazards = hazards
         self._cycle_limit = cycle_limit
+        self._on_launch = on_launch
         self.verify_us = 0.0
         self._limits = capacity_limits(self.chip)
         self._l2 = l2_state(self.chip)
@@ -196,10 +199,13 @@ class Device:
             l2=self._l2,
             cycle_limit=self._cycle_limit,
             hazards=self._hazards,
+            trace=self._on_launch is not None,
         )
         times = self.stream.launch(float(self.chip.cycles_to_us(result.cycles)))
         name = image.name if kernel is None else kernel.name
         self.launches.append(LaunchRecord(name, image, tag, result, times, compile_us, cached))
+        if self._on_launch is not None:
+            self._on_launch(self.launches[-1])
         return result
 
     def _verify(self, image: Image) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from npuvm.compiler import Kernel, Pins
 
-from .device import Device
+from .device import Device, LaunchRecord
 from .scenario import PinFields
 from .scenario_report import Totals
 from .scenario_totals import totals_of
@@ -22,10 +22,19 @@ Array: TypeAlias = npt.NDArray[Any]
 
 
 class LaunchSession:
-    """A device of its own for one run of a scenario. `chip` is a name or a file, `overrides` are laid over it."""
+    """A device of its own for one run of a scenario. `chip` is a name or a file, `overrides` are laid over it.
 
-    def __init__(self, chip: str, overrides: Sequence[str], timing_only: bool) -> None:
-        self.device = Device(chip, overrides, timing_only=timing_only)
+    `on_launch` is that of `Device`.
+    """
+
+    def __init__(
+        self,
+        chip: str,
+        overrides: Sequence[str],
+        timing_only: bool,
+        on_launch: Callable[[LaunchRecord], None] | None = None,
+    ) -> None:
+        self.device = Device(chip, overrides, timing_only=timing_only, on_launch=on_launch)
         self._scopes: list[list[Tensor]] = [[]]
 
     @property
