@@ -39,7 +39,8 @@ def run_scenario(
 
     `overrides` are "field.path=value" laid over the chip. With `timing_only` no tensor data moves and nothing is checked.
     `timelines` is given the timeline of the first launch of each program. A wrong result is a fault of the report.
-    ConfigError and CompileError say that the scenario cannot run on the chip, DeviceError and SimulationError that the device stopped or that a result is below a physical bound.
+    ConfigError and CompileError say that the scenario cannot run on the chip, DeviceError and SimulationError that the device
+    stopped or that a result is below a physical bound.
     """
     recorder = None if timelines is None else TimelineRecorder(timelines)
     session = LaunchSession(chip or scenario.chip, overrides, timing_only, recorder)
