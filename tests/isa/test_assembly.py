@@ -99,7 +99,7 @@ def test_free_form_input() -> None:
     expected = Insn(
         "vdup",
         "fp16",
-        args={"dst": 3, "rows": 0, "cols": 1, "imm": 0x3E00},
+        args={"dst": 3, "rows": 0, "cols": 1, "imm": 0x3FC00000},
         set=(2,),
         pred=Pred("first", 0b11),
         order=True,
@@ -113,12 +113,12 @@ def test_free_form_input() -> None:
 @pytest.mark.parametrize(
     ("text", "bits"),
     [
-        ("imm=1.5", 0x3E00),  # fp16: sign 0, exponent 15 -> 01111, fraction .1
-        ("imm=-2.0", 0xC000),
-        ("imm=inf", 0x7C00),
+        ("imm=1.5", 0x3FC00000),  # fp16 computes in fp32: sign 0, exponent 127, fraction .1
+        ("imm=-2.0", 0xC0000000),
+        ("imm=inf", 0x7F800000),
         ("imm=0x3e00", 0x3E00),
         ("imm=7", 7),
-        ("imm=1e-3", 0x1419),  # 1e-3 = 1.024 * 2**-10: exponent 5, fraction round(0.024 * 1024) = 25
+        ("imm=1e-3", 0x3A83126F),  # 1e-3 = 1.024 * 2**-10: exponent 117, fraction round(0.024 * 2**23) = 201327
     ],
 )
 def test_immediates(text: str, bits: int) -> None:
@@ -173,7 +173,7 @@ def test_relocations_that_no_instruction_can_show() -> None:
         (".args 1\ndesc desc=d0 space=gm base=@arg1", "2:1", "argument 1 of 1"),
         (".reloc 3 @arg0", "1:1", "word 3 of a program of 0"),
         ("vdup.int32 dst=d0 rows=s0 cols=s0 imm=1.5", "1:39", "give an integer"),
-        ("vdup.fp16 dst=d0 rows=s0 cols=s0 imm=1e9", "1:38", "does not fit fp16"),
+        ("vdup.fp16 dst=d0 rows=s0 cols=s0 imm=1e39", "1:38", "does not fit fp32"),
         (".image a\n.image b", "2:1", "a second .image"),
         ('.image "\\ud800"', "1:8", "not a JSON string"),
         ("a: halt\na: halt", "2:1", "label 'a' is defined twice"),

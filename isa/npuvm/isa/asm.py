@@ -32,6 +32,8 @@ _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*:")
 _VERSION = re.compile(r"[^\s#]+")
 _SEMAPHORE = re.compile(r"m[0-9]")
 _MAX_U32 = (1 << 32) - 1
+_MAX_DIGITS = 80
+"""More digits than any number that fits an operand has, in any base."""
 
 
 def assemble(isa: Isa, text: str, name: str = "<asm>") -> Image:
@@ -105,9 +107,17 @@ class _Cursor:
         if not self.take_text(text):
             raise self.error(f"expected {text!r}, found {self.rest()}")
 
+    def number(self, pattern: re.Pattern[str], what: str) -> int:
+        """An integer that `pattern` describes."""
+        start = self.at
+        text = self.expect(pattern, what)
+        if len(text) > _MAX_DIGITS:
+            raise self.error(f"a number of {len(text)} characters; allowed: {what}", start)
+        return _number(text)
+
     def integer(self, what: str, low: int, high: int) -> int:
         start = self.at
-        value = _number(self.expect(_INTEGER, what))
+        value = self.number(_INTEGER, what)
         if not low <= value <= high:
             raise self.error(f"{what} is {value}; allowed: {low} to {high}", start)
         return value
@@ -115,7 +125,7 @@ class _Cursor:
     def rest(self) -> str:
         if self.done():
             return "the end of the line"
-        return repr(self.text[self.at :].split()[0])
+        return repr(re.split(r"[ \t]", self.text[self.at :], maxsplit=1)[0])
 
     def error(self, message: str, at: int | None = None) -> AsmError:
         return AsmError(message, f"{self.file}:{self.line}:{(self.at if at is None else at) + 1}")
@@ -350,7 +360,7 @@ def _value(isa: Isa, operand: OperandSpec, dtype: str | None, cursor: _Cursor) -
         what = f"{prefix}{operand.low} to {prefix}{operand.high}"
         if not cursor.take_text(prefix):
             raise cursor.error(f"operand {operand.name}: expected {what}, found {cursor.rest()}")
-        return _number(cursor.expect(_UNSIGNED, what))
+        return cursor.number(_UNSIGNED, what)
     if operand.kind.name == "addr" and cursor.text.startswith("@", cursor.at):
         return 0  # the relocation gives the address
     if operand.kind.name == "bits32":
@@ -358,17 +368,17 @@ def _value(isa: Isa, operand: OperandSpec, dtype: str | None, cursor: _Cursor) -
         decimal = cursor.take(_FLOAT)
         if decimal is not None:
             return _float_bits(isa, dtype, decimal, cursor, at)
-    return _number(cursor.expect(_INTEGER, "an integer"))
+    return cursor.number(_INTEGER, "an integer")
 
 
 def _float_bits(isa: Isa, dtype: str | None, text: str, cursor: _Cursor, at: int) -> int:
-    """Bit pattern of a decimal in the instruction's data type, rounded to nearest even."""
+    """Bit pattern of a decimal in the compute type of the instruction's data type, rounded to nearest even."""
     if dtype is None or isa.dtypes[dtype].kind != "float":
         raise cursor.error(f"{text} is a float and the data type is {dtype}; give an integer", at)
     with np.errstate(over="ignore"):
-        scalar = np.array([float(text)]).astype(isa.dtypes[dtype].numpy)
+        scalar = np.array([float(text)]).astype(isa.dtypes[isa.dtypes[dtype].compute].numpy)
     if not np.isfinite(scalar[0]) and text.lstrip("+-") not in ("inf", "nan"):
-        raise cursor.error(f"{text} does not fit {dtype}", at)
+        raise cursor.error(f"{text} does not fit {isa.dtypes[dtype].compute}", at)
     return int.from_bytes(scalar.tobytes(), "little")
 
 
@@ -433,7 +443,7 @@ def _index(cursor: _Cursor, prefix: str, count: int) -> int:
     what = f"{prefix}0 to {prefix}{count - 1}"
     if not cursor.take_text(prefix):
         raise cursor.error(f"expected {what}, found {cursor.rest()}")
-    value = _number(cursor.expect(_UNSIGNED, what))
+    value = cursor.number(_UNSIGNED, what)
     if value >= count:
         raise cursor.error(f"{prefix}{value}; allowed: {what}", at)
     return value

@@ -180,7 +180,7 @@ def test_error_names_word_instruction_rule_and_what_is_allowed() -> None:
     with pytest.raises(VerifyError) as caught:
         verify(ISA, assemble(ISA, text, "k"), UNIFIED)
     word = word_of(text, "vmuls")
-    assert caught.value.where == f"k: word {word} (vmuls.fp16 dst=d3 a=d2 rows=s2 cols=s1 imm=0x4000 | wait m0)"
+    assert caught.value.where == f"k: word {word} (vmuls.fp16 dst=d3 a=d2 rows=s2 cols=s1 imm=0x40000000 | wait m0)"
     expected = "dst=d3: its base is 32784; allowed in ub: multiples of 32 bytes [alignment]"
     assert caught.value.message == expected
 
