@@ -11,7 +11,9 @@ from typing import Annotated
 import typer
 
 from npuvm.cli.asm import asm
+from npuvm.cli.conformance import conformance
 from npuvm.cli.disasm import disasm
+from npuvm.cli.isa import isa_app
 from npuvm.cli.schema import schema
 from npuvm.cli.simulate import simulate
 from npuvm.cli.version import __version__
@@ -34,8 +36,9 @@ app = typer.Typer(
 )
 
 
-for _verb in (simulate, asm, disasm, schema):
+for _verb in (simulate, asm, disasm, schema, conformance):
     app.command()(_verb)
+app.add_typer(isa_app, name="isa")
 
 
 def _print_version(wanted: bool) -> None:

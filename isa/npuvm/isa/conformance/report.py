@@ -1,0 +1,176 @@
+"""What a run of the suite found: cases, failures and coverage by level, and as plain data for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from npuvm.isa.conformance.cases import Failure
+from npuvm.isa.conformance.target import Level
+
+__all__ = ["FORMAT", "Group", "LevelReport", "Report", "SuiteOptions", "coverage_by_field"]
+
+FORMAT = "npuvm-conformance-1"
+"""Names the form of `Report.as_json`."""
+
+KEPT_FAILURES = 1000
+"""Failures of a level that are kept with their text; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteOptions:
+    """`levels` to run (None: all that the target has), number of random `words` of level classes, `seed` of all chance."""
+
+    levels: frozenset[Level] | None = None
+    words: int = 50_000
+    seed: int = 1
+
+
+@dataclass(slots=True)
+class Group:
+    """Cases of one instruction, or one program: how many, and how many of them failed."""
+
+    cases: int = 0
+    failed: int = 0
+
+
+@dataclass
+class LevelReport:
+    """One level. `skipped` says why it did not run. `words` and `values` count what was decoded and compared.
+
+    `covered` are the bins of which a case ran and none failed; `uncovered` gives for each other bin the reason; `unlisted` are
+    bins that a case names and no list of bins has, which is a mistake in the suite.
+    """
+
+    level: Level
+    skipped: str | None = None
+    groups: dict[str, Group] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    covered: set[str] = field(default_factory=set)
+    uncovered: dict[str, str] = field(default_factory=dict)
+    unlisted: set[str] = field(default_factory=set)
+    words: int = 0
+    values: int = 0
+    seconds: float = 0.0
+    _hit: set[str] = field(default_factory=set, repr=False)
+    _missed: set[str] = field(default_factory=set, repr=False)
+
+    @property
+    def cases(self) -> int:
+        """Cases that ran."""
+        return sum(group.cases for group in self.groups.values())
+
+    @property
+    def failed(self) -> int:
+        """Cases that failed, whether or not their text was kept."""
+        return sum(group.failed for group in self.groups.values())
+
+    @property
+    def passed(self) -> int:
+        """Cases that ran and did not fail."""
+        return self.cases - self.failed
+
+    @property
+    def bins(self) -> int:
+        """Bins of the level."""
+        return len(self.covered) + len(self.uncovered)
+
+    def add(self, group: str, bins: Iterable[str], failure: Failure | None) -> None:
+        """Count a case that ran."""
+        counted = self.groups.setdefault(group, Group())
+        counted.cases += 1
+        if failure is None:
+            self._hit.update(bins)
+            return
+        counted.failed += 1
+        self._missed.update(bins)
+        if len(self.failures) < KEPT_FAILURES:
+            self.failures.append(replace(failure, group=group))
+
+    def close(self, bins: Iterable[str], reasons: Mapping[str, str]) -> None:
+        """Sort the level's bins into covered and not; `reasons` says of some why no case can cover them."""
+        listed = set(bins)
+        self.unlisted = (self._hit | self._missed) - listed
+        self.covered = (self._hit - self._missed) & listed
+        for name in sorted(listed - self.covered):
+            no_case = reasons.get(name, "no case covers it")
+            self.uncovered[name] = "a case of it failed" if name in self._missed else no_case
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run of the suite: what was tested, with which options, and its levels in order. `notes` are remarks for a reader."""
+
+    isa: str
+    isa_hash: str
+    extensions: tuple[str, ...]
+    target: str
+    options: SuiteOptions
+    levels: tuple[LevelReport, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> int:
+        """Cases that failed, over all levels."""
+        return sum(level.failed for level in self.levels)
+
+    @property
+    def cases(self) -> int:
+        """Cases that ran, over all levels."""
+        return sum(level.cases for level in self.levels)
+
+    @property
+    def ok(self) -> bool:
+        """Whether something ran and nothing failed."""
+        return self.cases > 0 and not self.failed
+
+    def level(self, level: Level) -> LevelReport:
+        """The report of one level; KeyError when it was not asked for."""
+        for report in self.levels:
+            if report.level is level:
+                return report
+        raise KeyError(level.value)
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain data; `format` names its form."""
+        return {
+            "format": FORMAT,
+            "isa": self.isa,
+            "isa_hash": self.isa_hash,
+            "extensions": list(self.extensions),
+            "target": self.target,
+            "seed": self.options.seed,
+            "random_words": self.options.words,
+            "ok": self.ok,
+            "notes": list(self.notes),
+            "levels": [_level_json(level) for level in self.levels],
+        }
+
+
+def coverage_by_field(level: LevelReport) -> dict[str, dict[str, tuple[int, int]]]:
+    """Instruction -> field (or type, for a level that runs programs) -> bins covered and bins in all."""
+    result: dict[str, dict[str, tuple[int, int]]] = {}
+    for name in sorted(level.covered | level.uncovered.keys()):
+        _, instruction, part = name.split("/")[:3]
+        covered, total = result.setdefault(instruction, {}).get(part, (0, 0))
+        result[instruction][part] = (covered + (name in level.covered), total + 1)
+    return result
+
+
+def _level_json(level: LevelReport) -> dict[str, Any]:
+    return {
+        "level": level.level.value,
+        "skipped": level.skipped,
+        "cases": level.cases,
+        "passed": level.passed,
+        "failed": level.failed,
+        "words": level.words,
+        "values": level.values,
+        "seconds": round(level.seconds, 3),
+        "bins": {"covered": len(level.covered), "total": level.bins},
+        "uncovered": level.uncovered,
+        "coverage": coverage_by_field(level),
+        "groups": {name: {"cases": group.cases, "failed": group.failed} for name, group in level.groups.items()},
+        "failures": [{"case": f.case, "expected": f.expected, "got": f.got} for f in level.failures],
+    }
