@@ -30,7 +30,7 @@ def terms_of(line: str) -> list[tuple[int, int, str]]:
     return [(int(m["value"], 0), int(m["bit"] or 0), (m["label"] or "").strip()) for m in matches if m]
 
 
-def by_name(entries: list[dict[str, Any]]) -> Any:
+def by_name(entries: list[dict[str, Any]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("entry", entries, ids=[entry["name"] for entry in entries])
 
 

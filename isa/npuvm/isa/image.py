@@ -18,7 +18,8 @@ ADDRESS_BITS = 48
 CORE_TYPES = ("unified", "cube", "vector")
 _MAGIC = b"NPUVM\x00\x01\x00"
 _HEADER = struct.Struct("<8s32sIIIIII")
-_ENTRY = struct.Struct("<BxxxII")
+_ENTRY = struct.Struct("<B3sII")
+_RESERVED = bytes(3)
 _RANGE = struct.Struct("<QQ")
 _RELOC = struct.Struct("<IIq")
 
@@ -85,7 +86,7 @@ class Image:
             name,
         ]
         for entry in self.entries:
-            parts.append(_ENTRY.pack(CORE_TYPES.index(entry.core_type), entry.pc, len(entry.ranges)))
+            parts.append(_ENTRY.pack(CORE_TYPES.index(entry.core_type), _RESERVED, entry.pc, len(entry.ranges)))
             parts += [_RANGE.pack(*pair) for pair in entry.ranges]
         parts += [_RELOC.pack(r.word, r.arg, r.addend) for r in self.relocs]
         parts.append(self.words.astype("<u8").tobytes())
@@ -106,13 +107,19 @@ class Image:
 
 
 def _parse(data: bytes) -> Image:
-    _, digest, name_len, n_entries, n_relocs, n_words, n_args, _ = _HEADER.unpack_from(data)
+    _, digest, name_len, n_entries, n_relocs, n_words, n_args, reserved = _HEADER.unpack_from(data)
+    if reserved:
+        raise ValueError(f"the header's reserved field is {reserved:#x}; allowed: 0")
     at = _HEADER.size
     name = data[at : at + name_len].decode()
     at += name_len
     entries = []
     for _ in range(n_entries):
-        core, pc, n_ranges = _ENTRY.unpack_from(data, at)
+        core, padding, pc, n_ranges = _ENTRY.unpack_from(data, at)
+        if padding != _RESERVED:
+            raise ValueError(f"the reserved bytes of an entry are {padding.hex()}; allowed: {_RESERVED.hex()}")
+        if core >= len(CORE_TYPES):
+            raise ValueError(f"core type {core}; allowed: 0 to {len(CORE_TYPES) - 1}")
         at += _ENTRY.size
         ranges = tuple(_RANGE.unpack_from(data, at + i * _RANGE.size) for i in range(n_ranges))
         at += n_ranges * _RANGE.size
