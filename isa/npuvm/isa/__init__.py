@@ -9,7 +9,6 @@ from npuvm.isa.errors import AsmError, DecodeError, IsaError, NpuvmError, Verify
 from npuvm.isa.image import Entry, Image, Reloc
 from npuvm.isa.load import load_isa, load_isa_text
 from npuvm.isa.model import DType, Insn, Instruction, Isa, OperandSpec, Pred, WordClass
-from npuvm.isa.reference import isa_reference_markdown
 from npuvm.isa.verifier import CapacityLimits, Finding, VerifyReport, verify
 
 __all__ = [
@@ -41,7 +40,6 @@ __all__ = [
     "encode",
     "encode_program",
     "format_insn",
-    "isa_reference_markdown",
     "load_isa",
     "load_isa_text",
     "verify",

@@ -9,7 +9,7 @@ from npuvm.isa.generate.ports import decoder_ports
 from npuvm.isa.generate.verilog import PACKAGE, fit, header
 from npuvm.isa.model import Isa, WordClass
 
-__all__ = ["package_sv"]
+__all__ = ["enum_values", "package_sv"]
 
 
 def package_sv(isa: Isa) -> str:
@@ -65,11 +65,11 @@ def _constants(isa: Isa) -> Iterator[tuple[str, str]]:
         yield code(f"SPACE_{name.upper()}", space.code, max(1, max(s.code for s in isa.spaces.values()).bit_length()))
     for opcode, instruction in sorted(isa.by_opcode.items()):
         yield code(f"OP_{instruction.name.upper()}", opcode, widths["opcode"])
-    for name, value, width in _enum_values(isa):
+    for name, value, width in enum_values(isa):
         yield code(name, value, width)
 
 
-def _enum_values(isa: Isa) -> Iterator[tuple[str, int, int]]:
+def enum_values(isa: Isa) -> Iterator[tuple[str, int, int]]:
     """(name, value, bits) of enum operands: VALUE_<operand>_<value>, with the instruction's name where two differ."""
     seen: dict[str, set[tuple[tuple[str, int], ...]]] = {}
     for instruction in isa.instructions.values():
