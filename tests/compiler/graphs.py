@@ -20,12 +20,14 @@ from npuvm.compiler.symbols import evaluate
 Array = npt.NDArray[Any]
 
 _CASTS = {
-    "fp32": "fp16 bf16 int32 int8 bool",
-    "fp16": "fp32 bf16 int32 int8 bool",
+    "fp32": "fp16 bf16 int32 int8 bool fp8_e4m3 fp8_e5m2",
+    "fp16": "fp32 bf16 int32 int8 bool fp8_e4m3 fp8_e5m2",
     "bf16": "fp32 fp16 int32 bool",
     "int32": "fp32 fp16 bf16 int8 bool",
     "int8": "int32 fp16 fp32",
     "bool": "fp32 fp16 bf16 int32 int8",
+    "fp8_e4m3": "fp32 fp16",
+    "fp8_e5m2": "fp32 fp16",
 }
 CASTS = frozenset((source, target) for source, targets in _CASTS.items() for target in targets.split())
 """The pairs that the base instruction set casts in one instruction."""

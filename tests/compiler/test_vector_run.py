@@ -192,10 +192,10 @@ def test_raw_instructions_name_only_what_there_is() -> None:
 
 def test_an_instruction_set_may_lack_an_operation() -> None:
     select = Selector(the_isa())
-    with pytest.raises(CompileError, match="no instruction 'dst = a / b' of int32 for div"):
-        select.binary("div", "int32")
-    with pytest.raises(CompileError, match="no vsel of bool"):
-        select.named("vsel", "bool")
+    with pytest.raises(CompileError, match="no instruction for div of int32"):
+        select.join("div", "int32")
+    with pytest.raises(CompileError, match="no instruction for reduce_sum over the last axis of bool"):
+        select.reduce("reduce_sum", "bool", "last")
 
 
 def test_views_are_read_and_written_in_place() -> None:

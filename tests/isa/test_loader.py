@@ -29,7 +29,7 @@ def extension(*stanzas: str, more: str = "") -> str:
     return f'extension: mine\nversion: "0.1"\nextends: npu 1.0\n{more}instructions:\n{listed}'
 
 
-GOOD = 'name: vtwice, opcode: 0xc1, format: vun, dtypes: [fp16], semantics: "dst = a + a", doc: "Double."'
+GOOD = 'name: vtwice, opcode: 0xf1, format: vun, dtypes: [fp16], semantics: "dst = a + a", doc: "Double."'
 
 
 def line_of(text: str, piece: str) -> int:
@@ -112,7 +112,7 @@ def test_extensions_add_up(tmp_path: Path) -> None:
     other.write_text(extension(GOOD), encoding="utf-8")
     isa = load_isa(extensions=["fma", other])
     assert isa.extensions == ("fma 1.0", "mine 0.1")
-    assert isa.by_opcode[0xC1].name == "vtwice"
+    assert isa.by_opcode[0xF1].name == "vtwice"
     assert load_isa_text(BASE, [FMA, extension(GOOD)]).hash == isa.hash
 
 
@@ -131,9 +131,9 @@ def test_extension_with_a_format_and_a_feature() -> None:
     ("stanza", "message"),
     [
         (GOOD.replace("vtwice", "vadd"), "instruction 'vadd' is defined twice"),
-        (GOOD.replace("0xc1", "0x58"), "opcode 0x58 is taken by vadd"),
-        (GOOD.replace("0xc1", "0"), "opcode: is 0; allowed: an integer from 1 to 255"),
-        (GOOD.replace("0xc1", "010"), "looks octal"),
+        (GOOD.replace("0xf1", "0x58"), "opcode 0x58 is taken by vadd"),
+        (GOOD.replace("0xf1", "0"), "opcode: is 0; allowed: an integer from 1 to 255"),
+        (GOOD.replace("0xf1", "010"), "looks octal"),
         (GOOD.replace("vun", "vany"), "no format 'vany'; there are: "),
         (GOOD.replace("fp16", "fp12"), "no data type 'fp12'"),
         (GOOD.replace("fp16", "fp16->fp32"), "for formats with dtype2"),
@@ -156,7 +156,7 @@ def test_extension_with_a_format_and_a_feature() -> None:
         (GOOD.replace("doc:", "operands: {a: {shape: [rows, depth]}}, doc:"), "shape names 'depth'"),
         (GOOD.replace("doc:", "operands: {a: {bits: \"1:7:0\"}}, doc:"), "unknown key"),
         (GOOD.replace("vtwice", "Vtwice"), "a name of lower-case letters"),
-        (GOOD.replace("opcode: 0xc1, ", ""), "key 'opcode' is missing"),
+        (GOOD.replace("opcode: 0xf1, ", ""), "key 'opcode' is missing"),
         (GOOD.replace('dtypes: [fp16]', "dtypes: []"), "a list of 1 or more"),
         (GOOD.replace('dtypes: [fp16], ', ""), "needs a list of dtypes"),
     ],
@@ -222,7 +222,7 @@ def test_errors_in_extensions(text: str, message: str) -> None:
 
 
 def test_missing_files(tmp_path: Path) -> None:
-    with pytest.raises(IsaError, match="no extension named 'nope'; shipped are: fma"):
+    with pytest.raises(IsaError, match="no extension named 'nope'; shipped are: activation, fma, fp8"):
         load_isa(extensions=["nope"])
     with pytest.raises(IsaError, match="no such file"):
         load_isa(tmp_path / "gone.yaml")
@@ -233,7 +233,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     path.write_text(extension(GOOD), encoding="utf-8")
     first = load_isa(extensions=[path])
     assert load_isa(extensions=[path]) is first
-    path.write_text(extension(GOOD.replace("0xc1", "0xc2")), encoding="utf-8")
+    path.write_text(extension(GOOD.replace("0xf1", "0xc2")), encoding="utf-8")
     assert load_isa(extensions=[path]).hash != first.hash
 
 

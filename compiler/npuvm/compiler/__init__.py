@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .allowed import Allowance
 from .builder import Kernel, KernelBuilder, kernel
 from .errors import CompileError
 from .interpreter import interpret
@@ -15,6 +16,7 @@ from .value import ParamRef, Value
 
 __all__ = [
     "DTYPES",
+    "Allowance",
     "CompileError",
     "CompiledKernel",
     "DTypeInfo",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .allowed import Allowance
 from .errors import CompileError
 from .ir import Graph, Node, Param
 from .ops import Attr
@@ -271,6 +272,13 @@ class KernelBuilder:
         result = first.type.shape if shape is None else self._known_dims("asm", shape)
         nodes = tuple(self._value("asm", each) for each in inputs)
         return self._emit("asm", nodes, text=text, dtype=dtype or first.type.dtype, shape=result)
+
+    def allow(self, *, contract: bool = False, approx_ulp: float = 0.0) -> None:
+        """Permit results that differ in rounding from what the operations say; see `Allowance`."""
+        try:
+            self.graph.allowed = Allowance(contract, approx_ulp)
+        except CompileError as error:
+            raise kernel_error(error.message) from None
 
     def pin(self, **pins: Any) -> None:
         """Fix decisions of the schedule; the fields are those of `Pins`, a later call replaces single fields.

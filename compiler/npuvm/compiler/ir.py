@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from .allowed import Allowance
 from .errors import CompileError
 from .ops import Attr, Attrs, infer_type
 from .schedule import Pins
 from .symbols import Check, Derived, evaluate
 from .types import Dim, TensorType
 
-__all__ = ["Graph", "Node", "Output", "Param"]
+__all__ = ["Graph", "NamedOp", "Node", "Output", "Param"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +67,23 @@ class Node:
         return value
 
 
+@dataclass(frozen=True, slots=True)
+class NamedOp:
+    """An operation by its name in the kernel, where the graph has its expansion: `op` of `input`."""
+
+    op: str
+    approximate: str
+    input: Node
+
+
 @dataclass(slots=True)
 class Graph:
     """A kernel as a list of nodes in topological order.
 
     `derived` defines symbols that reshapes introduce, in order of use; `checks` are equalities that a concrete
-    shape must fulfil. `pins` are what an expert fixed of the schedule; they are not part of the printed form.
+    shape must fulfil. `pins` are what an expert fixed of the schedule; they are not part of the printed form. `allowed` is what
+    the kernel permits to change in its results. `named` says, by node id, which nodes of a legalised graph are the last of an
+    expanded operation.
     """
 
     name: str
@@ -80,6 +92,8 @@ class Graph:
     derived: list[Derived] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     pins: Pins = field(default_factory=Pins)
+    allowed: Allowance = field(default_factory=Allowance)
+    named: dict[int, NamedOp] = field(default_factory=dict)
 
     def add(self, op: str, inputs: Sequence[Node] = (), where: str = "", **attrs: Attr) -> Node:
         """Append an operation; its type is inferred. Raises CompileError with `where` as the place."""

@@ -3,7 +3,8 @@
 * tanh, sigmoid, silu, gelu, softplus become exp-based forms that neither overflow to NaN nor cancel for large |x|; fp16 and
   bf16 inputs are computed in fp32 and rounded once. Their error in fp32 is a few units of 1e-7 absolute.
 * erf is approximation 7.1.26 of Abramowitz and Stegun, Handbook of Mathematical Functions, |error| <= 1.5e-7.
-* Casts that the unit has no pair for go through fp32 or int32; select of bool and int8 becomes logic or goes through fp16.
+* Casts that the unit has no pair for go through fp32 or int32; select of bool becomes logic, select of int8 and fp8 goes
+  through fp16.
 * mean becomes a sum in fp32 and a division. A reduce keeps its dims (a reshape drops them) and has one run of adjacent axes.
 * A reshape of a computed value moves behind the element-wise operations that follow, towards the store.
 """
@@ -11,8 +12,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
-from .ir import Graph, Node
+from .ir import Graph, NamedOp, Node
 from .rewrite import Rewriter
 from .types import DTYPES, Dim
 
@@ -70,6 +72,9 @@ class _Legalizer:
                 values[node.id] = fresh.graph.add(
                     node.op, [values[each.id] for each in node.inputs], node.where, **node.attrs
                 )
+        for number, named in graph.named.items():
+            if number in values and named.input.id in values:
+                fresh.graph.named[values[number].id] = replace(named, input=values[named.input.id])
         return fresh.graph
 
     def _plain(self, node: Node, inputs: list[Node]) -> Node:
@@ -79,7 +84,19 @@ class _Legalizer:
         form = _IN_FP32[node.op]
         x = inputs[0]
         wide = self._r.cast(x, "fp32")
-        return self._r.cast(form(self._r, wide, node), x.type.dtype)
+        result = self._r.cast(form(self._r, wide, node), x.type.dtype)
+        self._name(node, x, result)
+        return result
+
+    def _name(self, node: Node, x: Node, result: Node) -> None:
+        """Note what the expansion stands for; views have moved behind it."""
+        while result.op == "reshape":
+            result = result.inputs[0]
+        while x.op == "reshape" and x.type != result.type:
+            x = x.inputs[0]
+        if x.type == result.type:
+            named = NamedOp(node.op, str(node.attrs.get("approximate", "")), x)
+            self._r.graph.named.setdefault(result.id, named)
 
     def _sign(self, node: Node, inputs: list[Node]) -> Node:
         """1, -1, or x itself for zeros and NaN."""
@@ -101,8 +118,8 @@ class _Legalizer:
         condition, a, b = inputs
         if node.type.dtype == "bool":
             return r.add("or", r.add("and", condition, a), r.add("and", r.add("logical_not", condition), b))
-        if node.type.dtype == "int8":
-            return r.cast(r.add("select", condition, r.cast(a, "fp16"), r.cast(b, "fp16")), "int8")
+        if node.type.info.item_bytes == 1:
+            return r.cast(r.add("select", condition, r.cast(a, "fp16"), r.cast(b, "fp16")), node.type.dtype)
         return r.add("select", *inputs, where=node.where)
 
     def _mean(self, node: Node, inputs: list[Node]) -> Node:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from .allowed import Allowance
 from .errors import CompileError
 from .ir import Graph, Node, Param
 from .ops import Attr
@@ -15,6 +16,7 @@ __all__ = ["parse_graph"]
 
 _PARAM = re.compile(r"param (\w+) : (.+)\Z")
 _DERIVED = re.compile(r"derived (\w+) = ([^/=]+) / ([^/=]+)\Z")
+_ALLOW = re.compile(r"allow (contract)?(?:, )?(?:approx_ulp = ([\d.e+-]+))?\Z")
 _CHECK = re.compile(r"check ([^=]+) == ([^=]+)\Z")
 _STORE = re.compile(r"store %(\d+) -> @(\w+)(?: \{(.*)\})? : (.+)\Z")
 _NODE = re.compile(r"%(\d+) = (\w+)(.*) : ([^:{}]+)\Z")
@@ -64,6 +66,9 @@ class _Parser:
             graph.params = (*graph.params, Param(match.group(1), parse_type(match.group(2))))
         elif match := _DERIVED.match(line):
             graph.derived.append(Derived(match.group(1), self._product(match.group(2)), self._product(match.group(3))))
+        elif match := _ALLOW.match(line):
+            ulp = 0.0 if match.group(2) is None else self._attr(match.group(2))
+            graph.allowed = Allowance(match.group(1) is not None, ulp if isinstance(ulp, int | float) else 0.0)
         elif match := _CHECK.match(line):
             graph.checks.append(Check(self._product(match.group(1)), self._product(match.group(2))))
         elif match := _STORE.match(line):

@@ -149,6 +149,7 @@ class _Planner:
     def _vector(self, draft: Draft) -> VectorSegment:
         number = sum(isinstance(each, VectorSegment) for each in self._plan.segments)
         segment = VectorSegment(f"v{number}", draft.domain, draft.axes, draft.form, draft.nodes)
+        segment.allowed, segment.named = self._graph.allowed, self._graph.named
         for node in draft.nodes:
             for each in node.inputs:
                 known = any(each is value for value, _ in segment.reads) or each in draft.nodes

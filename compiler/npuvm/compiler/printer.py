@@ -23,6 +23,7 @@ def print_graph(graph: Graph) -> str:
     """The text of a graph, one line a declaration or node, ending with a newline."""
     lines = [f"kernel {graph.name} {{"]
     lines += [f"  param {param.name} : {param.type}" for param in graph.params]
+    lines += [f"  allow {graph.allowed}"] if str(graph.allowed) else []
     lines += [f"  derived {derived}" for derived in graph.derived]
     lines += [f"  check {check}" for check in graph.checks]
     lines += [f"  {print_node(node)}" for node in graph.nodes]

@@ -23,7 +23,9 @@ class Rewriter:
     """
 
     def __init__(self, source: Graph) -> None:
-        self.graph = Graph(source.name, source.params, [], list(source.derived), list(source.checks), source.pins)
+        self.graph = Graph(
+            source.name, source.params, [], list(source.derived), list(source.checks), source.pins, source.allowed
+        )
         self._known: dict[tuple[object, ...], Node] = {}
 
     def add(self, op: str, *inputs: Node, where: str = "", **attrs: Attr) -> Node:
@@ -67,6 +69,8 @@ class Rewriter:
             return inputs[0]
         if op == "reshape" and inputs[0].op == "reshape":
             return self.reshape(inputs[0].inputs[0], _dims(attrs["shape"]))
+        if op == "neg":
+            return self._signed_product(inputs[0])
         if op == "permute":
             axes = _dims(attrs["axes"])
             if axes == tuple(range(len(axes))):
@@ -74,6 +78,14 @@ class Rewriter:
             if inputs[0].op == "permute":
                 inner = inputs[0].axes()
                 return self.add("permute", inputs[0].inputs[0], axes=tuple(inner[int(axis)] for axis in axes))
+        return None
+
+    def _signed_product(self, x: Node) -> Node | None:
+        """The opposite of a product with a constant: the constant takes the sign, which no rounding sees."""
+        if x.op == "mul":
+            for factor, other in (x.inputs, x.inputs[::-1]):
+                if factor.op == "const" and other.op != "const":
+                    return self.add("mul", other, self.const(-factor.number(), factor.type.dtype), where=x.where)
         return None
 
     def _behind_reshape(self, op: str, inputs: tuple[Node, ...], attrs: dict[str, Attr]) -> Node | None:

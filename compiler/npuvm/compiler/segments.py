@@ -6,7 +6,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .ir import Node
+from .allowed import Allowance
+from .ir import NamedOp, Node
 from .symbols import evaluate
 from .types import DTYPES, Dim
 from .views import Layout
@@ -53,6 +54,7 @@ class VectorSegment:
     (the last ones) in UB, so that reduces and what follows them are one pass; "accumulate" walks over tiles of the reduced
     axes, and what follows a reduce in it is computed after the last of them.
     `reads` are the values that come from global memory, `writes` those that go there. A segment without nodes is a copy.
+    `named` and `allowed` are those of the graph.
     """
 
     name: str
@@ -62,6 +64,8 @@ class VectorSegment:
     nodes: list[Node] = field(default_factory=list)
     reads: list[tuple[Node, Access]] = field(default_factory=list)
     writes: list[tuple[Node, Access]] = field(default_factory=list)
+    named: Mapping[int, NamedOp] = field(default_factory=dict)
+    allowed: Allowance = field(default_factory=Allowance)
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
     """What the code generator keeps of this segment from one shape to the next."""
 

@@ -40,6 +40,8 @@ DTYPES: Mapping[str, DTypeInfo] = {
         DTypeInfo("bf16", 2, "float", np.dtype(ml_dtypes.bfloat16), low_precision=True),
         DTypeInfo("int32", 4, "int", np.dtype(np.int32)),
         DTypeInfo("int8", 1, "int", np.dtype(np.int8)),
+        DTypeInfo("fp8_e4m3", 1, "float", np.dtype(ml_dtypes.float8_e4m3fn), low_precision=True),
+        DTypeInfo("fp8_e5m2", 1, "float", np.dtype(ml_dtypes.float8_e5m2), low_precision=True),
         DTypeInfo("bool", 1, "bool", np.dtype(np.bool_)),
     )
 }

@@ -225,7 +225,7 @@ class TileBody:
         cuts = self._cuts(insn, lines.full, width.full)
         for number, (row, rows, col, cols) in enumerate(cuts):
             operands = {name: self._desc(use, row, col) for name, use in (("dst", insn.dst), *insn.sources)}
-            extra = {} if insn.imm is None else {"imm": insn.imm}
+            extra = dict([insn.imm] if insn.imm else [])
             self._b.emit(
                 insn.op,
                 insn.dtype,

@@ -17,8 +17,8 @@ from .segments import VectorSegment
 from .symbols import evaluate
 from .types import TensorType
 from .vector_buffers import Storage, assign_slots
+from .vector_cover import cover
 from .vector_emit import emit_vector
-from .vector_fuse import fuse
 from .vector_lower import VecProgram, lower_vector
 from .vector_select import Selector
 from .vector_space import RowsDoNotFit, Space, dim_name, make_space
@@ -57,18 +57,20 @@ def compile_vector(
         return None
     where = segment.name
     _check_pins(pins, chip, where)
-    space, program, storage, tile = _best(_fused(live, isa), binding, chip, isa, pins)
+    space, program, storage, tile = _best(_covered(live, chip, isa), binding, chip, isa, pins)
     walk = _walk(space, tile, pins.cores or chip.cores_with("vector"), pins)
     core_type = chip.core_type_with("vector")
     image, tensors = emit_vector(where, space, program, storage, tile, walk, core_type, chip, isa, pins)
     return VectorKernel(image, tensors, tile, space, walk, core_type)
 
 
-def _fused(segment: VectorSegment, isa: Isa) -> VectorSegment:
-    key = ("fused", isa.hash)
+def _covered(segment: VectorSegment, chip: NpuConfig, isa: Isa) -> VectorSegment:
+    """The segment in instructions; which are cheapest depends on the chip's vector unit and on how much UB holds."""
+    key = ("covered", isa.hash, id(chip))
     if key not in segment.memo:
-        segment.memo[key] = fuse(segment, isa)
-    result: VectorSegment = segment.memo[key]
+        # The chip is kept, so that no other can have its id.
+        segment.memo[key] = chip, cover(segment, isa, chip)
+    result: VectorSegment = segment.memo[key][1]
     return result
 
 

@@ -12,11 +12,12 @@ from math import prod
 
 from .errors import CompileError
 from .ir import Node
-from .ops import BINARY, REDUCES, UNARY
+from .ops import REDUCES
+from .patterns import Pattern
 from .rewrite import is_scalar
 from .segments import VectorSegment
 from .symbols import evaluate
-from .vector_select import Selector, immediate_bits
+from .vector_select import Selector, carried, immediate_bits
 from .vector_space import Space
 
 __all__ = ["ALWAYS", "Reg", "Shape", "Use", "VecInsn", "VecProgram", "When", "lower_vector"]
@@ -79,8 +80,8 @@ class Use:
 class VecInsn:
     """A vector instruction over a tile of `shape`; `sources` by operand name.
 
-    `over` says which size counts: "tile" the size of this tile, "full" that of the largest, "total" this tile's where dims stay
-    and the largest tile's where they are reduced.
+    `imm` is the operand that holds a number, and its bits. `over` says which size counts: "tile" the size of this tile, "full"
+    that of the largest, "total" this tile's where dims stay and the largest tile's where they are reduced.
     """
 
     op: str
@@ -89,7 +90,7 @@ class VecInsn:
     dst: Use
     sources: tuple[tuple[str, Use], ...] = ()
     dtype2: str | None = None
-    imm: int | None = None
+    imm: tuple[str, int] | None = None
     when: When = ALWAYS
     over: str = "tile"
     text: str | None = None
@@ -186,21 +187,28 @@ class _Lower:
         value = self._scalar(node)
         if value is not None:
             dst = Use(self._out(node, when))
-            bits = immediate_bits(value, node.type.dtype)
-            self._emit(
-                self._select.named("vdup", node.type.dtype), node.type.dtype, shape, dst, (), imm=bits, when=when
-            )
+            self._fill_tile(dst, shape, value, node.type.dtype, when)
             return
         source = self._where[node.id]
         if shape == _FULL and source.shape == _COLUMN:
             dst = Use(self._out(node, when))
-            self._emit("vbrc", node.type.dtype, shape, dst, (("a", Use(source, "column")),), when=when)
+            self._move(self._select.spread(source.dtype), shape, dst, Use(source, "column"), when)
             return
         operand = self._operand(node, shape, self._when(node))
         dst = Use(self._out(node, when))
-        self._emit(
-            self._select.named("vmov", node.type.dtype), node.type.dtype, shape, dst, (("a", operand),), when=when
-        )
+        self._move(self._select.copy(node.type.dtype), shape, dst, operand, when)
+
+    def _move(self, pattern: Pattern, shape: Shape, dst: Use, source: Use, when: When) -> None:
+        """An instruction of one tile."""
+        self._emit(pattern.instruction.name, pattern.dtypes[0], shape, dst, ((pattern.tiles[0], source),), when=when)
+
+    def _fill_tile(
+        self, dst: Use, shape: Shape, value: float | int | bool, dtype: str, when: When, over: str = "tile"
+    ) -> None:
+        pattern = self._select.fill(dtype)
+        carrier = pattern.dtypes[0]
+        imm = pattern.immediate or "", immediate_bits(carried(value, dtype, carrier), carrier)
+        self._emit(pattern.instruction.name, carrier, shape, dst, (), imm=imm, when=when, over=over)
 
     # Operands.
 
@@ -228,8 +236,7 @@ class _Lower:
         key = (bits, dtype, shape)
         if key not in self._fills:
             reg = self._fills[key] = self._reg("keep", None, shape, dtype)
-            name = self._select.named("vdup", dtype)
-            self._emit(name, dtype, shape, Use(reg), (), imm=bits, when=_ONCE, over="full")
+            self._fill_tile(Use(reg), shape, value, dtype, _ONCE, over="full")
         return self._fills[key]
 
     def _expanded(self, reg: Reg, shape: Shape, when: When) -> Use:
@@ -241,8 +248,7 @@ class _Lower:
         if key not in self._spread:
             wide = _ROW if shape == _FULL and reg.shape == (False, False) else shape
             target = self._reg("temp", None, wide, reg.dtype)
-            name = self._select.named("vbrc", reg.dtype)
-            self._emit(name, reg.dtype, wide, Use(target), (("a", Use(reg, "column")),), when=when)
+            self._move(self._select.spread(reg.dtype), wide, Use(target), Use(reg, "column"), when)
             self._spread[key] = Use(target, "spread" if wide != shape else "plain")
         return self._spread[key]
 
@@ -255,16 +261,8 @@ class _Lower:
             self._alias(node)
         elif node.op in REDUCES:
             self._reduce(node)
-        elif node.op in UNARY:
-            self._plain(node, self._select.unary(node.op, node.inputs[0].type.dtype))
-        elif node.op in BINARY:
-            self._binary(node)
-        elif node.op == "cast":
-            self._cast(node)
-        elif node.op == "select":
-            self._select_node(node)
-        elif node.op == "fused":
-            self._fused(node)
+        elif node.op == "insn":
+            self._insn(node)
         elif node.op == "asm":
             self._asm(node)
         else:
@@ -286,73 +284,30 @@ class _Lower:
         sources: Sequence[tuple[str, Use]],
         *,
         dtype2: str | None = None,
-        imm: int | None = None,
+        imm: tuple[str, int] | None = None,
         when: When = ALWAYS,
         over: str = "tile",
         text: str | None = None,
     ) -> None:
         self._insns.append(VecInsn(op, dtype, shape, dst, tuple(sources), dtype2, imm, when, over, text))
 
-    def _finish(
-        self,
-        node: Node,
-        op: str,
-        sources: Sequence[tuple[str, Use]],
-        *,
-        dtype: str,
-        dtype2: str | None = None,
-        imm: int | None = None,
-    ) -> None:
+    def _insn(self, node: Node) -> None:
+        """A chosen instruction."""
+        shape, when = self._shape(node), self._when(node)
+        names = [str(name) for name in node.dims("tiles")]
+        sources = [(name, self._operand(each, shape, when)) for name, each in zip(names, node.inputs, strict=False)]
+        imm = None
+        if node.attrs["immediate"]:
+            number = node.inputs[-1]
+            value = self._scalar(number)
+            if value is None:
+                raise CompileError(f"%{number.id} is no number for the immediate of {node!r}", node.where or None)
+            bits = immediate_bits(-value if node.attrs["negated"] else value, number.type.dtype)
+            imm = str(node.attrs["immediate"]), bits
         target = self._where[node.id] = self._target(node)
-        when = self._when(node)
-        self._emit(op, dtype, target.shape, Use(target), sources, dtype2=dtype2, imm=imm, when=when)
-
-    def _plain(self, node: Node, op: str) -> None:
-        shape, when = self._shape(node), self._when(node)
-        names = ("a", "b", "c")
-        sources = [(name, self._operand(each, shape, when)) for name, each in zip(names, node.inputs, strict=False)]
-        self._finish(node, op, sources, dtype=node.inputs[0].type.dtype)
-
-    def _binary(self, node: Node) -> None:
-        a, b = node.inputs
-        dtype = a.type.dtype
-        for scalar_node, other, left in ((b, a, False), (a, b, True)):
-            value = self._scalar(scalar_node)
-            if value is None or self._scalar(other) is not None:
-                continue
-            if left and node.op == "div" and value == 1:
-                self._finish(node, self._select.unary("reciprocal", dtype), self._one(node, other), dtype=dtype)
-                return
-            found = self._select.with_immediate(node.op, dtype, left=left)
-            if found is not None:
-                name, negated = found
-                bits = immediate_bits(-value if negated else value, dtype)
-                self._finish(node, name, self._one(node, other), dtype=dtype, imm=bits)
-                return
-        self._plain(node, self._select.binary(node.op, dtype))
-
-    def _one(self, node: Node, operand: Node) -> list[tuple[str, Use]]:
-        return [("a", self._operand(operand, self._shape(node), self._when(node)))]
-
-    def _cast(self, node: Node) -> None:
-        source = node.inputs[0]
-        name = self._select.named("vcast", source.type.dtype)
-        self._finish(node, name, self._one(node, source), dtype=source.type.dtype, dtype2=node.type.dtype)
-
-    def _select_node(self, node: Node) -> None:
-        shape, when = self._shape(node), self._when(node)
-        condition, a, b = (self._operand(each, shape, when) for each in node.inputs)
-        name = self._select.named("vsel", node.type.dtype)
-        self._finish(node, name, [("a", a), ("b", b), ("c", condition)], dtype=node.type.dtype)
-
-    def _fused(self, node: Node) -> None:
-        """Several operations that one instruction does; a scalar input is its immediate."""
-        shape, when, dtype = self._shape(node), self._when(node), node.type.dtype
-        names = [str(name) for name in node.dims("operands")]
-        sources = [(name, self._operand(each, shape, when)) for name, each in zip(names, node.inputs, strict=False)]
-        value = self._scalar(node.inputs[-1]) if len(node.inputs) > len(names) else None
-        bits = None if value is None else immediate_bits(value, dtype)
-        self._finish(node, str(node.attrs["instruction"]), sources, dtype=dtype, imm=bits)
+        dtype, dtype2 = str(node.attrs["dtype"]), str(node.attrs["dtype2"]) or None
+        op = str(node.attrs["instruction"])
+        self._emit(op, dtype, target.shape, Use(target), sources, dtype2=dtype2, imm=imm, when=self._when(node))
 
     def _asm(self, node: Node) -> None:
         shape, when = self._shape(node), self._when(node)
@@ -372,13 +327,15 @@ class _Lower:
         source = self._operand(node.inputs[0], shape, ALWAYS)
         if self._accumulates:
             total = self._reg("keep", None, shape, dtype)
-            move, later = self._select.named("vmov", dtype), When("not_first", self._reduced)
-            self._emit(move, dtype, shape, Use(total), (("a", source),), when=When("first", self._reduced))
-            join = self._select.binary(_JOINS[node.op], dtype)
-            self._emit(join, dtype, shape, Use(total), (("a", Use(total)), ("b", source)), when=later)
+            copy, join = self._select.copy(dtype), self._select.join(_JOINS[node.op], dtype)
+            self._move(copy, shape, Use(total), source, When("first", self._reduced))
+            sources = tuple(zip(join.tiles, (Use(total), source), strict=True))
+            later = When("not_first", self._reduced)
+            self._emit(join.instruction.name, dtype, shape, Use(total), sources, when=later)
             source = Use(total)
         last = space.reduced[space.col]
-        name = self._select.reduce(node.op, dtype, "last" if last else "first")
+        reduce = self._select.reduce(node.op, dtype, "last" if last else "first")
         target = self._where[node.id] = self._target(node)
         use = Use(target, "column" if last else "plain")
-        self._emit(name, dtype, shape, use, (("a", source),), when=self._when(node), over="total")
+        sources = ((reduce.tiles[0], source),)
+        self._emit(reduce.instruction.name, dtype, shape, use, sources, when=self._when(node), over="total")

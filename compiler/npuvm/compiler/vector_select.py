@@ -1,9 +1,12 @@
-"""Instruction selection of the vector unit: operations of the graph to instructions, by their semantics in the ISA."""
+"""Instructions that the vector unit needs besides those of operations: copies, fills, spreads, joins and reductions.
+
+They too are found by what they compute, never by name.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,84 +14,73 @@ import numpy as np
 from npuvm.isa import Isa
 
 from .errors import CompileError
+from .patterns import Pattern, pattern_table, uncast
+from .terms import Apply, Immediate, Leaf
 from .types import DTYPES
 
-__all__ = ["Selector", "immediate_bits"]
-
-_UNARY = {
-    "neg": "-a",
-    "abs": "abs(a)",
-    "exp": "exp(a)",
-    "log": "log(a)",
-    "sqrt": "sqrt(a)",
-    "rsqrt": "1 / sqrt(a)",
-    "reciprocal": "1 / a",
-    "relu": "max(a, 0)",
-    "floor": "floor(a)",
-    "ceil": "ceil(a)",
-    "rint": "rint(a)",
-    "trunc": "trunc(a)",
-    "logical_not": "~a",
-    "isfinite": "isfinite(a)",
-}
-_INFIX = {
-    "add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "and": "&", "or": "|", "xor": "^",
-    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
-}  # fmt: skip
-_CALLS = {"max": "max", "min": "min"}
-_MIRRORED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
-_COMMUTATIVE = frozenset(("add", "mul", "max", "min", "and", "or", "xor", "eq", "ne"))
-_REDUCES = {"reduce_sum": "sum", "reduce_max": "max", "reduce_min": "min"}
+__all__ = ["Selector", "carried", "immediate_bits"]
 
 
 @dataclass(frozen=True)
 class Selector:
-    """Names of vector instructions of an ISA. Methods raise CompileError when no instruction does what is asked."""
+    """Vector instructions of an instruction set; CompileError when none does what is asked."""
 
     isa: Isa
 
-    def unary(self, op: str, dtype: str) -> str:
-        """dst = op(a)."""
-        return self._need(_UNARY[op], dtype, op)
+    def copy(self, dtype: str) -> Pattern:
+        """dst = a. Like `spread` and `fill` it may be an instruction of another type of the same size: bits are moved."""
+        return self._move(dtype, "a copy", lambda found: isinstance(found.term, Leaf) and not found.columns)
 
-    def binary(self, op: str, dtype: str) -> str:
-        """dst = a op b."""
-        return self._need(_expression(op, "a", "b"), dtype, op)
+    def spread(self, dtype: str) -> Pattern:
+        """dst = a, where a has one element for each row."""
+        return self._move(dtype, "a column in all columns", lambda found: bool(found.columns))
 
-    def with_immediate(self, op: str, dtype: str, *, left: bool) -> tuple[str, bool] | None:
-        """The instruction with the scalar as its immediate, and whether the scalar is negated; None when there is none.
+    def fill(self, dtype: str) -> Pattern:
+        """dst = an immediate."""
+        return self._move(dtype, "a constant tile", lambda found: isinstance(uncast(found.term), Immediate))
 
-        `left`: the scalar is the left operand.
-        """
-        if left and op in _COMMUTATIVE:
-            left = False
-        if left and op in _MIRRORED:
-            op, left = _MIRRORED[op], False
-        if op == "sub" and not left:
-            found = self._find("a + imm", dtype)
-            return None if found is None else (found, True)
-        found = self._find(_expression(op, *(("imm", "a") if left else ("a", "imm"))), dtype)
-        return None if found is None else (found, False)
+    def join(self, op: str, dtype: str) -> Pattern:
+        """dst = a op b, of two tiles."""
+        candidates = (each for found in pattern_table(self.isa).operations.values() for each in found)
+        return self._first(candidates, dtype, op, lambda found: _joins(found, op))
 
-    def reduce(self, op: str, dtype: str, axis: str) -> str:
-        """dst = reduction of the rows (axis "last") or of the columns ("first")."""
-        return self._need(f"{_REDUCES[op]}(a, axis={axis})", dtype, op)
+    def reduce(self, op: str, dtype: str, axis: str) -> Pattern:
+        """dst = reduction of the rows (axis "last") or of the columns ("first") of a tile."""
+        found = pattern_table(self.isa).reduces.get((op, axis, dtype), ())
+        return self._first(found, dtype, f"{op} over the {axis} axis", _reduces_a_tile)
 
-    def named(self, name: str, dtype: str) -> str:
-        """An instruction that is known by its name (vmov, vbrc, vdup, vsel), if it takes the dtype."""
-        instruction = self.isa.instructions.get(name)
-        if instruction is None or dtype not in [pair[0] for pair in instruction.dtypes]:
-            raise CompileError(f"the instruction set has no {name} of {dtype}")
-        return name
+    def _move(self, dtype: str, what: str, fits: Callable[[Pattern], bool]) -> Pattern:
+        carriers = [each.name for each in DTYPES.values() if each.item_bytes == DTYPES[dtype].item_bytes]
+        for carrier in (dtype, *carriers):
+            for pattern in pattern_table(self.isa).moves:
+                if pattern.dtypes[0] == carrier and fits(pattern):
+                    return pattern
+        raise CompileError(f"the instruction set has no instruction for {what} of {dtype}")
 
-    def _need(self, expression: str, dtype: str, op: str) -> str:
-        found = self._find(expression, dtype)
-        if found is None:
-            raise CompileError(f"the instruction set has no instruction 'dst = {expression}' of {dtype} for {op}")
-        return found
+    def _first(self, found: Iterable[Pattern], dtype: str, what: str, fits: Callable[[Pattern], bool]) -> Pattern:
+        for pattern in found:
+            if pattern.result == dtype and pattern.dtypes[0] == dtype and fits(pattern):
+                return pattern
+        raise CompileError(f"the instruction set has no instruction for {what} of {dtype}")
 
-    def _find(self, expression: str, dtype: str) -> str | None:
-        return _table(self.isa).get((expression, dtype))
+
+def _joins(pattern: Pattern, op: str) -> bool:
+    term = uncast(pattern.term)
+    tiles = isinstance(term, Apply) and [isinstance(uncast(each), Leaf) for each in term.args] == [True, True]
+    return isinstance(term, Apply) and term.op == op and tiles and len(pattern.tiles) == 2
+
+
+def _reduces_a_tile(pattern: Pattern) -> bool:
+    term = uncast(pattern.term)
+    return isinstance(term, Apply) and isinstance(uncast(term.args[0]), Leaf)
+
+
+def carried(value: float | int | bool, dtype: str, carrier: str) -> float | int | bool:
+    """The number of type `carrier` that has the bits of a number of type `dtype`; both are of one size."""
+    if carrier == dtype:
+        return value
+    result: float | int | bool = np.asarray(value).astype(DTYPES[dtype].numpy).view(DTYPES[carrier].numpy).item()
+    return result
 
 
 def immediate_bits(value: float | int | bool, dtype: str) -> int:
@@ -100,24 +92,3 @@ def immediate_bits(value: float | int | bool, dtype: str) -> int:
         bits: int = struct.unpack("<I", struct.pack("<f", rounded))[0]
         return bits
     return int(value) & 0xFFFFFFFF
-
-
-def _expression(op: str, a: str, b: str) -> str:
-    return f"{_CALLS[op]}({a}, {b})" if op in _CALLS else f"{a} {_INFIX[op]} {b}"
-
-
-_TABLES: dict[str, Mapping[tuple[str, str], str]] = {}
-
-
-def _table(isa: Isa) -> Mapping[tuple[str, str], str]:
-    """(expression, dtype) -> name of the first vector instruction that does it."""
-    table = _TABLES.get(isa.hash)
-    if table is None:
-        found: dict[tuple[str, str], str] = {}
-        for instruction in isa.instructions.values():
-            if instruction.unit == "vector" and instruction.semantics and instruction.dtype2_bits is None:
-                text = instruction.semantics.removeprefix("dst = ")
-                for dtype, _ in instruction.dtypes:
-                    found.setdefault((text, dtype), instruction.name)
-        table = _TABLES[isa.hash] = found
-    return table

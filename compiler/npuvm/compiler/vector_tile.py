@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from math import prod
 from typing import NamedTuple
 
-from npuvm.hw.config import NpuConfig, VectorClass
+from npuvm.hw.config import NpuConfig, class_of
 from npuvm.isa import Isa
 
 from .blocks import BLOCK_BYTES, align_up
@@ -129,10 +128,6 @@ def _row_candidates(space: Space, storage: Storage, capacity: int, cores: int, c
     return sorted(candidates, reverse=True)
 
 
-_UNPRICED = VectorClass(startup_cycles=0, cycles_per_repeat=Fraction(1), row_cycles=Fraction(0), latency_cycles=0)
-"""An instruction without a timing class of its own costs the sum of its primitives; one cycle a repeat stands for it."""
-
-
 class _Price(NamedTuple):
     """When an instruction runs, its tile, the cycles before its first repeat (waits included), and those that follow."""
 
@@ -175,7 +170,7 @@ class _Cost:
             waits = any(written.get(use.reg, -1) >= fence for _, use in insn.sources)
             fence = at if waits else fence
             written[insn.dst.reg] = at
-            found = self._chip.core.vector.classes.get(isa.instruction(insn.op).timing or "", _UNPRICED)
+            found = class_of(self._chip.core.vector, isa, isa.instruction(insn.op))
             head = found.startup_cycles + (latency + 1 if waits else 0)
             slopes = float(found.cycles_per_repeat), float(found.row_cycles)
             prices.append(_Price(insn.when.kind, insn.shape, dense, item, head, *slopes))

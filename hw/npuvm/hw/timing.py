@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from npuvm.hw.errors import ConfigError, SimulationError
-from npuvm.isa.semantics import primitives
+from npuvm.hw.config.vector_class import class_of
+from npuvm.hw.errors import SimulationError
 
 if TYPE_CHECKING:
     from npuvm.hw.config.model import NpuConfig, VectorConfig
@@ -67,30 +67,8 @@ def vector_cost(vector: VectorConfig, isa: Isa, instruction: Instruction) -> Vec
     Without a class it is made of the primitives of its semantics: their slopes add up, startup and latency are the largest.
     ConfigError when the chip does not price a class.
     """
-    if instruction.timing is not None:
-        names: tuple[str, ...] = (instruction.timing,)
-    else:
-        found = primitives(instruction.semantics or "", tuple(o.name for o in instruction.operands))
-        names = tuple(_primitive_class(isa, instruction, name) for name in found)
-    unknown = [name for name in names if name not in vector.classes]
-    if unknown:
-        message = f"{instruction.name}: the chip prices no timing class {unknown[0]!r} (core.vector.classes)"
-        raise ConfigError(f"{message}; it prices {', '.join(vector.classes)}")
-    classes = [vector.classes[name] for name in names]
-    return VectorCost.of(
-        max(c.startup_cycles for c in classes),
-        sum((c.cycles_per_repeat for c in classes), Fraction(0)),
-        sum((c.row_cycles for c in classes), Fraction(0)),
-        max(c.latency_cycles for c in classes),
-    )
-
-
-def _primitive_class(isa: Isa, instruction: Instruction, primitive: str) -> str:
-    found = isa.primitive_timing.get(primitive)
-    if found is None:
-        message = f"{instruction.name}: the instruction set gives no timing class to primitive {primitive!r}"
-        raise SimulationError(f"{message} (primitive_timing)")
-    return found
+    found = class_of(vector, isa, instruction)
+    return VectorCost.of(found.startup_cycles, found.cycles_per_repeat, found.row_cycles, found.latency_cycles)
 
 
 def vector_repeats(rows: Ints, cols: Ints, itemsize: Any, repeat_bytes: int, dense: Any) -> Ints:

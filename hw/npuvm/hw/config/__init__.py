@@ -26,6 +26,7 @@ from npuvm.hw.config.model import (
 )
 from npuvm.hw.config.reference import chip_reference_markdown
 from npuvm.hw.config.schema import chip_json_schema
+from npuvm.hw.config.vector_class import class_names, class_of
 
 __all__ = [
     "CoreConfig",
@@ -49,6 +50,8 @@ __all__ = [
     "VectorConfig",
     "chip_json_schema",
     "chip_reference_markdown",
+    "class_names",
+    "class_of",
     "load_chip",
     "parse_chip",
 ]

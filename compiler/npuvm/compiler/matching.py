@@ -1,0 +1,142 @@
+"""Finds what instructions compute in a graph: unifies the term of a pattern with the operations that end in a node."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
+from .ir import Node
+from .ops import BINARY, UNARY
+from .patterns import Pattern
+from .terms import (
+    COMMUTATIVE,
+    Apply,
+    Immediate,
+    Leaf,
+    Number,
+    Ref,
+    Scalar,
+    Term,
+    apply,
+    cast,
+    compute_type,
+    number,
+    same_number,
+)
+
+__all__ = ["Match", "Matcher", "readings"]
+
+_READ = frozenset((*UNARY, *BINARY, "cast", "select"))
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An instruction that gives the value of a node: the nodes that its tiles are, in their order, and its immediate."""
+
+    pattern: Pattern
+    tiles: tuple[Node, ...]
+    immediate: Number | Scalar | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    tiles: tuple[tuple[str, Node], ...] = ()
+    immediate: Number | Scalar | None = None
+
+    def tile(self, name: str, node: Node) -> _Bound | None:
+        """With the tile bound as well; None when it is another node already."""
+        for known, other in self.tiles:
+            if known == name:
+                return self if other is node else None
+        return replace(self, tiles=(*self.tiles, (name, node)))
+
+
+class Matcher:
+    """Matches patterns in a segment. `inside` are the ids of its nodes; `contract`: roundings between operations may go."""
+
+    def __init__(self, inside: Collection[int], *, contract: bool) -> None:
+        self._inside = inside
+        self._contract = contract
+
+    def match(self, pattern: Pattern, root: Node) -> Match | None:
+        """The first way in which the pattern gives the node."""
+        for term in readings(root):
+            for bound in self._unify(pattern.term, term, _Bound(), root):
+                tiles = dict(bound.tiles)
+                return Match(pattern, tuple(tiles[name] for name in pattern.tiles), bound.immediate)
+        return None
+
+    def _unify(self, pattern: Term, term: Term, bound: _Bound, root: Node) -> Iterator[_Bound]:
+        """All ways to bind the operands so that the pattern is the term."""
+        match pattern:
+            case Leaf(name=name, dtype=dtype):
+                node = _as_tile(term)
+                found = bound.tile(name, node) if node is not None and node.type.dtype == dtype else None
+                if found is not None:
+                    yield found
+            case Immediate() if isinstance(term, Number | Scalar) and bound.immediate in (None, term):
+                yield replace(bound, immediate=term)
+            case Number(value=value) if isinstance(term, Number) and same_number(value, term.value):
+                yield bound
+            case Apply(op="cast", args=(Leaf() as tile,)) if isinstance(term, Number | Scalar):
+                yield from self._unify(tile, term, bound, root)
+            case Apply() if isinstance(term, Ref):
+                for reading in self._opened(term.node, root):
+                    yield from self._unify(pattern, reading, bound, root)
+            case Apply() if isinstance(term, Apply):
+                yield from self._operation(pattern, term, bound, root)
+
+    def _operation(self, pattern: Apply, term: Apply, bound: _Bound, root: Node) -> Iterator[_Bound]:
+        if (pattern.op, pattern.dtype, len(pattern.args)) == (term.op, term.dtype, len(term.args)):
+            yield from self._arguments(pattern.args, term.args, bound, root)
+            if term.op in COMMUTATIVE:
+                yield from self._arguments(pattern.args, term.args[::-1], bound, root)
+        if self._contract and term.op == "cast" and pattern.op != "cast" and isinstance(term.args[0], Ref):
+            for narrow in self._opened(term.args[0].node, root):
+                if isinstance(narrow, Apply) and narrow.op == "cast" and pattern.dtype == term.dtype:
+                    yield from self._unify(pattern, narrow.args[0], bound, root)
+
+    def _arguments(
+        self, patterns: tuple[Term, ...], terms: tuple[Term, ...], bound: _Bound, root: Node
+    ) -> Iterator[_Bound]:
+        if not patterns:
+            yield bound
+            return
+        for first in self._unify(patterns[0], terms[0], bound, root):
+            yield from self._arguments(patterns[1:], terms[1:], first, root)
+
+    def _opened(self, node: Node, root: Node) -> tuple[Term, ...]:
+        """The readings of a node that the instruction may compute on its way: as large as its result, or a cast."""
+        if node.id not in self._inside or (node.op != "cast" and node.type.shape != root.type.shape):
+            return ()
+        return readings(node)
+
+
+def readings(node: Node) -> tuple[Term, ...]:
+    """The terms that a node is, one operation deep; none for what works on more than one element at a time."""
+    if node.op not in _READ:
+        return ()
+    args = tuple(_wide(each) for each in node.inputs)
+    if node.op == "cast":
+        return (cast(args[0], node.type.dtype),)
+    kind = compute_type(node.inputs[-1].type.dtype)
+    terms = [apply(node.op, kind, args)]
+    if node.op == "sub" and isinstance(args[1], Number | Scalar):
+        terms.append(Apply("sub", kind, args))
+        if isinstance(args[1], Scalar):
+            terms[0] = Apply("add", kind, (args[0], Scalar(args[1].node, negated=True)))
+    return tuple(cast(term, node.type.dtype) for term in terms)
+
+
+def _wide(node: Node) -> Term:
+    """A value as the vector unit computes with it."""
+    if node.op == "const":
+        return number(node)
+    return Scalar(node) if node.op == "size" else cast(Ref(node), compute_type(node.type.dtype))
+
+
+def _as_tile(term: Term) -> Node | None:
+    """The node that an instruction can read as a tile; a number of the graph can fill one."""
+    if isinstance(term, Ref) or (isinstance(term, Scalar) and not term.negated):
+        return term.node
+    return term.node if isinstance(term, Number) else None
