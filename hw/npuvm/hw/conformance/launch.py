@@ -54,7 +54,7 @@ def run_case(isa: Isa, case: ProgramCase, run: Callable[[Launch], Any]) -> Outco
             verify(isa, launch.image, capacity_limits(launch.chip), argument_bytes=sizes)
         run(launch)
     except TrapError as exc:
-        return Outcome(trap=exc.trap, error=str(exc))
+        return Outcome(trap=exc.trap)
     except NpuvmError as exc:
         return Outcome(error=str(exc))
     found = tuple(launch.memory.read(base, size) for base, size in launch.windows)

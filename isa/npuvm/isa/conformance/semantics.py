@@ -1,0 +1,26 @@
+"""Cases of one instruction on data: each instruction, each data type, the edges of the types, each kind of tile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from npuvm.isa.conformance.semantics_bins import semantics_bins
+from npuvm.isa.conformance.semantics_vector import vector_cases
+from npuvm.isa.conformance.target import ProgramCase
+from npuvm.isa.model import Isa
+
+__all__ = ["bins", "semantics_cases"]
+
+
+def semantics_cases(isa: Isa, seed: int) -> Iterator[ProgramCase]:
+    """The cases; `seed` draws what is no edge value."""
+    asked = frozenset(semantics_bins(isa))
+    for case in vector_cases(isa, seed):
+        # What a case happens to meet besides is not asked for.
+        yield replace(case, bins=tuple(each for each in case.bins if each in asked))
+
+
+def bins(isa: Isa) -> Iterator[str]:
+    """What they ought to cover."""
+    yield from semantics_bins(isa)
