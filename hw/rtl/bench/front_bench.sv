@@ -1,0 +1,196 @@
+// Bench of the front stage: memories filled from files, units that take recorded times, everything that happens written to a file.
+//
+// For run N the files runN.words (the program), runN.settings and runN.durations, hex words of 64 bits with addresses, are read
+// from the current folder when `load` is high at a clock edge, and runN.log is opened. Then `rst`, then `start`, each for a
+// cycle or more. `over` rises when every active core has finished, one has a fault, or the limit of cycles is reached.
+//
+// Settings of core c from 256 * c on: active, entry, phases, scalar values; from 16 start and stop of each phase; from 128 the
+// values that its scalar loads give, in order. From 256 * CORES on: words of the program, limit in cycles.
+// Durations of unit u of core c begin at DURATIONS * (6 * c + u), in the order in which its instructions start.
+//
+// A line of the log is one of
+//   D core cycle pc unit address0..3 size0..2 row col     dispatch; the cycle is the first one in the queue
+//   S core unit pc start occupied_until done              start on a unit
+//   L core cycle address                                  scalar load, the cycle after it
+//   H core cycle                                          halted, drained
+//   F core cycle fault pc                                 stopped by a fault
+//   W core cycle                                          decoding wanted a word that was not there
+//   O core unit                                           more instructions under way than the bench can follow
+module front_bench #(
+  parameter int CORES = 1,
+  parameter int GROUP_CORES = 1,
+  parameter int FETCH_WORDS = 1,
+  parameter int FETCH_LATENCY = 1,
+  parameter int PREFETCH_WORDS = 8,
+  parameter int DECODE_CYCLES = 1,
+  parameter int DISPATCH_CYCLES = 1,
+  parameter int LOOP_CYCLES = 1,
+  parameter int QUEUE_DEPTH = 4,
+  parameter int SCALAR_CYCLES = 1,
+  parameter int SCALAR_LOAD_CYCLES = 1,
+  parameter int START_CYCLES = 0,
+  parameter int BARRIER_CYCLES = 0,
+  parameter int SET_TO_VISIBLE = 1,
+  parameter int GROUP_CYCLES = 0,
+  parameter int LAUNCH_CYCLES = 0,
+  parameter int PROGRAM = 4096,
+  parameter int DURATIONS = 16384
+) (
+  input  logic clk,
+  input  logic [31:0] run,
+  input  logic load,
+  input  logic rst,
+  input  logic start,
+  output logic over
+);
+  import front_pkg::*;
+
+  localparam int PACKET = DISPATCH_BITS;
+  localparam int SIGNALS = SEMAPHORES * SIGNAL_BITS;
+  localparam int SETTINGS = 256;
+  // `now` counts from the start; cycle 0 of the timing model is when the first words are there.
+  localparam logic [31:0] ZERO = 1 + FETCH_LATENCY;
+
+  logic [63:0] words [PROGRAM];
+  logic [63:0] settings [SETTINGS*CORES+2];
+  logic [63:0] durations [6*DURATIONS*CORES];
+  logic [31:0] now;
+  logic running;
+  integer file;
+
+  wire [31:0] program_words = settings[SETTINGS*CORES][31:0];
+  wire [31:0] limit = settings[SETTINGS*CORES+1][31:0];
+  wire [CORES-1:0] active, finished, starved, faulty;
+  wire [CORES-1:0] fetch_request, phase_valid, scalar_request, scalar_taken, dispatched;
+  wire [32*CORES-1:0] entry, fetch_address, scalar_data, pc;
+  wire [64*FETCH_WORDS*CORES-1:0] fetch_data;
+  wire [5*CORES-1:0] phase;
+  wire [64*CORES-1:0] tile_start, tile_stop, scalar_address;
+  wire [3*CORES-1:0] dispatched_unit;
+  wire [PACKET*CORES-1:0] dispatch;
+  wire [6*CORES-1:0] issue_valid, issue_ready, completed;
+  wire [6*PACKET*CORES-1:0] issue;
+  wire [6*SIGNALS*CORES-1:0] signals;
+  wire [4*CORES-1:0] fault;
+  logic [CORES-1:0] halted;
+
+  front_cores #(
+    .CORES(CORES), .GROUP_CORES(GROUP_CORES), .FETCH_WORDS(FETCH_WORDS), .FETCH_LATENCY(FETCH_LATENCY),
+    .PREFETCH_WORDS(PREFETCH_WORDS), .DECODE_CYCLES(DECODE_CYCLES), .DISPATCH_CYCLES(DISPATCH_CYCLES),
+    .LOOP_CYCLES(LOOP_CYCLES), .QUEUE_DEPTH(QUEUE_DEPTH), .SCALAR_CYCLES(SCALAR_CYCLES),
+    .SCALAR_LOAD_CYCLES(SCALAR_LOAD_CYCLES), .START_CYCLES(START_CYCLES), .BARRIER_CYCLES(BARRIER_CYCLES),
+    .SET_TO_VISIBLE(SET_TO_VISIBLE), .GROUP_CYCLES(GROUP_CYCLES), .LAUNCH_CYCLES(LAUNCH_CYCLES)
+  ) u_cores (
+    .clk(clk), .rst(rst), .start(start), .active(active), .entry(entry), .program_words(program_words),
+    .fetch_request(fetch_request), .fetch_address(fetch_address), .fetch_data(fetch_data), .phase(phase),
+    .phase_valid(phase_valid), .tile_start(tile_start), .tile_stop(tile_stop), .scalar_request(scalar_request),
+    .scalar_taken(scalar_taken), .scalar_address(scalar_address), .scalar_data(scalar_data), .dispatched(dispatched),
+    .dispatched_unit(dispatched_unit), .dispatch(dispatch), .issue_valid(issue_valid), .issue_ready(issue_ready),
+    .issue(issue), .completed(completed), .signals(signals), .finished(finished), .starved(starved), .fault(fault),
+    .pc(pc)
+  );
+
+  for (genvar c = 0; c < CORES; c++) begin : g_core
+    localparam int BASE = SETTINGS * c;
+    assign active[c] = settings[BASE][0];
+    assign entry[32*c+:32] = settings[BASE+1][31:0];
+    assign faulty[c] = fault[4*c+:4] != FAULT_NONE;
+
+    // Instruction memory: the words of a request FETCH_LATENCY - 1 cycles later.
+    wire [31:0] requested;
+    if (FETCH_LATENCY == 1) begin : g_at_once
+      assign requested = fetch_address[32*c+:32];
+    end else begin : g_later
+      logic [32*FETCH_LATENCY-1:0] line;
+      assign requested = line[32*(FETCH_LATENCY-2)+:32];
+      always_ff @(posedge clk) line <= {line[32*(FETCH_LATENCY-1)-1:0], fetch_address[32*c+:32]};
+    end
+    for (genvar i = 0; i < FETCH_WORDS; i++) begin : g_word
+      wire [31:0] at = requested + i;
+      assign fetch_data[64*(FETCH_WORDS*c+i)+:64] = at < program_words ? words[at] : 64'd0;
+    end
+
+    wire [31:0] phase_at = {27'd0, phase[5*c+:5]};
+    assign phase_valid[c] = phase_at < settings[BASE+2][31:0];
+    assign tile_start[64*c+:64] = settings[BASE+16+2*phase_at];
+    assign tile_stop[64*c+:64] = settings[BASE+17+2*phase_at];
+
+    logic [31:0] loads;
+    assign scalar_data[32*c+:32] = loads < settings[BASE+3][31:0] ? settings[BASE+128+loads][31:0] : 32'd0;
+
+    dispatch_t packet;
+    assign packet = dispatch[PACKET*c+:PACKET];
+
+    always @(posedge clk) begin
+      if (rst) begin
+        loads <= 32'd0;
+        halted[c] <= 1'b0;
+      end else if (running) begin
+        if (dispatched[c])
+          $fdisplay(file, "D %0d %0d %0d %0d %h %h %h %h %h %h %h %h %h", c, now + 1 - ZERO, packet.pc,
+                    dispatched_unit[3*c+:3], packet.address[63:0], packet.address[127:64], packet.address[191:128],
+                    packet.address[255:192], packet.size[31:0], packet.size[63:32], packet.size[95:64], packet.row,
+                    packet.col);
+        if (scalar_taken[c]) begin
+          $fdisplay(file, "L %0d %0d %h", c, now + 1 - ZERO, scalar_address[64*c+:64]);
+          loads <= loads + 32'd1;
+        end
+        if (finished[c]) begin
+          $fdisplay(file, "H %0d %0d", c, now - ZERO);
+          halted[c] <= 1'b1;
+        end
+        if (starved[c]) $fdisplay(file, "W %0d %0d", c, now - ZERO);
+      end
+    end
+
+    for (genvar u = 0; u < 6; u++) begin : g_unit
+      localparam int FIRST = DURATIONS * (6 * c + u);
+      logic [31:0] started;
+      wire starts, overrun;
+      wire [31:0] occupied_until, done;
+      dispatch_t head;
+      assign head = issue[PACKET*(6*c+u)+:PACKET];
+
+      front_unit u_unit (
+        .clk(clk), .rst(rst), .now(now), .issue_valid(issue_valid[6*c+u]), .issue_ready(issue_ready[6*c+u]),
+        .set0(head.set0), .set1(head.set1), .duration(durations[FIRST+started]), .starts(starts),
+        .occupied_until(occupied_until), .done(done), .completed(completed[6*c+u]), .overrun(overrun),
+        .signals(signals[SIGNALS*(6*c+u)+:SIGNALS])
+      );
+
+      always @(posedge clk) begin
+        if (rst) begin
+          started <= 32'd0;
+        end else if (running & starts) begin
+          $fdisplay(file, "S %0d %0d %0d %0d %0d %0d", c, u + 1, head.pc, now - ZERO, occupied_until - ZERO, done - ZERO);
+          if (overrun) $fdisplay(file, "O %0d %0d", c, u + 1);
+          started <= started + 32'd1;
+        end
+      end
+    end
+  end
+
+  always @(posedge clk) begin
+    if (load) begin
+      $readmemh($sformatf("run%0d.words", run), words);
+      $readmemh($sformatf("run%0d.settings", run), settings);
+      $readmemh($sformatf("run%0d.durations", run), durations);
+      file <= $fopen($sformatf("run%0d.log", run), "w");
+    end
+    if (rst) begin
+      now <= 32'd0;
+      running <= 1'b0;
+      over <= 1'b0;
+    end else begin
+      if (start | running) now <= now + 32'd1;
+      if (start) running <= 1'b1;
+      if (running & (((halted & active) == active) | (|(faulty & active)) | (now >= limit))) begin
+        running <= 1'b0;
+        over <= 1'b1;
+        for (int c = 0; c < CORES; c++)
+          if (faulty[c]) $fdisplay(file, "F %0d %0d %0d %0d", c, now - ZERO, fault[4*c+:4], pc[32*c+:32]);
+        $fclose(file);
+      end
+    end
+  end
+endmodule : front_bench

@@ -1,0 +1,109 @@
+// The descriptor table and the address generators: 256 descriptors, each with eight strides and perhaps a window.
+//
+// `define` writes a descriptor and clears its strides and its window; `add_stride` adds to a stride; `set_window` gives it a
+// window. Four tiles are read: address = base + strides x counters + register x its stride + offset of the ring's slot.
+module front_descriptors (
+  input  logic clk,
+  input  logic rst,
+  input  logic define,
+  input  logic add_stride,
+  input  logic set_window,
+  input  logic [7:0] index,
+  input  logic [front_pkg::DESCRIPTOR_BITS-1:0] descriptor,
+  input  logic [2:0] stride_loop,
+  input  logic [47:0] stride,
+  input  logic [front_pkg::WINDOW_BITS-1:0] window,
+  input  logic [31:0] read_index,     // of port i at [8*i +: 8]
+  input  logic [3:0] read_valid,      // tiles that the instruction has
+  input  logic [255:0] counters,
+  input  logic [1023:0] registers,
+  input  logic [159:0] slot_offset,   // at [40*i +: 40]
+  output logic index_defined,
+  output logic index_global,          // descriptor `index` is in global memory
+  output logic [15:0] ring,
+  output logic [7:0] role,
+  output logic [11:0] space,
+  output logic [255:0] address,
+  output logic [127:0] pitch,
+  output logic [31:0] row,            // of the windowed tile
+  output logic [31:0] col,
+  output logic [63:0] extent,
+  output logic [3:0] defined
+);
+  import front_pkg::*;
+
+  logic [DESCRIPTOR_BITS-1:0] descriptors [256];
+  logic [WINDOW_BITS-1:0] windows [256];
+  logic [255:0] known;
+  logic [255:0] windowed;
+  logic [511:0] strides [256];        // 64 bits for each loop
+
+  descriptor_t indexed;
+  assign indexed = descriptors[index];
+  assign index_defined = known[index];
+  assign index_global = indexed.space == npu_isa_pkg::SPACE_GM;
+
+  wire [3:0] has_window;
+  wire [127:0] window_at;
+  wire [127:0] window_col;
+  wire [255:0] window_extent;
+
+  for (genvar i = 0; i < 4; i++) begin : g_port
+    wire [7:0] at = read_index[8*i+:8];
+    wire [511:0] steps = strides[at];
+    wire [511:0] moved;
+    descriptor_t found;
+    window_t frame;
+    assign found = descriptors[at];
+    assign frame = windows[at];
+    for (genvar l = 0; l < 8; l++) begin : g_loop
+      assign moved[64*l+:64] = steps[64*l+:64] * {32'd0, counters[32*l+:32]};
+    end
+    wire [63:0] by_loops = moved[63:0] + moved[127:64] + moved[191:128] + moved[255:192]
+        + moved[319:256] + moved[383:320] + moved[447:384] + moved[511:448];
+    wire [63:0] register_stride = {{32{found.register_stride[31]}}, found.register_stride};
+    wire [63:0] by_register = registers[64*found.register+:64] * register_stride;
+    wire [63:0] sum = {16'd0, found.base} + by_loops + by_register + {24'd0, slot_offset[40*i+:40]};
+    assign defined[i] = ~read_valid[i] | known[at];
+    assign ring[4*i+:4] = found.ring;
+    assign role[2*i+:2] = read_valid[i] ? found.role : 2'd0;
+    assign space[3*i+:3] = found.space;
+    assign address[64*i+:64] = read_valid[i] ? sum : 64'd0;
+    assign pitch[32*i+:32] = read_valid[i] ? found.pitch : 32'd0;
+    assign has_window[i] = read_valid[i] & windowed[at];
+    assign window_at[32*i+:32] = frame.row0 + frame.row_step * counters[32*frame.row_loop+:32];
+    assign window_col[32*i+:32] = frame.col0 + frame.col_step * counters[32*frame.col_loop+:32];
+    assign window_extent[64*i+:64] = {frame.cols, frame.rows};
+  end
+
+  // One operand at most has a window: that in global memory.
+  assign row = has_window[0] ? window_at[31:0] : has_window[1] ? window_at[63:32]
+      : has_window[2] ? window_at[95:64] : has_window[3] ? window_at[127:96] : 32'd0;
+  assign col = has_window[0] ? window_col[31:0] : has_window[1] ? window_col[63:32]
+      : has_window[2] ? window_col[95:64] : has_window[3] ? window_col[127:96] : 32'd0;
+  assign extent = has_window[0] ? window_extent[63:0] : has_window[1] ? window_extent[127:64]
+      : has_window[2] ? window_extent[191:128] : has_window[3] ? window_extent[255:192] : 64'd0;
+
+  function automatic logic [511:0] with_stride(
+      input logic [511:0] old, input logic [2:0] loop, input logic [47:0] more);
+    with_stride = old;
+    with_stride[64*loop+:64] = old[64*loop+:64] + {{16{more[47]}}, more};
+  endfunction
+
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      known <= '0;
+      windowed <= '0;
+    end else if (define) begin
+      known[index] <= 1'b1;
+      windowed[index] <= 1'b0;
+      descriptors[index] <= descriptor;
+      strides[index] <= '0;
+    end else if (add_stride) begin
+      strides[index] <= with_stride(strides[index], stride_loop, stride);
+    end else if (set_window) begin
+      windowed[index] <= 1'b1;
+      windows[index] <= window;
+    end
+  end
+endmodule : front_descriptors

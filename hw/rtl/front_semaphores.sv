@@ -1,0 +1,98 @@
+// Counted semaphores FIRST to FIRST + COUNT - 1, seen by CLIENTS units.
+//
+// A client signals in `signals` how often each semaphore counts up, in the cycle in which it completes: waits see it DELAY
+// cycles later. Takes count down at once. `set` gives semaphore number `set_number` a new count, seen in the next cycle;
+// it goes before signals that would be seen from the same cycle. Numbers that clients name are of all semaphores, + 1.
+module front_semaphores #(
+  parameter int FIRST = 0,
+  parameter int COUNT = 40,
+  parameter int CLIENTS = 6,
+  parameter int SETTERS = 1,
+  parameter int DELAY = 1
+) (
+  input  logic clk,
+  input  logic rst,
+  input  logic [front_pkg::SIGNAL_BITS*COUNT*CLIENTS-1:0] signals,
+  input  logic [6*CLIENTS-1:0] take0,
+  input  logic [6*CLIENTS-1:0] take1,
+  input  logic [SETTERS-1:0] set,         // two counts may be set at once: those of a ring
+  input  logic [6*SETTERS-1:0] set_number,
+  input  logic [8*SETTERS-1:0] set_count,
+  output logic [COUNT-1:0] one,           // the count is at least 1
+  output logic [COUNT-1:0] two            // at least 2
+);
+  localparam int WIDTH = front_pkg::SIGNAL_BITS;
+  localparam int BITS = 16;
+
+  logic [BITS*COUNT-1:0] counts;
+  logic [WIDTH*COUNT-1:0] arriving;
+
+  for (genvar s = 0; s < COUNT; s++) begin : g_semaphore
+    wire [BITS-1:0] value = counts[BITS*s+:BITS];
+    assign one[s] = value != '0;
+    assign two[s] = value > {{BITS - 1{1'b0}}, 1'b1};
+  end
+
+  function automatic logic [WIDTH*COUNT-1:0] total(input logic [WIDTH*COUNT*CLIENTS-1:0] all);
+    total = '0;
+    for (int c = 0; c < CLIENTS; c++)
+      if (|all[WIDTH*COUNT*c+:WIDTH*COUNT])
+        for (int s = 0; s < COUNT; s++)
+          total[WIDTH*s+:WIDTH] = total[WIDTH*s+:WIDTH] + all[WIDTH*(COUNT*c+s)+:WIDTH];
+  endfunction
+
+  if (DELAY == 1) begin : g_direct
+    assign arriving = total(signals);
+  end else begin : g_delayed
+    // What is signalled now is read DELAY - 1 cycles later, when the pointer has come round.
+    localparam int STAGES = DELAY - 1;
+    localparam logic [31:0] LAST = STAGES - 1;
+    logic [WIDTH*COUNT-1:0] stages [STAGES];
+    logic [STAGES-1:0] written;
+    logic [31:0] at;
+    assign arriving = written[at] ? stages[at] : '0;
+    always_ff @(posedge clk) begin
+      if (rst) begin
+        at <= 32'd0;
+        written <= '0;
+      end else begin
+        at <= at == LAST ? 32'd0 : at + 32'd1;
+        written[at] <= |signals;
+        if (|signals) stages[at] <= total(signals);
+      end
+    end
+  end
+
+  function automatic logic [BITS*COUNT-1:0] moved(
+      input logic [BITS*COUNT-1:0] old, input logic [WIDTH*COUNT-1:0] up, input logic [6*CLIENTS-1:0] down0,
+      input logic [6*CLIENTS-1:0] down1);
+    logic [5:0] number;
+    moved = old;
+    if (|up)
+      for (int s = 0; s < COUNT; s++)
+        moved[BITS*s+:BITS] = moved[BITS*s+:BITS] + {{BITS - WIDTH{1'b0}}, up[WIDTH*s+:WIDTH]};
+    for (int i = 0; i < 2 * CLIENTS; i++) begin
+      number = i < CLIENTS ? down0[6*i+:6] : down1[6*(i-CLIENTS)+:6];
+      if (number > FIRST && number <= FIRST + COUNT)
+        moved[BITS*(number-1-FIRST)+:BITS] = moved[BITS*(number-1-FIRST)+:BITS] - 1;
+    end
+  endfunction
+
+  function automatic logic [BITS*COUNT-1:0] replaced(
+      input logic [BITS*COUNT-1:0] old, input logic [SETTERS-1:0] on, input logic [6*SETTERS-1:0] number_of,
+      input logic [8*SETTERS-1:0] count_of);
+    logic [5:0] number;
+    replaced = old;
+    for (int i = 0; i < SETTERS; i++) begin
+      number = number_of[6*i+:6];
+      if (on[i] && number > FIRST && number <= FIRST + COUNT)
+        replaced[BITS*(number-1-FIRST)+:BITS] = {{BITS - 8{1'b0}}, count_of[8*i+:8]};
+    end
+  endfunction
+
+  always_ff @(posedge clk) begin
+    if (rst) counts <= '0;
+    else if ((|arriving) | (|take0) | (|set))
+      counts <= replaced(moved(counts, arriving, take0, take1), set, set_number, set_count);
+  end
+endmodule : front_semaphores
