@@ -8,6 +8,7 @@ The bit `EDGE` stands in them for "there is no such tile".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from math import prod
 from typing import TypeAlias
 
@@ -38,6 +39,7 @@ LOOPS = 8
 CHANGED, CHANGES = 2 * LOOPS, 2 * LOOPS + 1
 EDGE = 1 << LOOPS
 _COLUMNS = 2 * LOOPS + 2
+_LAST = (1 << 64) - 1
 
 
 def root_context() -> Ints:
@@ -116,7 +118,7 @@ def grid_contexts(
     shape = _GridShape(trips, registers)
     for start, stop in bounds:
         shape.check(start, stop, where)
-    rows = shape.rows(np.concatenate([np.arange(start, stop) for start, stop in bounds]))
+    rows = shape.rows(np.concatenate([_indices(start, stop) for start, stop in bounds]))
     counts = np.array([stop - start for start, stop in bounds], dtype=np.int64)
     _mark_neighbours(rows, len(trips), counts)
     return rows, counts
@@ -129,42 +131,56 @@ def grid_slice(
     shape = _GridShape(trips, registers)
     shape.check(*bounds, where)
     low, high = max(bounds[0], cut[0] - 1), min(bounds[1], cut[1] + 1)
-    around = shape.rows(np.arange(low, high))
+    around = shape.rows(_indices(low, high))
     _mark_neighbours(around, len(trips), np.array([len(around)]))
     return around[cut[0] - low : cut[1] - low]
 
 
 class _GridShape:
-    """Tiles of a grid by linear index. With constant trip counts they are calculated, otherwise all are listed."""
+    """Tiles of a grid by linear index, which may be anything below 2**64.
+
+    Outer loops that the trip count of an inner one follows are listed, all others are calculated. The verifier bounds how many
+    iterations that list can have, but nothing else in the size of a grid.
+    """
 
     def __init__(self, trips: Sequence[SizeDef], registers: Sequence[int]) -> None:
-        self._listed: Ints | None = None
-        if any(size.varies for size in trips):
-            tiles = root_context()
-            for loop, size in enumerate(trips):
-                tiles = child_contexts(tiles, loop, evaluate_size(size, tiles, registers))
-            self._listed = tiles
-            self.total = len(tiles)
-        else:
-            root = root_context()
-            self._trips = [int(evaluate_size(size, root, registers)[0]) for size in trips]
-            self.total = prod(self._trips)
+        listed = max((loop for loop, size in enumerate(trips) if size.varies), default=0)
+        root = outer = root_context()
+        for loop, size in enumerate(trips[:listed]):
+            outer = child_contexts(outer, loop, evaluate_size(size, outer, registers))
+        self._outer = outer
+        self._loop = listed
+        self._trips = evaluate_size(trips[listed], outer, registers)
+        self._inner = [int(evaluate_size(size, root, registers)[0]) for size in trips[listed + 1 :]]
+        ends = list(accumulate(trip * prod(self._inner) for trip in self._trips.tolist()))
+        self.total: int = ends[-1] if ends else 0
+        self._starts = _unsigned([0, *ends])
 
     def check(self, start: int, stop: int, where: str) -> None:
         if not 0 <= start <= stop <= self.total:
             raise SimulationError(f"the core's tiles {start} to {stop} are not within the grid's {self.total}", where)
 
-    def rows(self, index: Ints) -> Ints:
+    def rows(self, index: NDArray[np.uint64]) -> Ints:
         """Contexts of the tiles with these indices."""
-        if self._listed is not None:
-            return self._listed[index]
-        tiles = np.zeros((len(index), _COLUMNS), dtype=np.int64)
-        for loop in reversed(range(len(self._trips))):
-            trip = self._trips[loop]
+        at = np.searchsorted(self._starts[1:], index, side="right")
+        tiles: Ints = self._outer[at]
+        left = index - self._starts[at]
+        for loop, trip in reversed(list(enumerate(self._inner, self._loop + 1))):
             if trip:
-                index, tiles[:, loop] = np.divmod(index, trip)
+                left, tiles[:, loop] = np.divmod(left, np.uint64(trip))
             tiles[:, LOOPS + loop] = trip
+        tiles[:, self._loop] = left
+        tiles[:, LOOPS + self._loop] = self._trips[at]
         return tiles
+
+
+def _unsigned(values: Sequence[int]) -> NDArray[np.uint64]:
+    """The values, those that no tile's index reaches as the largest there is."""
+    return np.array([min(value, _LAST) for value in values], dtype=np.uint64)
+
+
+def _indices(start: int, stop: int) -> NDArray[np.uint64]:
+    return np.arange(stop - start, dtype=np.uint64) + np.uint64(start)
 
 
 def _mark_neighbours(tiles: Ints, loops: int, counts: Ints) -> None:

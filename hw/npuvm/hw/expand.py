@@ -59,6 +59,9 @@ DEFAULT_LIMIT = 1 << 16
 _TOGETHER_LIMIT = 4 * DEFAULT_LIMIT
 """Instructions of all cores up to which they are expanded together."""
 
+_PAUSE_CYCLES = 1 << 16
+"""Cycles without a dispatch after which the engine is told of them, so that it can hold them against a cycle limit."""
+
 _KEPT_IMAGES = 256
 
 _Ranges: TypeAlias = Sequence[tuple[int, int]]
@@ -265,14 +268,17 @@ class _Walker:
             yield stream
 
     def bound(self, node: Node, most: Mapping[int, int]) -> int:
-        """A number that the dispatched instructions of a node in one context do not exceed; of a grid, those of all cores."""
+        """A number that neither the instructions that a node dispatches in one context exceed nor its iterations.
+
+        Of a grid, those of all cores.
+        """
         if isinstance(node, Leaf):
             return 1
         if isinstance(node, Scalar):
             return 0
         inside = dict(most)
         trips = self._bounds(node, inside)
-        return trips * sum(self.bound(child, inside) for child in node.body)
+        return trips * max(1, sum(self.bound(child, inside) for child in node.body))
 
     def _bounds(self, node: Loop | Grid, most: dict[int, int]) -> int:
         """A bound of a loop's iterations; enters those of its counters into `most`."""
@@ -299,11 +305,20 @@ class _Walker:
             passed = 0
             if not single:
                 yield from self._emit(node.body, contexts, self._end_cost)
+                yield from self._pause(node)
                 continue
             for row in range(len(contexts)):
                 yield from self.walk(node.body, contexts[row : row + 1], inside, open_loops | loops)
                 self._machine.clock += self._end_cost
+                yield from self._pause(node)
         self._machine.clock += passed
+
+    def _pause(self, node: Loop | Grid) -> Iterator[SetSemaphores]:
+        """A step that sets nothing, when many cycles have gone by since the last dispatch."""
+        spent = int(self._machine.clock[0])
+        if spent >= _PAUSE_CYCLES:
+            self._machine.clock[0] = 0
+            yield SetSemaphores(spent, (), node.pc)
 
     def _slices(self, node: Loop | Grid, context: Ints, step: int) -> Iterator[Ints]:
         """The contexts of a loop's body, at most `step` at a time."""
