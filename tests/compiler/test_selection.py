@@ -30,6 +30,7 @@ STANZAS = """\
 """
 FORMATS = """\
   vimmb: {inherits: vbin, words: 2, operands: {imm: {bits: "2:31:0", kind: bits32}}}
+  vdot: {inherits: vred_last, operands: {b: {bits: "1:23:16", kind: desc, role: read, spaces: [ub], shape: [rows, cols]}}}
 """
 
 
@@ -262,6 +263,53 @@ def test_the_error_that_is_allowed_is_measured() -> None:
 
     assert ops_of(build(body, x="fp16[M, N]"), isa) == ["vnew.fp16"]
     assert not [op for op in ops_of(build(body, x="bf16[M, N]"), isa) if op.startswith("vnew")]
+
+
+# Reduces.
+
+
+def sum_of_squares(k: KernelBuilder, x: Value) -> None:
+    k.store(k.sum(x * x, -1))
+
+
+def test_a_reduce_takes_what_stands_before_it_where_a_row_is_whole() -> None:
+    isa = one("dst = sum(a * b, axis=last)", dtypes="fp32", form="vdot", timing="vredl")
+    graph = build(sum_of_squares, x="fp32[M, N]")
+    assert ops_of(graph, isa) == ["vnew"]
+    run_exactly(graph, isa)
+    same_bits(graph, isa)
+
+
+def test_a_reduce_in_pieces_keeps_its_products() -> None:
+    """Tiles are joined element by element before they are reduced, so the products are needed as they are."""
+    isa = one("dst = sum(a * b, axis=last)", dtypes="fp32", form="vdot", timing="vredl")
+    graph = build(sum_of_squares, x="fp32[M, N]")
+    (segment,) = make_plan(graph, CASTS, whole_rows=False).segments
+    assert isinstance(segment, VectorSegment)
+    made = compile_vector(segment, {"M": 2, "N": 100_000}, the_chip("edge"), isa)
+    assert made is not None
+    ops = [insn.op for _, insn in decode_program(isa, made.image.words)]
+    assert "vmul" in ops
+    assert "vnew" not in ops
+    inputs = random_inputs(graph, {"M": 2, "N": 100_000})
+    got = run_graph(graph, inputs, the_chip("edge"), isa=isa).outputs["out0"]
+    np.testing.assert_allclose(got, (inputs["x"].astype(np.float64) ** 2).sum(-1), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(1, 1), (1, 70), (9, 1)])
+def test_a_reduce_of_one_element_is_none(rows: int, cols: int) -> None:
+    isa = one("dst = sum(a * b, axis=last)", dtypes="fp32", form="vdot", timing="vredl")
+    graph = build(sum_of_squares, x="fp32[M, N]")
+    inputs = random_inputs(graph, {"M": rows, "N": cols})
+    got = run_graph(graph, inputs, the_chip("edge"), isa=isa).outputs["out0"]
+    np.testing.assert_allclose(got, (inputs["x"].astype(np.float64) ** 2).sum(-1), rtol=1e-6)
+
+
+def test_columns_are_reduced_with_what_stands_before_them() -> None:
+    isa = one("dst = max(abs(a), axis=first)", dtypes="fp32", form="vred_first", timing="vredf")
+    graph = build(lambda k, x: k.store(k.max(k.abs(x), 0)), x="fp32[M, N]")
+    assert ops_of(graph, isa) == ["vnew"]
+    same_bits(graph, isa)
 
 
 # fp8.

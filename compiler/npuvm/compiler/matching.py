@@ -60,10 +60,23 @@ class Matcher:
 
     def match(self, pattern: Pattern, root: Node) -> Match | None:
         """The first way in which the pattern gives the node."""
-        for term in readings(root):
-            for bound in self._unify(pattern.term, term, _Bound(), root):
-                tiles = dict(bound.tiles)
-                return Match(pattern, tuple(tiles[name] for name in pattern.tiles), bound.immediate)
+        found = (self._first(pattern, term, root) for term in readings(root))
+        return next((match for match in found if match is not None), None)
+
+    def match_reduce(self, pattern: Pattern, reduce: Node, axis: str) -> Match | None:
+        """The first way in which the pattern, ending in a reduction over that axis, gives the value of a reduce."""
+        source = reduce.inputs[0]
+        wide = _wide(source)
+        term = cast(
+            Apply(f"{reduce.op}_{axis}", compute_type(source.type.dtype), (wide,)),
+            reduce.type.dtype,
+        )
+        return self._first(pattern, term, source)
+
+    def _first(self, pattern: Pattern, term: Term, root: Node) -> Match | None:
+        for bound in self._unify(pattern.term, term, _Bound(), root):
+            tiles = dict(bound.tiles)
+            return Match(pattern, tuple(tiles[name] for name in pattern.tiles), bound.immediate)
         return None
 
     def _unify(self, pattern: Term, term: Term, bound: _Bound, root: Node) -> Iterator[_Bound]:

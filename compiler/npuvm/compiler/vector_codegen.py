@@ -57,19 +57,22 @@ def compile_vector(
         return None
     where = segment.name
     _check_pins(pins, chip, where)
-    space, program, storage, tile = _best(_covered(live, chip, isa), binding, chip, isa, pins)
+    space, program, storage, tile = _best(live, binding, chip, isa, pins)
     walk = _walk(space, tile, pins.cores or chip.cores_with("vector"), pins)
     core_type = chip.core_type_with("vector")
     image, tensors = emit_vector(where, space, program, storage, tile, walk, core_type, chip, isa, pins)
     return VectorKernel(image, tensors, tile, space, walk, core_type)
 
 
-def _covered(segment: VectorSegment, chip: NpuConfig, isa: Isa) -> VectorSegment:
+def _covered(segment: VectorSegment, space: Space, chip: NpuConfig, isa: Isa) -> VectorSegment:
     """The segment in instructions; which are cheapest depends on the chip's vector unit and on how much UB holds."""
-    key = ("covered", isa.hash, id(chip))
+    axis = None
+    if space.whole and any(space.reduced):
+        axis = "last" if space.reduced[space.col] else "first"
+    key = ("covered", isa.hash, id(chip), axis)
     if key not in segment.memo:
         # The chip is kept, so that no other can have its id.
-        segment.memo[key] = chip, cover(segment, isa, chip)
+        segment.memo[key] = chip, cover(segment, isa, chip, axis)
     result: VectorSegment = segment.memo[key][1]
     return result
 
@@ -113,6 +116,7 @@ def _with_depth(
     isa: Isa,
     pins: Pins,
 ) -> _Choice:
+    segment = _covered(segment, space, chip, isa)
     counts = tuple(
         prod(evaluate(each.dims("dims"), binding))
         for node in segment.nodes

@@ -8,7 +8,7 @@ fewest cycles on the chip, for a full tile. A value with several uses is paid by
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from npuvm.hw.config import NpuConfig, class_of
@@ -19,7 +19,7 @@ from .errors import CompileError
 from .ir import Node
 from .matching import Match, Matcher, readings
 from .named import instructions_named
-from .ops import Attrs
+from .ops import REDUCES, Attrs
 from .patterns import Pattern, pattern_table
 from .rewrite import is_scalar
 from .segments import VectorSegment
@@ -38,12 +38,14 @@ _FILL = 1.0
 """Cycles put on a constant that takes a tile of its own, so that an immediate is preferred; it is filled once a launch."""
 
 
-def cover(segment: VectorSegment, isa: Isa, chip: NpuConfig) -> VectorSegment:
+def cover(segment: VectorSegment, isa: Isa, chip: NpuConfig, axis: str | None = None) -> VectorSegment:
     """The segment with element-wise operations replaced by nodes `insn`, each one instruction.
 
-    CompileError when the instruction set has none for an operation.
+    `axis` says along which axis of a tile its reduces run, "last" or "first", if whole rows or columns are in one tile: a
+    reduce may then become a node `reduce_insn` together with the operations before it. CompileError when the instruction
+    set has no instruction for an operation.
     """
-    return _Cover(segment, isa, chip).run()
+    return _Cover(segment, isa, chip, axis).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,11 @@ class _Choice:
 
 
 class _Cover:
-    def __init__(self, segment: VectorSegment, isa: Isa, chip: NpuConfig) -> None:
+    def __init__(self, segment: VectorSegment, isa: Isa, chip: NpuConfig, axis: str | None) -> None:
         self._segment = segment
         self._isa = isa
         self._chip = chip
+        self._axis = axis
         self._table = pattern_table(isa)
         inside = {node.id for node in segment.nodes}
         self._matcher = Matcher(inside, contract=segment.allowed.contract)
@@ -68,15 +71,20 @@ class _Cover:
     def run(self) -> VectorSegment:
         for node in self._segment.nodes:
             if readings(node):
-                self._chosen[node.id] = self._best(node)
+                self._chosen[node.id] = self._best(node, node, (*self._matches(node), *self._named(node)))
+            elif node.op in REDUCES and self._axis is not None:
+                choice = self._best(node, node.inputs[0], self._reduces(node, self._axis))
+                if choice.match is not None and choice.match.tiles != node.inputs:
+                    self._chosen[node.id] = choice
         return replace(self._segment, nodes=self._needed(), memo={})
 
-    def _best(self, node: Node) -> _Choice:
+    def _best(self, node: Node, work: Node, matches: Iterable[Match]) -> _Choice:
+        """The cheapest of the matches of a node; as much is worked on as `work` has elements."""
         best: tuple[float, int, str] | None = None
         chosen: Match | None = None
-        for match in (*self._matches(node), *self._named(node)):
+        for match in matches:
             instruction = match.pattern.instruction
-            rank = self._cycles(match, node), instruction.words, instruction.name
+            rank = self._cycles(match, work), instruction.words, instruction.name
             if best is None or rank < best:
                 best, chosen = rank, match
         return _Choice(chosen, best[0] if best is not None else 0.0)
@@ -90,6 +98,13 @@ class _Cover:
                 if match is not None:
                     yield match
 
+    def _reduces(self, node: Node, axis: str) -> Iterator[Match]:
+        """Instructions that end in the reduce."""
+        for pattern in self._table.reduces.get((node.op, axis, node.type.dtype), ()):
+            match = self._matcher.match_reduce(pattern, node, axis)
+            if match is not None:
+                yield match
+
     def _named(self, node: Node) -> Iterator[Match]:
         """Instructions for an operation by its name, in another form, where the kernel allows their error."""
         named, ulp = self._segment.named.get(node.id), self._segment.allowed.approx_ulp
@@ -100,9 +115,9 @@ class _Cover:
             if types == (named.input.type.dtype, node.type.dtype) and error_ulp(self._isa, pattern) <= ulp:
                 yield Match(pattern, (named.input,), None)
 
-    def _cycles(self, match: Match, node: Node) -> float:
+    def _cycles(self, match: Match, work: Node) -> float:
         """Cycles of the instruction and of its operands."""
-        total = self._price(match.pattern, node)
+        total = self._price(match.pattern, work)
         for each in {tile.id: tile for tile in match.tiles}.values():
             if is_scalar(each):
                 total += _FILL
@@ -111,13 +126,13 @@ class _Cover:
                 total += choice.cycles / max(1, self._uses[each.id]) if choice is not None else 0.0
         return total
 
-    def _price(self, pattern: Pattern, node: Node) -> float:
+    def _price(self, pattern: Pattern, work: Node) -> float:
         """Cycles from the start of the instruction to its result, for a full tile or a row of one."""
         vector = self._chip.core.vector
         cost = class_of(vector, self._isa, pattern.instruction)
         types = [self._tile_type(pattern, name) for name in pattern.tiles]
         item = max(DTYPES[each].item_bytes for each in (pattern.result, *types))
-        full = node.type.rank == len(self._segment.domain) and 1 not in node.type.shape
+        full = work.type.rank == len(self._segment.domain) and 1 not in work.type.shape
         rows = max(1, self._chip.capacity_bytes("ub") // (_BUFFERS * _ROW_BYTES)) if full else 1
         repeats = -(-rows * (_ROW_BYTES // 4) * item // vector.repeat_bytes)
         slopes = repeats * cost.cycles_per_repeat + rows * cost.row_cycles
@@ -157,7 +172,8 @@ class _Cover:
             "immediate": pattern.immediate or "",
             "negated": negated,
         }
-        return Node(node.id, "insn", tuple(inputs), attrs, node.type, node.where)
+        op = "reduce_insn" if node.op in REDUCES else "insn"
+        return Node(node.id, op, tuple(inputs), attrs, node.type, node.where)
 
 
 def _scalar_node(scalar: Number | Scalar, dtype: str) -> Node:

@@ -263,6 +263,8 @@ class _Lower:
             self._reduce(node)
         elif node.op == "insn":
             self._insn(node)
+        elif node.op == "reduce_insn":
+            self._reduce_insn(node)
         elif node.op == "asm":
             self._asm(node)
         else:
@@ -293,21 +295,42 @@ class _Lower:
 
     def _insn(self, node: Node) -> None:
         """A chosen instruction."""
-        shape, when = self._shape(node), self._when(node)
+        sources, imm = self._tiles(node, self._shape(node), self._when(node))
+        target = self._where[node.id] = self._target(node)
+        self._emit_chosen(node, target.shape, Use(target), sources, imm)
+
+    def _reduce_insn(self, node: Node) -> None:
+        """A chosen instruction that ends in a reduce of the tile."""
+        shape = (self._space.row is not None, True)
+        sources, imm = self._tiles(node, shape, ALWAYS)
+        target = self._where[node.id] = self._target(node)
+        use = Use(target, "column" if self._space.reduced[self._space.col] else "plain")
+        self._emit_chosen(node, shape, use, sources, imm, over="total")
+
+    def _tiles(self, node: Node, shape: Shape, when: When) -> tuple[list[tuple[str, Use]], tuple[str, int] | None]:
+        """The tiles that a chosen instruction reads, by operand, and its immediate."""
         names = [str(name) for name in node.dims("tiles")]
         sources = [(name, self._operand(each, shape, when)) for name, each in zip(names, node.inputs, strict=False)]
-        imm = None
-        if node.attrs["immediate"]:
-            number = node.inputs[-1]
-            value = self._scalar(number)
-            if value is None:
-                raise CompileError(f"%{number.id} is no number for the immediate of {node!r}", node.where or None)
-            bits = immediate_bits(-value if node.attrs["negated"] else value, number.type.dtype)
-            imm = str(node.attrs["immediate"]), bits
-        target = self._where[node.id] = self._target(node)
-        dtype, dtype2 = str(node.attrs["dtype"]), str(node.attrs["dtype2"]) or None
-        op = str(node.attrs["instruction"])
-        self._emit(op, dtype, target.shape, Use(target), sources, dtype2=dtype2, imm=imm, when=self._when(node))
+        if not node.attrs["immediate"]:
+            return sources, None
+        number = node.inputs[-1]
+        value = self._scalar(number)
+        if value is None:
+            raise CompileError(f"%{number.id} is no number for the immediate of {node!r}", node.where or None)
+        bits = immediate_bits(-value if node.attrs["negated"] else value, number.type.dtype)
+        return sources, (str(node.attrs["immediate"]), bits)
+
+    def _emit_chosen(
+        self,
+        node: Node,
+        shape: Shape,
+        dst: Use,
+        sources: Sequence[tuple[str, Use]],
+        imm: tuple[str, int] | None,
+        over: str = "tile",
+    ) -> None:
+        op, dtype, dtype2 = (str(node.attrs[name]) for name in ("instruction", "dtype", "dtype2"))
+        self._emit(op, dtype, shape, dst, sources, dtype2=dtype2 or None, imm=imm, when=self._when(node), over=over)
 
     def _asm(self, node: Node) -> None:
         shape, when = self._shape(node), self._when(node)
