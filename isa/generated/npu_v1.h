@@ -857,6 +857,243 @@ static inline int npu_sync_bits(const struct npu_sync *sync, uint64_t *head)
   return 1;
 }
 
+struct npu_scope_operands {
+  uint64_t scope;
+};
+
+struct npu_loop_operands {
+  uint64_t loop;
+  uint64_t trip;
+};
+
+struct npu_grid_operands {
+  uint64_t loops;
+  uint64_t phase;
+  uint64_t t0;
+  uint64_t t1;
+  uint64_t t2;
+  uint64_t t3;
+  uint64_t t4;
+  uint64_t t5;
+  uint64_t t6;
+  uint64_t t7;
+};
+
+struct npu_size_const_operands {
+  uint64_t size;
+  uint64_t full;
+};
+
+struct npu_size_tail_operands {
+  uint64_t size;
+  uint64_t loop;
+  uint64_t full;
+  uint64_t tail;
+};
+
+struct npu_size_affine_operands {
+  uint64_t size;
+  uint64_t loop_a;
+  uint64_t loop_b;
+  uint64_t full;
+  int64_t base;
+  int64_t step_a;
+  int64_t step_b;
+};
+
+struct npu_size_reg_operands {
+  uint64_t size;
+  uint64_t reg;
+  uint64_t full;
+};
+
+struct npu_desc_operands {
+  uint64_t desc;
+  uint64_t space;
+  uint64_t role;
+  uint64_t base;
+  uint64_t ring;
+  uint64_t reg;
+  uint64_t pitch;
+  int64_t reg_stride;
+};
+
+struct npu_desc_stride_operands {
+  uint64_t desc;
+  uint64_t loop;
+  int64_t stride;
+};
+
+struct npu_desc_window_operands {
+  uint64_t desc;
+  int64_t row0;
+  int64_t col0;
+  uint64_t rows;
+  uint64_t cols;
+  int64_t row_step;
+  int64_t col_step;
+  uint64_t row_loop;
+  uint64_t col_loop;
+};
+
+struct npu_ring_operands {
+  uint64_t ring;
+  uint64_t slot_bytes;
+  uint64_t slots;
+  uint64_t ready;
+  uint64_t free;
+};
+
+struct npu_sem_init_operands {
+  uint64_t sem;
+  uint64_t value;
+};
+
+struct npu_reg_imm_operands {
+  uint64_t rd;
+  int64_t imm;
+};
+
+struct npu_reg_load_operands {
+  uint64_t rd;
+  uint64_t src;
+};
+
+struct npu_reg3_operands {
+  uint64_t rd;
+  uint64_t ra;
+  uint64_t rb;
+};
+
+struct npu_unit_sync_operands {
+  uint64_t unit;
+};
+
+struct npu_load_operands {
+  uint64_t dst;
+  uint64_t src;
+  uint64_t rows;
+  uint64_t cols;
+  uint64_t cache;
+  uint64_t pad;
+};
+
+struct npu_store_operands {
+  uint64_t dst;
+  uint64_t src;
+  uint64_t rows;
+  uint64_t cols;
+  uint64_t cache;
+};
+
+struct npu_move_operands {
+  uint64_t dst;
+  uint64_t src;
+  uint64_t rows;
+  uint64_t cols;
+};
+
+struct npu_mma_operands {
+  uint64_t dst;
+  uint64_t a;
+  uint64_t b;
+  uint64_t m;
+  uint64_t n;
+  uint64_t k;
+};
+
+struct npu_fixpipe_operands {
+  uint64_t dst;
+  uint64_t src;
+  uint64_t rows;
+  uint64_t cols;
+  uint64_t act;
+  uint64_t cache;
+};
+
+struct npu_vun_operands {
+  uint64_t dst;
+  uint64_t a;
+  uint64_t rows;
+  uint64_t cols;
+};
+
+struct npu_vcast_operands {
+  uint64_t dst;
+  uint64_t a;
+  uint64_t rows;
+  uint64_t cols;
+};
+
+struct npu_vbrc_operands {
+  uint64_t dst;
+  uint64_t a;
+  uint64_t rows;
+  uint64_t cols;
+};
+
+struct npu_vfill_operands {
+  uint64_t dst;
+  uint64_t rows;
+  uint64_t cols;
+  uint64_t imm;
+};
+
+struct npu_vbin_operands {
+  uint64_t dst;
+  uint64_t a;
+  uint64_t rows;
+  uint64_t cols;
+  uint64_t b;
+};
+
+struct npu_vcmp_operands {
+  uint64_t dst;
+  uint64_t a;
+  uint64_t rows;
+  uint64_t cols;
+  uint64_t b;
+};
+
+struct npu_vsel_operands {
+  uint64_t dst;
+  uint64_t a;
+  uint64_t rows;
+  uint64_t cols;
+  uint64_t b;
+  uint64_t c;
+};
+
+struct npu_vimm_operands {
+  uint64_t dst;
+  uint64_t a;
+  uint64_t rows;
+  uint64_t cols;
+  uint64_t imm;
+};
+
+struct npu_vcmpi_operands {
+  uint64_t dst;
+  uint64_t a;
+  uint64_t rows;
+  uint64_t cols;
+  uint64_t imm;
+};
+
+struct npu_vred_last_operands {
+  uint64_t dst;
+  uint64_t a;
+  uint64_t rows;
+  uint64_t cols;
+};
+
+struct npu_vred_first_operands {
+  uint64_t dst;
+  uint64_t a;
+  uint64_t rows;
+  uint64_t cols;
+};
+
 /* Do nothing. 1 word. */
 static inline unsigned npu_encode_nop(uint64_t *words, const struct npu_sync *sync)
 {
@@ -878,22 +1115,22 @@ static inline unsigned npu_encode_halt(uint64_t *words, const struct npu_sync *s
 }
 
 /* Drain this core's units, then meet the other cores of the scope. 1 word. */
-static inline unsigned npu_encode_barrier(uint64_t *words, const struct npu_sync *sync, uint64_t op_scope)
+static inline unsigned npu_encode_barrier(uint64_t *words, const struct npu_sync *sync, struct npu_scope_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !(op_scope == 0 || op_scope == 1 || op_scope == 2))
+  if (!npu_sync_bits(sync, &head) || !(op.scope == 0 || op.scope == 1 || op.scope == 2))
     return 0;
-  words[0] = head | npu_place(NPU_OP_BARRIER, 0, 8) | npu_place(op_scope, 51, 2);
+  words[0] = head | npu_place(NPU_OP_BARRIER, 0, 8) | npu_place(op.scope, 51, 2);
   return 1;
 }
 
 /* Repeat up to the matching endloop; the trip count is read on entry and may be zero. 1 word. */
-static inline unsigned npu_encode_loop(uint64_t *words, const struct npu_sync *sync, uint64_t op_loop, uint64_t op_trip)
+static inline unsigned npu_encode_loop(uint64_t *words, const struct npu_sync *sync, struct npu_loop_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_in(op_loop, 0, UINT64_C(0x7)) || !npu_in(op_trip, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_in(op.loop, 0, UINT64_C(0x7)) || !npu_in(op.trip, 0, UINT64_C(0x3f)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_LOOP, 0, 8) | npu_place(op_loop, 51, 3) | npu_place(op_trip, 54, 6);
+  words[0] = head | npu_place(NPU_OP_LOOP, 0, 8) | npu_place(op.loop, 51, 3) | npu_place(op.trip, 54, 6);
   return 1;
 }
 
@@ -908,20 +1145,18 @@ static inline unsigned npu_encode_endloop(uint64_t *words, const struct npu_sync
 }
 
 /* Walk loops 0 to loops-1 as an odometer over this core's range of phase `phase`; the last loop is fastest. 2 words. */
-static inline unsigned npu_encode_grid(uint64_t *words, const struct npu_sync *sync, uint64_t op_loops,
-    uint64_t op_phase, uint64_t op_t0, uint64_t op_t1, uint64_t op_t2, uint64_t op_t3, uint64_t op_t4, uint64_t op_t5,
-    uint64_t op_t6, uint64_t op_t7)
+static inline unsigned npu_encode_grid(uint64_t *words, const struct npu_sync *sync, struct npu_grid_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_in(op_loops, 1, UINT64_C(0x8)) || !npu_in(op_phase, 0, UINT64_C(0x1f)) ||
-      !npu_in(op_t0, 0, UINT64_C(0x3f)) || !npu_in(op_t1, 0, UINT64_C(0x3f)) || !npu_in(op_t2, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_t3, 0, UINT64_C(0x3f)) || !npu_in(op_t4, 0, UINT64_C(0x3f)) || !npu_in(op_t5, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_t6, 0, UINT64_C(0x3f)) || !npu_in(op_t7, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_in(op.loops, 1, UINT64_C(0x8)) || !npu_in(op.phase, 0, UINT64_C(0x1f)) ||
+      !npu_in(op.t0, 0, UINT64_C(0x3f)) || !npu_in(op.t1, 0, UINT64_C(0x3f)) || !npu_in(op.t2, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.t3, 0, UINT64_C(0x3f)) || !npu_in(op.t4, 0, UINT64_C(0x3f)) || !npu_in(op.t5, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.t6, 0, UINT64_C(0x3f)) || !npu_in(op.t7, 0, UINT64_C(0x3f)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_GRID, 0, 8) | npu_place(1, 8, 3) | npu_place(op_loops, 51, 4) |
-      npu_place(op_phase, 55, 5);
-  words[1] = npu_place(op_t0, 0, 6) | npu_place(op_t1, 6, 6) | npu_place(op_t2, 12, 6) | npu_place(op_t3, 18, 6) |
-      npu_place(op_t4, 24, 6) | npu_place(op_t5, 30, 6) | npu_place(op_t6, 36, 6) | npu_place(op_t7, 42, 6);
+  words[0] = head | npu_place(NPU_OP_GRID, 0, 8) | npu_place(1, 8, 3) | npu_place(op.loops, 51, 4) |
+      npu_place(op.phase, 55, 5);
+  words[1] = npu_place(op.t0, 0, 6) | npu_place(op.t1, 6, 6) | npu_place(op.t2, 12, 6) | npu_place(op.t3, 18, 6) |
+      npu_place(op.t4, 24, 6) | npu_place(op.t5, 30, 6) | npu_place(op.t6, 36, 6) | npu_place(op.t7, 42, 6);
   return 2;
 }
 
@@ -936,1212 +1171,1195 @@ static inline unsigned npu_encode_endgrid(uint64_t *words, const struct npu_sync
 }
 
 /* size = full. 2 words. */
-static inline unsigned npu_encode_szc(uint64_t *words, const struct npu_sync *sync, uint64_t op_size, uint64_t op_full)
+static inline unsigned npu_encode_szc(uint64_t *words, const struct npu_sync *sync, struct npu_size_const_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_in(op_size, 0, UINT64_C(0x3f)) || !npu_in(op_full, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_in(op.size, 0, UINT64_C(0x3f)) || !npu_in(op.full, 0, UINT64_C(0xffffffff)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_SZC, 0, 8) | npu_place(1, 8, 3) | npu_place(op_size, 51, 6);
-  words[1] = npu_place(op_full, 0, 32);
+  words[0] = head | npu_place(NPU_OP_SZC, 0, 8) | npu_place(1, 8, 3) | npu_place(op.size, 51, 6);
+  words[1] = npu_place(op.full, 0, 32);
   return 2;
 }
 
 /* size = tail on the last iteration of the loop, else full. 2 words. */
-static inline unsigned npu_encode_szt(uint64_t *words, const struct npu_sync *sync, uint64_t op_size, uint64_t op_loop,
-    uint64_t op_full, uint64_t op_tail)
+static inline unsigned npu_encode_szt(uint64_t *words, const struct npu_sync *sync, struct npu_size_tail_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_in(op_size, 0, UINT64_C(0x3f)) || !npu_in(op_loop, 0, UINT64_C(0x7)) ||
-      !npu_in(op_full, 0, UINT64_C(0xffffffff)) || !npu_in(op_tail, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_in(op.size, 0, UINT64_C(0x3f)) || !npu_in(op.loop, 0, UINT64_C(0x7)) ||
+      !npu_in(op.full, 0, UINT64_C(0xffffffff)) || !npu_in(op.tail, 0, UINT64_C(0xffffffff)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_SZT, 0, 8) | npu_place(1, 8, 3) | npu_place(op_size, 51, 6) |
-      npu_place(op_loop, 57, 3);
-  words[1] = npu_place(op_full, 0, 32) | npu_place(op_tail, 32, 32);
+  words[0] = head | npu_place(NPU_OP_SZT, 0, 8) | npu_place(1, 8, 3) | npu_place(op.size, 51, 6) |
+      npu_place(op.loop, 57, 3);
+  words[1] = npu_place(op.full, 0, 32) | npu_place(op.tail, 32, 32);
   return 2;
 }
 
 /* size = max(0, min(full, base + step_a * counter_a + step_b * counter_b)). 3 words. */
-static inline unsigned npu_encode_sza(uint64_t *words, const struct npu_sync *sync, uint64_t op_size,
-    uint64_t op_loop_a, uint64_t op_loop_b, uint64_t op_full, int64_t op_base, int64_t op_step_a, int64_t op_step_b)
+static inline unsigned npu_encode_sza(uint64_t *words, const struct npu_sync *sync, struct npu_size_affine_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_in(op_size, 0, UINT64_C(0x3f)) || !npu_in(op_loop_a, 0, UINT64_C(0x7)) ||
-      !npu_in(op_loop_b, 0, UINT64_C(0x7)) || !npu_in(op_full, 0, UINT64_C(0xffffffff)) ||
-      !npu_in_signed(op_base, INT64_C(-2147483648), INT64_C(2147483647)) ||
-      !npu_in_signed(op_step_a, INT64_C(-2147483648), INT64_C(2147483647)) ||
-      !npu_in_signed(op_step_b, INT64_C(-2147483648), INT64_C(2147483647)))
+  if (!npu_sync_bits(sync, &head) || !npu_in(op.size, 0, UINT64_C(0x3f)) || !npu_in(op.loop_a, 0, UINT64_C(0x7)) ||
+      !npu_in(op.loop_b, 0, UINT64_C(0x7)) || !npu_in(op.full, 0, UINT64_C(0xffffffff)) ||
+      !npu_in_signed(op.base, INT64_C(-2147483648), INT64_C(2147483647)) ||
+      !npu_in_signed(op.step_a, INT64_C(-2147483648), INT64_C(2147483647)) ||
+      !npu_in_signed(op.step_b, INT64_C(-2147483648), INT64_C(2147483647)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_SZA, 0, 8) | npu_place(2, 8, 3) | npu_place(op_size, 51, 6) |
-      npu_place(op_loop_a, 57, 3) | npu_place(op_loop_b, 60, 3);
-  words[1] = npu_place(op_full, 0, 32) | npu_place((uint64_t)op_base, 32, 32);
-  words[2] = npu_place((uint64_t)op_step_a, 0, 32) | npu_place((uint64_t)op_step_b, 32, 32);
+  words[0] = head | npu_place(NPU_OP_SZA, 0, 8) | npu_place(2, 8, 3) | npu_place(op.size, 51, 6) |
+      npu_place(op.loop_a, 57, 3) | npu_place(op.loop_b, 60, 3);
+  words[1] = npu_place(op.full, 0, 32) | npu_place((uint64_t)op.base, 32, 32);
+  words[2] = npu_place((uint64_t)op.step_a, 0, 32) | npu_place((uint64_t)op.step_b, 32, 32);
   return 3;
 }
 
 /* size = max(0, min(full, register)). 2 words. */
-static inline unsigned npu_encode_szr(uint64_t *words, const struct npu_sync *sync, uint64_t op_size, uint64_t op_reg,
-    uint64_t op_full)
+static inline unsigned npu_encode_szr(uint64_t *words, const struct npu_sync *sync, struct npu_size_reg_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_in(op_size, 0, UINT64_C(0x3f)) || !npu_in(op_reg, 0, UINT64_C(0xf)) ||
-      !npu_in(op_full, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_in(op.size, 0, UINT64_C(0x3f)) || !npu_in(op.reg, 0, UINT64_C(0xf)) ||
+      !npu_in(op.full, 0, UINT64_C(0xffffffff)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_SZR, 0, 8) | npu_place(1, 8, 3) | npu_place(op_size, 51, 6) |
-      npu_place(op_reg, 57, 4);
-  words[1] = npu_place(op_full, 0, 32);
+  words[0] = head | npu_place(NPU_OP_SZR, 0, 8) | npu_place(1, 8, 3) | npu_place(op.size, 51, 6) |
+      npu_place(op.reg, 57, 4);
+  words[1] = npu_place(op.full, 0, 32);
   return 2;
 }
 
 /* Define an address descriptor; clears its strides and its window. 3 words. */
-static inline unsigned npu_encode_desc(uint64_t *words, const struct npu_sync *sync, uint64_t op_desc,
-    uint64_t op_space, uint64_t op_role, uint64_t op_base, uint64_t op_ring, uint64_t op_reg, uint64_t op_pitch,
-    int64_t op_reg_stride)
+static inline unsigned npu_encode_desc(uint64_t *words, const struct npu_sync *sync, struct npu_desc_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_in(op_desc, 0, UINT64_C(0xff)) ||
-      !(op_space == 0 || op_space == 1 || op_space == 2 || op_space == 3 || op_space == 4 || op_space == 5) ||
-      !(op_role == 0 || op_role == 1 || op_role == 2) || !npu_in(op_base, 0, UINT64_C(0xffffffffffff)) ||
-      !npu_in(op_ring, 0, UINT64_C(0xf)) || !npu_in(op_reg, 0, UINT64_C(0xf)) ||
-      !npu_in(op_pitch, 0, UINT64_C(0xffffffff)) ||
-      !npu_in_signed(op_reg_stride, INT64_C(-2147483648), INT64_C(2147483647)))
+  if (!npu_sync_bits(sync, &head) || !npu_in(op.desc, 0, UINT64_C(0xff)) ||
+      !(op.space == 0 || op.space == 1 || op.space == 2 || op.space == 3 || op.space == 4 || op.space == 5) ||
+      !(op.role == 0 || op.role == 1 || op.role == 2) || !npu_in(op.base, 0, UINT64_C(0xffffffffffff)) ||
+      !npu_in(op.ring, 0, UINT64_C(0xf)) || !npu_in(op.reg, 0, UINT64_C(0xf)) ||
+      !npu_in(op.pitch, 0, UINT64_C(0xffffffff)) ||
+      !npu_in_signed(op.reg_stride, INT64_C(-2147483648), INT64_C(2147483647)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_DESC, 0, 8) | npu_place(2, 8, 3) | npu_place(op_desc, 51, 8) |
-      npu_place(op_space, 59, 3) | npu_place(op_role, 62, 2);
-  words[1] = npu_place(op_base, 0, 48) | npu_place(op_ring, 48, 4) | npu_place(op_reg, 52, 4);
-  words[2] = npu_place(op_pitch, 0, 32) | npu_place((uint64_t)op_reg_stride, 32, 32);
+  words[0] = head | npu_place(NPU_OP_DESC, 0, 8) | npu_place(2, 8, 3) | npu_place(op.desc, 51, 8) |
+      npu_place(op.space, 59, 3) | npu_place(op.role, 62, 2);
+  words[1] = npu_place(op.base, 0, 48) | npu_place(op.ring, 48, 4) | npu_place(op.reg, 52, 4);
+  words[2] = npu_place(op.pitch, 0, 32) | npu_place((uint64_t)op.reg_stride, 32, 32);
   return 3;
 }
 
 /* Add stride bytes per step of a loop's counter to a descriptor. 2 words. */
-static inline unsigned npu_encode_dstr(uint64_t *words, const struct npu_sync *sync, uint64_t op_desc, uint64_t op_loop,
-    int64_t op_stride)
+static inline unsigned npu_encode_dstr(uint64_t *words, const struct npu_sync *sync, struct npu_desc_stride_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_in(op_desc, 0, UINT64_C(0xff)) || !npu_in(op_loop, 0, UINT64_C(0x7)) ||
-      !npu_in_signed(op_stride, INT64_C(-140737488355328), INT64_C(140737488355327)))
+  if (!npu_sync_bits(sync, &head) || !npu_in(op.desc, 0, UINT64_C(0xff)) || !npu_in(op.loop, 0, UINT64_C(0x7)) ||
+      !npu_in_signed(op.stride, INT64_C(-140737488355328), INT64_C(140737488355327)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_DSTR, 0, 8) | npu_place(1, 8, 3) | npu_place(op_desc, 51, 8) |
-      npu_place(op_loop, 59, 3);
-  words[1] = npu_place((uint64_t)op_stride, 0, 48);
+  words[0] = head | npu_place(NPU_OP_DSTR, 0, 8) | npu_place(1, 8, 3) | npu_place(op.desc, 51, 8) |
+      npu_place(op.loop, 59, 3);
+  words[1] = npu_place((uint64_t)op.stride, 0, 48);
   return 2;
 }
 
 /* Put a window on a global-memory descriptor: outside it reads give the pad value and writes are dropped. 5 words. */
-static inline unsigned npu_encode_dwin(uint64_t *words, const struct npu_sync *sync, uint64_t op_desc, int64_t op_row0,
-    int64_t op_col0, uint64_t op_rows, uint64_t op_cols, int64_t op_row_step, int64_t op_col_step, uint64_t op_row_loop,
-    uint64_t op_col_loop)
+static inline unsigned npu_encode_dwin(uint64_t *words, const struct npu_sync *sync, struct npu_desc_window_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_in(op_desc, 0, UINT64_C(0xff)) ||
-      !npu_in_signed(op_row0, INT64_C(-2147483648), INT64_C(2147483647)) ||
-      !npu_in_signed(op_col0, INT64_C(-2147483648), INT64_C(2147483647)) || !npu_in(op_rows, 0, UINT64_C(0xffffffff)) ||
-      !npu_in(op_cols, 0, UINT64_C(0xffffffff)) ||
-      !npu_in_signed(op_row_step, INT64_C(-2147483648), INT64_C(2147483647)) ||
-      !npu_in_signed(op_col_step, INT64_C(-2147483648), INT64_C(2147483647)) || !npu_in(op_row_loop, 0, UINT64_C(0x7))
-      || !npu_in(op_col_loop, 0, UINT64_C(0x7)))
+  if (!npu_sync_bits(sync, &head) || !npu_in(op.desc, 0, UINT64_C(0xff)) ||
+      !npu_in_signed(op.row0, INT64_C(-2147483648), INT64_C(2147483647)) ||
+      !npu_in_signed(op.col0, INT64_C(-2147483648), INT64_C(2147483647)) || !npu_in(op.rows, 0, UINT64_C(0xffffffff)) ||
+      !npu_in(op.cols, 0, UINT64_C(0xffffffff)) ||
+      !npu_in_signed(op.row_step, INT64_C(-2147483648), INT64_C(2147483647)) ||
+      !npu_in_signed(op.col_step, INT64_C(-2147483648), INT64_C(2147483647)) || !npu_in(op.row_loop, 0, UINT64_C(0x7))
+      || !npu_in(op.col_loop, 0, UINT64_C(0x7)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_DWIN, 0, 8) | npu_place(4, 8, 3) | npu_place(op_desc, 51, 8);
-  words[1] = npu_place((uint64_t)op_row0, 0, 32) | npu_place((uint64_t)op_col0, 32, 32);
-  words[2] = npu_place(op_rows, 0, 32) | npu_place(op_cols, 32, 32);
-  words[3] = npu_place((uint64_t)op_row_step, 0, 32) | npu_place((uint64_t)op_col_step, 32, 32);
-  words[4] = npu_place(op_row_loop, 0, 3) | npu_place(op_col_loop, 3, 3);
+  words[0] = head | npu_place(NPU_OP_DWIN, 0, 8) | npu_place(4, 8, 3) | npu_place(op.desc, 51, 8);
+  words[1] = npu_place((uint64_t)op.row0, 0, 32) | npu_place((uint64_t)op.col0, 32, 32);
+  words[2] = npu_place(op.rows, 0, 32) | npu_place(op.cols, 32, 32);
+  words[3] = npu_place((uint64_t)op.row_step, 0, 32) | npu_place((uint64_t)op.col_step, 32, 32);
+  words[4] = npu_place(op.row_loop, 0, 3) | npu_place(op.col_loop, 3, 3);
   return 5;
 }
 
 /* Define a ring of slots; its ready count becomes 0, its free count becomes slots. 2 words. */
-static inline unsigned npu_encode_ring(uint64_t *words, const struct npu_sync *sync, uint64_t op_ring,
-    uint64_t op_slot_bytes, uint64_t op_slots, uint64_t op_ready, uint64_t op_free)
+static inline unsigned npu_encode_ring(uint64_t *words, const struct npu_sync *sync, struct npu_ring_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_in(op_ring, 0, UINT64_C(0xf)) ||
-      !npu_in(op_slot_bytes, 0, UINT64_C(0xffffffff)) || !npu_in(op_slots, 1, UINT64_C(0xff)) ||
-      !npu_in(op_ready, 0, UINT64_C(0x3e)) || !npu_in(op_free, 0, UINT64_C(0x3e)))
+  if (!npu_sync_bits(sync, &head) || !npu_in(op.ring, 0, UINT64_C(0xf)) ||
+      !npu_in(op.slot_bytes, 0, UINT64_C(0xffffffff)) || !npu_in(op.slots, 1, UINT64_C(0xff)) ||
+      !npu_in(op.ready, 0, UINT64_C(0x3e)) || !npu_in(op.free, 0, UINT64_C(0x3e)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_RING, 0, 8) | npu_place(1, 8, 3) | npu_place(op_ring, 51, 4);
-  words[1] = npu_place(op_slot_bytes, 0, 32) | npu_place(op_slots, 32, 8) | npu_place(op_ready, 40, 6) |
-      npu_place(op_free, 46, 6);
+  words[0] = head | npu_place(NPU_OP_RING, 0, 8) | npu_place(1, 8, 3) | npu_place(op.ring, 51, 4);
+  words[1] = npu_place(op.slot_bytes, 0, 32) | npu_place(op.slots, 32, 8) | npu_place(op.ready, 40, 6) |
+      npu_place(op.free, 46, 6);
   return 2;
 }
 
 /* Set a semaphore's count. 1 word. */
-static inline unsigned npu_encode_sem(uint64_t *words, const struct npu_sync *sync, uint64_t op_sem, uint64_t op_value)
+static inline unsigned npu_encode_sem(uint64_t *words, const struct npu_sync *sync, struct npu_sem_init_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_in(op_sem, 0, UINT64_C(0x3e)) || !npu_in(op_value, 0, UINT64_C(0x7f)))
+  if (!npu_sync_bits(sync, &head) || !npu_in(op.sem, 0, UINT64_C(0x3e)) || !npu_in(op.value, 0, UINT64_C(0x7f)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_SEM, 0, 8) | npu_place(op_sem, 51, 6) | npu_place(op_value, 57, 7);
+  words[0] = head | npu_place(NPU_OP_SEM, 0, 8) | npu_place(op.sem, 51, 6) | npu_place(op.value, 57, 7);
   return 1;
 }
 
 /* rd = imm. 2 words. */
-static inline unsigned npu_encode_li(uint64_t *words, const struct npu_sync *sync, uint64_t op_rd, int64_t op_imm)
+static inline unsigned npu_encode_li(uint64_t *words, const struct npu_sync *sync, struct npu_reg_imm_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_in(op_rd, 0, UINT64_C(0xf)) ||
-      !npu_in_signed(op_imm, INT64_C(-140737488355328), INT64_C(140737488355327)))
+  if (!npu_sync_bits(sync, &head) || !npu_in(op.rd, 0, UINT64_C(0xf)) ||
+      !npu_in_signed(op.imm, INT64_C(-140737488355328), INT64_C(140737488355327)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_LI, 0, 8) | npu_place(1, 8, 3) | npu_place(op_rd, 51, 4);
-  words[1] = npu_place((uint64_t)op_imm, 0, 48);
+  words[0] = head | npu_place(NPU_OP_LI, 0, 8) | npu_place(1, 8, 3) | npu_place(op.rd, 51, 4);
+  words[1] = npu_place((uint64_t)op.imm, 0, 48);
   return 2;
 }
 
 /* rd = one element of global memory; the sequencer waits for it. 1 word of int32. */
 static inline unsigned npu_encode_lds(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_rd, uint64_t op_src)
+    struct npu_reg_load_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x8) || !npu_in(op_rd, 0, UINT64_C(0xf)) ||
-      !npu_in(op_src, 0, UINT64_C(0xff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x8) || !npu_in(op.rd, 0, UINT64_C(0xf)) ||
+      !npu_in(op.src, 0, UINT64_C(0xff)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_LDS, 0, 8) | npu_place(dtype, 11, 4) | npu_place(op_rd, 51, 4) |
-      npu_place(op_src, 55, 8);
+  words[0] = head | npu_place(NPU_OP_LDS, 0, 8) | npu_place(dtype, 11, 4) | npu_place(op.rd, 51, 4) |
+      npu_place(op.src, 55, 8);
   return 1;
 }
 
 /* Scalar add, 64-bit wrapping. 1 word. */
-static inline unsigned npu_encode_sadd(uint64_t *words, const struct npu_sync *sync, uint64_t op_rd, uint64_t op_ra,
-    uint64_t op_rb)
+static inline unsigned npu_encode_sadd(uint64_t *words, const struct npu_sync *sync, struct npu_reg3_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_in(op_rd, 0, UINT64_C(0xf)) || !npu_in(op_ra, 0, UINT64_C(0xf)) ||
-      !npu_in(op_rb, 0, UINT64_C(0xf)))
+  if (!npu_sync_bits(sync, &head) || !npu_in(op.rd, 0, UINT64_C(0xf)) || !npu_in(op.ra, 0, UINT64_C(0xf)) ||
+      !npu_in(op.rb, 0, UINT64_C(0xf)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_SADD, 0, 8) | npu_place(op_rd, 51, 4) | npu_place(op_ra, 55, 4) |
-      npu_place(op_rb, 59, 4);
+  words[0] = head | npu_place(NPU_OP_SADD, 0, 8) | npu_place(op.rd, 51, 4) | npu_place(op.ra, 55, 4) |
+      npu_place(op.rb, 59, 4);
   return 1;
 }
 
 /* Scalar subtract, 64-bit wrapping. 1 word. */
-static inline unsigned npu_encode_ssub(uint64_t *words, const struct npu_sync *sync, uint64_t op_rd, uint64_t op_ra,
-    uint64_t op_rb)
+static inline unsigned npu_encode_ssub(uint64_t *words, const struct npu_sync *sync, struct npu_reg3_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_in(op_rd, 0, UINT64_C(0xf)) || !npu_in(op_ra, 0, UINT64_C(0xf)) ||
-      !npu_in(op_rb, 0, UINT64_C(0xf)))
+  if (!npu_sync_bits(sync, &head) || !npu_in(op.rd, 0, UINT64_C(0xf)) || !npu_in(op.ra, 0, UINT64_C(0xf)) ||
+      !npu_in(op.rb, 0, UINT64_C(0xf)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_SSUB, 0, 8) | npu_place(op_rd, 51, 4) | npu_place(op_ra, 55, 4) |
-      npu_place(op_rb, 59, 4);
+  words[0] = head | npu_place(NPU_OP_SSUB, 0, 8) | npu_place(op.rd, 51, 4) | npu_place(op.ra, 55, 4) |
+      npu_place(op.rb, 59, 4);
   return 1;
 }
 
 /* Scalar multiply, 64-bit wrapping. 1 word. */
-static inline unsigned npu_encode_smul(uint64_t *words, const struct npu_sync *sync, uint64_t op_rd, uint64_t op_ra,
-    uint64_t op_rb)
+static inline unsigned npu_encode_smul(uint64_t *words, const struct npu_sync *sync, struct npu_reg3_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_in(op_rd, 0, UINT64_C(0xf)) || !npu_in(op_ra, 0, UINT64_C(0xf)) ||
-      !npu_in(op_rb, 0, UINT64_C(0xf)))
+  if (!npu_sync_bits(sync, &head) || !npu_in(op.rd, 0, UINT64_C(0xf)) || !npu_in(op.ra, 0, UINT64_C(0xf)) ||
+      !npu_in(op.rb, 0, UINT64_C(0xf)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_SMUL, 0, 8) | npu_place(op_rd, 51, 4) | npu_place(op_ra, 55, 4) |
-      npu_place(op_rb, 59, 4);
+  words[0] = head | npu_place(NPU_OP_SMUL, 0, 8) | npu_place(op.rd, 51, 4) | npu_place(op.ra, 55, 4) |
+      npu_place(op.rb, 59, 4);
   return 1;
 }
 
 /* Scalar division rounded up. 1 word. */
-static inline unsigned npu_encode_scdiv(uint64_t *words, const struct npu_sync *sync, uint64_t op_rd, uint64_t op_ra,
-    uint64_t op_rb)
+static inline unsigned npu_encode_scdiv(uint64_t *words, const struct npu_sync *sync, struct npu_reg3_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_in(op_rd, 0, UINT64_C(0xf)) || !npu_in(op_ra, 0, UINT64_C(0xf)) ||
-      !npu_in(op_rb, 0, UINT64_C(0xf)))
+  if (!npu_sync_bits(sync, &head) || !npu_in(op.rd, 0, UINT64_C(0xf)) || !npu_in(op.ra, 0, UINT64_C(0xf)) ||
+      !npu_in(op.rb, 0, UINT64_C(0xf)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_SCDIV, 0, 8) | npu_place(op_rd, 51, 4) | npu_place(op_ra, 55, 4) |
-      npu_place(op_rb, 59, 4);
+  words[0] = head | npu_place(NPU_OP_SCDIV, 0, 8) | npu_place(op.rd, 51, 4) | npu_place(op.ra, 55, 4) |
+      npu_place(op.rb, 59, 4);
   return 1;
 }
 
 /* Scalar minimum. 1 word. */
-static inline unsigned npu_encode_smin(uint64_t *words, const struct npu_sync *sync, uint64_t op_rd, uint64_t op_ra,
-    uint64_t op_rb)
+static inline unsigned npu_encode_smin(uint64_t *words, const struct npu_sync *sync, struct npu_reg3_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_in(op_rd, 0, UINT64_C(0xf)) || !npu_in(op_ra, 0, UINT64_C(0xf)) ||
-      !npu_in(op_rb, 0, UINT64_C(0xf)))
+  if (!npu_sync_bits(sync, &head) || !npu_in(op.rd, 0, UINT64_C(0xf)) || !npu_in(op.ra, 0, UINT64_C(0xf)) ||
+      !npu_in(op.rb, 0, UINT64_C(0xf)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_SMIN, 0, 8) | npu_place(op_rd, 51, 4) | npu_place(op_ra, 55, 4) |
-      npu_place(op_rb, 59, 4);
+  words[0] = head | npu_place(NPU_OP_SMIN, 0, 8) | npu_place(op.rd, 51, 4) | npu_place(op.ra, 55, 4) |
+      npu_place(op.rb, 59, 4);
   return 1;
 }
 
 /* rd = 1 if ra < rb else 0. 1 word. */
-static inline unsigned npu_encode_slt(uint64_t *words, const struct npu_sync *sync, uint64_t op_rd, uint64_t op_ra,
-    uint64_t op_rb)
+static inline unsigned npu_encode_slt(uint64_t *words, const struct npu_sync *sync, struct npu_reg3_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_in(op_rd, 0, UINT64_C(0xf)) || !npu_in(op_ra, 0, UINT64_C(0xf)) ||
-      !npu_in(op_rb, 0, UINT64_C(0xf)))
+  if (!npu_sync_bits(sync, &head) || !npu_in(op.rd, 0, UINT64_C(0xf)) || !npu_in(op.ra, 0, UINT64_C(0xf)) ||
+      !npu_in(op.rb, 0, UINT64_C(0xf)))
     return 0;
-  words[0] = head | npu_place(NPU_OP_SLT, 0, 8) | npu_place(op_rd, 51, 4) | npu_place(op_ra, 55, 4) |
-      npu_place(op_rb, 59, 4);
+  words[0] = head | npu_place(NPU_OP_SLT, 0, 8) | npu_place(op.rd, 51, 4) | npu_place(op.ra, 55, 4) |
+      npu_place(op.rb, 59, 4);
   return 1;
 }
 
 /* An empty instruction on the named unit; it carries waits and sets. 1 word. */
-static inline unsigned npu_encode_usync(uint64_t *words, const struct npu_sync *sync, uint64_t op_unit)
+static inline unsigned npu_encode_usync(uint64_t *words, const struct npu_sync *sync, struct npu_unit_sync_operands op)
 {
   uint64_t head;
   if (!npu_sync_bits(sync, &head) ||
-      !(op_unit == 1 || op_unit == 2 || op_unit == 3 || op_unit == 4 || op_unit == 5 || op_unit == 6))
+      !(op.unit == 1 || op.unit == 2 || op.unit == 3 || op.unit == 4 || op.unit == 5 || op.unit == 6))
     return 0;
-  words[0] = head | npu_place(NPU_OP_USYNC, 0, 8) | npu_place(op_unit, 51, 3);
+  words[0] = head | npu_place(NPU_OP_USYNC, 0, 8) | npu_place(op.unit, 51, 3);
   return 1;
 }
 
 /* Load a strided tile; elements outside the source's window become pad. 3 words of fp32, fp16, bf16, int32, int8, bool, fp8_e4m3, fp8_e5m2. */
 static inline unsigned npu_encode_ld(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_src, uint64_t op_rows, uint64_t op_cols, uint64_t op_cache, uint64_t op_pad)
+    struct npu_load_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xff) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_src, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f))
-      || !(op_cache == 0 || op_cache == 1) || !npu_in(op_pad, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xff) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.src, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f))
+      || !(op.cache == 0 || op.cache == 1) || !npu_in(op.pad, 0, UINT64_C(0xffffffff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_LD, 0, 8) | npu_place(2, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_src, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_cache, 56, 2);
-  words[2] = npu_place(op_pad, 0, 32);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.src, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.cache, 56, 2);
+  words[2] = npu_place(op.pad, 0, 32);
   return 3;
 }
 
 /* Store a strided tile; elements outside the destination's window are dropped. 2 words of fp32, fp16, bf16, int32, int8, bool, fp8_e4m3, fp8_e5m2. */
 static inline unsigned npu_encode_st(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_src, uint64_t op_rows, uint64_t op_cols, uint64_t op_cache)
+    struct npu_store_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xff) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_src, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f))
-      || !(op_cache == 0 || op_cache == 1))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xff) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.src, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f))
+      || !(op.cache == 0 || op.cache == 1))
     return 0;
   words[0] = head | npu_place(NPU_OP_ST, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_src, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_cache, 56, 2);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.src, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.cache, 56, 2);
   return 2;
 }
 
 /* Add a tile to global memory, atomic per element at completion. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_stadd(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_src, uint64_t op_rows, uint64_t op_cols, uint64_t op_cache)
+    struct npu_store_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_src, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f))
-      || !(op_cache == 0 || op_cache == 1))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.src, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f))
+      || !(op.cache == 0 || op.cache == 1))
     return 0;
   words[0] = head | npu_place(NPU_OP_STADD, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_src, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_cache, 56, 2);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.src, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.cache, 56, 2);
   return 2;
 }
 
 /* L1 to L0A. 2 words of fp32, fp16, bf16, int8, fp8_e4m3, fp8_e5m2. */
 static inline unsigned npu_encode_mvl0a(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_src, uint64_t op_rows, uint64_t op_cols)
+    struct npu_move_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xd7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_src, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xd7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.src, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_MVL0A, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_src, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.src, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* L1 to L0A, transposed. 2 words of fp32, fp16, bf16, int8, fp8_e4m3, fp8_e5m2. */
 static inline unsigned npu_encode_mvl0at(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_src, uint64_t op_rows, uint64_t op_cols)
+    struct npu_move_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xd7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_src, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xd7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.src, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_MVL0AT, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_src, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.src, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* L1 to L0B. 2 words of fp32, fp16, bf16, int8, fp8_e4m3, fp8_e5m2. */
 static inline unsigned npu_encode_mvl0b(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_src, uint64_t op_rows, uint64_t op_cols)
+    struct npu_move_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xd7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_src, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xd7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.src, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_MVL0B, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_src, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.src, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* L1 to L0B, transposed. 2 words of fp32, fp16, bf16, int8, fp8_e4m3, fp8_e5m2. */
 static inline unsigned npu_encode_mvl0bt(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_src, uint64_t op_rows, uint64_t op_cols)
+    struct npu_move_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xd7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_src, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xd7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.src, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_MVL0BT, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_src, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.src, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* L1 to L0C in the accumulator's type: preset accumulators, a bias row with pitch 0. 2 words of fp32, fp16, bf16, int8. */
 static inline unsigned npu_encode_mvl0c(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_src, uint64_t op_rows, uint64_t op_cols)
+    struct npu_move_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x17) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_src, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x17) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.src, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_MVL0C, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_src, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.src, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* dst = a @ b in the accumulator's type. 2 words of fp32, fp16, bf16, int8, fp8_e4m3, fp8_e5m2. */
 static inline unsigned npu_encode_mma(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_b, uint64_t op_m, uint64_t op_n, uint64_t op_k)
+    struct npu_mma_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xd7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_b, 0, UINT64_C(0xff)) || !npu_in(op_m, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_n, 0, UINT64_C(0x3f)) || !npu_in(op_k, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xd7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.b, 0, UINT64_C(0xff)) || !npu_in(op.m, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.n, 0, UINT64_C(0x3f)) || !npu_in(op.k, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_MMA, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_b, 16, 8) | npu_place(op_m, 32, 6) |
-      npu_place(op_n, 38, 6) | npu_place(op_k, 44, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.b, 16, 8) | npu_place(op.m, 32, 6) |
+      npu_place(op.n, 38, 6) | npu_place(op.k, 44, 6);
   return 2;
 }
 
 /* dst += a @ b in the accumulator's type. 2 words of fp32, fp16, bf16, int8, fp8_e4m3, fp8_e5m2. */
 static inline unsigned npu_encode_mmac(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_b, uint64_t op_m, uint64_t op_n, uint64_t op_k)
+    struct npu_mma_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xd7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_b, 0, UINT64_C(0xff)) || !npu_in(op_m, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_n, 0, UINT64_C(0x3f)) || !npu_in(op_k, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xd7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.b, 0, UINT64_C(0xff)) || !npu_in(op.m, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.n, 0, UINT64_C(0x3f)) || !npu_in(op.k, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_MMAC, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_b, 16, 8) | npu_place(op_m, 32, 6) |
-      npu_place(op_n, 38, 6) | npu_place(op_k, 44, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.b, 16, 8) | npu_place(op.m, 32, 6) |
+      npu_place(op.n, 38, 6) | npu_place(op.k, 44, 6);
   return 2;
 }
 
 /* Accumulators out, cast to dtype2, with an optional relu. 2 words of fp32->fp32, fp32->fp16, fp32->bf16, int32->int32, int32->int8, fp32->int8. */
 static inline unsigned npu_encode_fix(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    enum npu_dtype dtype2, uint64_t op_dst, uint64_t op_src, uint64_t op_rows, uint64_t op_cols, uint64_t op_act,
-    uint64_t op_cache)
+    enum npu_dtype dtype2, struct npu_fixpipe_operands op)
 {
   uint64_t head;
   if (!npu_sync_bits(sync, &head) ||
       !((dtype == 0 && npu_among(dtype2, 0x17)) || (dtype == 3 && npu_among(dtype2, 0x18))) ||
-      !npu_in(op_dst, 0, UINT64_C(0xff)) || !npu_in(op_src, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_cols, 0, UINT64_C(0x3f)) || !(op_act == 0 || op_act == 1) || !(op_cache == 0 || op_cache == 1))
+      !npu_in(op.dst, 0, UINT64_C(0xff)) || !npu_in(op.src, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.cols, 0, UINT64_C(0x3f)) || !(op.act == 0 || op.act == 1) || !(op.cache == 0 || op.cache == 1))
     return 0;
   words[0] = head | npu_place(NPU_OP_FIX, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4) |
       npu_place(dtype2, 51, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_src, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_act, 50, 2) | npu_place(op_cache, 56, 2);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.src, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.act, 50, 2) | npu_place(op.cache, 56, 2);
   return 2;
 }
 
 /* Accumulators added to global memory, atomic per element at completion. 2 words of fp32->fp32, fp32->fp16, fp32->bf16, int32->int32. */
 static inline unsigned npu_encode_fixadd(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    enum npu_dtype dtype2, uint64_t op_dst, uint64_t op_src, uint64_t op_rows, uint64_t op_cols, uint64_t op_act,
-    uint64_t op_cache)
+    enum npu_dtype dtype2, struct npu_fixpipe_operands op)
 {
   uint64_t head;
   if (!npu_sync_bits(sync, &head) || !((dtype == 0 && npu_among(dtype2, 0x7)) || (dtype == 3 && npu_among(dtype2, 0x8)))
-      || !npu_in(op_dst, 0, UINT64_C(0xff)) || !npu_in(op_src, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f))
-      || !npu_in(op_cols, 0, UINT64_C(0x3f)) || !(op_act == 0 || op_act == 1) || !(op_cache == 0 || op_cache == 1))
+      || !npu_in(op.dst, 0, UINT64_C(0xff)) || !npu_in(op.src, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f))
+      || !npu_in(op.cols, 0, UINT64_C(0x3f)) || !(op.act == 0 || op.act == 1) || !(op.cache == 0 || op.cache == 1))
     return 0;
   words[0] = head | npu_place(NPU_OP_FIXADD, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4) |
       npu_place(dtype2, 51, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_src, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_act, 50, 2) | npu_place(op_cache, 56, 2);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.src, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.act, 50, 2) | npu_place(op.cache, 56, 2);
   return 2;
 }
 
 /* Copy. 2 words of fp32, fp16, bf16, int32, int8, bool. */
 static inline unsigned npu_encode_vmov(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vun_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x3f) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x3f) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VMOV, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Negate. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vneg(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vun_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VNEG, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Absolute value. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vabs(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vun_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VABS, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Natural exponential. 2 words of fp32, fp16, bf16. */
 static inline unsigned npu_encode_vexp(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vun_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VEXP, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Natural logarithm. 2 words of fp32, fp16, bf16. */
 static inline unsigned npu_encode_vlog(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vun_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VLOG, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Square root. 2 words of fp32, fp16, bf16. */
 static inline unsigned npu_encode_vsqrt(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vun_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VSQRT, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Reciprocal square root. 2 words of fp32, fp16, bf16. */
 static inline unsigned npu_encode_vrsqrt(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vun_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VRSQRT, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Reciprocal. 2 words of fp32, fp16, bf16. */
 static inline unsigned npu_encode_vrec(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vun_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VREC, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Rectifier. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vrelu(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vun_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VRELU, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Round down. 2 words of fp32, fp16, bf16. */
 static inline unsigned npu_encode_vfloor(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vun_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VFLOOR, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Round up. 2 words of fp32, fp16, bf16. */
 static inline unsigned npu_encode_vceil(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vun_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VCEIL, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Round to nearest, ties to even. 2 words of fp32, fp16, bf16. */
 static inline unsigned npu_encode_vrint(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vun_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VRINT, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Round towards zero. 2 words of fp32, fp16, bf16. */
 static inline unsigned npu_encode_vtrunc(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vun_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VTRUNC, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Logical or bitwise not. 2 words of bool, int32. */
 static inline unsigned npu_encode_vnot(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vun_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x28) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x28) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VNOT, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Neither infinite nor NaN. 2 words of fp32, fp16, bf16. */
 static inline unsigned npu_encode_visfin(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vun_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VISFIN, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Convert: to float rounds to nearest even; float to int truncates; int saturates, NaN becomes 0; to bool is != 0. 2 words of fp32->fp16, fp32->bf16, fp32->int32, fp32->int8, fp32->bool, fp16->fp32, fp16->bf16, fp16->int32, fp16->int8, fp16->bool, bf16->fp32, bf16->fp16, bf16->int32, bf16->bool, int32->fp32, int32->fp16, int32->bf16, int32->int8, int32->bool, int8->int32, int8->fp16, int8->fp32, bool->fp32, bool->fp16, bool->bf16, bool->int32, bool->int8, fp8_e4m3->fp16, fp8_e5m2->fp16, fp8_e4m3->fp32, fp8_e5m2->fp32, fp16->fp8_e4m3, fp16->fp8_e5m2, fp32->fp8_e4m3, fp32->fp8_e5m2. */
 static inline unsigned npu_encode_vcast(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    enum npu_dtype dtype2, uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    enum npu_dtype dtype2, struct npu_vcast_operands op)
 {
   uint64_t head;
   if (!npu_sync_bits(sync, &head) ||
       !((dtype == 0 && npu_among(dtype2, 0xfe)) || (dtype == 1 && npu_among(dtype2, 0xfd)) || (dtype == 2 && npu_among(dtype2, 0x2b)) || (dtype == 3 && npu_among(dtype2, 0x37)) || (dtype == 4 && npu_among(dtype2, 0xb)) || (dtype == 5 && npu_among(dtype2, 0x1f)) || (dtype == 6 && npu_among(dtype2, 0x3)) || (dtype == 7 && npu_among(dtype2, 0x3)))
-      || !npu_in(op_dst, 0, UINT64_C(0xff)) || !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f))
-      || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+      || !npu_in(op.dst, 0, UINT64_C(0xff)) || !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f))
+      || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VCAST, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4) |
       npu_place(dtype2, 51, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Broadcast a column along the rows. 2 words of fp32, fp16, bf16, int32, int8, bool. */
 static inline unsigned npu_encode_vbrc(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vbrc_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x3f) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x3f) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VBRC, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Fill with an immediate. 3 words of fp32, fp16, bf16, int32, int8, bool. */
 static inline unsigned npu_encode_vdup(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_rows, uint64_t op_cols, uint64_t op_imm)
+    struct npu_vfill_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x3f) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_imm, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x3f) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.imm, 0, UINT64_C(0xffffffff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VDUP, 0, 8) | npu_place(2, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
-  words[2] = npu_place(op_imm, 0, 32);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
+  words[2] = npu_place(op.imm, 0, 32);
   return 3;
 }
 
 /* Add. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vadd(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_b)
+    struct npu_vbin_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_b, 0, UINT64_C(0xff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.b, 0, UINT64_C(0xff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VADD, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_b, 16, 8);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.b, 16, 8);
   return 2;
 }
 
 /* Subtract. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vsub(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_b)
+    struct npu_vbin_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_b, 0, UINT64_C(0xff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.b, 0, UINT64_C(0xff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VSUB, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_b, 16, 8);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.b, 16, 8);
   return 2;
 }
 
 /* Multiply. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vmul(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_b)
+    struct npu_vbin_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_b, 0, UINT64_C(0xff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.b, 0, UINT64_C(0xff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VMUL, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_b, 16, 8);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.b, 16, 8);
   return 2;
 }
 
 /* Divide. 2 words of fp32, fp16, bf16. */
 static inline unsigned npu_encode_vdiv(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_b)
+    struct npu_vbin_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_b, 0, UINT64_C(0xff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.b, 0, UINT64_C(0xff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VDIV, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_b, 16, 8);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.b, 16, 8);
   return 2;
 }
 
 /* Maximum; NaN wins. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vmax(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_b)
+    struct npu_vbin_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_b, 0, UINT64_C(0xff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.b, 0, UINT64_C(0xff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VMAX, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_b, 16, 8);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.b, 16, 8);
   return 2;
 }
 
 /* Minimum; NaN wins. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vmin(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_b)
+    struct npu_vbin_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_b, 0, UINT64_C(0xff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.b, 0, UINT64_C(0xff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VMIN, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_b, 16, 8);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.b, 16, 8);
   return 2;
 }
 
 /* Power. 2 words of fp32, fp16, bf16. */
 static inline unsigned npu_encode_vpow(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_b)
+    struct npu_vbin_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_b, 0, UINT64_C(0xff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.b, 0, UINT64_C(0xff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VPOW, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_b, 16, 8);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.b, 16, 8);
   return 2;
 }
 
 /* And. 2 words of bool, int32. */
 static inline unsigned npu_encode_vand(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_b)
+    struct npu_vbin_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x28) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_b, 0, UINT64_C(0xff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x28) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.b, 0, UINT64_C(0xff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VAND, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_b, 16, 8);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.b, 16, 8);
   return 2;
 }
 
 /* Or. 2 words of bool, int32. */
 static inline unsigned npu_encode_vor(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_b)
+    struct npu_vbin_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x28) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_b, 0, UINT64_C(0xff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x28) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.b, 0, UINT64_C(0xff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VOR, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_b, 16, 8);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.b, 16, 8);
   return 2;
 }
 
 /* Exclusive or. 2 words of bool, int32. */
 static inline unsigned npu_encode_vxor(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_b)
+    struct npu_vbin_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x28) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_b, 0, UINT64_C(0xff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x28) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.b, 0, UINT64_C(0xff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VXOR, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_b, 16, 8);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.b, 16, 8);
   return 2;
 }
 
 /* Equal. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_veq(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_b)
+    struct npu_vcmp_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_b, 0, UINT64_C(0xff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.b, 0, UINT64_C(0xff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VEQ, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_b, 16, 8);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.b, 16, 8);
   return 2;
 }
 
 /* Not equal. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vne(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_b)
+    struct npu_vcmp_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_b, 0, UINT64_C(0xff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.b, 0, UINT64_C(0xff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VNE, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_b, 16, 8);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.b, 16, 8);
   return 2;
 }
 
 /* Less. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vlt(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_b)
+    struct npu_vcmp_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_b, 0, UINT64_C(0xff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.b, 0, UINT64_C(0xff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VLT, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_b, 16, 8);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.b, 16, 8);
   return 2;
 }
 
 /* Less or equal. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vle(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_b)
+    struct npu_vcmp_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_b, 0, UINT64_C(0xff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.b, 0, UINT64_C(0xff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VLE, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_b, 16, 8);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.b, 16, 8);
   return 2;
 }
 
 /* Greater. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vgt(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_b)
+    struct npu_vcmp_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_b, 0, UINT64_C(0xff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.b, 0, UINT64_C(0xff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VGT, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_b, 16, 8);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.b, 16, 8);
   return 2;
 }
 
 /* Greater or equal. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vge(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_b)
+    struct npu_vcmp_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_b, 0, UINT64_C(0xff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.b, 0, UINT64_C(0xff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VGE, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_b, 16, 8);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.b, 16, 8);
   return 2;
 }
 
 /* a where c, else b. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vsel(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_b, uint64_t op_c)
+    struct npu_vsel_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_b, 0, UINT64_C(0xff)) || !npu_in(op_c, 0, UINT64_C(0xff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.b, 0, UINT64_C(0xff)) || !npu_in(op.c, 0, UINT64_C(0xff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VSEL, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6) |
-      npu_place(op_b, 16, 8) | npu_place(op_c, 24, 8);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6) |
+      npu_place(op.b, 16, 8) | npu_place(op.c, 24, 8);
   return 2;
 }
 
 /* Add an immediate. 3 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vadds(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_imm)
+    struct npu_vimm_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_imm, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.imm, 0, UINT64_C(0xffffffff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VADDS, 0, 8) | npu_place(2, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
-  words[2] = npu_place(op_imm, 0, 32);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
+  words[2] = npu_place(op.imm, 0, 32);
   return 3;
 }
 
 /* Multiply by an immediate. 3 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vmuls(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_imm)
+    struct npu_vimm_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_imm, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.imm, 0, UINT64_C(0xffffffff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VMULS, 0, 8) | npu_place(2, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
-  words[2] = npu_place(op_imm, 0, 32);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
+  words[2] = npu_place(op.imm, 0, 32);
   return 3;
 }
 
 /* Maximum with an immediate. 3 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vmaxs(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_imm)
+    struct npu_vimm_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_imm, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.imm, 0, UINT64_C(0xffffffff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VMAXS, 0, 8) | npu_place(2, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
-  words[2] = npu_place(op_imm, 0, 32);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
+  words[2] = npu_place(op.imm, 0, 32);
   return 3;
 }
 
 /* Minimum with an immediate. 3 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vmins(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_imm)
+    struct npu_vimm_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_imm, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.imm, 0, UINT64_C(0xffffffff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VMINS, 0, 8) | npu_place(2, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
-  words[2] = npu_place(op_imm, 0, 32);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
+  words[2] = npu_place(op.imm, 0, 32);
   return 3;
 }
 
 /* Subtract from an immediate. 3 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vrsubs(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_imm)
+    struct npu_vimm_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_imm, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.imm, 0, UINT64_C(0xffffffff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VRSUBS, 0, 8) | npu_place(2, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
-  words[2] = npu_place(op_imm, 0, 32);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
+  words[2] = npu_place(op.imm, 0, 32);
   return 3;
 }
 
 /* Divide by an immediate. 3 words of fp32, fp16, bf16. */
 static inline unsigned npu_encode_vdivs(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_imm)
+    struct npu_vimm_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_imm, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.imm, 0, UINT64_C(0xffffffff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VDIVS, 0, 8) | npu_place(2, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
-  words[2] = npu_place(op_imm, 0, 32);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
+  words[2] = npu_place(op.imm, 0, 32);
   return 3;
 }
 
 /* Divide an immediate. 3 words of fp32, fp16, bf16. */
 static inline unsigned npu_encode_vrdivs(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_imm)
+    struct npu_vimm_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_imm, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.imm, 0, UINT64_C(0xffffffff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VRDIVS, 0, 8) | npu_place(2, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
-  words[2] = npu_place(op_imm, 0, 32);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
+  words[2] = npu_place(op.imm, 0, 32);
   return 3;
 }
 
 /* Power with an immediate exponent. 3 words of fp32, fp16, bf16. */
 static inline unsigned npu_encode_vpows(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_imm)
+    struct npu_vimm_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_imm, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0x7) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.imm, 0, UINT64_C(0xffffffff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VPOWS, 0, 8) | npu_place(2, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
-  words[2] = npu_place(op_imm, 0, 32);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
+  words[2] = npu_place(op.imm, 0, 32);
   return 3;
 }
 
 /* Equal to an immediate. 3 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_veqs(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_imm)
+    struct npu_vcmpi_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_imm, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.imm, 0, UINT64_C(0xffffffff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VEQS, 0, 8) | npu_place(2, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
-  words[2] = npu_place(op_imm, 0, 32);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
+  words[2] = npu_place(op.imm, 0, 32);
   return 3;
 }
 
 /* Not equal to an immediate. 3 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vnes(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_imm)
+    struct npu_vcmpi_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_imm, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.imm, 0, UINT64_C(0xffffffff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VNES, 0, 8) | npu_place(2, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
-  words[2] = npu_place(op_imm, 0, 32);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
+  words[2] = npu_place(op.imm, 0, 32);
   return 3;
 }
 
 /* Less than an immediate. 3 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vlts(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_imm)
+    struct npu_vcmpi_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_imm, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.imm, 0, UINT64_C(0xffffffff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VLTS, 0, 8) | npu_place(2, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
-  words[2] = npu_place(op_imm, 0, 32);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
+  words[2] = npu_place(op.imm, 0, 32);
   return 3;
 }
 
 /* Less than or equal to an immediate. 3 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vles(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_imm)
+    struct npu_vcmpi_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_imm, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.imm, 0, UINT64_C(0xffffffff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VLES, 0, 8) | npu_place(2, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
-  words[2] = npu_place(op_imm, 0, 32);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
+  words[2] = npu_place(op.imm, 0, 32);
   return 3;
 }
 
 /* Greater than an immediate. 3 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vgts(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_imm)
+    struct npu_vcmpi_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_imm, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.imm, 0, UINT64_C(0xffffffff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VGTS, 0, 8) | npu_place(2, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
-  words[2] = npu_place(op_imm, 0, 32);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
+  words[2] = npu_place(op.imm, 0, 32);
   return 3;
 }
 
 /* Greater than or equal to an immediate. 3 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vges(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols, uint64_t op_imm)
+    struct npu_vcmpi_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)) ||
-      !npu_in(op_imm, 0, UINT64_C(0xffffffff)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)) ||
+      !npu_in(op.imm, 0, UINT64_C(0xffffffff)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VGES, 0, 8) | npu_place(2, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
-  words[2] = npu_place(op_imm, 0, 32);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
+  words[2] = npu_place(op.imm, 0, 32);
   return 3;
 }
 
 /* Sum of each row. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vsuml(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vred_last_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VSUML, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Maximum of each row. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vmaxl(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vred_last_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VMAXL, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Minimum of each row. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vminl(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vred_last_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VMINL, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Sum of each column. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vsumf(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vred_first_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VSUMF, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Maximum of each column. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vmaxf(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vred_first_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VMAXF, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 
 /* Minimum of each column. 2 words of fp32, fp16, bf16, int32. */
 static inline unsigned npu_encode_vminf(uint64_t *words, const struct npu_sync *sync, enum npu_dtype dtype,
-    uint64_t op_dst, uint64_t op_a, uint64_t op_rows, uint64_t op_cols)
+    struct npu_vred_first_operands op)
 {
   uint64_t head;
-  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op_dst, 0, UINT64_C(0xff)) ||
-      !npu_in(op_a, 0, UINT64_C(0xff)) || !npu_in(op_rows, 0, UINT64_C(0x3f)) || !npu_in(op_cols, 0, UINT64_C(0x3f)))
+  if (!npu_sync_bits(sync, &head) || !npu_among(dtype, 0xf) || !npu_in(op.dst, 0, UINT64_C(0xff)) ||
+      !npu_in(op.a, 0, UINT64_C(0xff)) || !npu_in(op.rows, 0, UINT64_C(0x3f)) || !npu_in(op.cols, 0, UINT64_C(0x3f)))
     return 0;
   words[0] = head | npu_place(NPU_OP_VMINF, 0, 8) | npu_place(1, 8, 3) | npu_place(dtype, 11, 4);
-  words[1] = npu_place(op_dst, 0, 8) | npu_place(op_a, 8, 8) | npu_place(op_rows, 32, 6) | npu_place(op_cols, 38, 6);
+  words[1] = npu_place(op.dst, 0, 8) | npu_place(op.a, 8, 8) | npu_place(op.rows, 32, 6) | npu_place(op.cols, 38, 6);
   return 2;
 }
 

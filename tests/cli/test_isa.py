@@ -99,6 +99,17 @@ def test_lint_names_the_place_of_a_fault(tmp_path: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().err == f"npuvm: {file}:{line}:5: vfma: opcode 0x58 is taken by vadd\n"
 
 
+def test_lint_says_what_loads_and_is_wrong_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    file = ROOT / "tests" / "isa" / "generate" / "tiny.yaml"  # an operand of it lists a value that its range excludes
+    assert main(["isa", "lint", str(file)]) == 2
+    captured = capsys.readouterr()
+    assert [line.partition(": ")[0] for line in captured.out.splitlines()] == [
+        "lint/put/stanza/operands",
+        "lint/putn/stanza/operands",
+    ]
+    assert captured.err == f"npuvm: {file}: 2 checks failed\n"
+
+
 def test_lint_of_a_base_takes_no_base(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["isa", "lint", str(ROOT / "isa" / "npu_v1.yaml"), "--isa", "npu_v1"]) == 2
     assert "--isa is for extensions" in capsys.readouterr().err

@@ -13,6 +13,8 @@ from npuvm.cli.isa_usage import usage
 from npuvm.cli.options import Extensions, IsaName, instruction_set
 from npuvm.cli.output import write_atomic
 from npuvm.isa import Instruction, Isa, IsaError, load_isa
+from npuvm.isa.conformance.layout import Layout
+from npuvm.isa.conformance.lint import lint_cases
 from npuvm.isa.generate import (
     OpcodeState,
     OpcodeUse,
@@ -103,7 +105,8 @@ def lint(
         str | None, typer.Option("--isa", help="What an extension is laid over. Default: npu_v1.", show_default=False)
     ] = None,
 ) -> None:
-    """Check FILE, an instruction set or an extension: that it loads, and that its decoder can be generated."""
+    """Check FILE, an instruction set or an extension: that it loads, what the conformance suite's level lint asks, and
+    that its decoder can be generated."""
     if not file.is_file():
         raise IsaError("no such file", str(file))
     document = load_yaml(file)
@@ -112,6 +115,11 @@ def lint(
         raise typer.BadParameter("--isa is for extensions; this file is an instruction set itself")
     base, extensions = (isa, [file.resolve()]) if is_extension else (file.resolve(), [])
     chosen = load_isa(base, extensions)
+    wrong = [check for check in lint_cases(chosen, Layout(chosen.resolved)) if check.got != check.expected]
+    for check in wrong:
+        typer.echo(f"{check.id}: {check.got}")
+    if wrong:
+        raise IsaError(f"{len(wrong)} checks failed", str(file))
     ports = decoder_ports(chosen)
     formats = {instruction.format for instruction in chosen.instructions.values()}
     typer.echo(

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.isa.generate.sets import BASE, SETS
+from tests.isa.generate.sets import BASE, ROOT, SETS
 
-from npuvm.isa import Insn, Instruction, Isa, IsaError, OperandSpec, Pred, encode
+from npuvm.isa import Insn, Instruction, Isa, IsaError, OperandSpec, Pred, assemble_insns, encode, encode_program
 from npuvm.isa.generate import c_header
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
@@ -85,6 +85,12 @@ def cases(isa: Isa) -> Iterator[Insn]:
         yield Insn(nop, wait=wait, set=wait, pred=Pred("first", mask))
 
 
+def c_number(value: int, signed: bool) -> str:
+    if not signed:
+        return f"UINT64_C({value})"
+    return "INT64_MIN" if value == -(1 << 63) else f"INT64_C({value})"
+
+
 def c_call(isa: Isa, insn: Insn) -> str:
     """A statement that encodes and prints it."""
     prefix = isa.name.lower()
@@ -93,10 +99,12 @@ def c_call(isa: Isa, insn: Insn) -> str:
     sync = f"{{{{{wait[0]}, {wait[1]}}}, {{{signals[0]}, {signals[1]}}}, {code}, {mask}, {int(insn.order)}}}"
     instruction = isa.instructions[insn.op]
     given = [f"{prefix}_dtype".upper() + f"_{name.upper()}" for name in (insn.dtype, insn.dtype2) if name is not None]
-    for operand in instruction.operands:
-        value = insn.args[operand.name]
-        literal = f"UINT64_C({value})" if value >= 0 else "INT64_MIN" if value == -(1 << 63) else f"INT64_C({value})"
-        given.append(literal if operand.kind.repr != "sint" or value < 0 else f"INT64_C({value})")
+    if instruction.operands:
+        members = ", ".join(
+            f".{name}{'_' if name == 'register' else ''} = {c_number(value, instruction.operand(name).kind.repr == 'sint')}"
+            for name, value in insn.args.items()
+        )
+        given.append(f"(struct {prefix}_{instruction.format}_operands){{{members}}}")
     parameters = ", ".join(["words", "&sync", *given])
     return f"  {{ const struct {prefix}_sync sync = {sync}; show({prefix}_encode_{insn.op}({parameters}), words); }}"
 
@@ -131,6 +139,23 @@ def test_header_alone_compiles_as_c_and_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "set.h").write_text(c_header(BASE), encoding="ascii")
     (tmp_path / "twice.c").write_text('#include "set.h"\n#include "set.h"\n', encoding="ascii")
     subprocess.run([*STRICT, "-fsyntax-only", "twice.c"], cwd=tmp_path, check=True)
+
+
+@needs_gcc
+def test_example_of_the_documents_encodes_what_its_comment_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs/reference/generated.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```c\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "npu_v1.h").write_text(c_header(BASE), encoding="ascii")
+    (tmp_path / "example.c").write_text(example, encoding="ascii")
+    main = PROGRAM.replace('"set.h"', '"example.c"').format(calls="  show(softmax_step(words), words);")
+    (tmp_path / "main.c").write_text(main, encoding="ascii")
+    subprocess.run([*STRICT, "-o", "main", "main.c"], cwd=tmp_path, check=True)
+    printed = subprocess.run([tmp_path / "main"], check=True, capture_output=True, text=True).stdout.split()
+    text = """
+        vsub.fp16 dst=d10 a=d11 b=d12 rows=s0 cols=s1 | if not_first(l1) wait m2 set m5
+        vexp.fp16 dst=d10 a=d10 rows=s0 cols=s1
+    """
+    assert printed == ["4", *(f"{int(word):016x}" for word in encode_program(BASE, assemble_insns(BASE, text)))]
 
 
 def test_masks_cover_every_field_of_every_format() -> None:

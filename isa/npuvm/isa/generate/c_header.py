@@ -14,6 +14,14 @@ __all__ = ["c_header"]
 
 _LINE = 120
 _GLUE = "\x1e"
+_KEYWORDS = frozenset(
+    (
+        "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float",
+        "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static",
+        "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while",
+    )
+)  # fmt: skip
+"""Keywords of C11; an operand of such a name gets an underscore."""
 
 _SYNC = """\
 /* Synchronisation of an instruction. wait and set hold semaphores plus one, 0 for none, the first before the second. */
@@ -54,8 +62,9 @@ static inline int {low}_sync_bits(const struct {low}_sync *sync, uint64_t *head)
 def c_header(isa: Isa) -> str:
     """C11 (and C++) header with codes, limits, shifts and masks of every field, and a function per instruction that is on.
 
-    `<isa>_encode_<instruction>` writes the words and returns their number; it returns 0 and writes nothing when an operand,
-    a type or the synchronisation is not legal, as `npuvm.isa.encode` raises.
+    `<isa>_encode_<instruction>` takes the operands of its format in a struct, so that each is named. It writes the words and
+    returns their number; when an operand, a type or the synchronisation is not legal it writes nothing and returns 0, where
+    `npuvm.isa.encode` raises.
     """
     low, up = isa.name.lower(), isa.name.upper()
     guard = f"{up}_V{isa.version.partition('.')[0]}_H"
@@ -67,6 +76,7 @@ def c_header(isa: Isa) -> str:
         "\n".join(_enum_values(isa, up)),
         "\n".join(_field_macros(isa, up)),
         _sync(isa, low),
+        *_operand_structs(isa, low),
         *(_encoder(isa, instruction, low, up) for instruction in enabled(isa)),
         f"#endif /* {guard} */",
     ]
@@ -171,14 +181,32 @@ def _set(codes: Iterable[int]) -> str:
     return f"{sum(1 << code for code in set(codes)):#x}"
 
 
+def _operand_structs(isa: Isa, low: str) -> Iterator[str]:
+    formats = {i.format: i for i in enabled(isa) if i.operands}
+    for name, instruction in formats.items():
+        members = (
+            f"  {'int64_t' if operand.kind.repr == 'sint' else 'uint64_t'} {_identifier(operand.name)};"
+            for operand in instruction.operands
+        )
+        yield "\n".join([f"struct {low}_{name}_operands {{", *members, "};"])
+
+
+def _identifier(name: str) -> str:
+    return f"{name}_" if name in _KEYWORDS else name
+
+
+def _member(operand: OperandSpec) -> str:
+    return f"op.{_identifier(operand.name)}"
+
+
 def _encoder(isa: Isa, instruction: Instruction, low: str, up: str) -> str:
     parameters = ["uint64_t *words", f"const struct {low}_sync *sync"]
     if instruction.dtypes:
         parameters.append(f"enum {low}_dtype dtype")
     if instruction.dtype2_bits is not None:
         parameters.append(f"enum {low}_dtype dtype2")
-    for operand in instruction.operands:
-        parameters.append(f"{'int64_t' if operand.kind.repr == 'sint' else 'uint64_t'} op_{operand.name}")
+    if instruction.operands:
+        parameters.append(f"struct {low}_{instruction.format}_operands op")
     checks = [f"!{low}_sync_bits(sync, &head)", *_type_checks(isa, instruction, low)]
     checks += [check for operand in instruction.operands if (check := _range_check(operand, low))]
     lines = [
@@ -233,7 +261,7 @@ def _type_checks(isa: Isa, instruction: Instruction, low: str) -> Iterator[str]:
 
 def _range_check(operand: OperandSpec, low: str) -> str | None:
     """A condition that holds for values that the operand may not have; None when its C type can hold no such value."""
-    name = f"op_{operand.name}"
+    name = _member(operand)
     if operand.values:
         allowed = sorted({value for value in operand.values.values() if operand.low <= value <= operand.high})
         return f"!({' || '.join(f'{name} == {value}' for value in allowed)})"
@@ -262,7 +290,7 @@ def _terms(isa: Isa, instruction: Instruction, word: int, low: str, up: str) -> 
             yield f"{low}_place(dtype2, {_at(instruction.dtype2_bits)})"
     fields = [operand for operand in instruction.operands if operand.bits.word == word]
     for operand in fields:
-        value = f"(uint64_t)op_{operand.name}" if operand.kind.repr == "sint" else f"op_{operand.name}"
+        value = f"(uint64_t){_member(operand)}" if operand.kind.repr == "sint" else _member(operand)
         yield f"{low}_place({value}, {_at(operand.bits)})"
     if word and not fields:
         yield "0"
