@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from npuvm.isa.conformance import chips, semantics, sequences, traps
 from npuvm.isa.conformance.target import Level, ProgramCase
 from npuvm.isa.model import Isa
+from npuvm.isa.resources import list_resources
 
-__all__ = ["PROGRAM_LEVELS", "program_bins", "program_cases"]
+__all__ = ["program_bins", "program_cases"]
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,12 @@ class _Provider:
     bins: Callable[[Isa], Iterable[str]]
 
 
-_PROVIDERS: Mapping[Level, _Provider] = {}
-
-PROGRAM_LEVELS = tuple(_PROVIDERS)
-"""The levels whose cases are programs."""
+_PROVIDERS: Mapping[Level, _Provider] = {
+    Level.SEMANTICS: _Provider(semantics.semantics_cases, semantics.bins),
+    Level.SEQUENCES: _Provider(lambda isa, _seed: sequences.sequence_cases(isa), sequences.bins),
+    Level.TRAPS: _Provider(lambda isa, _seed: traps.trap_cases(isa), traps.bins),
+    Level.CHIPS: _Provider(lambda isa, _seed: chips.chip_cases(isa, list_resources("chip")), chips.bins),
+}
 
 
 def program_cases(isa: Isa, level: Level, seed: int) -> Iterator[ProgramCase]:

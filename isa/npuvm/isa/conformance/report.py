@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -88,14 +88,13 @@ class LevelReport:
         if len(self.failures) < KEPT_FAILURES:
             self.failures.append(replace(failure, group=group))
 
-    def close(self, bins: Iterable[str], reasons: Mapping[str, str]) -> None:
-        """Sort the level's bins into covered and not; `reasons` says of some why no case can cover them."""
+    def close(self, bins: Iterable[str]) -> None:
+        """Sort the level's bins into covered and not."""
         listed = set(bins)
         self.unlisted = (self._hit | self._missed) - listed
         self.covered = (self._hit - self._missed) & listed
         for name in sorted(listed - self.covered):
-            no_case = reasons.get(name, "no case covers it")
-            self.uncovered[name] = "a case of it failed" if name in self._missed else no_case
+            self.uncovered[name] = "a case of it failed" if name in self._missed else "no case covers it"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from npuvm.isa.conformance.bins import classes_bins, encoding_bins, golden_bins, lint_bins
@@ -15,7 +16,7 @@ from npuvm.isa.conformance.invariants import invariant_cases, invariants_of
 from npuvm.isa.conformance.judge import judge
 from npuvm.isa.conformance.layout import Layout
 from npuvm.isa.conformance.lint import lint_cases
-from npuvm.isa.conformance.programs import PROGRAM_LEVELS, program_bins, program_cases
+from npuvm.isa.conformance.programs import program_bins, program_cases
 from npuvm.isa.conformance.report import LevelReport, Report, SuiteOptions
 from npuvm.isa.conformance.target import Decoded, Level, Outcome, ProgramCase, Target
 from npuvm.isa.conformance.targets import ConformanceError
@@ -25,8 +26,8 @@ from npuvm.isa.resources import data_root
 
 __all__ = ["run_suite", "unloadable"]
 
-_WITH_CASES = frozenset((Level.LINT, Level.GOLDEN, Level.ENCODING, Level.CLASSES, *PROGRAM_LEVELS))
 _Progress = Callable[[Level, int, int], None]
+_Case = WordCase | Check | ProgramCase
 
 
 def run_suite(
@@ -60,14 +61,14 @@ def unloadable(isa: str, extensions: Iterable[str], target: str, options: SuiteO
     """The report on an instruction set that does not load: level lint fails with the loader's message, nothing else runs."""
     lint = LevelReport(Level.LINT)
     lint.add("any", ("lint/any/file/loads",), Failure("lint/any/file/loads", "the instruction set loads", str(error)))
-    lint.close(("lint/any/file/loads",), {})
+    lint.close(("lint/any/file/loads",))
     reason = "the instruction set does not load"
     others = [LevelReport(level, skipped=reason) for level in Level if level is not Level.LINT]
     return Report(isa, "", tuple(extensions), target, options, (lint, *others))
 
 
 def _wanted_levels(target: Target, options: SuiteOptions) -> list[Level]:
-    has = target.levels() & _WITH_CASES | {Level.LINT}
+    has = target.levels() | {Level.LINT}
     lacking = [level.value for level in Level if options.levels is not None and level in options.levels - has]
     if lacking:
         there = ", ".join(level.value for level in Level if level in has)
@@ -93,44 +94,52 @@ class _Run:
             self.notes.append(text)
 
     def level(self, level: Level) -> LevelReport:
-        """Run one level."""
+        """Run one level: checks and programs as they come, then all words in one call."""
         report = LevelReport(level)
-        layout, options = self.layout, self.options
-        bins: Iterable[str]
-        if level is Level.LINT:
-            checks = [*lint_cases(self.isa, layout), *self._invariants()]
-            self._compare(report, checks)
-            bins = [*lint_bins(layout), *(check.id for check in self._invariants())]
-        elif level is Level.GOLDEN:
-            by_hand = self.invariants is not None
-            self._compare(report, golden_cases(self.isa, layout, self.folder) if by_hand else ())
-            bins = golden_bins(layout) if by_hand else ()
-        elif level is Level.ENCODING:
-            self._compare(report, encoding_cases(self.isa, layout, options.seed))
-            bins = encoding_bins(layout)
-        elif level is Level.CLASSES:
-            self._compare(report, classes_cases(layout, options.seed, options.words))
-            bins = classes_bins(layout)
-        else:
-            self._run_programs(report, program_cases(self.isa, level, options.seed))
-            bins = program_bins(self.isa, level)
-        report.close(bins, {})
+        words: list[WordCase] = []
+        bins: list[str] = []
+        try:
+            for case in self._cases(level):
+                if isinstance(case, WordCase):
+                    words.append(case)
+                elif isinstance(case, Check):
+                    report.add(_group(case.id), case.bins, _check_failure(case))
+                else:
+                    self._run_program(report, case)
+            bins += self._bins(level)
+        except NpuvmError as exc:  # an instruction set may load and yet be too odd to write programs for
+            report.add("any", (), Failure(f"{level.value}/any/cases", "the level's cases can be made", str(exc)))
+        if words:
+            self._decode(report, words)
+        report.close(bins)
         return report
+
+    def _cases(self, level: Level) -> Iterable[_Case]:
+        layout, options = self.layout, self.options
+        if level is Level.LINT:
+            return chain(lint_cases(self.isa, layout), self._invariants())
+        if level is Level.GOLDEN:
+            return golden_cases(self.isa, layout, self.folder) if self.invariants is not None else ()
+        if level is Level.ENCODING:
+            return encoding_cases(self.isa, layout, options.seed)
+        if level is Level.CLASSES:
+            return classes_cases(layout, options.seed, options.words)
+        return program_cases(self.isa, level, options.seed)
+
+    def _bins(self, level: Level) -> Iterable[str]:
+        if level is Level.LINT:
+            return chain(lint_bins(self.layout), (check.id for check in self._invariants()))
+        if level is Level.GOLDEN:
+            return golden_bins(self.layout) if self.invariants is not None else ()
+        if level is Level.ENCODING:
+            return encoding_bins(self.layout)
+        if level is Level.CLASSES:
+            return classes_bins(self.layout)
+        return program_bins(self.isa, level)
 
     def _invariants(self) -> Iterator[Check]:
         if self.invariants is not None:
             yield from invariant_cases(self.isa, self.invariants)
-
-    def _compare(self, report: LevelReport, cases: Iterable[WordCase | Check]) -> None:
-        """Count the checks, and let the target decode the words, all of them in one call."""
-        words: list[WordCase] = []
-        for case in cases:
-            if isinstance(case, WordCase):
-                words.append(case)
-            else:
-                report.add(_group(case.id), case.bins, _check_failure(case))
-        if words:
-            self._decode(report, words)
 
     def _decode(self, report: LevelReport, cases: list[WordCase]) -> None:
         got: list[Decoded] = []
@@ -146,14 +155,13 @@ class _Run:
             report.words += len(case.words)
             report.add(_group(case.id), case.bins, _word_failure(case, decoded))
 
-    def _run_programs(self, report: LevelReport, cases: Iterable[ProgramCase]) -> None:
-        for case in cases:
-            try:
-                outcome = self.target.run(self.isa, case)
-            except Exception as exc:  # noqa: BLE001 - as above
-                outcome = Outcome(error=f"{type(exc).__name__}: {exc}")
-            report.values += sum(array.size for array in case.expected.values())
-            report.add(case.id, case.bins, judge(case, outcome))
+    def _run_program(self, report: LevelReport, case: ProgramCase) -> None:
+        try:
+            outcome = self.target.run(self.isa, case)
+        except Exception as exc:  # noqa: BLE001 - as above
+            outcome = Outcome(error=f"{type(exc).__name__}: {exc}")
+        report.values += sum(array.size for array in case.expected.values())
+        report.add(case.id, case.bins, judge(case, outcome))
 
 
 def _group(case: str) -> str:

@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+from tests.conformance.suite_tests import ConformanceTests
+
+from npuvm.isa.conformance import Level
+
+
+class TestFunctional(ConformanceTests):
+    target = "functional"
+    levels = frozenset(Level) - {Level.LINT}

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import pytest
+from tests.conformance.suite_tests import ConformanceTests
+
+from npuvm.isa.conformance import Level
+
+DECODING = frozenset({Level.GOLDEN, Level.ENCODING, Level.CLASSES})
+
+
+class TestRtl(ConformanceTests):
+    target = "rtl"
+    levels = DECODING
+    words = 1000
+
+
+@pytest.mark.slow
+class TestRtlWithManyWords(ConformanceTests):
+    target = "rtl"
+    levels = DECODING
+    words = 50_000
