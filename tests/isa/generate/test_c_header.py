@@ -135,6 +135,29 @@ def test_compiled_encoders_write_the_words_of_the_python_encoder(name: str, tmp_
 
 
 @needs_gcc
+def test_synchronisation_that_no_insn_can_express_is_refused(tmp_path: Path) -> None:
+    legal = "{{0, 0}, {0, 0}, 0, 0, 1}"
+    illegal = [
+        "{{0, 1}, {0, 0}, 0, 0, 0}",  # a second semaphore without a first
+        "{{0, 0}, {0, 1}, 0, 0, 0}",
+        "{{64, 0}, {0, 0}, 0, 0, 0}",  # semaphores end at 62
+        "{{1, 0}, {1, 64}, 0, 0, 0}",
+        "{{0, 0}, {0, 0}, 7, 0, 0}",  # no such predicate
+        "{{0, 0}, {0, 0}, 0, 1, 0}",  # a mask without a predicate
+        "{{0, 0}, {0, 0}, 0, 0, 2}",
+    ]
+    calls = "".join(
+        f"  {{ const struct npu_sync sync = {sync}; show(npu_encode_nop(words, &sync), words); }}\n"
+        for sync in [legal, *illegal]
+    )
+    (tmp_path / "set.h").write_text(c_header(BASE), encoding="ascii")
+    (tmp_path / "main.c").write_text(PROGRAM.format(calls=calls), encoding="ascii")
+    subprocess.run([*STRICT, "-o", "main", "main.c"], cwd=tmp_path, check=True)
+    printed = subprocess.run([tmp_path / "main"], check=True, capture_output=True, text=True).stdout.splitlines()
+    assert printed == ["1 0004000000000001", *["0"] * len(illegal)]
+
+
+@needs_gcc
 def test_header_alone_compiles_as_c_and_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "set.h").write_text(c_header(BASE), encoding="ascii")
     (tmp_path / "twice.c").write_text('#include "set.h"\n#include "set.h"\n', encoding="ascii")
