@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 SECONDS = float(os.environ.get("NPUVM_FUZZ_SECONDS", "0"))
 SEED = int(os.environ.get("NPUVM_FUZZ_SEED", str(time.time_ns() % (1 << 32) if SECONDS else 0)))
-_ROUND = 400
+_ROUND = 200
 """Examples of one turn of hypothesis; between turns the time is looked at."""
 
 
