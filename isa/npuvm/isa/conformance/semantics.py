@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 
 from npuvm.isa.conformance.semantics_bins import semantics_bins
+from npuvm.isa.conformance.semantics_cube import cube_cases
+from npuvm.isa.conformance.semantics_fixpipe import fixpipe_cases
+from npuvm.isa.conformance.semantics_memory import memory_cases
 from npuvm.isa.conformance.semantics_vector import vector_cases
 from npuvm.isa.conformance.target import ProgramCase
 from npuvm.isa.model import Isa
@@ -16,7 +20,8 @@ __all__ = ["bins", "semantics_cases"]
 def semantics_cases(isa: Isa, seed: int) -> Iterator[ProgramCase]:
     """The cases; `seed` draws what is no edge value."""
     asked = frozenset(semantics_bins(isa))
-    for case in vector_cases(isa, seed):
+    cases = chain(*(make(isa, seed) for make in (vector_cases, memory_cases, cube_cases, fixpipe_cases)))
+    for case in cases:
         # What a case happens to meet besides is not asked for.
         yield replace(case, bins=tuple(each for each in case.bins if each in asked))
 
