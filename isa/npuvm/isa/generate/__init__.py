@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from npuvm.isa.generate.c_header import c_header
 from npuvm.isa.generate.decoder import decoder_sv
 from npuvm.isa.generate.drawing import FieldRow, field_rows
 from npuvm.isa.generate.files import StaleFile, artifacts, stale_files
+from npuvm.isa.generate.firmware import c_header
 from npuvm.isa.generate.opcode_map import OpcodeState, OpcodeUse, free_ranges, opcode_uses, opcodes_markdown
 from npuvm.isa.generate.package import package_sv
 from npuvm.isa.generate.ports import Port, decoder_ports

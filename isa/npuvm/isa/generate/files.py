@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npuvm.isa.errors import IsaError
-from npuvm.isa.generate.c_header import c_header
 from npuvm.isa.generate.decoder import decoder_sv
+from npuvm.isa.generate.firmware import c_header
 from npuvm.isa.generate.opcode_map import opcodes_markdown
 from npuvm.isa.generate.package import package_sv
 from npuvm.isa.generate.reference import reference_markdown
