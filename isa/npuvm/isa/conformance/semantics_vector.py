@@ -60,12 +60,8 @@ def vector_cases(isa: Isa, seed: int) -> Iterator[ProgramCase]:
         for index, (dtype, dtype2) in enumerate(instruction.dtypes):
             random = np.random.default_rng([seed, instruction.opcode, index])
             yield _Builder(isa, instruction, dtype, dtype2, random).case()
-            if _is_sum(instruction) and dtype in FLOATS:
+            if instruction.name in ("vsuml", "vsumf") and dtype in FLOATS:
                 yield _Builder(isa, instruction, dtype, dtype2, random).random_sums()
-
-
-def _is_sum(instruction: Instruction) -> bool:
-    return instruction.name in ("vsuml", "vsumf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +87,10 @@ class _Builder:
         self._expectation = ORACLES.get(instruction.name) or self._derived(instruction)
         self._board = Board(STORAGE[self._kinds[self._target.name]])
         self._found: set[str] = set()
+        text = instruction.semantics or ""
+        self._derives = instruction.name not in ORACLES
+        self._sums = "sum(" in text if self._derives else instruction.name in ("vsuml", "vsumf")
+        self._compares_zeros = "max" in text or "min" in text if self._derives else instruction.name in _ZEROS_ARE_EQUAL
 
     def _derived(self, instruction: Instruction) -> Expectation:
         text = instruction.semantics or ""
@@ -119,7 +119,7 @@ class _Builder:
 
     def _finished(self, suffix: str, tolerance: int) -> ProgramCase:
         name = f"semantics/{self._instruction.name}/{self._types}"
-        mark = "" if self._instruction.name in ORACLES else "derived-"
+        mark = "derived-" if self._derives else ""
         return ProgramCase(
             id=name + suffix,
             level=Level.SEMANTICS,
@@ -140,22 +140,32 @@ class _Builder:
 
     def _edges(self) -> Iterator[_Contents]:
         """Tiles with the edge values: alone, every one with every other, or in rows that are reduced."""
-        if self._instruction.name == "vdup":
-            yield from (_Contents({}, {"imm": bits}) for bits in self._immediates())
-            return
-        if any(1 in region.shape for region in self._instruction.regions):
-            yield self._reduced()
-            return
-        edges = {region.name: self._edge_list(region) for region in self._reads}
-        names = list(edges)
-        if len(names) == 1:
-            tiles = {names[0]: edges[names[0]][None, :]}
+        immediates = self._immediates() or [0]
+        if not self._reads:
+            tiles = {}
+        elif self._sums or len(self._target.shape) > sum(extent != 1 for extent in self._target.shape):
+            tiles, immediates = self._reduced(), immediates[:1]
+        elif len(self._reads) == 1:
+            region = self._reads[0]
+            edges = self._edge_list(region)
+            tiles = {region.name: edges[:, None] if region.shape[1] == 1 else edges[None, :]}
         else:
-            tiles = dict(zip(names, np.meshgrid(edges[names[0]], edges[names[1]]), strict=False))
-            shape = tiles[names[0]].shape
-            tiles |= {name: np.resize(edges[name], shape) for name in names[2:]}
-        for bits in self._immediates() or [0]:
-            yield _Contents(tiles, self._plain(bits))
+            tiles = self._pairs()
+        yield from (_Contents(tiles, self._plain(bits)) for bits in immediates)
+
+    def _pairs(self) -> dict[str, Array]:
+        """Edge values of the first operand along the columns and of the second along the rows; of a third, over and over."""
+        edges = [self._edge_list(region) for region in self._reads]
+        tiles = {}
+        for i, region in enumerate(self._reads):
+            down, across = region.shape[0] != 1, region.shape[1] != 1
+            shape = (len(edges[1]) if down else 1, len(edges[0]) if across else 1)
+            if i < 2 and down and across:
+                line = edges[i][:, None] if i else edges[i][None, :]
+                tiles[region.name] = np.broadcast_to(line, shape).copy()
+            else:
+                tiles[region.name] = np.resize(edges[i], shape)
+        return tiles
 
     def _edge_list(self, region: OperandSpec) -> Array:
         kind = self._kinds[region.name]
@@ -167,35 +177,23 @@ class _Builder:
 
     def _allowed(self, values: Array) -> Array:
         """Without negative zeros where nothing says what they compare as."""
-        text = self._instruction.semantics or ""
-        known = self._instruction.name in ORACLES
-        if self._instruction.name in _ZEROS_ARE_EQUAL or (not known and ("max" in text or "min" in text)):
-            return np.where(values == 0, np.zeros_like(values), values)
-        return values
+        return np.where(values == 0, np.zeros_like(values), values) if self._compares_zeros else values
 
-    def _reduced(self) -> _Contents:
-        """Rows (or columns) that reduce an edge value each, with zeros or other edge values; or a column to broadcast."""
+    def _reduced(self) -> dict[str, Array]:
+        """Rows, or columns, that reduce an edge value each, with zeros or other edge values; further operands are 1."""
         region = self._reads[0]
         kind = self._kinds[region.name]
         values = self._allowed(edge_values(kind))
-        if 1 in region.shape:
-            return _Contents({region.name: values[:, None]}, self._plain(0))
         rows = np.zeros((len(values), 4), dtype=values.dtype)
         rows[:, 0] = values
-        if not _is_sum(self._instruction):
-            rows[:, 1:] = np.stack([np.roll(values, n) for n in (1, 5, 11)], axis=1)
-            return self._turned(region, rows)
-        extra: list[list[float]] = [[2048, 1, 0, 0], [256, 1, 0, 0], [16777216, 1, 0, 0], [-3, 5, 7, -2]]
-        if kind in FLOATS:
-            extra += [[np.inf, -np.inf, 0, 0], [np.nan, np.inf, 0, 0], [FLOATS[kind].top, FLOATS[kind].top, 0, 0]]
+        if self._sums:
+            rows = np.concatenate([rows, _exact_sums(kind)])
         else:
-            extra += [[(1 << 31) - 1, 1, 0, 0], [-(1 << 31), -1, 0, 0]]
-        return self._turned(region, np.concatenate([rows, stored(np.array(extra), kind)]))
-
-    def _turned(self, region: OperandSpec, rows: Array) -> _Contents:
-        """Rows as they are, or as columns where columns are reduced."""
-        turned = rows if self._target.shape[1] == 1 else np.ascontiguousarray(rows.T)
-        return _Contents({region.name: turned}, self._plain(0))
+            rows[:, 1:] = np.stack([np.roll(values, n) for n in (1, 5, 11)], axis=1)
+        if self._target.shape[1] != 1:
+            rows = np.ascontiguousarray(rows.T)
+        ones = {r.name: np.ones(_shape(r, *rows.shape), STORAGE[self._kinds[r.name]]) for r in self._reads[1:]}
+        return {region.name: rows, **ones}
 
     def _mixed(self, rows: int, cols: int) -> _Contents:
         """Tiles for these sizes with a bit of everything."""
@@ -204,7 +202,7 @@ class _Builder:
             shape = _shape(region, max(rows, 1), max(cols, 1))
             kind = self._kinds[region.name]
             edges = self._allowed(edge_values(kind))
-            if _is_sum(self._instruction):
+            if self._sums:
                 edges = stored(np.arange(-8, 9), kind)
             tiles[region.name] = self._random.choice(edges, size=shape)
         immediates = self._immediates()
@@ -300,6 +298,17 @@ class _Builder:
                 self._instruction.name,
             )
         return fitted
+
+
+def _exact_sums(kind: str) -> Array:
+    """Rows whose sum is the same in any order: at ties, beyond the largest number, of infinities."""
+    rows: list[list[float]] = [[2048, 1, 0, 0], [256, 1, 0, 0], [16777216, 1, 0, 0], [-3, 5, 7, -2]]
+    if kind in FLOATS:
+        top = FLOATS[kind].top
+        rows += [[np.inf, -np.inf, 0, 0], [np.nan, np.inf, 0, 0], [top, top, 0, 0]]
+    else:
+        rows += [[(1 << 31) - 1, 1, 0, 0], [-(1 << 31), -1, 0, 0]]
+    return stored(np.array(rows), kind)
 
 
 def _shape(region: OperandSpec, rows: int, cols: int) -> tuple[int, int]:
