@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import yaml
 
-from npuvm.hw.config import load_chip
+from npuvm.hw.config import class_of, load_chip
 from npuvm.hw.simulator import simulate
 from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
@@ -132,3 +134,24 @@ def test_without_the_extension_nothing_knows_it() -> None:
         disassemble(base, image)
     with pytest.raises(VerifyError, match="hash"):
         verify(base, image, capacity_limits(load_chip("edge")))
+
+
+def test_the_tutorial_shows_the_shipped_stanza() -> None:
+    page = (data_root() / "docs" / "tutorials" / "add-an-instruction.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    shipped = (data_root() / "isa" / "extensions" / "hswish.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(shown) == yaml.safe_load(shipped)
+
+
+SHIPPED = ("fma", "activation", "fp8", "hswish")
+
+
+@pytest.mark.parametrize("chip", ["edge", "ascend_910a", "ascend_910b"])
+def test_the_shipped_extensions_load_together_and_every_chip_prices_them(chip: str) -> None:
+    isa, base = load_isa(extensions=SHIPPED), load_isa()
+    added = [each for name, each in isa.instructions.items() if name not in base.instructions]
+    assert {isa.by_opcode[each.opcode].name for each in added} == {each.name for each in added}
+    vector = load_chip(chip).core.vector
+    for instruction in added:
+        found = class_of(vector, isa, instruction)
+        assert found.cycles_per_repeat > 0, instruction.name
