@@ -60,7 +60,15 @@ def test_a_bin_that_no_list_has_is_told() -> None:
 
 
 def test_nothing_ran_is_no_pass() -> None:
-    assert not Report("npu 1.0", "", (), "x", SuiteOptions(), (LevelReport(Level.LINT),)).ok
+    ran = LevelReport(Level.LINT)
+    ran.add("any", (), None)
+    for levels, ok in (
+        ((ran,), True),
+        ((LevelReport(Level.LINT),), False),
+        ((ran, LevelReport(Level.TRAPS)), False),
+        ((), False),
+    ):
+        assert Report("npu 1.0", "", (), "x", SuiteOptions(), levels).ok is ok
 
 
 def test_json(report: Report) -> None:

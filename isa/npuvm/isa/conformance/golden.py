@@ -29,7 +29,7 @@ def golden_cases(isa: Isa, layout: Layout, folder: Path) -> Iterator[WordCase | 
         yield from _legal(isa, layout, entry)
     for entry in data["refused"]:
         expected = Decoded(WordClass(entry["class"]))
-        yield WordCase(f"golden/refused/{entry['name']}", _words(entry), expected)
+        yield WordCase(f"golden/{entry['name']}/decode", _words(entry), expected)
 
 
 def _legal(isa: Isa, layout: Layout, given: Mapping[str, Any]) -> Iterator[WordCase | Check]:
@@ -39,14 +39,14 @@ def _legal(isa: Isa, layout: Layout, given: Mapping[str, Any]) -> Iterator[WordC
         (insn,) = assemble_insns(isa, given["asm"])
         encoded, printed = hex_words(encode(isa, insn)), format_insn(isa, insn)
     except NpuvmError as exc:
-        yield Check(f"{name}:assemble", given["asm"], f"refused: {exc}")
+        yield Check(f"{name}/assemble", given["asm"], f"refused: {exc}")
         return
     entry = layout.entries[insn.op]
     bins = tuple(_observed(layout, entry, insn))
     expected = Decoded(WordClass.LEGAL, len(words), insn, layout.unit_of(entry, insn.args))
-    yield WordCase(f"{name}:decode", words, expected, bins)
-    yield Check(f"{name}:encode", hex_words(words), encoded)
-    yield Check(f"{name}:print", given["asm"], printed)
+    yield WordCase(f"{name}/decode", words, expected, bins)
+    yield Check(f"{name}/encode", hex_words(words), encoded)
+    yield Check(f"{name}/print", given["asm"], printed)
 
 
 def _words(given: Mapping[str, Any]) -> list[int]:

@@ -121,8 +121,9 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether something ran and nothing failed."""
-        return self.cases > 0 and not self.failed
+        """Whether nothing failed and something ran, in every level that was not skipped: no case is no pass."""
+        ran = [level for level in self.levels if level.skipped is None]
+        return bool(ran) and all(level.cases and not level.failed for level in ran)
 
     def level(self, level: Level) -> LevelReport:
         """The report of one level; KeyError when it was not asked for."""
