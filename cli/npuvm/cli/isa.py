@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from npuvm.cli.isa_area import area
 from npuvm.cli.isa_usage import usage
 from npuvm.cli.options import Extensions, IsaName, instruction_set
 from npuvm.cli.output import write_atomic
@@ -171,5 +172,5 @@ def _description(isa: Isa, instruction: Instruction) -> list[str]:
 
 
 isa_app = typer.Typer(help="Look at an instruction set, check it, generate its decoder, header and pages.")
-for _verb in (show, opcode_map, lint, generate, usage):
+for _verb in (show, opcode_map, lint, generate, area, usage):
     isa_app.command("map" if _verb is opcode_map else None)(_verb)
