@@ -7,7 +7,7 @@ instruction completes, so that such instructions may follow each other without w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -26,6 +26,8 @@ from npuvm.isa.semantics import Semantics, parse_semantics
 __all__ = ["Executor", "GlobalMemory", "Pending"]
 
 Array: TypeAlias = NDArray[Any]
+Fault: TypeAlias = tuple[str, str]
+"""A trap's name, and what it is about."""
 
 
 @dataclass(slots=True)
@@ -41,7 +43,8 @@ class Executor:
     """Executes the instructions of all cores of a launch on data.
 
     `windows` are the (base, bytes) of global memory that the launch may touch. TrapError for a trap, naming it, the core,
-    the unit, the instruction and the address.
+    the unit, the instruction and the address; of several, it is the one that the instruction set names first in the
+    instruction's `traps`.
     """
 
     def __init__(
@@ -70,10 +73,12 @@ class Executor:
         try:
             with np.errstate(all="ignore"):
                 return code.run(self, self.cores[core], stream.addr_rows[row], sizes, stream.origin_rows[row])
-        except _TrapFound as trap:
+        except _TrapFound:
             site = sites[index]
-            message = f"core {core}, unit {site.unit_name}, {site.label}: {trap.detail}"
-            raise TrapError(trap.name, message) from None
+            faults = code.faults(self, self.cores[core], stream.addr_rows[row], sizes, stream.origin_rows[row])
+            order = site.instruction.traps if site.instruction is not None else ()
+            trap, detail = min(faults, key=lambda fault: order.index(fault[0]) if fault[0] in order else len(order))
+            raise TrapError(trap, f"core {core}, unit {site.unit_name}, {site.label}: {detail}") from None
 
     def complete(self, pending: Pending | None) -> None:
         """Write a result."""
@@ -95,25 +100,24 @@ class Executor:
 
     def gm_tile(self, operand: _Operand, address: int, rows: int, cols: int) -> Array:
         """A view of a tile in global memory, checked."""
+        if next(self.gm_faults(operand, address, rows, cols), None) is not None:
+            raise _TrapFound
         item = operand.itemsize
-        if address % item or (rows > 1 and operand.pitch % item):
-            raise _TrapFound("alignment", operand.misaligned(address))
-        if not self._windows.allows(address, address + (rows - 1) * operand.pitch + cols * item):
-            end = address + (rows - 1) * operand.pitch + cols * item
-            raise _TrapFound(
-                "gm_range",
-                f"operand {operand.name} is {address:#x} to {end:#x}; the launch may touch {self._windows}",
-            )
         return np.ndarray((rows, cols), operand.dtype.numpy, self._memory.bytes, address, (operand.pitch, item))
+
+    def gm_faults(self, operand: _Operand, address: int, rows: int, cols: int) -> Iterator[Fault]:
+        """What is wrong with a tile in global memory."""
+        item = operand.itemsize
+        end = address + (rows - 1) * operand.pitch + cols * item
+        if not self._windows.allows(address, end):
+            detail = f"operand {operand.name} is {address:#x} to {end:#x}; the launch may touch {self._windows}"
+            yield "gm_range", detail
+        if address % item or (rows > 1 and operand.pitch % item):
+            yield "alignment", operand.misaligned(address)
 
 
 class _TrapFound(Exception):
-    """A trap of the instruction set; the executor adds core and instruction."""
-
-    def __init__(self, name: str, detail: str) -> None:
-        super().__init__(name, detail)
-        self.name = name
-        self.detail = detail
+    """An operand of the instruction traps; which trap it is, the executor finds out by asking for all faults."""
 
 
 class _Operand:
@@ -139,23 +143,26 @@ class _Operand:
 
     def tile(self, state: CoreState, address: int, sizes: Sequence[int]) -> Array:
         """A view of a tile in a buffer of the core, checked."""
+        if next(self.faults(state, address, sizes), None) is not None:
+            raise _TrapFound
+        return np.ndarray(
+            self.size(sizes), self.dtype.numpy, state.buffer(self.space), address, (self.pitch, self.itemsize)
+        )
+
+    def faults(self, state: CoreState, address: int, sizes: Sequence[int]) -> Iterator[Fault]:
+        """What is wrong with a tile in a buffer of the core."""
         rows, cols = self.size(sizes)
         item, pitch = self.itemsize, self.pitch
-        granule = item if cols == 1 else self.align
-        if address % self.align or (rows > 1 and pitch % granule):
-            raise _TrapFound("alignment", self.misaligned(address))
-        if self.writes and rows > 1 and pitch < cols * item:
-            raise _TrapFound(
-                "alignment", f"operand {self.name} is written in rows of {cols * item} bytes that are {pitch} apart"
-            )
-        buffer = state.buffer(self.space)
+        length = len(state.buffer(self.space))
         end = address + (rows - 1) * pitch + cols * item
-        if address < 0 or end > len(buffer):
-            raise _TrapFound(
-                "buffer_range",
-                f"operand {self.name} is {address:#x} to {end:#x} in {self.space}, which has {len(buffer):#x} bytes",
-            )
-        return np.ndarray((rows, cols), self.dtype.numpy, buffer, address, (pitch, item))
+        if address < 0 or end > length:
+            detail = f"operand {self.name} is {address:#x} to {end:#x} in {self.space}, which has {length:#x} bytes"
+            yield "buffer_range", detail
+        if address % self.align or (rows > 1 and pitch % (item if cols == 1 else self.align)):
+            yield "alignment", self.misaligned(address)
+        elif self.writes and rows > 1 and pitch < cols * item:
+            detail = f"operand {self.name} is written in rows of {cols * item} bytes that are {pitch} apart"
+            yield "alignment", detail
 
     def misaligned(self, address: int) -> str:
         """What is wrong with an address or the pitch."""
@@ -211,6 +218,20 @@ class _SiteCode:
         if self._gm is not None:
             return self._transfer(executor, state, addresses, sizes, origin)
         return self._apply(self._views(state, addresses, sizes))
+
+    def faults(
+        self, executor: Executor, state: CoreState, addresses: list[int], sizes: list[int], origin: list[int]
+    ) -> Iterator[Fault]:
+        """Everything for which the instruction traps with these operands."""
+        for operand in self._operands:
+            address = addresses[operand.index]
+            if operand is not self._gm:
+                yield from operand.faults(state, address, sizes)
+                continue
+            row, col, rows, cols = _inside(operand, operand.size(sizes), origin)
+            if rows and cols:
+                address += row * operand.pitch + col * operand.itemsize
+                yield from executor.gm_faults(operand, address, rows, cols)
 
     def _views(self, state: CoreState, addresses: list[int], sizes: list[int]) -> tuple[Array, ...]:
         """Views of all operands in the core's buffers; the same tiles come back with every turn of a ring."""
