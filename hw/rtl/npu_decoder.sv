@@ -375,7 +375,8 @@ module npu_decoder (
       illegal_types_of_mvl0c | illegal_types_of_fix | illegal_types_of_fixadd | illegal_types_of_vmov |
       illegal_types_of_vexp | illegal_types_of_vnot | illegal_types_of_vcast;
 
-  // A second semaphore without a first, a predicate that does not exist, a mask without a predicate.
+  // A second semaphore without a first, a predicate that does not exist, a mask without a predicate;
+  // semaphores and loops past the last one, where the head has room for more than there are.
   wire illegal_wait = ~(|words[20:15]) & (|words[26:21]);
   wire illegal_set = ~(|words[32:27]) & (|words[38:33]);
   wire illegal_pred = ~((words[41:39] == npu_isa_pkg::PRED_ALWAYS) | (words[41:39] == npu_isa_pkg::PRED_FIRST) |

@@ -25,7 +25,9 @@ from npuvm.isa import (
     encode,
     encode_program,
     load_isa,
+    load_isa_text,
 )
+from npuvm.isa.resources import data_root
 
 ISA = load_isa()
 EXECUTED = [i for i in ISA.instructions.values() if ISA.features[i.feature]]
@@ -197,6 +199,29 @@ def test_word_classes(words: list[int], expected: WordClass) -> None:
 def test_encoder_errors(insn: Insn, message: str) -> None:
     with pytest.raises(IsaError, match=message):
         encode(ISA, insn)
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (1 | 41 << 15, "wait names semaphore 40; allowed: 0 to 39"),
+        (1 | 1 << 27 | 63 << 33, "set names semaphore 62; allowed: 0 to 39"),
+        (1 | 1 << 39 | 0x40 << 42, "predicate mask 0x40 names a loop past 5"),
+    ],
+)
+def test_a_head_with_room_for_more_than_there_is(head: int, message: str) -> None:
+    """What the encoder refuses does not decode: with fewer semaphores or loops than the head's fields can name."""
+    text = (data_root() / "isa" / "npu_v1.yaml").read_text(encoding="utf-8")
+    for old, new in (("loops: 8", "loops: 6"), ("semaphores: 63", "semaphores: 40")):
+        assert old in text
+        text = text.replace(old, new)
+    small = load_isa_text(text)
+    with pytest.raises(DecodeError) as caught:
+        decode_at(small, [head])
+    assert caught.value.message == message
+    assert classify(small, [head]) is WordClass.ILLEGAL_OPERAND
+    assert classify(ISA, [head]) is WordClass.LEGAL
+    assert classify(small, [1 | 40 << 15 | 1 << 39 | 0x20 << 42]) is WordClass.LEGAL
 
 
 def test_programs() -> None:

@@ -197,6 +197,8 @@ def _decode_semaphores(isa: Isa, head: int, kind: str) -> tuple[int, ...]:
     first, second = _get(isa, head, f"{kind}0"), _get(isa, head, f"{kind}1")
     if first == 0 and second != 0:
         raise IsaError(f"{kind}1 is used and {kind}0 is not")
+    if max(first, second) > isa.limits["semaphores"]:
+        raise IsaError(f"{kind} names semaphore {max(first, second) - 1}; allowed: 0 to {isa.limits['semaphores'] - 1}")
     return tuple(number - 1 for number in (first, second) if number)
 
 
@@ -209,4 +211,6 @@ def _decode_predicate(isa: Isa, head: int) -> Pred | None:
         if mask:
             raise IsaError("a predicate mask without a predicate")
         return None
+    if mask >> isa.limits["loops"]:
+        raise IsaError(f"predicate mask {mask:#x} names a loop past {isa.limits['loops'] - 1}")
     return Pred(kind, mask)

@@ -169,6 +169,8 @@ class Layout:
         mask = self.head["mask"].get(words)
         if types is None or waits is None or sets is None or kind is None or (kind == "always" and mask):
             return None
+        if mask >> self.loops:
+            return None
         pred = None if kind == "always" else Pred(kind, mask)
         return Insn(entry.name, *types, args, waits, sets, pred, order=bool(self.head["order"].get(words)))
 

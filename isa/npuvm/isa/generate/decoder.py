@@ -155,12 +155,18 @@ def _allowed_types(instruction: Instruction) -> Iterator[str]:
 def _illegal_operands(isa: Isa, groups: Sequence[Group]) -> Iterator[str]:
     """Fields that hold a value which they must not, of the head and of the operands."""
     head = isa.head
-    yield "\n  // A second semaphore without a first, a predicate that does not exist, a mask without a predicate."
+    yield "\n  // A second semaphore without a first, a predicate that does not exist, a mask without a predicate;"
+    yield "  // semaphores and loops past the last one, where the head has room for more than there are."
     for kind in ("wait", "set"):
-        yield _wire(f"illegal_{kind}", f"~(|{part(head[f'{kind}0'])}) & (|{part(head[f'{kind}1'])})")
+        first, second = head[f"{kind}0"], head[f"{kind}1"]
+        terms = [f"~(|{part(first)}) & (|{part(second)})"]
+        for bits in (first, second):
+            if isa.limits["semaphores"] < (1 << bits.width) - 1:
+                terms.append(f"{part(bits)} > {literal(isa.limits['semaphores'], bits.width)}")
+        yield _wire(f"illegal_{kind}", any_gated(terms))
     known = [f"({extended(head['pred'], 3)} == {PACKAGE}::PRED_{name.upper()})" for name in isa.predicates]
     yield _wire("illegal_pred", f"~({any_of(known)})")
-    yield _wire("illegal_mask", f"({extended(head['pred'], 3)} == {PACKAGE}::PRED_ALWAYS) & (|{part(head['mask'])})")
+    yield _wire("illegal_mask", any_gated(_illegal_mask(isa)))
     yield "\n  // Operands outside their range."
     checks: dict[str, list[tuple[str, Group]]] = {}
     for group in groups:
@@ -169,7 +175,7 @@ def _illegal_operands(isa: Isa, groups: Sequence[Group]) -> Iterator[str]:
             if beyond:
                 wrong = either(beyond)
                 checks.setdefault(wrong, []).append((f"{operand.name}_{position(operand.bits)}", group))
-    terms: list[str] = []
+    terms = []
     for wrong, users in checks.items():
         name = f"illegal_{users[0][0]}"
         if name in terms:
@@ -178,6 +184,13 @@ def _illegal_operands(isa: Isa, groups: Sequence[Group]) -> Iterator[str]:
         yield _wire(name, f"{wrong} & {either(group.name for _, group in users)}")
     always = ("illegal_wait", "illegal_set", "illegal_pred", "illegal_mask", "illegal_types")
     yield _wire("illegal", any_of((*always, *terms)))
+
+
+def _illegal_mask(isa: Isa) -> Iterator[str]:
+    mask, loops = isa.head["mask"], isa.limits["loops"]
+    yield f"({extended(isa.head['pred'], 3)} == {PACKAGE}::PRED_ALWAYS) & (|{part(mask)})"
+    if loops < mask.width:
+        yield f"|{part(BitField(mask.word, mask.low + loops, mask.width - loops))}"
 
 
 def _out_of_range(operand: OperandSpec) -> Iterator[str]:

@@ -126,7 +126,8 @@ def _class_rows() -> Iterator[Sequence[str]]:
         WordClass.FEATURE_OFF: "the instruction belongs to a feature that is off",
         WordClass.RESERVED_BITS: "a bit that must be zero is one",
         WordClass.ILLEGAL_OPERAND: "a field holds what it must not: a type that the instruction does not take, a value outside "
-        "the operand's range, a second semaphore without a first, an unknown predicate, a mask without a predicate",
+        "the operand's range, a second semaphore without a first, an unknown predicate, a mask without a predicate, "
+        "a semaphore or a loop past the last one",
         WordClass.LEGAL: "none of these",
     }
     codes = {word_class: code for code, word_class in enumerate(WordClass)}
