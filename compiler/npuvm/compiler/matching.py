@@ -23,6 +23,7 @@ from .terms import (
     number,
     same_number,
 )
+from .vector_space import TileView
 
 __all__ = ["Match", "Matcher", "readings"]
 
@@ -52,26 +53,33 @@ class _Bound:
 
 
 class Matcher:
-    """Matches patterns in a segment. `inside` are the ids of its nodes; `contract`: roundings between operations may go."""
+    """Matches patterns in a segment.
 
-    def __init__(self, inside: Collection[int], *, contract: bool) -> None:
+    `inside` are the ids of its nodes, `tile` says how values lie; `contract`: roundings between operations may go.
+    """
+
+    def __init__(self, inside: Collection[int], tile: TileView, *, contract: bool) -> None:
         self._inside = inside
+        self._tile = tile
         self._contract = contract
+        self._read: dict[int, tuple[Term, ...]] = {}
+
+    def readings(self, node: Node) -> tuple[Term, ...]:
+        """`readings` of a node, made once."""
+        if node.id not in self._read:
+            self._read[node.id] = readings(node)
+        return self._read[node.id]
 
     def match(self, pattern: Pattern, root: Node) -> Match | None:
         """The first way in which the pattern gives the node."""
-        found = (self._first(pattern, term, root) for term in readings(root))
+        found = (self._first(pattern, term, root) for term in self.readings(root))
         return next((match for match in found if match is not None), None)
 
     def match_reduce(self, pattern: Pattern, reduce: Node, axis: str) -> Match | None:
         """The first way in which the pattern, ending in a reduction over that axis, gives the value of a reduce."""
         source = reduce.inputs[0]
-        wide = _wide(source)
-        term = cast(
-            Apply(f"{reduce.op}_{axis}", compute_type(source.type.dtype), (wide,)),
-            reduce.type.dtype,
-        )
-        return self._first(pattern, term, source)
+        term = Apply(f"{reduce.op}_{axis}", compute_type(source.type.dtype), (_wide(source),))
+        return self._first(pattern, cast(term, reduce.type.dtype), source)
 
     def _first(self, pattern: Pattern, term: Term, root: Node) -> Match | None:
         for bound in self._unify(pattern.term, term, _Bound(), root):
@@ -82,11 +90,12 @@ class Matcher:
     def _unify(self, pattern: Term, term: Term, bound: _Bound, root: Node) -> Iterator[_Bound]:
         """All ways to bind the operands so that the pattern is the term."""
         match pattern:
-            case Leaf(name=name, dtype=dtype):
+            case Leaf(name=name, dtype=dtype, column=column):
                 node = _as_tile(term)
-                found = bound.tile(name, node) if node is not None and node.type.dtype == dtype else None
-                if found is not None:
-                    yield found
+                if node is not None and node.type.dtype == dtype and (not column or self._is_column(node, root)):
+                    found = bound.tile(name, node)
+                    if found is not None:
+                        yield found
             case Immediate() if isinstance(term, Number | Scalar) and bound.immediate in (None, term):
                 yield replace(bound, immediate=term)
             case Number(value=value) if isinstance(term, Number) and same_number(value, term.value):
@@ -122,7 +131,10 @@ class Matcher:
         """The readings of a node that the instruction may compute on its way: as large as its result, or a cast."""
         if node.id not in self._inside or (node.op != "cast" and node.type.shape != root.type.shape):
             return ()
-        return readings(node)
+        return self.readings(node)
+
+    def _is_column(self, node: Node, root: Node) -> bool:
+        return node.id in self._tile.columns and root.id in self._tile.full
 
 
 def readings(node: Node) -> tuple[Term, ...]:

@@ -34,7 +34,7 @@ def instructions_named(isa: Isa, op: str, approximate: str) -> tuple[Pattern, ..
         forms: dict[Hashable, list[Pattern]] = {}
         for patterns in pattern_table(isa).operations.values():
             for pattern in patterns:
-                if len(pattern.tiles) == 1 and pattern.immediate is None:
+                if len(pattern.tiles) == 1 and pattern.immediate is None and not pattern.columns:
                     forms.setdefault(real_form(pattern.term), []).append(pattern)
         found = _FOUND[isa.hash] = {form: tuple(each) for form, each in forms.items() if form is not None}
     return found.get(_form_of(op, approximate), ())

@@ -85,9 +85,9 @@ def _make_table(isa: Isa) -> PatternTable:
             if isinstance(inner, Apply) and inner.op.startswith("reduce_"):
                 op, _, axis = inner.op.rpartition("_")
                 reduces.setdefault((op, axis, pattern.result), []).append(pattern)
-            elif isinstance(pattern.term, Apply) and not isinstance(inner, Immediate) and not pattern.columns:
+            elif isinstance(pattern.term, Apply) and not isinstance(inner, Immediate):
                 operations.setdefault((pattern.term.op, pattern.term.dtype), []).append(pattern)
-            elif not isinstance(inner, Apply):
+            else:
                 moves.append(pattern)
     return PatternTable(
         {key: tuple(found) for key, found in operations.items()},
@@ -113,7 +113,7 @@ def _pattern(isa: Isa, instruction: Instruction, dtypes: tuple[str, str | None])
         if region.shape not in (_FULL, _COLUMN):
             return None
         columns |= {region.name} if region.shape == _COLUMN else set()
-        leaves[region.name] = cast(Leaf(region.name, dtype), compute_type(dtype))
+        leaves[region.name] = cast(Leaf(region.name, dtype, region.shape == _COLUMN), compute_type(dtype))
     tiles = tuple(leaves)
     immediates = [operand.name for operand in instruction.operands if operand.kind.name == "bits32"]
     head = compute_type(dtypes[0])

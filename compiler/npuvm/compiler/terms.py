@@ -30,10 +30,11 @@ _MIRRORED = {"lt": "gt", "le": "ge"}
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A tile that an instruction reads."""
+    """A tile that an instruction reads; a `column` has one element for each row."""
 
     name: str
     dtype: str
+    column: bool = False
 
 
 @dataclass(frozen=True, slots=True)

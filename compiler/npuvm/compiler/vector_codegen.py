@@ -21,7 +21,7 @@ from .vector_cover import cover
 from .vector_emit import emit_vector
 from .vector_lower import VecProgram, lower_vector
 from .vector_select import Selector
-from .vector_space import RowsDoNotFit, Space, dim_name, make_space
+from .vector_space import RowsDoNotFit, Space, dim_name, make_space, view_tile
 from .vector_tile import VectorTile, choose_tile, least_tile
 
 __all__ = ["VectorKernel", "compile_vector"]
@@ -66,13 +66,10 @@ def compile_vector(
 
 def _covered(segment: VectorSegment, space: Space, chip: NpuConfig, isa: Isa) -> VectorSegment:
     """The segment in instructions; which are cheapest depends on the chip's vector unit and on how much UB holds."""
-    axis = None
-    if space.whole and any(space.reduced):
-        axis = "last" if space.reduced[space.col] else "first"
-    key = ("covered", isa.hash, id(chip), axis)
+    key = ("covered", isa.hash, id(chip), space.structure())
     if key not in segment.memo:
         # The chip is kept, so that no other can have its id.
-        segment.memo[key] = chip, cover(segment, isa, chip, axis)
+        segment.memo[key] = chip, cover(segment, view_tile(space), isa, chip)
     result: VectorSegment = segment.memo[key][1]
     return result
 

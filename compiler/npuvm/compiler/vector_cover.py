@@ -17,7 +17,7 @@ from npuvm.isa import Isa
 from .accuracy import error_ulp
 from .errors import CompileError
 from .ir import Node
-from .matching import Match, Matcher, readings
+from .matching import Match, Matcher
 from .named import instructions_named
 from .ops import REDUCES, Attrs
 from .patterns import Pattern, pattern_table
@@ -25,6 +25,8 @@ from .rewrite import is_scalar
 from .segments import VectorSegment
 from .terms import Apply, Number, Scalar, compute_type
 from .types import DTYPES, TensorType
+from .vector_select import Selector
+from .vector_space import TileView
 
 __all__ = ["cover"]
 
@@ -38,14 +40,13 @@ _FILL = 1.0
 """Cycles put on a constant that takes a tile of its own, so that an immediate is preferred; it is filled once a launch."""
 
 
-def cover(segment: VectorSegment, isa: Isa, chip: NpuConfig, axis: str | None = None) -> VectorSegment:
+def cover(segment: VectorSegment, tile: TileView, isa: Isa, chip: NpuConfig) -> VectorSegment:
     """The segment with element-wise operations replaced by nodes `insn`, each one instruction.
 
-    `axis` says along which axis of a tile its reduces run, "last" or "first", if whole rows or columns are in one tile: a
-    reduce may then become a node `reduce_insn` together with the operations before it. CompileError when the instruction
-    set has no instruction for an operation.
+    A reduce of whole rows or columns may become a node `reduce_insn`, together with the operations before it. CompileError
+    when the instruction set has no instruction for an operation.
     """
-    return _Cover(segment, isa, chip, axis).run()
+    return _Cover(segment, tile, isa, chip).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +56,14 @@ class _Choice:
 
 
 class _Cover:
-    def __init__(self, segment: VectorSegment, isa: Isa, chip: NpuConfig, axis: str | None) -> None:
+    def __init__(self, segment: VectorSegment, tile: TileView, isa: Isa, chip: NpuConfig) -> None:
         self._segment = segment
         self._isa = isa
         self._chip = chip
-        self._axis = axis
+        self._tile = tile
         self._table = pattern_table(isa)
         inside = {node.id for node in segment.nodes}
-        self._matcher = Matcher(inside, contract=segment.allowed.contract)
+        self._matcher = Matcher(inside, tile, contract=segment.allowed.contract)
         self._uses = Counter(each.id for node in segment.nodes for each in node.inputs)
         self._known = inside | {node.id for node, _ in segment.reads}
         self._written = {node.id for node, _ in segment.writes}
@@ -70,10 +71,10 @@ class _Cover:
 
     def run(self) -> VectorSegment:
         for node in self._segment.nodes:
-            if readings(node):
+            if self._matcher.readings(node):
                 self._chosen[node.id] = self._best(node, node, (*self._matches(node), *self._named(node)))
-            elif node.op in REDUCES and self._axis is not None:
-                choice = self._best(node, node.inputs[0], self._reduces(node, self._axis))
+            elif node.op in REDUCES and self._tile.axis is not None:
+                choice = self._best(node, node.inputs[0], self._reduces(node, self._tile.axis))
                 if choice.match is not None and choice.match.tiles != node.inputs:
                     self._chosen[node.id] = choice
         return replace(self._segment, nodes=self._needed(), memo={})
@@ -91,7 +92,7 @@ class _Cover:
 
     def _matches(self, node: Node) -> Iterator[Match]:
         """Instructions that give the value of the node, rounded as the kernel says."""
-        keys = {(term.op, term.dtype) for term in readings(node) if isinstance(term, Apply)}
+        keys = {(term.op, term.dtype) for term in self._matcher.readings(node) if isinstance(term, Apply)}
         for key in sorted(keys):
             for pattern in self._table.operations.get(key, ()):
                 match = self._matcher.match(pattern, node)
@@ -118,12 +119,17 @@ class _Cover:
     def _cycles(self, match: Match, work: Node) -> float:
         """Cycles of the instruction and of its operands."""
         total = self._price(match.pattern, work)
-        for each in {tile.id: tile for tile in match.tiles}.values():
+        as_tiles = {each: name for name, each in zip(match.pattern.tiles, match.tiles, strict=True)}
+        for each, name in as_tiles.items():
             if is_scalar(each):
                 total += _FILL
-            elif each.id not in self._written:
-                choice = self._chosen.get(each.id)
-                total += choice.cycles / max(1, self._uses[each.id]) if choice is not None else 0.0
+                continue
+            shared = max(1, self._uses[each.id])
+            choice = self._chosen.get(each.id)
+            if choice is not None and each.id not in self._written:
+                total += choice.cycles / shared
+            if each.id in self._tile.columns and work.id in self._tile.full and name not in match.pattern.columns:
+                total += self._price(Selector(self._isa).spread(each.type.dtype), work) / shared
         return total
 
     def _price(self, pattern: Pattern, work: Node) -> float:
@@ -132,7 +138,7 @@ class _Cover:
         cost = class_of(vector, self._isa, pattern.instruction)
         types = [self._tile_type(pattern, name) for name in pattern.tiles]
         item = max(DTYPES[each].item_bytes for each in (pattern.result, *types))
-        full = work.type.rank == len(self._segment.domain) and 1 not in work.type.shape
+        full = work.id in self._tile.full
         rows = max(1, self._chip.capacity_bytes("ub") // (_BUFFERS * _ROW_BYTES)) if full else 1
         repeats = -(-rows * (_ROW_BYTES // 4) * item // vector.repeat_bytes)
         slopes = repeats * cost.cycles_per_repeat + rows * cost.row_cycles
@@ -169,6 +175,7 @@ class _Cover:
             "dtype": pattern.dtypes[0],
             "dtype2": pattern.dtypes[1] or "",
             "tiles": pattern.tiles,
+            "columns": tuple(sorted(pattern.columns)),
             "immediate": pattern.immediate or "",
             "negated": negated,
         }

@@ -309,8 +309,14 @@ class _Lower:
 
     def _tiles(self, node: Node, shape: Shape, when: When) -> tuple[list[tuple[str, Use]], tuple[str, int] | None]:
         """The tiles that a chosen instruction reads, by operand, and its immediate."""
-        names = [str(name) for name in node.dims("tiles")]
-        sources = [(name, self._operand(each, shape, when)) for name, each in zip(names, node.inputs, strict=False)]
+        columns = node.dims("columns")
+        sources: list[tuple[str, Use]] = []
+        for name, each in zip(node.dims("tiles"), node.inputs, strict=False):
+            if name in columns:
+                use = Use(self._operand(each, _COLUMN, when).reg, "column")
+            else:
+                use = self._operand(each, shape, when)
+            sources.append((str(name), use))
         if not node.attrs["immediate"]:
             return sources, None
         number = node.inputs[-1]

@@ -66,6 +66,8 @@ class Selector:
 
 def _joins(pattern: Pattern, op: str) -> bool:
     term = uncast(pattern.term)
+    if pattern.columns:
+        return False
     tiles = isinstance(term, Apply) and [isinstance(uncast(each), Leaf) for each in term.args] == [True, True]
     return isinstance(term, Apply) and term.op == op and tiles and len(pattern.tiles) == 2
 

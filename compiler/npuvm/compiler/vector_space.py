@@ -13,7 +13,7 @@ from .segments import Access, VectorSegment
 from .symbols import evaluate
 from .types import DTYPES
 
-__all__ = ["RowsDoNotFit", "Space", "Transfer", "dim_name", "make_space"]
+__all__ = ["RowsDoNotFit", "Space", "TileView", "Transfer", "dim_name", "make_space", "view_tile"]
 
 
 class RowsDoNotFit(CompileError):
@@ -78,6 +78,34 @@ class Space:
     def has(self, node: Node, dim: int | None) -> bool:
         """Whether a value has a dim."""
         return dim is not None and self.present[node.id][dim]
+
+
+@dataclass(frozen=True, slots=True)
+class TileView:
+    """How values lie in a tile, by node id: `full` ones have an element in each place, `columns` one in each row.
+
+    `axis` is the one along which whole rows ("last") or columns ("first") are reduced inside a tile; None where they are not.
+    """
+
+    full: frozenset[int]
+    columns: frozenset[int]
+    axis: str | None
+
+
+def view_tile(space: Space) -> TileView:
+    """The values of a space as a tile has them. There are columns only in a tile that has rows."""
+    full: set[int] = set()
+    columns: set[int] = set()
+    for number, present in space.present.items():
+        has_row = space.row is None or present[space.row]
+        if has_row and present[space.col]:
+            full.add(number)
+        elif has_row and space.row is not None:
+            columns.add(number)
+    axis = None
+    if space.whole and any(space.reduced):
+        axis = "last" if space.reduced[space.col] else "first"
+    return TileView(frozenset(full), frozenset(columns), axis)
 
 
 def dim_name(dim: int) -> str:
