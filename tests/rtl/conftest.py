@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from npuvm.hw.rtl import Simulator, find_simulator
+from npuvm.hw.rtl.yosys import Yosys, find_yosys
 
 
 def available(name: str) -> Simulator:
@@ -22,3 +23,11 @@ def icarus() -> Simulator:
 @pytest.fixture(scope="session")
 def verilator() -> Simulator:
     return available("verilator")
+
+
+@pytest.fixture(scope="session")
+def yosys() -> Yosys:
+    found = find_yosys()
+    if found.missing is not None:
+        pytest.skip(f"yosys: {found.missing}")
+    return found

@@ -145,7 +145,8 @@ def _run(yosys: Yosys, commands: Sequence[str], folder: Path) -> CounterExample 
 
 
 def _counter_example(model: Mapping[str, Any]) -> CounterExample:
-    values = {s["name"]: int(s["data"][0], 2) for s in model["signal"] if s.get("data")}
+    # WaveJSON writes a bus as data, in binary digits, and a single bit as the first letter of its wave.
+    values = {s["name"]: int(s["data"][0] if "data" in s else s["wave"][0], 2) for s in model["signal"]}
     mask = (1 << WORD_BITS) - 1
     words = tuple(values["in_words"] >> WORD_BITS * i & mask for i in range(MAX_WORDS))
     gold = {name.removeprefix("gold_"): value for name, value in values.items() if name.startswith("gold_")}

@@ -118,14 +118,26 @@ def _is_one_of(expression: str, codes: Iterable[int], width: int) -> str:
 
 
 def _sync_illegal(resolved: Resolved) -> str:
-    """What no instruction may have in the head: a second semaphore without a first, a predicate that does not exist."""
+    """What no instruction may have in the head.
+
+    A second semaphore without a first, a predicate that does not exist, a mask without a predicate; a semaphore or a
+    loop past the last one, where the field has room for such.
+    """
     head = resolved["head"]
     pred, mask = _head(resolved, "pred"), _head(resolved, "mask")
     always = resolved["predicates"]["always"]
     terms = [f"({_head(resolved, f'{kind}0')} == 0 && {_head(resolved, f'{kind}1')} != 0)" for kind in ("wait", "set")]
     terms.append("!" + _is_one_of(pred, resolved["predicates"].values(), head["pred"][2]))
     terms.append(f"({pred} == {_number(always, head['pred'][2])} && {mask} != 0)")
+    for name in ("wait0", "wait1", "set0", "set1"):
+        terms += _above(head[name], resolved["limits"]["semaphores"])
+    terms += _above(head["mask"], (1 << resolved["limits"]["loops"]) - 1)
     return _any(terms)
+
+
+def _above(bits: list[int], most: int) -> list[str]:
+    """The condition that a field is above `most`, if it can be."""
+    return [f"({_field(bits)} > {_number(most, bits[2])})"] if most < (1 << bits[2]) - 1 else []
 
 
 def _match(resolved: Resolved, entry: Entry) -> str:
@@ -157,13 +169,14 @@ def _in_place(bits: Iterable[int]) -> int:
 def _reserved_mask(resolved: Resolved, entry: Entry) -> int:
     """Bits of the instruction's words, head first, that no field covers."""
     covered = 0
-    fields = [bits for name, bits in resolved["head"].items() if name != "dtype" or entry["dtyped"]]
+    fields: list[list[int]] = [bits for name, bits in resolved["head"].items() if name != "dtype" or entry["dtyped"]]
     fields += [operand["bits"] for operand in entry["operands"]]
     if entry["dtype2_bits"]:
         fields.append(entry["dtype2_bits"])
     for word, low, width in fields:
         covered |= (1 << width) - 1 << (WORD_BITS * word + low)
-    return ~covered & (1 << WORD_BITS * (entry["words"] + 1)) - 1
+    entry_words: int = entry["words"]
+    return ~covered & (1 << WORD_BITS * (entry_words + 1)) - 1
 
 
 def _illegal_operands(resolved: Resolved, entry: Entry) -> Iterator[str]:

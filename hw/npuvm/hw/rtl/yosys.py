@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from npuvm.hw.errors import RtlError
@@ -66,7 +65,6 @@ class Yosys:
         return subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
 
 
-@lru_cache(maxsize=1)
 def find_yosys() -> Yosys:
     """The system's yosys, else that of PyPI, else one that says what is missing."""
     found = shutil.which("yosys")
