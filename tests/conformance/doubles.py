@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from npuvm.isa import DecodeError, Insn, Isa, WordClass, decode_at, load_isa_text
 from npuvm.isa.conformance import Decoded, Level, Outcome, ProgramCase, Target
@@ -20,9 +20,11 @@ Fault = Callable[[Isa, Sequence[int], Decoded], Decoded]
 """What a wrong target answers, from the words and the right answer."""
 
 
-def few_instructions(*extensions: str) -> Isa:
-    """The instruction set with one instruction of each sort, for tests in which more would only take longer."""
-    kept = [line for line in TEXT.splitlines() if not (name := re.match(r"  - \{name: (\w+),", line)) or name[1] in FEW]
+def few_instructions(*extensions: str, names: Collection[str] = FEW, text: str = TEXT) -> Isa:
+    """An instruction set with these instructions only, for tests in which more would only take longer."""
+    kept = [
+        line for line in text.splitlines() if not (name := re.match(r"  - \{name: (\w+),", line)) or name[1] in names
+    ]
     texts = [find_resource("extension", name).read_text(encoding="utf-8") for name in extensions]
     return load_isa_text("\n".join(kept) + "\n", texts)
 

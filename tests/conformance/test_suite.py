@@ -81,6 +81,21 @@ def test_another_instruction_set_has_no_words_by_hand() -> None:
     assert report.ok
 
 
+def test_tables_that_are_smaller_than_their_fields() -> None:
+    """Six loops and forty semaphores leave values that heads can hold and must not: words of their own."""
+    text = TEXT.replace("loops: 8", "loops: 6").replace("min: 1, max: 8}", "min: 1, max: 6}")
+    text = text.replace("semaphores: 63", "semaphores: 40").replace('version: "1.0"', 'version: "2.0"', 1)
+    text = text.replace(
+        "core: [0, 39]\n  group: [40, 51]\n  launch: [52, 62]", "core: [0, 19]\n  group: [20, 29]\n  launch: [30, 39]"
+    )
+    options = SuiteOptions(levels=frozenset({Level.LINT, Level.ENCODING, Level.CLASSES}), words=400)
+    report = run_suite(few_instructions(text=text), Pupil(), options)
+    assert report.ok
+    assert [dict(level.uncovered) for level in report.levels] == [{}, {}, {}]
+    covered = report.level(Level.CLASSES).covered
+    assert {"classes/vadd/mask/unallocated", "classes/vadd/wait/unallocated", "classes/grid/loops/illegal"} <= covered
+
+
 def test_failures_past_a_thousand_are_counted() -> None:
     report = run_suite(few_instructions(), Pupil(lambda *_: Decoded(WordClass.UNALLOCATED)), SuiteOptions(words=400))
     classes = report.level(Level.CLASSES)

@@ -126,6 +126,8 @@ def _head_violations(layout: Layout) -> list[str]:
         result.append("pred/unallocated")
     if layout.semaphores < (1 << layout.head["wait0"].width) - 1:
         result += ["wait/unallocated", "set/unallocated"]
+    if layout.loops < layout.head["mask"].width:
+        result.append("mask/unallocated")
     return result
 
 

@@ -85,9 +85,12 @@ def _illegal_heads(layout: Layout, entry: Entry, rng: random.Random) -> Iterator
             made.append(("pred/unallocated", {"pred": code}))
     for number in range(layout.semaphores + 1, 1 << layout.head["wait0"].width):
         made += [("wait/unallocated", {"wait0": number}), ("set/unallocated", {"set0": number})]
+    for loop in range(layout.loops, layout.head["mask"].width):
+        made.append(("mask/unallocated", {"pred": layout.predicates["first"], "mask": 1 << loop}))
     for what, changes in made:
         case = f"classes/{entry.name}/{what}"
-        yield WordCase(case, _changed(layout, entry, rng, changes), _ILLEGAL, (case,))
+        name = f"{case} {' '.join(map(str, changes.values()))}"
+        yield WordCase(name, _changed(layout, entry, rng, changes), _ILLEGAL, (case,))
 
 
 def _lengths(layout: Layout, entry: Entry, rng: random.Random) -> Iterator[WordCase]:
