@@ -14,6 +14,7 @@ from npuvm.cli.main import main
 from npuvm.hw.config import load_chip
 from npuvm.runtime.scenario import Scenario
 from npuvm.runtime.scenario_report import Header, Progress, ScenarioReport
+from npuvm.runtime.timelines import TimelineSink
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -88,7 +89,12 @@ def test_commands_run(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load_only(
-    scenario: Scenario, chip: str | None, overrides: Sequence[str], timing_only: bool, _progress: Progress
+    scenario: Scenario,
+    chip: str | None,
+    overrides: Sequence[str],
+    timing_only: bool,
+    _progress: Progress,
+    _timelines: TimelineSink | None,
 ) -> ScenarioReport:
     loaded = load_chip(chip or scenario.chip, overrides)
     return ScenarioReport(Header(scenario.name, scenario.title, loaded.name, "", "", {}, timing_only))
