@@ -148,8 +148,10 @@ def test_a_counter_example_says_which_words_and_what_python_makes_of_them(yosys:
 
 
 def test_a_legal_counter_example_is_printed_as_its_instruction() -> None:
-    text = CounterExample((0x01, *[0] * 7), 1, {"length": (1, 0)}).describe(TINY)
-    assert "the Python decoder: legal, 1 words, Insn(op='stop'" in text
+    text = CounterExample((0x20 | 1 << 8 | 5 << 11, 3 | 4 << 5 | 9 << 16, *[0] * 6), 8, {"length": (2, 0)}).describe(
+        TINY
+    )
+    assert "the Python decoder: legal, 2 words, vneg.fp16 dst=d3 a=d4 rows=s9" in text
 
 
 def test_an_output_that_nothing_drives_is_refused(yosys: Yosys, tmp_path: Path) -> None:

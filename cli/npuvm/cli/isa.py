@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from npuvm.cli.isa_area import area
+from npuvm.cli.isa_prove import prove
 from npuvm.cli.isa_usage import usage
 from npuvm.cli.options import Extensions, IsaName, instruction_set
 from npuvm.cli.output import write_atomic
@@ -172,5 +173,5 @@ def _description(isa: Isa, instruction: Instruction) -> list[str]:
 
 
 isa_app = typer.Typer(help="Look at an instruction set, check it, generate its decoder, header and pages.")
-for _verb in (show, opcode_map, lint, generate, area, usage):
+for _verb in (show, opcode_map, lint, generate, prove, area, usage):
     isa_app.command("map" if _verb is opcode_map else None)(_verb)

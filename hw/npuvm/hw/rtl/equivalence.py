@@ -15,9 +15,10 @@ from typing import Any
 from npuvm.hw.errors import RtlError
 from npuvm.hw.rtl.reference_decoder import REFERENCE_MODULE, reference_sv
 from npuvm.hw.rtl.yosys import Yosys, YosysFailure, read_command
-from npuvm.isa.codec import classify, decode_at
+from npuvm.isa.codec import decode_at
+from npuvm.isa.disasm import format_insn
 from npuvm.isa.errors import DecodeError
-from npuvm.isa.model import Isa
+from npuvm.isa.model import Isa, WordClass
 
 __all__ = ["DECODER_MODULE", "CounterExample", "prove_equivalent", "prove_hits"]
 
@@ -55,7 +56,7 @@ class CounterExample:
             insn, length = decode_at(isa, words)
         except DecodeError as exc:
             return f"{exc.word_class}, {exc.message}"
-        return f"{classify(isa, words).value}, {length} words, {insn}"
+        return f"{WordClass.LEGAL.value}, {length} words, {format_insn(isa, insn)}"
 
 
 def prove_equivalent(
