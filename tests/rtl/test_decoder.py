@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import collections
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.rtl.decoder_faults import FAULTS, faulty_decoder
 from tests.rtl.decoder_oracle import expected, expected_fields, unit_of
 
 from npuvm.hw.errors import RtlError
-from npuvm.hw.rtl import Simulator, decoder_sources
+from npuvm.hw.rtl import Simulator
 from npuvm.hw.rtl.decoder_bench import DecoderBench, decode_directly
 from npuvm.hw.rtl.target import decoded
 from npuvm.hw.rtl.vectors import (
@@ -26,7 +26,6 @@ from npuvm.hw.rtl.vectors import (
 )
 from npuvm.isa import Insn, Isa, Pred, WordClass, encode, load_isa, load_isa_text
 from npuvm.isa.conformance.target import Decoded
-from npuvm.isa.generate import decoder_ports
 from npuvm.isa.resources import data_root, list_resources
 
 WORDS_IN_ICARUS = 20_000
@@ -142,16 +141,7 @@ def test_features_that_are_on_are_decoded(icarus: Simulator) -> None:
     assert not differences(isa, DecoderBench(isa, icarus), vectors)
 
 
-FAULTS = {
-    "a reserved bit is ignored": {"words": "words & ~(512'd1 << 63)"},
-    "one operand word may be missing": {"avail": "avail + 4'd1"},
-    "the second wait is lost": {"wait1": "6'd0"},
-    "a sign is lost": {"op_step_a": "{1'b0, got_op_step_a[30:0]}"},
-    "tile 1 is another operand": {"tile1": "got_tile0"},
-    "reserved bits count as illegal operands": {"word_class": "got_word_class == 3'd1 ? 3'd2 : got_word_class"},
-}
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_faulty_decoder_is_found(fault: str, isa: Isa, icarus: Simulator, tmp_path: Path) -> None:
     sample = one_of_each(isa)
@@ -175,25 +165,6 @@ def test_an_output_that_is_unknown_is_an_error(isa: Isa, icarus: Simulator, tmp_
     assert not differences(isa, bench, vectors_of([encode(isa, fine)]))
     with pytest.raises(RtlError, match=r"unknown \(X\) in 1 of 2 vectors"):
         bench.decode(vectors_of([encode(isa, fine), encode(isa, unknown)]))
-
-
-def faulty_decoder(isa: Isa, folder: Path, fault: dict[str, str]) -> list[Path]:
-    """The generated decoder inside another one that puts `fault` in place of an input or output."""
-    package, decoder = decoder_sources(isa, folder / "right")
-    inner, outer = folder / "inner.sv", folder / "npu_decoder.sv"
-    text = decoder.read_text(encoding="utf-8")
-    inner.write_text(re.sub(r"\bnpu_decoder\b", "inner_decoder", text), encoding="utf-8")
-    ports = decoder_ports(isa)
-    declared = ",\n".join(f"  {port.direction} logic [{port.width - 1}:0] {port.name}" for port in ports)
-    lines = [f"module npu_decoder (\n{declared}\n);"]
-    for port in ports:
-        lines.append(f"  wire [{port.width - 1}:0] got_{port.name};")
-        wrong = fault.get(port.name, port.name if port.direction == "input" else f"got_{port.name}")
-        target = f"got_{port.name}" if port.direction == "input" else port.name
-        lines.append(f"  assign {target} = {wrong};")
-    connections = ", ".join(f".{port.name}(got_{port.name})" for port in ports)
-    outer.write_text("\n".join([*lines, f"  inner_decoder inner ({connections});", "endmodule\n"]), encoding="utf-8")
-    return [package, inner, outer]
 
 
 @pytest.mark.slow

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from tests.rtl.decoder_faults import FAULTS, faulty_decoder
 from tests.rtl.decoder_oracle import expected_fields
 
 from npuvm.hw.errors import RtlError
 from npuvm.hw.rtl import Simulator
 from npuvm.hw.rtl.decoder_bench import DecoderOutputs, decoder_outputs
-from npuvm.hw.rtl.target import SIMULATOR_VARIABLE, decoded, rtl_target
+from npuvm.hw.rtl.target import SIMULATOR_VARIABLE, RtlTarget, decoded, rtl_target
 from npuvm.isa import Insn, Pred, WordClass, encode, load_isa
+from npuvm.isa.conformance import SuiteOptions, run_suite
 from npuvm.isa.conformance.target import Decoded, Level, ProgramCase
 
 ISA = load_isa()
@@ -94,3 +98,11 @@ def test_the_environment_names_the_simulator(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_target_without_its_simulator_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert "iverilog" in (rtl_target().unavailable() or "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_suite_finds_a_faulty_decoder(fault: str, icarus: Simulator, tmp_path: Path) -> None:
+    target = RtlTarget(icarus.name, faulty_decoder(ISA, tmp_path, FAULTS[fault]))
+    level = Level.CLASSES if "reserved" in fault else Level.GOLDEN
+    assert run_suite(ISA, target, SuiteOptions(frozenset({level}), words=0)).level(level).failures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from npuvm.hw.errors import RtlError
 from npuvm.hw.rtl.decoder_bench import DecoderBench, DecoderOutputs
@@ -21,12 +22,16 @@ _CLASSES = tuple(WordClass)
 
 
 class RtlTarget:
-    """The decoder of any instruction set in one simulator; each instruction set is built once, when it is first asked for."""
+    """The decoder of any instruction set in one simulator; each instruction set is built once, when it is first asked for.
+
+    `sources` are another implementation of the module `npu_decoder`, with the ports that the generated one has.
+    """
 
     name = "rtl"
 
-    def __init__(self, simulator: str = "icarus") -> None:
+    def __init__(self, simulator: str = "icarus", sources: Sequence[Path] | None = None) -> None:
         self._simulator = find_simulator(simulator)
+        self._sources = sources
         self._benches: dict[str, DecoderBench] = {}
 
     def levels(self) -> frozenset[Level]:
@@ -40,7 +45,7 @@ class RtlTarget:
     def decode(self, isa: Isa, programs: Sequence[Sequence[int]]) -> list[Decoded]:
         """What the decoder makes of word 0 of each program; RtlError when an output is unknown or the simulation fails."""
         if isa.hash not in self._benches:
-            self._benches[isa.hash] = DecoderBench(isa, self._simulator)
+            self._benches[isa.hash] = DecoderBench(isa, self._simulator, sources=self._sources)
         return decoded(isa, self._benches[isa.hash].decode(vectors_of(programs)))
 
     def run(self, isa: Isa, case: ProgramCase) -> Outcome:
