@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from tests.fuzz.guarded import outcome_of, the_chip, the_isa
 
 from npuvm.hw.contexts import LOOPS, grid_contexts
+from npuvm.hw.launch import capacity_limits
 from npuvm.hw.program import SizeDef
 from npuvm.hw.simulator import simulate
-from npuvm.isa import AsmError, Entry, Image, IsaError, assemble
+from npuvm.isa import AsmError, Entry, Image, IsaError, assemble, verify
 
 IMAGE = Image("finding", the_isa().hash, np.array([2], dtype=np.uint64), (Entry("unified", 0, ((0, 1),)),))
 
@@ -85,6 +86,33 @@ def test_pauses_take_no_time() -> None:
     loops = trips * (2 * word + sequencer.loop_cycles)
     usync = word + sequencer.dispatch_cycles
     assert result.cycles == entry + loops + usync + max(1, word)
+
+
+def test_grids_whose_tiles_are_too_many_to_visit() -> None:
+    """The tiles that the verifier walks were listed before its steps were counted: 80**6 of them here."""
+    lines = [f".entry unified 0 0:{10**18}", "szc size=s0 full=1000"]
+    for size in range(1, 61):
+        lines.append(f"sza size=s{size} loop_a=l{size % 6} full=100000 base={-97 * (size // 6)} step_a=1")
+    lines.append("grid loops=6 phase=0 t0=s0 t1=s0 t2=s0 t3=s0 t4=s0 t5=s0")
+    for size in range(1, 61):
+        lines += [f"loop loop=l7 trip=s{size}", "usync unit=load", "endloop"]
+    image = assemble(the_isa(), "\n".join([*lines, "endgrid", "halt"]))
+    report = verify(the_isa(), image, capacity_limits(the_chip()), collect=True)
+    assert [finding.rule for finding in report.findings] == ["effort"]
+
+
+def test_long_programs_over_few_tiles() -> None:
+    """Every access of a straight program was held against all before it; a unit's last one to a place now stands for them."""
+    lines = [".entry unified 0", "szc size=s0 full=8"]
+    lines += [f"desc desc=d{tile} space=ub base={tile * 512:#x} pitch=32" for tile in range(200)]
+    for number in range(1500):
+        a, b = 7 * number % 200, 13 * number % 200
+        lines.append(f"vadd.fp32 dst=d{number % 200} a=d{a} b=d{b} rows=s0 cols=s0 | order")
+    limits = capacity_limits(the_chip())
+    for tail, rules in (("", []), ("vadd.fp32 dst=d1 a=d9 b=d199 rows=s0 cols=s0", ["hazard"])):
+        image = assemble(the_isa(), "\n".join([*lines, tail, "halt"]))
+        report = verify(the_isa(), image, limits, collect=True)
+        assert [finding.rule for finding in report.findings] == rules
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,13 @@ Clock: TypeAlias = tuple[int, ...]
 """Per unit of a domain, how many of its instructions are known to have completed."""
 
 
-@dataclass(slots=True)
+_Place: TypeAlias = tuple[int, int, tuple[int, int], int, int, int, int, int, bool]
+"""A unit, the bytes that it touches, and whether it writes them."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Access:
-    """The latest access of one operand of an instruction to one place."""
+    """The latest access of a unit to a place. Who is ordered after it is ordered after all that the unit did there before."""
 
     leaf: Leaf
     region: Region
@@ -30,7 +34,7 @@ class _Access:
 class Memory:
     """The accesses of one core's buffers since its last barrier."""
 
-    _spaces: dict[str, dict[tuple[int, Region], _Access]] = field(default_factory=dict)
+    _spaces: dict[str, dict[_Place, _Access]] = field(default_factory=dict)
 
     def clear(self) -> None:
         """Forget: everything so far has completed."""
@@ -53,8 +57,12 @@ class Memory:
                 if overlap(theirs, region):
                     yield _describe(earlier, region, read_after_write, earlier.unit == unit)
         for region in act.regions:
-            key = (act.leaf.pc, region)
-            self._spaces.setdefault(region.space, {})[key] = _Access(act.leaf, region, unit, sequence)
+            access = _Access(act.leaf, region, unit, sequence)
+            self._spaces.setdefault(region.space, {})[_place(region, unit)] = access
+
+
+def _place(r: Region, unit: int) -> _Place:
+    return unit, r.ring, r.hull, r.low, r.high, r.rows, r.row_bytes, r.pitch, r.writes
 
 
 def _describe(earlier: _Access, region: Region, read_after_write: bool, same_unit: bool) -> str:

@@ -207,6 +207,7 @@ class _Verification:
             unknowns = {unknown for core in domain for unknown in Walk.unknowns(core.program)}
             for unknown in sorted(unknowns):
                 walks = [Walk(self._isa, core.program, core.entry.ranges, unknown) for core in domain]
+                self._effort(walks)
                 key = (unknown, *((core.entry.pc, walk.signature()) for core, walk in zip(domain, walks, strict=True)))
                 if key not in done:
                     done.add(key)
@@ -215,3 +216,12 @@ class _Verification:
                     self.steps += run_domain(
                         self._isa, items, groups, not shared, self._max_steps - self.steps, self._findings
                     )
+
+    def _effort(self, walks: Sequence[Walk]) -> None:
+        """The tiles of a grid are listed for every core before they are walked, so steps alone would not bound them."""
+        allowed = self._max_steps // len(self._image.entries)
+        for walk in walks:
+            grid = walk.crowded_grid(allowed)
+            if grid is not None:
+                message = f"trip counts inside turn at so many tiles that more than {allowed} counters would be visited"
+                self._findings.fatal("effort", f"{message}; allowed: fewer such trip counts", grid.pc, grid.insn)

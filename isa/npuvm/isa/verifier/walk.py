@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from math import prod
 from typing import TypeAlias
 
@@ -157,10 +157,15 @@ def grid_tiles(
     tables: Tables, trips: Sequence[SizeDef], start: int, stop: int, sizes: Sequence[Affine]
 ) -> list[dict[int, tuple[int, int]]]:
     """Representative tiles of a core's range, in order; `sizes` are the affine trip counts inside the grid."""
-    if start >= stop:
-        return []
-    first, last = _locate(tables, trips, start), _locate(tables, trips, stop - 1)
-    return list(_tiles(tables, trips, (first, last), (True, True), sizes, {}))
+    return list(_visited(tables, trips, start, stop, sizes))
+
+
+def _visited(
+    tables: Tables, trips: Sequence[SizeDef], start: int, stop: int, sizes: Sequence[Affine]
+) -> Iterator[dict[int, tuple[int, int]]]:
+    if start < stop:
+        first, last = _locate(tables, trips, start), _locate(tables, trips, stop - 1)
+        yield from _tiles(tables, trips, (first, last), (True, True), sizes, {})
 
 
 def _tiles(
@@ -226,6 +231,19 @@ class Walk:
             if isinstance(each.step, Block) and _has_register_trip(each.step.nodes, each.tables):
                 return _TRIPS
         return _TRIPS[-1:]
+
+    def crowded_grid(self, counters: int) -> Grid | None:
+        """A grid whose tiles, those that the walk visits, have more than so many counters in all; None when there is none."""
+        for each in self._steps:
+            for node in each.step.nodes if isinstance(each.step, Block) else ():
+                if isinstance(node, Grid) and self._visits_more(node, each.tables, counters // len(node.trips)):
+                    return node
+        return None
+
+    def _visits_more(self, node: Grid, tables: Tables, tiles: int) -> bool:
+        trips = [tables.sizes[index] for index in node.trips]
+        visited = _visited(tables, trips, *self._ranges[node.phase], _affine_trips(node.body, tables))
+        return next(islice(visited, tiles, None), None) is not None
 
     def signature(self) -> tuple[object, ...]:
         """Equal for two walks of one program that take the same way and touch the same bytes on chip."""
