@@ -109,7 +109,7 @@ def test_long_programs_over_few_tiles() -> None:
         a, b = 7 * number % 200, 13 * number % 200
         lines.append(f"vadd.fp32 dst=d{number % 200} a=d{a} b=d{b} rows=s0 cols=s0 | order")
     limits = capacity_limits(the_chip())
-    for tail, rules in (("", []), ("vadd.fp32 dst=d1 a=d9 b=d199 rows=s0 cols=s0", ["hazard"])):
+    for tail, rules in (("", []), ("vadd.fp32 dst=d1 a=d9 b=d99 rows=s0 cols=s0", ["hazard"])):
         image = assemble(the_isa(), "\n".join([*lines, tail, "halt"]))
         report = verify(the_isa(), image, limits, collect=True)
         assert [finding.rule for finding in report.findings] == rules
