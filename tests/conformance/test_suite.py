@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from tests.conformance.doubles import TEXT, Pupil, few_instructions
@@ -31,6 +32,12 @@ class Raising(Pupil):
 class Forgetful(Pupil):
     def decode(self, isa: Isa, programs: Sequence[Sequence[int]]) -> list[Decoded]:
         return super().decode(isa, programs)[:-1]
+
+
+def test_an_answer_that_is_none_of_the_kind_is_a_failed_case() -> None:
+    nothing: Any = None
+    report = run_suite(load_isa(), Pupil(lambda *_: nothing), GOLDEN)
+    assert {failure.got for failure in report.level(Level.GOLDEN).failures} == {"None"}
 
 
 @pytest.mark.parametrize(("target", "got"), [(Raising(), "OSError: the board is gone"), (Forgetful(), "answers")])
@@ -65,6 +72,15 @@ def test_random_words_that_were_not_asked_for_leave_their_bins_open() -> None:
     assert report.level(Level.CLASSES).uncovered == {f"classes/any/random/{k}": "no case covers it" for k in kinds}
 
 
+def test_the_room_that_is_left_is_told() -> None:
+    lint = SuiteOptions(levels=frozenset({Level.LINT}))
+    base, more = load_isa(), load_isa(None, ["fma"])
+    free, taken = 256 - len(base.instructions), len(more.instructions) - len(base.instructions)
+    assert run_suite(base, Pupil(), lint).notes == (f"{free} opcodes are free, 64 of them in the space of extensions",)
+    (note,) = run_suite(more, Pupil(), lint).notes
+    assert note == f"{free - taken} opcodes are free, {64 - taken} of them in the space of extensions"
+
+
 def test_progress_names_every_level_before_it_runs() -> None:
     seen: list[tuple[Level, int, int]] = []
     options = SuiteOptions(levels=frozenset({Level.LINT, Level.GOLDEN}))
@@ -76,7 +92,7 @@ def test_another_instruction_set_has_no_words_by_hand() -> None:
     text = TEXT.replace('version: "1.0"', 'version: "9.0"', 1)
     report = run_suite(load_isa_text(text), Pupil(), SuiteOptions(levels=frozenset({Level.LINT, Level.GOLDEN})))
     assert report.level(Level.GOLDEN).skipped == "nobody assembled words of this instruction set by hand"
-    assert report.notes == ("what is written by hand speaks of another instruction set than npu 9.0",)
+    assert report.notes[1:] == ("what is written by hand speaks of another instruction set than npu 9.0",)
     assert not [name for name in report.level(Level.LINT).covered if name.startswith("lint/invariants/")]
     assert report.ok
 

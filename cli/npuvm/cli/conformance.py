@@ -91,8 +91,11 @@ def _must_exist(kind: str, name: str | None) -> None:
 def _print(console: Console, report: Report) -> None:
     extensions = f" with {', '.join(report.extensions)}" if report.extensions else ""
     console.print(_table(f"{report.target} on {report.isa}{extensions}", report))
+    for level in report.levels:
+        if level.skipped is not None:
+            console.print(f"not run: {level.level.value} ({escape(level.skipped)})", highlight=False)
     for note in report.notes:
-        console.print(f"note: {escape(note)}")
+        console.print(f"note: {escape(note)}", highlight=False)
     _print_failures(console, report)
     _print_uncovered(console, report)
 
@@ -104,7 +107,6 @@ def _table(title: str, report: Report) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for level in report.levels:
         if level.skipped is not None:
-            table.add_row(level.level.value, *["-"] * 7, style="dim")
             continue
         table.add_row(
             level.level.value,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -86,7 +86,7 @@ class _Run:
         self.layout = Layout(isa.resolved)
         self.folder = data_root() / "isa" / "conformance"
         self.invariants: Mapping[str, Any] | None = invariants_of(isa, self.folder)
-        self.notes: list[str] = []
+        self.notes = [_free_opcodes(self.layout, isa.resolved["custom_opcodes"])]
         if self.invariants is None:
             self.notes.append(
                 f"what is written by hand speaks of another instruction set than {isa.name} {isa.version}"
@@ -158,7 +158,9 @@ class _Run:
 
     def _run_program(self, report: LevelReport, case: ProgramCase) -> None:
         try:
-            outcome = self.target.run(self.isa, case)
+            outcome: object = self.target.run(self.isa, case)
+            if not isinstance(outcome, Outcome):
+                raise TypeError(f"{outcome!r} is no Outcome")
         except Exception as exc:  # noqa: BLE001 - as above
             outcome = Outcome(error=f"{type(exc).__name__}: {exc}")
         report.values += sum(array.size for array in case.expected.values())
@@ -174,7 +176,16 @@ def _check_failure(check: Check) -> Failure | None:
     return None if check.expected == check.got else Failure(check.id, check.expected, check.got)
 
 
-def _word_failure(case: WordCase, decoded: Decoded) -> Failure | None:
+def _word_failure(case: WordCase, decoded: object) -> Failure | None:
+    """None when the answer is right; `decoded` is what a target gave, whatever that is."""
     if decoded == case.expected:
         return None
-    return Failure(f"{case.id} [{hex_words(case.words)}]", describe(case.expected), describe(decoded))
+    got = describe(decoded) if isinstance(decoded, Decoded) else repr(decoded)
+    return Failure(f"{case.id} [{hex_words(case.words)}]", describe(case.expected), got)
+
+
+def _free_opcodes(layout: Layout, custom: Sequence[int]) -> str:
+    """How much room is left, for the reader of a report."""
+    free = set(range(1 << layout.head["opcode"].width)) - layout.by_opcode.keys()
+    inside = [opcode for opcode in free if custom[0] <= opcode <= custom[1]]
+    return f"{len(free)} opcodes are free, {len(inside)} of them in the space of extensions"

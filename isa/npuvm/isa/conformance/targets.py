@@ -37,7 +37,10 @@ def _by_name(name: str) -> Callable[[], Target]:
     found = available_targets()
     if name not in found:
         raise ConformanceError(f"no target {name!r}; there are: {', '.join(found) or 'none'}, or give module:function")
-    return cast(Callable[[], Target], found[name].load())
+    try:
+        return cast(Callable[[], Target], found[name].load())
+    except (ImportError, AttributeError) as exc:
+        raise ConformanceError(f"its package does not load: {exc}", f"target {name}") from None
 
 
 def _by_path(path: str) -> Callable[[], Target]:
