@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import ml_dtypes
@@ -303,20 +304,13 @@ def test_every_data_type_of_every_instruction_has_bins(cases: list[ProgramCase])
                 assert (spec.name, dtype if dtype2 is None else f"{dtype}->{dtype2}") in listed
 
 
-@pytest.mark.parametrize("change", [lambda a: a, lambda a: a[::-1]])
-def test_cases_are_the_same_at_every_call_and_change_with_the_seed(change: Callable[[list[str]], list[str]]) -> None:
-    one = [
-        (c.id, c.text, c.arguments[0].tobytes()) for c in semantics_cases(ISA, 5) if c.id.startswith("semantics/vadd")
-    ]
-    same = [
-        (c.id, c.text, c.arguments[0].tobytes()) for c in semantics_cases(ISA, 5) if c.id.startswith("semantics/vadd")
-    ]
-    other = [
-        (c.id, c.text, c.arguments[0].tobytes()) for c in semantics_cases(ISA, 6) if c.id.startswith("semantics/vadd")
-    ]
-    assert one == same
-    assert [each[0] for each in one] == [each[0] for each in other]
-    assert one != other
+def test_cases_are_the_same_at_every_call_and_change_with_the_seed(cases: list[ProgramCase]) -> None:
+    def seen(some: Iterable[ProgramCase]) -> list[tuple[str, str, bytes]]:
+        return [(case.id, case.text, case.arguments[0].tobytes()) for case in islice(some, 12)]
+
+    assert seen(semantics_cases(ISA, 5)) == seen(cases)
+    assert seen(semantics_cases(ISA, 6)) != seen(cases)
+    assert [case.id for case in islice(semantics_cases(ISA, 6), 12)] == [case.id for case in cases[:12]]
 
 
 def test_cases_change_something(cases: list[ProgramCase]) -> None:
