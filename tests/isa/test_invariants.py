@@ -178,6 +178,7 @@ def test_who_traps() -> None:
             continue
         expected = {"alignment", "buffer_range"} | ({"gm_range"} if "gm" in spaces else set())
         assert set(spec.traps) == expected, spec.name
+    assert set(only("lds").traps) == {"gm_range", "alignment"}
     assert only("scdiv").traps == ("divide_by_zero",)
     assert set(ISA.traps) == {"gm_range", "buffer_range", "alignment", "divide_by_zero", "cycle_limit"}
 
