@@ -28,7 +28,7 @@ __all__ = ["VectorKernel", "compile_vector"]
 
 
 _KEPT_PROGRAMS = 64
-"""Tile programs that are kept of one segment."""
+"""Tile programs, and selections of instructions, that are kept of one segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,8 @@ def _covered(segment: VectorSegment, space: Space, chip: NpuConfig, isa: Isa) ->
     """The segment in instructions; which are cheapest depends on the chip's vector unit and on how much UB holds."""
     key = ("covered", isa.hash, id(chip), space.structure())
     if key not in segment.memo:
+        if len(segment.memo) >= _KEPT_PROGRAMS:
+            segment.memo.clear()
         # The chip is kept, so that no other can have its id.
         segment.memo[key] = chip, cover(segment, view_tile(space), isa, chip)
     result: VectorSegment = segment.memo[key][1]
