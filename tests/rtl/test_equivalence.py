@@ -66,7 +66,6 @@ def test_at_most_one_hit_in_the_committed_decoder(yosys: Yosys, tmp_path: Path) 
     assert prove_hits(yosys, decoder_sources(isa, tmp_path / "sources"), resolved(isa), tmp_path) is None
 
 
-@pytest.mark.slow
 def test_the_committed_decoder_equals_the_reference(yosys: Yosys, tmp_path: Path) -> None:
     isa = load_isa()
     sources = decoder_sources(isa, tmp_path / "sources")

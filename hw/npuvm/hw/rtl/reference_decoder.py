@@ -7,6 +7,7 @@ where the generator writes one-hot AND-OR assigns. What it costs in gates does n
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -70,15 +71,15 @@ def reference_sv(resolved: Resolved, module: str = REFERENCE_MODULE) -> str:
         f"  input  logic [{AVAIL_BITS - 1}:0] avail",
         *(f"  output logic [{width - 1}:0] {name}" for name, width in widths.items()),
     ]
-    chains: dict[str, list[str]] = {name: [] for name in widths}
+    chains: dict[str, list[tuple[str, str]]] = {name: [] for name in widths}
     stanzas: list[str] = []
     for entry in resolved["instructions"]:
         name = entry["name"]
         stanzas.append(_match(resolved, entry))
         for output, value in _fields(resolved, entry, widths):
-            chains[output].append(f"is_{name} ? {value} :")
+            chains[output].append((f"is_{name}", value))
     ends = {name: _number(UNALLOCATED if name == "word_class" else 0, width) for name, width in widths.items()}
-    assigns = [f"  assign {name} =\n    " + "\n    ".join([*chains[name], ends[name] + ";"]) for name in widths]
+    assigns = [f"  assign {name} =\n    " + "\n    ".join([*_arms(chains[name]), ends[name] + ";"]) for name in widths]
     return f"""// Reference decoder of {resolved["isa"]} {resolved["version"]}, for equivalence checks only.
 module {module} (
 {("," + chr(10)).join(ports)}
@@ -88,6 +89,12 @@ module {module} (
 {chr(10).join(assigns)}
 endmodule
 """
+
+
+def _arms(chain: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """(condition, value) in order -> arms of a conditional; neighbours with one value share an arm."""
+    for value, group in itertools.groupby(chain, key=lambda arm: arm[1]):
+        yield f"{_any(condition for condition, _ in group)} ? {value} :"
 
 
 def _is_on(resolved: Resolved, entry: Entry) -> bool:
