@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from npuvm.hw.conformance.decode import decode_programs
 from npuvm.hw.conformance.launch import Launch, run_case
 from npuvm.hw.interpreter import interpret
-from npuvm.isa import DecodeError, Isa, WordClass, decode_at
+from npuvm.isa import Isa
 from npuvm.isa.conformance import Decoded, Level, Outcome, ProgramCase, Target
 
 __all__ = ["Functional", "functional_target"]
@@ -27,8 +28,7 @@ class Functional:
 
     def decode(self, isa: Isa, programs: Sequence[Sequence[int]]) -> list[Decoded]:
         """Decode what stands at word 0 of each program."""
-        units = {code: name for name, code in isa.units.items()}
-        return [_decode(isa, units, words) for words in programs]
+        return decode_programs(isa, programs)
 
     def run(self, isa: Isa, case: ProgramCase) -> Outcome:
         """Run a program."""
@@ -38,15 +38,6 @@ class Functional:
 def functional_target() -> Target:
     """The target `functional`."""
     return Functional()
-
-
-def _decode(isa: Isa, units: dict[int, str], words: Sequence[int]) -> Decoded:
-    try:
-        insn, length = decode_at(isa, words, 0)
-    except DecodeError as exc:
-        return Decoded(WordClass(exc.word_class))
-    unit = isa.instruction(insn.op).unit
-    return Decoded(WordClass.LEGAL, length, insn, units[insn.args["unit"]] if unit == "any" else unit)
 
 
 def _interpret(launch: Launch) -> None:

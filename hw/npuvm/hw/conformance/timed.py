@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from npuvm.hw.conformance.decode import decode_programs
 from npuvm.hw.conformance.launch import Launch, run_case
 from npuvm.hw.simulator import simulate
 from npuvm.isa import Isa
@@ -13,21 +14,21 @@ __all__ = ["Simpy", "simpy_target"]
 
 
 class Simpy:
-    """Runs programs on the discrete-event model."""
+    """Runs programs on the discrete-event model, and decodes with the codec with which the model reads programs."""
 
     name = "simpy"
 
     def levels(self) -> frozenset[Level]:
-        """Those of programs: it decodes with the codec, which the target `functional` tests."""
-        return frozenset({Level.SEMANTICS, Level.SEQUENCES, Level.TRAPS, Level.CHIPS})
+        """All that take a target."""
+        return frozenset(Level) - {Level.LINT}
 
     def unavailable(self) -> str | None:
         """It needs nothing."""
         return None
 
     def decode(self, isa: Isa, programs: Sequence[Sequence[int]]) -> list[Decoded]:
-        """Not among its levels."""
-        raise NotImplementedError("the target simpy has no level that decodes")
+        """Decode what stands at word 0 of each program."""
+        return decode_programs(isa, programs)
 
     def run(self, isa: Isa, case: ProgramCase) -> Outcome:
         """Run a program."""
