@@ -1,8 +1,9 @@
 """A second instruction decoder in SystemVerilog, written apart from the generator, for yosys to hold the first against.
 
 It reads nothing but the resolved instruction set (the public JSON) and shares no code with `npuvm.isa.generate`. The
-style differs on purpose: one `always_comb` with a branch per opcode, and reserved bits as one mask over all words,
-where the generator writes one-hot AND-OR assigns. What it costs in gates does not matter.
+style differs on purpose: each instruction is a match under a mask, each output a chain of conditions that the first
+match decides, reserved bits are one mask over all words; the generator writes one-hot AND-OR assigns, which is right
+only if no two instructions match at once. What the reference costs in gates does not matter.
 """
 
 from __future__ import annotations
