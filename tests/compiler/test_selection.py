@@ -305,6 +305,24 @@ def test_a_reduce_of_one_element_is_none(rows: int, cols: int) -> None:
     np.testing.assert_allclose(got, (inputs["x"].astype(np.float64) ** 2).sum(-1), rtol=1e-6)
 
 
+def normalised(k: KernelBuilder, x: Value) -> None:
+    centred = x - k.mean(x, -1, keepdims=True)
+    k.store(centred * k.rsqrt(k.mean(centred * centred, -1, keepdims=True)))
+
+
+def test_operands_with_one_element_a_row_need_no_broadcast() -> None:
+    isa = extended(
+        "  - {name: vnew, opcode: 0xc0, format: vtri, dtypes: [fp32], timing: vmul, semantics: 'dst = (a - b) * c', "
+        "operands: {b: {shape: [rows, 1]}, c: {shape: [rows, 1]}}, doc: New.}\n"
+    )
+    graph = build(normalised, x="fp32[M, N]")
+    assert ops_of(graph, isa)[-1] == "vnew"
+    same_bits(graph, isa)
+    assert ops_of(graph, the_isa())[-2:] == ["vbrc", "vmul"]
+    # With rows so long that rings have one slot, the next tile is not kept waiting until x was read a second time.
+    assert ops_of(graph, isa, M=4, N=8000)[-2:] == ["vbrc", "vmul"]
+
+
 def test_columns_are_reduced_with_what_stands_before_them() -> None:
     isa = one("dst = max(abs(a), axis=first)", dtypes="fp32", form="vred_first", timing="vredf")
     graph = build(lambda k, x: k.store(k.max(k.abs(x), 0)), x="fp32[M, N]")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from .ir import Node
@@ -43,6 +43,7 @@ class Match:
 class _Bound:
     tiles: tuple[tuple[str, Node], ...] = ()
     immediate: Number | Scalar | None = None
+    opened: frozenset[int] = frozenset()
 
     def tile(self, name: str, node: Node) -> _Bound | None:
         """With the tile bound as well; None when it is another node already."""
@@ -55,13 +56,17 @@ class _Bound:
 class Matcher:
     """Matches patterns in a segment.
 
-    `inside` are the ids of its nodes, `tile` says how values lie; `contract`: roundings between operations may go.
+    `users` are the ids of the nodes that read a node of the segment, by its id, `tile` says how values lie. `contract`:
+    roundings between operations may go. `again`: a loaded tile may be read again after what was computed from it.
     """
 
-    def __init__(self, inside: Collection[int], tile: TileView, *, contract: bool) -> None:
-        self._inside = inside
+    def __init__(
+        self, users: Mapping[int, Collection[int]], tile: TileView, *, contract: bool, again: bool = True
+    ) -> None:
+        self._users = users
         self._tile = tile
         self._contract = contract
+        self._again = again
         self._read: dict[int, tuple[Term, ...]] = {}
 
     def readings(self, node: Node) -> tuple[Term, ...]:
@@ -72,20 +77,29 @@ class Matcher:
 
     def match(self, pattern: Pattern, root: Node) -> Match | None:
         """The first way in which the pattern gives the node."""
-        found = (self._first(pattern, term, root) for term in self.readings(root))
+        found = (self._first(pattern, term, root, root) for term in self.readings(root))
         return next((match for match in found if match is not None), None)
 
     def match_reduce(self, pattern: Pattern, reduce: Node, axis: str) -> Match | None:
         """The first way in which the pattern, ending in a reduction over that axis, gives the value of a reduce."""
         source = reduce.inputs[0]
         term = Apply(f"{reduce.op}_{axis}", compute_type(source.type.dtype), (_wide(source),))
-        return self._first(pattern, cast(term, reduce.type.dtype), source)
+        return self._first(pattern, cast(term, reduce.type.dtype), source, reduce)
 
-    def _first(self, pattern: Pattern, term: Term, root: Node) -> Match | None:
+    def _first(self, pattern: Pattern, term: Term, root: Node, last: Node) -> Match | None:
+        """`root` has as many elements as the instruction works on, `last` is what it gives."""
         for bound in self._unify(pattern.term, term, _Bound(), root):
+            if not self._again and self._holds_a_load(bound, last):
+                continue
             tiles = dict(bound.tiles)
             return Match(pattern, tuple(tiles[name] for name in pattern.tiles), bound.immediate)
         return None
+
+    def _holds_a_load(self, bound: _Bound, last: Node) -> bool:
+        """Whether a loaded tile is read once more, later than by what was computed from it and is kept for others."""
+        inside = {*bound.opened, last.id}
+        kept = any(not inside.issuperset(self._users[each]) for each in bound.opened)
+        return kept and any(tile.id in self._tile.full - self._users.keys() for _, tile in bound.tiles)
 
     def _unify(self, pattern: Term, term: Term, bound: _Bound, root: Node) -> Iterator[_Bound]:
         """All ways to bind the operands so that the pattern is the term."""
@@ -103,8 +117,9 @@ class Matcher:
             case Apply(op="cast", args=(Leaf() as tile,)) if isinstance(term, Number | Scalar):
                 yield from self._unify(tile, term, bound, root)
             case Apply() if isinstance(term, Ref):
+                inner = replace(bound, opened=bound.opened | {term.node.id})
                 for reading in self._opened(term.node, root):
-                    yield from self._unify(pattern, reading, bound, root)
+                    yield from self._unify(pattern, reading, inner, root)
             case Apply() if isinstance(term, Apply):
                 yield from self._operation(pattern, term, bound, root)
 
@@ -114,9 +129,10 @@ class Matcher:
             if term.op in COMMUTATIVE:
                 yield from self._arguments(pattern.args, term.args[::-1], bound, root)
         if self._contract and term.op == "cast" and pattern.op != "cast" and isinstance(term.args[0], Ref):
+            inner = replace(bound, opened=bound.opened | {term.args[0].node.id})
             for narrow in self._opened(term.args[0].node, root):
                 if isinstance(narrow, Apply) and narrow.op == "cast" and pattern.dtype == term.dtype:
-                    yield from self._unify(pattern, narrow.args[0], bound, root)
+                    yield from self._unify(pattern, narrow.args[0], inner, root)
 
     def _arguments(
         self, patterns: tuple[Term, ...], terms: tuple[Term, ...], bound: _Bound, root: Node
@@ -129,7 +145,7 @@ class Matcher:
 
     def _opened(self, node: Node, root: Node) -> tuple[Term, ...]:
         """The readings of a node that the instruction may compute on its way: as large as its result, or a cast."""
-        if node.id not in self._inside or (node.op != "cast" and node.type.shape != root.type.shape):
+        if node.id not in self._users or (node.op != "cast" and node.type.shape != root.type.shape):
             return ()
         return self.readings(node)
 

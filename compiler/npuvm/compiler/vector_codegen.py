@@ -64,14 +64,14 @@ def compile_vector(
     return VectorKernel(image, tensors, tile, space, walk, core_type)
 
 
-def _covered(segment: VectorSegment, space: Space, chip: NpuConfig, isa: Isa) -> VectorSegment:
+def _covered(segment: VectorSegment, space: Space, chip: NpuConfig, isa: Isa, *, again: bool) -> VectorSegment:
     """The segment in instructions; which are cheapest depends on the chip's vector unit and on how much UB holds."""
-    key = ("covered", isa.hash, id(chip), space.structure())
+    key = ("covered", isa.hash, id(chip), space.structure(), again)
     if key not in segment.memo:
         if len(segment.memo) >= _KEPT_PROGRAMS:
             segment.memo.clear()
         # The chip is kept, so that no other can have its id.
-        segment.memo[key] = chip, cover(segment, view_tile(space), isa, chip)
+        segment.memo[key] = chip, cover(segment, view_tile(space), isa, chip, again=again)
     result: VectorSegment = segment.memo[key][1]
     return result
 
@@ -115,7 +115,7 @@ def _with_depth(
     isa: Isa,
     pins: Pins,
 ) -> _Choice:
-    segment = _covered(segment, space, chip, isa)
+    segment = _covered(segment, space, chip, isa, again=depth > 1)
     counts = tuple(
         prod(evaluate(each.dims("dims"), binding))
         for node in segment.nodes

@@ -40,13 +40,14 @@ _FILL = 1.0
 """Cycles put on a constant that takes a tile of its own, so that an immediate is preferred; it is filled once a launch."""
 
 
-def cover(segment: VectorSegment, tile: TileView, isa: Isa, chip: NpuConfig) -> VectorSegment:
+def cover(segment: VectorSegment, tile: TileView, isa: Isa, chip: NpuConfig, *, again: bool = True) -> VectorSegment:
     """The segment with element-wise operations replaced by nodes `insn`, each one instruction.
 
-    A reduce of whole rows or columns may become a node `reduce_insn`, together with the operations before it. CompileError
-    when the instruction set has no instruction for an operation.
+    A reduce of whole rows or columns may become a node `reduce_insn`, together with the operations before it. `again`: an
+    instruction may compute once more what is computed for others too, and so read a loaded tile late; a ring of one slot
+    takes no other tile so long. CompileError when the instruction set has none for an operation.
     """
-    return _Cover(segment, tile, isa, chip).run()
+    return _Cover(segment, tile, isa, chip, again).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +57,17 @@ class _Choice:
 
 
 class _Cover:
-    def __init__(self, segment: VectorSegment, tile: TileView, isa: Isa, chip: NpuConfig) -> None:
+    def __init__(self, segment: VectorSegment, tile: TileView, isa: Isa, chip: NpuConfig, again: bool) -> None:
         self._segment = segment
         self._isa = isa
         self._chip = chip
         self._tile = tile
         self._table = pattern_table(isa)
         inside = {node.id for node in segment.nodes}
-        self._matcher = Matcher(inside, tile, contract=segment.allowed.contract)
         self._uses = Counter(each.id for node in segment.nodes for each in node.inputs)
         self._known = inside | {node.id for node, _ in segment.reads}
         self._written = {node.id for node, _ in segment.writes}
+        self._matcher = Matcher(_users(segment), tile, contract=segment.allowed.contract, again=again)
         self._chosen: dict[int, _Choice] = {}
 
     def run(self) -> VectorSegment:
@@ -181,6 +182,19 @@ class _Cover:
         }
         op = "reduce_insn" if node.op in REDUCES else "insn"
         return Node(node.id, op, tuple(inputs), attrs, node.type, node.where)
+
+
+def _users(segment: VectorSegment) -> dict[int, set[int]]:
+    """Who reads the nodes of a segment, by id; memory is -1."""
+    users: dict[int, set[int]] = {node.id: set() for node in segment.nodes}
+    for node in segment.nodes:
+        for each in node.inputs:
+            if each.id in users:
+                users[each.id].add(node.id)
+    for node, _ in segment.writes:
+        if node.id in users:
+            users[node.id].add(-1)
+    return users
 
 
 def _scalar_node(scalar: Number | Scalar, dtype: str) -> Node:
