@@ -44,23 +44,19 @@ module front_descriptors (
   assign index_global = indexed.space == npu_isa_pkg::SPACE_GM;
 
   wire [3:0] has_window;
-  wire [127:0] window_at;
-  wire [127:0] window_col;
-  wire [255:0] window_extent;
 
   for (genvar i = 0; i < 4; i++) begin : g_port
     wire [7:0] at = read_index[8*i+:8];
     wire [511:0] steps = strides[at];
-    wire [511:0] moved;
     descriptor_t found;
     window_t frame;
     assign found = descriptors[at];
     assign frame = windows[at];
     for (genvar l = 0; l < 8; l++) begin : g_loop
-      assign moved[64*l+:64] = steps[64*l+:64] * {32'd0, counters[32*l+:32]};
+      wire [63:0] moved = steps[64*l+:64] * {32'd0, counters[32*l+:32]};
     end
-    wire [63:0] by_loops = moved[63:0] + moved[127:64] + moved[191:128] + moved[255:192]
-        + moved[319:256] + moved[383:320] + moved[447:384] + moved[511:448];
+    wire [63:0] by_loops = g_loop[0].moved + g_loop[1].moved + g_loop[2].moved + g_loop[3].moved
+        + g_loop[4].moved + g_loop[5].moved + g_loop[6].moved + g_loop[7].moved;
     wire [63:0] register_stride = {{32{found.register_stride[31]}}, found.register_stride};
     wire [63:0] by_register = registers[64*found.register+:64] * register_stride;
     wire [63:0] sum = {16'd0, found.base} + by_loops + by_register + {24'd0, slot_offset[40*i+:40]};
@@ -68,21 +64,19 @@ module front_descriptors (
     assign ring[4*i+:4] = found.ring;
     assign role[2*i+:2] = read_valid[i] ? found.role : 2'd0;
     assign space[3*i+:3] = found.space;
-    assign address[64*i+:64] = read_valid[i] ? sum : 64'd0;
-    assign pitch[32*i+:32] = read_valid[i] ? found.pitch : 32'd0;
+    wire [63:0] place = read_valid[i] ? sum : 64'd0;
+    wire [31:0] row_step = read_valid[i] ? found.pitch : 32'd0;
     assign has_window[i] = read_valid[i] & windowed[at];
-    assign window_at[32*i+:32] = frame.row0 + frame.row_step * counters[32*frame.row_loop+:32];
-    assign window_col[32*i+:32] = frame.col0 + frame.col_step * counters[32*frame.col_loop+:32];
-    assign window_extent[64*i+:64] = {frame.cols, frame.rows};
+    wire [31:0] row_at = frame.row0 + frame.row_step * counters[32*frame.row_loop+:32];
+    wire [31:0] col_at = frame.col0 + frame.col_step * counters[32*frame.col_loop+:32];
+    wire [127:0] origin = has_window[i] ? {frame.cols, frame.rows, col_at, row_at} : 128'd0;
   end
 
+  assign address = {g_port[3].place, g_port[2].place, g_port[1].place, g_port[0].place};
+  assign pitch = {g_port[3].row_step, g_port[2].row_step, g_port[1].row_step, g_port[0].row_step};
+
   // One operand at most has a window: that in global memory.
-  assign row = has_window[0] ? window_at[31:0] : has_window[1] ? window_at[63:32]
-      : has_window[2] ? window_at[95:64] : has_window[3] ? window_at[127:96] : 32'd0;
-  assign col = has_window[0] ? window_col[31:0] : has_window[1] ? window_col[63:32]
-      : has_window[2] ? window_col[95:64] : has_window[3] ? window_col[127:96] : 32'd0;
-  assign extent = has_window[0] ? window_extent[63:0] : has_window[1] ? window_extent[127:64]
-      : has_window[2] ? window_extent[191:128] : has_window[3] ? window_extent[255:192] : 64'd0;
+  assign {extent, col, row} = g_port[0].origin | g_port[1].origin | g_port[2].origin | g_port[3].origin;
 
   function automatic logic [511:0] with_stride(
       input logic [511:0] old, input logic [2:0] loop, input logic [47:0] more);

@@ -30,12 +30,16 @@ module front_gather #(
   assign pop = retire | (word_ends & ~final_word);
 
   for (genvar i = 0; i < 8; i++) begin : g_word
+    wire [63:0] word;
     if (i < 7) begin : g_gathered
-      assign words[64*i+:64] = at == i ? head : gathered[64*i+:64];
+      assign word = at == i ? head : gathered[64*i+:64];
     end else begin : g_last
-      assign words[64*i+:64] = head;
+      assign word = head;
     end
   end
+
+  assign words = {g_word[7].word, g_word[6].word, g_word[5].word, g_word[4].word, g_word[3].word, g_word[2].word,
+                  g_word[1].word, g_word[0].word};
 
   always_ff @(posedge clk) begin
     if (rst | flush | retire) begin

@@ -4,6 +4,8 @@
 package front_pkg;
   /* verilator lint_off UNUSEDPARAM */
   localparam int SEMAPHORES = npu_isa_pkg::LIMIT_SEMAPHORES;
+  localparam int OWN = npu_isa_pkg::SEMAPHORES_CORE_LAST + 1;      // of a core, the first ones
+  localparam int SHARED = SEMAPHORES - OWN;                        // of the group, then of the launch
 
   // Completions of one unit that may signal the same semaphore in one cycle are counted in so many bits.
   localparam int SIGNAL_BITS = 8;

@@ -32,9 +32,11 @@ module front_rings (
     wire [1:0] role = read_role[2*i+:2];
     wire [7:0] slot = role == front_pkg::ROLE_PRODUCER ? producer[at] : consumer[at];
     wire used = role != 2'd0;
-    assign offset[40*i+:40] = used ? {32'd0, slot} * {8'd0, bytes[at]} : 40'd0;
+    wire [39:0] to_slot = used ? {32'd0, slot} * {8'd0, bytes[at]} : 40'd0;
     assign defined[i] = ~used | known[at];
   end
+
+  assign offset = {g_port[3].to_slot, g_port[2].to_slot, g_port[1].to_slot, g_port[0].to_slot};
 
   function automatic logic signals(input logic [5:0] semaphore, input logic [5:0] a, input logic [5:0] b);
     signals = (semaphore + 6'd1 == a) | (semaphore + 6'd1 == b);

@@ -49,6 +49,7 @@ module front_semaphores #(
     localparam logic [31:0] LAST = STAGES - 1;
     logic [WIDTH*COUNT-1:0] stages [STAGES];
     logic [STAGES-1:0] written;
+    wire signalled = |signals;
     logic [31:0] at;
     assign arriving = written[at] ? stages[at] : '0;
     always_ff @(posedge clk) begin
@@ -57,8 +58,8 @@ module front_semaphores #(
         written <= '0;
       end else begin
         at <= at == LAST ? 32'd0 : at + 32'd1;
-        written[at] <= |signals;
-        if (|signals) stages[at] <= total(signals);
+        written[at] <= signalled;
+        if (signalled) stages[at] <= total(signals);
       end
     end
   end
@@ -90,9 +91,12 @@ module front_semaphores #(
     end
   endfunction
 
+  // As wires, so that a simulator need not look at all of them in every cycle.
+  wire changes = (|arriving) | (|take0) | (|set);
+
   always_ff @(posedge clk) begin
     if (rst) counts <= '0;
-    else if ((|arriving) | (|take0) | (|set))
+    else if (changes)
       counts <= replaced(moved(counts, arriving, take0, take1), set, set_number, set_count);
   end
 endmodule : front_semaphores

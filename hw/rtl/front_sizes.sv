@@ -20,18 +20,22 @@ module front_sizes (
 
   for (genvar i = 0; i < 8; i++) begin : g_port
     wire [5:0] at = read_index[6*i+:6];
+    wire [31:0] result;
     front_size u_size (
       .fields(entries[at]),
       .counters(counters),
       .last(last),
       .open(open),
       .registers(registers),
-      .value(value[32*i+:32]),
+      .value(result),
       .varies(varies[i]),
       .unanchored(unanchored[i])
     );
     assign defined[i] = known[at];
   end
+
+  assign value = {g_port[7].result, g_port[6].result, g_port[5].result, g_port[4].result, g_port[3].result,
+                  g_port[2].result, g_port[1].result, g_port[0].result};
 
   always_ff @(posedge clk) begin
     if (rst) begin

@@ -4,7 +4,7 @@
 // `start` in cycle t begins at word `entry`; the first words are in the prefetch buffer in t + 1 + FETCH_LATENCY, which the
 // timing model calls cycle 0. Unit i (code i + 1) takes `issue` of bits [i] in a cycle in which `issue_valid` and
 // `issue_ready` are both high, and signals in `signals` the sets of what completes, in the cycle of the completion. The
-// semaphores of this core count here; those of the group and the launch are shared, as are the barriers of these scopes.
+// semaphores of this core count here; those of the group and the launch are in front_shared, as are their barriers.
 module front_stage #(
   parameter int FETCH_WORDS = 1,
   parameter int FETCH_LATENCY = 1,
@@ -46,10 +46,10 @@ module front_stage #(
   input  logic [5:0] issue_ready,
   output logic [6*front_pkg::DISPATCH_BITS-1:0] issue,
   input  logic [5:0] completed,           // the unit has nothing under way
-  input  logic [6*front_pkg::SEMAPHORES*front_pkg::SIGNAL_BITS-1:0] signals,
+  input  logic [6*front_pkg::OWN*front_pkg::SIGNAL_BITS-1:0] signals,
   // Shared semaphores: group above core, launch above group.
-  input  logic [22:0] shared_one,
-  input  logic [22:0] shared_two,
+  input  logic [front_pkg::SHARED-1:0] shared_one,
+  input  logic [front_pkg::SHARED-1:0] shared_two,
   output logic [35:0] take0,
   output logic [35:0] take1,
   output logic [1:0] semaphore_set,
@@ -68,8 +68,6 @@ module front_stage #(
   import front_pkg::*;
 
   localparam int PACKET = DISPATCH_BITS;
-  localparam int WIDTH = SIGNAL_BITS;
-  localparam int OWN = npu_isa_pkg::SEMAPHORES_CORE_LAST + 1;
 
   // Fetch, gather, decode.
   wire redirect, pop, fetched, advance, complete, retire;
@@ -156,17 +154,11 @@ module front_stage #(
   // Sizes: of a unit's instruction, or the trip counts of a loop or a grid; the decoder gives 0 for what is not there.
   wire set_up;
   wire [7:0] size_varies, size_unanchored, size_defined;
-  size_t size_entry;
-  assign size_entry.kind = opcode == npu_isa_pkg::OP_SZT ? SIZE_TAIL
-      : opcode == npu_isa_pkg::OP_SZA ? SIZE_AFFINE
+  wire [1:0] size_kind = opcode == npu_isa_pkg::OP_SZT ? SIZE_TAIL : opcode == npu_isa_pkg::OP_SZA ? SIZE_AFFINE
       : opcode == npu_isa_pkg::OP_SZR ? SIZE_REGISTER : SIZE_CONST;
-  assign size_entry.loop_a = op_loop_a | op_loop;
-  assign size_entry.loop_b = op_loop_b;
-  assign size_entry.register = op_reg;
-  assign size_entry.full = op_full;
-  assign size_entry.base = op_base[31:0] | op_tail;
-  assign size_entry.step_a = op_step_a;
-  assign size_entry.step_b = op_step_b;
+  // In the order of size_t.
+  wire [SIZE_BITS-1:0] size_entry = {size_kind, op_loop_a | op_loop, op_loop_b, op_reg, op_full, op_base[31:0] | op_tail,
+                                     op_step_a, op_step_b};
 
   wire defines_size = set_up & ((opcode == npu_isa_pkg::OP_SZC) | (opcode == npu_isa_pkg::OP_SZT)
       | (opcode == npu_isa_pkg::OP_SZA) | (opcode == npu_isa_pkg::OP_SZR));
@@ -216,24 +208,9 @@ module front_stage #(
     .read_role(tile_role), .offset(slot_offset), .defined(ring_defined)
   );
 
-  descriptor_t descriptor;
-  window_t window;
-  assign descriptor.space = op_space;
-  assign descriptor.role = op_role;
-  assign descriptor.ring = op_ring;
-  assign descriptor.register = op_reg;
-  assign descriptor.base = op_base;
-  assign descriptor.pitch = op_pitch;
-  assign descriptor.register_stride = op_reg_stride;
-  assign window.row0 = op_row0;
-  assign window.col0 = op_col0;
-  assign window.rows = op_rows;
-  assign window.cols = op_cols;
-  assign window.row_step = op_row_step;
-  assign window.col_step = op_col_step;
-  assign window.row_loop = op_row_loop;
-  assign window.col_loop = op_col_loop;
-
+  // In the order of descriptor_t and window_t.
+  wire [DESCRIPTOR_BITS-1:0] descriptor = {op_space, op_role, op_ring, op_reg, op_base, op_pitch, op_reg_stride};
+  wire [WINDOW_BITS-1:0] window = {op_row0, op_col0, op_rows, op_cols, op_row_step, op_col_step, op_row_loop, op_col_loop};
   wire [255:0] address;
   wire [127:0] pitch;
   wire [31:0] row, col;
@@ -257,21 +234,9 @@ module front_stage #(
 
   // What the unit gets.
   wire [95:0] size_mask = {{32{size_valid[2]}}, {32{size_valid[1]}}, {32{size_valid[0]}}};
-  dispatch_t packet;
-  assign packet.pc = pc;
-  assign packet.words = words[191:0];
-  assign packet.address = address;
-  assign packet.pitch = pitch;
-  assign packet.row = row;
-  assign packet.col = col;
-  assign packet.extent = extent;
-  assign packet.size = size_value[95:0] & size_mask;
-  assign packet.wait0 = wait0;
-  assign packet.wait1 = wait1;
-  assign packet.set0 = set0;
-  assign packet.set1 = set1;
-  assign packet.order = order;
-  assign dispatch = packet;
+  // In the order of dispatch_t.
+  assign dispatch = {pc, words[191:0], address, pitch, row, col, extent, size_value[95:0] & size_mask, wait0, wait1, set0,
+                     set1, order};
   assign dispatched_unit = unit;
 
   // Queues.
@@ -284,20 +249,25 @@ module front_stage #(
   assign dispatched = dispatching & ready;
 
   for (genvar i = 0; i < 6; i++) begin : g_unit
+    wire [PACKET-1:0] packet;
+    wire [5:0] taken0, taken1;
+
     front_queue #(.DEPTH(QUEUE_DEPTH)) u_queue (
       .clk(clk), .rst(rst), .push_valid(dispatching & unit_onehot[i+1]), .push_ready(queue_ready[i]), .push(dispatch),
       .one({shared_one, own_one}), .two({shared_two, own_two}), .issue_valid(issue_valid[i]),
-      .issue_ready(issue_ready[i]), .issue(issue[PACKET*i+:PACKET]), .completed(completed[i]),
-      .take0(take0[6*i+:6]), .take1(take1[6*i+:6]), .empty(queue_empty[i])
+      .issue_ready(issue_ready[i]), .issue(packet), .completed(completed[i]),
+      .take0(taken0), .take1(taken1), .empty(queue_empty[i])
     );
   end
 
-  // Semaphores: `sem` sets one, `ring` its two.
-  wire [6*OWN*WIDTH-1:0] own_signals;
-  for (genvar i = 0; i < 6; i++) begin : g_signals
-    assign own_signals[OWN*WIDTH*i+:OWN*WIDTH] = signals[SEMAPHORES*WIDTH*i+:OWN*WIDTH];
-  end
+  assign issue = {g_unit[5].packet, g_unit[4].packet, g_unit[3].packet, g_unit[2].packet, g_unit[1].packet,
+                  g_unit[0].packet};
+  assign take0 = {g_unit[5].taken0, g_unit[4].taken0, g_unit[3].taken0, g_unit[2].taken0, g_unit[1].taken0,
+                  g_unit[0].taken0};
+  assign take1 = {g_unit[5].taken1, g_unit[4].taken1, g_unit[3].taken1, g_unit[2].taken1, g_unit[1].taken1,
+                  g_unit[0].taken1};
 
+  // Semaphores: `sem` sets one, `ring` its two.
   assign semaphore_set = {defines_ring, defines_ring | (set_up & (opcode == npu_isa_pkg::OP_SEM))};
   assign semaphore_number = {op_free + 6'd1, (op_sem | op_ready) + 6'd1};
   assign semaphore_count = {op_slots, 1'b0, op_value};
@@ -305,7 +275,7 @@ module front_stage #(
   front_semaphores #(
     .FIRST(0), .COUNT(OWN), .CLIENTS(6), .SETTERS(2), .DELAY(SET_TO_VISIBLE)
   ) u_semaphores (
-    .clk(clk), .rst(rst), .signals(own_signals), .take0(take0), .take1(take1), .set(semaphore_set),
+    .clk(clk), .rst(rst), .signals(signals), .take0(take0), .take1(take1), .set(semaphore_set),
     .set_number(semaphore_number), .set_count(semaphore_count), .one(own_one), .two(own_two)
   );
 

@@ -47,6 +47,7 @@ module front_bench #(
 
   localparam int PACKET = DISPATCH_BITS;
   localparam int SIGNALS = SEMAPHORES * SIGNAL_BITS;
+  localparam int OWN_BITS = OWN * SIGNAL_BITS;
   localparam int SETTINGS = 256;
   // `now` counts from the start; cycle 0 of the timing model is when the first words are there.
   localparam logic [31:0] ZERO = 1 + FETCH_LATENCY;
@@ -60,102 +61,128 @@ module front_bench #(
 
   wire [31:0] program_words = settings[SETTINGS*CORES][31:0];
   wire [31:0] limit = settings[SETTINGS*CORES+1][31:0];
-  wire [CORES-1:0] active, finished, starved, faulty;
-  wire [CORES-1:0] fetch_request, phase_valid, scalar_request, scalar_taken, dispatched;
-  wire [32*CORES-1:0] entry, fetch_address, scalar_data, pc;
-  wire [64*FETCH_WORDS*CORES-1:0] fetch_data;
-  wire [5*CORES-1:0] phase;
-  wire [64*CORES-1:0] tile_start, tile_stop, scalar_address;
-  wire [3*CORES-1:0] dispatched_unit;
-  wire [PACKET*CORES-1:0] dispatch;
-  wire [6*CORES-1:0] issue_valid, issue_ready, completed;
-  wire [6*PACKET*CORES-1:0] issue;
-  wire [6*SIGNALS*CORES-1:0] signals;
+  wire [CORES-1:0] active, faulty, group_arrive, launch_arrive, group_go;
+  wire launch_go;
   wire [4*CORES-1:0] fault;
+  wire [32*CORES-1:0] pc;
+  wire [36*CORES-1:0] take0, take1;
+  wire [2*CORES-1:0] semaphore_set;
+  wire [12*CORES-1:0] semaphore_number;
+  wire [16*CORES-1:0] semaphore_count;
+  wire [SHARED*CORES-1:0] shared_one, shared_two;
+  wire [6*SHARED*SIGNAL_BITS*CORES-1:0] shared_signals;
   logic [CORES-1:0] halted;
 
-  front_cores #(
-    .CORES(CORES), .GROUP_CORES(GROUP_CORES), .FETCH_WORDS(FETCH_WORDS), .FETCH_LATENCY(FETCH_LATENCY),
-    .PREFETCH_WORDS(PREFETCH_WORDS), .DECODE_CYCLES(DECODE_CYCLES), .DISPATCH_CYCLES(DISPATCH_CYCLES),
-    .LOOP_CYCLES(LOOP_CYCLES), .QUEUE_DEPTH(QUEUE_DEPTH), .SCALAR_CYCLES(SCALAR_CYCLES),
-    .SCALAR_LOAD_CYCLES(SCALAR_LOAD_CYCLES), .START_CYCLES(START_CYCLES), .BARRIER_CYCLES(BARRIER_CYCLES),
-    .SET_TO_VISIBLE(SET_TO_VISIBLE), .GROUP_CYCLES(GROUP_CYCLES), .LAUNCH_CYCLES(LAUNCH_CYCLES)
-  ) u_cores (
-    .clk(clk), .rst(rst), .start(start), .active(active), .entry(entry), .program_words(program_words),
-    .fetch_request(fetch_request), .fetch_address(fetch_address), .fetch_data(fetch_data), .phase(phase),
-    .phase_valid(phase_valid), .tile_start(tile_start), .tile_stop(tile_stop), .scalar_request(scalar_request),
-    .scalar_taken(scalar_taken), .scalar_address(scalar_address), .scalar_data(scalar_data), .dispatched(dispatched),
-    .dispatched_unit(dispatched_unit), .dispatch(dispatch), .issue_valid(issue_valid), .issue_ready(issue_ready),
-    .issue(issue), .completed(completed), .signals(signals), .finished(finished), .starved(starved), .fault(fault),
-    .pc(pc)
+  front_shared #(
+    .CORES(CORES), .GROUP_CORES(GROUP_CORES), .BARRIER_CYCLES(BARRIER_CYCLES), .SET_TO_VISIBLE(SET_TO_VISIBLE),
+    .GROUP_CYCLES(GROUP_CYCLES), .LAUNCH_CYCLES(LAUNCH_CYCLES)
+  ) u_shared (
+    .clk(clk), .rst(rst), .active(active), .signals(shared_signals), .take0(take0), .take1(take1),
+    .semaphore_set(semaphore_set), .semaphore_number(semaphore_number), .semaphore_count(semaphore_count),
+    .group_arrive(group_arrive), .launch_arrive(launch_arrive), .shared_one(shared_one), .shared_two(shared_two),
+    .group_go(group_go), .launch_go(launch_go)
   );
 
   for (genvar c = 0; c < CORES; c++) begin : g_core
     localparam int BASE = SETTINGS * c;
     assign active[c] = settings[BASE][0];
-    assign entry[32*c+:32] = settings[BASE+1][31:0];
     assign faulty[c] = fault[4*c+:4] != FAULT_NONE;
+
+    wire fetch_request, phase_valid, scalar_request, scalar_taken, dispatched, finished, starved;
+    wire [31:0] fetch_address, scalar_data;
+    wire [64*FETCH_WORDS-1:0] fetch_data;
+    wire [4:0] phase;
+    wire [31:0] phase_at = {27'd0, phase};
+    wire [63:0] scalar_address;
+    wire [2:0] dispatched_unit;
+    wire [PACKET-1:0] dispatch;
+    wire [5:0] issue_valid;
+    wire [6*PACKET-1:0] issue;
+
+    front_stage #(
+      .FETCH_WORDS(FETCH_WORDS), .FETCH_LATENCY(FETCH_LATENCY), .PREFETCH_WORDS(PREFETCH_WORDS),
+      .DECODE_CYCLES(DECODE_CYCLES), .DISPATCH_CYCLES(DISPATCH_CYCLES), .LOOP_CYCLES(LOOP_CYCLES),
+      .QUEUE_DEPTH(QUEUE_DEPTH), .SCALAR_CYCLES(SCALAR_CYCLES), .SCALAR_LOAD_CYCLES(SCALAR_LOAD_CYCLES),
+      .START_CYCLES(START_CYCLES), .BARRIER_CYCLES(BARRIER_CYCLES), .SET_TO_VISIBLE(SET_TO_VISIBLE)
+    ) u_stage (
+      .clk(clk), .rst(rst), .start(start & active[c]), .entry(settings[BASE+1][31:0]), .program_words(program_words),
+      .fetch_request(fetch_request), .fetch_address(fetch_address), .fetch_data(fetch_data),
+      .phase(phase), .phase_valid(phase_valid), .tile_start(settings[BASE+16+2*phase_at]),
+      .tile_stop(settings[BASE+17+2*phase_at]),
+      .scalar_request(scalar_request), .scalar_taken(scalar_taken), .scalar_address(scalar_address),
+      .scalar_data(scalar_data), .dispatched(dispatched), .dispatched_unit(dispatched_unit), .dispatch(dispatch),
+      .issue_valid(issue_valid),
+      .issue_ready({g_unit[5].ready, g_unit[4].ready, g_unit[3].ready, g_unit[2].ready, g_unit[1].ready, g_unit[0].ready}),
+      .issue(issue),
+      .completed({g_unit[5].idle, g_unit[4].idle, g_unit[3].idle, g_unit[2].idle, g_unit[1].idle, g_unit[0].idle}),
+      .signals({g_unit[5].signals[OWN_BITS-1:0], g_unit[4].signals[OWN_BITS-1:0], g_unit[3].signals[OWN_BITS-1:0],
+                g_unit[2].signals[OWN_BITS-1:0], g_unit[1].signals[OWN_BITS-1:0], g_unit[0].signals[OWN_BITS-1:0]}),
+      .shared_one(shared_one[SHARED*c+:SHARED]), .shared_two(shared_two[SHARED*c+:SHARED]),
+      .take0(take0[36*c+:36]), .take1(take1[36*c+:36]), .semaphore_set(semaphore_set[2*c+:2]),
+      .semaphore_number(semaphore_number[12*c+:12]), .semaphore_count(semaphore_count[16*c+:16]),
+      .group_arrive(group_arrive[c]), .launch_arrive(launch_arrive[c]), .group_go(group_go[c]), .launch_go(launch_go),
+      .finished(finished), .starved(starved), .fault(fault[4*c+:4]), .pc(pc[32*c+:32])
+    );
 
     // Instruction memory: the words of a request FETCH_LATENCY - 1 cycles later.
     wire [31:0] requested;
     if (FETCH_LATENCY == 1) begin : g_at_once
-      assign requested = fetch_address[32*c+:32];
+      assign requested = fetch_address;
     end else begin : g_later
       logic [32*FETCH_LATENCY-1:0] line;
       assign requested = line[32*(FETCH_LATENCY-2)+:32];
-      always_ff @(posedge clk) line <= {line[32*(FETCH_LATENCY-1)-1:0], fetch_address[32*c+:32]};
+      always_ff @(posedge clk) line <= {line[32*(FETCH_LATENCY-1)-1:0], fetch_address};
     end
     for (genvar i = 0; i < FETCH_WORDS; i++) begin : g_word
       wire [31:0] at = requested + i;
-      assign fetch_data[64*(FETCH_WORDS*c+i)+:64] = at < program_words ? words[at] : 64'd0;
+      assign fetch_data[64*i+:64] = at < program_words ? words[at] : 64'd0;
     end
 
-    wire [31:0] phase_at = {27'd0, phase[5*c+:5]};
-    assign phase_valid[c] = phase_at < settings[BASE+2][31:0];
-    assign tile_start[64*c+:64] = settings[BASE+16+2*phase_at];
-    assign tile_stop[64*c+:64] = settings[BASE+17+2*phase_at];
+    assign phase_valid = phase_at < settings[BASE+2][31:0];
 
     logic [31:0] loads;
-    assign scalar_data[32*c+:32] = loads < settings[BASE+3][31:0] ? settings[BASE+128+loads][31:0] : 32'd0;
+    assign scalar_data = loads < settings[BASE+3][31:0] ? settings[BASE+128+loads][31:0] : 32'd0;
 
     dispatch_t packet;
-    assign packet = dispatch[PACKET*c+:PACKET];
+    assign packet = dispatch;
 
     always @(posedge clk) begin
       if (rst) begin
         loads <= 32'd0;
         halted[c] <= 1'b0;
       end else if (running) begin
-        if (dispatched[c])
+        if (dispatched)
           $fdisplay(file, "D %0d %0d %0d %0d %h %h %h %h %h %h %h %h %h", c, now + 1 - ZERO, packet.pc,
-                    dispatched_unit[3*c+:3], packet.address[63:0], packet.address[127:64], packet.address[191:128],
+                    dispatched_unit, packet.address[63:0], packet.address[127:64], packet.address[191:128],
                     packet.address[255:192], packet.size[31:0], packet.size[63:32], packet.size[95:64], packet.row,
                     packet.col);
-        if (scalar_taken[c]) begin
-          $fdisplay(file, "L %0d %0d %h", c, now + 1 - ZERO, scalar_address[64*c+:64]);
+        if (scalar_taken) begin
+          $fdisplay(file, "L %0d %0d %h", c, now + 1 - ZERO, scalar_address);
           loads <= loads + 32'd1;
         end
-        if (finished[c]) begin
+        if (finished) begin
           $fdisplay(file, "H %0d %0d", c, now - ZERO);
           halted[c] <= 1'b1;
         end
-        if (starved[c]) $fdisplay(file, "W %0d %0d", c, now - ZERO);
+        if (starved) $fdisplay(file, "W %0d %0d", c, now - ZERO);
       end
     end
 
     for (genvar u = 0; u < 6; u++) begin : g_unit
       localparam int FIRST = DURATIONS * (6 * c + u);
       logic [31:0] started;
-      wire starts, overrun;
+      wire starts, overrun, ready, idle;
+      wire [SIGNALS-1:0] signals;
       wire [31:0] occupied_until, done;
       dispatch_t head;
-      assign head = issue[PACKET*(6*c+u)+:PACKET];
+      assign head = issue[PACKET*u+:PACKET];
+      assign shared_signals[SHARED*SIGNAL_BITS*(6*c+u)+:SHARED*SIGNAL_BITS] = signals[OWN_BITS+:SHARED*SIGNAL_BITS];
 
       front_unit u_unit (
-        .clk(clk), .rst(rst), .now(now), .issue_valid(issue_valid[6*c+u]), .issue_ready(issue_ready[6*c+u]),
+        .clk(clk), .rst(rst), .now(now), .issue_valid(issue_valid[u]), .issue_ready(ready),
         .set0(head.set0), .set1(head.set1), .duration(durations[FIRST+started]), .starts(starts),
-        .occupied_until(occupied_until), .done(done), .completed(completed[6*c+u]), .overrun(overrun),
-        .signals(signals[SIGNALS*(6*c+u)+:SIGNALS])
+        .occupied_until(occupied_until), .done(done), .completed(idle), .overrun(overrun),
+        .signals(signals)
       );
 
       always @(posedge clk) begin

@@ -22,11 +22,12 @@ module front_unit #(
   output logic [front_pkg::SEMAPHORES*front_pkg::SIGNAL_BITS-1:0] signals
 );
   localparam int WIDTH = front_pkg::SIGNAL_BITS;
-  localparam logic [31:0] MOST = FLIGHTS;
+  localparam int ALL = front_pkg::SEMAPHORES;
 
-  logic [43:0] flights [FLIGHTS];   // done, set1, set0
-  logic [31:0] first;
-  logic [31:0] count;
+  logic [31:0] done_of [FLIGHTS];
+  logic [11:0] sets_of [FLIGHTS];
+  int first;
+  int count;
   logic [31:0] free;
   logic [31:0] last_done;
 
@@ -36,41 +37,41 @@ module front_unit #(
   wire [31:0] own_done = occupied_until + duration[63:32];
   assign done = own_done > last_done ? own_done : last_done;
   assign completed = last_done <= now;
-  assign overrun = count == MOST;
+  assign overrun = count == FLIGHTS;
 
-  // How many complete now: the first ones whose cycle has come.
-  function automatic logic [31:0] due(input logic [31:0] at, input logic [31:0] many, input logic [31:0] cycle);
-    due = 32'd0;
-    while (due < many && flights[(at+due)%MOST][43:12] <= cycle) due = due + 32'd1;
+  function automatic logic [ALL*WIDTH-1:0] with_sets(input logic [ALL*WIDTH-1:0] others, input logic [11:0] sets);
+    with_sets = others;
+    for (int i = 0; i < 2; i++)
+      if (sets[6*i+:6] != 6'd0)
+        with_sets[WIDTH*(sets[6*i+:6]-1)+:WIDTH] = with_sets[WIDTH*(sets[6*i+:6]-1)+:WIDTH] + 1'b1;
   endfunction
 
-  function automatic logic [front_pkg::SEMAPHORES*WIDTH-1:0] signalled(input logic [31:0] at, input logic [31:0] many);
-    logic [43:0] flight;
-    signalled = '0;
-    for (int i = 0; i < many; i++) begin
-      flight = flights[(at+i)%MOST];
-      if (flight[5:0] != 6'd0) signalled[WIDTH*(flight[5:0]-1)+:WIDTH] = signalled[WIDTH*(flight[5:0]-1)+:WIDTH] + 1'b1;
-      if (flight[11:6] != 6'd0) signalled[WIDTH*(flight[11:6]-1)+:WIDTH] = signalled[WIDTH*(flight[11:6]-1)+:WIDTH] + 1'b1;
-    end
-  endfunction
+  // What completes in the next cycle is collected at the end of this one; nothing but this process reads or writes the flights.
+  logic [ALL*WIDTH-1:0] completing;
 
-  wire [31:0] completing = due(first, count, now);
-  assign signals = signalled(first, completing);
-
-  always_ff @(posedge clk) begin
+  always @(posedge clk) begin
     if (rst) begin
-      first <= 32'd0;
-      count <= 32'd0;
+      first = 0;
+      count = 0;
       free <= 32'd0;
       last_done <= 32'd0;
+      signals <= '0;
     end else begin
-      first <= (first + completing) % MOST;
-      count <= count - completing + {31'd0, starts};
       if (starts) begin
-        flights[(first+count)%MOST] <= {done, set1, set0};
+        done_of[(first+count)%FLIGHTS] = done;
+        sets_of[(first+count)%FLIGHTS] = {set1, set0};
+        count = count + 1;
         free <= occupied_until;
         last_done <= done;
       end
+      completing = '0;
+      if (count != 0)
+        while (count != 0 && done_of[first] <= now + 32'd1) begin
+          completing = with_sets(completing, sets_of[first]);
+          first = (first + 1) % FLIGHTS;
+          count = count - 1;
+        end
+      if (completing != signals) signals <= completing;
     end
   end
 endmodule : front_unit
