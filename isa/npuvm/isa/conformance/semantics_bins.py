@@ -109,7 +109,7 @@ def _derived(isa: Isa, instruction: Instruction) -> Iterator[str]:
         kinds = [instruction.region_dtype(isa, region, dtype, dtype2).name for region in reads]
         alias = bool(reads) and reads[0].shape == target.shape
         alias = alias and kinds[0] == instruction.region_dtype(isa, target, dtype, dtype2).name
-        edges = {what for kind in kinds for what in _EDGES[kind]}
+        edges = {what for kind in kinds for what in _EDGES.get(kind, ())}
         if "max" in text or "min" in text:
             edges.discard("minus-zero")
         for what in (*_SHAPES, *(_ALIASES if alias else ()), *sorted(edges)):
@@ -125,7 +125,7 @@ def _vector(instruction: Instruction) -> Iterator[str]:
         if name not in _OTHER_TARGET:
             yield from (f"{prefix}/{what}" for what in _ALIASES)
         free = ("minus-zero",) if name in _SIGN_OF_ZERO_IS_FREE else ()
-        yield from (f"{prefix}/{what}" for what in _EDGES[dtype] if what not in free)
+        yield from (f"{prefix}/{what}" for what in _EDGES.get(dtype, ()) if what not in free)
         yield from (f"{prefix}/{what}" for what in _storing(name, dtype, dtype2))
 
 
