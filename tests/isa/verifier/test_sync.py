@@ -159,6 +159,51 @@ def test_group_semaphores_and_barriers() -> None:
     assert findings(launch, SPLIT) == ()
 
 
+def with_trips(*trips: int) -> str:
+    """The pipeline with these trip counts on the cube core and the two vector cores."""
+    parts = PIPELINE.split("full=9")
+    assert len(parts) == len(trips) + 1
+    return parts[0] + "".join(f"full={trip}{part}" for trip, part in zip(trips, parts[1:], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("trips", "message"),
+    [
+        ((4, 9, 9), "m40 is waited for 9 times over all iterations and signalled 4 times at most"),
+        ((9, 65545, 9), "m40 is waited for 65545 times over all iterations and signalled 9 times at most"),
+        ((9, 9, 12), "m41 is waited for 12 times over all iterations and signalled 9 times at most"),
+        ((9, 4, 9), "m42 is waited for 9 times over all iterations and signalled 6 times at most"),
+        (
+            (2_000_000_000, 9, 9),
+            "m42 is waited for 2000000000 times over all iterations and signalled 11 times at most",
+        ),
+    ],
+)
+def test_cores_that_signal_each_other_unequally_often(trips: tuple[int, ...], message: str) -> None:
+    """The walk visits three iterations on every side, whatever the trip counts, and finds nothing."""
+    (found,) = findings(with_trips(*trips), SPLIT)
+    assert found.rule == "deadlock"
+    assert found.message == f"{message}; allowed: as often"
+
+
+@pytest.mark.parametrize("trips", [(1_000_000, 1_000_000, 1_000_000), (9, 8, 9), (9, 9, 4), (4, 3, 4), (0, 0, 0)])
+def test_cores_that_signal_each_other_often_enough(trips: tuple[int, ...]) -> None:
+    assert findings(with_trips(*trips), SPLIT) == ()
+
+
+@pytest.mark.parametrize(
+    ("predicate", "fits"),
+    [("first(l0)", 1), ("last(l0)", 1), ("not_first(l0)", 8), ("not_last(l0)", 8)],
+)
+def test_predicates_count_as_often_as_they_hold(predicate: str, fits: int) -> None:
+    """The first vector core waits in some of its nine iterations for signals that the cube core gives ahead."""
+    text = PIPELINE.replace("wait m40 set m42", f"if {predicate} wait m40").replace("wait m42 set m40 m41", "set m41")
+    given = change(text, "sem sem=m40 value=0", f"sem sem=m40 value={fits}")
+    assert findings(given, SPLIT) == ()
+    short = change(text, "sem sem=m40 value=0", f"sem sem=m40 value={fits - 1}")
+    assert {found.rule for found in findings(short, SPLIT)} == {"deadlock"}
+
+
 def test_cores_of_one_type_on_a_split_chip() -> None:
     vector = ELEMENTWISE.replace("unified", "vector")
     assert findings(vector, SPLIT) == ()

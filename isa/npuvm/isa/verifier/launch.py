@@ -10,6 +10,7 @@ from npuvm.isa.codec import decode_at
 from npuvm.isa.errors import DecodeError
 from npuvm.isa.image import ADDRESS_BITS, Entry, Image, Reloc
 from npuvm.isa.model import Insn, Isa
+from npuvm.isa.verifier.counts import CoreText, shortages
 from npuvm.isa.verifier.program import Barrier, Block, Grid, parse
 from npuvm.isa.verifier.report import Abandon, CapacityLimits, Findings, VerifyReport
 from npuvm.isa.verifier.static import Setting, StaticChecks, Tabled
@@ -216,6 +217,16 @@ class _Verification:
                     self.steps += run_domain(
                         self._isa, items, groups, not shared, self._max_steps - self.steps, self._findings
                     )
+        self._shortages(cores)
+
+    def _shortages(self, cores: Sequence[_CoreRun]) -> None:
+        texts = [CoreText(core.group, core.program, core.entry.ranges) for core in cores]
+        for short in shortages(self._isa, texts):
+            message = (
+                f"m{short.number} is waited for {short.waits} times over all iterations and signalled "
+                f"{short.signals} times at most; allowed: as often"
+            )
+            self._findings.fatal("deadlock", message, short.waiter.pc, short.waiter.insn)
 
     def _effort(self, walks: Sequence[Walk]) -> None:
         """The tiles of a grid are listed for every core before they are walked, so steps alone would not bound them."""
