@@ -10,7 +10,8 @@ __all__ = ["sequence_bins"]
 
 _EVENTS: Mapping[str, tuple[str, ...]] = {
     "ring": ("two-slots", "three-slots", "two-buffers-of-a-slot", "slot-for-several-tiles"),
-    "size": ("tail", "register"),
+    "size": ("tail", "register", "two-loops"),
+    "window": ("read", "written"),
     "wait": ("two-units", "two"),
     "set": ("two",),
     "order": ("read-after-write", "accumulators"),

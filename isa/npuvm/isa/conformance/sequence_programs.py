@@ -133,6 +133,19 @@ def _counts() -> Data:
     return Data((rows, np.zeros_like(out)), {1: out})
 
 
+def _windows() -> Data:
+    x = small_numbers(10, 12).astype(np.int32)
+    around = np.pad(x, ((1, 9), (2, 9)), constant_values=9)
+    tiles = np.stack([around[3 * i : 3 * i + 4, 4 * j : 4 * j + 5] for i in range(4) for j in range(4)])
+    return Data((x, np.zeros_like(tiles), np.zeros_like(x)), {1: tiles, 2: x})
+
+
+def _affine() -> Data:
+    sizes = [[max(0, min(6, 2 + 3 * i - 2 * j)) for j in range(4)] for i in range(4)]
+    marks = np.array([[[column < size for column in range(8)] for size in row] for row in sizes], np.int8)
+    return Data((np.ones(8, np.int8), np.zeros_like(marks)), {1: marks})
+
+
 def _registers() -> Data:
     rows = np.array([[column < ones for column in range(16)] for ones in REGISTER_ROWS], np.int8)
     return Data((np.ones(16, np.int8), np.zeros_like(rows), np.array([3, -1, 4, 2], np.int32)), {1: rows})
@@ -155,6 +168,8 @@ _PROGRAMS: Sequence[tuple[str, Callable[[], Data], tuple[str, ...]]] = (
     ("trips", _trips, (*(f"loop/{what}" for what in _TRIPS), "grid/no-tiles")),
     ("triangle", _triangle, ("grid/trip-by-outer-counter", "desc/negative-stride")),
     ("nest", _nest, ("loop/eight-deep",)),
+    ("windows", _windows, ("window/read", "window/written")),
+    ("affine", _affine, ("size/two-loops",)),
     ("counts", _counts, ("wait/two", "set/two", "sem/counts-above-one", "sem/starts-above-zero")),
     (
         "registers",
@@ -176,5 +191,5 @@ def legal_programs() -> Iterator[ProgramCase]:
             text=registers_text() if name == "registers" else program_text(name),
             arguments=made.arguments,
             expected=made.expected,
-            bins=tuple(f"sequences/{bin}" for bin in covered),
+            bins=tuple(f"sequences/{each}" for each in covered),
         )
