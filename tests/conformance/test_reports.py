@@ -59,6 +59,14 @@ def test_a_bin_that_no_list_has_is_told() -> None:
     assert level.bins == 0
 
 
+def test_bins_without_an_oracle_of_their_own_are_counted() -> None:
+    level = LevelReport(Level.SEMANTICS)
+    names = ["semantics/vfma/fp32/derived-nan", "semantics/vfma/fp32/derived-inf", "semantics/vadd/fp32/nan"]
+    level.add("vfma", names[:1], None)
+    level.close(names)
+    assert (level.derived, level.bins) == (2, 3)
+
+
 def test_nothing_ran_is_no_pass() -> None:
     ran = LevelReport(Level.LINT)
     ran.add("any", (), None)
@@ -80,7 +88,7 @@ def test_json(report: Report) -> None:
         ["fma 1.0"],
     )
     encoding, traps = data["levels"]
-    assert encoding["bins"] == {"covered": 2, "total": 5}
+    assert encoding["bins"] == {"covered": 2, "total": 5, "derived": 0}
     assert encoding["failures"] == [{"case": "encoding/vadd/rows/max", "expected": "1", "got": NASTY}]
     assert encoding["groups"]["vadd"] == {"cases": 2, "failed": 1}
     assert encoding["coverage"]["vadd"]["rows"] == [1, 2]

@@ -94,6 +94,10 @@ def _print(console: Console, report: Report) -> None:
     for level in report.levels:
         if level.skipped is not None:
             console.print(f"not run: {level.level.value} ({escape(level.skipped)})", highlight=False)
+    for level in report.levels:
+        if level.derived:
+            text = "are derived: expected from the stanza's own expression, evaluated a second time"
+            console.print(f"note: {level.derived} bins of level {level.level.value} {text}", highlight=False)
     for note in report.notes:
         console.print(f"note: {escape(note)}", highlight=False)
     _print_failures(console, report)

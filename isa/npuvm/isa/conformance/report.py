@@ -37,7 +37,8 @@ class Group:
 
 @dataclass
 class LevelReport:
-    """One level. `skipped` says why it did not run. `words` and `values` count what was decoded and compared.
+    """One level. `skipped` says why it did not run. `words` counts those that the target was given to decode, `values` the
+    elements of the results that were compared.
 
     `covered` are the bins of which a case ran and none failed; `uncovered` gives for each other bin the reason; `unlisted` are
     bins that a case names and no list of bins has, which is a mistake in the suite.
@@ -75,6 +76,12 @@ class LevelReport:
     def bins(self) -> int:
         """Bins of the level."""
         return len(self.covered) + len(self.uncovered)
+
+    @property
+    def derived(self) -> int:
+        """Bins whose expected values come from the stanza's own expression, evaluated a second time, not from an oracle."""
+        names = (*self.covered, *self.uncovered)
+        return sum(1 for name in names if name.split("/")[-1].startswith("derived-"))
 
     def add(self, group: str, bins: Iterable[str], failure: Failure | None) -> None:
         """Count a case that ran."""
@@ -168,7 +175,7 @@ def _level_json(level: LevelReport) -> dict[str, Any]:
         "words": level.words,
         "values": level.values,
         "seconds": round(level.seconds, 3),
-        "bins": {"covered": len(level.covered), "total": level.bins},
+        "bins": {"covered": len(level.covered), "total": level.bins, "derived": level.derived},
         "uncovered": level.uncovered,
         "coverage": coverage_by_field(level),
         "groups": {name: {"cases": group.cases, "failed": group.failed} for name, group in level.groups.items()},
