@@ -10,7 +10,7 @@ import pytest
 from tests.compiler.graphs import CASTS, build, random_inputs
 from tests.compiler.vector_run import run_graph, the_chip, the_isa
 
-from npuvm.compiler import CompileError, Graph, KernelBuilder, Value, interpret
+from npuvm.compiler import CompileError, Graph, KernelBuilder, Value, interpret, parse_graph, print_graph
 from npuvm.compiler.plan import make_plan
 from npuvm.compiler.segments import VectorSegment
 from npuvm.compiler.vector_codegen import compile_vector
@@ -412,3 +412,41 @@ def test_names_mean_nothing() -> None:
             assert made is not None
             assert other is not None
             assert list(made.image.words) == list(other.image.words)
+
+
+# What a kernel allows.
+
+
+@pytest.mark.parametrize(
+    ("allowed", "line"),
+    [
+        ({}, ""),
+        ({"contract": True}, "  allow contract"),
+        ({"approx_ulp": 2}, "  allow approx_ulp = 2.0"),
+        ({"contract": True, "approx_ulp": 0.5}, "  allow contract, approx_ulp = 0.5"),
+    ],
+)
+def test_the_text_of_a_graph_says_what_is_allowed(allowed: dict[str, Any], line: str) -> None:
+    def body(k: KernelBuilder, x: Value) -> None:
+        k.allow(**allowed)
+        k.store(k.gelu(x))
+
+    graph = build(body, x="fp16[N]")
+    text = print_graph(graph)
+    assert [each for each in text.splitlines() if each.startswith("  allow")] == ([line] if line else [])
+    assert parse_graph(text).allowed == graph.allowed
+    assert print_graph(parse_graph(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("allowed", "message"),
+    [
+        ({"contract": 1}, r"test_selection.py:\d+: allow: contract must be True or False, not 1"),
+        ({"approx_ulp": -1}, r"test_selection.py:\d+: allow: approx_ulp must be a number of units, 0 or more, not -1"),
+        ({"approx_ulp": float("nan")}, "0 or more, not nan"),
+        ({"approx_ulp": True}, "0 or more, not True"),
+    ],
+)
+def test_what_cannot_be_allowed_is_refused(allowed: dict[str, Any], message: str) -> None:
+    with pytest.raises(CompileError, match=message):
+        build(lambda k, x: k.allow(**allowed), x="fp16[N]")
