@@ -72,7 +72,7 @@ def test_a_pad_that_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     ("function", "wrong", "cases", "instructions"),
     [
         ("matmul_accumulate", functions.matmul, cube_cases, {"mmac"}),
-        ("transpose_tile", lambda t, _, out: functions.convert(np.resize(t["src"], t["src"].T.shape), out),
+        ("transpose_tile", lambda t, _, out: numerics.convert(np.resize(t["src"], t["src"].T.shape), out),
          cube_cases, {"mvl0at", "mvl0bt"}),
         ("fixpipe_tile", lambda tiles, _, out: functions.fixpipe_tile(tiles, {}, out), fixpipe_cases, {"fix"}),
         ("fixpipe_add_tile", lambda tiles, _, out: functions.fixpipe_add_tile(tiles, {}, out), fixpipe_cases, {"fixadd"}),
