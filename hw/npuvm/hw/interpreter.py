@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from npuvm.hw.blas import one_blas_thread
 from npuvm.hw.errors import DeviceError, SimulationError, TrapError
@@ -303,6 +303,6 @@ def _meet(cores: Sequence[_Core]) -> bool:
     return False
 
 
-def _deadlock(cores: Sequence[_Core]) -> None:
+def _deadlock(cores: Sequence[_Core]) -> NoReturn:
     waits = "; ".join(core.explain() for core in cores if not (core.halted and core.drained()))
     raise SimulationError(f"deadlock: {waits}")
