@@ -130,6 +130,13 @@ def test_graphs_and_stanzas_have_one_normal_form(body: Body, expected: list[str]
     run_exactly(graph, the_isa())
 
 
+def test_the_lowest_integer_has_no_opposite() -> None:
+    lowest = -(1 << 31)
+    graph = build(lambda k, x: k.store(-(x * lowest) - lowest), x="int32[M, N]")
+    assert ops_of(graph, the_isa()) == ["vmuls.int32", "vneg.int32", "vadds.int32"]
+    run_exactly(graph, the_isa(), rtol=0)
+
+
 def test_a_cast_is_part_of_the_instruction_that_rounds_so_anyway() -> None:
     """An fp16 instruction computes in fp32 and rounds once, which is what these three operations say."""
     graph = build(lambda k, x: k.store(k.cast(k.exp(k.cast(x, "fp32")), "fp16")), x="fp16[M, N]")

@@ -81,8 +81,8 @@ class Rewriter:
         return None
 
     def _signed_product(self, x: Node) -> Node | None:
-        """The opposite of a product with a constant: the constant takes the sign, which no rounding sees."""
-        if x.op == "mul":
+        """The opposite of a float product with a constant: the constant takes the sign, which no rounding sees."""
+        if x.op == "mul" and x.type.info.kind == "float":
             for factor, other in (x.inputs, x.inputs[::-1]):
                 if factor.op == "const" and other.op != "const":
                     return self.add("mul", other, self.const(-factor.number(), factor.type.dtype), where=x.where)

@@ -146,10 +146,10 @@ def apply(op: str, dtype: str, args: tuple[Term, ...]) -> Term:
 
 
 def _negated(term: Term, dtype: str) -> Term:
-    """A product with a constant takes the sign into it."""
+    """A float product with a constant takes the sign into it; among integers the lowest has no opposite."""
     if isinstance(term, Number):
         return Number(-term.value)
-    if isinstance(term, Apply) and term.op == "mul":
+    if isinstance(term, Apply) and term.op == "mul" and DTYPES[dtype].kind == "float":
         for at, factor in enumerate(term.args):
             if isinstance(factor, Number):
                 return Apply("mul", term.dtype, (term.args[1 - at], Number(-factor.value)))
