@@ -176,8 +176,11 @@ def test_cube_instruction(dtype: str, blocks: int, per_block: int) -> None:
 def test_a_type_that_the_cube_lacks_is_named() -> None:
     insns = [*sizes(8, 8, 8), desc(0, L0C, 64), desc(1, L0A, 96), desc(2, L0B, 64)]
     mma = Insn("mma", "fp8_e4m3", args={"dst": 0, "a": 1, "b": 2, "m": 0, "n": 1, "k": 2})
+    config = chip()
+    cube = config.core.cube.model_copy(update={"cycles_per_block": {"fp16": 1}})
+    lacking = config.model_copy(update={"core": config.core.model_copy(update={"cube": cube})})
     with pytest.raises(SimulationError, match=r"mma at word .*: the cube of this chip has no fp8_e4m3; it has fp16"):
-        one([*insns, mma], chip())
+        one([*insns, mma], lacking)
 
 
 def test_transfer_occupancy() -> None:
