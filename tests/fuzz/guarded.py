@@ -52,9 +52,9 @@ def the_isa() -> Isa:
 
 
 @cache
-def the_chip() -> NpuConfig:
-    """The chip that the images are for."""
-    return load_chip(CHIP)
+def the_chip(name: str = CHIP) -> NpuConfig:
+    """A shipped chip, loaded once; by default that which the images are for."""
+    return load_chip(name)
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,12 @@ def guards_hold(memory: GlobalMemory, windows: Sequence[tuple[int, int]]) -> boo
     return bool((memory.bytes[outside] == _FILL).all())
 
 
-def outcome_of(image: Image, arguments: Sequence[bytes], cycle_limit: int) -> str:
-    """Verify an image and run it on these arguments: "refused WHY", "trap NAME", or "ran"; anything else is raised.
+def outcome_of(image: Image, arguments: Sequence[bytes], cycle_limit: int, chip_name: str = CHIP) -> str:
+    """Verify an image for a chip and run it on these arguments: "refused WHY", "trap NAME", or "ran"; anything else is raised.
 
     What a launch leaves outside its windows is compared whether it ends well or traps.
     """
-    isa, chip = the_isa(), the_chip()
+    isa, chip = the_isa(), the_chip(chip_name)
     try:
         verify(isa, image, capacity_limits(chip))
     except VerifyError as exc:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from tests.fuzz.guarded import outcome_of, the_isa
+from tests.fuzz.guarded import CHIP, outcome_of, the_isa
 
 from npuvm.hw.errors import SimulationError
 from npuvm.hw.program import ProgramText
@@ -95,7 +96,7 @@ def verified(image: Image, limits: CapacityLimits) -> str:
     return "verified" if report.ok else "refused"
 
 
-def ran(image: Image, arguments: tuple[bytes, ...], cycle_limit: int) -> str:
-    """A launch is refused, traps, or ends, and leaves alone what is not its own."""
-    outcome = outcome_of(image, arguments, cycle_limit)
+def ran(image: Image, arguments: Sequence[bytes], cycle_limit: int, chip_name: str = CHIP) -> str:
+    """A launch is refused, traps, or ends, and leaves alone what is not its own. What is verified cannot deadlock."""
+    outcome = outcome_of(image, arguments, cycle_limit, chip_name)
     return outcome.split()[0] if outcome.startswith("refused") else outcome
