@@ -39,8 +39,20 @@ _WIDENS |= {("fp8_e5m2", "fp32"), ("int8", "int32"), ("int8", "fp16"), ("int8", 
 """Casts that change no value."""
 
 
-_WINDOWS = ("inside", "before-rows", "before-columns", "past-the-end", "three-sides", "outside", "far-outside")
-_DMA = ("one-element", "no-rows", "no-columns", "unaligned-tail", "spread-rows", "dense", "column", "row-again")
+_WINDOWS = (
+    "inside",
+    "before-rows",
+    "before-columns",
+    "past-the-end",
+    "three-sides",
+    "all-sides",
+    "outside",
+    "far-outside",
+)
+_DMA = (
+    *("one-element", "no-rows", "no-columns", "unaligned-tail", "spread-rows", "dense", "column", "row-again"),
+    *(f"window-{where}" for where in _WINDOWS),
+)
 _MOVED = ("one-element", "no-rows", "no-columns", "tail", "column", "block", "row-again")
 _MULTIPLIED = (
     "one-element",
@@ -57,9 +69,9 @@ _OUT = ("edges", "edges-relu", "one-element", "no-rows", "no-columns", "spread-r
 _OUT_ON_CHIP = ("to-ub", "to-ub-relu", "to-l1", "to-l1-relu")
 
 _TILES = {
-    "ld": (*_DMA, *(f"window-{where}" for where in (*_WINDOWS, "all-sides"))),
-    "st": (*_DMA, *(f"window-{where}" for where in _WINDOWS)),
-    "stadd": (*_DMA, *(f"window-{where}" for where in _WINDOWS)),
+    "ld": _DMA,
+    "st": _DMA,
+    "stadd": _DMA,
     "mvl0a": _MOVED,
     "mvl0at": _MOVED,
     "mvl0b": _MOVED,

@@ -231,7 +231,8 @@ class StaticChecks:
         rows, cols = (self._dim(leaf, dim, tables) for dim in operand.shape)
         most_rows, most_cols = largest(tables, rows), largest(tables, cols)
         self._alignment(leaf, name, desc, ring, dtype, (most_rows, most_cols))
-        self._pitch(leaf, name, desc, operand, most_rows, most_cols * dtype.itemsize)
+        touched = most_cols if desc.window is None else min(most_cols, desc.window.cols)
+        self._pitch(leaf, name, desc, operand, most_rows, touched * dtype.itemsize)
         reach = reach_of(tables, desc, (rows, cols), dtype.itemsize, scope.nest)
         if reach is not None:
             self._bounds(leaf, name, desc, ring, reach)
