@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -169,3 +172,20 @@ def test_the_tutorial_counts_its_gates(capsys: pytest.CaptureFixture[str]) -> No
     report = json.loads(capsys.readouterr().out)
     base, extended = (variant["transistors"] for variant in report["variants"][:2])
     assert abs(extended - base) < base / 50
+
+
+def test_the_benchmark_prints_each_speed_up_with_its_cost(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    script = data_root() / "benchmarks" / "extensions.py"
+    command = [sys.executable, str(script), "--chip", "edge", "--case", "quantise", "--json", str(report)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (chip,) = json.loads(report.read_text(encoding="utf-8"))
+    base, fp8 = chip["rows"][0]["runs"]
+    assert base["used"] == {}
+    assert fp8["cycles"] < base["cycles"]
+    (op,) = fp8["used"]
+    (cost,) = chip["costs"]
+    assert (cost["instruction"], cost["class"]) == (op, "vquant")
+    assert cost["source"].startswith("assumed")
+    assert cost["cycles_per_repeat"] < cost["primitives_cycles_per_repeat"]
+    assert re.search(rf"{op} +class vquant .*assumed", printed)
