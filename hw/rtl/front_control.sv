@@ -122,7 +122,8 @@ module front_control #(
   assign advance = decoding & fetched;
   assign starved = decoding & ~fetched;
 
-  wire does = complete & (wrong == front_pkg::FAULT_NONE) & ~passing;
+  wire sound = complete & (wrong == front_pkg::FAULT_NONE);
+  wire does = sound & ~passing;
   wire dispatches = does & of_unit & on;
   wire loads = does & is_load & on;
   wire calculates = does & is_calculation & on;
@@ -136,7 +137,7 @@ module front_control #(
   assign dispatch = (dispatches & (extra == 32'd0)) | ((state == ADDRESS) & counted) | (state == FULL);
   assign load = (loads & (extra == 32'd0)) | ((state == LOAD) & counted);
   assign load_request = loads | (state == LOAD);
-  assign retire = (complete & ~dispatches & ~loads) | dispatched | load;
+  assign retire = (sound & ~dispatches & ~loads) | dispatched | load;
 
   assign set_up = does & is_set_up;
   assign calculate = calculates;

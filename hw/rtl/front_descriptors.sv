@@ -22,7 +22,7 @@ module front_descriptors (
   output logic index_global,          // descriptor `index` is in global memory
   output logic [15:0] ring,
   output logic [7:0] role,
-  output logic [11:0] space,
+  output logic [2:0] space,           // of the first tile
   output logic [255:0] address,
   output logic [127:0] pitch,
   output logic [31:0] row,            // of the windowed tile
@@ -38,17 +38,19 @@ module front_descriptors (
   logic [255:0] windowed;
   logic [511:0] strides [256];        // 64 bits for each loop
 
-  descriptor_t indexed;
-  assign indexed = descriptors[index];
+  // The space is the first field.
+  wire [2:0] index_space = descriptors[index][DESCRIPTOR_BITS-1-:3];
   assign index_defined = known[index];
-  assign index_global = indexed.space == npu_isa_pkg::SPACE_GM;
+  assign index_global = index_space == npu_isa_pkg::SPACE_GM;
 
   wire [3:0] has_window;
 
   for (genvar i = 0; i < 4; i++) begin : g_port
     wire [7:0] at = read_index[8*i+:8];
     wire [511:0] steps = strides[at];
-    descriptor_t found;
+    /* verilator lint_off UNUSEDSIGNAL */
+    descriptor_t found;  // the space of the first tile alone is looked at
+    /* verilator lint_on UNUSEDSIGNAL */
     window_t frame;
     assign found = descriptors[at];
     assign frame = windows[at];
@@ -57,13 +59,12 @@ module front_descriptors (
     end
     wire [63:0] by_loops = g_loop[0].moved + g_loop[1].moved + g_loop[2].moved + g_loop[3].moved
         + g_loop[4].moved + g_loop[5].moved + g_loop[6].moved + g_loop[7].moved;
-    wire [63:0] register_stride = {{32{found.register_stride[31]}}, found.register_stride};
-    wire [63:0] by_register = registers[64*found.register+:64] * register_stride;
+    wire [63:0] register_stride = {{32{found.reg_stride[31]}}, found.reg_stride};
+    wire [63:0] by_register = registers[64*found.reg_index+:64] * register_stride;
     wire [63:0] sum = {16'd0, found.base} + by_loops + by_register + {24'd0, slot_offset[40*i+:40]};
     assign defined[i] = ~read_valid[i] | known[at];
     assign ring[4*i+:4] = found.ring;
     assign role[2*i+:2] = read_valid[i] ? found.role : 2'd0;
-    assign space[3*i+:3] = found.space;
     wire [63:0] place = read_valid[i] ? sum : 64'd0;
     wire [31:0] row_step = read_valid[i] ? found.pitch : 32'd0;
     assign has_window[i] = read_valid[i] & windowed[at];
@@ -72,6 +73,7 @@ module front_descriptors (
     wire [127:0] origin = has_window[i] ? {frame.cols, frame.rows, col_at, row_at} : 128'd0;
   end
 
+  assign space = g_port[0].found.space;
   assign address = {g_port[3].place, g_port[2].place, g_port[1].place, g_port[0].place};
   assign pitch = {g_port[3].row_step, g_port[2].row_step, g_port[1].row_step, g_port[0].row_step};
 

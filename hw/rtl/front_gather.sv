@@ -16,13 +16,13 @@ module front_gather #(
   output logic last,
   output logic pop
 );
-  localparam logic [7:0] CYCLES = DECODE_CYCLES;
+  localparam logic [31:0] CYCLES = DECODE_CYCLES;
 
   logic [447:0] gathered;
   logic [2:0] at;      // index of the word at the head of the buffer
-  logic [7:0] spent;   // decode cycles spent on it before this one
+  logic [31:0] spent;  // decode cycles spent on it before this one
 
-  wire word_ends = advance & (spent + 8'd1 == CYCLES);
+  wire word_ends = advance & (spent + 32'd1 == CYCLES);
   // What is no instruction has length 0 and ends with its first word.
   wire final_word = (length == 4'd0) | ({1'b0, at} + 4'd1 == length);
 
@@ -44,14 +44,14 @@ module front_gather #(
   always_ff @(posedge clk) begin
     if (rst | flush | retire) begin
       at <= 3'd0;
-      spent <= 8'd0;
+      spent <= 32'd0;
       if (rst) gathered <= '0;
     end else if (word_ends & ~final_word) begin
       at <= at + 3'd1;
-      spent <= 8'd0;
+      spent <= 32'd0;
       gathered[64*at+:64] <= head;
     end else if (advance & ~last) begin
-      spent <= spent + 8'd1;
+      spent <= spent + 32'd1;
     end
   end
 endmodule : front_gather

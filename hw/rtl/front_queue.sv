@@ -32,7 +32,10 @@ module front_queue #(
   assign empty = count == 32'd0;
   assign issue = entries[first];
 
+  // Of the instruction only its synchronisation is looked at here.
+  /* verilator lint_off UNUSEDSIGNAL */
   dispatch_t oldest;
+  /* verilator lint_on UNUSEDSIGNAL */
   assign oldest = issue;
 
   // Bit 0 stands for "no wait".

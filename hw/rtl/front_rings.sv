@@ -38,8 +38,8 @@ module front_rings (
 
   assign offset = {g_port[3].to_slot, g_port[2].to_slot, g_port[1].to_slot, g_port[0].to_slot};
 
-  function automatic logic signals(input logic [5:0] semaphore, input logic [5:0] a, input logic [5:0] b);
-    signals = (semaphore + 6'd1 == a) | (semaphore + 6'd1 == b);
+  function automatic logic is_set(input logic [5:0] number, input logic [5:0] a, input logic [5:0] b);
+    is_set = (number + 6'd1 == a) | (number + 6'd1 == b);
   endfunction
 
   function automatic logic [7:0] after(input logic [7:0] slot, input logic [7:0] last_slot);
@@ -59,8 +59,8 @@ module front_rings (
       consumer[index] <= 8'd0;
     end else if (advance) begin
       for (int i = 0; i < 16; i++) begin
-        if (known[i] & signals(ready_of[i], set0, set1)) producer[i] <= after(producer[i], most[i]);
-        if (known[i] & signals(free_of[i], set0, set1)) consumer[i] <= after(consumer[i], most[i]);
+        if (known[i] & is_set(ready_of[i], set0, set1)) producer[i] <= after(producer[i], most[i]);
+        if (known[i] & is_set(free_of[i], set0, set1)) consumer[i] <= after(consumer[i], most[i]);
       end
     end
   end

@@ -23,6 +23,8 @@ module front_semaphores #(
 );
   localparam int WIDTH = front_pkg::SIGNAL_BITS;
   localparam int BITS = 16;
+  localparam logic [31:0] BELOW = FIRST + 1;
+  localparam logic [31:0] MANY = COUNT;
 
   logic [BITS*COUNT-1:0] counts;
   logic [WIDTH*COUNT-1:0] arriving;
@@ -67,27 +69,26 @@ module front_semaphores #(
   function automatic logic [BITS*COUNT-1:0] moved(
       input logic [BITS*COUNT-1:0] old, input logic [WIDTH*COUNT-1:0] up, input logic [6*CLIENTS-1:0] down0,
       input logic [6*CLIENTS-1:0] down1);
-    logic [5:0] number;
+    logic [31:0] at_index;
     moved = old;
     if (|up)
       for (int s = 0; s < COUNT; s++)
         moved[BITS*s+:BITS] = moved[BITS*s+:BITS] + {{BITS - WIDTH{1'b0}}, up[WIDTH*s+:WIDTH]};
     for (int i = 0; i < 2 * CLIENTS; i++) begin
-      number = i < CLIENTS ? down0[6*i+:6] : down1[6*(i-CLIENTS)+:6];
-      if (number > FIRST && number <= FIRST + COUNT)
-        moved[BITS*(number-1-FIRST)+:BITS] = moved[BITS*(number-1-FIRST)+:BITS] - 1;
+      // Numbers below the first one come out far above the last.
+      at_index = {26'd0, i < CLIENTS ? down0[6*i+:6] : down1[6*(i-CLIENTS)+:6]} - BELOW;
+      if (at_index < MANY) moved[BITS*at_index+:BITS] = moved[BITS*at_index+:BITS] - 1'b1;
     end
   endfunction
 
   function automatic logic [BITS*COUNT-1:0] replaced(
-      input logic [BITS*COUNT-1:0] old, input logic [SETTERS-1:0] on, input logic [6*SETTERS-1:0] number_of,
+      input logic [BITS*COUNT-1:0] old, input logic [SETTERS-1:0] enabled, input logic [6*SETTERS-1:0] number_of,
       input logic [8*SETTERS-1:0] count_of);
-    logic [5:0] number;
+    logic [31:0] at_index;
     replaced = old;
     for (int i = 0; i < SETTERS; i++) begin
-      number = number_of[6*i+:6];
-      if (on[i] && number > FIRST && number <= FIRST + COUNT)
-        replaced[BITS*(number-1-FIRST)+:BITS] = {{BITS - 8{1'b0}}, count_of[8*i+:8]};
+      at_index = {26'd0, number_of[6*i+:6]} - BELOW;
+      if (enabled[i] && at_index < MANY) replaced[BITS*at_index+:BITS] = {{BITS - 8{1'b0}}, count_of[8*i+:8]};
     end
   endfunction
 

@@ -21,7 +21,7 @@ module front_size (
   wire [63:0] counter_a = {32'd0, counters[32*entry.loop_a+:32]};
   wire [63:0] counter_b = {32'd0, counters[32*entry.loop_b+:32]};
   wire [63:0] affine = base + step_a * counter_a + step_b * counter_b;
-  wire [63:0] unclamped = entry.kind == SIZE_AFFINE ? affine : registers[64*entry.register+:64];
+  wire [63:0] unclamped = entry.kind == SIZE_AFFINE ? affine : registers[64*entry.reg_index+:64];
   wire negative = unclamped[63];
   wire above = ~negative & (unclamped > full);
   wire [31:0] clamped = negative ? 32'd0 : above ? entry.full : unclamped[31:0];

@@ -196,7 +196,7 @@ module front_stage #(
   // Rings, descriptors, addresses.
   wire [15:0] tile_ring;
   wire [7:0] tile_role;
-  wire [11:0] tile_space;
+  wire [2:0] tile_space;
   wire [159:0] slot_offset;
   wire [3:0] ring_defined, tile_defined;
   wire index_defined, index_global;
@@ -241,9 +241,8 @@ module front_stage #(
 
   // Queues.
   wire dispatching;
-  wire [7:0] unit_onehot = 8'd1 << unit;
-  wire [5:0] queue_ready, queue_empty;
-  wire ready = |(unit_onehot[6:1] & queue_ready);
+  wire [5:0] chosen, queue_ready, queue_empty;
+  wire ready = |(chosen & queue_ready);
   wire [OWN-1:0] own_one, own_two;
 
   assign dispatched = dispatching & ready;
@@ -251,9 +250,10 @@ module front_stage #(
   for (genvar i = 0; i < 6; i++) begin : g_unit
     wire [PACKET-1:0] packet;
     wire [5:0] taken0, taken1;
+    assign chosen[i] = unit == i + 3'd1;
 
     front_queue #(.DEPTH(QUEUE_DEPTH)) u_queue (
-      .clk(clk), .rst(rst), .push_valid(dispatching & unit_onehot[i+1]), .push_ready(queue_ready[i]), .push(dispatch),
+      .clk(clk), .rst(rst), .push_valid(dispatching & chosen[i]), .push_ready(queue_ready[i]), .push(dispatch),
       .one({shared_one, own_one}), .two({shared_two, own_two}), .issue_valid(issue_valid[i]),
       .issue_ready(issue_ready[i]), .issue(packet), .completed(completed[i]),
       .take0(taken0), .take1(taken1), .empty(queue_empty[i])
@@ -302,10 +302,10 @@ module front_stage #(
     .clk(clk), .rst(rst), .start(start), .entry(entry), .advance(advance), .fetched(fetched), .complete(complete),
     .word_class(word_class), .length(length), .opcode(opcode), .unit(unit), .scope(op_scope),
     .plain(silent & ~conditional), .silent(silent), .on(on),
-    .loops_missing((conditional & (|(mask & ~open))) | (|(size_valid & size_unanchored[2:0]))), .loop_taken(open[op_loop]),
+    .loops_missing((conditional & (|(mask & ~open))) | (|({5'd0, size_valid} & size_unanchored))), .loop_taken(open[op_loop]),
     .table_missing(table_missing), .grid_varies(|(sizes_used & size_varies)), .grid_outside(grid_outside),
     .trip_zero(trip_zero), .divides_by_zero(divides_by_zero),
-    .plain_global((tile_space[2:0] == npu_isa_pkg::SPACE_GM) & (tile_role[1:0] == 2'd0)), .not_global(not_global),
+    .plain_global((tile_space == npu_isa_pkg::SPACE_GM) & (tile_role[1:0] == 2'd0)), .not_global(not_global),
     .nested(nested), .innermost_grid(innermost_grid), .again(again), .loop_target(loop_target),
     .enter_loop(enter_loop), .enter_grid(enter_grid), .close(close), .redirect(redirect), .target(target),
     .retire(retire), .set_up(set_up), .calculate(calculate), .load(load), .load_request(scalar_request),

@@ -1,4 +1,4 @@
-"""Real compiled kernels as launches for the front stage: what the compiler emits for all shipped chips with a few cores each."""
+"""Real compiled kernels as launches for the front stage: what the compiler emits for all shipped chips, a few cores each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Eight sets of numbers for the front stage, one for each queue depth, at and between the bounds that a chip allows; and durations."""
+"""Eight sets of numbers for the front stage, one for each queue depth, at and between a chip's bounds; and durations."""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ slt rd=r8 ra=r1 rb=r2
 slt rd=r9 ra=r2 rb=r1
 li rd=r10 imm=140000000000000
 smul rd=r11 ra=r10 rb=r10
-scdiv rd=r12 ra=r11 rb=r2
+scdiv rd=r12 ra=r6 rb=r2
+szr size=s7 reg=r11 full=77
 szr size=s0 reg=r6 full=90
 szr size=s2 reg=r6 full=200
 szr size=s3 reg=r5 full=200
@@ -59,6 +60,7 @@ endloop
 ssub rd=r5 ra=r7 rb=r4
 szr size=s6 reg=r12 full=250
 vadd.fp16 dst=d1 a=d1 b=d1 rows=s6 cols=s1
+vadd.fp16 dst=d1 a=d1 b=d1 rows=s7 cols=s1
 nop | if first()
 halt
 """
@@ -71,9 +73,10 @@ _SKIPPED = (
 main:
 szc size=s0 full=0
 szc size=s3 full=2
-sza size=s4 loop_a=l0 full=3 base=-1 step_a=1
+sza size=s4 loop_a=l0 full=3 base=1 step_a=1
 sza size=s7 loop_a=l0 loop_b=l1 full=5 base=2 step_a=2 step_b=-1
-szt size=s6 loop=l0 full=3 tail=0
+szt size=s6 loop=l0 full=3 tail=2
+szt size=s8 loop=l1 full=0 tail=2
 """
     + _TILES
     + """
@@ -107,7 +110,10 @@ loop loop=l0 trip=s3
       ld.fp16 dst=d1 src=d0 rows=s6 cols=s7
     endloop
   endloop
-  loop loop=l4 trip=s3
+  loop loop=l1 trip=s3
+    loop loop=l4 trip=s8
+      ld.fp16 dst=d1 src=d0 rows=s1 cols=s7
+    endloop
   endloop
 endloop
 grid loops=2 phase=2 t0=s3 t1=s3
@@ -221,12 +227,13 @@ loop loop=l0 trip=s3
   ld.fp16 dst=d4 src=d0 rows=s1 cols=s2 | wait m0 set m2 m2
   ld.fp16 dst=d4 src=d0 rows=s1 cols=s2 | wait m1 m1 set m2 m7
   vneg.fp16 dst=d1 a=d5 rows=s1 cols=s2 | wait m2 m2 set m3 m0
-  usync unit=vector | wait m2 m7 set m8
+  usync unit=vector | wait m2 m7 set m8 m11
+  usync unit=move | wait m11 m11
   vabs.fp16 dst=d2 a=d6 rows=s1 cols=s2 | order set m3 m4
   usync unit=store | wait m8 set m9 m9
   st.fp16 dst=d3 src=d2 rows=s1 cols=s2 | wait m9 m9 order
   usync unit=fixpipe | set m10
-  usync unit=cube | wait m10 order
+  usync unit=cube | wait m10 order set m11
 endloop
 barrier scope=core
 sem sem=m4 value=0

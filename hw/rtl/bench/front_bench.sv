@@ -88,7 +88,7 @@ module front_bench #(
     assign active[c] = settings[BASE][0];
     assign faulty[c] = fault[4*c+:4] != FAULT_NONE;
 
-    wire fetch_request, phase_valid, scalar_request, scalar_taken, dispatched, finished, starved;
+    wire phase_valid, scalar_taken, dispatched, finished, starved;
     wire [31:0] fetch_address, scalar_data;
     wire [64*FETCH_WORDS-1:0] fetch_data;
     wire [4:0] phase;
@@ -99,6 +99,7 @@ module front_bench #(
     wire [5:0] issue_valid;
     wire [6*PACKET-1:0] issue;
 
+    /* verilator lint_off PINCONNECTEMPTY */
     front_stage #(
       .FETCH_WORDS(FETCH_WORDS), .FETCH_LATENCY(FETCH_LATENCY), .PREFETCH_WORDS(PREFETCH_WORDS),
       .DECODE_CYCLES(DECODE_CYCLES), .DISPATCH_CYCLES(DISPATCH_CYCLES), .LOOP_CYCLES(LOOP_CYCLES),
@@ -106,10 +107,10 @@ module front_bench #(
       .START_CYCLES(START_CYCLES), .BARRIER_CYCLES(BARRIER_CYCLES), .SET_TO_VISIBLE(SET_TO_VISIBLE)
     ) u_stage (
       .clk(clk), .rst(rst), .start(start & active[c]), .entry(settings[BASE+1][31:0]), .program_words(program_words),
-      .fetch_request(fetch_request), .fetch_address(fetch_address), .fetch_data(fetch_data),
+      .fetch_request(), .fetch_address(fetch_address), .fetch_data(fetch_data),
       .phase(phase), .phase_valid(phase_valid), .tile_start(settings[BASE+16+2*phase_at]),
       .tile_stop(settings[BASE+17+2*phase_at]),
-      .scalar_request(scalar_request), .scalar_taken(scalar_taken), .scalar_address(scalar_address),
+      .scalar_request(), .scalar_taken(scalar_taken), .scalar_address(scalar_address),
       .scalar_data(scalar_data), .dispatched(dispatched), .dispatched_unit(dispatched_unit), .dispatch(dispatch),
       .issue_valid(issue_valid),
       .issue_ready({g_unit[5].ready, g_unit[4].ready, g_unit[3].ready, g_unit[2].ready, g_unit[1].ready, g_unit[0].ready}),
@@ -123,13 +124,16 @@ module front_bench #(
       .group_arrive(group_arrive[c]), .launch_arrive(launch_arrive[c]), .group_go(group_go[c]), .launch_go(launch_go),
       .finished(finished), .starved(starved), .fault(fault[4*c+:4]), .pc(pc[32*c+:32])
     );
+    /* verilator lint_on PINCONNECTEMPTY */
 
     // Instruction memory: the words of a request FETCH_LATENCY - 1 cycles later.
     wire [31:0] requested;
     if (FETCH_LATENCY == 1) begin : g_at_once
       assign requested = fetch_address;
     end else begin : g_later
-      logic [32*FETCH_LATENCY-1:0] line;
+      /* verilator lint_off UNUSEDSIGNAL */
+      logic [32*FETCH_LATENCY-1:0] line;  // one more than needed, for the shift to have bits at every latency
+      /* verilator lint_on UNUSEDSIGNAL */
       assign requested = line[32*(FETCH_LATENCY-2)+:32];
       always_ff @(posedge clk) line <= {line[32*(FETCH_LATENCY-1)-1:0], fetch_address};
     end
@@ -143,7 +147,9 @@ module front_bench #(
     logic [31:0] loads;
     assign scalar_data = loads < settings[BASE+3][31:0] ? settings[BASE+128+loads][31:0] : 32'd0;
 
+    /* verilator lint_off UNUSEDSIGNAL */
     dispatch_t packet;
+    /* verilator lint_on UNUSEDSIGNAL */
     assign packet = dispatch;
 
     always @(posedge clk) begin
@@ -174,7 +180,9 @@ module front_bench #(
       wire starts, overrun, ready, idle;
       wire [SIGNALS-1:0] signals;
       wire [31:0] occupied_until, done;
+      /* verilator lint_off UNUSEDSIGNAL */
       dispatch_t head;
+      /* verilator lint_on UNUSEDSIGNAL */
       assign head = issue[PACKET*u+:PACKET];
       assign shared_signals[SHARED*SIGNAL_BITS*(6*c+u)+:SHARED*SIGNAL_BITS] = signals[OWN_BITS+:SHARED*SIGNAL_BITS];
 
@@ -199,6 +207,10 @@ module front_bench #(
 
   always @(posedge clk) begin
     if (load) begin
+      // What runs past the durations given takes a cycle.
+      /* verilator lint_off BLKSEQ */
+      for (int i = 0; i < 6 * DURATIONS * CORES; i++) durations[i] = 64'd1;
+      /* verilator lint_on BLKSEQ */
       $readmemh($sformatf("run%0d.words", run), words);
       $readmemh($sformatf("run%0d.settings", run), settings);
       $readmemh($sformatf("run%0d.durations", run), durations);

@@ -40,15 +40,18 @@ module front_unit #(
   assign overrun = count == FLIGHTS;
 
   function automatic logic [ALL*WIDTH-1:0] with_sets(input logic [ALL*WIDTH-1:0] others, input logic [11:0] sets);
+    logic [31:0] number;
     with_sets = others;
-    for (int i = 0; i < 2; i++)
-      if (sets[6*i+:6] != 6'd0)
-        with_sets[WIDTH*(sets[6*i+:6]-1)+:WIDTH] = with_sets[WIDTH*(sets[6*i+:6]-1)+:WIDTH] + 1'b1;
+    for (int i = 0; i < 2; i++) begin
+      number = {26'd0, sets[6*i+:6]};
+      if (number != 32'd0) with_sets[WIDTH*(number-1)+:WIDTH] = with_sets[WIDTH*(number-1)+:WIDTH] + 1'b1;
+    end
   endfunction
 
   // What completes in the next cycle is collected at the end of this one; nothing but this process reads or writes the flights.
   logic [ALL*WIDTH-1:0] completing;
 
+  /* verilator lint_off BLKSEQ */
   always @(posedge clk) begin
     if (rst) begin
       first = 0;
@@ -74,4 +77,5 @@ module front_unit #(
       if (completing != signals) signals <= completing;
     end
   end
+  /* verilator lint_on BLKSEQ */
 endmodule : front_unit

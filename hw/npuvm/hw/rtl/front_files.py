@@ -29,7 +29,7 @@ class FrontRun:
     """One launch for the bench.
 
     `words` are relocated. `durations` holds per core and unit code the (occupancy, latency) of its instructions in order,
-    `scalars` per core the values of its scalar loads. A run that takes more than `limit` cycles is cut off.
+    `scalars` per core the values of its scalar loads. A run is cut off after `limit` cycles.
     """
 
     words: npt.NDArray[np.uint64]
@@ -111,7 +111,7 @@ def _write(path: Path, memory: Mapping[int, int]) -> None:
 
 
 def read_log(path: Path, cores: int) -> list[FrontTrace]:
-    """What every core did; RtlError when the bench itself came to a limit, or decoding starved."""
+    """What every core did; RtlError for unknown bits, starved decoding, or more under way than the bench follows."""
     traces = [FrontTrace() for _ in range(cores)]
     for kind, values in _lines(path):
         trace = traces[int(values[0])]
@@ -145,6 +145,8 @@ _TROUBLE = {
 def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
     for line in path.read_text(encoding="ascii").splitlines():
         kind, *values = line.split()
+        if any(set(value) & set("xXzZ") for value in values):
+            raise RtlError(f"{path.name}: unknown bits: {line}")
         yield kind, values
 
 

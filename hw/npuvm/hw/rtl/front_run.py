@@ -10,7 +10,7 @@ from pathlib import Path
 from npuvm.hw.config.model import NpuConfig
 from npuvm.hw.errors import RtlError
 from npuvm.hw.rtl.front_files import FrontRun, FrontTrace, read_log, write_run
-from npuvm.hw.rtl.simulators import Simulator, build, rtl_sources
+from npuvm.hw.rtl.simulators import Simulator, build, decoder_sources
 from npuvm.isa.model import Isa
 from npuvm.isa.resources import data_root
 
@@ -18,6 +18,7 @@ __all__ = ["front_parameters", "run_front_stage"]
 
 _TOPLEVEL = "front_bench"
 _BENCH = "npuvm.hw.rtl.front_bench"
+_PACKAGE = "front_pkg.sv"
 _MOST_CORES = 64
 
 
@@ -49,11 +50,14 @@ def run_front_stage(
     runs: Sequence[FrontRun],
     group_cores: int,
     work_dir: Path | None = None,
+    *,
+    folder: Path | None = None,
 ) -> list[list[FrontTrace]]:
     """Run launches one after the other on one build; per run, what each of its cores did.
 
     `parameters` are those of `front_parameters`; groups have `group_cores` cores. The files are left in `work_dir`, a temporary
-    folder when None. RtlError when a launch has too many cores, a build fails, or a run reaches its limit.
+    folder when None. `folder` has another version of hw/rtl. RtlError when a launch has too many cores, a build fails, or
+    decoding starves; a run that reaches its limit is one that has not finished.
     """
     cores = max(len(run.entries) for run in runs)
     if not 1 <= cores <= _MOST_CORES:
@@ -64,22 +68,21 @@ def run_front_stage(
     with ExitStack() as stack:
         if work_dir is None:
             work_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="npuvm-front-")))
-        bench = sorted((data_root() / "hw" / "rtl" / "bench").glob("front_*.sv"))
-        sources = [*rtl_sources(isa, work_dir), *bench]
+        sources = _sources(isa, work_dir, folder or data_root() / "hw" / "rtl")
         built = build(simulator, sources, _TOPLEVEL, work_dir / "build", parameters={**parameters, **sizes})
-        folder = work_dir / "runs"
-        folder.mkdir(exist_ok=True)
+        files = work_dir / "runs"
+        files.mkdir(exist_ok=True)
         for number, run in enumerate(runs):
-            write_run(run, number, folder, cores, sizes["DURATIONS"])
-        built.run(_BENCH, environment={"FRONT_RUNS": str(len(runs))}, work_dir=folder)
-        return [_traces(run, folder / f"run{number}.log") for number, run in enumerate(runs)]
+            write_run(run, number, files, cores, sizes["DURATIONS"])
+        built.run(_BENCH, environment={"FRONT_RUNS": str(len(runs))}, work_dir=files)
+        return [read_log(files / f"run{number}.log", len(run.entries)) for number, run in enumerate(runs)]
 
 
-def _traces(run: FrontRun, log: Path) -> list[FrontTrace]:
-    traces = read_log(log, len(run.entries))
-    if any(trace.finished is None for trace in traces) and all(trace.stopped is None for trace in traces):
-        raise RtlError(f"{log.name}: not finished after {run.limit} cycles")
-    return traces
+def _sources(isa: Isa, work_dir: Path, folder: Path) -> list[Path]:
+    """Packages, the decoder of the instruction set, the front stage, its bench."""
+    package, decoder = decoder_sources(isa, work_dir)
+    stages = [file for file in sorted(folder.glob("front_*.sv")) if file.name != _PACKAGE]
+    return [package, folder / _PACKAGE, decoder, *stages, *sorted((folder / "bench").glob("front_*.sv"))]
 
 
 def _power(least: int) -> int:
