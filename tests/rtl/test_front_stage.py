@@ -60,15 +60,18 @@ def test_there_are_programs_enough() -> None:
 
 
 def test_durations_of_the_chip(icarus: Simulator) -> None:
+    assert found_in(icarus, [expect(launch, the_isa()) for launch in every_launch()[::4]]) == []
+
+
+@pytest.mark.parametrize("depth", [1, 4, 6])
+def test_random_durations(icarus: Simulator, depth: int) -> None:
+    assert found_in(icarus, at_depth(depth, every_launch()[depth::9], depth)) == []
+
+
+@pytest.mark.slow
+def test_durations_of_the_chip_in_every_launch(icarus: Simulator) -> None:
     expected = [expect(launch, the_isa()) for launch in every_launch()]
     assert sum(each.dispatches for each in expected) > 3000
-    assert found_in(icarus, expected) == []
-
-
-@pytest.mark.parametrize("depth", NUMBERS)
-def test_random_durations(icarus: Simulator, depth: int) -> None:
-    """Each launch at one of the depths; all of them at every depth are slow."""
-    expected = at_depth(depth, every_launch()[depth - 1 :: len(NUMBERS)], depth)
     assert found_in(icarus, expected) == []
 
 
@@ -119,6 +122,7 @@ FAULTS = {
 """A fault by name: file, text, text instead, and the program that must notice."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_seeded_fault_is_noticed(icarus: Simulator, name: str, tmp_path: Path) -> None:
     file, text, instead, program = FAULTS[name]
