@@ -58,7 +58,7 @@ module front_loops (
     assign zero[l] = counters[32*l+:32] == 32'd0;
     assign last[l] = counters[32*l+:32] + 32'd1 == trips[32*l+:32];
     assign single[l] = trips[32*l+:32] == 32'd1;
-    assign moves[l] = moves[l+1] & (~grid_loops[l] | last[l]);
+    assign moves[l] = &(~grid_loops[7:l] | last[7:l]);
     // One with a single iteration comes round to itself.
     assign changes[l] = grid_loops[l] & moves[l+1] & ~single[l];
   end

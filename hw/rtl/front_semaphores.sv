@@ -1,8 +1,8 @@
 // Counted semaphores FIRST to FIRST + COUNT - 1, seen by CLIENTS units.
 //
 // A client signals in `signals` how often each semaphore counts up, in the cycle in which it completes: waits see it DELAY
-// cycles later. Takes count down at once. `set` gives semaphore number `set_number` a new count, seen in the next cycle;
-// it goes before signals that would be seen from the same cycle. Numbers that clients name are of all semaphores, + 1.
+// cycles later. Takes count down at once. `set` gives semaphore number `set_number` a new count, seen in the next cycle,
+// and drops what was signalled until now, on its way included. Numbers that clients name are of all semaphores, + 1.
 module front_semaphores #(
   parameter int FIRST = 0,
   parameter int COUNT = 40,
@@ -43,6 +43,17 @@ module front_semaphores #(
           total[WIDTH*s+:WIDTH] = total[WIDTH*s+:WIDTH] + all[WIDTH*(COUNT*c+s)+:WIDTH];
   endfunction
 
+  // What is on its way, but for semaphores that get a new count.
+  function automatic logic [WIDTH*COUNT-1:0] without(
+      input logic [WIDTH*COUNT-1:0] coming, input logic [SETTERS-1:0] enabled, input logic [6*SETTERS-1:0] number_of);
+    logic [31:0] at_index;
+    without = coming;
+    for (int i = 0; i < SETTERS; i++) begin
+      at_index = {26'd0, number_of[6*i+:6]} - BELOW;
+      if (enabled[i] && at_index < MANY) without[WIDTH*at_index+:WIDTH] = '0;
+    end
+  endfunction
+
   if (DELAY == 1) begin : g_direct
     assign arriving = total(signals);
   end else begin : g_delayed
@@ -61,7 +72,8 @@ module front_semaphores #(
       end else begin
         at <= at == LAST ? 32'd0 : at + 32'd1;
         written[at] <= signalled;
-        if (signalled) stages[at] <= total(signals);
+        if (|set) for (int i = 0; i < STAGES; i++) stages[i] <= without(stages[i], set, set_number);
+        if (signalled) stages[at] <= without(total(signals), set, set_number);
       end
     end
   end

@@ -251,6 +251,36 @@ halt
 )
 """Two waits on one semaphore, two sets of one, units that only synchronise, rings that share a semaphore, counts set anew."""
 
+_RESET = (
+    """
+.args 2
+.entry unified main
+main:
+"""
+    + _TILES
+    + """
+sem sem=m7 value=0
+ring ring=g0 slot_bytes=64 slots=1 ready=m0 free=m1
+desc desc=d4 space=ub role=producer ring=g0 base=0 pitch=64
+desc desc=d5 space=ub role=consumer ring=g0 base=0 pitch=64
+ld.fp16 dst=d4 src=d0 rows=s1 cols=s2 | wait m1 set m0
+st.fp16 dst=d3 src=d5 rows=s1 cols=s2 | wait m0 set m1
+barrier scope=core
+ring ring=g0 slot_bytes=64 slots=1 ready=m0 free=m1
+ld.fp16 dst=d4 src=d0 rows=s1 cols=s2 | wait m1 set m0
+st.fp16 dst=d3 src=d5 rows=s1 cols=s2 | wait m0 set m1
+ld.fp16 dst=d4 src=d0 rows=s1 cols=s2 | wait m1 set m0
+st.fp16 dst=d3 src=d5 rows=s1 cols=s2 | wait m0 set m1
+vexp.fp16 dst=d2 a=d1 rows=s1 cols=s2 | set m7
+vexp.fp16 dst=d2 a=d1 rows=s1 cols=s2 | set m7
+sem sem=m7 value=0
+vabs.fp16 dst=d2 a=d1 rows=s1 cols=s2 | set m7
+st.fp16 dst=d3 src=d2 rows=s1 cols=s2 | wait m7
+halt
+"""
+)
+"""Counts set anew while a signal is on its way, and while an instruction that signals is."""
+
 _CORES = (
     """
 .args 2
@@ -334,6 +364,7 @@ def hand_written() -> tuple[Launch, ...]:
         ("nest", two, _NEST, ()),
         ("grid", one, _GRID, ()),
         ("sync", one, _SYNC, ()),
+        ("reset", one, _RESET, ()),
         ("cores", split, _CORES, ()),
     )
     return tuple(

@@ -56,8 +56,9 @@ class Semaphore:
             self.clock.wake(blocked, at)
 
     def reset(self, count: int) -> None:
-        """Set the count from this cycle on."""
-        self.tokens = deque([self.clock.now] * count)
+        """Set the count from this cycle on; what completed before it is dropped, also where no wait could see it yet."""
+        now = self.clock.now
+        self.tokens = deque([now] * count + [at for at in self.tokens if at >= now + self.delay])
         self._rouse()
 
     def await_by(self, unit: Unit) -> None:
