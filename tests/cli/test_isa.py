@@ -115,3 +115,52 @@ def test_lint_of_a_base_takes_no_base(capsys: pytest.CaptureFixture[str]) -> Non
     assert "--isa is for extensions" in capsys.readouterr().err
     assert main(["isa", "lint", "nothing.yaml"]) == 2
     assert capsys.readouterr().err == "npuvm: nothing.yaml: no such file\n"
+
+
+def test_lint_says_what_cannot_be_generated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.yaml"
+    text = (ROOT / "isa" / "npu_v1.yaml").read_text(encoding="utf-8")
+    assert text.count("values: {core: 0, group: 1,") == 1
+    file.write_text(text.replace("values: {core: 0, group: 1,", "values: {core: 0, Core: 1,"), encoding="utf-8")
+    assert main(["isa", "lint", str(file)]) == 2
+    message = "npuvm: two constants of the generated package would be called VALUE_SCOPE_CORE\n"
+    assert capsys.readouterr().err == message
+
+
+def test_nothing_is_generated_of_a_set_that_lint_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = ROOT / "tests" / "isa" / "generate" / "tiny.yaml"
+    assert main(["isa", "generate", "--isa", str(file), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == "npuvm: tiny 2.1: 2 checks failed\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("blocked", ["docs", "docs/reference/opcodes.md/in_the_way"])
+def test_a_file_that_cannot_be_written_leaves_the_others_as_they_are(
+    blocked: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decoder = tmp_path / "hw" / "rtl" / "npu_decoder.sv"
+    for path in (decoder, tmp_path / blocked):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("old", encoding="utf-8")
+    assert main(["isa", "generate", "--extension", "fma", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "cannot be written: " in error
+    assert error.count("\n") == 1
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {decoder, tmp_path / blocked}
+    assert decoder.read_text(encoding="utf-8") == "old"
+
+
+def test_check_of_files_that_are_no_text_or_end_lines_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["isa", "generate", "--extension", "fma", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    (tmp_path / "docs" / "reference" / "isa.md").write_bytes(b"\xff\xfe")
+    page = tmp_path / "docs" / "reference" / "opcodes.md"
+    page.write_bytes(page.read_bytes().replace(b"\n", b"\r\n"))
+    capsys.readouterr()
+    assert main([*arguments, "--check"]) == 1
+    out = capsys.readouterr().out
+    assert "stale: docs/reference/isa.md\n" in out
+    assert "stale: docs/reference/opcodes.md\ndiffers in its line ends only\n" in out
+    assert out.endswith("7 files checked, 2 stale\n")

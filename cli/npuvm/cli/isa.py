@@ -13,7 +13,7 @@ from npuvm.cli.isa_area import area
 from npuvm.cli.isa_prove import prove
 from npuvm.cli.isa_usage import usage
 from npuvm.cli.options import Extensions, IsaName, instruction_set
-from npuvm.cli.output import write_atomic
+from npuvm.cli.output import write_together
 from npuvm.isa import Instruction, Isa, IsaError, load_isa
 from npuvm.isa.conformance.layout import Layout
 from npuvm.isa.conformance.lint import lint_cases
@@ -46,12 +46,16 @@ def generate(
         bool, typer.Option("--check", help="Write nothing; exit 1 when a file differs from what would be written.")
     ] = False,
 ) -> None:
-    """Write the SystemVerilog decoder, the C header, the resolved JSON with its schema and the reference pages."""
+    """Write the SystemVerilog decoder, the C header, the resolved JSON with its schema and the reference pages.
+
+    A set that `npuvm isa lint` finds something wrong with is refused, and nothing is written.
+    """
     root = _generated_root(isa, extension) if out is None else out
-    wanted = artifacts(instruction_set(isa, extension))
+    chosen = instruction_set(isa, extension)
+    _refuse_wrong(chosen, _title(chosen))
+    wanted = artifacts(chosen)
     if not check:
-        for path, text in wanted.items():
-            write_atomic(root / path, text)
+        write_together({root / path: text for path, text in wanted.items()})
         typer.echo(f"{len(wanted)} files written")
         return
     stale = stale_files(root, wanted)
@@ -108,7 +112,7 @@ def lint(
     ] = None,
 ) -> None:
     """Check FILE, an instruction set or an extension: that it loads, what the conformance suite's level lint asks, and
-    that its decoder can be generated."""
+    that everything can be generated."""
     if not file.is_file():
         raise IsaError("no such file", str(file))
     document = load_yaml(file)
@@ -117,17 +121,23 @@ def lint(
         raise typer.BadParameter("--isa is for extensions; this file is an instruction set itself")
     base, extensions = (isa, [file.resolve()]) if is_extension else (file.resolve(), [])
     chosen = load_isa(base, extensions)
-    wrong = [check for check in lint_cases(chosen, Layout(chosen.resolved)) if check.got != check.expected]
-    for check in wrong:
-        typer.echo(f"{check.id}: {check.got}")
-    if wrong:
-        raise IsaError(f"{len(wrong)} checks failed", str(file))
+    _refuse_wrong(chosen, str(file))
+    artifacts(chosen)
     ports = decoder_ports(chosen)
     formats = {instruction.format for instruction in chosen.instructions.values()}
     typer.echo(
         f"{file}: nothing wrong; {_title(chosen)} has {len(chosen.instructions)} instructions in {len(formats)} formats, "
         f"its decoder {sum(port.direction == 'output' for port in ports)} outputs"
     )
+
+
+def _refuse_wrong(isa: Isa, where: str) -> None:
+    """IsaError when a check of level lint fails; each that does is printed."""
+    wrong = [check for check in lint_cases(isa, Layout(isa.resolved)) if check.got != check.expected]
+    for check in wrong:
+        typer.echo(f"{check.id}: {check.got}")
+    if wrong:
+        raise IsaError(f"{len(wrong)} checks failed", where)
 
 
 def _generated_root(isa: str | None, extension: list[str] | None) -> Path:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -14,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from npuvm.isa.errors import NpuvmError
 
-__all__ = ["DelayedBar", "OutputError", "write_atomic"]
+__all__ = ["DelayedBar", "OutputError", "write_atomic", "write_together"]
 
 SHOW_AFTER_SECONDS = 2.0
 
@@ -28,17 +30,27 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
     Folders are made as needed. A reader sees the old file or the new one, never a half. OutputError says why not.
     """
-    content = data.encode("utf-8") if isinstance(data, str) else data
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    write_together({path: data})
+
+
+def write_together(files: Mapping[Path, bytes | str]) -> None:
+    """`write_atomic` for several files: when one of them has no place to be written to, the others stay as they are."""
+    temporaries = {path: path.with_name(f".{path.name}.{secrets.token_hex(4)}") for path in files}
+    path = Path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporaries[path].write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        for path, temporary in temporaries.items():
+            temporary.replace(path)
     except OSError as exc:
         raise OutputError(f"cannot be written: {exc.strerror}", str(path)) from None
     finally:
-        with contextlib.suppress(OSError):  # gone after the rename; after a failure it may never have been there
-            temporary.unlink()
+        for temporary in temporaries.values():
+            with contextlib.suppress(OSError):  # gone after the rename; after a failure it may never have been there
+                temporary.unlink()
 
 
 class DelayedBar:

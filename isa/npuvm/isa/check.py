@@ -40,8 +40,13 @@ def _check_head(isa: Isa) -> None:
     codes = [d.code for d in isa.dtypes.values()]
     if len(set(codes)) != len(codes) or max(codes) >> isa.head["dtype"].width:
         raise IsaError("dtypes: codes must be unique and fit the head's dtype field")
-    if isa.limits["semaphores"] + 1 > 1 << isa.head["wait0"].width:
+    if isa.limits["semaphores"] + 1 > 1 << min(isa.head[name].width for name in ("wait0", "wait1", "set0", "set1")):
         raise IsaError(f"limits.semaphores: {isa.limits['semaphores']} do not fit the head's wait and set fields")
+    if isa.limits["loops"] > isa.head["mask"].width:
+        raise IsaError(f"limits.loops: {isa.limits['loops']} do not fit the head's mask")
+    first, last = isa.resolved["custom_opcodes"]
+    if first > last or last >> isa.head["opcode"].width:
+        raise IsaError(f"custom_opcodes: {first:#04x} to {last:#04x} is no range of opcodes")
 
 
 def _check_unique(isa: Isa, places: Mapping[str, str]) -> None:

@@ -97,6 +97,8 @@ def _format(
     for key in ("unit", "words"):
         if key not in result:
             raise source.fail(f"key {key!r} is missing and not inherited")
+    if result["dtype2"] and _bits(source, result["dtype2"], 0)[0] != 0:
+        raise (source / "dtype2").fail(f"bits {result['dtype2']!r}: the second type stands in the head, word 0")
     return result
 
 

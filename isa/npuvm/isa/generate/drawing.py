@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from npuvm.isa.model import BitField, Instruction, Isa, OperandSpec
 
-__all__ = ["FieldRow", "bit_range", "field_rows", "markdown_table", "word_cells"]
+__all__ = ["WORD_BITS", "FieldRow", "bit_range", "field_rows", "markdown_table", "word_cells"]
 
-_WORD_BITS = 64
+WORD_BITS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,13 @@ class FieldRow:
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """A Markdown table; a cell is one line, whatever its text."""
     lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").splitlines())
 
 
 def bit_range(bits: BitField) -> str:
@@ -36,13 +40,13 @@ def bit_range(bits: BitField) -> str:
 
 def word_cells(isa: Isa, instruction: Instruction, word: int) -> list[tuple[str, str]]:
     """(bits, field) of one word from bit 63 down; bits that must be zero have the field "0"."""
-    owners = ["0"] * _WORD_BITS
+    owners = ["0"] * WORD_BITS
     for name, bits in _placed(isa, instruction):
         if bits.word == word:
             owners[bits.low : bits.low + bits.width] = [name] * bits.width
     cells: list[tuple[str, str]] = []
-    high = _WORD_BITS - 1
-    for low in range(_WORD_BITS - 1, -1, -1):
+    high = WORD_BITS - 1
+    for low in range(WORD_BITS - 1, -1, -1):
         if low == 0 or owners[low - 1] != owners[low]:
             cells.append((bit_range(BitField(word, low, high - low + 1)), owners[high]))
             high = low - 1

@@ -47,7 +47,10 @@ def artifacts(isa: Isa) -> dict[Path, str]:
 
 
 def stale_files(root: Path, wanted: Mapping[Path, str]) -> list[StaleFile]:
-    """Those of `wanted` that are missing under `root` or differ there; IsaError when there is nothing to look for."""
+    """Those of `wanted` that are missing under `root` or differ there in any byte.
+
+    IsaError when there is nothing to look for, or a file cannot be read.
+    """
     if not wanted:
         raise IsaError("no files to check")
     stale = []
@@ -56,9 +59,12 @@ def stale_files(root: Path, wanted: Mapping[Path, str]) -> list[StaleFile]:
         if not file.is_file():
             stale.append(StaleFile(path, "does not exist"))
             continue
-        found = file.read_text(encoding="utf-8")
-        if found != text:
-            stale.append(StaleFile(path, _difference(path, found, text)))
+        try:
+            found = file.read_bytes()
+        except OSError as exc:
+            raise IsaError(f"cannot be read: {exc.strerror}", str(file)) from None
+        if found != text.encode("utf-8"):
+            stale.append(StaleFile(path, _difference(path, found.decode("utf-8", "replace"), text)))
     return stale
 
 

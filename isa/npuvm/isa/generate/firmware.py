@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 
+from npuvm.isa.errors import IsaError
 from npuvm.isa.generate.package import enum_values
 from npuvm.isa.generate.ports import enabled
 from npuvm.isa.model import BitField, Instruction, Isa, OperandSpec, WordClass
@@ -18,10 +20,20 @@ _KEYWORDS = frozenset(
     (
         "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float",
         "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static",
-        "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while",
+        "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "_Alignas", "_Alignof", "_Atomic",
+        "_Bool", "_Complex", "_Generic", "_Imaginary", "_Noreturn", "_Static_assert", "_Thread_local", "NULL",
+        "alignas", "alignof", "and", "and_eq", "asm", "bitand", "bitor", "bool", "catch", "char16_t", "char32_t", "char8_t",
+        "class", "co_await", "co_return", "co_yield", "compl", "concept", "const_cast", "consteval", "constexpr", "constinit",
+        "decltype", "delete", "dynamic_cast", "explicit", "export", "false", "friend", "mutable", "namespace", "new",
+        "noexcept", "not", "not_eq", "nullptr", "operator", "or", "or_eq", "private", "protected", "public",
+        "reinterpret_cast", "requires", "static_assert", "static_cast", "template", "this", "thread_local", "throw", "true",
+        "try", "typeid", "typename", "typeof", "typeof_unqual", "using", "virtual", "wchar_t", "xor", "xor_eq",
     )
 )  # fmt: skip
-"""Keywords of C11; an operand of such a name gets an underscore."""
+"""Keywords of C11 to C23 and of C++20, and NULL; an operand of such a name gets an underscore."""
+
+_NAMES = re.compile(r"^(?:#define (\w+)|  (\w+) = 0x)", re.MULTILINE)
+"""Macros and enumerators, which share one space of names."""
 
 _SYNC = """\
 /* Synchronisation of an instruction. wait and set hold semaphores plus one, 0 for none, the first before the second. */
@@ -64,7 +76,7 @@ def c_header(isa: Isa) -> str:
 
     `<isa>_encode_<instruction>` takes the operands of its format in a struct, so that each is named. It writes the words and
     returns their number; when an operand, a type or the synchronisation is not legal it writes nothing and returns 0, where
-    `npuvm.isa.encode` raises.
+    `npuvm.isa.encode` raises. IsaError when two macros or codes would have one name.
     """
     low, up = isa.name.lower(), isa.name.upper()
     guard = f"{up}_V{isa.version.partition('.')[0]}_H"
@@ -80,7 +92,18 @@ def c_header(isa: Isa) -> str:
         *(_encoder(isa, instruction, low, up) for instruction in enabled(isa)),
         f"#endif /* {guard} */",
     ]
-    return "\n\n".join(parts) + "\n"
+    text = "\n\n".join(parts) + "\n"
+    _check_names(text)
+    return text
+
+
+def _check_names(text: str) -> None:
+    seen: set[str] = set()
+    for match in _NAMES.finditer(text):
+        name = match[1] or match[2]
+        if name in seen:
+            raise IsaError(f"two constants of the generated C header would be called {name}")
+        seen.add(name)
 
 
 def _top(isa: Isa) -> str:
@@ -121,8 +144,7 @@ def _enum(low: str, up: str, name: str, members: Mapping[str, int]) -> str:
 
 def _enum_values(isa: Isa, up: str) -> Iterator[str]:
     yield "/* Values of operands that take one of a list. */"
-    values = {name: value for name, value, _ in enum_values(isa)}
-    for name, value in values.items():
+    for name, value in dict.fromkeys((name, value) for name, value, _ in enum_values(isa)):
         yield f"#define {up}_{name} {value}"
 
 
@@ -192,7 +214,7 @@ def _operand_structs(isa: Isa, low: str) -> Iterator[str]:
 
 
 def _identifier(name: str) -> str:
-    return f"{name}_" if name in _KEYWORDS else name
+    return f"{name}_" if name.rstrip("_") in _KEYWORDS else name
 
 
 def _member(operand: OperandSpec) -> str:
@@ -210,7 +232,7 @@ def _encoder(isa: Isa, instruction: Instruction, low: str, up: str) -> str:
     checks = [f"!{low}_sync_bits(sync, &head)", *_type_checks(isa, instruction, low)]
     checks += [check for operand in instruction.operands if (check := _range_check(operand, low))]
     lines = [
-        f"/* {instruction.doc.rstrip('.')}. {_summary(instruction)} */",
+        f"/* {_comment(instruction.doc).rstrip('.')}. {_summary(instruction)} */",
         _wrapped(f"static inline unsigned {low}_encode_{instruction.name}(", parameters, ", ", ")", 0),
         "{",
         "  uint64_t head;",
@@ -235,6 +257,11 @@ def _wrapped(before: str, items: Iterable[str], joint: str, after: str, indent: 
         break_on_hyphens=False,
     )
     return text.replace(_GLUE, " ")
+
+
+def _comment(text: str) -> str:
+    """Text for inside a comment: one line that neither opens nor closes one."""
+    return " ".join(text.split()).replace("*/", "* /").replace("/*", "/ *")
 
 
 def _summary(instruction: Instruction) -> str:

@@ -15,6 +15,7 @@ SIZES = 3
 
 _HEAD_WIDTHS = {
     "opcode": 8,
+    "length": 4,
     "dtype": 4,
     "wait0": 6,
     "wait1": 6,
@@ -24,6 +25,7 @@ _HEAD_WIDTHS = {
     "mask": 8,
     "order": 1,
 }
+_UNIT_BITS = 3
 _TILE_BITS = 8
 _SIZE_BITS = 6
 
@@ -53,18 +55,18 @@ def unit_sizes(instruction: Instruction) -> tuple[str, ...]:
 
 
 def decoder_ports(isa: Isa) -> tuple[Port, ...]:
-    """All ports in order; IsaError names what the decoder has no room for.
+    """All ports in order; IsaError names what the decoder has no room for, or says that there is nothing to decode.
 
-    Room: 4 tile operands, 3 size operands on a unit, 8-bit descriptors, 6-bit sizes, and the widths of the head's fields
-    in instruction set 1.0.
+    Room: 4 tile operands, 3 size operands on a unit, 8-bit descriptors, 6-bit sizes, 3-bit units, a length of 4 bits, and
+    the widths of the head's other fields in instruction set 1.0.
     """
     _check_room(isa)
     head = _HEAD_WIDTHS
     outputs = [
         ("word_class", 3),
-        ("length", 4),
+        ("length", head["length"]),
         ("opcode", head["opcode"]),
-        ("unit", 3),
+        ("unit", _UNIT_BITS),
         ("dtype_valid", 1),
         ("dtype2_valid", 1),
         ("dtype", head["dtype"]),
@@ -96,6 +98,8 @@ def _operand_ports(isa: Isa) -> list[Port]:
 
 
 def _check_room(isa: Isa) -> None:
+    if not enabled(isa):
+        raise IsaError("every instruction belongs to a feature that is off; there is nothing to decode")
     for name, width in _HEAD_WIDTHS.items():
         if isa.head[name].width > width:
             raise IsaError(f"head.{name} has {isa.head[name].width} bits; the generated decoder has {width} for it")
@@ -115,5 +119,14 @@ def _check_room(isa: Isa) -> None:
                     raise IsaError(message, name)
         if instruction.dtype2_bits is not None and instruction.dtype2_bits.width > _HEAD_WIDTHS["dtype"]:
             raise IsaError(f"dtype2 has more than {_HEAD_WIDTHS['dtype']} bits", name)
-        if instruction.unit == "any" and all(operand.name != "unit" for operand in instruction.operands):
-            raise IsaError("an instruction for any unit needs an operand `unit` that names it", name)
+        if instruction.unit == "any":
+            _check_named_unit(instruction)
+
+
+def _check_named_unit(instruction: Instruction) -> None:
+    named = [operand for operand in instruction.operands if operand.name == "unit"]
+    if not named:
+        raise IsaError("an instruction for any unit needs an operand `unit` that names it", instruction.name)
+    if named[0].bits.width > _UNIT_BITS:
+        message = f"unit has {named[0].bits.width} bits; a unit of the decoder has {_UNIT_BITS}"
+        raise IsaError(message, instruction.name)

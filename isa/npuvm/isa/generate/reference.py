@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from npuvm.isa.generate.drawing import bit_range, field_rows, markdown_table, word_cells
-from npuvm.isa.model import Instruction, Isa, WordClass
+from npuvm.isa.generate.drawing import WORD_BITS, bit_range, field_rows, markdown_table, word_cells
+from npuvm.isa.model import BitField, Instruction, Isa, WordClass
 
 __all__ = ["reference_markdown"]
 
@@ -99,10 +99,17 @@ def _head_rows(isa: Isa) -> Iterator[Sequence[str]]:
         "mask": "loops of the predicate, a bit each",
         "order": "start after the unit's instruction before has completed",
     }
+    at = 0
     for name, field in sorted(isa.head.items(), key=lambda item: item[1].low):
+        yield from _head_gap(at, field.low)
         yield bit_range(field), f"`{name}`", meaning[name]
-    free = max(field.low + field.width for field in isa.head.values())
-    yield f"63:{free}", "", "fields of the instruction, or reserved"
+        at = field.low + field.width
+    yield from _head_gap(at, WORD_BITS)
+
+
+def _head_gap(low: int, end: int) -> Iterator[Sequence[str]]:
+    if low < end:
+        yield bit_range(BitField(0, low, end - low)), "", "fields of the instruction, or reserved"
 
 
 def _sync_rows(isa: Isa) -> Iterator[Sequence[str]]:
