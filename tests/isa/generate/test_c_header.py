@@ -118,7 +118,7 @@ def expected(isa: Isa, insn: Insn) -> str:
 
 
 @needs_gcc
-@pytest.mark.parametrize("name", ["base", "tiny", "all"])
+@pytest.mark.parametrize("name", ["base", "tiny", "odd head", "all"])
 def test_compiled_encoders_write_the_words_of_the_python_encoder(name: str, tmp_path: Path) -> None:
     isa = SETS[name]
     chosen = list(cases(isa))
