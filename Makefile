@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 OUT    ?= build/simulate
+# A process for each core; the tests of a class or a module stay together, since they share what is dear to make.
+WORKERS ?= -n auto --dist loadscope
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -28,10 +30,10 @@ simulate: $(CORE_STAMP) ## Run every scenario of configs/ and print its table (J
 	$(BIN)/npuvm simulate configs/*.yaml --out $(OUT)
 
 test: tools $(TEST_STAMP) lint ## Check style, types and layers, then run every test with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term
 
 test-slow: tools $(SLOW_STAMP) ## Run what takes minutes: the second RTL simulator, a million words, proofs, every bit flip
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest $(WORKERS) -m slow
 
 conformance: tools $(TEST_STAMP) ## Run the conformance suite on every target (reports under build/conformance)
 	@set -e; for target in functional simpy rtl; do $(BIN)/npuvm conformance --target $$target --out build/conformance/$$target; done

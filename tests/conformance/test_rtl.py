@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pytest
 from tests.conformance.suite_tests import ConformanceTests
 
 from npuvm.isa.conformance import Level
@@ -12,10 +11,3 @@ class TestRtl(ConformanceTests):
     target = "rtl"
     levels = DECODING
     words = 1000
-
-
-@pytest.mark.slow
-class TestRtlWithManyWords(ConformanceTests):
-    target = "rtl"
-    levels = DECODING
-    words = 50_000
