@@ -94,6 +94,9 @@ def _print(console: Console, report: Report) -> None:
     for level in report.levels:
         if level.skipped is not None:
             console.print(f"not run: {level.level.value} ({escape(level.skipped)})", highlight=False)
+        for reason, count in level.reasons.items():
+            text = f"left out: {count} programs of level {level.level.value} ({reason})"
+            console.print(escape(text), highlight=False, soft_wrap=True)
     for level in report.levels:
         if level.derived:
             text = "are derived: expected from the stanza's own expression, evaluated a second time"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -41,7 +42,8 @@ class LevelReport:
     elements of the results that were compared.
 
     `covered` are the bins of which a case ran and none failed; `uncovered` gives for each other bin the reason; `unlisted` are
-    bins that a case names and no list of bins has, which is a mistake in the suite.
+    bins that a case names and no list of bins has, which is a mistake in the suite. `left_out` are the programs that did not
+    run for what the instruction set does not have, with what that is.
     """
 
     level: Level
@@ -51,11 +53,13 @@ class LevelReport:
     covered: set[str] = field(default_factory=set)
     uncovered: dict[str, str] = field(default_factory=dict)
     unlisted: set[str] = field(default_factory=set)
+    left_out: dict[str, str] = field(default_factory=dict)
     words: int = 0
     values: int = 0
     seconds: float = 0.0
     _hit: set[str] = field(default_factory=set, repr=False)
     _missed: set[str] = field(default_factory=set, repr=False)
+    _lacking: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def cases(self) -> int:
@@ -83,6 +87,11 @@ class LevelReport:
         names = (*self.covered, *self.uncovered)
         return sum(1 for name in names if name.split("/")[-1].startswith("derived-"))
 
+    @property
+    def reasons(self) -> dict[str, int]:
+        """What the instruction set does not have -> how many programs were left out for it."""
+        return dict(Counter(self.left_out.values()))
+
     def add(self, group: str, bins: Iterable[str], failure: Failure | None) -> None:
         """Count a case that ran."""
         counted = self.groups.setdefault(group, Group())
@@ -95,13 +104,19 @@ class LevelReport:
         if len(self.failures) < KEPT_FAILURES:
             self.failures.append(replace(failure, group=group))
 
+    def leave_out(self, case: str, bins: Iterable[str], reason: str) -> None:
+        """Note a program that did not run because the instruction set does not have what it uses."""
+        self.left_out[case] = reason
+        self._lacking |= dict.fromkeys(bins, f"{case} was left out: {reason}")
+
     def close(self, bins: Iterable[str]) -> None:
         """Sort the level's bins into covered and not."""
         listed = set(bins)
-        self.unlisted = (self._hit | self._missed) - listed
+        self.unlisted = (self._hit | self._missed | self._lacking.keys()) - listed
         self.covered = (self._hit - self._missed) & listed
         for name in sorted(listed - self.covered):
-            self.uncovered[name] = "a case of it failed" if name in self._missed else "no case covers it"
+            unseen = self._lacking.get(name, "no case covers it")
+            self.uncovered[name] = "a case of it failed" if name in self._missed else unseen
 
 
 @dataclass(frozen=True)
@@ -177,6 +192,7 @@ def _level_json(level: LevelReport) -> dict[str, Any]:
         "seconds": round(level.seconds, 3),
         "bins": {"covered": len(level.covered), "total": level.bins, "derived": level.derived},
         "uncovered": level.uncovered,
+        "left_out": level.left_out,
         "coverage": coverage_by_field(level),
         "groups": {name: {"cases": group.cases, "failed": group.failed} for name, group in level.groups.items()},
         "failures": [{"case": f.case, "expected": f.expected, "got": f.got} for f in level.failures],

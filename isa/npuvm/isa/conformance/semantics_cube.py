@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from npuvm.isa.conformance.needs import type_pairs
 from npuvm.isa.conformance.oracle_numbers import (
     FLOATS,
     STORAGE,
@@ -49,12 +50,12 @@ _MOVES: Mapping[str, tuple[int, int]] = {
 def cube_cases(isa: Isa, seed: int) -> Iterator[ProgramCase]:
     """Moves, products and accumulators out in every data type."""
     for name in ("mvl0a", "mvl0at", "mvl0b", "mvl0bt"):
-        for index, (dtype, _) in enumerate(isa.instruction(name).dtypes):
+        for index, (dtype, _) in enumerate(type_pairs(isa, name)):
             yield _move(name, dtype, np.random.default_rng([seed, index, 11]))
-    for dtype, _ in isa.instruction("mvl0c").dtypes:
+    for dtype, _ in type_pairs(isa, "mvl0c"):
         yield _preset(dtype)
     for name in ("mma", "mmac"):
-        for index, (dtype, _) in enumerate(isa.instruction(name).dtypes):
+        for index, (dtype, _) in enumerate(type_pairs(isa, name)):
             random = np.random.default_rng([seed, index, 12])
             yield _products(name, dtype, random)
             if dtype in FLOATS:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from npuvm.isa.conformance.needs import type_pairs
 from npuvm.isa.conformance.oracle_numbers import (
     FLOATS,
     STORAGE,
@@ -58,7 +59,7 @@ _TILES: Mapping[str, _Tile] = {
 def fixpipe_cases(isa: Isa, seed: int) -> Iterator[ProgramCase]:
     """Both instructions in every pair of types."""
     for name in ("fix", "fixadd"):
-        for index, (acc, target) in enumerate(isa.instruction(name).dtypes):
+        for index, (acc, target) in enumerate(type_pairs(isa, name)):
             yield _Builder(name, acc, target or "", np.random.default_rng([seed, index, 13])).case()
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from npuvm.isa.conformance.needs import type_pairs
 from npuvm.isa.conformance.oracle_numbers import FLOATS, STORAGE, Array, converted, edge_values, rounded, stored, wide
 from npuvm.isa.conformance.semantics_board import dense_pitch
 from npuvm.isa.conformance.semantics_text import Program, Window
@@ -59,7 +60,7 @@ _TILES: Mapping[str, _Tile] = {
 def memory_cases(isa: Isa, seed: int) -> Iterator[ProgramCase]:
     """Loads, stores and atomic adds in every data type."""
     for name, build in (("ld", _loads), ("st", _stores), ("stadd", _adds)):
-        for index, (dtype, _) in enumerate(isa.instruction(name).dtypes):
+        for index, (dtype, _) in enumerate(type_pairs(isa, name)):
             yield build(dtype, np.random.default_rng([seed, index, ord(name[-1])]))
 
 

@@ -16,6 +16,7 @@ from npuvm.isa.conformance.invariants import invariant_cases, invariants_of
 from npuvm.isa.conformance.judge import judge
 from npuvm.isa.conformance.layout import Layout
 from npuvm.isa.conformance.lint import lint_cases
+from npuvm.isa.conformance.needs import lacking
 from npuvm.isa.conformance.programs import program_bins, program_cases
 from npuvm.isa.conformance.report import LevelReport, Report, SuiteOptions
 from npuvm.isa.conformance.target import Decoded, Level, Outcome, ProgramCase, Target
@@ -157,6 +158,10 @@ class _Run:
             report.add(_group(case.id), case.bins, _word_failure(case, decoded))
 
     def _run_program(self, report: LevelReport, case: ProgramCase) -> None:
+        reason = lacking(self.isa, case.text)
+        if reason is not None:
+            report.leave_out(case.id, case.bins, reason)
+            return
         try:
             outcome: object = self.target.run(self.isa, case)
             if not isinstance(outcome, Outcome):

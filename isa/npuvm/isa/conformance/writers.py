@@ -45,7 +45,11 @@ def render_html(report: Report) -> str:
 
 
 def _groups(report: Report) -> int:
-    return sum(len(level.groups) or 1 for level in report.levels)
+    return sum(_cases(level) for level in report.levels)
+
+
+def _cases(level: LevelReport) -> int:
+    return len(level.groups) + len(level.left_out) or 1
 
 
 def _failed(report: Report) -> int:
@@ -58,15 +62,18 @@ def _junit_level(root: ElementTree.Element, report: Report, level: LevelReport) 
         root,
         "testsuite",
         name=level.level.value,
-        tests=str(len(level.groups) or 1),
+        tests=str(_cases(level)),
         failures=str(failed),
-        skipped=str(int(level.skipped is not None)),
+        skipped=str(int(level.skipped is not None) + len(level.left_out)),
         time=f"{level.seconds:.3f}",
     )
     place = f"npuvm.conformance.{report.target}.{level.level.value}"
     if level.skipped is not None:
         case = ElementTree.SubElement(suite, "testcase", classname=place, name="level")
         ElementTree.SubElement(case, "skipped", message=_xml(level.skipped))
+    for name, reason in level.left_out.items():
+        case = ElementTree.SubElement(suite, "testcase", classname=place, name=_xml(name))
+        ElementTree.SubElement(case, "skipped", message=_xml(reason))
     for name, group in level.groups.items():
         case = ElementTree.SubElement(suite, "testcase", classname=place, name=_xml(name))
         if group.failed:
