@@ -6,7 +6,7 @@ several instructions it is the first that starts, so the cases put a semaphore o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -39,6 +39,7 @@ def trap_cases(isa: Isa) -> Iterator[ProgramCase]:
     yield from _sequencer_cases()
     yield from _order_cases()
     yield from _boundary_cases()
+    yield from _row_cases()
 
 
 def bins(isa: Isa) -> Iterator[str]:
@@ -55,6 +56,12 @@ def bins(isa: Isa) -> Iterator[str]:
     for name in ("ld", "st", "stadd"):
         yield from (f"traps/{name}/gm_range/{what}" for what in ("last-element", "one-beyond", "one-before"))
     yield from (f"traps/vmov/buffer_range/{what}" for what in ("last-element", "one-beyond"))
+    for name in ("ld", "st", "stadd"):
+        yield f"traps/{name}/gm_range/last-row-beyond"
+        yield from (f"traps/{name}/alignment/pitch-{where}" for where in ("outside", "inside"))
+    yield "traps/vmov/buffer_range/last-row-beyond"
+    yield from (f"traps/vmov/alignment/{what}" for what in ("pitch-read", "pitch-written", "rows-written-overlap"))
+    yield from (f"traps/vmov/none/{what}" for what in ("pitch-of-one-row", "pitch-of-a-column", "rows-read-overlap"))
 
 
 def _trapping(isa: Isa) -> list[Instruction]:
@@ -66,7 +73,7 @@ def _trapping(isa: Isa) -> list[Instruction]:
 def _faulty(isa: Isa, instruction: Instruction, traps: Sequence[str]) -> ProgramCase:
     """One instruction whose operands are good but for what these traps are about: all faults that can stand together do."""
     program = Program()
-    dtype, dtype2 = instruction.dtypes[0]
+    dtype, dtype2 = instruction.dtypes[0] if instruction.dtypes else (None, None)
     operands = []
     for i, region in enumerate(instruction.regions):
         item = instruction.region_dtype(isa, region, dtype, dtype2).itemsize
@@ -75,8 +82,8 @@ def _faulty(isa: Isa, instruction: Instruction, traps: Sequence[str]) -> Program
     for spec in instruction.operands:
         if not spec.is_region and spec.kind.name != "size" and spec.default is None:
             operands.append(f"{spec.name}={spec.low}")
-    types = dtype if dtype2 is None else f"{dtype}->{dtype2}"
-    program.add(f"{instruction.name}.{types} {' '.join(operands)}")
+    types = "" if dtype is None else f".{dtype}" if dtype2 is None else f".{dtype}->{dtype2}"
+    program.add(f"{instruction.name}{types} {' '.join(operands)}")
     covered = [f"traps/{instruction.name}/{traps[0]}/before-{other}" for other in traps[1:]]
     return ProgramCase(
         id=f"traps/{instruction.name}/{'+'.join(traps)}",
@@ -200,6 +207,45 @@ def _boundary_cases() -> Iterator[ProgramCase]:
         program.add(f"vmov.int32 dst={tile} a={tile} rows={program.size(1)} cols={program.size(16)} | order")
         yield _case(f"vmov/{what}", program, trap, f"vmov/buffer_range/{what}")
     yield from _nothing_cases()
+
+
+_ROW_FAULTS: Mapping[str, tuple[int, int, int, str]] = {
+    "last-row-beyond": (1024 - 7 * 128 - 28, _PITCH, _PITCH, "gm_range"),
+    "pitch-outside": (0, _PITCH + 2, _PITCH, "alignment"),
+    "pitch-inside": (0, _PITCH, _PITCH + 4, "alignment"),
+}
+"""Eight rows of eight int32: first byte in the argument, pitches in global memory and on chip, and the trap."""
+
+_MOVES: Mapping[str, tuple[int, int, int, int, int, str | None]] = {
+    "last-row-beyond": (2, 8, _EDGE_UB - 32, 64, 64, "buffer_range"),
+    "pitch-read": (2, 8, 0, 36, 64, "alignment"),
+    "pitch-written": (2, 8, 0, 64, 36, "alignment"),
+    "rows-written-overlap": (2, 16, 0, 64, 32, "alignment"),
+    "pitch-of-one-row": (1, 8, 0, 36, 36, None),
+    "pitch-of-a-column": (4, 1, 0, 4, 4, None),
+    "rows-read-overlap": (2, 16, 0, 32, 64, None),
+}
+"""Rows and columns of int32, first byte that is read, pitches of what is read and written, and the trap."""
+
+
+def _row_cases() -> Iterator[ProgramCase]:
+    """Tiles whose first row is good: where the last one ends, and what lies between rows."""
+    for name in ("ld", "st", "stadd"):
+        for what, (base, outside, inside, trap) in _ROW_FAULTS.items():
+            program = Program()
+            gm, ub = program.desc("gm", base, outside, arg=0), program.desc("ub", 0, inside)
+            operands = f"dst={ub} src={gm}" if name == "ld" else f"dst={gm} src={ub}"
+            program.add(f"{name}.int32 {operands} rows={program.size(8)} cols={program.size(8)}")
+            yield _case(f"{name}/{what}", program, trap, f"{name}/{trap}/{what}")
+    for what, (rows, cols, base, read, written, found) in _MOVES.items():
+        program = Program()
+        sizes = f"rows={program.size(rows)} cols={program.size(cols)}"
+        zero = f"vdup.int32 dst={program.desc('ub', 0, 64)} rows={program.size(4)} cols={program.size(16)} imm=0"
+        program.add(zero)
+        program.add(
+            f"vmov.int32 dst={program.desc('ub', 1024, written)} a={program.desc('ub', base, read)} {sizes} | order"
+        )
+        yield _case(f"vmov/{what}", program, found, f"vmov/{found or 'none'}/{what}")
 
 
 def _nothing_cases() -> Iterator[ProgramCase]:
