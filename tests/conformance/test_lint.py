@@ -165,6 +165,13 @@ def test_every_check_is_shown_to_fail() -> None:
         ("st.write/memories", lambda r: operand(r, "st", "dst").update(spaces=["gm", "ub"])),
         ("vadd.read/memories", lambda r: operand(r, "vadd", "a").update(spaces=["gm"])),
         ("vadd.read_and_write/memories", lambda r: operand(r, "vadd", "dst").update(role="readwrite")),
+        ("align_bytes/ub", lambda r: r["spaces"]["ub"].update(align_bytes=16)),
+        ("semaphore_scopes/group", lambda r: r["semaphore_scopes"].update(core=[0, 38], group=[39, 51])),
+        ("stadd.traps/order", lambda r: stanza(r, "stadd").update(traps=["alignment", "gm_range", "buffer_range"])),
+        ("vadd.traps/order", lambda r: stanza(r, "vadd")["traps"].remove("alignment")),
+        ("nop.traps/order", lambda r: stanza(r, "nop").update(traps=["alignment"])),
+        ("vexp.types/allowed", lambda r: stanza(r, "vexp")["dtypes"].pop()),
+        ("vexp.feature/name", lambda r: stanza(r, "vexp").update(feature="scan")),
     ],
 )
 def test_an_invariant_fails(case: str, change: Change) -> None:

@@ -30,7 +30,11 @@ def invariant_cases(isa: Isa, rules: Mapping[str, Any]) -> Iterator[Check]:
     for section in ("units", "dtypes", "spaces"):
         yield from _equal(section, rules[section], {name: e["code"] for name, e in resolved[section].items()})
     yield from _equal("dtype_bits", rules["dtype_bits"], {name: e["bits"] for name, e in resolved["dtypes"].items()})
+    alignments = {name: entry["align_bytes"] for name, entry in resolved["spaces"].items()}
+    yield from _equal("align_bytes", rules["align_bytes"], alignments)
+    yield from _equal("semaphore_scopes", rules["semaphore_scopes"], resolved["semaphore_scopes"])
     yield from _opcodes(rules, instructions, resolved["custom_opcodes"])
+    yield from _abilities(rules, instructions)
     yield from _fields(rules, instructions)
     yield from _memories(rules, instructions)
 
@@ -49,6 +53,24 @@ def _opcodes(rules: Mapping[str, Any], instructions: Mapping[str, Any], custom: 
     taken = {raw["opcode"] for raw in instructions.values()}
     for opcode in rules["unallocated"]:
         yield _case(f"unallocated/{opcode:#04x}", "free", "taken" if opcode in taken else "free")
+
+
+def _abilities(rules: Mapping[str, Any], instructions: Mapping[str, Any]) -> Iterator[Check]:
+    """Feature, traps in order and types of every instruction of the base set."""
+    first, last = rules["custom_opcodes"]
+    features = {name: feature for feature, names in rules["features"].items() for name in names}
+    for name, raw in instructions.items():
+        if first <= raw["opcode"] <= last:
+            continue
+        yield _case(f"{name}.feature/name", features.get(name, "base"), raw["feature"])
+        yield _case(f"{name}.traps/order", _listed(rules["traps"], "traps", raw), raw["traps"])
+        types = ["->".join(each for each in pair if each) for pair in raw["dtypes"]]
+        yield _case(f"{name}.types/allowed", sorted(_listed(rules["types"], "types", raw)), sorted(types))
+
+
+def _listed(lines: list[Mapping[str, Any]], what: str, raw: Mapping[str, Any]) -> list[str]:
+    """What the line says that names an instruction, or its unit; nothing when none does."""
+    return next((list(line[what]) for line in lines if raw["name"] in line["of"] or raw["unit"] in line["of"]), [])
 
 
 def _fields(rules: Mapping[str, Any], instructions: Mapping[str, Any]) -> Iterator[Check]:
