@@ -56,6 +56,7 @@ def chip_cases(isa: Isa, chips: Sequence[str]) -> Iterator[ProgramCase]:
         if chip.cores("vector") > 1:
             text = program_text("exchange").replace("entry unified", f"entry {chip.core('vector')}")
             yield _case(chip, "exchange", "two-cores", text, _exchange())
+            yield _added(chip)
         if chip.vector_per_group == 2:
             yield _case(chip, "group", "one-group", program_text("group"), _group())
         yield from _buffer_end(chip)
@@ -70,7 +71,7 @@ def bins(isa: Isa) -> Iterator[str]:
             yield from (f"{prefix}/{program}/{what}" for what in ("one-core", *several))
         yield f"{prefix}/phases/one-core"
         if chip.cores("vector") > 1:
-            yield f"{prefix}/exchange/two-cores"
+            yield from (f"{prefix}/{what}" for what in ("exchange/two-cores", "added/all-cores"))
         if chip.vector_per_group == 2:
             yield f"{prefix}/group/one-group"
         yield from (f"{prefix}/ub/{what}" for what in ("last-row", "one-beyond"))
@@ -123,6 +124,22 @@ def _exchange() -> Data:
     x = small_numbers(16).astype(np.int32)
     zero = np.zeros_like(x)
     return Data((x, zero, zero, zero), {1: 2 * x, 2: 2 * x + 1, 3: 3 * x + 1})
+
+
+def _added(chip: _Chip) -> ProgramCase:
+    """Every core adds the same row to the same place at the same time, and no addition is lost."""
+    cores = chip.cores("vector")
+    program = Program(chip.core("vector"))
+    ready = program.signal()
+    tile, size = program.desc("ub", 0), f"rows={program.size(1)} cols={program.size(16)}"
+    program.add(f"ld.int32 dst={tile} src={program.desc('gm', 0, arg=0)} {size} | set {ready}")
+    program.add(f"stadd.int32 dst={program.desc('gm', 0, arg=1)} src={tile} {size} | wait {ready}")
+    entry = f".entry {program.core} 0\n"
+    text = program.text(2)
+    assert text.count(entry) == 1
+    x, old = small_numbers(16).astype(np.int32), np.arange(16, dtype=np.int32)
+    data = Data((x, old), {1: (old + cores * x).astype(np.int32)})
+    return _case(chip, "added", "all-cores", text.replace(entry, cores * entry), data)
 
 
 def _group() -> Data:

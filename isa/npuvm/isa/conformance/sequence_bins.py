@@ -9,7 +9,7 @@ from npuvm.isa.model import Isa
 __all__ = ["sequence_bins"]
 
 _EVENTS: Mapping[str, tuple[str, ...]] = {
-    "ring": ("two-slots", "three-slots", "two-buffers-of-a-slot", "slot-for-several-tiles"),
+    "ring": ("two-slots", "three-slots", "two-buffers-of-a-slot", "slot-for-several-tiles", "begins-anew"),
     "size": ("tail", "register", "two-loops"),
     "window": ("read", "written"),
     "wait": ("two-units", "two"),

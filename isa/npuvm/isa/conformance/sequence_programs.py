@@ -133,6 +133,12 @@ def _counts() -> Data:
     return Data((rows, np.zeros_like(out)), {1: out})
 
 
+def _restart() -> Data:
+    rows = small_numbers(3, 8).astype(np.int32)
+    out = np.stack([2 * rows[0], rows[1] - rows[2]])
+    return Data((rows, np.zeros_like(out)), {1: out})
+
+
 def _windows() -> Data:
     x = small_numbers(10, 12).astype(np.int32)
     around = np.pad(x, ((1, 9), (2, 9)), constant_values=9)
@@ -163,6 +169,7 @@ _PROGRAMS: Sequence[tuple[str, Callable[[], Data], tuple[str, ...]]] = (
         ("ring/two-buffers-of-a-slot", "usync/waits", "usync/sets", "order/accumulators", "loop/in-a-grid"),
     ),
     ("phases", phases_data, ("barrier/core", "sem/again-after-a-barrier")),
+    ("restart", _restart, ("ring/begins-anew",)),
     ("predicates", _predicates, tuple(f"predicate/{kind}" for kind in _KINDS)),
     ("reuse", _reuse, ("ring/slot-for-several-tiles", "predicate/switches-off-signals", "grid/part-of-the-tiles")),
     ("trips", _trips, (*(f"loop/{what}" for what in _TRIPS), "grid/no-tiles")),
