@@ -33,7 +33,7 @@ test: tools $(TEST_STAMP) lint ## Check style, types and layers, then run every 
 	$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term
 
 test-slow: tools $(SLOW_STAMP) ## Run what takes minutes: the second RTL simulator, a million words, proofs, every bit flip
-	$(BIN)/python -m pytest $(WORKERS) -m slow
+	$(BIN)/python -m pytest -n auto -m slow
 
 conformance: tools $(TEST_STAMP) ## Run the conformance suite on every target (reports under build/conformance)
 	@set -e; for target in functional simpy rtl; do $(BIN)/npuvm conformance --target $$target --out build/conformance/$$target; done

@@ -93,7 +93,7 @@ def _what(operand: OperandSpec) -> str:
     elif kind.repr == "index":
         what = f"{kind.name}, `{kind.prefix}{operand.low}` to `{kind.prefix}{operand.high}`"
     elif kind.repr == "hex":
-        what = "pattern in the instruction's type" if kind.name == "bits32" else "address"
+        what = "pattern in the compute type: fp32 for floats, else the number" if kind.name == "bits32" else "address"
     else:
         what = f"{operand.low} to {operand.high}"
     if operand.default is not None and not operand.is_region:
