@@ -18,7 +18,7 @@ _EVENTS: Mapping[str, tuple[str, ...]] = {
     "usync": ("waits", "sets"),
     "barrier": ("core",),
     "sem": ("again-after-a-barrier", "counts-above-one", "starts-above-zero"),
-    "predicate": ("switches-off-signals",),
+    "predicate": ("switches-off-signals", "over-no-loop"),
     "grid": ("part-of-the-tiles", "no-tiles", "trip-by-outer-counter"),
     "loop": (
         *("in-a-grid", "eight-deep", "constant", "none", "none-with-a-loop-inside", "tail"),

@@ -96,6 +96,14 @@ def _predicates() -> Data:
     return Data((_ONE, np.zeros_like(marks)), {1: marks})
 
 
+def _masks() -> Data:
+    """[predicate, tile] for tiles 1 to 3: of no counter each is the first and the last, and none ever changes."""
+    marks = np.zeros((6, 5), np.int8)
+    marks[:2, 1:4] = 1
+    marks[4, 1] = marks[5, 3] = 1  # the first and the last tile of the core
+    return Data((_ONE, np.zeros_like(marks)), {1: marks})
+
+
 def _reuse() -> Data:
     a, b = small_numbers(3, 16).astype(np.int32), small_numbers(3, 4, 16).astype(np.int32)
     c = (a[:, None, :] + b).reshape(12, 16)
@@ -171,6 +179,7 @@ _PROGRAMS: Sequence[tuple[str, Callable[[], Data], tuple[str, ...]]] = (
     ("phases", phases_data, ("barrier/core", "sem/again-after-a-barrier")),
     ("restart", _restart, ("ring/begins-anew",)),
     ("predicates", _predicates, tuple(f"predicate/{kind}" for kind in _KINDS)),
+    ("masks", _masks, ("predicate/over-no-loop",)),
     ("reuse", _reuse, ("ring/slot-for-several-tiles", "predicate/switches-off-signals", "grid/part-of-the-tiles")),
     ("trips", _trips, (*(f"loop/{what}" for what in _TRIPS), "grid/no-tiles")),
     ("triangle", _triangle, ("grid/trip-by-outer-counter", "desc/negative-stride")),
