@@ -50,6 +50,7 @@ class Runs:
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     stand_in = Runs()
     monkeypatch.setattr(module, "run_scenario", stand_in)
+    monkeypatch.delenv("COLUMNS", raising=False)  # set where tests run in several processes
     return stand_in
 
 
