@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 OUT    ?= build/simulate
+FUZZ_SECONDS ?= 60
 # A process for each core; the tests of a class or a module stay together, since they share what is dear to make.
 WORKERS ?= -n auto --dist loadscope
 BIN    := $(VENV)/bin
@@ -15,7 +16,7 @@ INPUTS     := pyproject.toml constraints.txt Makefile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env-core env-test env-slow tools simulate test test-slow conformance lint format bench clean
+.PHONY: help env-core env-test env-slow tools simulate test test-slow conformance fuzz lint format bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,8 +36,14 @@ test: tools $(TEST_STAMP) lint ## Check style, types and layers, then run every 
 test-slow: tools $(SLOW_STAMP) ## Run what takes minutes: the second RTL simulator, a million words, proofs, every bit flip
 	$(BIN)/python -m pytest -n auto -m slow
 
-conformance: tools $(TEST_STAMP) ## Run the conformance suite on every target (reports under build/conformance)
-	@set -e; for target in functional simpy rtl; do $(BIN)/npuvm conformance --target $$target --out build/conformance/$$target; done
+TARGETS := functional simpy rtl
+conformance: $(TARGETS:%=conformance-%) ## Run the conformance suite on every target (reports under build/conformance)
+
+conformance-%: tools $(TEST_STAMP)
+	$(BIN)/npuvm conformance --target $* --out build/conformance/$*
+
+fuzz: $(TEST_STAMP) ## Fuzz for a minute (FUZZ_SECONDS=600 for ten)
+	NPUVM_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -q tests/fuzz
 
 tools: ## Install the system tools that tests use (as root, by apt-get); name those that are missing otherwise
 	@.ci/tools
