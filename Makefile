@@ -16,7 +16,7 @@ INPUTS     := pyproject.toml constraints.txt Makefile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env-core env-test env-slow tools simulate test test-slow conformance fuzz lint format bench clean
+.PHONY: help env-core env-test env-slow tools simulate test test-slow test-campaign conformance fuzz lint format bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,8 +33,11 @@ simulate: $(CORE_STAMP) ## Run every scenario of configs/ and print its table (J
 test: tools $(TEST_STAMP) lint ## Check style, types and layers, then run every test with coverage
 	$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term
 
-test-slow: tools $(SLOW_STAMP) ## Run what takes minutes: the second RTL simulator, a million words, proofs, every bit flip
+test-slow: tools $(SLOW_STAMP) ## Run what takes minutes: a million words in two RTL simulators, proofs, every program at every queue depth
 	$(BIN)/python -m pytest -n auto -m slow
+
+test-campaign: tools $(SLOW_STAMP) ## Run what takes longer than CI may: every bit flip of three images, the front stage in Verilator
+	$(BIN)/python -m pytest -n auto -m campaign
 
 TARGETS := functional simpy rtl
 conformance: $(TARGETS:%=conformance-%) ## Run the conformance suite on every target (reports under build/conformance)

@@ -62,7 +62,7 @@ def test_a_sample_of_flipped_bits(name: str) -> None:
     assert any(key.startswith("refused") for key in counts)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", NAMES)
 def test_every_flipped_bit(name: str) -> None:
     launch = launches()[name]

@@ -81,7 +81,7 @@ def test_random_durations_of_every_launch(icarus: Simulator, depth: int) -> None
     assert found_in(icarus, at_depth(depth, every_launch(), 100 + depth)) == []
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_every_launch_in_verilator(verilator: Simulator) -> None:
     assert found_in(verilator, at_depth(4, every_launch(), 204)) == []
 
