@@ -105,7 +105,7 @@ class Unit:
     `queue` holds dispatched instructions, the head included until it starts; `backlog` those that wait for a place in it.
     `idle` is the event that wakes a unit with an empty queue. `free` is when the last instruction ceased to occupy the unit,
     `done` when it completes. `on_quiet` is called whenever the queue runs empty. `signals` are what the last instruction that
-    waited took, semaphores with the cycles in which their signals became visible; kept only for an observer.
+    waited took, semaphores with the cycles in which their signals became visible; kept only for a trace.
     """
 
     def __init__(
@@ -145,6 +145,7 @@ class Unit:
 
     def _run(self) -> Generator[Event, Any, None]:
         clock, queue, name, observer = self.clock, self.queue, self.name, self.observer
+        traced = observer is not None and observer.trace is not None
         alarm = self._alarm
         free = 0
         while True:
@@ -177,7 +178,7 @@ class Unit:
                 self.backlog.admit(start)
             self.starved += head - free
             if waits:
-                if observer is not None:
+                if traced:
                     self.signals = tuple([(each.number, each.tokens[nth]) for each, nth in waits])
                 head = self._take(waits, head)
             self.ordered += start - head
