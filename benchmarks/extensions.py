@@ -1,6 +1,6 @@
 """What the extensions buy: simulated cycles of kernels on a chip with the base instruction set and with extensions on it.
 
-    python benchmarks/extensions.py [--chip edge] [--chip ascend_910b] [--case softmax] [--json FILE]
+    python benchmarks/extensions.py [--chip edge] [--chip ascend_910b1] [--case softmax] [--json FILE]
 
 Every kernel runs with data, and its result is compared with numpy in double; a result that is off stops the run. The baseline
 is the same kernel with the base instruction set, in the same run, on the same chip; nothing else differs. The kernels name no
@@ -66,11 +66,11 @@ class Measured:
 def main() -> None:
     """Run the cases on the chips, print the tables, write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--chip", action="append", help="may be repeated; edge and ascend_910b unless given")
+    parser.add_argument("--chip", action="append", help="may be repeated; edge and ascend_910b1 unless given")
     parser.add_argument("--case", action="append", help="only cases whose name begins so; may be repeated")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    report = [run_chip(chip, tuple(options.case or ("",))) for chip in options.chip or ("edge", "ascend_910b")]
+    report = [run_chip(chip, tuple(options.case or ("",))) for chip in options.chip or ("edge", "ascend_910b1")]
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

@@ -1,6 +1,6 @@
 """Simulated instructions per second of the simulator, for a program that keeps the vector unit busy and one for the cube.
 
-    python benchmarks/simulator_speed.py [--chip ascend_910b] [--cores 8] [--repeat 5] [--json FILE]
+    python benchmarks/simulator_speed.py [--chip ascend_910b1] [--cores 8] [--repeat 5] [--json FILE]
 
 Each program runs on several cores with the whole model: sequencers, bounded queues, semaphores, DMA requests through a shared
 L2 and HBM; once for time only and once with data and hazard checks. Measured is the CPU time of `simulate`, from the image to
@@ -48,7 +48,7 @@ PRODUCER, CONSUMER = 1, 2
 def main() -> None:
     """Measure everything, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--chip", default="ascend_910b")
+    parser.add_argument("--chip", default="ascend_910b1")
     parser.add_argument("--cores", type=int, default=8)
     parser.add_argument("--instructions", type=int, default=50_000, help="about so many instructions a run")
     parser.add_argument("--repeat", type=int, default=5)

@@ -31,7 +31,7 @@ NUMPY = {
     "int8": np.dtype(np.int8),
     "int32": np.dtype(np.int32),
 }
-CHIPS = ("ascend_910a", "ascend_910b", "edge")
+CHIPS = ("ascend_910a", "ascend_910b1", "edge")
 
 GUARD = 256
 """Bytes between tensors, outside every window, so that a stray access traps."""

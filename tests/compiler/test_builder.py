@@ -165,9 +165,9 @@ def test_pins_are_kept_with_the_graph() -> None:
         k.store(k.exp(k.load(x)))
 
     assert pinned.graph.pins == Pins(cores=3, tile={"vector": (1, 64)})
-    program = compile_kernel(pinned, {"x": (1000,)}, load_chip("ascend_910b"), load_isa())
+    program = compile_kernel(pinned, {"x": (1000,)}, load_chip("ascend_910b1"), load_isa())
     assert len(program.launches[0].image.entries) == 3
-    given = compile_kernel(pinned, {"x": (1000,)}, load_chip("ascend_910b"), load_isa(), Pins(cores=1))
+    given = compile_kernel(pinned, {"x": (1000,)}, load_chip("ascend_910b1"), load_isa(), Pins(cores=1))
     assert len(given.launches[0].image.entries) == 1
 
 

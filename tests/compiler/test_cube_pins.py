@@ -14,7 +14,7 @@ from npuvm.compiler.schedule import Events, Pins
 from npuvm.hw.hazards import HazardError
 from npuvm.isa import Insn, VerifyError, decode_program
 
-CHIP = the_chip("ascend_910b")
+CHIP = the_chip("ascend_910b1")
 CASE = Case(100, 90, 150, bias="fp16")
 
 
@@ -238,7 +238,7 @@ def test_events_of_unknown_names_are_refused(events: Events, message: str) -> No
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        (Case(4, 4, 4, "int32"), "the cube of ascend_910b does not take int32"),
+        (Case(4, 4, 4, "int32"), "the cube of ascend_910b1 does not take int32"),
         (Case(4, 4, 4, "int8", "fp16"), "a product of int8 is int32 and cannot become fp16"),
         (Case(4, 4, 4, "fp16", bias="int8"), "a bias of int8 does not fit accumulators of fp32"),
     ],

@@ -38,7 +38,7 @@ def attend(k: KernelBuilder, query: ParamRef, key: ParamRef, value: ParamRef) ->
 
 
 def compiled(
-    made: Kernel, pins: Pins | None = None, chip: str = "ascend_910b", **shapes: tuple[int, ...]
+    made: Kernel, pins: Pins | None = None, chip: str = "ascend_910b1", **shapes: tuple[int, ...]
 ) -> CompiledKernel:
     return compile_kernel(made, shapes, the_chip(chip), the_isa(), pins)
 
@@ -150,5 +150,5 @@ def test_rows_too_long_for_ub_are_planned_again_in_pieces() -> None:
         k.store(k.sum(k.load(x), axes=-1))
 
     values = np.ones((2, 70_000), dtype=np.float32)
-    (got,) = run(total, {"x": values}, "ascend_910b").values()
+    (got,) = run(total, {"x": values}, "ascend_910b1").values()
     np.testing.assert_array_equal(got, [70_000, 70_000])

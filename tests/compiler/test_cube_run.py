@@ -75,7 +75,7 @@ def test_an_empty_result_needs_no_launch() -> None:
 
 
 def test_a_shared_right_operand_joins_the_batch_to_the_rows() -> None:
-    kernel, _ = check(Case(5, 16, 16, batch=(4, 3), b_batch=(1, 1), bias="fp16"), the_chip("ascend_910b"))
+    kernel, _ = check(Case(5, 16, 16, batch=(4, 3), b_batch=(1, 1), bias="fp16"), the_chip("ascend_910b1"))
     assert (kernel.spec.m, kernel.spec.batch) == (60, ())
 
 
@@ -122,7 +122,7 @@ def test_a_bias_that_follows_the_batch_keeps_it_apart() -> None:
 
 
 def test_rows_of_a_single_row_batch_join() -> None:
-    kernel, _ = check(Case(1, 16, 16, batch=(6,), b_batch=(1,)), the_chip("ascend_910b"))
+    kernel, _ = check(Case(1, 16, 16, batch=(6,), b_batch=(1,)), the_chip("ascend_910b1"))
     assert (kernel.spec.m, kernel.spec.batch) == (6, ())
 
 

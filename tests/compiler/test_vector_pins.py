@@ -30,7 +30,7 @@ def kernel(body: Any = scaled) -> Graph:
     return build(body, x="fp16[M, N]", y="fp16[N]")
 
 
-def run(pins: Pins, body: Any = scaled, chip: str = "ascend_910b") -> Ran:
+def run(pins: Pins, body: Any = scaled, chip: str = "ascend_910b1") -> Ran:
     graph = kernel(body)
     inputs = random_inputs(graph, BINDING)
     ran = run_graph(graph, inputs, the_chip(chip), pins)
@@ -38,7 +38,7 @@ def run(pins: Pins, body: Any = scaled, chip: str = "ascend_910b") -> Ran:
     return ran
 
 
-def compiled(pins: Pins, body: Any = scaled, chip: str = "ascend_910b") -> VectorKernel:
+def compiled(pins: Pins, body: Any = scaled, chip: str = "ascend_910b1") -> VectorKernel:
     segment = make_plan(kernel(body), CASTS).segments[0]
     assert isinstance(segment, VectorSegment)
     result = compile_vector(segment, BINDING, the_chip(chip), the_isa(), pins)

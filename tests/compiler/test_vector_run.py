@@ -79,7 +79,7 @@ def test_binary_operations_broadcast(dtype: str, shape: str) -> None:
     check(
         build(body, x=f"{dtype}[M, N]", y=f"{dtype}[{shape}]"),
         {"M": 9, "N": 37},
-        "ascend_910b" if dtype == "fp16" else "edge",
+        "ascend_910b1" if dtype == "fp16" else "edge",
     )
 
 
@@ -126,7 +126,7 @@ def test_rows_that_do_not_fit_are_cut(chip: str) -> None:
 
 
 def test_rows_that_fit_only_without_a_second_slot() -> None:
-    ran = check(build(softmax, x="fp16[M, N]"), {"M": 3, "N": 13_500}, "ascend_910b")
+    ran = check(build(softmax, x="fp16[M, N]"), {"M": 3, "N": 13_500}, "ascend_910b1")
     assert len(ran.kernels) == 1
 
 
@@ -139,7 +139,7 @@ def test_reduces_over_any_axes(axes: tuple[int, ...], dtype: str) -> None:
         k.store(-k.min(x, axes))
 
     graph = build(body, x=f"{dtype}[A, B, C]")
-    check(graph, {"A": 5, "B": 7, "C": 40}, "ascend_910b" if dtype == "fp16" else "edge")
+    check(graph, {"A": 5, "B": 7, "C": 40}, "ascend_910b1" if dtype == "fp16" else "edge")
     check(graph, {"A": 1, "B": 300, "C": 1}, "edge")
 
 
@@ -205,7 +205,7 @@ def test_views_are_read_and_written_in_place() -> None:
         k.store(k.transpose(x) * 2.0)
         k.store(k.reshape(k.transpose(k.exp(x)), "-1"))
 
-    ran = check(build(body, x="fp16[S, 32]", y="fp16[8]"), {"S": 21}, "ascend_910b")
+    ran = check(build(body, x="fp16[S, 32]", y="fp16[8]"), {"S": 21}, "ascend_910b1")
     assert all(tensor.kind != "workspace" for tensor in ran.plan.tensors)
 
 
@@ -218,7 +218,7 @@ def test_a_row_computed_from_a_row_is_computed_once_for_all_rows() -> None:
 
     graph = build(body, x="fp32[M, N]", row="fp32[N]", column="fp32[M, 1]")
     check(graph, {"M": 40, "N": 300}, "edge")
-    check(graph, {"M": 3, "N": 2}, "ascend_910b")
+    check(graph, {"M": 3, "N": 2}, "ascend_910b1")
 
 
 def test_mixed_with_matrix_products() -> None:
@@ -226,7 +226,7 @@ def test_mixed_with_matrix_products() -> None:
         h = k.gelu(k.matmul(x, w, bias=b))
         k.store(k.matmul(h, w, transpose_b=True) + x)
 
-    check(build(body, x="fp16[M, 32]", w="fp16[32, 32]", b="fp16[32]"), {"M": 19}, "ascend_910b")
+    check(build(body, x="fp16[M, 32]", w="fp16[32, 32]", b="fp16[32]"), {"M": 19}, "ascend_910b1")
 
 
 def test_raw_instructions() -> None:

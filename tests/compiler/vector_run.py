@@ -28,7 +28,7 @@ from npuvm.isa.verifier import CapacityLimits, verify
 
 Array = npt.NDArray[Any]
 
-CHIPS = ("ascend_910a", "ascend_910b", "edge")
+CHIPS = ("ascend_910a", "ascend_910b1", "edge")
 GUARD = 256
 """Bytes between tensors, outside every window, so that a stray access traps."""
 

@@ -70,7 +70,7 @@ def test_programs_of_several_cores() -> None:
     def run(image: Image) -> str:
         unified = all(entry.core_type == "unified" for entry in image.entries)
         arguments = [bytes(range(256)) * 128] * image.n_args
-        return targets.ran(image, arguments, 400_000, "ascend_910a" if unified else "ascend_910b")
+        return targets.ran(image, arguments, 400_000, "ascend_910a" if unified else "ascend_910b1")
 
     almost = seeded(partial(generators.program, bases=PROGRAMS))
     outcomes = fuzz("programs of several cores", almost, run, 40, 0.2).outcomes

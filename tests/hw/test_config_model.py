@@ -15,7 +15,7 @@ from npuvm.hw.config import NpuConfig, load_chip, parse_chip
 
 @pytest.fixture(scope="module")
 def b() -> NpuConfig:
-    return load_chip("ascend_910b")
+    return load_chip("ascend_910b1")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_cores_in_launch_order(a: NpuConfig, b: NpuConfig) -> None:
     assert b.n_cores == 72
     assert b.core_types()[:6] == ["cube", "vector", "vector", "cube", "vector", "vector"]
     assert len(b.core_types()) == 72
-    three = load_chip("ascend_910b", ["core.vector_per_group=3", "core.count=2"])
+    three = load_chip("ascend_910b1", ["core.vector_per_group=3", "core.count=2"])
     assert three.core_types() == ["cube", "vector", "vector", "vector"] * 2
 
 
@@ -62,7 +62,7 @@ def test_cores_by_the_unit_they_have(a: NpuConfig, b: NpuConfig) -> None:
 
 
 def test_vector_cores_per_group_have_a_default_by_kind() -> None:
-    split = load_chip("ascend_910b").model_dump(mode="json")
+    split = load_chip("ascend_910b1").model_dump(mode="json")
     del split["core"]["vector_per_group"]
     assert parse_chip(yaml.safe_dump(split)).core.vector_per_group == 2
     assert load_chip("edge").core.vector_per_group == 1

@@ -143,7 +143,7 @@ def test_an_empty_program_and_an_idle_unit(unit: str) -> None:
 
 
 def test_a_unit_that_the_core_does_not_have_is_named() -> None:
-    chip = load_chip("ascend_910b")
+    chip = load_chip("ascend_910b1")
     core = CoreProgram("vector", 0, regions([[Row("cube")]]))
     machine = Machine(chip, ISA, [core], l2_state(chip), Options(lambda core, load: 0))
     with pytest.raises(SimulationError, match="a vector core has no cube unit; it has load, vector, store"):

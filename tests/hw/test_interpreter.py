@@ -29,7 +29,7 @@ Array = NDArray[Any]
 LEGAL = {case.id: case for case in legal_programs()}
 SEVERAL_CORES = {
     case.id: case
-    for case in chip_cases(ISA, ["ascend_910a", "ascend_910b"])
+    for case in chip_cases(ISA, ["ascend_910a", "ascend_910b1"])
     if case.id.split("/", 2)[2] in ("tiles/two-cores", "matmul/two-cores", "exchange/two-cores", "group/one-group")
 }
 
@@ -106,7 +106,7 @@ def product(k: KernelBuilder, a: ParamRef, b: ParamRef) -> None:
     k.store(k.relu(k.matmul(k.load(a), k.load(b))))
 
 
-@pytest.mark.parametrize("chip", ["edge", "ascend_910a", "ascend_910b"])
+@pytest.mark.parametrize("chip", ["edge", "ascend_910a", "ascend_910b1"])
 @pytest.mark.parametrize(("made", "shapes"), [(softmax, {"x": (37, 91)}), (product, {"a": (70, 33), "b": (33, 50)})])
 def test_compiled_kernels_give_the_bits_of_the_timed_model(
     chip: str, made: Kernel, shapes: dict[str, tuple[int, ...]]
@@ -215,4 +215,4 @@ def test_wrong_launches_are_refused() -> None:
     with pytest.raises(DeviceError, match="2 addresses given, the image takes 3"):
         launched(EDGE, image, case.arguments[:2])
     with pytest.raises(DeviceError, match="a launch on 1 cores"):
-        launched(load_chip("ascend_910b"), image, case.arguments)
+        launched(load_chip("ascend_910b1"), image, case.arguments)

@@ -17,7 +17,7 @@ from npuvm.hw.stream import Stream
 from npuvm.isa import Entry, Image, Insn, encode_program
 
 EDGE = load_chip("edge", ["core.count=4"])
-SPLIT = load_chip("ascend_910b")
+SPLIT = load_chip("ascend_910b1")
 
 
 def vector_case(

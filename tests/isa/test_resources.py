@@ -11,7 +11,7 @@ from npuvm.isa.errors import IsaError, NpuvmError
 def test_clone_layout() -> None:
     root = Path(__file__).resolve().parents[2]
     assert resources.data_root() == root
-    assert resources.find_resource("chip", "ascend_910b") == root / "configs/npu/ascend_910b.yaml"
+    assert resources.find_resource("chip", "ascend_910b1") == root / "configs/npu/ascend_910b1.yaml"
     assert resources.find_resource("chip", "edge.yaml").is_file()
 
 
@@ -29,7 +29,7 @@ def test_wheel_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["nothing", "../npu/edge", "", "edge.yaml.yaml"])
 def test_unknown_name_lists_what_exists(name: str) -> None:
-    with pytest.raises(IsaError, match="ascend_910a, ascend_910b, edge"):
+    with pytest.raises(IsaError, match="ascend_910a, ascend_910b1, edge"):
         resources.find_resource("chip", name)
 
 

@@ -356,7 +356,7 @@ def _chip(name: str, cores: int) -> NpuConfig:
 @cache
 def hand_written() -> tuple[Launch, ...]:
     """All of them."""
-    one, two, split = _chip("edge", 1), _chip("ascend_910a", 2), _chip("ascend_910b", 2)
+    one, two, split = _chip("edge", 1), _chip("ascend_910a", 2), _chip("ascend_910b1", 2)
     texts = (
         ("registers", one, _REGISTERS, ((5, -2, 1, 0, 0, 2, 9, 11),)),
         ("skipped", one, _SKIPPED, ()),

@@ -55,7 +55,7 @@ def test_there_are_programs_enough() -> None:
     kinds = {(entry.core_type, launch.chip.name) for launch in launches() for entry in launch.image.entries}
     assert len(CASES) >= 20 and len(launches()) >= 20
     assert kinds == {
-        ("unified", "edge"), ("unified", "ascend_910a"), ("vector", "ascend_910b"), ("cube", "ascend_910b")
+        ("unified", "edge"), ("unified", "ascend_910a"), ("vector", "ascend_910b1"), ("cube", "ascend_910b1")
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from npuvm.hw.errors import DeviceError
 from npuvm.isa import VerifyError, assemble
 from npuvm.runtime import Device
 
-CHIPS = ("ascend_910a", "ascend_910b", "edge")
+CHIPS = ("ascend_910a", "ascend_910b1", "edge")
 
 
 @kernel(x="fp32[M, N]", y="fp32[N]")
@@ -66,7 +66,7 @@ def test_a_cached_program_serves_new_tensors() -> None:
 
 
 def test_pins_are_part_of_the_cache_key() -> None:
-    device = Device("ascend_910b")
+    device = Device("ascend_910b1")
     x, y = arrays(64, 64)
     inputs = {"x": device.tensor(x), "y": device.tensor(y)}
     device.run(scaled_sum, inputs)
@@ -87,7 +87,7 @@ def test_time_is_the_same_without_data() -> None:
     x, y = arrays(300, 700)
     cycles = []
     for timing_only in (False, True):
-        device = Device("ascend_910b", timing_only=timing_only)
+        device = Device("ascend_910b1", timing_only=timing_only)
         device.run(scaled_sum, {"x": device.tensor(x), "y": device.tensor(y)})
         cycles.append([record.result.cycles for record in device.launches])
     assert cycles[0] == cycles[1]

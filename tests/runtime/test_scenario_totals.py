@@ -11,7 +11,7 @@ from npuvm.hw.config import load_chip
 from npuvm.hw.stats import CoreStats, RunResult, UnitStats
 from npuvm.runtime.scenario_totals import cube_cycles, totals_of
 
-CHIP = load_chip("ascend_910b")
+CHIP = load_chip("ascend_910b1")
 
 
 @kernel(a="fp16[M, K]", b="fp16[N, K]")

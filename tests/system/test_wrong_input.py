@@ -50,7 +50,7 @@ def test_a_shape_that_cannot_be_is_one_line_and_exit_2(
         (["configs/absent.yaml"], ["absent.yaml", "no such file"]),
         (["configs/gemm.yaml", "--set", "core.ub_kb=64"], ["core.ub_kb", "ub_kib"]),
         (["configs/gemm.yaml", "--set", "core.count=0"], ["core.count", "0"]),
-        (["configs/gemm.yaml", "--chip", "ascend_910x"], ["ascend_910x", "ascend_910b"]),
+        (["configs/gemm.yaml", "--chip", "ascend_910x"], ["ascend_910x", "ascend_910b1"]),
         (["configs/gemm.yaml", "--set", "core.l0a_kib=0"], ["core.l0a_kib", "0"]),
     ],
 )

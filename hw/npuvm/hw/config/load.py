@@ -22,7 +22,7 @@ _ORIGIN_KEYS = ("value", "source", "trust")
 
 
 def load_chip(name_or_path: str | FilePath, overrides: Sequence[str] = ()) -> NpuConfig:
-    """The chip of a file, or of a shipped chip's name ("ascend_910b").
+    """The chip of a file, or of a shipped chip's name ("ascend_910b1").
 
     What ends in .yaml or .yml or has a folder in it is a file. `overrides` are "path=value" with the value in YAML
     ("core.ub_kib=512"), laid over in order. Raise ConfigError with one line per fault.

@@ -13,7 +13,7 @@ _INTRO = """\
 
 <!-- Made by npuvm.hw.config.chip_reference_markdown; tests/hw/test_config_reference.py rewrites it with NPUVM_REWRITE=1. -->
 
-One YAML file defines a chip. Shipped chips lie in `configs/npu/` and are named without the suffix (`--chip ascend_910b`);
+One YAML file defines a chip. Shipped chips lie in `configs/npu/` and are named without the suffix (`--chip ascend_910b1`);
 any other chip is named by its file. `--set core.ub_kib=512` lays one value over the file.
 
 A number stands plain (`ub_kib: 192`) or with its origin (`ub_kib: {value: 192, source: "...", trust: high}`); shipped chips
