@@ -16,7 +16,7 @@ INPUTS     := pyproject.toml constraints.txt Makefile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env-core env-test env-slow tools simulate test test-slow test-campaign conformance fuzz lint format bench clean
+.PHONY: help env-core env-test env-slow tools simulate test test-browser test-slow test-campaign conformance fuzz lint format bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ test: tools $(TEST_STAMP) lint ## Check style, types and layers, then run every 
 
 test-slow: tools $(SLOW_STAMP) ## Run what takes minutes: a million words in two RTL simulators, proofs, every program at every queue depth
 	$(BIN)/python -m pytest -n auto -m slow
+
+test-browser: tools $(TEST_STAMP) ## Open the reports in a headless Chromium
+	$(BIN)/python -m pytest -m browser tests/browser
 
 test-campaign: tools $(SLOW_STAMP) ## Run what takes longer than CI may: every bit flip of three images, the front stage in Verilator
 	$(BIN)/python -m pytest -n auto -m campaign
