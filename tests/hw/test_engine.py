@@ -7,13 +7,14 @@ from collections import defaultdict, deque
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.hw.engine_kit import ISA, Row, execute, make_chip, regions
+from tests.hw.engine_kit import ISA, Program, Row, execute, make_chip, regions
 
 from npuvm.hw.config import load_chip
 from npuvm.hw.engine import CoreProgram, Machine, Options
 from npuvm.hw.errors import SimulationError
 from npuvm.hw.simulator import l2_state
 from npuvm.hw.stats import core_stats
+from npuvm.hw.stream import Barrier, ScalarLoad
 
 UNITS = ("vector", "cube", "move", "fixpipe")
 DEPTH = 3
@@ -88,12 +89,56 @@ def test_every_start_and_completion_is_that_of_the_recurrence(rows: list[Row]) -
 @settings(max_examples=40)
 @given(programs(), programs())
 def test_cycles_of_every_unit_add_up(first: list[Row], second: list[Row]) -> None:
-    run = execute([[first], [second]], CHIP)
+    fences = (Barrier(1, "launch", 0), ScalarLoad(2, 1, 4, 0, 0))
+    run = execute([[first, *fences], [second, *fences, second], [Barrier(0, "launch", 0), *fences[1:]]], CHIP)
     for core in run.machine.cores:
         stats = core_stats(core, run.cycles, {})
         for name, unit in stats.units.items():
             assert unit.total == run.cycles, name
             assert min([unit.busy, *unit.stalls.values()]) >= 0, name
+
+
+@settings(max_examples=60)
+@given(programs())
+def test_every_stall_is_that_of_the_recurrence(rows: list[Row]) -> None:
+    """The causes of each unit from the definition, with the program's times taken as given."""
+    run = execute([[rows]], CHIP)
+    times, cycles = recurrence(rows)
+    clock = full = 0
+    expected: dict[str, dict[str, int]] = {unit: defaultdict(int) for unit in UNITS}
+    last: dict[str, tuple[int, int, int]] = {}
+    started: dict[str, list[int]] = defaultdict(list)
+    signals: dict[int, deque[int]] = defaultdict(deque)
+    for row, (start, free, done) in zip(rows, times, strict=True):
+        clock += row.gap
+        before = started[row.unit]
+        if len(before) >= DEPTH and before[-DEPTH] >= clock:
+            full += before[-DEPTH] + 1 - clock
+            clock = before[-DEPTH] + 1
+        before.append(start)
+        visible = [(s, signals[s].popleft()) for s in row.waits]
+        stalls = expected[row.unit]
+        if row.unit not in last:
+            stalls["startup"] = start
+        else:
+            was_free, _, was_full = last[row.unit]
+            at = max(clock, was_free)
+            queue = min(at - was_free, full - was_full)
+            stalls["queue"] += queue
+            stalls["decode"] += at - was_free - queue
+            for s, cycle in visible:
+                producer = next(r.unit for r in rows if s in r.sets)
+                stalls[f"wait {s} ({producer})"] += max(0, cycle - at)
+                at = max(at, cycle)
+            stalls["order"] += start - at
+        last[row.unit] = free, done, full
+        for s in row.sets:
+            signals[s].append(done + VISIBLE)
+    for unit, stalls in expected.items():
+        stalls["tail" if unit in last else "idle"] = cycles - last.get(unit, (0, 0, 0))[0]
+    stats = core_stats(run.machine.cores[0], run.cycles, {}).units
+    for unit, stalls in expected.items():
+        assert stats[unit].stalls == {cause: n for cause, n in stalls.items() if n}, unit
 
 
 @settings(max_examples=20)
@@ -114,12 +159,72 @@ def test_a_full_queue_holds_the_sequencer_until_an_instruction_starts() -> None:
 
 
 def test_stalls_name_their_cause() -> None:
-    """Move completes in 1 + 10 + 5 = 16, visible in 18. Vector 1 waits from 2; vector 2 is ordered after 18 + 3 + 4 = 25."""
-    rows = [Row("move", 10, 5, sets=(0,)), Row("vector", 3, 4, waits=(0,)), Row("vector", 1, order=True)]
+    """Vector 0 starts in 1. Move is dispatched in 2 and completes in 2 + 10 + 5 = 17, visible in 19.
+
+    Vector 2 is dispatched in 3 and waits from there; vector 3 is ordered after 19 + 3 + 4 = 26.
+    """
+    rows = [
+        Row("vector"),
+        Row("move", 10, 5, sets=(0,)),
+        Row("vector", 3, 4, waits=(0,)),
+        Row("vector", 1, order=True),
+    ]
     run = execute([[rows]])
-    stats = core_stats(run.machine.cores[0], run.cycles, {}).units["vector"]
-    assert run.times() == {0: (1, 11, 16), 1: (18, 21, 25), 2: (25, 26, 26)}
-    assert (stats.busy, stats.stalls) == (4, {"starved": 2, "wait 0 (move)": 16, "order": 4})
+    stats = core_stats(run.machine.cores[0], run.cycles, {}).units
+    assert run.times() == {0: (1, 2, 2), 1: (2, 12, 17), 2: (19, 22, 26), 3: (26, 27, 27)}
+    assert (stats["vector"].busy, stats["vector"].stalls) == (
+        1 + 3 + 1,
+        {"startup": 1, "decode": 3 - 2, "wait 0 (move)": 19 - 3, "order": 26 - 22},
+    )
+    assert (stats["move"].busy, stats["move"].stalls) == (10, {"startup": 2, "tail": 27 - 12})
+    assert stats["cube"].stalls == {"idle": 27}
+
+
+def test_everything_before_a_units_first_start_is_its_startup() -> None:
+    rows = [Row("move", 10, 5, sets=(0,)), Row("vector", 3, waits=(0,))]
+    stats = core_stats(execute([[rows]]).machine.cores[0], 21, {}).units["vector"]
+    assert (stats.busy, stats.stalls) == (3, {"startup": 16 + VISIBLE})
+
+
+def test_a_unit_without_instructions_for_a_while_names_what_its_sequencer_did() -> None:
+    """The first vector is free in 2. Each later one: what the sequencer spent since the vector before, synchronisation first.
+
+    Barrier: gap 3 to 4, drained by then, 5 cycles to 9; scalar load to 59, gap 4: dispatched in 63, 61 cycles starved.
+    Then 64: full queues of the move unit from 64 + 10 on, see below; then gap 7.
+    """
+    moves = [Row("move", 100) for _ in range(10)]
+    program: Program = [
+        [Row("vector")],
+        Barrier(3, "core", 0),
+        ScalarLoad(0, 1, 4, 0, 0),
+        [Row("vector", gap=4), *moves, Row("vector", gap=7)],
+    ]
+    run = execute([program])
+    # Move 0 is dispatched and starts in 64. 1 to 8 fill the queue by 72; 9 would come in 73, and does in 165.
+    assert run.times()[0][0] == 63
+    times = {event.sequence: event.start for event in run.trace if event.unit == "vector"}
+    assert times == {0: 1, 1: 63, 12: 165 + 7}
+    stats = core_stats(run.machine.cores[0], run.cycles, {})
+    # Third vector: free from 64, dispatched in 172: 108 cycles, of which 165 - 73 at the full queue.
+    assert stats.units["vector"].stalls == {
+        "startup": 1,
+        "sync": 5 + 50,
+        "queue": 92,
+        "decode": 61 - 55 + 108 - 92,
+        "tail": run.cycles - 173,
+    }
+    assert stats.units["seq"].stalls == {"barrier": 5, "scalar_load": 50, "queue_full:move": 92, "drain": 1064 - 172}
+
+
+def test_a_unit_that_starved_for_less_than_its_sequencer_spent() -> None:
+    """Vector 0 is busy from 1 to 61; the scalar load lasts to 51, so the next one, dispatched in 52, is never missed."""
+    program: Program = [[Row("vector", 60)], ScalarLoad(0, 1, 4, 0, 0), [Row("vector", 3)]]
+    stats = core_stats(execute([program]).machine.cores[0], 64, {}).units["vector"]
+    assert (stats.busy, stats.stalls) == (63, {"startup": 1})
+    # With 40 cycles it is free in 41 and starves for 11: all of them count as the load, which took 50.
+    program = [[Row("vector", 40)], ScalarLoad(0, 1, 4, 0, 0), [Row("vector", 3)]]
+    stats = core_stats(execute([program]).machine.cores[0], 55, {}).units["vector"]
+    assert (stats.busy, stats.stalls) == (43, {"startup": 1, "sync": 11})
 
 
 def test_a_completion_never_overtakes_an_earlier_one_of_its_unit() -> None:
@@ -138,8 +243,10 @@ def test_an_empty_program_and_an_idle_unit(unit: str) -> None:
     assert run.cycles == 8
     stats = core_stats(run.machine.cores[0], 8, {})
     assert stats.cycles == 0
-    assert stats.units["seq"].stalls == {"done": 8}
-    assert all(stats.units[name].stalls == {"drained": 8} for name in UNITS)
+    assert stats.units["seq"].stalls == {"imbalance": 8}
+    assert all(stats.units[name].stalls == {"imbalance": 8} for name in UNITS)
+    stats = core_stats(run.machine.cores[1], 8, {})
+    assert all(stats.units[name].stalls == ({"startup": 1} if name == unit else {"idle": 8}) for name in UNITS)
 
 
 def test_a_unit_that_the_core_does_not_have_is_named() -> None:

@@ -25,7 +25,7 @@ def double(k: KernelBuilder, x: ParamRef) -> None:
 
 
 def _result(cycles: int, bounds: dict[str, int], vector: UnitStats) -> RunResult:
-    core = CoreStats("vector", cycles, {"vector": vector, "load": UnitStats(0, {"starved": cycles}, 0)})
+    core = CoreStats("vector", cycles, {"vector": vector, "load": UnitStats(0, {"idle": cycles}, 0)})
     return RunResult(
         cycles=cycles,
         seconds=Fraction(0),
@@ -49,7 +49,7 @@ def test_products_at_peak_rate() -> None:
 
 
 def test_sums_over_launches_and_cores() -> None:
-    vector = UnitStats(480, {"wait 3 (load)": 100, "wait 7 (load)": 20, "drained": 400}, 5)
+    vector = UnitStats(480, {"wait 3 (load)": 100, "wait 7 (load)": 20, "tail": 300, "imbalance": 100}, 5)
     results = [_result(1000, {"vector": 480}, vector), _result(1000, {"hbm": 600}, vector)]
     totals = totals_of(CHIP, double.graph, {"M": 8}, results, compile_us=3.0)
     assert (totals.launches, totals.cycles) == (2, 2000)

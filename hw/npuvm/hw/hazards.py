@@ -111,7 +111,7 @@ class HazardChecker:
                 if earlier.sequence >= sequence:
                     break
                 self._check(unit.core, cycle, earlier.tile, earlier.site, access, same)
-            for _, run, _, _, queued, its_batch in other.queue:
+            for _, run, _, _, queued, its_batch, _, _ in other.queue:
                 if its_batch.base + queued >= sequence:
                     break
                 its_tiles = tiles if its_batch is batch else self._tiles(its_batch.stream)

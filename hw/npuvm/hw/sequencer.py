@@ -28,7 +28,8 @@ class Sequencer:
     """Runs one core's program. `clock` is the cycle up to which it has worked; `stalls` says where the cycles went.
 
     `units` maps unit codes to the units this core has. `meeting` gives the meeting point of a barrier's scope. `scalar`
-    gives the value of a scalar load. `state` says in words what it waits for.
+    gives the value of a scalar load. `state` says in words what it waits for. `synced` and `queued` are its cycles so far in
+    drains, barriers and scalar loads, and at full queues; every instruction carries them to its unit.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Sequencer:
         self.units = units
         self.semaphores = semaphores
         self.clock = 0
+        self.synced = self.queued = 0
         self.dispatched = 0
         self.finished: int | None = None
         self.state = "starting"
@@ -83,7 +85,7 @@ class Sequencer:
             elif isinstance(region, Barrier):
                 yield from self._barrier(region.scope, region.pc)
             elif isinstance(region, ScalarLoad):
-                self._spend("scalar_load", self._scalar_load_cycles)
+                self._stop("scalar_load", self._scalar_load_cycles)
                 yield from self._catch_up()
                 value = self._scalar(self.core, region)
             else:
@@ -100,28 +102,30 @@ class Sequencer:
         self.dispatched += len(stream)
         self.streams.append(stream)
         sites, gaps, occupancies, latencies = stream.rows[:4]
+        synced, queued = self.synced, self.queued
         clock = began = self.clock
-        stalled = row = 0
+        row = 0
         while row < len(sites):
             run = runs[sites[row]]
             unit = run.unit
             queue = unit.queue
             clock += gaps[row]
             if len(queue) < depth:
-                queue.append((clock, run, occupancies[row], latencies[row], row, batch))
+                queue.append((clock, run, occupancies[row], latencies[row], row, batch, synced, queued))
                 if unit.idle is not None:
                     time.wake(unit.idle, clock)
                     unit.idle = None
                 row += 1
             else:
-                backlog = unit.backlog = Backlog(unit, batch, runs, row, clock)
+                backlog = unit.backlog = Backlog(unit, batch, runs, row, clock, synced, queued)
                 self.state = f"queue of {unit.name} full at {run.site.label}"
                 yield backlog.taken
                 row, clock = backlog.row, backlog.clock
-                stalled += backlog.stalled
+                queued += backlog.stalled
                 self._charge(f"queue_full:{unit.name}", backlog.stalled)
         self.state = "running"
-        self._charge("decode", clock - began - stalled)
+        self._charge("decode", clock - began - (queued - self.queued))
+        self.queued = queued
         self.clock = clock
 
     def _runs(self, sites: Sequence[Site]) -> list[SiteRun]:
@@ -146,9 +150,8 @@ class Sequencer:
     def _barrier(self, scope: str, pc: int) -> Generator[Event, Any, None]:
         yield from self._drain(f"draining for a {scope} barrier at word {pc}")
         self.state = f"{scope} barrier at word {pc}"
-        before = self.clock
-        self.clock = yield from self._meeting(scope).meet()
-        self._charge("barrier", self.clock - before)
+        on = yield from self._meeting(scope).meet()
+        self._stop("barrier", on - self.clock)
 
     def _drain(self, state: str) -> Generator[Event, Any, None]:
         """Wait until every instruction dispatched so far has completed."""
@@ -164,7 +167,7 @@ class Sequencer:
                 unit.on_quiet = None
         drained = max((unit.done for unit in units), default=0)
         if drained > self.clock:
-            self._spend("drain", drained - self.clock)
+            self._stop("drain", drained - self.clock)
         yield from self._catch_up()
 
     def _on_quiet(self) -> None:
@@ -176,6 +179,11 @@ class Sequencer:
         """Let the simulation come up to this sequencer's clock."""
         if self.clock > self.time.now:
             yield Timeout(self.time, self.clock - self.time.now)
+
+    def _stop(self, cause: str, cycles: int) -> None:
+        """Spend cycles in which nothing can be dispatched, for the sake of something outside the sequencer."""
+        self.synced += cycles
+        self._spend(cause, cycles)
 
     def _spend(self, cause: str, cycles: int) -> None:
         self.clock += cycles

@@ -28,9 +28,12 @@ ON_CHIP = ("ub", "l1", "l0a", "l0b", "l0c")
 class UnitStats:
     """Cycles of one unit over a launch. `busy` and the values of `stalls` add up to the cycles of the launch.
 
-    Causes of a unit: "starved" (nothing dispatched to it), "wait N (unit)" (for semaphore N, set by that unit), "order" (its
-    previous instruction was not complete), "memory" (all its requests in flight), "drained" (its last instruction was done).
-    Causes of the sequencer: "start", "queue_full:UNIT", "drain", "barrier", "scalar_load", "done"; its `busy` is decoding.
+    Causes of a unit: "startup" (until its first instruction started), "sync" (its sequencer was in a drain, barrier or scalar
+    load), "queue" (its sequencer stood at another unit's full queue), "decode" (its next instruction was not yet decoded),
+    "wait N (unit)" (for semaphore N, set by that unit), "order" (its previous instruction was not complete), "memory" (all its
+    requests in flight), "tail" (its last instruction was done), "idle" (no instruction at all), "imbalance" (its core had
+    halted). Causes of the sequencer: "start", "queue_full:UNIT", "drain", "barrier", "scalar_load", "imbalance"; its `busy` is
+    decoding.
     """
 
     busy: int
@@ -99,21 +102,21 @@ def core_stats(sequencer: Sequencer, cycles: int, counts: Mapping[int, int]) -> 
     halted = sequencer.finished or 0
     stalls = {cause: n for cause, n in sequencer.stalls.items() if n and cause != "decode"}
     if cycles > halted:
-        stalls["done"] = cycles - halted
+        stalls["imbalance"] = cycles - halted
     units = {"seq": UnitStats(sequencer.stalls["decode"], stalls, sequencer.dispatched)}
     for code, unit in sequencer.units.items():
-        units[unit.name] = _unit_stats(unit, cycles, counts.get(code, 0))
+        units[unit.name] = _unit_stats(unit, halted, cycles, counts.get(code, 0))
     return CoreStats(sequencer.core_type, halted, units)
 
 
-def _unit_stats(unit: Unit, cycles: int, instructions: int) -> UnitStats:
-    stalls = {f"wait {number} ({producer})": n for (number, producer), n in sorted(unit.wait_stalls.items())}
-    stalls |= {
-        "starved": unit.starved,
-        "order": unit.ordered,
-        "memory": unit.memory_stall,
-        "drained": cycles - unit.free,
-    }
+def _unit_stats(unit: Unit, halted: int, cycles: int, instructions: int) -> UnitStats:
+    if unit.startup is None:
+        stalls = {"idle": halted}
+    else:
+        stalls = {"startup": unit.startup, "sync": unit.synced, "queue": unit.queued, "decode": unit.undecoded}
+        stalls |= {f"wait {number} ({producer})": n for (number, producer), n in sorted(unit.wait_stalls.items())}
+        stalls |= {"order": unit.ordered, "memory": unit.memory_stall, "tail": halted - unit.free}
+    stalls["imbalance"] = cycles - halted
     return UnitStats(unit.busy, {cause: n for cause, n in stalls.items() if n}, instructions)
 
 

@@ -54,20 +54,24 @@ class Batch:
 
 Waits: TypeAlias = tuple[tuple[Semaphore, int], ...]
 
-Item: TypeAlias = tuple[int, SiteRun, int, int, int, Batch]
-"""An instruction in a queue: cycle of dispatch, site, occupancy, latency, row in its stream, stream."""
+Item: TypeAlias = tuple[int, SiteRun, int, int, int, Batch, int, int]
+"""An instruction in a queue: cycle of dispatch, site, occupancy, latency, row in its stream, stream; then how many cycles its
+sequencer had spent, up to the dispatch, in drains, barriers and scalar loads, and how many at full queues."""
 
 
 class Backlog:
     """A run of instructions for a unit whose queue is full: the unit takes them over as places become free.
 
     They are consecutive, so nothing else is dispatched before the last of them has a place; then `taken` happens. `row` is the
-    first of them, ready for dispatch in cycle `clock`; `stalled` counts the cycles that dispatch had to wait.
+    first of them, ready for dispatch in cycle `clock`; `stalled` counts the cycles that dispatch had to wait. `synced` and
+    `queued` are what the sequencer had spent before, see `Item`.
     """
 
-    __slots__ = ("batch", "clock", "end", "row", "runs", "stalled", "taken", "unit")
+    __slots__ = ("batch", "clock", "end", "queued", "row", "runs", "stalled", "synced", "taken", "unit")
 
-    def __init__(self, unit: Unit, batch: Batch, runs: list[SiteRun], row: int, clock: int) -> None:
+    def __init__(
+        self, unit: Unit, batch: Batch, runs: list[SiteRun], row: int, clock: int, synced: int, queued: int
+    ) -> None:
         sites = batch.stream.rows.site
         end = row + 1
         while end < len(sites) and runs[sites[end]].unit is unit:
@@ -78,6 +82,8 @@ class Backlog:
         self.row = row
         self.end = end
         self.clock = clock
+        self.synced = synced
+        self.queued = queued
         self.stalled = 0
         self.taken = unit.clock.idle_event()
         self.taken.callbacks = []
@@ -89,7 +95,8 @@ class Backlog:
             self.stalled += started + 1 - clock
             clock = started + 1
         run = self.runs[columns.site[row]]
-        self.unit.queue.append((clock, run, columns.occupancy[row], columns.latency[row], row, self.batch))
+        spent = (self.synced, self.queued + self.stalled)
+        self.unit.queue.append((clock, run, columns.occupancy[row], columns.latency[row], row, self.batch, *spent))
         row = self.row = row + 1
         if row < self.end:
             self.clock = clock + columns.gap[row]
@@ -105,7 +112,8 @@ class Unit:
     `queue` holds dispatched instructions, the head included until it starts; `backlog` those that wait for a place in it.
     `idle` is the event that wakes a unit with an empty queue. `free` is when the last instruction ceased to occupy the unit,
     `done` when it completes. `on_quiet` is called whenever the queue runs empty. `signals` are what the last instruction that
-    waited took, semaphores with the cycles in which their signals became visible; kept only for a trace.
+    waited took, semaphores with the cycles in which their signals became visible; kept only for a trace. The cycles are split
+    as docs/timing-model.md, section Stalls, says: `startup` until the first instruction started, None when there was none.
     """
 
     def __init__(
@@ -123,7 +131,8 @@ class Unit:
         self.idle: Event | None = None
         self.blocked_on: Semaphore | None = None
         self.free = self.done = 0
-        self.busy = self.starved = self.ordered = self.memory_stall = 0
+        self.startup: int | None = None
+        self.busy = self.synced = self.queued = self.undecoded = self.ordered = self.memory_stall = 0
         self.wait_stalls: dict[tuple[int, str], int] = {}
         self.signals: tuple[tuple[int, int], ...] = ()
         self.on_quiet: Callable[[], None] | None = None
@@ -147,7 +156,7 @@ class Unit:
         clock, queue, name, observer = self.clock, self.queue, self.name, self.observer
         traced = observer is not None and observer.trace is not None
         alarm = self._alarm
-        free = 0
+        free = synced_before = queued_before = 0
         while True:
             if not queue:
                 self.free = free
@@ -156,7 +165,7 @@ class Unit:
                 if self.on_quiet is not None:
                     self.on_quiet()
                 yield alarm
-            issued, run, occupancy, latency, row, batch = queued = queue[0]
+            issued, run, occupancy, latency, row, batch, synced, queued = item = queue[0]
             head = start = issued if issued > free else free
             waits = run.waits
             if waits:
@@ -176,14 +185,18 @@ class Unit:
             queue.popleft()
             if self.backlog is not None:
                 self.backlog.admit(start)
-            self.starved += head - free
+            if self.startup is None:
+                self.startup = head = start
+            elif head > free:
+                self._starve(head - free, synced - synced_before, queued - queued_before)
+            synced_before, queued_before = synced, queued
             if waits:
                 if traced:
                     self.signals = tuple([(each.number, each.tokens[nth]) for each, nth in waits])
                 head = self._take(waits, head)
             self.ordered += start - head
             if run.byte_units and batch.stream.rows.gm_rows[row]:
-                free = yield from self._transfer(queued, start)
+                free = yield from self._transfer(item, start)
                 continue
             free = start + occupancy
             self.busy += occupancy
@@ -195,6 +208,14 @@ class Unit:
                 semaphore.signal(done, name)
             if observer is not None:
                 observer.completes(self, observer.started(self, run, row, batch, issued, start), free, done)
+
+    def _starve(self, cycles: int, synced: int, queued: int) -> None:
+        """Charge the cycles without an instruction to what its sequencer has spent since the one before, then to decoding."""
+        for_sync = min(cycles, synced)
+        for_queue = min(cycles - for_sync, queued)
+        self.synced += for_sync
+        self.queued += for_queue
+        self.undecoded += cycles - for_sync - for_queue
 
     def _visible(self, waits: Waits, start: int) -> int:
         """When all semaphores have been signalled and visible, `start` at the earliest; -1 when a signal is not known yet."""
@@ -248,9 +269,9 @@ class Unit:
                 head = at
         return head
 
-    def _transfer(self, queued: Item, start: int) -> Generator[Event, Any, int]:
+    def _transfer(self, item: Item, start: int) -> Generator[Event, Any, int]:
         """Issue the requests of a DMA instruction; return the cycle in which the engine is free for the next one."""
-        issued, run, occupancy, latency, row, batch = queued
+        issued, run, occupancy, latency, row, batch, *_ = item
         engine, port, dma, columns = self.engine, self.port, run.site.dma, batch.stream.rows
         assert engine is not None and port is not None and dma is not None
         token = None if self.observer is None else self.observer.started(self, run, row, batch, issued, start)

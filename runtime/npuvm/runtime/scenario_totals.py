@@ -15,7 +15,7 @@ from .scenario_report import Totals
 
 __all__ = ["cube_cycles", "totals_of"]
 
-_IDLE = ("drained", "drain", "done")
+_IDLE = ("tail", "idle", "drain", "imbalance")
 """Not stalls: the unit, or the sequencer, had finished its part of the launch."""
 
 _WAIT = re.compile(r"wait \d+ \((\w+)\)")
