@@ -10,10 +10,12 @@ import pytest
 
 import npuvm.cli.simulate as module
 from npuvm.cli.main import main
+from npuvm.hw.simulator import HazardMode
+from npuvm.runtime.device import LaunchObserver
 from npuvm.runtime.scenario import Scenario
 from npuvm.runtime.scenario_oracles import Errors
 from npuvm.runtime.scenario_report import CaseRow, Header, ScenarioReport, Totals
-from npuvm.runtime.timelines import TimelineSink
+from npuvm.runtime.timelines import TimelineRecorder
 
 ROOT = Path(__file__).resolve().parents[2]
 GEMM = str(ROOT / "configs/gemm.yaml")
@@ -34,12 +36,14 @@ class Runs:
         overrides: Sequence[str],
         timing_only: bool,
         progress: Callable[[int, int, str], None],
-        timelines: TimelineSink | None = None,
+        hazards: HazardMode | None = None,
+        observers: Sequence[LaunchObserver] = (),
     ) -> ScenarioReport:
         self.calls.append((scenario.name, chip, tuple(overrides), timing_only))
         progress(0, 1, "add")
-        if timelines is not None:
-            timelines("001-softmax / rows", {"traceEvents": []})
+        for observer in observers:
+            assert isinstance(observer, TimelineRecorder)
+            observer.sink("001-softmax / rows", {"traceEvents": []})
         header = Header(scenario.name, scenario.title, chip or scenario.chip, "npu 1.0", "abc", {}, timing_only)
         totals = Totals(launches=1, cycles=1234, microseconds=1.0, bounds={"hbm": 617.0})
         errors = None if timing_only else Errors(1e-3, self.error)

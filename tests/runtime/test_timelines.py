@@ -5,6 +5,7 @@ from typing import Any
 
 from npuvm.runtime.scenario import load_scenario
 from npuvm.runtime.scenario_run import run_scenario
+from npuvm.runtime.timelines import TimelineRecorder
 
 SCENARIO = """
 kind: kernels
@@ -20,7 +21,7 @@ def test_a_timeline_of_the_first_launch_of_each_program(tmp_path: Path) -> None:
     file = tmp_path / "twice.yaml"
     file.write_text(SCENARIO, encoding="utf-8")
     found: dict[str, dict[str, Any]] = {}
-    report = run_scenario(load_scenario(file), timing_only=True, timelines=found.__setitem__)
+    report = run_scenario(load_scenario(file), timing_only=True, observers=[TimelineRecorder(found.__setitem__)])
     assert [name.split("-")[0] for name in found] == ["001", "002"]
     cycles = [row.totals.cycles for row in report.cases]
     assert [timeline["otherData"]["cycles"] for timeline in found.values()] == [cycles[0], cycles[2]]

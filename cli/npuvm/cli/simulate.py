@@ -19,7 +19,7 @@ from npuvm.runtime.report import render, to_json
 from npuvm.runtime.scenario import Scenario, load_scenario
 from npuvm.runtime.scenario_report import ScenarioReport
 from npuvm.runtime.scenario_run import run_scenario
-from npuvm.runtime.timelines import TimelineSink
+from npuvm.runtime.timelines import TimelineRecorder, TimelineSink
 
 __all__ = ["simulate"]
 
@@ -64,8 +64,8 @@ def simulate(
     for _, scenario in scenarios:
         started = time.monotonic()
         with DelayedBar(scenario.name, enabled=not quiet) as bar:
-            timelines = None if trace is None else _timeline_writer(trace / scenario.name)
-            report = run_scenario(scenario, chip, overrides or (), timing_only, bar.update, timelines)
+            observers = [] if trace is None else [TimelineRecorder(_timeline_writer(trace / scenario.name))]
+            report = run_scenario(scenario, chip, overrides or (), timing_only, bar.update, observers=observers)
         reports.append({**to_json(report), "host_wall_seconds_measured": round(time.monotonic() - started, 3)})
         write_atomic(out / f"{scenario.name}.json", _json_text(reports[-1]))
         faults += len(report.faults)

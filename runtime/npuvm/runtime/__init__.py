@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .device import Device, LaunchRecord
+from .device import Device, LaunchObserver, LaunchRecord
 from .tensor import Tensor
 
-__all__ = ["Device", "LaunchRecord", "Tensor"]
+__all__ = ["Device", "LaunchObserver", "LaunchRecord", "Tensor"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy.typing as npt
 
@@ -26,7 +26,7 @@ from .cache import ProgramCache
 from .hoststream import HostStream, LaunchTimes
 from .tensor import Tensor
 
-__all__ = ["Device", "LaunchRecord", "capacity_limits"]
+__all__ = ["Device", "LaunchObserver", "LaunchRecord", "capacity_limits"]
 
 _CACHED_PROGRAMS = 1024
 
@@ -36,8 +36,12 @@ class LaunchRecord:
     """One launch: what ran, what it did in simulated time, and when on the stream.
 
     `tag` is the caller's. `compile_us` is measured host time, charged to the first launch of a kernel call; `cached` says
-    that the program came from the cache.
+    that the program came from the cache. `addresses` and `windows` are those of `npuvm.hw.simulator.simulate`: with `chip`,
+    `isa`, `image` and `result.scalar_loads` they are what it takes to simulate the launch again.
     """
+
+    chip: NpuConfig
+    isa: Isa
 
     kernel: str
     image: Image
@@ -46,6 +50,18 @@ class LaunchRecord:
     times: LaunchTimes
     compile_us: float
     cached: bool
+    addresses: tuple[int, ...]
+    windows: tuple[tuple[int, int], ...]
+
+
+class LaunchObserver(Protocol):
+    """Follows the launches of a device."""
+
+    def wants_trace(self, image: Image) -> bool:
+        """Whether the result of the launch of an image that is about to run should hold a trace."""
+
+    def launched(self, record: LaunchRecord) -> None:
+        """A launch has ended."""
 
 
 class Device:
@@ -53,8 +69,7 @@ class Device:
 
     `timing_only` simulates time without tensor data. `hazards` is that of `npuvm.hw.simulator.simulate`. Launches are
     appended to `launches`; the caller may clear the list. Every program passes the static verifier before its first
-    launch; `verify_us` is the host time this has taken. `on_launch` is called after each launch with its record, whose result
-    then holds a trace.
+    launch; `verify_us` is the host time this has taken. `observers` are told of each launch.
     """
 
     def __init__(
@@ -65,7 +80,7 @@ class Device:
         timing_only: bool = False,
         hazards: HazardMode | None = None,
         cycle_limit: int | None = None,
-        on_launch: Callable[[LaunchRecord], None] | None = None,
+        observers: Sequence[LaunchObserver] = (),
     ) -> None:
         self.chip = load_chip(chip, overrides) if isinstance(chip, str) else chip
         self.isa: Isa = load_isa(self.chip.isa.base, self.chip.isa.extensions)
@@ -75,7 +90,7 @@ class Device:
         self.programs: ProgramCache[tuple[Kernel, CompiledKernel]] = ProgramCache(_CACHED_PROGRAMS)
         self._hazards = hazards
         self._cycle_limit = cycle_limit
-        self._on_launch = on_launch
+        self._observers = tuple(observers)
         self.verify_us = 0.0
         self._limits = capacity_limits(self.chip)
         self._l2 = l2_state(self.chip)
@@ -188,24 +203,29 @@ class Device:
         compile_us: float,
         cached: bool,
     ) -> RunResult:
+        addresses = tuple(tensor.address for tensor in arguments)
+        windows = tuple((tensor.address, tensor.nbytes) for tensor in arguments)
         result = simulate(
             self.chip,
             self.isa,
             image,
             memory=self._memory,
-            addresses=[tensor.address for tensor in arguments],
-            windows=[(tensor.address, tensor.nbytes) for tensor in arguments],
+            addresses=addresses,
+            windows=windows,
             data=not self.timing_only,
             l2=self._l2,
             cycle_limit=self._cycle_limit,
             hazards=self._hazards,
-            trace=self._on_launch is not None,
+            trace=any(observer.wants_trace(image) for observer in self._observers),
         )
         times = self.stream.launch(float(self.chip.cycles_to_us(result.cycles)))
         name = image.name if kernel is None else kernel.name
-        self.launches.append(LaunchRecord(name, image, tag, result, times, compile_us, cached))
-        if self._on_launch is not None:
-            self._on_launch(self.launches[-1])
+        record = LaunchRecord(
+            self.chip, self.isa, name, image, tag, result, times, compile_us, cached, addresses, windows
+        )
+        self.launches.append(record)
+        for observer in self._observers:
+            observer.launched(record)
         return result
 
     def _verify(self, image: Image) -> None:

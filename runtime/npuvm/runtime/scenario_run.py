@@ -8,15 +8,16 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from npuvm.hw.simulator import HazardMode
 from npuvm.isa import NpuvmError
 
+from .device import LaunchObserver
 from .scenario import Case, GemmShape, KernelScenario, MatmulCase, MiniLmScenario, PinFields
 from .scenario_header import code_version
 from .scenario_kernels import kernel_of, parameter_names
 from .scenario_oracles import compare, default_tolerance, expected, input_shapes, make_inputs
 from .scenario_report import CaseRow, Header, Progress, ScenarioReport
 from .scenario_session import LaunchSession
-from .timelines import TimelineRecorder, TimelineSink
 
 __all__ = ["operator_text", "run_scenario", "shape_text"]
 
@@ -33,19 +34,17 @@ def run_scenario(
     overrides: Sequence[str] = (),
     timing_only: bool = False,
     progress: Progress = _silent,
-    timelines: TimelineSink | None = None,
+    hazards: HazardMode | None = None,
+    observers: Sequence[LaunchObserver] = (),
 ) -> ScenarioReport:
     """Run a scenario, on `chip` (a name or a file) instead of its own when given.
 
     `overrides` are "field.path=value" laid over the chip. With `timing_only` no tensor data moves and nothing is checked.
-    `timelines` is given the timeline of the first launch of each program. A wrong result is a fault of the report.
+    `hazards` is that of `npuvm.hw.simulator.simulate`; `observers` follow the launches. A wrong result is a fault.
     ConfigError and CompileError say that the scenario cannot run on the chip, DeviceError and SimulationError that the device
     stopped or that a result is below a physical bound.
     """
-    recorder = None if timelines is None else TimelineRecorder(timelines)
-    session = LaunchSession(chip or scenario.chip, overrides, timing_only, recorder)
-    if recorder is not None:
-        recorder.device = session.device
+    session = LaunchSession(chip or scenario.chip, overrides, timing_only, hazards, observers)
     header = _header(scenario, session, overrides, timing_only)
     if isinstance(scenario, MiniLmScenario):
         from .scenario_minilm import run_minilm  # the model's readers are installed only with the extra `minilm`

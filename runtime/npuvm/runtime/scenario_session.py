@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy.typing as npt
 
 from npuvm.compiler import Kernel, Pins
+from npuvm.hw.simulator import HazardMode
 
-from .device import Device, LaunchRecord
+from .device import Device, LaunchObserver
 from .scenario import PinFields
 from .scenario_report import Totals
 from .scenario_totals import totals_of
@@ -22,19 +23,17 @@ Array: TypeAlias = npt.NDArray[Any]
 
 
 class LaunchSession:
-    """A device of its own for one run of a scenario. `chip` is a name or a file, `overrides` are laid over it.
-
-    `on_launch` is that of `Device`.
-    """
+    """A device of its own for one run of a scenario. `chip` is a name or a file, `overrides` are laid over it."""
 
     def __init__(
         self,
         chip: str,
         overrides: Sequence[str],
         timing_only: bool,
-        on_launch: Callable[[LaunchRecord], None] | None = None,
+        hazards: HazardMode | None = None,
+        observers: Sequence[LaunchObserver] = (),
     ) -> None:
-        self.device = Device(chip, overrides, timing_only=timing_only, on_launch=on_launch)
+        self.device = Device(chip, overrides, timing_only=timing_only, hazards=hazards, observers=observers)
         self._scopes: list[list[Tensor]] = [[]]
 
     @property

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from npuvm.hw.timeline import chrome_trace
 from npuvm.isa import Image
 
-from .device import Device, LaunchRecord
+from .device import LaunchRecord
 
 __all__ = ["TimelineRecorder", "TimelineSink"]
 
@@ -17,20 +17,23 @@ TimelineSink: TypeAlias = Callable[[str, dict[str, Any]], None]
 
 
 class TimelineRecorder:
-    """To be called with every launch of `device`; hands the timelines of programs not seen before to `sink`.
+    """Observes a device and hands the timelines of programs not seen before to `sink`.
 
     A later launch of the same program differs by what is in L2 only.
     """
 
     def __init__(self, sink: TimelineSink) -> None:
-        self.device: Device | None = None
-        self._sink = sink
+        self.sink = sink
         self._seen: dict[int, Image] = {}  # the images are kept, so that an id stays that of one
 
-    def __call__(self, record: LaunchRecord) -> None:
-        assert self.device is not None, "a launch before the recorder knows its device"
+    def wants_trace(self, image: Image) -> bool:
+        """A launch of a program that was not launched before is traced."""
+        return id(image) not in self._seen
+
+    def launched(self, record: LaunchRecord) -> None:
+        """Write the timeline of a program's first launch."""
         if id(record.image) in self._seen:
             return
         self._seen[id(record.image)] = record.image
         name = f"{len(self._seen):03d}-{record.tag or record.kernel}"
-        self._sink(name, chrome_trace(self.device.chip, self.device.isa, record.image, record.result))
+        self.sink(name, chrome_trace(record.chip, record.isa, record.image, record.result))
