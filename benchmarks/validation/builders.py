@@ -17,7 +17,17 @@ from npuvm.compiler import CompiledKernel
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
-__all__ = ["MODULES", "Builder", "Case", "Launch", "builder", "builder_names", "find_builder", "load_builders", "placed"]
+__all__ = [
+    "MODULES",
+    "Builder",
+    "Case",
+    "Launch",
+    "builder",
+    "builder_names",
+    "find_builder",
+    "load_builders",
+    "placed",
+]
 
 MODULES = ("vector_add", "data_copy", "bank_conflict", "tile_ops", "matmul", "attention")
 """Modules of this folder that hold builders."""
