@@ -158,6 +158,9 @@ def test_all_faults_are_reported_one_a_line() -> None:
         ({"core.fixpipe.gm_bytes_per_cycle": 0, "core.fixpipe.ub_bytes_per_cycle": 0}, "could never leave the cube"),
         ({"core.kind": "split"}, "core.fixpipe.ub_bytes_per_cycle = 64: must be 0 on a split chip"),
         ({"memory.hbm.interleave_bytes": 64}, "memory.hbm.interleave_bytes = 64: must be a multiple of memory.l2.line"),
+        ({"memory.l2.access_bytes": 256}, "memory.l2.access_bytes = 256: must be at most line_bytes, which is 128"),
+        ({"memory.hbm.row_bytes": 1536}, "memory.hbm.row_bytes = 1536: must be 0 or a multiple of interleave_bytes"),
+        ({"memory.hbm.row_miss_cycles": 9}, "memory.hbm.row_miss_cycles = 9: must be 0 without rows"),
         ({"memory.l2.slices": 3}, "memory.l2.slices = 3: times line_bytes (128) must divide the capacity of 2 MiB"),
     ],
 )  # fmt: skip
@@ -290,3 +293,148 @@ def test_a_chip_is_read_only() -> None:
         chip.core.ub_kib = 3
     assert isinstance(hash(chip), int)
     assert isinstance(chip, NpuConfig)
+
+
+BASED = """\
+base: edge
+name: wide
+clock_ghz: {value: 1.2, source: "assumed: a faster process", trust: assumed, error_pct: 7.5}
+core:
+  ub_kib: 256
+  vector:
+    classes:
+      valu: {startup_cycles: 3}
+memory: {address_hash: true}
+"""
+
+
+def test_a_chip_may_build_on_another() -> None:
+    """It is the base with the changed fields, and nothing of the base's origin is left where it gives a value."""
+    base, chip = load_chip("edge"), parse_chip(BASED)
+    expected = edge()
+    expected["name"], expected["clock_ghz"], expected["core"]["ub_kib"] = "wide", 1.2, 256
+    expected["core"]["vector"]["classes"]["valu"]["startup_cycles"] = 3
+    expected["memory"]["address_hash"] = True
+    assert chip.model_dump() == parse(expected).model_dump()
+    own = {"clock_ghz", "core.ub_kib", "core.vector.classes.valu.startup_cycles"}
+    assert set(base.provenance) - set(chip.provenance) == own - {"clock_ghz"}
+    assert chip.provenance["clock_ghz"] == Provenance("assumed: a faster process", "assumed", 7.5)
+    assert all(chip.provenance[path] == base.provenance[path] for path in set(chip.provenance) - own)
+    assert SCHEMA.is_valid(yaml.safe_load(BASED))
+    assert not SCHEMA.is_valid(yaml.safe_load(BASED.replace("base: edge\n", "")))
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ("core:\n  ub_kib: 0", "my.yaml:4:3: core.ub_kib = 0: allowed is a whole number"),
+        ("core:\n  ub_kb: 1", "my.yaml:4:3: core.ub_kb: no such field"),
+        ("core: 5", "my.yaml:3:1: core = 5: allowed is a section with kind"),
+        ("clock_ghz: {value: 1, source: '', trust: high}", "my.yaml:3:23: clock_ghz.source = ''"),
+        # UB of the base is too small for these repeats: both files have a part in it, the field at fault is this one's.
+        (
+            "core: {vector: {repeat_bytes: 65536}, ub_kib: 1}",
+            "my.yaml:3:17: core.vector.repeat_bytes = 65536: must fit",
+        ),
+    ],
+)
+def test_faults_of_a_chip_with_a_base_are_placed_in_the_file_that_has_them(change: str, part: str) -> None:
+    text = f"base: edge\nname: mine\n{change}\n"
+    with pytest.raises(ConfigError) as caught:
+        parse_chip(text, "my.yaml")
+    assert part in str(caught.value)
+    assert not SCHEMA.is_valid(yaml.safe_load(text)) or "must fit" in part
+
+
+def test_a_fault_in_a_base_is_placed_there(tmp_path: Path) -> None:
+    data = edge()
+    data["core"]["ub_kib"] = 0
+    (tmp_path / "low.yaml").write_text(json.dumps(data, indent=1), encoding="utf-8")
+    (tmp_path / "top.yaml").write_text("base: low.yaml\nname: top\nclock_ghz: 0\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_chip(tmp_path / "top.yaml")
+    low, top = sorted(caught.value.problems)
+    assert low.startswith(f"{tmp_path / 'low.yaml'}:")
+    assert "core.ub_kib = 0" in low
+    assert top.startswith(f"{tmp_path / 'top.yaml'}:3:1: clock_ghz = 0")
+
+
+def test_bases_build_on_bases_and_keep_their_folders(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/low.yaml").write_text(
+        "base: edge\nname: low\nisa: {extensions: [mine.yaml]}\ncore: {ub_kib: 64, l1_kib: 64}\n", encoding="utf-8"
+    )
+    (tmp_path / "top.yaml").write_text("base: sub/low.yaml\nname: top\ncore: {ub_kib: 32}\n", encoding="utf-8")
+    chip = load_chip(tmp_path / "top.yaml", ["core.l0a_kib=48"])
+    assert (chip.core.ub_kib, chip.core.l1_kib, chip.core.l0a_kib) == (32, 64, 48)
+    assert chip.core.l0b_kib == load_chip("edge").core.l0b_kib
+    assert chip.isa.extensions == (str(tmp_path / "sub/mine.yaml"),)
+
+
+@pytest.mark.parametrize(
+    ("files", "part"),
+    [
+        ({"a": "base: a.yaml\nname: a\n"}, "a.yaml:1:1: base = 'a.yaml': a chip cannot build on itself"),
+        ({"a": "base: b.yaml\nname: a\n", "b": "name: b\nbase: ./a.yaml\n"}, "b.yaml:2:1: base = './a.yaml': a chip cannot"),
+        ({"a": "base: c.yaml\nname: a\n"}, "a.yaml:1:1: base = 'c.yaml': "),
+        ({"a": "base: edgy\nname: a\n"}, "no chip named 'edgy'"),
+        ({"a": "base: [edge]\nname: a\n"}, "a.yaml:1:1: base = ['edge']: allowed is a shipped chip's name"),
+        ({"a": "base: b.yaml\nname: a\n", "b": "[1, 2]\n"}, "its file is no mapping of fields"),
+        ({"a": "base: edge\n"}, "name: missing; a chip that builds on another one has a name of its own"),
+    ],
+)  # fmt: skip
+def test_broken_bases(tmp_path: Path, files: dict[str, str], part: str) -> None:
+    for name, text in files.items():
+        (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_chip(tmp_path / "a.yaml")
+    assert part in str(caught.value)
+
+
+def test_error_bars_follow_trust_unless_stated() -> None:
+    """The figures of docs/reference/chip-config.md: high 3, medium 10, low 30, assumed 50."""
+    data = edge()
+    for name, trust in {"ub_kib": "high", "l1_kib": "medium", "l0a_kib": "low", "l0b_kib": "assumed"}.items():
+        data["core"][name] = {"value": data["core"][name], "source": "x", "trust": trust}
+    data["core"]["l0c_kib"] = {"value": data["core"]["l0c_kib"], "source": "x", "trust": "high", "error_pct": 0}
+    assert SCHEMA.is_valid(data)
+    found = {path: origin.error_pct for path, origin in parse(data).provenance.items()}
+    expected = {"ub_kib": 3, "l1_kib": 10, "l0a_kib": 30, "l0b_kib": 50, "l0c_kib": 0}
+    assert found == {f"core.{name}": error for name, error in expected.items()}
+
+
+@pytest.mark.parametrize("bad", [-1, 1001, "5", True, None, float("nan")])
+def test_an_error_bar_is_a_number_of_percent(bad: object) -> None:
+    data = edge()
+    data["core"]["ub_kib"] = {"value": 128, "source": "x", "trust": "high", "error_pct": bad}
+    (problem,) = problems_of(json.loads(json.dumps(data).replace("NaN", '".nan"')))
+    assert "core.ub_kib.error_pct = " in problem
+    assert "at least 0, at most 1000" in problem
+
+
+BANKS = {"groups": 8, "banks_per_group": 2, "block_bytes": 32, "rows_per_bank": 64, "write_delay_repeats": 1}
+
+
+def test_a_section_that_may_be_left_out_is_whole_where_it_stands() -> None:
+    assert load_chip("edge").core.ub_banks is None
+    data = edge()
+    data["core"]["ub_banks"] = dict(BANKS)
+    chip = parse(data)
+    assert chip.core.ub_banks is not None
+    assert chip.core.ub_banks.model_dump() == BANKS
+    assert SCHEMA.is_valid(data)
+    assert parse_chip(json.dumps(data), overrides=["core.ub_banks=null"]).chip_hash == load_chip("edge").chip_hash
+    del data["core"]["ub_banks"]["groups"]
+    (problem,) = problems_of(data)
+    assert "core.ub_banks.groups: missing; needed is a whole number" in problem
+    assert not SCHEMA.is_valid(data)
+    with pytest.raises(ConfigError, match=r"core\.load: no such field; it is a section"):
+        load_chip("edge", ["core.load=null"])
+
+
+def test_loads_into_l1_are_issued_like_the_others_unless_said() -> None:
+    chip = load_chip("edge", ["core.load.startup_cycles=9", "core.load.row_cycles=7/3"])
+    assert (chip.core.load.l1_startup_cycles, chip.core.load.l1_row_cycles) == (9, Fraction(7, 3))
+    own = load_chip("edge", ["core.load.l1_startup_cycles=4", "core.load.l1_row_cycles=0.5"]).core.load
+    assert (own.l1_startup_cycles, own.l1_row_cycles) == (4, Fraction(1, 2))
+    assert own.startup_cycles == load_chip("edge").core.load.startup_cycles

@@ -231,7 +231,7 @@ def test_shared_memory_serves_as_the_oracle_does(data: st.DataObject, chip: NpuC
     st.integers(1, 300),
 )
 def test_requests_cover_the_transfer_once_in_order(rows: int, row_bytes: int, gap: int, chunk: int, burst: int) -> None:
-    engine = Engine({"ub": 1}, 3, chunk, 4, min(burst, chunk))
+    engine = Engine({"ub": 1}, Fraction(3), chunk, 4, min(burst, chunk))
     pitch = row_bytes + gap
     chunks = plan_chunks(engine, 1, rows, row_bytes, pitch)
     covered = [c.offset + row * pitch + byte for c in chunks for row in range(c.rows) for byte in range(c.row_bytes)]
@@ -241,7 +241,7 @@ def test_requests_cover_the_transfer_once_in_order(rows: int, row_bytes: int, ga
 
 
 def test_nothing_to_move_is_no_request() -> None:
-    engine = Engine({"ub": 1}, 3, 128, 4, 32)
+    engine = Engine({"ub": 1}, Fraction(3), 128, 4, 32)
     assert plan_chunks(engine, 1, 0, 5, 8) == plan_chunks(engine, 1, 5, 0, 8) == ()
     assert plan_chunks(engine, 2, 1, 5, 8) == (Chunk(0, 1, 5, 64),)
     run = execute([[[Row("load", 16, gm=(0, 0, 0, 0), sets=(0,)), Row("vector", waits=(0,))]]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property, lru_cache
 from math import lcm
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,11 +32,11 @@ class Chunk(NamedTuple):
 class Engine:
     """The numbers of a DMA engine; `rates` are bytes per cycle by the on-chip space at the other end.
 
-    Time in its port counts in 1/`units` cycle, so that a byte at any of its rates takes a whole number of them.
+    Time in its port counts in 1/`units` cycle, so that a byte at any of its rates and a row take a whole number of them.
     """
 
     rates: Mapping[str, int]
-    row_cycles: int
+    row_cycles: Fraction
     chunk_bytes: int
     outstanding: int
     min_burst_bytes: int
@@ -43,7 +44,7 @@ class Engine:
     @cached_property
     def units(self) -> int:
         """Parts of a cycle in which the port counts."""
-        return lcm(*self.rates.values())
+        return lcm(*self.rates.values(), self.row_cycles.denominator)
 
     def byte_units(self, site: Site) -> int:
         """How long a byte of a site's transfer takes in the port, in 1/`units` cycle."""
@@ -65,7 +66,7 @@ def engines_of(chip: NpuConfig) -> dict[str, Engine]:
     }
     if fixpipe.gm_bytes_per_cycle:
         rates = {"l0c": fixpipe.gm_bytes_per_cycle}
-        engines["fixpipe"] = Engine(rates, 0, *store_requests)
+        engines["fixpipe"] = Engine(rates, Fraction(0), *store_requests)
     return engines
 
 
@@ -75,7 +76,7 @@ def plan_chunks(engine: Engine, byte_units: int, rows: int, row_bytes: int, pitc
     Rows that fit are taken together, as many as `chunk_bytes` holds; a longer row is cut. A row shorter than the minimal
     burst is charged as that many bytes. Each row after the first costs `row_cycles`.
     """
-    row_units = engine.row_cycles * engine.units
+    row_units = int(engine.row_cycles * engine.units)
     return _plan(engine.chunk_bytes, engine.min_burst_bytes, byte_units, row_units, rows, row_bytes, pitch)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from npuvm.hw.config.basics import DEFAULT_ERROR_PCT, Provenance, Trust
 from npuvm.hw.config.load import load_chip, parse_chip
 from npuvm.hw.config.model import (
     CoreConfig,
@@ -16,11 +17,10 @@ from npuvm.hw.config.model import (
     MemoryConfig,
     MoveConfig,
     NpuConfig,
-    Provenance,
     SequencerConfig,
     StoreConfig,
     SyncConfig,
-    Trust,
+    UbBanksConfig,
     VectorClass,
     VectorConfig,
 )
@@ -29,6 +29,7 @@ from npuvm.hw.config.schema import chip_json_schema
 from npuvm.hw.config.vector_class import class_names, class_of
 
 __all__ = [
+    "DEFAULT_ERROR_PCT",
     "CoreConfig",
     "CoreType",
     "CubeConfig",
@@ -46,6 +47,7 @@ __all__ = [
     "StoreConfig",
     "SyncConfig",
     "Trust",
+    "UbBanksConfig",
     "VectorClass",
     "VectorConfig",
     "chip_json_schema",

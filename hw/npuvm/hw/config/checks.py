@@ -42,6 +42,9 @@ def _core_problems(core: CoreConfig) -> Iterator[Problem]:
             yield Problem(("core", field), f"must hold one cube block of {needed} bytes (core.cube m, n, k_bytes)")
     if core.vector.repeat_bytes > core.ub_kib * 1024:
         yield Problem(("core", "vector", "repeat_bytes"), f"must fit UB, which has {core.ub_kib * 1024} bytes")
+    if core.ub_banks is not None and core.vector.repeat_bytes % core.ub_banks.block_bytes:
+        path = ("core", "ub_banks", "block_bytes")
+        yield Problem(path, f"must divide core.vector.repeat_bytes, which is {core.vector.repeat_bytes}")
     for engine in ("load", "store"):
         dma = getattr(core, engine)
         if dma.min_burst_bytes > dma.chunk_bytes:
@@ -75,3 +78,10 @@ def _memory_problems(memory: MemoryConfig) -> Iterator[Problem]:
     if l2.capacity_mib * (1 << 20) % (l2.line_bytes * l2.slices):
         path = ("memory", "l2", "slices")
         yield Problem(path, f"times line_bytes ({l2.line_bytes}) must divide the capacity of {l2.capacity_mib} MiB")
+    if l2.access_bytes > l2.line_bytes:
+        yield Problem(("memory", "l2", "access_bytes"), f"must be at most line_bytes, which is {l2.line_bytes}")
+    if hbm.row_bytes % hbm.interleave_bytes:
+        path = ("memory", "hbm", "row_bytes")
+        yield Problem(path, f"must be 0 or a multiple of interleave_bytes, which is {hbm.interleave_bytes}")
+    if hbm.row_miss_cycles and not hbm.row_bytes:
+        yield Problem(("memory", "hbm", "row_miss_cycles"), "must be 0 without rows (row_bytes is 0)")

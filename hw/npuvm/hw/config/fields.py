@@ -8,15 +8,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal
 
 import annotated_types as at
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from npuvm.hw.config.basics import SameAs
 from npuvm.hw.config.model import NpuConfig
 
-__all__ = ["ANY", "Leaf", "Path", "children", "leaf_at", "leaf_paths", "leaves", "suggest"]
+__all__ = ["ANY", "Leaf", "Path", "children", "leaf_at", "leaf_paths", "leaves", "optional_sections", "suggest"]
 
 Path = tuple[str, ...]
 
@@ -38,14 +40,19 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class Leaf:
-    """One leaf of the schema; `path` holds ANY where a mapping has keys of the file's choice."""
+    """One leaf of the schema; `path` holds ANY where a mapping has keys of the file's choice.
+
+    `required` holds within its section, should that be one that may be left out. `follows` names the field that the leaf is
+    the same as when it is not given.
+    """
 
     path: Path
-    kind: Literal["int", "rational", "text", "choice", "names"]
+    kind: Literal["int", "rational", "bool", "text", "choice", "names"]
     required: bool
     default: Any
     meaning: str
     allowed: str
+    follows: str = ""
 
     @property
     def numeric(self) -> bool:
@@ -57,6 +64,12 @@ class Leaf:
 def leaves() -> tuple[Leaf, ...]:
     """All leaves of `NpuConfig`, in the order of the schema."""
     return tuple(_walk(NpuConfig, ()))
+
+
+@cache
+def optional_sections() -> Mapping[str, str]:
+    """Dotted path -> meaning, of the sections that may be left out."""
+    return MappingProxyType(dict(_optional(NpuConfig, ())))
 
 
 def leaf_at(path: Path) -> Leaf | None:
@@ -103,10 +116,28 @@ def _expand(path: Path, data: Any) -> Iterator[Path]:
             yield (*path[:at_any], str(key), *rest)
 
 
+def _section_of(field: FieldInfo) -> tuple[Any, bool]:
+    """A field's type, of `Section | None` the section, and whether it was one of these."""
+    kind: Any = field.annotation
+    if isinstance(kind, UnionType):
+        (section,) = (each for each in typing.get_args(kind) if each is not NoneType)
+        return section, True
+    return kind, False
+
+
+def _optional(model: type[BaseModel], prefix: Path) -> Iterator[tuple[str, str]]:
+    for name, field in model.model_fields.items():
+        kind, optional = _section_of(field)
+        if optional:
+            yield ".".join((*prefix, name)), field.description or ""
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _optional(kind, (*prefix, name))
+
+
 def _walk(model: type[BaseModel], prefix: Path) -> Iterator[Leaf]:
     for name, field in model.model_fields.items():
         path = (*prefix, name)
-        kind = field.annotation
+        kind, _ = _section_of(field)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from _walk(kind, path)
         elif typing.get_origin(kind) is Mapping:
@@ -130,12 +161,16 @@ def _leaf(kind: Any, field: FieldInfo, path: Path, metadata: list[Any]) -> Leaf:
     unit = next((text for suffix, text in _UNITS.items() if f"_{path[-1]}".endswith(suffix)), "")
     of_unit = f" of {unit}" if unit else ""
     required = field.is_required()
+    follows = next((mark.field for mark in metadata if isinstance(mark, SameAs)), "")
     if kind is int:
         step = next((f", a multiple of {m.multiple_of}" for m in metadata if isinstance(m, at.MultipleOf)), "")
-        return Leaf(path, "int", required, default, meaning, f"a whole number{of_unit}, {_range(metadata)}{step}")
+        number = f"a whole number{of_unit}, {_range(metadata)}{step}"
+        return Leaf(path, "int", required, default, meaning, number, follows)
     if kind is Fraction:
         number = f'a number{of_unit} (or "a/b"), {_range(metadata)}'
-        return Leaf(path, "rational", required, default, meaning, number)
+        return Leaf(path, "rational", required, default, meaning, number, follows)
+    if kind is bool:
+        return Leaf(path, "bool", required, default, meaning, "true or false")
     if typing.get_origin(kind) is Literal:
         return Leaf(path, "choice", required, default, meaning, f"one of {', '.join(typing.get_args(kind))}")
     if kind is str:

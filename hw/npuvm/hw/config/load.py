@@ -9,11 +9,12 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from npuvm.hw.config.fields import ANY, Path, children, leaf_at, leaf_paths, suggest
-from npuvm.hw.config.model import NpuConfig, Provenance, Trust
+from npuvm.hw.config.basics import MAX_ERROR_PCT, Provenance, Trust
+from npuvm.hw.config.fields import ANY, Path, children, leaf_at, leaf_paths, optional_sections, suggest
+from npuvm.hw.config.layers import Layers, chip_path, read_layers
+from npuvm.hw.config.model import NpuConfig
 from npuvm.hw.errors import ConfigError
-from npuvm.isa.resources import find_resource
-from npuvm.isa.yaml_strict import Document, load_yaml, parse_yaml
+from npuvm.isa.yaml_strict import load_yaml, parse_yaml
 
 __all__ = ["load_chip", "parse_chip"]
 
@@ -25,42 +26,29 @@ def load_chip(name_or_path: str | FilePath, overrides: Sequence[str] = ()) -> Np
     """The chip of a file, or of a shipped chip's name ("ascend_910b1").
 
     What ends in .yaml or .yml or has a folder in it is a file. `overrides` are "path=value" with the value in YAML
-    ("core.ub_kib=512"), laid over in order. Raise ConfigError with one line per fault.
+    ("core.ub_kib=512"), laid over in order; null takes a section away that may be left out ("core.ub_banks=null").
+    Raise ConfigError with one line per fault.
     """
-    path = FilePath(name_or_path)
-    if not (path.suffix in (".yaml", ".yml") or len(path.parts) > 1):
-        path = find_resource("chip", str(name_or_path), ConfigError)
-    document = load_yaml(path, ConfigError)
-    _place_extensions(document.data, path.parent)
-    return _build(document, overrides)
+    path = chip_path(name_or_path)
+    return _build(read_layers(load_yaml(path, ConfigError), path), overrides)
 
 
 def parse_chip(text: str, name: str = "<text>", overrides: Sequence[str] = ()) -> NpuConfig:
     """The chip of a YAML text; `name` stands for the file in errors. See `load_chip`."""
-    return _build(parse_yaml(text, name, ConfigError), overrides)
+    return _build(read_layers(parse_yaml(text, name, ConfigError)), overrides)
 
 
-def _place_extensions(data: Any, folder: FilePath) -> None:
-    """Make the extension files that a chip file names paths from here; what is malformed stays for the validation."""
-    isa = data.get("isa") if isinstance(data, dict) else None
-    extensions = isa.get("extensions") if isinstance(isa, dict) else None
-    if isinstance(isa, dict) and isinstance(extensions, list):
-        isa["extensions"] = [
-            str(folder / each) if isinstance(each, str) and each.endswith(".yaml") else each for each in extensions
-        ]
-
-
-def _build(document: Document, overrides: Sequence[str]) -> NpuConfig:
-    if not isinstance(document.data, dict):
-        raise ConfigError("a chip is a mapping of fields: name, isa, clock_ghz, core, memory, host", document.where())
+def _build(layers: Layers, overrides: Sequence[str]) -> NpuConfig:
+    if not isinstance(layers.data, dict):
+        raise ConfigError("a chip is a mapping of fields: name, isa, clock_ghz, core, memory, host", layers.where())
     origins: dict[str, Provenance] = {}
     faults: list[str] = []
-    data = _strip_origins(document.data, (), document, origins, faults)
+    data = _strip_origins(layers.data, (), layers, origins, faults)
     overridden = _apply_overrides(data, overrides, origins, faults)
 
     def place(path: Path) -> str:
         dotted = ".".join(path)
-        return f"override {overridden[dotted]!r}" if dotted in overridden else document.where(path)
+        return f"override {overridden[dotted]!r}" if dotted in overridden else layers.where(path)
 
     if not faults:
         try:
@@ -73,30 +61,34 @@ def _build(document: Document, overrides: Sequence[str]) -> NpuConfig:
     raise ConfigError("\n".join(dict.fromkeys(faults)))
 
 
-def _strip_origins(node: Any, path: Path, document: Document, origins: dict[str, Provenance], faults: list[str]) -> Any:
-    """A copy of the data with each {value, source, trust} of a numeric leaf replaced by its value."""
+def _strip_origins(node: Any, path: Path, layers: Layers, origins: dict[str, Provenance], faults: list[str]) -> Any:
+    """A copy of the data with each {value, source, trust, error_pct} of a numeric leaf replaced by its value."""
     leaf = leaf_at(path)
     if leaf is None:
         if isinstance(node, dict):
             return {
-                key: _strip_origins(child, (*path, str(key)), document, origins, faults) for key, child in node.items()
+                key: _strip_origins(child, (*path, str(key)), layers, origins, faults) for key, child in node.items()
             }
         return node
     if not (leaf.numeric and isinstance(node, dict)):
         return node
     dotted = ".".join(path)
-    if set(node) != set(_ORIGIN_KEYS):
+    error: Any = node.get("error_pct")
+    if set(node) - {"error_pct"} != set(_ORIGIN_KEYS):
         keys = ", ".join(map(str, node))
-        message = f"{dotted}: has the keys {keys}; allowed is a number or {{value, source, trust}}"
-        faults.append(f"{document.where(path)}: {message}")
+        message = f"{dotted}: has the keys {keys}; allowed is a number or {{value, source, trust}} and error_pct"
+        faults.append(f"{layers.where(path)}: {message}")
     elif not isinstance(node["source"], str) or not node["source"].strip():
         message = f"{dotted}.source = {node['source']!r}; allowed is a text that says where the number comes from"
-        faults.append(f"{document.where((*path, 'source'))}: {message}")
+        faults.append(f"{layers.where((*path, 'source'))}: {message}")
     elif node["trust"] not in _TRUSTS:
         message = f"{dotted}.trust = {node['trust']!r}; allowed is one of {', '.join(_TRUSTS)}"
-        faults.append(f"{document.where((*path, 'trust'))}: {message}")
+        faults.append(f"{layers.where((*path, 'trust'))}: {message}")
+    elif "error_pct" in node and not (type(error) in (int, float) and 0 <= error <= MAX_ERROR_PCT):
+        message = f"{dotted}.error_pct = {error!r}; allowed is a number of percent, at least 0, at most {MAX_ERROR_PCT}"
+        faults.append(f"{layers.where((*path, 'error_pct'))}: {message}")
     else:
-        origins[dotted] = Provenance(node["source"], node["trust"])
+        origins[dotted] = Provenance(node["source"], node["trust"], None if error is None else float(error))
     return node.get("value")
 
 
@@ -112,7 +104,7 @@ def _apply_overrides(
             faults.append(f"override {text!r}: allowed is field.path=value, as in core.ub_kib=512")
             continue
         known = leaf_paths(data)
-        if dotted not in known:
+        if dotted not in known and not (dotted in optional_sections() and value_text.strip() == "null"):
             is_section = any(path.startswith(f"{dotted}.") for path in known)
             below = ", ".join(children(tuple(dotted.split("."))))
             hint = f"; it is a section, set a field of it: {below}" if is_section else suggest(dotted, known)
@@ -128,7 +120,10 @@ def _apply_overrides(
             continue
         _put(data, tuple(dotted.split(".")), value[0])
         applied[dotted] = text
-        origins[dotted] = Provenance(f"override {text}", "assumed")
+        for path in [path for path in origins if path.startswith(f"{dotted}.")]:
+            del origins[path]
+        if dotted in known:
+            origins[dotted] = Provenance(f"override {text}", "assumed")
     return applied
 
 
@@ -148,6 +143,9 @@ def _explain(exc: ValidationError, data: Any, place: Callable[[Path], str]) -> I
         bad_key = bool(error["loc"]) and error["loc"][-1] == "[key]"
         path = tuple(str(part) for part in error["loc"] if part != "[key]")
         dotted = ".".join(path)
+        leaf = leaf_at(path)
+        if leaf is not None and leaf.follows and path[-1] not in _value_at(data, path[:-1]):
+            continue  # it is as another field, which has its own line
         if error["type"] == "cross_field":
             for problem_path, allowed in error["ctx"]["problems"]:
                 value = _value_at(data, problem_path)

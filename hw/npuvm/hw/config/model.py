@@ -9,59 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from math import ceil
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
+from npuvm.hw.config.basics import Name, NameOrFile, Provenance, Rational, SameAs, Section
 from npuvm.hw.config.checks import cross_field_problems
 
 CoreType: TypeAlias = Literal["unified", "cube", "vector"]
-Trust: TypeAlias = Literal["high", "medium", "low", "assumed"]
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 BLOCK_BYTES = 32
 """Alignment of buffers and granule of on-chip transfers (npu_v1: every tile base in a buffer is 32-byte aligned)."""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where a number comes from, and how far it is trusted."""
-
-    source: str
-    trust: Trust
-
-
-_RATIO = re.compile(r"[0-9]+/[1-9][0-9]*|[0-9]+(\.[0-9]+)?")
-
-
-def _to_fraction(value: object) -> Fraction:
-    """Exact rational of an int, of the shortest decimal that reads back as a float, of "a/b" or of "1.25"."""
-    if isinstance(value, Fraction):
-        return value
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return Fraction(repr(value))
-    if isinstance(value, str) and _RATIO.fullmatch(value):
-        return Fraction(value)
-    raise ValueError("not a rational number")
-
-
-Rational = Annotated[Fraction, BeforeValidator(_to_fraction)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-NameOrFile = Annotated[str, Field(pattern=r"^([a-z][a-z0-9_]*|.+\.yaml)$")]
-
-
-class Section(BaseModel):
-    """A part of the chip: read-only, no unknown fields, no silent conversions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class IsaRef(Section):
@@ -118,6 +83,18 @@ class VectorClass(Section):
     latency_cycles: int = Field(ge=0, le=10_000, description="cycles from the end of occupancy to visible results")
 
 
+class UbBanksConfig(Section):
+    """How UB is built: groups of banks that are reached at the same time, one block read and one written in each a cycle."""
+
+    groups: int = Field(ge=1, le=1024, description="bank groups; consecutive blocks lie in consecutive groups")
+    banks_per_group: int = Field(ge=1, le=256, description="banks of a group, one range of addresses each")
+    block_bytes: int = Field(
+        ge=32, le=4096, multiple_of=BLOCK_BYTES, description="bytes that a group reads or writes in a cycle"
+    )
+    rows_per_bank: int = Field(ge=1, le=1 << 20, description="blocks that a bank holds")
+    write_delay_repeats: int = Field(ge=0, le=64, description="repeats by which writing follows reading")
+
+
 class VectorConfig(Section):
     """The vector unit, working on tiles in UB."""
 
@@ -169,8 +146,14 @@ class LoadConfig(Section):
     """DMA engine from global memory to UB and L1."""
 
     startup_cycles: int = Field(ge=0, le=10_000, description="issue cycles of an instruction")
-    row_cycles: int = Field(
+    row_cycles: Rational = Field(
         ge=0, le=1024, description="further issue cycles for each row that does not continue the last"
+    )
+    l1_startup_cycles: Annotated[int, SameAs("startup_cycles")] = Field(
+        default=0, ge=0, le=10_000, description="issue cycles of an instruction that loads into L1"
+    )
+    l1_row_cycles: Annotated[Rational, SameAs("row_cycles")] = Field(
+        default=Fraction(0), ge=0, le=1024, description="row_cycles of a load into L1"
     )
     ub_bytes_per_cycle: int = Field(ge=1, le=65_536, description="port rate into UB")
     l1_bytes_per_cycle: int = Field(ge=1, le=65_536, description="port rate into L1")
@@ -185,7 +168,7 @@ class StoreConfig(Section):
     """DMA engine from UB to global memory."""
 
     startup_cycles: int = Field(ge=0, le=10_000, description="issue cycles of an instruction")
-    row_cycles: int = Field(
+    row_cycles: Rational = Field(
         ge=0, le=1024, description="further issue cycles for each row that does not continue the last"
     )
     bytes_per_cycle: int = Field(ge=1, le=65_536, description="port rate out of UB")
@@ -229,6 +212,9 @@ class CoreConfig(Section):
     load: LoadConfig
     store: StoreConfig
     sync: SyncConfig
+    ub_banks: UbBanksConfig | None = Field(
+        default=None, description="banks of UB; without it vector operands never conflict"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -248,6 +234,16 @@ class L2Config(Section):
     )
     line_bytes: int = Field(ge=32, le=65_536, multiple_of=BLOCK_BYTES, description="cache line")
     slices: int = Field(ge=1, le=4096, description="slices that serve at the same time, interleaved by line")
+    access_bytes: int = Field(
+        default=1, ge=1, le=65_536, description="an access to a line occupies its slice for at least this many bytes"
+    )
+    same_line_cycles: int = Field(
+        default=0, ge=0, le=100_000, description="at least so far apart are accesses of different cores to one line"
+    )
+    unaligned_reads: Literal["cached", "uncached"] = Field(
+        default="cached",
+        description="uncached: reads that begin or end off a 32-byte block fetch the line from HBM and L2 does not keep it",
+    )
 
 
 class HbmConfig(Section):
@@ -260,6 +256,17 @@ class HbmConfig(Section):
     interleave_bytes: int = Field(
         ge=32, le=1 << 30, multiple_of=BLOCK_BYTES, description="bytes after which the next channel follows"
     )
+    burst_bytes: int = Field(default=1, ge=1, le=65_536, description="a channel transfers whole multiples of this")
+    row_bytes: int = Field(
+        default=0, ge=0, le=1 << 30, description="bytes of a channel that lie in one row of a bank; 0: no rows"
+    )
+    row_miss_cycles: int = Field(
+        default=0, ge=0, le=10_000, description="further cycles of the channel when the row is not the bank's open one"
+    )
+    banks: int = Field(default=16, ge=1, le=4096, description="banks of a channel, one open row each")
+    turnaround_cycles: int = Field(
+        default=0, ge=0, le=10_000, description="further cycles of the channel between a read and a write"
+    )
 
 
 class MemoryConfig(Section):
@@ -267,6 +274,9 @@ class MemoryConfig(Section):
 
     l2: L2Config
     hbm: HbmConfig
+    address_hash: bool = Field(
+        default=False, description="slices and channels are picked by a hash of the address instead of its low bits"
+    )
 
 
 class HostConfig(Section):
