@@ -200,7 +200,7 @@ def _load(problem: TileProblem, tiles: _Tiles, operands: tuple[_Operand, ...]) -
     cycles = np.zeros_like(tiles.m)
     for each in operands:
         dense = each.dense
-        issue = np.where(dense, 1, each.rows) * dma.row_cycles + dma.startup_cycles
+        issue = np.where(dense, 1, each.rows) * float(dma.l1_row_cycles) + dma.l1_startup_cycles
         port_bytes = each.rows * np.where(dense, each.row_bytes, np.maximum(each.row_bytes, dma.min_burst_bytes))
         chunks = np.where(dense, each.row_bytes / dma.chunk_bytes, np.ceil(each.row_bytes / dma.chunk_bytes))
         in_flight = each.rows * chunks * latency / dma.outstanding
@@ -218,7 +218,7 @@ def _out(problem: TileProblem, tiles: _Tiles) -> Floats:
     if not problem.via_ub:
         return np.asarray(core.fixpipe.startup_cycles + nbytes / core.fixpipe.gm_bytes_per_cycle)
     fix = core.fixpipe.startup_cycles + nbytes / core.fixpipe.ub_bytes_per_cycle
-    store = core.store.startup_cycles + tiles.m * core.store.row_cycles + nbytes / core.store.bytes_per_cycle
+    store = core.store.startup_cycles + tiles.m * float(core.store.row_cycles) + nbytes / core.store.bytes_per_cycle
     return np.asarray(np.maximum(fix, store))
 
 
