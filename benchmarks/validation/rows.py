@@ -18,46 +18,14 @@ __all__ = ["CLASSES", "MEASURES", "SETS", "Row", "load_rows"]
 
 CLASSES = ("A", "B", "excluded")
 SETS = ("fitted", "held_out")
-MEASURES = frozenset(
-    [
-        "task_us",
-        "core_us",
-        "vec_us",
-        "mac_us",
-        "scalar_us",
-        "mte1_us",
-        "mte2_us",
-        "mte3_us",
-        "fixpipe_us",
-        "cycles",
-        "total_cycles",
-        "ticks",
-        "accuracy",
-        "l2_hit_percent",
-        "mac_percent",
-        "mte1_percent",
-        "mte2_percent",
-    ]
-)
+_TIMES = [f"{each}_us" for each in ("task", "core", "vec", "mac", "scalar", "mte1", "mte2", "mte3", "fixpipe")]
+_SHARES = [f"{each}_percent" for each in ("l2_hit", "mac", "mte1", "mte2")]
+MEASURES = frozenset([*_TIMES, *_SHARES, "cycles", "total_cycles", "ticks", "accuracy"])
 COMPARED = ("core_us", "task_us", "cycles")
 _FOLDER = Path(__file__).parent / "rows"
-_FIELDS = frozenset(
-    [
-        "id",
-        "chip",
-        "variant",
-        "class",
-        "set",
-        "reason",
-        "kernel",
-        "params",
-        "measured",
-        "compare",
-        "within",
-        "source",
-        "note",
-    ]
-)
+_NEEDED = ("id", "chip", "variant", "class", "measured")
+_RUN = ("kernel", "params", "compare", "within")
+_FIELDS = frozenset([*_NEEDED, *_RUN, "set", "reason", "source", "note"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +84,7 @@ def _row(family: str, source: str, raw: Mapping[str, Any]) -> Row:
     if (raw.get("set") in SETS) != (kind == "A"):
         raise ValueError(f"row {name}: rows of class A, and no others, are one of {', '.join(SETS)}")
     if kind != "excluded":
-        missing = [key for key in ("kernel", "params", "compare", "within") if key not in raw]
+        missing = [key for key in _RUN if key not in raw]
         if missing or raw["compare"] not in COMPARED or raw["compare"] not in raw["measured"]:
             raise ValueError(f"row {name}: needs kernel, params, within, and compare as one of its measured {COMPARED}")
     return Row(
