@@ -8,6 +8,7 @@ import pytest
 
 from npuvm.compiler import KernelBuilder, ParamRef, kernel
 from npuvm.hw.config import load_chip
+from npuvm.hw.energy import Work
 from npuvm.hw.stats import CoreStats, RunResult, UnitStats
 from npuvm.runtime.scenario_totals import cube_cycles, totals_of
 
@@ -31,6 +32,7 @@ def _result(cycles: int, bounds: dict[str, int], vector: UnitStats) -> RunResult
         seconds=Fraction(0),
         cores=(core, core),
         bytes={"l2": 64, "hbm_read": 32},
+        work=Work(),
         instructions=2,
         by_unit={},
         by_op={},

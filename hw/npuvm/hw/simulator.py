@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from npuvm.hw.blas import one_blas_thread
 from npuvm.hw.bounds import check_bounds, core_bounds, launch_bounds, memory_bounds
 from npuvm.hw.durations import Durations, with_durations
+from npuvm.hw.energy.work import work_of
 from npuvm.hw.engine import CoreProgram, Machine, Options
 from npuvm.hw.errors import DeviceError, SimulationError
 from npuvm.hw.expand import expansions_of
@@ -116,6 +117,7 @@ def _report(
         seconds=chip.cycles_to_us(cycles) / 1_000_000,
         cores=tuple(cores),
         bytes=bytes_by_level(streams, machine.memory),
+        work=work_of(chip, machine.isa, streams),
         requests=machine.memory.requests,
         instructions=sum(by_unit.values()),
         by_unit=by_unit,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from npuvm.hw.energy.work import Work
     from npuvm.hw.hazards import Hazard
     from npuvm.hw.memory import MemorySystem
     from npuvm.hw.observe import TraceEvent
@@ -60,15 +61,17 @@ class RunResult:
     """One launch in simulated time.
 
     `cycles` until the last core halted, `seconds` the same in time. `bytes` by level: what units read and wrote in ub, l1,
-    l0a, l0b and l0c, what L2 served ("l2"), and HBM traffic ("hbm_read", "hbm_write"). `requests` is what DMA engines sent
-    to memory. `bounds` are lower limits in cycles (docs/timing-model.md, Bounds). `scalar_loads` holds per core the values
-    of its scalar loads in order: `registers` of a later run without data. `trace` is empty unless asked for.
+    l0a, l0b and l0c, what L2 served ("l2"), and HBM traffic ("hbm_read", "hbm_write"). `work` counts operations, for
+    estimates of energy. `requests` is what DMA engines sent to memory. `bounds` are lower limits in cycles
+    (docs/timing-model.md, Bounds). `scalar_loads` holds per core the values of its scalar loads in order: `registers` of a
+    later run without data. `trace` is empty unless asked for.
     """
 
     cycles: int
     seconds: Fraction
     cores: tuple[CoreStats, ...]
     bytes: Mapping[str, int]
+    work: Work
     requests: int
     instructions: int
     by_unit: Mapping[str, int]

@@ -12,6 +12,7 @@ RESOURCE_KINDS: dict[str, str] = {
     "isa": "isa",
     "extension": "isa/extensions",
     "chip": "configs/npu",
+    "technology": "configs/technology",
     "scenario": "configs",
 }
 """Kind of resource -> folder under the data root, the same in a clone and in a wheel."""

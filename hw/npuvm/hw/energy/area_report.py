@@ -1,0 +1,99 @@
+"""Area of a chip by component: an estimate from its capacities, widths and rates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+from npuvm.hw.energy.amount import Amount, priced
+from npuvm.isa import load_isa
+
+if TYPE_CHECKING:
+    from npuvm.hw.config import NpuConfig
+    from npuvm.hw.energy.technology import Technology
+
+__all__ = ["AreaReport", "estimate_area"]
+
+_UM2_PER_MM2 = 1e6
+_KIB_PER_MIB = 1024
+_LANE_BYTES = 4
+"""A vector lane takes one fp32 element a cycle."""
+
+
+@dataclass(frozen=True)
+class AreaReport:
+    """Estimated area in mm2 of a chip in a technology, by component.
+
+    "cube", "vector", "ub", "l1", "l0" and "core" (sequencer, DMA engines, scalar part) are of all cores together; "l2" is data,
+    tags and slices, "memory_phy" the interfaces of main memory, "other" what is none of these.
+    """
+
+    chip: str
+    technology: str
+    components: Mapping[str, Amount]
+
+    @property
+    def total(self) -> Amount:
+        """All components together, in mm2."""
+        return Amount.sum(self.components.values())
+
+    @property
+    def edge_mm(self) -> float:
+        """Edge of a square die of that area."""
+        return sqrt(self.total.value)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain JSON values."""
+        return {
+            "estimate": True,
+            "chip": self.chip,
+            "technology": self.technology,
+            "unit": "mm2",
+            "components": {name: amount.to_json() for name, amount in self.components.items()},
+            "total": self.total.to_json(),
+        }
+
+
+def estimate_area(chip: NpuConfig, technology: Technology) -> AreaReport:
+    """Estimate a chip's area (docs/reference/energy.md has the formulas).
+
+    ConfigError when the technology does not price an operand type of the cube.
+    """
+    costs, core, memory = technology.area, chip.core, chip.memory
+    cubes, vectors = chip.cores_with("cube"), chip.cores_with("vector")
+    l0_kib = core.l0a_kib + core.l0b_kib + core.l0c_kib
+    parts = {
+        "cube": _cube(chip, technology).times(cubes),
+        "vector": priced(vectors * float(_lanes(chip)) / _UM2_PER_MM2, costs.vector_lane_um2),
+        "ub": priced(vectors * core.ub_kib / _KIB_PER_MIB, costs.buffer_mm2_per_mib),
+        "l1": priced(cubes * core.l1_kib / _KIB_PER_MIB, costs.buffer_mm2_per_mib),
+        "l0": priced(cubes * l0_kib / _KIB_PER_MIB, costs.buffer_mm2_per_mib),
+        "core": priced(chip.n_cores, costs.core_mm2),
+        "l2": Amount.sum(
+            (priced(memory.l2.capacity_mib, costs.l2_mm2_per_mib), priced(memory.l2.slices, costs.l2_slice_mm2))
+        ),
+        "memory_phy": priced(float(memory.hbm.bandwidth_gbps) / costs.memory_phy_gbps.value, costs.memory_phy_mm2),
+    }
+    parts["other"] = Amount.sum(parts.values()).times(costs.other_share.value, costs.other_share.error)
+    return AreaReport(chip.name, technology.name, parts)
+
+
+def _cube(chip: NpuConfig, technology: Technology) -> Amount:
+    """Area of one cube: that of its most expensive operand type, whose arithmetic the other types share."""
+    cube = chip.core.cube
+    dtypes = load_isa(chip.isa.base, chip.isa.extensions).dtypes
+    options = []
+    for dtype, cycles in cube.cycles_per_block.items():
+        rate = cube.m * cube.n * cube.k_bytes / dtypes[dtype].itemsize / cycles
+        options.append(priced(rate / _UM2_PER_MM2, technology.multiply_add_area(dtype)))
+    return max(options, key=lambda amount: amount.value)
+
+
+def _lanes(chip: NpuConfig) -> Fraction:
+    """fp32 elements that a vector unit takes in a cycle, in its fastest timing class."""
+    vector = chip.core.vector
+    fastest = min(each.cycles_per_repeat for each in vector.classes.values())
+    return Fraction(vector.repeat_bytes, _LANE_BYTES) / fastest
