@@ -1,0 +1,81 @@
+"""What the rules of advice measure: shares of a launch, and what the chip's numbers say about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+from npuvm.hw.config import NpuConfig
+from npuvm.hw.explain.breakdown import LaunchBreakdown, UnitBreakdown
+from npuvm.hw.explain.causes import SEQUENCER, Cause
+
+__all__ = ["Facts"]
+
+_ENGINES = ("load", "store", "fixpipe")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A breakdown on its chip. `stream_us` is the time of its launches with the host's dispatch, None when not known."""
+
+    chip: NpuConfig
+    breakdown: LaunchBreakdown
+    stream_us: float | None = None
+
+    @cached_property
+    def critical(self) -> str:
+        """The unit that is critical in most cores."""
+        counts = self.breakdown.critical
+        return max(counts, key=lambda name: counts[name], default=SEQUENCER)
+
+    @cached_property
+    def busiest_engine(self) -> UnitBreakdown | None:
+        """The unit with a port to global memory that is busy most."""
+        engines = [unit for unit in self.breakdown.units if unit.unit in _ENGINES and unit.instructions]
+        return max(engines, key=lambda unit: unit.of_kind("busy"), default=None)
+
+    @property
+    def bank_share(self) -> float:
+        """Bank conflicts over the cycles in which vector units work."""
+        vector = self.breakdown.unit("vector")
+        worked = 0 if vector is None else vector.of_kind("busy", "bank")
+        return 0.0 if vector is None or not worked else vector.of_kind("bank") / worked
+
+    @property
+    def lateness(self) -> float:
+        """By how much the last core halts after the mean of all."""
+        _, mean, last = self.breakdown.ends
+        return float(last / mean - 1) if mean else 0.0
+
+    @property
+    def unused_cores(self) -> float:
+        """Share of the chip's cores with the critical unit that have no instruction for it."""
+        unit = self.breakdown.unit(self.critical)
+        if unit is None or self.critical == SEQUENCER:
+            return 0.0
+        return 1 - unit.working / self.chip.cores_with(self.critical)
+
+    @property
+    def host_share(self) -> float:
+        """Share of the stream in which the device waits for the host."""
+        if not self.stream_us:
+            return 0.0
+        return max(0.0, 1 - float(self.chip.cycles_to_us(self.breakdown.cycles)) / self.stream_us)
+
+    def largest(self, kind: str) -> Cause | None:
+        """The cause of a kind that has most of the stack."""
+        return next((cause for cause in self.breakdown.stack if cause.kind == kind), None)
+
+    def achieved_rate(self, *levels: str) -> float:
+        """Bytes per cycle of memory levels, all cores together."""
+        nbytes = sum(self.breakdown.memory_bytes.get(level, 0) for level in levels)
+        return nbytes / self.breakdown.cycles if self.breakdown.cycles else 0.0
+
+    def in_flight(self, unit: str) -> tuple[int, int, Fraction]:
+        """Of an engine: requests in flight at most, their bytes, and bytes per cycle these give at the latency of HBM."""
+        core, memory = self.chip.core, self.chip.memory
+        engine = core.load if unit == "load" else core.store
+        latency = memory.l2.latency_cycles + memory.hbm.latency_cycles
+        nbytes = engine.outstanding * engine.chunk_bytes
+        return engine.outstanding, nbytes, Fraction(nbytes, max(1, latency))
