@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 import npuvm.cli.simulate as module
 from npuvm.cli.main import main
 from npuvm.hw.simulator import HazardMode
-from npuvm.runtime.device import LaunchObserver
+from npuvm.runtime.device import LaunchObserver, LaunchRecord
+from npuvm.runtime.hazard_log import HazardLog
 from npuvm.runtime.scenario import Scenario
 from npuvm.runtime.scenario_oracles import Errors
 from npuvm.runtime.scenario_report import CaseRow, Header, ScenarioReport, Totals
@@ -28,6 +31,8 @@ class Runs:
     def __init__(self, error: float = 0.5) -> None:
         self.calls: list[tuple[str, str | None, tuple[str, ...], bool]] = []
         self.error = error
+        self.hazards: tuple[str, ...] = ()
+        self.modes: list[tuple[HazardMode | None, bool]] = []
 
     def __call__(
         self,
@@ -37,13 +42,17 @@ class Runs:
         timing_only: bool,
         progress: Callable[[int, int, str], None],
         hazards: HazardMode | None = None,
+        cold_l2: bool = False,
         observers: Sequence[LaunchObserver] = (),
     ) -> ScenarioReport:
         self.calls.append((scenario.name, chip, tuple(overrides), timing_only))
         progress(0, 1, "add")
+        self.modes.append((hazards, cold_l2))
         for observer in observers:
-            assert isinstance(observer, TimelineRecorder)
-            observer.sink("001-softmax / rows", {"traceEvents": []})
+            if isinstance(observer, HazardLog):
+                observer.launched(cast("LaunchRecord", SimpleNamespace(kernel="add", result=self)))
+            if isinstance(observer, TimelineRecorder):
+                observer.sink("001-softmax / rows", {"traceEvents": []})
         header = Header(scenario.name, scenario.title, chip or scenario.chip, "npu 1.0", "abc", {}, timing_only)
         totals = Totals(launches=1, cycles=1234, microseconds=1.0, bounds={"hbm": 617.0})
         errors = None if timing_only else Errors(1e-3, self.error)
@@ -148,3 +157,22 @@ def test_a_timeline_for_each_program(runs: Runs, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "trace/gemm/001-softmax-rows.json").read_text(encoding="utf-8")) == {
         "traceEvents": []
     }
+
+
+def test_each_hazard_is_told_once_and_fails_the_run(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.hazards = ("vadd before ld", "vadd before ld", "st before vadd")
+    assert main(["simulate", GEMM, "--out", str(tmp_path), "--check-hazards", "--quiet"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "npuvm: gemm: kernel add: vadd before ld",
+        "npuvm: gemm: kernel add: st before vadd",
+    ]
+    assert runs.modes == [("collect", False)]
+
+
+def test_l2_stays_warm_and_hazards_raise_unless_asked_otherwise(runs: Runs, tmp_path: Path) -> None:
+    assert main(["simulate", GEMM, "--out", str(tmp_path), "--quiet"]) == 0
+    assert main(["simulate", GEMM, "--out", str(tmp_path), "--cold-l2", "--quiet"]) == 0
+    assert runs.modes == [(None, False), (None, True)]

@@ -15,6 +15,9 @@ from rich.console import Console
 
 from npuvm.cli.output import DelayedBar, write_atomic
 from npuvm.hw.errors import ConfigError
+from npuvm.hw.simulator import HazardMode
+from npuvm.runtime.device import LaunchObserver
+from npuvm.runtime.hazard_log import HazardLog
 from npuvm.runtime.report import render, to_json
 from npuvm.runtime.scenario import Scenario, load_scenario
 from npuvm.runtime.scenario_report import ScenarioReport
@@ -47,6 +50,16 @@ def simulate(
         Path | None,
         typer.Option("--trace", help="Folder for timelines, one JSON for each program: open them in Perfetto."),
     ] = None,
+    check_hazards: Annotated[
+        bool,
+        typer.Option(
+            "--check-hazards",
+            help="Report every pair of instructions whose order no event secures; with --timing-only too.",
+        ),
+    ] = False,
+    cold_l2: Annotated[
+        bool, typer.Option("--cold-l2", help="Every launch finds L2 empty, not as the one before left it.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the reports as one JSON list instead of tables.")
     ] = False,
@@ -54,7 +67,7 @@ def simulate(
 ) -> int:
     """Run scenarios on a simulated chip and print what they cost and what bounds them.
 
-    Exit code 1: a result is wrong, or below a physical bound.
+    Exit code 1: a result is wrong, below a physical bound, or a hazard was found.
     """
     scenarios = [(path, load_scenario(path)) for path in config]
     _check_names(scenarios)
@@ -64,12 +77,18 @@ def simulate(
     for _, scenario in scenarios:
         started = time.monotonic()
         with DelayedBar(scenario.name, enabled=not quiet) as bar:
-            observers = [] if trace is None else [TimelineRecorder(_timeline_writer(trace / scenario.name))]
-            report = run_scenario(scenario, chip, overrides or (), timing_only, bar.update, observers=observers)
+            hazards = HazardLog()
+            observers: list[LaunchObserver] = [hazards]
+            if trace is not None:
+                observers.append(TimelineRecorder(_timeline_writer(trace / scenario.name)))
+            mode: HazardMode | None = "collect" if check_hazards else None
+            report = run_scenario(scenario, chip, overrides or (), timing_only, bar.update, mode, cold_l2, observers)
         reports.append({**to_json(report), "host_wall_seconds_measured": round(time.monotonic() - started, 3)})
         write_atomic(out / f"{scenario.name}.json", _json_text(reports[-1]))
-        faults += len(report.faults)
+        faults += len(report.faults) + len(hazards.lines)
         _show(report, tables=not (as_json or quiet))
+        for line in hazards.lines:
+            typer.echo(f"npuvm: {scenario.name}: {line}", err=True)
     if as_json:
         typer.echo(_json_text(reports), nl=False)
     elif not quiet:

@@ -24,6 +24,7 @@ from npuvm.isa.verifier import verify
 from .allocator import Allocator
 from .cache import ProgramCache
 from .hoststream import HostStream, LaunchTimes
+from .repeats import ColdLaunches
 from .tensor import Tensor
 
 __all__ = ["Device", "LaunchObserver", "LaunchRecord", "capacity_limits"]
@@ -69,7 +70,9 @@ class Device:
 
     `timing_only` simulates time without tensor data. `hazards` is that of `npuvm.hw.simulator.simulate`. Launches are
     appended to `launches`; the caller may clear the list. Every program passes the static verifier before its first
-    launch; `verify_us` is the host time this has taken. `observers` are told of each launch.
+    launch; `verify_us` is the host time this has taken. `observers` are told of each launch. With `cold_l2` every launch
+    finds L2 empty instead of as the one before left it; then, without data, a launch that is the same as one before is not
+    simulated again (`npuvm.runtime.repeats`).
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Device:
         timing_only: bool = False,
         hazards: HazardMode | None = None,
         cycle_limit: int | None = None,
+        cold_l2: bool = False,
         observers: Sequence[LaunchObserver] = (),
     ) -> None:
         self.chip = load_chip(chip, overrides) if isinstance(chip, str) else chip
@@ -94,6 +98,8 @@ class Device:
         self.verify_us = 0.0
         self._limits = capacity_limits(self.chip)
         self._l2 = l2_state(self.chip)
+        self._cold_l2 = cold_l2
+        self._repeats = ColdLaunches(self.chip) if cold_l2 and timing_only else None
         self._allocator = Allocator(self.chip.capacity_bytes("gm"))
         self._live: dict[int, Tensor] = {}
         self._memory = None if timing_only else GlobalMemory(self.chip.capacity_bytes("gm"))
@@ -205,6 +211,24 @@ class Device:
     ) -> RunResult:
         addresses = tuple(tensor.address for tensor in arguments)
         windows = tuple((tensor.address, tensor.nbytes) for tensor in arguments)
+        result = self._simulate(image, addresses, windows)
+        times = self.stream.launch(float(self.chip.cycles_to_us(result.cycles)))
+        name = image.name if kernel is None else kernel.name
+        record = LaunchRecord(
+            self.chip, self.isa, name, image, tag, result, times, compile_us, cached, addresses, windows
+        )
+        self.launches.append(record)
+        for observer in self._observers:
+            observer.launched(record)
+        return result
+
+    def _simulate(self, image: Image, addresses: tuple[int, ...], windows: tuple[tuple[int, int], ...]) -> RunResult:
+        trace = any(observer.wants_trace(image) for observer in self._observers)
+        known = None if self._repeats is None or trace else self._repeats.find(image, addresses)
+        if known is not None:
+            return known
+        if self._cold_l2:
+            self._l2 = l2_state(self.chip)
         result = simulate(
             self.chip,
             self.isa,
@@ -216,16 +240,10 @@ class Device:
             l2=self._l2,
             cycle_limit=self._cycle_limit,
             hazards=self._hazards,
-            trace=any(observer.wants_trace(image) for observer in self._observers),
+            trace=trace,
         )
-        times = self.stream.launch(float(self.chip.cycles_to_us(result.cycles)))
-        name = image.name if kernel is None else kernel.name
-        record = LaunchRecord(
-            self.chip, self.isa, name, image, tag, result, times, compile_us, cached, addresses, windows
-        )
-        self.launches.append(record)
-        for observer in self._observers:
-            observer.launched(record)
+        if self._repeats is not None:
+            self._repeats.keep(image, addresses, result)
         return result
 
     def _verify(self, image: Image) -> None:

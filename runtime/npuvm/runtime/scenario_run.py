@@ -35,16 +35,18 @@ def run_scenario(
     timing_only: bool = False,
     progress: Progress = _silent,
     hazards: HazardMode | None = None,
+    cold_l2: bool = False,
     observers: Sequence[LaunchObserver] = (),
 ) -> ScenarioReport:
     """Run a scenario, on `chip` (a name or a file) instead of its own when given.
 
     `overrides` are "field.path=value" laid over the chip. With `timing_only` no tensor data moves and nothing is checked.
-    `hazards` is that of `npuvm.hw.simulator.simulate`; `observers` follow the launches. A wrong result is a fault.
+    `hazards` is that of `npuvm.hw.simulator.simulate`, `cold_l2` that of `Device`; `observers` follow the launches. A wrong
+    result is a fault.
     ConfigError and CompileError say that the scenario cannot run on the chip, DeviceError and SimulationError that the device
     stopped or that a result is below a physical bound.
     """
-    session = LaunchSession(chip or scenario.chip, overrides, timing_only, hazards, observers)
+    session = LaunchSession(chip or scenario.chip, overrides, timing_only, hazards, cold_l2, observers)
     header = _header(scenario, session, overrides, timing_only)
     if isinstance(scenario, MiniLmScenario):
         from .scenario_minilm import run_minilm  # the model's readers are installed only with the extra `minilm`

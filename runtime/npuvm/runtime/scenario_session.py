@@ -31,9 +31,12 @@ class LaunchSession:
         overrides: Sequence[str],
         timing_only: bool,
         hazards: HazardMode | None = None,
+        cold_l2: bool = False,
         observers: Sequence[LaunchObserver] = (),
     ) -> None:
-        self.device = Device(chip, overrides, timing_only=timing_only, hazards=hazards, observers=observers)
+        self.device = Device(
+            chip, overrides, timing_only=timing_only, hazards=hazards, cold_l2=cold_l2, observers=observers
+        )
         self._scopes: list[list[Tensor]] = [[]]
 
     @property
