@@ -38,7 +38,8 @@ class LaunchRecord:
 
     `tag` is the caller's. `compile_us` is measured host time, charged to the first launch of a kernel call; `cached` says
     that the program came from the cache. `addresses` and `windows` are those of `npuvm.hw.simulator.simulate`: with `chip`,
-    `isa`, `image` and `result.scalar_loads` they are what it takes to simulate the launch again.
+    `isa`, `image` and `result.scalar_loads` they are what it takes to simulate the launch again; for what it found in L2 also
+    the launches before, `discarded`, the (address, bytes) that the host wrote or freed since the last one, and `cold_l2`.
     """
 
     chip: NpuConfig
@@ -53,6 +54,8 @@ class LaunchRecord:
     cached: bool
     addresses: tuple[int, ...]
     windows: tuple[tuple[int, int], ...]
+    discarded: tuple[tuple[int, int], ...]
+    cold_l2: bool
 
 
 class LaunchObserver(Protocol):
@@ -99,6 +102,7 @@ class Device:
         self._limits = capacity_limits(self.chip)
         self._l2 = l2_state(self.chip)
         self._cold_l2 = cold_l2
+        self._discarded: list[tuple[int, int]] = []
         self._repeats = ColdLaunches(self.chip) if cold_l2 and timing_only else None
         self._allocator = Allocator(self.chip.capacity_bytes("gm"))
         self._live: dict[int, Tensor] = {}
@@ -136,7 +140,7 @@ class Device:
         if array.shape != tensor.shape or array.dtype != self.isa.dtypes[tensor.dtype].numpy:
             raise DeviceError(f"array {array.dtype}{list(array.shape)} for tensor {tensor.dtype}{list(tensor.shape)}")
         self._check_live(tensor)
-        self._l2.discard(tensor.address, tensor.nbytes)
+        self._discard(tensor)
         if self._memory is not None:
             self._memory.write(tensor.address, array)
 
@@ -153,7 +157,12 @@ class Device:
         self._check_live(tensor)
         del self._live[tensor.address]
         self._allocator.free(tensor.address)
+        self._discard(tensor)
+
+    def _discard(self, tensor: Tensor) -> None:
+        """Drop a tensor's lines from L2, and note it for the record of the next launch."""
         self._l2.discard(tensor.address, tensor.nbytes)
+        self._discarded.append((tensor.address, tensor.nbytes))
 
     # Running.
 
@@ -214,9 +223,9 @@ class Device:
         result = self._simulate(image, addresses, windows)
         times = self.stream.launch(float(self.chip.cycles_to_us(result.cycles)))
         name = image.name if kernel is None else kernel.name
-        record = LaunchRecord(
-            self.chip, self.isa, name, image, tag, result, times, compile_us, cached, addresses, windows
-        )
+        where = (addresses, windows, tuple(self._discarded), self._cold_l2)
+        self._discarded.clear()
+        record = LaunchRecord(self.chip, self.isa, name, image, tag, result, times, compile_us, cached, *where)
         self.launches.append(record)
         for observer in self._observers:
             observer.launched(record)

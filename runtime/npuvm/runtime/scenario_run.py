@@ -84,7 +84,7 @@ def _run_cases(scenario: KernelScenario, session: LaunchSession, progress: Progr
     steps = [(case, dtype, shape) for case in scenario.cases for dtype in case.dtypes for shape in case.shapes]
     rows = []
     for index, (case, dtype, shape) in enumerate(steps):
-        label = f"{scenario.name}: {case.op} {dtype} {shape_text(shape)}"
+        label = f"{scenario.name}: {_label(case, dtype, shape)}"
         progress(index, len(steps), label)
         rng = np.random.default_rng([scenario.seed, index])
         pins = scenario.pins.model_copy(update=case.pins.model_dump(exclude_unset=True))
@@ -113,12 +113,18 @@ def _run_case(
     inputs = [] if session.timing_only else make_inputs(case, dtype, shape, rng)
     for tensor, array in zip(tensors, inputs, strict=False):
         session.device.write(tensor, array)
-    output, totals = session.launch(made, dict(zip(parameter_names(made), tensors, strict=True)), pins)
+    output, totals = session.launch(
+        made, dict(zip(parameter_names(made), tensors, strict=True)), pins, tag=_label(case, dtype, shape)
+    )
     result = session.array(output)
     errors = None
     if result is not None:
         errors = compare(result, expected(case, inputs), case.tolerance or default_tolerance(case, dtype))
     return CaseRow(operator_text(case), dtype, shape_text(shape), totals, errors)
+
+
+def _label(case: Case, dtype: str, shape: Sequence[int] | GemmShape) -> str:
+    return f"{operator_text(case)} {dtype} {shape_text(shape)}"
 
 
 def operator_text(case: Case) -> str:
