@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil, floor
+from typing import TypeAlias
 
 import pytest
 from hypothesis import given, settings
@@ -18,70 +19,139 @@ from npuvm.hw.engine import memory_params
 from npuvm.hw.l2 import L2State
 
 LINE = 128
+
+Request: TypeAlias = tuple[list[tuple[int, int, int]], int, int]
+"""Pieces of lines (line, first byte in it, bytes), bytes charged to the port, rows that begin in it."""
+
 ENGINES = {"load": ("load", "ub_bytes_per_cycle"), "store": ("store", "bytes_per_cycle")}
 
 
 @dataclass
-class Server:
-    """Serves in the order of the calls, each request for exactly its time."""
+class Slice:
+    """Serves in the order of the calls, each access for exactly its time."""
 
     rate: Fraction
     busy: Fraction = Fraction(0)
 
-    def serve(self, now: int, nbytes: int) -> Fraction:
+    def serve(self, now: int, nbytes: int) -> int:
         self.busy = max(self.busy, Fraction(now)) + nbytes / self.rate
-        return self.busy
+        return ceil(self.busy)
+
+
+@dataclass
+class Channel:
+    """As a slice; a bank of it remembers its open row, and the channel which way it last went."""
+
+    chip: NpuConfig
+    busy: Fraction = Fraction(0)
+    way: str = ""
+    rows: dict[int, int] = field(default_factory=dict)
+
+    def serve(self, now: int, address: int, nbytes: int, way: str) -> int:
+        hbm = self.chip.memory.hbm
+        time = Fraction(ceil(Fraction(nbytes, hbm.burst_bytes)) * hbm.burst_bytes)
+        time /= self.chip.hbm_bytes_per_cycle / hbm.channels
+        if self.way not in ("", way):
+            time += hbm.turnaround_cycles
+        self.way = way
+        if hbm.row_bytes:
+            row = address // (hbm.row_bytes * hbm.channels)
+            if self.rows.get(row % hbm.banks) != row:
+                time += hbm.row_miss_cycles
+            self.rows[row % hbm.banks] = row
+        self.busy = max(self.busy, Fraction(now)) + time
+        return ceil(self.busy)
+
+
+@dataclass
+class Line:
+    """A line in L2; `ready` and `core` are forgotten when a launch ends."""
+
+    number: int
+    dirty: bool = False
+    ready: int = 0
+    core: int | None = None
 
 
 @dataclass
 class Oracle:
-    """L2 as a list of [line, dirty], least recent first."""
+    """L2 as a list of lines, least recently used first."""
 
     chip: NpuConfig
     capacity: int
-    lines: list[list[int]] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
     hit: int = 0
     read: int = 0
     written: int = 0
 
     def __post_init__(self) -> None:
-        l2, hbm = self.chip.memory.l2, self.chip.memory.hbm
-        self.slices = [Server(self.chip.l2_bytes_per_cycle / l2.slices) for _ in range(l2.slices)]
-        self.channels = [Server(self.chip.hbm_bytes_per_cycle / hbm.channels) for _ in range(hbm.channels)]
+        self.slices = [
+            Slice(self.chip.l2_bytes_per_cycle / self.chip.memory.l2.slices) for _ in range(self.chip.memory.l2.slices)
+        ]
+        self.channels = [Channel(self.chip) for _ in range(self.chip.memory.hbm.channels)]
 
-    def channel(self, line: int) -> Server:
-        return self.channels[line * LINE // self.chip.memory.hbm.interleave_bytes % len(self.channels)]
+    def picked(self, number: int, servers: int) -> int:
+        if self.chip.memory.address_hash:
+            number ^= number // 32 ^ number // 32**2 ^ number // 32**3 ^ number // 32**4
+        return number % servers
 
-    def access(self, now: int, pieces: list[tuple[int, int]], write: bool, streaming: bool) -> int:
-        """(line, bytes) pieces of one request; the cycle in which it is done."""
+    def move(self, now: int, line: int, nbytes: int, way: str) -> int:
+        """Bytes of a line through its channel; the cycle in which the last one has passed."""
+        if way == "read":
+            self.read += nbytes
+        else:
+            self.written += nbytes
+        block = line * LINE // self.chip.memory.hbm.interleave_bytes
+        return self.channels[self.picked(block, len(self.channels))].serve(now, line * LINE, nbytes, way)
+
+    def enter(self, now: int, line: Line) -> None:
+        if len(self.lines) == self.capacity:
+            victim = self.lines.pop(0)
+            if victim.dirty:
+                self.move(now, victim.number, LINE, "write")
+        self.lines.append(line)
+
+    def touch(self, now: int, line: Line, nbytes: int, core: int) -> int:
+        """An access to a line that L2 serves."""
+        l2 = self.chip.memory.l2
+        self.hit += nbytes
+        served = self.slices[self.picked(line.number, l2.slices)].serve(now, max(nbytes, l2.access_bytes))
+        waits = l2.same_line_cycles if line.core not in (None, core) else 0
+        there = max(served, line.ready + waits)
+        if l2.same_line_cycles:
+            line.ready, line.core = there, core
+        return there + l2.latency_cycles
+
+    def access(self, now: int, pieces: list[tuple[int, int, int]], write: bool, streaming: bool, port: Port) -> int:
+        """(line, first byte in it, bytes) pieces of one request of a port; the cycle in which it is done."""
         l2, hbm = self.chip.memory.l2, self.chip.memory.hbm
+        far = hbm.latency_cycles + l2.latency_cycles
         done = 0
-        for line, nbytes in pieces:
-            held = next((entry for entry in self.lines if entry[0] == line), None)
-            if held is None and streaming:
-                self.written += nbytes if write else 0
-                self.read += 0 if write else LINE
-                end = self.channel(line).serve(now, nbytes if write else LINE)
-                done = max(done, ceil(end) + l2.latency_cycles + hbm.latency_cycles)
-                continue
-            if held is not None:
+        for number, first, nbytes in pieces:
+            held = next((line for line in self.lines if line.number == number), None)
+            unaligned = first % 32 != 0 or (first + nbytes) % 32 != 0
+            if not write and unaligned and l2.unaligned_reads == "uncached" and not (held and held.dirty):
+                if port.kept is None or port.kept[0] != number:
+                    port.kept = (number, self.move(now, number, LINE, "read") + far)
+                done = max(done, port.kept[1])
+            elif held is not None:
                 self.lines.remove(held)
-            elif len(self.lines) == self.capacity:
-                victim, dirty = self.lines.pop(0)
-                if dirty:
-                    self.written += LINE
-                    self.channel(victim).serve(now, LINE)
-            self.lines.append([line, int(write or (held is not None and bool(held[1])))])
-            if held is None and not write:
-                self.read += LINE
-                done = max(done, ceil(self.channel(line).serve(now, LINE)) + l2.latency_cycles + hbm.latency_cycles)
+                self.lines.append(held)
+                held.dirty |= write
+                done = max(done, self.touch(now, held, nbytes, port.core))
+            elif streaming:
+                done = max(done, self.move(now, number, nbytes if write else LINE, "write" if write else "read") + far)
+            elif write:
+                self.enter(now, line := Line(number, dirty=True))
+                done = max(done, self.touch(now, line, nbytes, port.core))
             else:
-                self.hit += nbytes
-                done = max(done, ceil(self.slices[line % len(self.slices)].serve(now, nbytes)) + l2.latency_cycles)
+                self.enter(now, line := Line(number, core=port.core))
+                line.ready = self.move(now, number, LINE, "read") + hbm.latency_cycles
+                done = max(done, line.ready + l2.latency_cycles)
         return done
 
 
-def cut(chip: NpuConfig, unit: str, gm: tuple[int, int, int, int]) -> list[tuple[list[tuple[int, int]], int, int]]:
+def cut(chip: NpuConfig, unit: str, gm: tuple[int, int, int, int]) -> list[Request]:
     """Requests of a transfer: pieces of lines, bytes charged to the port, rows that begin, byte by byte."""
     config = getattr(chip.core, ENGINES[unit][0])
     address, rows, row_bytes, pitch = gm
@@ -94,7 +164,7 @@ def cut(chip: NpuConfig, unit: str, gm: tuple[int, int, int, int]) -> list[tuple
     together = max(1, config.chunk_bytes // charged) if whole else 1
     requests = []
     for i in range(0, len(segments), together):
-        pieces: list[tuple[int, int]] = []
+        pieces: list[tuple[int, int, int]] = []
         starts = port = 0
         for row, at, nbytes in segments[i : i + together]:
             starts += row > 0 and at == 0
@@ -102,9 +172,9 @@ def cut(chip: NpuConfig, unit: str, gm: tuple[int, int, int, int]) -> list[tuple
             for byte in range(address + row * pitch + at, address + row * pitch + at + nbytes):
                 line = byte // LINE
                 if pieces and pieces[-1][0] == line and byte != address + row * pitch + at:
-                    pieces[-1] = (line, pieces[-1][1] + 1)
+                    pieces[-1] = (line, pieces[-1][1], pieces[-1][2] + 1)
                 else:
-                    pieces.append((line, 1))
+                    pieces.append((line, byte % LINE, 1))
         requests.append((pieces, port, starts))
     return requests
 
@@ -120,7 +190,8 @@ class Port:
     busy: Fraction = Fraction(0)
     index: int = 0
     begun: bool = False
-    requests: list[tuple[list[tuple[int, int]], int, int]] = field(default_factory=list)
+    kept: tuple[int, int] | None = None
+    requests: list[Request] = field(default_factory=list)
     in_flight: list[int] = field(default_factory=list)
     times: list[tuple[int, int, int]] = field(default_factory=list)
 
@@ -142,7 +213,7 @@ def replay(
                 continue
             row = port.rows[port.index]
             if not port.begun:
-                port.begun = True
+                port.begun, port.kept = True, None
                 start = max(port.dispatched[port.index], port.times[-1][1] if port.times else 0)
                 port.times.append((start, 0, 0))
                 port.busy = max(port.busy, Fraction(start)) + row.occupancy
@@ -160,7 +231,7 @@ def replay(
         pieces, port_bytes, starts = port.requests.pop(0)
         if floor(port.busy) < now:
             port.busy = Fraction(now)
-        served = oracle.access(now, pieces, port.unit == "store", port.rows[port.index].streaming)
+        served = oracle.access(now, pieces, port.unit == "store", port.rows[port.index].streaming, port)
         rate = getattr(config, ENGINES[port.unit][1])
         port.busy += Fraction(port_bytes, rate) + starts * config.row_cycles
         port.in_flight.append(max([served, ceil(port.busy), *port.in_flight[-1:]]))
@@ -197,6 +268,18 @@ CHIPS = [
         "memory.hbm.interleave_bytes=256", "clock_ghz=1.1", "core.load.ub_bytes_per_cycle=37", "core.load.l1_bytes_per_cycle=5",
         "core.load.outstanding=2", "core.store.bytes_per_cycle=11", "core.store.outstanding=1", "core.load.chunk_bytes=192",
     ),
+    make_chip(
+        "memory.l2.slices=2", "memory.l2.access_bytes=96", "memory.l2.same_line_cycles=23",
+        "memory.l2.unaligned_reads=uncached", "memory.address_hash=true",
+        "memory.hbm.channels=2", "memory.hbm.burst_bytes=96", "memory.hbm.row_bytes=256", "memory.hbm.row_miss_cycles=9",
+        "memory.hbm.banks=2", "memory.hbm.turnaround_cycles=5",
+    ),
+    make_chip(
+        "memory.l2.slices=4", "memory.l2.same_line_cycles=3", "memory.hbm.channels=4", "memory.hbm.bandwidth_gbps=7.3",
+        "memory.hbm.turnaround_cycles=13", "memory.hbm.burst_bytes=50", "core.load.row_cycles=5/3", "core.load.outstanding=3",
+        "core.store.row_cycles=0.7", "memory.hbm.row_bytes=128", "memory.hbm.row_miss_cycles=31", "memory.hbm.banks=1",
+    ),
+    make_chip("memory.l2.unaligned_reads=uncached", "memory.l2.access_bytes=128", "memory.address_hash=true"),
 ]  # fmt: skip
 
 
@@ -215,8 +298,8 @@ def test_shared_memory_serves_as_the_oracle_does(data: st.DataObject, chip: NpuC
         oracle.read,
         oracle.written,
     )
-    assert list(l2.lines.items()) == [(line, bool(dirty)) for line, dirty in oracle.lines]
-    assert l2.dirty == sum(dirty for _, dirty in oracle.lines)
+    assert list(l2.lines.items()) == [(line.number, line.dirty) for line in oracle.lines]
+    assert l2.dirty == sum(line.dirty for line in oracle.lines)
     bounds = memory_bounds(chip, memory)
     assert bounds["hbm"] * chip.hbm_bytes_per_cycle <= oracle.read + oracle.written
     assert all(bound <= run.cycles for bound in bounds.values())
@@ -231,9 +314,9 @@ def test_shared_memory_serves_as_the_oracle_does(data: st.DataObject, chip: NpuC
     st.integers(1, 300),
 )
 def test_requests_cover_the_transfer_once_in_order(rows: int, row_bytes: int, gap: int, chunk: int, burst: int) -> None:
-    engine = Engine({"ub": 1}, Fraction(3), chunk, 4, min(burst, chunk))
+    engine = Engine({"ub": 1}, {"ub": Fraction(3)}, chunk, 4, min(burst, chunk))
     pitch = row_bytes + gap
-    chunks = plan_chunks(engine, 1, rows, row_bytes, pitch)
+    chunks = plan_chunks(engine, 1, 3, rows, row_bytes, pitch)
     covered = [c.offset + row * pitch + byte for c in chunks for row in range(c.rows) for byte in range(c.row_bytes)]
     assert covered == [row * pitch + byte for row in range(rows) for byte in range(row_bytes)]
     assert all(c.rows * c.row_bytes <= chunk for c in chunks)
@@ -241,9 +324,9 @@ def test_requests_cover_the_transfer_once_in_order(rows: int, row_bytes: int, ga
 
 
 def test_nothing_to_move_is_no_request() -> None:
-    engine = Engine({"ub": 1}, Fraction(3), 128, 4, 32)
-    assert plan_chunks(engine, 1, 0, 5, 8) == plan_chunks(engine, 1, 5, 0, 8) == ()
-    assert plan_chunks(engine, 2, 1, 5, 8) == (Chunk(0, 1, 5, 64),)
+    engine = Engine({"ub": 1}, {"ub": Fraction(3)}, 128, 4, 32)
+    assert plan_chunks(engine, 1, 3, 0, 5, 8) == plan_chunks(engine, 1, 3, 5, 0, 8) == ()
+    assert plan_chunks(engine, 2, 3, 1, 5, 8) == (Chunk(0, 1, 5, 64),)
     run = execute([[[Row("load", 16, gm=(0, 0, 0, 0), sets=(0,)), Row("vector", waits=(0,))]]])
     assert run.times() == {0: (1, 17, 17), 1: (19, 20, 20)}
 
@@ -301,4 +384,4 @@ def test_discarding_a_range_drops_its_lines() -> None:
 def test_parameters_are_rates_of_all_servers_together(chip: NpuConfig) -> None:
     params = memory_params(chip)
     assert params.l2_rate == chip.memory.l2.bandwidth_gbps / chip.clock_ghz
-    assert params.hbm_rate == chip.memory.hbm.bandwidth_gbps / chip.clock_ghz
+    assert params.hbm.rate == chip.memory.hbm.bandwidth_gbps / chip.clock_ghz

@@ -10,6 +10,7 @@ from simpy import Event
 
 from npuvm.hw.chunks import engines_of
 from npuvm.hw.clock import Clock
+from npuvm.hw.dram import HbmParams
 from npuvm.hw.errors import SimulationError, TrapError
 from npuvm.hw.hazards import HazardChecker
 from npuvm.hw.memory import MemoryParams, MemorySystem
@@ -82,10 +83,21 @@ def memory_params(chip: NpuConfig) -> MemoryParams:
         l2_rate=chip.l2_bytes_per_cycle,
         l2_latency=l2.latency_cycles,
         slices=l2.slices,
-        hbm_rate=chip.hbm_bytes_per_cycle,
-        hbm_latency=hbm.latency_cycles,
-        channels=hbm.channels,
-        interleave_bytes=hbm.interleave_bytes,
+        hbm=HbmParams(
+            rate=chip.hbm_bytes_per_cycle,
+            latency=hbm.latency_cycles,
+            channels=hbm.channels,
+            interleave_bytes=hbm.interleave_bytes,
+            burst_bytes=hbm.burst_bytes,
+            row_bytes=hbm.row_bytes,
+            row_miss_cycles=hbm.row_miss_cycles,
+            banks=hbm.banks,
+            turnaround_cycles=hbm.turnaround_cycles,
+        ),
+        access_bytes=l2.access_bytes,
+        same_line_cycles=l2.same_line_cycles,
+        uncached=l2.unaligned_reads == "uncached",
+        hashed=chip.memory.address_hash,
     )
 
 

@@ -1,4 +1,4 @@
-"""The memory system that all cores share: L2 slices and HBM channels as servers, busy until a cycle, first come first served.
+"""The memory system that all cores share: L2 slices as servers, busy until a cycle, first come first served, before HBM.
 
 docs/timing-model.md, section Memory, is the contract. Requests of one cycle are served when everything else of that cycle has
 happened, in the order of (core, unit, sequence number); a request's completion is fixed when it is served. Rates are
@@ -15,12 +15,16 @@ from heapq import heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Protocol
 
 from npuvm.hw.clock import Clock
+from npuvm.hw.dram import Channels, HbmParams, mix
 from npuvm.hw.l2 import L2State
 
 if TYPE_CHECKING:
     from npuvm.hw.chunks import Chunk
 
 __all__ = ["DmaPort", "MemoryParams", "MemorySystem", "MemoryTraffic", "Transfer"]
+
+BLOCK_BYTES = 32
+"""A read that begins and ends at multiples of this is aligned."""
 
 
 class Owner(Protocol):
@@ -31,15 +35,21 @@ class Owner(Protocol):
 
 @dataclass(frozen=True)
 class MemoryParams:
-    """Numbers of a chip's memory; rates in bytes a core cycle for all slices or channels together, latencies in cycles."""
+    """Numbers of a chip's memory; `l2_rate` in bytes a core cycle for all slices together, latencies in cycles.
+
+    `access_bytes`: an access to a line occupies its slice for so many bytes at least. `same_line_cycles`: so far apart are
+    accesses of different cores to a line. `uncached`: unaligned reads go past L2. `hashed`: slices and channels are picked by
+    a hash of the address.
+    """
 
     l2_rate: Fraction
     l2_latency: int
     slices: int
-    hbm_rate: Fraction
-    hbm_latency: int
-    channels: int
-    interleave_bytes: int
+    hbm: HbmParams
+    access_bytes: int = 1
+    same_line_cycles: int = 0
+    uncached: bool = False
+    hashed: bool = False
 
 
 @dataclass
@@ -60,9 +70,12 @@ class MemoryTraffic:
 
 
 class DmaPort:
-    """The port of one DMA engine: at most `outstanding` requests in flight; it counts time in 1/`units` cycle."""
+    """The port of one DMA engine: at most `outstanding` requests in flight; it counts time in 1/`units` cycle.
 
-    __slots__ = ("core", "issue", "outstanding", "owner", "transfer", "unit", "units")
+    `kept` is the last line that the transfer of now got past L2, -1 for none, and `kept_done` when it was there.
+    """
+
+    __slots__ = ("core", "issue", "kept", "kept_done", "outstanding", "owner", "transfer", "unit", "units")
 
     def __init__(self, core: int, unit: int, owner: Owner, units: int, outstanding: int) -> None:
         self.core = core
@@ -72,6 +85,8 @@ class DmaPort:
         self.outstanding = outstanding
         self.transfer: Transfer | None = None
         self.issue: Iterator[int] | None = None
+        self.kept = -1
+        self.kept_done = 0
 
 
 class Transfer:
@@ -115,17 +130,20 @@ class MemorySystem:
         self.l2_hit = self.requests = 0
         clock.serve = self._serve
         self._requests = clock.requests
+        self._channels = Channels(params.hbm, l2.line_bytes, params.hashed)
         slice_rate = params.l2_rate / params.slices
-        channel_rate = params.hbm_rate / params.channels
         # A server with rate p/q counts in units of 1/p cycle: a byte then takes q units.
         self._slice_units, self._slice_byte = slice_rate.numerator, slice_rate.denominator
-        self._channel_units, self._channel_byte = channel_rate.numerator, channel_rate.denominator
         self._hit_latency = params.l2_latency
-        self._miss_latency = params.l2_latency + params.hbm_latency
-        self._lines_per_block = params.interleave_bytes // l2.line_bytes
+        self._fill_latency = params.hbm.latency
         self._slices = [0] * params.slices
-        self._channels = [0] * params.channels
-        self._line_time = l2.line_bytes * self._channel_byte
+        self._hashed = params.hashed
+        self._access = params.access_bytes
+        self._same_line = params.same_line_cycles
+        self._uncached = params.uncached
+        # When the data of a line fetched in this launch are there, and with `_same_line` when and by whom it was used last.
+        self._ready: dict[int, int] = {}
+        self._last: dict[int, int] = {}
         # Lines that were evicted or streamed in this launch: reading or writing them again is not compulsory.
         self._gone: set[int] = set()
 
@@ -135,6 +153,7 @@ class MemorySystem:
         The owner's `issued` is called when the last one is served; not before that may the next transfer of the port begin.
         """
         port.transfer = transfer
+        port.kept = -1
         if port.issue is None:
             port.issue = self._issue(port)
         heappush(self._requests, (next(port.issue), port.core, port.unit, port.issue))
@@ -157,17 +176,17 @@ class MemorySystem:
 
         `places` holds when each place in flight is vacant again. They are taken in turn, as requests are done in order.
         """
-        lines, line_bytes = self.l2.lines, self.l2.line_bytes
-        slices, n_slices, slice_units, slice_byte = self._slices, len(self._slices), self._slice_units, self._slice_byte
-        units, hit_latency = port.units, self._hit_latency
+        lines, line_bytes, hit = self.l2.lines, self.l2.line_bytes, self._hit
+        units, core = port.units, port.core
         places, place = [0] * port.outstanding, 0
         busy = last_done = 0
         while True:
             transfer = port.transfer
             assert transfer is not None
-            address, write, simple = transfer.address, transfer.write, not transfer.streaming
+            address, write = transfer.address, transfer.write
+            simple = not transfer.streaming and (write or not self._uncached)
             busy = max(busy, transfer.start * units) + transfer.startup * units
-            cycle = stalled = hit_bytes = 0
+            cycle = stalled = 0
             for offset, rows, row_bytes, port_time in transfer.chunks:
                 cycle = busy // units
                 vacant = places[place]
@@ -182,21 +201,17 @@ class MemorySystem:
                 if simple and rows == 1 and at + row_bytes <= (line + 1) * line_bytes:
                     held = lines.get(line)
                     if held is None and not write:
-                        done = self._fetch(line, cycle)
+                        done = self._fetch(line, cycle, core)
                     else:
                         if write and not held:
                             self._make_dirty(line, held is None, cycle)
                         else:
                             lines.move_to_end(line)
-                        hit_bytes += row_bytes
-                        which = line % n_slices
-                        arrival, end = cycle * slice_units, slices[which]
-                        slices[which] = end = (end if end > arrival else arrival) + row_bytes * slice_byte
-                        done = -(-end // slice_units) + hit_latency
+                        done = hit(line, row_bytes, cycle, core)
                 elif write:
-                    done = self._write(at, rows, row_bytes, transfer.pitch, not simple, cycle)
+                    done = self._write(port, transfer, at, rows, row_bytes, cycle)
                 else:
-                    done = self._read(at, rows, row_bytes, transfer.pitch, not simple, cycle)
+                    done = self._read(port, transfer, at, rows, row_bytes, cycle)
                 busy += port_time
                 passed = -(-busy // units)
                 if passed > done:
@@ -205,59 +220,45 @@ class MemorySystem:
                     last_done = done
                 places[place] = last_done
                 place = place + 1 if place + 1 < len(places) else 0
-            self.l2_hit += hit_bytes
             self.requests += len(transfer.chunks)
             transfer.stalled = stalled
             self.clock.advance(cycle)
             port.owner.issued(transfer, busy // units, last_done)
             yield -1
 
-    def _read(self, start: int, rows: int, row_bytes: int, pitch: int, streaming: bool, now: int) -> int:
+    def _read(self, port: DmaPort, transfer: Transfer, start: int, rows: int, row_bytes: int, now: int) -> int:
         """Serve a read; return the cycle by which its data is there."""
-        lines, line_bytes, capacity = self.l2.lines, self.l2.line_bytes, self.l2.capacity
-        slices, byte_time, arrival = self._slices, self._slice_byte, now * self._slice_units
-        channels, line_time, called = self._channels, self._line_time, now * self._channel_units
-        hit_end = miss_end = hit_bytes = missed = 0
+        lines, line_bytes, core, pitch = self.l2.lines, self.l2.line_bytes, port.core, transfer.pitch
+        done = 0
         for at in range(start, start + rows * pitch, pitch) if rows > 1 and pitch else (start,) * rows:
             end = at + row_bytes
             line = at // line_bytes
             while at < end:
                 border = (line + 1) * line_bytes
-                if line in lines:
+                stop = border if border < end else end
+                held = lines.get(line)
+                if self._uncached and (at % BLOCK_BYTES or stop % BLOCK_BYTES) and not held:
+                    if port.kept != line:
+                        port.kept_done = self._read_past(line, now, held is None)
+                        port.kept = line
+                    there = port.kept_done
+                elif held is not None:
                     lines.move_to_end(line)
-                    nbytes = (border if border < end else end) - at
-                    hit_bytes += nbytes
-                    which = line % len(slices)
-                    busy = slices[which]
-                    slices[which] = busy = (busy if busy > arrival else arrival) + nbytes * byte_time
-                    if busy > hit_end:
-                        hit_end = busy
+                    there = self._hit(line, stop - at, now, core)
+                elif transfer.streaming:
+                    there = self._read_past(line, now, True)
                 else:
-                    if line not in self._gone:
-                        self.traffic.compulsory_reads += line_bytes
-                    if streaming:
-                        self._gone.add(line)
-                    else:
-                        if len(lines) >= capacity:
-                            self._evict(now)
-                        lines[line] = False
-                    missed += 1
-                    which = line // self._lines_per_block % len(channels)
-                    busy = channels[which]
-                    channels[which] = busy = (busy if busy > called else called) + line_time
-                    if busy > miss_end:
-                        miss_end = busy
+                    there = self._fetch(line, now, core)
+                if there > done:
+                    done = there
                 at = border
                 line += 1
-        self.l2_hit += hit_bytes
-        self.traffic.hbm_read += missed * line_bytes
-        return self._completion(hit_end, miss_end)
+        return done
 
-    def _write(self, start: int, rows: int, row_bytes: int, pitch: int, streaming: bool, now: int) -> int:
+    def _write(self, port: DmaPort, transfer: Transfer, start: int, rows: int, row_bytes: int, now: int) -> int:
         """Serve a write; return the cycle by which every core sees it."""
-        lines, line_bytes = self.l2.lines, self.l2.line_bytes
-        slices, byte_time, arrival = self._slices, self._slice_byte, now * self._slice_units
-        hit_end = miss_end = hit_bytes = 0
+        lines, line_bytes, core, pitch = self.l2.lines, self.l2.line_bytes, port.core, transfer.pitch
+        done = 0
         for at in range(start, start + rows * pitch, pitch) if rows > 1 and pitch else (start,) * rows:
             end = at + row_bytes
             line = at // line_bytes
@@ -265,32 +266,40 @@ class MemorySystem:
                 border = (line + 1) * line_bytes
                 nbytes = (border if border < end else end) - at
                 held = lines.get(line)
-                if held is None and streaming:
+                if held is None and transfer.streaming:
                     self.traffic.streamed_writes += nbytes
-                    miss_end = max(miss_end, self._write_past(line, nbytes, now))
+                    there = self._write_past(line, nbytes, now) + self._fill_latency + self._hit_latency
                 else:
                     if held:
                         lines.move_to_end(line)
                     else:
                         self._make_dirty(line, held is None, now)
-                    hit_bytes += nbytes
-                    which = line % len(slices)
-                    busy = slices[which]
-                    slices[which] = busy = (busy if busy > arrival else arrival) + nbytes * byte_time
-                    if busy > hit_end:
-                        hit_end = busy
+                    there = self._hit(line, nbytes, now, core)
+                if there > done:
+                    done = there
                 at = border
                 line += 1
-        self.l2_hit += hit_bytes
-        return self._completion(hit_end, miss_end)
-
-    def _completion(self, hit_end: int, miss_end: int) -> int:
-        """The later of the slices' and the channels' last byte (0 for none), each with its latency, in whole cycles."""
-        done = -(-hit_end // self._slice_units) + self._hit_latency if hit_end else 0
-        if miss_end:
-            missed = -(-miss_end // self._channel_units) + self._miss_latency
-            return missed if missed > done else done
         return done
+
+    def _hit(self, line: int, nbytes: int, now: int, core: int) -> int:
+        """Serve some bytes of a line that is in L2, or is made by a write; return the cycle by which that is done."""
+        self.l2_hit += nbytes
+        slices, units = self._slices, self._slice_units
+        which = (mix(line) if self._hashed else line) % len(slices)
+        end, called = slices[which], now * units
+        if called > end:
+            end = called
+        slices[which] = end = end + (nbytes if nbytes > self._access else self._access) * self._slice_byte
+        served = -(-end // units)
+        ready = self._ready.get(line, 0)
+        if self._same_line:
+            if self._last.get(line, core) != core:
+                ready += self._same_line
+            self._last[line] = core
+            self._ready[line] = served = served if served > ready else ready
+        elif ready > served:
+            served = ready
+        return served + self._hit_latency
 
     def _make_dirty(self, line: int, is_new: bool, now: int) -> None:
         """A write makes a clean or new line the only current copy. A new line is not fetched: L2 keeps byte masks."""
@@ -308,29 +317,35 @@ class MemorySystem:
         """Drop the least recently used line; a dirty one is written to HBM behind what waits there."""
         victim, dirty = self.l2.lines.popitem(last=False)
         self._gone.add(victim)
+        self._ready.pop(victim, None)
+        self._last.pop(victim, None)
         if dirty:
             self.l2.dirty -= 1
             self._write_past(victim, self.l2.line_bytes, now)
 
-    def _fetch(self, line: int, now: int) -> int:
-        """Read a line that is not in L2; return the cycle by which it is there."""
-        lines, channels, units = self.l2.lines, self._channels, self._channel_units
+    def _fetch(self, line: int, now: int, core: int) -> int:
+        """Read a line that is not in L2 into it; return the cycle by which it is at the port."""
+        lines = self.l2.lines
         if line not in self._gone:
             self.traffic.compulsory_reads += self.l2.line_bytes
         if len(lines) >= self.l2.capacity:
             self._evict(now)
         lines[line] = False
         self.traffic.hbm_read += self.l2.line_bytes
-        which = line // self._lines_per_block % len(channels)
-        busy, called = channels[which], now * units
-        channels[which] = busy = (busy if busy > called else called) + self._line_time
-        return -(-busy // units) + self._miss_latency
+        self._ready[line] = ready = self._channels.read(line, now) + self._fill_latency
+        if self._same_line:
+            self._last[line] = core
+        return ready + self._hit_latency
+
+    def _read_past(self, line: int, now: int, absent: bool) -> int:
+        """Read a line from HBM past L2, in which it is not when `absent`; return the cycle by which it is at the port."""
+        if absent and line not in self._gone:
+            self.traffic.compulsory_reads += self.l2.line_bytes
+            self._gone.add(line)
+        self.traffic.hbm_read += self.l2.line_bytes
+        return self._channels.read(line, now) + self._fill_latency + self._hit_latency
 
     def _write_past(self, line: int, nbytes: int, now: int) -> int:
-        """Write to HBM, past L2 or out of it; return when its channel is done, in channel units."""
+        """Write to HBM, past L2 or out of it; return when its channel is done."""
         self.traffic.hbm_write += nbytes
-        channels = self._channels
-        which = line // self._lines_per_block % len(channels)
-        busy, called = channels[which], now * self._channel_units
-        channels[which] = busy = (busy if busy > called else called) + nbytes * self._channel_byte
-        return busy
+        return self._channels.write(line, nbytes, now)

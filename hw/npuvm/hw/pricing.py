@@ -96,8 +96,9 @@ class Pricer:
     def _price_dma(self, s: int, site: Site, dma: Dma) -> None:
         core = self._chip.core
         operand = site.operands[dma.operand]
+        into_l1 = any(each.space == "l1" for each in site.operands)
         startup = {
-            "load": core.load.startup_cycles,
+            "load": core.load.l1_startup_cycles if into_l1 else core.load.startup_cycles,
             "store": core.store.startup_cycles,
             "fixpipe": core.fixpipe.startup_cycles,
         }[site.unit_name]

@@ -29,11 +29,11 @@ __all__ = ["Backlog", "Batch", "SiteRun", "Unit"]
 class SiteRun:
     """What an instruction of a site needs at run time, looked up once per site.
 
-    `waits` pairs a semaphore with how many earlier waits of the same instruction are on it. `byte_units` is how long a
-    byte takes in the port of a DMA engine, in fractions of a cycle (`Engine.units`).
+    `waits` pairs a semaphore with how many earlier waits of the same instruction are on it. `byte_units` and
+    `row_units` are how long a byte and a further row take in the port of a DMA engine, in 1/`Engine.units` cycle.
     """
 
-    __slots__ = ("byte_units", "order", "sets", "site", "unit", "waits")
+    __slots__ = ("byte_units", "order", "row_units", "sets", "site", "unit", "waits")
 
     def __init__(self, site: Site, unit: Unit, waits: tuple[tuple[Semaphore, int], ...], sets: tuple[Semaphore, ...]):
         self.site = site
@@ -41,7 +41,9 @@ class SiteRun:
         self.waits = waits
         self.sets = sets
         self.order = site.order
-        self.byte_units = unit.engine.byte_units(site) if unit.engine is not None and site.dma is not None else 0
+        self.byte_units = self.row_units = 0
+        if unit.engine is not None and site.dma is not None:
+            self.byte_units, self.row_units = unit.engine.byte_units(site), unit.engine.row_units(site)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +277,8 @@ class Unit:
         engine, port, dma, columns = self.engine, self.port, run.site.dma, batch.stream.rows
         assert engine is not None and port is not None and dma is not None
         token = None if self.observer is None else self.observer.started(self, run, row, batch, issued, start)
-        chunks = plan_chunks(engine, run.byte_units, columns.gm_rows[row], columns.gm_row_bytes[row], dma.pitch)
+        shape = (columns.gm_rows[row], columns.gm_row_bytes[row], dma.pitch)
+        chunks = plan_chunks(engine, run.byte_units, run.row_units, *shape)
         subject = (run, latency, token)
         address = columns.gm_addr[row]
         transfer = Transfer(chunks, address, dma.pitch, dma.write, dma.streaming, start, occupancy, subject)
