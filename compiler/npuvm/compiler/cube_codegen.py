@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
 from .cube_cost import TileProblem
 from .cube_emit import MatmulEmitter
+from .cube_parts import cut_parts, merge_walks, walk_part
+from .cube_pins import check_cube_pins, check_tile_pins
 from .cube_plan import CubeTile, choose_tile
 from .cube_spec import MatmulSpec, normalise, operand_side
 from .errors import CompileError
 from .program_clock import Clock
-from .schedule import Pins, pin_error
+from .schedule import Pins
 from .schedule_walk import TileDim, Walk, plan_walk
 
 __all__ = ["MatmulKernel", "compile_matmul"]
-
-_ACCESSES = ("a", "b", "bias", "c")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,17 @@ def compile_matmul(
         spec = normalise(spec)
         _check_types(spec, chip, isa)
         problem = _problem(spec, chip, isa, pins)
-        _check_pins(pins, spec, problem, chip)
+        check_cube_pins(pins, spec, problem, chip)
         cores = pins.cores or chip.cores_with("cube")
         tile = choose_tile(problem, spec, cores)
-        walk = _walk(spec, tile, cores, pins)
+        check_tile_pins(pins, spec, tile)
+        products = _products(spec, tile, cores, pins)
+        walk = merge_walks([each for _, each in products])
     core_type = chip.core_type_with("cube")
     with clock.phase("emit"):
-        emitter = MatmulEmitter(spec, problem, tile, walk, core_type, n_args)
-        emitter.write()
+        emitter = MatmulEmitter(spec, problem, tile, core_type, n_args)
+        for product, own in products:
+            emitter.write(product, problem if product is spec else _part_problem(problem, product), own)
     with clock.phase("encode"):
         image = emitter.b.build(core_type, walk.ranges)
     return MatmulKernel(image, spec, tile, walk, core_type, problem.via_ub)
@@ -98,25 +101,22 @@ def _problem(spec: MatmulSpec, chip: NpuConfig, isa: Isa, pins: Pins) -> TilePro
     )
 
 
-def _check_pins(pins: Pins, spec: MatmulSpec, problem: TileProblem, chip: NpuConfig) -> None:
-    rings = ["l1.a", "l1.b", "l0a", "l0b", "l0c"]
-    if problem.bias_item:
-        rings.append("l1.bias")
-    if problem.via_ub:
-        rings.append("ub.c")
-    pins.check_names("ring_depth", rings, spec.name)
-    pins.check_names("address", [*rings, "ones"] if problem.bias_item else rings, spec.name)
-    accesses = [name for name in _ACCESSES if name in spec.views]
-    pins.check_names("cache", accesses, spec.name)
-    pins.check_names("transfer", [name for name in accesses if name in ("a", "b")], spec.name)
-    if pins.repeat is not None:
-        pin_error("repeat", pins.repeat, "nothing for a matrix product: it has no vector instructions", spec.name)
-    if "vector" in pins.tile:
-        pin_error("tile.vector", pins.tile["vector"], "tile.l1 and tile.l0 for a matrix product", spec.name)
-    most = chip.cores_with("cube")
-    for pin, cores in (("cores", pins.cores), ("grid", pins.grid and pins.grid[0] * pins.grid[1])):
-        if cores is not None and cores > most:
-            pin_error(pin, getattr(pins, pin), f"at most {most} cores with a cube on {chip.name}", spec.name)
+def _products(spec: MatmulSpec, tile: CubeTile, cores: int, pins: Pins) -> list[tuple[MatmulSpec, Walk]]:
+    """The product, or those of its pinned parts, each with the way that cores walk it."""
+    if pins.part is None or pins.grid is None:
+        return [(spec, _walk(spec, tile, cores, pins))]
+    column = pins.order == "column"
+    cut = cut_parts(spec, pins.part, pins.grid)
+    return [(each.spec, walk_part(each, tile.l1[:2], pins.grid, column)) for each in cut]
+
+
+def _part_problem(problem: TileProblem, product: MatmulSpec) -> TileProblem:
+    """The same layouts with the batch dimensions of parts."""
+    sides = [
+        replace(side, batch=tuple(stride * side.item for stride in view.batch))
+        for side, view in ((problem.a, product.a), (problem.b, product.b))
+    ]
+    return replace(problem, a=sides[0], b=sides[1])
 
 
 def _walk(spec: MatmulSpec, tile: CubeTile, cores: int, pins: Pins) -> Walk:

@@ -37,20 +37,20 @@ class Extent:
         """How many parts of `inner` elements the largest tile has."""
         return -(-self.full // inner)
 
-    def trip_size(self, b: InstrBuilder, inner: int) -> Size:
-        """How many parts of `inner` elements the tile has."""
-        full, tail = (-(-size // inner) for size in (self.full, self.tail))
+    def trip_size(self, b: InstrBuilder, inner: int, start: int = 0) -> Size:
+        """How many parts of `inner` elements the tile has from `start` on."""
+        full, tail = (-(-(size - start) // inner) for size in (self.full, self.tail))
         return b.size(full) if self.loop is None else b.size_tail(self.loop, full, tail)
 
-    def inner(self, b: InstrBuilder, inner: int, loop: Loop | None) -> Size:
-        """The size of the part that `loop` is at; `loop` None when the tile is one part."""
+    def inner(self, b: InstrBuilder, inner: int, loop: Loop | None, start: int = 0) -> Size:
+        """The size of the part that `loop` is at, counted from `start`, a multiple of `inner`; `loop` None for one part."""
         if loop is None:
             return self.whole(b)
         if self.full % inner == 0 and (self.loop is None or self.tail % inner == 0):
             return b.size(inner)
         if self.loop is None:
             return b.size_tail(loop, inner, self.full % inner)
-        return b.size_affine(inner, self.total, [(self.loop, -self.full), (loop, -inner)])
+        return b.size_affine(inner, self.total - start, [(self.loop, -self.full), (loop, -inner)])
 
 
 def grid_extent(size: int, tile: int, walk: GridWalk, loops: Sequence[Loop], dim: str) -> Extent:

@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,13 @@ from .cube_spec import MatmulSpec
 from .errors import CompileError
 from .schedule import pin_error
 
-__all__ = ["CubeTile", "choose_tile", "slot_bytes"]
+__all__ = ["CubeTile", "choose_tile", "k_at_l1", "slot_bytes"]
 
 Ints = npt.NDArray[np.int64]
 Table = Ints
 """Candidates, one a row: m, n, k of the L1 level, then m, n, k of the L0 level."""
+
+_Size = TypeVar("_Size", int, Ints)
 
 _EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 _DEPTHS = (1, 2, 4, 8, 16)
@@ -40,12 +42,18 @@ class CubeTile:
     cycles: int
 
 
+def k_at_l1(problem: TileProblem, operand: str, k: _Size) -> int | _Size:
+    """k of the L1 tile of operand a or b: the pinned one, or the tile's `k`."""
+    return problem.pins.l1_k.get(operand, k)
+
+
 def slot_bytes(problem: TileProblem, table: Table) -> dict[str, Ints]:
     """Bytes of one slot of every ring, for each candidate."""
     m, n, k, m0, n0, k0 = table.T
     item = problem.item
-    a_rows, a_cols = (k, m) if problem.a.flipped else (m, k)
-    b_rows, b_cols = (n, k) if problem.b.flipped else (k, n)
+    a_k, b_k = k_at_l1(problem, "a", k), k_at_l1(problem, "b", k)
+    a_rows, a_cols = (a_k, m) if problem.a.flipped else (m, a_k)
+    b_rows, b_cols = (n, b_k) if problem.b.flipped else (b_k, n)
     column_of_ones = m * BLOCK_BYTES if problem.bias_item else 0
     return {
         "l1.a": a_rows * align_up(a_cols * item),
@@ -54,7 +62,7 @@ def slot_bytes(problem: TileProblem, table: Table) -> dict[str, Ints]:
         "ones": align_up(m * problem.bias_item),
         "l0a": np.maximum(m0 * align_up(k0 * item), column_of_ones),
         "l0b": np.maximum(k0 * align_up(n0 * item), align_up(n * problem.bias_item)),
-        "l0c": m * align_up(n * problem.acc_item),
+        "l0c": m // (problem.pins.l0c_parts or 1) * align_up(n * problem.acc_item),
         "ub.c": m * align_up(n * problem.out_item) if problem.via_ub else m * 0,
     }
 
@@ -81,7 +89,7 @@ def _fits(problem: TileProblem, table: Table, l0c_depth: int) -> npt.NDArray[np.
 
 
 def _l0c_depths(problem: TileProblem) -> tuple[int, ...]:
-    pinned = problem.pins.ring_depth.get("l0c")
+    pinned = problem.pins.l0c_parts or problem.pins.ring_depth.get("l0c")
     return (pinned,) if pinned is not None else (2, 1)
 
 

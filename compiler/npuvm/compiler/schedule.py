@@ -50,9 +50,12 @@ class Pins:
 
     * `tile`: by level. `vector`: (rows, cols) of a vector tile. `l1`: (m, n, k) of what one core works on between two global
       accesses; the accumulators hold m x n of it. `l0`: (m, n, k) of one cube instruction; each divides its L1 size.
-    * `l1_depth`: slots of the rings `l1.a` and `l1.b`.
+    * `l1_depth`: slots of the rings `l1.a` and `l1.b`. `l1_k`: k of one operand's tile at L1, by operand, where it is not
+      that of the other: a multiple or a divisor of the k of tile l1.
+    * `l0c_parts`: the accumulators of a tile go to the fixpipe, and come back to the cube, in so many parts of rows.
     * `cores`: number of cores launched; some have nothing to do when there are fewer tiles. `grid`: (rows, cols) of
-      cores laid over the tiles; each core takes a rectangle of them.
+      cores laid over the tiles; each core takes a rectangle of them. `part`: (m, n) of the result that one core of the grid
+      computes at a time; tiles begin anew in each part, and part (i, j) belongs to core (i mod rows, j mod cols).
     * `start`: where each core starts in its own list of tiles: core c begins with its tile number start[c] (modulo
       their number), goes to the end of its list and then does the tiles before. One number s stands for (0, s, 2 s, ...).
     * `order`: order of the tiles. row: the last dimension is fastest. column: the rows are fastest. swizzle: bands of
@@ -67,8 +70,11 @@ class Pins:
 
     tile: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     l1_depth: int | None = None
+    l1_k: Mapping[str, int] = field(default_factory=dict)
+    l0c_parts: int | None = None
     cores: int | None = None
     grid: tuple[int, int] | None = None
+    part: tuple[int, int] | None = None
     start: int | tuple[int, ...] | None = None
     order: str | None = None
     swizzle_width: int | None = None
@@ -80,7 +86,7 @@ class Pins:
     events: Events | None = None
 
     def __post_init__(self) -> None:
-        for name in ("tile", "ring_depth", "address", "cache", "transfer"):
+        for name in ("tile", "l1_k", "ring_depth", "address", "cache", "transfer"):
             if not isinstance(getattr(self, name), Mapping):
                 pin_error(name, getattr(self, name), "a mapping")
         if self.events is not None and not isinstance(self.events, Events):
@@ -89,10 +95,13 @@ class Pins:
             if level not in _LEVELS:
                 pin_error(f"tile.{level}", shape, f"levels {', '.join(_LEVELS)}")
             _sizes(f"tile.{level}", shape, _LEVELS[level])
-        for name in ("l1_depth", "cores", "swizzle_width", "repeat"):
+        for name in ("l1_depth", "l0c_parts", "cores", "swizzle_width", "repeat"):
             value = getattr(self, name)
             if value is not None and (not _whole(value) or value < 1):
                 pin_error(name, value, "1 or more")
+        for operand, k in self.l1_k.items():
+            if operand not in ("a", "b") or not _whole(k) or k < 1:
+                pin_error(f"l1_k.{operand}", k, "1 or more for a, b or both")
         for operand, depth in self.ring_depth.items():
             if not _whole(depth) or not 1 <= depth <= 255:
                 pin_error(f"ring_depth.{operand}", depth, "1 to 255")
@@ -118,6 +127,10 @@ class Pins:
                 pin_error("order", self.order, "row or column together with a grid of cores")
             if self.cores not in (None, self.grid[0] * self.grid[1]):
                 pin_error("cores", self.cores, f"{self.grid[0] * self.grid[1]}, the cores of grid {self.grid}")
+        if self.part is not None:
+            _sizes("part", self.part, 2)
+            if self.grid is None or self.start is not None:
+                pin_error("part", self.part, "a part together with a grid of cores and without start")
         starts = self.start if isinstance(self.start, list | tuple) else () if self.start is None else (self.start,)
         if any(not _whole(offset) or offset < 0 for offset in starts):
             pin_error("start", self.start, "offsets of 0 or more")
