@@ -2,8 +2,8 @@
 
 A row's `base` is one cube instruction, (m, n, k). A load brings `step_ka` base blocks of a along k (`step_kb` of b) into L1,
 which holds `depth_a` (`depth_b`) base blocks: with as many as one load brings, loads and moves take turns; with twice as many
-they overlap. `single` is the (m, n) that a core of `grid` computes at a time; smaller parts are done in rounds, which is how the
-samples keep one operand in L2. `unit_flag` stands for the fixpipe that follows the cube in grains of 512 bytes.
+they overlap. `single` is the (m, n) that a core of `grid` computes at a time; smaller parts are done in rounds, which is how
+the samples keep one operand in L2. `unit_flag` stands for the fixpipe that follows the cube in grains of 512 bytes.
 
 What is not in a row is taken from the samples. A core's tiles go down the rows first, unless `order` says "row". `scalar` (how
 much the library works out at run time) changes no program here: that is time of the scalar unit, which the samples spend beside

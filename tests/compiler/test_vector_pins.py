@@ -129,7 +129,10 @@ def test_events_by_hand() -> None:
     [
         (Pins(tile={"vector": (4096, 300)}), r"tile.vector = \(4096, 300\).*fit UB"),
         (Pins(tile={"l1": (16, 16, 16)}), r"tile.l1.*tile.vector for a vector kernel"),
-        (Pins(l1_depth=2), "does not use L1"),
+        (Pins(l1_depth=2), "pin l1_depth = 2 .* no matrix product"),
+        (Pins(l1_k={"a": 64}), "pin l1_k .* no matrix product"),
+        (Pins(l0c_parts=2), "pin l0c_parts = 2 .* no matrix product"),
+        (Pins(grid=(1, 1), part=(64, 64)), "pin part .* no matrix product"),
         (Pins(cores=49), "at most 48 cores with a vector unit"),
         (Pins(grid=(7, 7)), "at most 48 cores"),
         (Pins(ring_depth={"z": 2}), "ring_depth.z = 2.*operands x, y, out0|operands y, x, out0"),

@@ -138,8 +138,9 @@ def _check_pins(pins: Pins, chip: NpuConfig, where: str) -> None:
     for level in ("l1", "l0"):
         if level in pins.tile:
             pin_error(f"tile.{level}", pins.tile[level], "tile.vector for a vector kernel", where)
-    if pins.l1_depth is not None:
-        pin_error("l1_depth", pins.l1_depth, "nothing for a vector kernel: it does not use L1", where)
+    for pin in ("l1_depth", "l1_k", "l0c_parts", "part"):
+        if getattr(pins, pin):
+            pin_error(pin, getattr(pins, pin), "nothing for a vector kernel: it has no matrix product", where)
     if pins.cores is not None and pins.cores > cores:
         pin_error("cores", pins.cores, f"at most {cores} cores with a vector unit on {chip.name}", where)
     if pins.grid is not None and prod(pins.grid) > cores:
