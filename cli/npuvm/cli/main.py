@@ -13,10 +13,12 @@ import typer
 from npuvm.cli.asm import asm
 from npuvm.cli.conformance import conformance
 from npuvm.cli.disasm import disasm
+from npuvm.cli.explain import explain
 from npuvm.cli.isa import isa_app
 from npuvm.cli.schema import schema
 from npuvm.cli.simulate import simulate
 from npuvm.cli.version import __version__
+from npuvm.cli.whatif import whatif
 from npuvm.isa.errors import NpuvmError
 
 __all__ = ["app", "main"]
@@ -36,7 +38,7 @@ app = typer.Typer(
 )
 
 
-for _verb in (simulate, asm, disasm, schema, conformance):
+for _verb in (simulate, explain, whatif, asm, disasm, schema, conformance):
     app.command()(_verb)
 app.add_typer(isa_app, name="isa")
 

@@ -50,11 +50,12 @@ class Facts:
 
     @property
     def unused_cores(self) -> float:
-        """Share of the chip's cores with the critical unit that have no instruction for it."""
+        """Share of the cycles that the chip's cores without work could take over: they shorten neither start-up nor tail."""
         unit = self.breakdown.unit(self.critical)
         if unit is None or self.critical == SEQUENCER:
             return 0.0
-        return 1 - unit.working / self.chip.cores_with(self.critical)
+        fixed = self.breakdown.share("start", "startup", "tail")
+        return (1 - unit.working / self.chip.cores_with(self.critical)) * (1 - fixed)
 
     @property
     def host_share(self) -> float:

@@ -199,7 +199,7 @@ RULES: tuple[Rule, ...] = (
     Rule("startup", "loss", 0.2, _share("startup", "start"), _startup),
     Rule("tail", "loss", 0.2, _share("tail"), _tail),
     Rule("imbalance", "loss", 0.1, _share("imbalance"), _imbalance),
-    Rule("cores", "loss", 0.5, lambda facts: facts.unused_cores, _cores),
+    Rule("cores", "loss", 0.4, lambda facts: facts.unused_cores, _cores),
     Rule("host", "loss", 0.3, lambda facts: facts.host_share, _host),
 )
 """Every rule. docs/reference/explain.md describes them; each has a test with a program or a chip that provokes it."""

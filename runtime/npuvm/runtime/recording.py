@@ -1,0 +1,115 @@
+"""Launches of a scenario, recorded once so that they can be explained, and simulated again on other chips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from npuvm.hw.config import NpuConfig
+from npuvm.hw.simulator import l2_state, simulate
+from npuvm.hw.stats import RunResult
+from npuvm.isa import Image
+
+from .device import LaunchRecord
+from .hoststream import HostStream
+from .scenario import Scenario
+from .scenario_report import Progress
+from .scenario_run import run_scenario
+
+__all__ = ["LaunchRecorder", "Replay", "by_kernel", "record_scenario", "replay"]
+
+
+@dataclass
+class LaunchRecorder:
+    """Observes a device and keeps the record of every launch, in order."""
+
+    records: list[LaunchRecord] = field(default_factory=list)
+
+    def wants_trace(self, _image: Image) -> bool:
+        """Records hold counts only."""
+        return False
+
+    def launched(self, record: LaunchRecord) -> None:
+        """Keep a launch."""
+        self.records.append(record)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Recorded launches on a chip: what each did, and when the last ended with the host's dispatch between them."""
+
+    chip: NpuConfig
+    results: tuple[RunResult, ...]
+    stream_us: float
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of all launches."""
+        return sum(result.cycles for result in self.results)
+
+
+def _unwatched(done: int, total: int, label: str) -> None:
+    """The progress of a run that nobody watches."""
+
+
+def record_scenario(
+    scenario: Scenario,
+    chip: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    data: bool = False,
+    cold_l2: bool = False,
+    progress: Progress = _unwatched,
+) -> tuple[LaunchRecord, ...]:
+    """Run a scenario and return its launches. `data` moves tensor data too, which programs that load sizes need.
+
+    The other arguments, and the errors, are those of `run_scenario`.
+    """
+    recorder = LaunchRecorder()
+    run_scenario(
+        scenario,
+        chip,
+        overrides,
+        timing_only=not data,
+        cold_l2=cold_l2,
+        progress=progress,
+        observers=[recorder],
+    )
+    return tuple(recorder.records)
+
+
+def by_kernel(records: Sequence[LaunchRecord]) -> dict[str, list[int]]:
+    """Positions of the launches of each kernel, by tag or else by name, in the order of first launches."""
+    groups: dict[str, list[int]] = {}
+    for position, record in enumerate(records):
+        groups.setdefault(record.tag or record.kernel, []).append(position)
+    return groups
+
+
+def replay(records: Sequence[LaunchRecord], chip: NpuConfig) -> Replay:
+    """Simulate recorded launches again on a chip of the same instruction set and topology, time only.
+
+    Images, addresses and the values of scalar loads are those of the record; L2 begins empty and goes through the same launches
+    and the same writes of the host. So on the recorded chip the cycles are the recorded ones.
+    """
+    l2 = l2_state(chip)
+    stream = HostStream(float(chip.host.launch_us), float(chip.host.start_latency_us))
+    results = []
+    for record in records:
+        if record.cold_l2:
+            l2 = l2_state(chip)
+        for address, nbytes in record.discarded:
+            l2.discard(address, nbytes)
+        result = simulate(
+            chip,
+            record.isa,
+            record.image,
+            addresses=record.addresses,
+            windows=record.windows,
+            data=False,
+            l2=l2,
+            registers=record.result.scalar_loads,
+        )
+        stream.launch(float(chip.cycles_to_us(result.cycles)))
+        results.append(result)
+    return Replay(chip, tuple(results), stream.end_us)

@@ -1,0 +1,110 @@
+"""What if this were free: recorded launches again on chips on which one thing costs nothing (docs/reference/explain.md).
+
+The programs stay as they were compiled for the real chip, so that a difference is the hardware's and nothing else's. What a
+compiler would make of another chip is another question: `npuvm simulate --set`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from npuvm.hw.explain import Advice, LaunchBreakdown, advise, break_down, sum_breakdowns
+
+from .device import LaunchRecord
+from .idealise import VARIANTS, Variant
+from .recording import Replay, by_kernel, replay
+
+__all__ = ["WHATIF_VERSION", "Outcome", "WhatIf", "what_if", "whatif_json"]
+
+WHATIF_VERSION = 1
+REAL = "the chip as it is"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The launches on one chip. `variant` is None for the chip as it is; `kernels` are cycles by kernel.
+
+    `bounded_by` is what bounds them there. `stream_us` counts the host's dispatch in.
+    """
+
+    variant: Variant | None
+    cycles: int
+    stream_us: float
+    kernels: dict[str, int]
+    breakdown: LaunchBreakdown
+    bounded_by: Advice
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """The chip as it is, and every variant beside it."""
+
+    chip: str
+    real: Outcome
+    variants: tuple[Outcome, ...]
+
+    def speedup(self, outcome: Outcome) -> float:
+        """Cycles on the chip as it is over those of an outcome."""
+        return self.real.cycles / outcome.cycles if outcome.cycles else 1.0
+
+    def stream_speedup(self, outcome: Outcome) -> float:
+        """The same of the time with the host's dispatch."""
+        return self.real.stream_us / outcome.stream_us if outcome.stream_us else 1.0
+
+
+def what_if(
+    records: Sequence[LaunchRecord],
+    variants: Sequence[Variant] = VARIANTS,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> WhatIf:
+    """Replay launches of one device on its chip and on every variant of it; there must be one launch at least.
+
+    A variant that changes nothing of the chip is not simulated again. SimulationError and TrapError as of `simulate`.
+    """
+    chip = records[0].chip
+    groups = by_kernel(records)
+    real: Replay | None = None
+    outcomes = []
+    asked: list[Variant | None] = [None, *variants]
+    for index, each in enumerate(asked):
+        if progress is not None:
+            progress(index, len(asked), REAL if each is None else each.name)
+        changed = chip if each is None else each.chip(chip)
+        ran = real if real is not None and changed == chip else replay(records, changed)
+        real = real or ran
+        outcomes.append(_outcome(each, ran, groups))
+    if progress is not None:
+        progress(len(asked), len(asked), "done")
+    return WhatIf(chip.name, outcomes[0], tuple(outcomes[1:]))
+
+
+def _outcome(each: Variant | None, ran: Replay, groups: dict[str, list[int]]) -> Outcome:
+    breakdown = sum_breakdowns(break_down(result) for result in ran.results)
+    kernels = {name: sum(ran.results[at].cycles for at in places) for name, places in groups.items()}
+    headline = advise(ran.chip, breakdown, ran.stream_us)[0]
+    return Outcome(each, ran.cycles, ran.stream_us, kernels, breakdown, headline)
+
+
+def whatif_json(result: WhatIf) -> dict[str, Any]:
+    """The outcomes as plain JSON values; `version` changes when a key changes its meaning or goes away."""
+    return {
+        "version": WHATIF_VERSION,
+        "chip": result.chip,
+        "outcomes": [_outcome_json(result, outcome) for outcome in (result.real, *result.variants)],
+    }
+
+
+def _outcome_json(result: WhatIf, outcome: Outcome) -> dict[str, Any]:
+    each = outcome.variant
+    return {
+        "variant": None if each is None else each.name,
+        "title": REAL if each is None else each.title,
+        "cycles": outcome.cycles,
+        "speedup": result.speedup(outcome),
+        "stream_us": outcome.stream_us,
+        "stream_speedup": result.stream_speedup(outcome),
+        "kernel_cycles": outcome.kernels,
+        "bounded_by": {"rule": outcome.bounded_by.rule, "share": outcome.bounded_by.share},
+    }
