@@ -3,7 +3,8 @@
 One microsecond of the viewer is one core cycle, since the format's own resolution is coarser than a cycle. A core is a
 process, a unit a thread of it; an instruction is a slice from its start to the end of its occupancy, with its text, its
 dispatch and its completion in the arguments. An arrow leads from an instruction that sets a semaphore to the one that took
-that signal. Counters show the depth of each queue, and the bytes per cycle to and from global memory.
+that signal. Counters show the depth of each queue, and the bytes per cycle to and from global memory: of each engine with its
+core, of all cores together in a process after the last core.
 
 Format: "Trace Event Format", Google, https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU.
 """
@@ -11,10 +12,11 @@ Format: "Trace Event Format", Google, https://docs.google.com/document/d/1CvAClv
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from npuvm.hw.errors import SimulationError
 from npuvm.hw.launch import core_groups
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
     from npuvm.hw.stats import RunResult
     from npuvm.isa import Image, Insn, Isa
 
-__all__ = ["chrome_trace"]
+__all__ = ["chrome_trace", "spread"]
 
 Event: TypeAlias = dict[str, Any]
+Floats: TypeAlias = NDArray[np.float64]
 
 BANDWIDTH_STEPS = 1000
 """Points of a bandwidth counter over a launch, at most."""
@@ -132,17 +135,30 @@ class _Launch:
                 yield {**_event("C", f"queue {unit}", core, 0, args={"instructions": depth}), "ts": cycle}
 
     def bandwidth(self) -> Iterator[Event]:
-        """Bytes per cycle of each engine that talks to global memory, each transfer spread evenly over its time."""
+        """Bytes per cycle to and from global memory, each transfer spread evenly over its time."""
         step = max(1, -(-self._result.cycles // BANDWIDTH_STEPS))
-        transfers: dict[tuple[int, str], list[TraceEvent]] = defaultdict(list)
+        edges = np.arange(0, self._result.cycles + step, step)
+        engines: dict[tuple[int, str], list[TraceEvent]] = defaultdict(list)
         for event in self._trace:
             if event.nbytes:
-                transfers[event.core, event.unit].append(event)
-        for (core, unit), events in transfers.items():
-            rates = _spread(events, step, -(-self._result.cycles // step))
-            for index, rate in enumerate([*rates.tolist(), 0.0]):
-                counter = _event("C", f"global memory {unit}", core, 0, args={"bytes per cycle": round(rate, 3)})
-                yield {**counter, "ts": index * step}
+                engines[event.core, event.unit].append(event)
+        chip = len(self._result.cores)
+        total: dict[str, Floats] = defaultdict(lambda: np.zeros(len(edges) - 1))
+        for (core, unit), events in engines.items():
+            columns = np.array([(event.start, event.complete, event.nbytes) for event in events])
+            rates = spread(*columns.T, edges) / step
+            total[unit] += rates
+            yield from self._rates(f"global memory {unit}", core, rates, step)
+        if total:
+            yield _event("M", "process_name", chip, 0, args={"name": "all cores"})
+        for unit, rates in total.items():
+            yield from self._rates(f"global memory {unit}, all cores", chip, rates, step)
+
+    def _rates(self, name: str, process: int, rates: Floats, step: int) -> Iterator[Event]:
+        """A counter with a point for each step, and one that brings it back to zero."""
+        for index, rate in enumerate([*rates.tolist(), 0.0]):
+            counter = _event("C", name, process, 0, args={"bytes per cycle": round(rate, 3)})
+            yield {**counter, "ts": index * step}
 
     def _at(self, event: TraceEvent, phase: str, name: str, cycle: int) -> Event:
         return {**_event(phase, name, event.core, self._isa.units[event.unit]), "ts": cycle}
@@ -159,12 +175,16 @@ def _event(phase: str, name: str, core: int, thread: int, **more: Any) -> Event:
     return {"ph": phase, "name": name, "pid": core, "tid": thread, **more}
 
 
-def _spread(events: Sequence[TraceEvent], step: int, steps: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Bytes per cycle in each of `steps` intervals of `step` cycles."""
-    edges = np.arange(steps + 1) * step
-    total = np.zeros(steps)
-    for event in events:
-        span = event.complete - event.start
-        inside = np.clip(edges, event.start, event.complete)
-        total += np.diff(inside) * (event.nbytes / span)
-    return total / step
+def spread(start: NDArray[Any], end: NDArray[Any], amount: NDArray[Any], edges: NDArray[Any]) -> Floats:
+    """What falls into each interval between adjacent `edges` (n + 1) when every amount is spread evenly from start to end.
+
+    An amount without duration counts in the cycle of its start.
+    """
+    span = np.maximum(end - start, 1)
+    rate = amount / span
+    cycles, place = np.unique(np.concatenate([start, start + span]), return_inverse=True)
+    if not len(cycles):
+        return np.zeros(len(edges) - 1)
+    rates = np.cumsum(np.bincount(place, np.concatenate([rate, -rate]), len(cycles)))
+    reached = np.concatenate([[0.0], np.cumsum(rates[:-1] * np.diff(cycles))])
+    return np.diff(np.interp(edges, cycles, reached))

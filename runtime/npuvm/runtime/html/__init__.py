@@ -1,0 +1,9 @@
+"""The report of a run as one self-contained HTML page (docs/reference/report.md). Drawing needs the extra `report`."""
+
+from __future__ import annotations
+
+from .inputs import LaunchTimeline, ReportInputs, Slice
+from .page import render_report
+from .recorder import ReportRecorder
+
+__all__ = ["LaunchTimeline", "ReportInputs", "ReportRecorder", "Slice", "render_report"]

@@ -1,0 +1,278 @@
+"""The figures of a report as plotly specifications: plain data and layout.
+
+They have no colours: `meta.role` of a trace (of an annotation, `roles`) says what it stands for, and the page's script paints
+it for a light or a dark page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from math import ceil, floor, log10
+from typing import Any, TypeAlias
+
+from npuvm.hw.explain import KINDS, Cause, LaunchBreakdown
+
+from .kernels import KernelRow
+from .placing import label_places
+from .roofs import Roof
+from .words import quantity, three_digits
+
+__all__ = ["GROUPS", "MOST_BARS", "Figure", "breakdown_figure", "roofline_figure"]
+
+Figure: TypeAlias = dict[str, Any]
+
+MOST_BARS = 60
+"""Operators that the bars show; of more, those with the most cycles."""
+
+_PLOT = (1120.0, 470.0)
+"""Pixels of the roofline's axes on a wide page; labels are placed for it."""
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "bank conflict": ("bank",),
+    "requests in flight": ("memory",),
+    "latency between units": ("latency",),
+    "wait for a unit": ("wait",),
+    "order within a unit": ("order",),
+    "full queue": ("queue",),
+    "decoding": ("decode",),
+    "synchronisation": ("sync", "drain", "barrier", "scalar_load"),
+    "start": ("start", "startup"),
+    "tail": ("tail",),
+    "idle": ("idle",),
+    "imbalance": ("imbalance",),
+}
+"""Names in the legend for the kinds of causes that are no work, in the order of the bars."""
+
+
+def roofline_figure(rows: Sequence[KernelRow], roofs: Sequence[Roof]) -> Figure:
+    """Operations per second over operations per byte of HBM traffic, a point for each row that computes anything.
+
+    A row without HBM traffic stands at the right edge. `customdata` of a point is the number of its row.
+    """
+    drawn = [row for row in rows if row.work.flops and row.totals.cycles]
+    x_range, y_range = _ranges(drawn, roofs)
+    traces = [
+        *_memory_lines([roof for roof in roofs if roof.kind == "memory"], roofs, x_range),
+        *_compute_lines(roofs, x_range),
+        *_all_points(drawn, x_range, y_range),
+    ]
+    powers = range(ceil(log10(y_range[0])), floor(log10(y_range[1])) + 1)
+    layout = {
+        "xaxis": {
+            "type": "log",
+            "title": {"text": "operations per byte of HBM traffic"},
+            "dtick": 1,
+            **_limits(x_range),
+        },
+        "yaxis": {
+            "type": "log",
+            "title": {"text": "operations per second"},
+            "tickvals": [10.0**power for power in powers],
+            "ticktext": [quantity(10.0**power, "") for power in powers],
+            **_limits(y_range),
+        },
+        "annotations": list(_roof_labels(roofs, x_range)),
+        "hovermode": "closest",
+    }
+    return {"data": traces, "layout": layout, "roles": [f"roof-{roof.kind}" for roof in roofs]}
+
+
+def _ranges(rows: Sequence[KernelRow], roofs: Sequence[Roof]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Limits of both axes: every point with room around it, and the ridges of the roofs."""
+    compute = [roof.per_second for roof in roofs if roof.kind == "compute"]
+    memory = [roof.per_second for roof in roofs if roof.kind == "memory"]
+    at = [row.operations_per_byte for row in rows if row.operations_per_byte is not None]
+    x_range = min([*at, 1.0]) / 4, max([*at, max(compute) / min(memory)]) * 6
+    y_range = min([row.operations_per_second for row in rows] + [min(memory) * x_range[0]]) / 4, max(compute) * 4
+    return x_range, y_range
+
+
+def _limits(limits: tuple[float, float]) -> dict[str, Any]:
+    """The range of a logarithmic axis."""
+    return {"range": [round(log10(limit), 4) for limit in limits]}
+
+
+def _memory_lines(memory: Sequence[Roof], roofs: Sequence[Roof], x_range: tuple[float, float]) -> Iterator[Figure]:
+    """Diagonals from the left edge up to the highest compute roof."""
+    top = max(roof.per_second for roof in roofs if roof.kind == "compute")
+    for roof in memory:
+        xs = [x_range[0], top / roof.per_second]
+        yield _line(roof, xs, [x * roof.per_second for x in xs])
+
+
+def _compute_lines(roofs: Sequence[Roof], x_range: tuple[float, float]) -> Iterator[Figure]:
+    """Horizontals from the fastest memory roof to the right edge."""
+    fastest = max(roof.per_second for roof in roofs if roof.kind == "memory")
+    for roof in roofs:
+        if roof.kind == "compute":
+            yield _line(roof, [roof.per_second / fastest, x_range[1]], [roof.per_second] * 2)
+
+
+def _line(roof: Roof, xs: Sequence[float], ys: Sequence[float]) -> Figure:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": _roof_text(roof),
+        "x": [_short(x) for x in xs],
+        "y": [_short(y) for y in ys],
+        "showlegend": False,
+        "hoverinfo": "name",
+        "meta": {"role": f"roof-{roof.kind}"},
+    }
+
+
+def _roof_text(roof: Roof) -> str:
+    return f"{roof.name} {quantity(roof.per_second, 'op/s' if roof.kind == 'compute' else 'B/s')}"
+
+
+def _roof_labels(roofs: Sequence[Roof], x_range: tuple[float, float]) -> Iterator[Figure]:
+    """The roofs' names: above a horizontal at its right end, at the left of a diagonal, below the last one."""
+    for index, roof in enumerate(roofs):
+        compute = roof.kind == "compute"
+        last = not compute and index == len(roofs) - 1
+        x = x_range[1] if compute else x_range[0]
+        y = roof.per_second if compute else roof.per_second * x
+        yield {
+            "text": _roof_text(roof),
+            "x": round(log10(x), 4),
+            "y": round(log10(y), 4),
+            "xanchor": "right" if compute else "left",
+            "yanchor": "top" if last else "bottom",
+            "yshift": 0 if compute or last else 30,
+            "showarrow": False,
+        }
+
+
+def _all_points(
+    rows: Sequence[KernelRow], x_range: tuple[float, float], y_range: tuple[float, float]
+) -> Iterator[Figure]:
+    """The rows as two traces, those with matrix products and the others."""
+    most = max((row.totals.cycles for row in rows), default=1)
+    xs = [x_range[1] if row.operations_per_byte is None else row.operations_per_byte for row in rows]
+    sizes = [round(8 + 18 * (row.totals.cycles / most) ** 0.5, 1) for row in rows]
+    pixels = [
+        (_pixel(x, x_range, _PLOT[0]), _pixel(row.operations_per_second, y_range, _PLOT[1]))
+        for x, row in zip(xs, rows, strict=True)
+    ]
+    places = label_places(pixels, [size / 2 for size in sizes], [str(row.number) for row in rows])
+    points = list(zip(rows, xs, sizes, places, strict=True))
+    for role, name in (("cube", "with matrix products"), ("vector", "vector only")):
+        chosen = [point for point in points if bool(point[0].work.multiply_adds) == (role == "cube")]
+        if chosen:
+            yield _points(role, name, chosen)
+
+
+def _pixel(value: float, limits: tuple[float, float], size: float) -> float:
+    """Place of a value on a logarithmic axis of so many pixels."""
+    return size * log10(value / limits[0]) / log10(limits[1] / limits[0])
+
+
+def _points(role: str, name: str, points: Sequence[tuple[KernelRow, float, float, str]]) -> Figure:
+    """Points of (row, x, diameter, place of the label)."""
+    rows = [row for row, _, _, _ in points]
+    return {
+        "type": "scatter",
+        "mode": "markers+text",
+        "name": name,
+        "x": [_short(x) for _, x, _, _ in points],
+        "y": [_short(row.operations_per_second) for row in rows],
+        "text": [str(row.number) for row in rows],
+        "textposition": [place for _, _, _, place in points],
+        "customdata": [row.number for row in rows],
+        "hovertext": [_point_text(row) for row in rows],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+        "marker": {
+            "size": [size for _, _, size, _ in points],
+            "symbol": ["triangle-right" if row.operations_per_byte is None else "circle" for row in rows],
+        },
+        "cliponaxis": False,
+        "meta": {"role": role},
+    }
+
+
+def _point_text(row: KernelRow) -> str:
+    at = row.operations_per_byte
+    intensity = "no HBM traffic" if at is None else f"{three_digits(at)} operations per byte of HBM traffic"
+    of_roofline = "" if row.totals.of_roofline is None else f"<br>{row.totals.of_roofline:.1%} of the roofline"
+    speed = quantity(row.operations_per_second, "op/s")
+    return f"<b>{row.number}. {escape(row.label)}</b><br>{speed}<br>{intensity}<br>{row.totals.cycles:,} cycles{of_roofline}"
+
+
+def breakdown_figure(rows: Sequence[KernelRow], whole: LaunchBreakdown) -> Figure:
+    """For each row, and for the run, a bar of 100 %: the cycles of its cores by what they were spent on.
+
+    Solid parts are work, by unit; hatched parts are not. `customdata` of a part is its exact number of cycles.
+    """
+    chosen = sorted(sorted(rows, key=lambda row: -row.totals.cycles)[:MOST_BARS], key=lambda row: row.number)
+    bars = [("all", "all launches", whole), *((str(row.number), row.label, row.breakdown) for row in chosen)]
+    parts = [_parts(breakdown) for _, _, breakdown in bars]
+    order = [*dict.fromkeys(name for found in parts for name in found if name.startswith("busy ")), *GROUPS]
+    traces = []
+    for name in order:
+        causes = [found.get(name, {}) for found in parts]
+        if any(causes):
+            cycles = [sum(each.values()) for each in causes]
+            traces.append(_bar(name, cycles, causes, bars))
+    names = [name for name, _, _ in bars]
+    labels = [label if name == "all" else escape(f"{name}. {label}") for name, label, _ in bars]
+    layout = {
+        "barmode": "stack",
+        "xaxis": {
+            "title": {"text": "share of the cycles of all cores"},
+            "ticksuffix": " %",
+            "range": [0, 100],
+            "dtick": 20,
+        },
+        "yaxis": {"type": "category", "autorange": "reversed", "tickvals": names, "ticktext": labels},
+        "hovermode": "closest",
+        "meta": {"short": names, "long": labels, "bars": len(bars)},
+    }
+    return {"data": traces, "layout": layout}
+
+
+def _parts(breakdown: LaunchBreakdown) -> dict[str, dict[Cause, int]]:
+    """Causes of a stack by the part of the bar that they belong to, work first by the order of units."""
+    names = {kind: name for name, kinds in GROUPS.items() for kind in kinds}
+    units = [unit.unit for unit in breakdown.units]
+    found: dict[str, dict[Cause, int]] = {}
+    for cause, cycles in sorted(breakdown.stack.items(), key=lambda item: _place(item[0], units)):
+        name = f"busy {cause.unit}" if cause.kind == "busy" else names[cause.kind]
+        found.setdefault(name, {})[cause] = cycles
+    return found
+
+
+def _place(cause: Cause, units: Sequence[str]) -> tuple[int, int, Cause]:
+    return list(KINDS).index(cause.kind), units.index(cause.unit) if cause.unit in units else len(units), cause
+
+
+def _bar(
+    name: str,
+    cycles: Sequence[int],
+    causes: Sequence[Mapping[Cause, int]],
+    bars: Sequence[tuple[str, str, LaunchBreakdown]],
+) -> Figure:
+    """One part of every bar."""
+    shares = [100 * n / breakdown.core_cycles for n, (_, _, breakdown) in zip(cycles, bars, strict=True)]
+    texts = []
+    for share, n, each, (number, label, breakdown) in zip(shares, cycles, causes, bars, strict=True):
+        title = label if number == "all" else f"{number}. {label}"
+        lines = [f"<b>{escape(title)}</b>", f"{name}: {share:.1f} %, {n:,} cycles of cores"]
+        largest = sorted(each.items(), key=lambda item: -item[1])[:4]
+        lines += [f"{cause.label} {100 * part / breakdown.core_cycles:.1f} %" for cause, part in largest]
+        texts.append("<br>".join(lines))
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": name,
+        "y": [number for number, _, _ in bars],
+        "x": [float(f"{share:.7g}") for share in shares],
+        "customdata": list(cycles),
+        "hovertext": texts,
+        "hovertemplate": "%{hovertext}<extra></extra>",
+        "meta": {"role": name.replace("busy ", "unit-") if name.startswith("busy ") else f"lost-{name}"},
+    }
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")

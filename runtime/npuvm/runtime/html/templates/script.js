@@ -1,0 +1,262 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("report-data").textContent);
+  const element = (id) => document.getElementById(id);
+  const narrow = () => window.innerWidth < 700;
+  const coarse = () => window.matchMedia("(pointer: coarse)").matches;
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const whole = (value) => value.toLocaleString("en-US");
+  const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  const patterns = {
+    "bank-conflict": "x", "requests-in-flight": "/", "latency-between-units": "\\", "wait-for-a-unit": "/", "order-within-a-unit": "-",
+    "full-queue": "|", decoding: ".", synchronisation: "+", start: "", tail: "", idle: "", imbalance: "\\",
+  };
+
+  function base(height) {
+    const axis = {
+      gridcolor: colour("grid"), linecolor: colour("line"), zerolinecolor: colour("grid"), tickcolor: colour("line"), automargin: true,
+    };
+    return {
+      axis,
+      layout: {
+        height, autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+        font: { color: colour("text"), size: narrow() ? 11 : 12.5, family: getComputedStyle(document.body).fontFamily },
+        margin: narrow() ? { l: 8, r: 22, t: 10, b: 40 } : { l: 60, r: 26, t: 10, b: 48 },
+        hoverlabel: { bgcolor: colour("panel"), bordercolor: colour("line"), font: { color: colour("text"), size: 12 }, align: "left" },
+        legend: { orientation: "h", x: 0, y: 1.01, xanchor: "left", yanchor: "bottom", traceorder: "normal" },
+        dragmode: coarse() ? false : "zoom",
+      },
+    };
+  }
+
+  function options(name) {
+    return {
+      responsive: true, displaylogo: false, displayModeBar: coarse() ? false : "hover",
+      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { filename: name },
+    };
+  }
+
+  function draw(id, traces, layout) {
+    return Plotly.react(element(id), traces, layout, options(id));
+  }
+
+  function roofline() {
+    const { axis, layout } = base(narrow() ? 460 : 560);
+    const traces = data.roofline.data.map((trace) => {
+      const role = trace.meta.role;
+      if (role.startsWith("roof-")) {
+        return { ...trace, line: { color: colour(role), width: 2 } };
+      }
+      const marker = { ...trace.marker, color: colour(`point-${role}`), opacity: 0.82, line: { color: colour("page"), width: 1 } };
+      return { ...trace, marker, textfont: { color: colour("text"), size: 11 } };
+    });
+    const given = data.roofline.layout;
+    const annotations = given.annotations.map((each, index) => ({
+      ...each, bgcolor: "rgba(0,0,0,0)", font: { size: narrow() ? 10 : 12, color: colour(data.roofline.roles[index]) },
+    }));
+    return draw("roofline-plot", traces, {
+      ...layout, hovermode: given.hovermode, annotations,
+      xaxis: { ...axis, ...given.xaxis }, yaxis: { ...axis, ...given.yaxis },
+    });
+  }
+
+  function breakdown() {
+    const given = data.breakdown.layout;
+    const names = narrow() ? given.meta.short : given.meta.long;
+    const { axis, layout } = base(given.meta.bars * 26 + (narrow() ? 260 : 150));
+    const traces = data.breakdown.data.map((trace) => {
+      const role = trace.meta.role.replace(/ /g, "-");
+      const shape = patterns[role.replace("lost-", "")] || "";
+      const pattern = { shape, fgcolor: colour("text"), fgopacity: 0.35, size: 6, solidity: 0.2, fillmode: "overlay" };
+      return { ...trace, marker: { color: colour(role), pattern, line: { color: colour("page"), width: 0.5 } } };
+    });
+    return draw("breakdown-plot", traces, {
+      ...layout, barmode: given.barmode, bargap: 0.25, hovermode: given.hovermode,
+      xaxis: { ...axis, ...given.xaxis, fixedrange: true }, yaxis: { ...axis, ...given.yaxis, ticktext: names, fixedrange: true },
+    });
+  }
+
+  const ROW = 24;
+  const COUNTER = 110;
+  const GAP = 34;
+
+  function sliceText(chosen, index) {
+    const [row, text, free, dispatched, ready, start, until, complete, nbytes] = chosen.slices.map((column) => column[index]);
+    const [core, kind, unit] = chosen.rows[row];
+    const lines = [
+      `<b>${escaped(chosen.texts[text])}</b>`,
+      `core ${core} (${kind}), ${unit}`,
+      `cycles ${whole(start)} to ${whole(until)} (${whole(until - start)}), result in ${whole(complete)}`,
+    ];
+    if (nbytes) {
+      lines.push(`${whole(nbytes)} bytes to or from global memory`);
+    }
+    if (start > free) {
+      const parts = stalls(free, dispatched, ready, start).map(([name, from, to]) => `${whole(to - from)} ${name}`);
+      lines.push(`unit stood still for ${whole(start - free)}: ${parts.join(", ")}`);
+    }
+    return lines.join("<br>");
+  }
+
+  function stalls(free, dispatched, ready, start) {
+    const first = Math.min(Math.max(free, dispatched), start);
+    const second = Math.min(Math.max(first, ready), start);
+    return [["until it was dispatched", free, first], ["until its signal was there", first, second],
+      ["for order or a place in flight", second, start]].filter(([, from, to]) => to > from);
+  }
+
+  function timelineTraces(chosen) {
+    const labels = chosen.rows.map(([core, , unit]) => `${core} ${unit}`);
+    const byUnit = new Map();
+    const still = new Map([["until it was dispatched", "dispatch"], ["until its signal was there", "signal"],
+      ["for order or a place in flight", "other"]].map(([name, role]) => [name, { role, x: [], y: [] }]));
+    const [rows, , frees, dispatches, readies, starts, untils] = chosen.slices;
+    rows.forEach((row, index) => {
+      const unit = chosen.rows[row][2];
+      if (!byUnit.has(unit)) {
+        byUnit.set(unit, { y: [], x: [], base: [], hovertext: [] });
+      }
+      const trace = byUnit.get(unit);
+      trace.y.push(labels[row]);
+      trace.base.push(starts[index]);
+      trace.x.push(untils[index] - starts[index]);
+      trace.hovertext.push(sliceText(chosen, index));
+      for (const [name, from, to] of stalls(frees[index], dispatches[index], readies[index], starts[index])) {
+        const line = still.get(name);
+        line.x.push(from, to, null);
+        line.y.push(labels[row], labels[row], null);
+      }
+    });
+    const waits = [...still].filter(([, { x }]) => x.length).map(([name, { role, x, y }]) => ({
+      type: "scatter", mode: "lines", name: `still ${name}`, x, y, hoverinfo: "skip", line: { color: colour(`stall-${role}`), width: 4 },
+    }));
+    const units = data.units.filter((unit) => byUnit.has(unit)).map((unit) => ({
+      type: "bar", orientation: "h", name: unit, legendgroup: unit, width: 0.72, ...byUnit.get(unit), hovertemplate: "%{hovertext}<extra></extra>",
+      marker: { color: colour(`unit-${unit}`), line: { color: colour("page"), width: 0.4 } },
+    }));
+    return [...waits, ...units];
+  }
+
+  function counterTraces(chosen, values, axis, unit) {
+    return data.units.filter((name) => name in values).map((name) => ({
+      type: "scatter", mode: "lines", name, legendgroup: name, showlegend: false, yaxis: axis,
+      x: values[name].map((_, index) => index * chosen.step), y: values[name],
+      line: { color: colour(`unit-${name}`), width: 1.6, shape: "hv" },
+      hovertemplate: `${name} %{y:.3~g} ${unit}<br>from cycle %{x:,}<extra></extra>`,
+    }));
+  }
+
+  let view = null;
+
+  function timeline() {
+    if (!data.timelines.length) {
+      return null;
+    }
+    const chosen = data.timelines[Number(element("timeline-choice").value)];
+    const legend = narrow() ? 150 : 44;
+    const inner = chosen.rows.length * ROW + 2 * (COUNTER + GAP);
+    const { axis, layout } = base(inner + legend + 60);
+    const bottom = (pixels) => 1 - pixels / inner;
+    const rowsEnd = chosen.rows.length * ROW;
+    const busyTop = rowsEnd + GAP;
+    const movedTop = busyTop + COUNTER + GAP;
+    const title = (text) => ({ text, font: { size: 11 }, standoff: 4 });
+    const traces = [
+      ...timelineTraces(chosen),
+      ...counterTraces(chosen, chosen.busy, "y2", "busy"),
+      ...counterTraces(chosen, chosen.moved, "y3", "bytes per cycle"),
+    ];
+    return draw("timeline-plot", traces, {
+      ...layout, barmode: "overlay", hovermode: "closest", showlegend: true,
+      margin: { ...layout.margin, l: narrow() ? 8 : 90, t: legend },
+      xaxis: { ...axis, title: { text: "cycle" }, range: view || [0, chosen.cycles], anchor: "y3", tickformat: ",d", minallowed: 0, maxallowed: chosen.cycles },
+      yaxis: {
+        ...axis, type: "category", autorange: "reversed", categoryorder: "array", fixedrange: true, domain: [bottom(rowsEnd), 1],
+        categoryarray: chosen.rows.map(([core, , unit]) => `${core} ${unit}`), title: title(narrow() ? "" : "core and unit"),
+      },
+      yaxis2: { ...axis, fixedrange: true, range: [0, 1.05], tickformat: ".0%", nticks: 3, domain: [bottom(busyTop + COUNTER), bottom(busyTop)], title: title("busy") },
+      yaxis3: { ...axis, fixedrange: true, rangemode: "tozero", nticks: 4, domain: [bottom(movedTop + COUNTER), bottom(movedTop)], title: title("B/cycle") },
+    });
+  }
+
+  function move(factor, shift) {
+    const plot = element("timeline-plot");
+    const last = data.timelines[Number(element("timeline-choice").value)].cycles;
+    const [from, to] = plot.layout.xaxis.range;
+    const width = Math.min(last, Math.max(10, (to - from) * factor));
+    const middle = (from + to) / 2 + shift * (to - from);
+    const begin = Math.min(Math.max(0, middle - width / 2), last - width);
+    return Plotly.relayout(plot, { "xaxis.range": [begin, begin + width] });
+  }
+
+  function wireTimeline() {
+    if (!data.timelines.length) {
+      return;
+    }
+    const choice = element("timeline-choice");
+    const notes = document.querySelectorAll("[data-timeline]");
+    const show = () => {
+      view = null;
+      notes.forEach((note) => { note.hidden = note.dataset.timeline !== choice.value; });
+      timeline();
+    };
+    choice.addEventListener("change", show);
+    element("zoom-in").addEventListener("click", () => move(0.5, 0));
+    element("zoom-out").addEventListener("click", () => move(2, 0));
+    element("earlier").addEventListener("click", () => move(1, -0.5));
+    element("later").addEventListener("click", () => move(1, 0.5));
+    element("zoom-all").addEventListener("click", () => move(Infinity, 0));
+    show();
+    element("timeline-plot").on("plotly_relayout", () => { view = element("timeline-plot").layout.xaxis.range.slice(); });
+  }
+
+  function sortable(table) {
+    const body = table.tBodies[0];
+    table.querySelectorAll("thead th button").forEach((button) => {
+      button.addEventListener("click", () => {
+        const head = button.closest("th");
+        const column = head.cellIndex;
+        const numeric = head.classList.contains("n");
+        const upwards = head.getAttribute("aria-sort") ? head.getAttribute("aria-sort") === "descending" : !numeric;
+        const key = (row) => row.cells[column].dataset.v ?? row.cells[column].textContent.trim();
+        const rows = [...body.rows].map((row, index) => [key(row), index, row]);
+        rows.sort(([a, i], [b, j]) => {
+          const order = numeric ? (a === "" ? -Infinity : Number(a)) - (b === "" ? -Infinity : Number(b)) || 0 : a.localeCompare(b, "en");
+          return (upwards ? order : -order) || i - j;
+        });
+        table.querySelectorAll("th[aria-sort]").forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", upwards ? "ascending" : "descending");
+        body.append(...rows.map(([, , row]) => row));
+      });
+    });
+  }
+
+  function drawAll() {
+    roofline();
+    breakdown();
+    timeline();
+  }
+
+  wireTimeline();
+  roofline();
+  breakdown();
+  document.querySelectorAll("table.sortable").forEach(sortable);
+  let wasNarrow = narrow();
+  window.addEventListener("resize", () => {
+    if (narrow() !== wasNarrow) {
+      wasNarrow = narrow();
+      drawAll();
+    }
+  });
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  const opened = [];
+  window.addEventListener("beforeprint", () => {
+    document.querySelectorAll("details:not([open])").forEach((each) => { each.open = true; opened.push(each); });
+    drawAll();
+  });
+  window.addEventListener("afterprint", () => {
+    opened.splice(0).forEach((each) => { each.open = false; });
+    drawAll();
+  });
+  document.documentElement.dataset.ready = "true";
+})();
