@@ -87,7 +87,7 @@ def test_a_hazard_is_an_error_of_the_timed_model() -> None:
     text = case.text.replace("wait m0 set m1", "set m1")
     outcome = simpy_target().run(ISA, ProgramCase("k", Level.TRAPS, "edge", text, case.arguments, trap="any"))
     assert outcome.trap is None
-    assert "starts before" in (outcome.error or "")
+    assert "after write in ub" in (outcome.error or "")
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)

