@@ -1,14 +1,13 @@
 """The registry of validation kernels: a name gives a function that makes the launches of one measured row.
 
-A module of this folder adds its own with `@builder("name")`; `load_builders` imports those of `MODULES`, so that a module is
-written and tested without the others. A builder gets the chip, the instruction set and the row's parameters, and returns a
-`Case`. It must not look at what was measured.
+A module of this folder adds its own with `@builder("name")` and stands in `MODULES`, by which `find_builder` imports it. A
+builder gets the chip, the instruction set and the row's parameters, and returns a `Case`. It must not look at what was
+measured.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,20 +16,17 @@ from npuvm.compiler import CompiledKernel
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
-__all__ = [
-    "MODULES",
-    "Builder",
-    "Case",
-    "Launch",
-    "builder",
-    "builder_names",
-    "find_builder",
-    "load_builders",
-    "placed",
-]
+__all__ = ["MODULES", "Builder", "Case", "Launch", "builder", "find_builder", "placed"]
 
-MODULES = ("vector_add", "data_copy", "bank_conflict", "tile_ops", "matmul", "attention")
-"""Modules of this folder that hold builders."""
+MODULES = {
+    "vector_add": "vector_add",
+    "data_copy": "data_copy",
+    "bank_conflict": "bank_conflict",
+    "tile_op": "tile_ops",
+    "matmul": "matmul",
+    "attention": "attention",
+}
+"""The module of this folder that holds each builder."""
 
 ALIGNMENT = 1 << 21
 """Bytes to which tensors are aligned in global memory: a huge page, as a driver hands them out."""
@@ -74,22 +70,12 @@ def builder(name: str) -> Callable[[Builder], Builder]:
     return register
 
 
-def load_builders() -> None:
-    """Import the modules that hold builders."""
-    for name in MODULES:
-        importlib.import_module(f"benchmarks.validation.{name}")
-
-
 def find_builder(name: str) -> Builder:
     """The builder of a name; KeyError that lists the known ones."""
-    if name not in _BUILDERS:
-        raise KeyError(f"no builder {name!r}; known are {', '.join(builder_names())}")
+    if name not in MODULES:
+        raise KeyError(f"no builder {name!r}; known are {', '.join(MODULES)}")
+    importlib.import_module(f"benchmarks.validation.{MODULES[name]}")
     return _BUILDERS[name]
-
-
-def builder_names() -> list[str]:
-    """Names of all builders that are loaded, sorted."""
-    return sorted(_BUILDERS)
 
 
 def placed(compiled: CompiledKernel, order: Sequence[str] = ()) -> Case:

@@ -1,0 +1,128 @@
+"""Runs the kernel of a row on a chip and reads off what was measured."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.hw.simulator import l2_state, simulate
+from npuvm.hw.stats import RunResult
+from npuvm.isa import Isa, load_isa
+
+from .builders import Case, find_builder
+from .rows import Row
+
+__all__ = ["ENGINES", "Engine", "Outcome", "case_of", "run_case", "simulate_row"]
+
+Engine = Literal["simpy", "compiled"]
+ENGINES: tuple[Engine, ...] = ("simpy", "compiled")
+
+PIPES = {
+    "vec_us": "vector",
+    "mac_us": "cube",
+    "mte1_us": "move",
+    "mte2_us": "load",
+    "mte3_us": "store",
+    "fixpipe_us": "fixpipe",
+}
+"""The profiler's pipes and the units that stand for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a row's kernel takes on the chip.
+
+    `value` is what the row compares. `pipes` are microseconds by the profiler's names: the time in which the unit was occupied
+    or its port waited for memory, averaged over the cores that have the unit. The profiler counts a pipe as active until
+    its instructions are complete, so where they do not overlap it shows more: a latency for each.
+    """
+
+    row: Row
+    value: float
+    cycles: int
+    l2_hit_percent: float | None
+    pipes: Mapping[str, float]
+
+    @property
+    def error(self) -> float:
+        """simulated / measured - 1."""
+        return self.value / self.row.value - 1
+
+
+@cache
+def isa_of() -> Isa:
+    """The instruction set that all validated chips run."""
+    return load_isa()
+
+
+@cache
+def chip_of(name: str, overrides: tuple[str, ...]) -> NpuConfig:
+    """A shipped chip with overrides; read once."""
+    return load_chip(name, overrides)
+
+
+def case_of(row: Row, chip: NpuConfig) -> Case:
+    """What the row runs on a chip."""
+    assert row.kernel is not None and row.params is not None, row.id
+    return find_builder(row.kernel)(chip, isa_of(), row.params)
+
+
+def run_case(case: Case, chip: NpuConfig, engine: Engine) -> list[RunResult]:
+    """The launches of a case, the second time round unless it is measured cold."""
+    l2 = l2_state(chip)
+    results: list[RunResult] = []
+    for _ in range(1 if case.cold else 2):
+        results = [
+            simulate(
+                chip,
+                isa_of(),
+                each.image,
+                addresses=each.addresses,
+                data=False,
+                l2=l2,
+                **({} if engine == "simpy" else {"engine": engine}),
+            )
+            for each in case.launches
+        ]
+    return results
+
+
+def simulate_row(row: Row, engine: Engine, overrides: Sequence[str] = ()) -> Outcome:
+    """Run a row that is not excluded."""
+    chip = chip_of(row.chip, tuple(overrides))
+    case = case_of(row, chip)
+    return outcome_of(row, case, chip, run_case(case, chip, engine))
+
+
+def outcome_of(row: Row, case: Case, chip: NpuConfig, results: Sequence[RunResult]) -> Outcome:
+    """What the launches' results say in the terms of the row."""
+    cycles = sum(result.cycles for result in results)
+    if row.compare == "cycles":
+        value = cycles / case.operations
+    elif row.compare == "task_us":
+        value = float(chip.cycles_to_us(cycles)) + float(chip.host.start_latency_us)
+    else:
+        ends = sum(sum(core.cycles for core in result.cores) / len(result.cores) for result in results)
+        value = ends / float(1000 * chip.clock_ghz)
+    read = sum(result.bytes["hbm_read"] for result in results)
+    hits = sum(result.bytes["l2"] for result in results)
+    return Outcome(row, value, cycles, 100 * hits / (hits + read) if hits + read else None, _pipes(chip, results))
+
+
+def _pipes(chip: NpuConfig, results: Sequence[RunResult]) -> dict[str, float]:
+    times = {}
+    for pipe, unit in PIPES.items():
+        stats = [core.units[unit] for result in results for core in result.cores if unit in core.units]
+        if any(each.instructions for each in stats):
+            spent = sum(each.busy + each.stalls.get("memory", 0) + each.stalls.get("bank", 0) for each in stats)
+            times[pipe] = float(chip.cycles_to_us(spent)) * len(results) / len(stats)
+    return times
+
+
+def default_engine() -> Engine:
+    """The compiled engine where it is installed."""
+    return "compiled" if importlib.util.find_spec("npuvm.hw.compiled") else "simpy"
