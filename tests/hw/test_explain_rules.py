@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from benchmarks.simulator_speed import cube_program, desc, image, ring, size, stride, vector_program
@@ -125,3 +127,14 @@ def test_every_rule_is_provoked_somewhere() -> None:
     elsewhere = {"bank", "host"}
     assert {case.rule for case in PROVOKED} | elsewhere == {rule.name for rule in RULES}
     assert len({rule.name for rule in RULES}) == len(RULES)
+
+
+def test_the_reference_page_has_every_rule_with_its_threshold() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/reference/explain.md").read_text(encoding="utf-8")
+    table = page.split("## Advice", 1)[1].split("##", 1)[0]
+    listed = {
+        name: int(percent) / 100
+        for names, percent in re.findall(r"^\| (`[^|]*`) \|[^|]*\| (\d+) % \|", table, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    assert listed == {rule.name: rule.threshold for rule in RULES}

@@ -32,7 +32,7 @@ class Variant:
     changes: Callable[[NpuConfig], Changes]
 
     def chip(self, chip: NpuConfig) -> NpuConfig:
-        """The chip with this for free; equal to the chip when it has nothing of the kind."""
+        """The chip with this for free; of the same hash when it has nothing of the kind."""
         return with_fields(chip, self.changes(chip))
 
 

@@ -72,7 +72,7 @@ def what_if(
         if progress is not None:
             progress(index, len(asked), REAL if each is None else each.name)
         changed = chip if each is None else each.chip(chip)
-        ran = real if real is not None and changed == chip else replay(records, changed)
+        ran = real if real is not None and changed.chip_hash == chip.chip_hash else replay(records, changed)
         real = real or ran
         outcomes.append(_outcome(each, ran, groups))
     if progress is not None:

@@ -174,8 +174,8 @@ def _cores(facts: Facts, share: float) -> str:
 def _host(facts: Facts, share: float) -> str:
     launch = float(facts.chip.host.launch_us)
     return (
-        f"host: {share:.0%} of the stream the device waits for launches, which cost the host {launch:g} µs each; fewer "
-        "launches (fusion) help"
+        f"bound by the host: {share:.0%} of the stream the device waits for launches, which cost the host {launch:g} µs each; "
+        "fewer launches (fusion) help"
     )
 
 
@@ -200,6 +200,6 @@ RULES: tuple[Rule, ...] = (
     Rule("tail", "loss", 0.2, _share("tail"), _tail),
     Rule("imbalance", "loss", 0.1, _share("imbalance"), _imbalance),
     Rule("cores", "loss", 0.4, lambda facts: facts.unused_cores, _cores),
-    Rule("host", "loss", 0.3, lambda facts: facts.host_share, _host),
+    Rule("host", "limit", 0.3, lambda facts: facts.host_share, _host),
 )
 """Every rule. docs/reference/explain.md describes them; each has a test with a program or a chip that provokes it."""
