@@ -12,6 +12,7 @@ from npuvm.hw.chunks import engines_of
 from npuvm.hw.errors import SimulationError
 
 if TYPE_CHECKING:
+    from npuvm.hw.compiled.views import MemoryView
     from npuvm.hw.config import NpuConfig
     from npuvm.hw.memory import MemorySystem
     from npuvm.hw.stream import Stream
@@ -22,7 +23,7 @@ OCCUPIED = ("vector", "cube", "move", "fixpipe")
 """Units whose instructions occupy them for a time that nothing can shorten."""
 
 
-def memory_bounds(chip: NpuConfig, memory: MemorySystem) -> dict[str, Fraction]:
+def memory_bounds(chip: NpuConfig, memory: MemorySystem | MemoryView) -> dict[str, Fraction]:
     """`hbm`: bytes that must cross, at the rate of all channels. `l2`: bytes served by L2, at the rate of all slices.
 
     Must cross: first reads of lines that were not resident at launch, streamed writes, dirty lines beyond what L2 holds.

@@ -124,6 +124,10 @@ class Expansions:
                 regions[index] = cores.share(number) if together else self.core(pc, entries[index].ranges, addresses)
         return [found for found in regions if found is not None]
 
+    def program(self, pc: int) -> Program:
+        """What a core that starts at word `pc` executes; shared, not to be changed."""
+        return self._text.program(pc)
+
     def _program_plans(self, pc: int) -> dict[int, BlockPlan]:
         plans = self._plans.get(pc)
         if plans is None:

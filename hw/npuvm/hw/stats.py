@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from npuvm.hw.compiled.views import CoreView, MemoryView, UnitView
     from npuvm.hw.energy.work import Work
     from npuvm.hw.hazards import Hazard
     from npuvm.hw.memory import MemorySystem
@@ -64,7 +65,8 @@ class RunResult:
     l0a, l0b and l0c, what L2 served ("l2"), and HBM traffic ("hbm_read", "hbm_write"). `work` counts operations, for
     estimates of energy. `requests` is what DMA engines sent to memory. `bounds` are lower limits in cycles
     (docs/timing-model.md, Bounds). `scalar_loads` holds per core the values of its scalar loads in order: `registers` of a
-    later run without data. `trace` is empty unless asked for.
+    later run without data. `trace` is empty unless asked for. `engine` says which one
+    ran: "simpy", "compiled (Python)" or "compiled (numba 0.62)" with numba's version.
     """
 
     cycles: int
@@ -80,6 +82,7 @@ class RunResult:
     hazards: tuple[Hazard, ...]
     scalar_loads: tuple[tuple[int, ...], ...]
     trace: tuple[TraceEvent, ...]
+    engine: str = "simpy"
 
     @property
     def bound(self) -> tuple[str, Fraction]:
@@ -100,7 +103,7 @@ class RunResult:
         return total
 
 
-def core_stats(sequencer: Sequencer, cycles: int, counts: Mapping[int, int]) -> CoreStats:
+def core_stats(sequencer: Sequencer | CoreView, cycles: int, counts: Mapping[int, int]) -> CoreStats:
     """Statistics of a finished core; `cycles` are those of the launch, `counts` the instructions by unit code."""
     halted = sequencer.finished or 0
     stalls = {cause: n for cause, n in sequencer.stalls.items() if n and cause != "decode"}
@@ -112,7 +115,7 @@ def core_stats(sequencer: Sequencer, cycles: int, counts: Mapping[int, int]) -> 
     return CoreStats(sequencer.core_type, halted, units)
 
 
-def _unit_stats(unit: Unit, halted: int, cycles: int, instructions: int) -> UnitStats:
+def _unit_stats(unit: Unit | UnitView, halted: int, cycles: int, instructions: int) -> UnitStats:
     if unit.startup is None:
         stalls = {"idle": halted}
     else:
@@ -136,7 +139,7 @@ def count_instructions(streams: Sequence[Stream]) -> tuple[dict[int, int], dict[
     return by_unit, by_op
 
 
-def bytes_by_level(streams: Sequence[Stream], memory: MemorySystem) -> dict[str, int]:
+def bytes_by_level(streams: Sequence[Stream], memory: MemorySystem | MemoryView) -> dict[str, int]:
     """Bytes of a launch by level: operands of all instructions on chip (a pitch of 0 counts one row), L2 and HBM traffic."""
     total = np.zeros(len(ON_CHIP) + 1, dtype=np.int64)
     # Cores that run the same text share its table of sites.

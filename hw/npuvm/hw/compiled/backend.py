@@ -1,0 +1,134 @@
+"""The kernels compiled by numba, or as they stand in Python, on arrays or on lists.
+
+The kernels are plain functions. For numba each is copied with the compiled ones that it calls in its globals. The copy of an
+entry carries a digest of all sources in its name, for numba's cache looks at the file of the entry alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npuvm.hw.compiled import calendar, cores, layout, lines, loop, ports, requests, signals, units
+from npuvm.hw.compiled.layout import Store
+from npuvm.hw.errors import DeviceError
+
+__all__ = ["Backend", "BackendName", "backend_of"]
+
+BackendName: TypeAlias = Literal["numba", "python"]
+
+
+_MODULES: tuple[ModuleType, ...] = (calendar, lines, requests, ports, signals, units, cores, loop)
+"""Every module of kernels."""
+
+
+_ENTRIES = ("run", "discard", "fill")
+"""The kernels that are called from outside."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """How kernels run: `run` of `npuvm.hw.compiled.loop`, `discard` and `fill` of `lines`; `label` is for reports."""
+
+    name: BackendName
+    label: str
+    run: Callable[..., int]
+    discard: Callable[..., int]
+    fill: Callable[..., None]
+
+    def ints(self, values: Sequence[int] | NDArray[np.int64]) -> Store:
+        """A store of these values."""
+        if self.name == "numba":
+            return cast("Store", np.array(values, dtype=np.int64))
+        return values.tolist() if isinstance(values, np.ndarray) else list(values)
+
+    def full(self, size: int, value: int = 0, small: bool = False) -> Store:
+        """A store of `size` equal values; `small` for such as fit 32 bits."""
+        if self.name == "python":
+            return [value] * size
+        dtype = np.int32 if small else np.int64
+        # Zeros take no memory before they are touched.
+        return cast("Store", np.full(size, value, dtype=dtype) if value else np.zeros(size, dtype=dtype))
+
+    def grown(self, store: Store, size: int, value: int = 0) -> Store:
+        """The store with equal values put behind it, up to `size`."""
+        if self.name == "python":
+            store.extend([value] * (size - len(store)))
+            return store
+        old = np.asarray(store)
+        larger = np.zeros(size, dtype=old.dtype)
+        larger[: len(old)] = old
+        if value:
+            larger[len(old) :] = value
+        return cast("Store", larger)
+
+    def put(self, store: Store, at: int, values: NDArray[np.int64]) -> None:
+        """Write values into a store from place `at` on."""
+        if self.name == "python":
+            store[at : at + len(values)] = values.tolist()
+        else:
+            np.asarray(store)[at : at + len(values)] = values
+
+
+def backend_of(name: BackendName | None = None) -> Backend:
+    """The backend of this name; None: numba where it is installed, else plain Python.
+
+    DeviceError when numba is asked for and not installed.
+    """
+    if name is None:
+        name = "numba" if find_spec("numba") is not None else "python"
+    if name == "numba":
+        return _numba()
+    return Backend("python", "compiled (Python)", loop.run, lines.discard, lines.fill)
+
+
+@cache
+def _numba() -> Backend:
+    try:
+        import numba
+    except ImportError:
+        raise DeviceError("the numba backend of the compiled engine needs numba; install npuvm[fast]") from None
+    digest = sha256(numba.__version__.encode())
+    for module in (layout, *_MODULES):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    kernels = {
+        name: kernel
+        for module in _MODULES
+        for name, kernel in vars(module).items()
+        if isinstance(kernel, FunctionType) and kernel.__module__ == module.__name__
+    }
+    compiled: dict[str, Any] = {}
+    for name in _ENTRIES:
+        _compile(numba, name, kernels, compiled, digest.hexdigest()[:16])
+    version = ".".join(numba.__version__.split(".")[:2])
+    return Backend("numba", f"compiled (numba {version})", *(compiled[name] for name in _ENTRIES))
+
+
+def _compile(
+    numba: ModuleType, name: str, kernels: Mapping[str, FunctionType], compiled: dict[str, Any], digest: str
+) -> None:
+    """Prepare a kernel for compilation, those that it calls before it; an entry's machine code is cached."""
+    kernel = kernels[name]
+    for called in kernel.__code__.co_names:
+        if called in kernels and called not in compiled:
+            _compile(numba, called, kernels, compiled, digest)
+    copy = FunctionType(kernel.__code__, {**kernel.__globals__, **compiled}, name)
+    copy.__module__, copy.__qualname__ = kernel.__module__, kernel.__qualname__
+    if name not in _ENTRIES:
+        compiled[name] = numba.njit(copy, error_model="numpy")
+        return
+    copy.__qualname__ = f"{kernel.__qualname__}_{digest}"
+    try:
+        compiled[name] = numba.njit(copy, error_model="numpy", cache=True)
+    except RuntimeError:
+        # No folder for the cache can be written; the kernels are compiled anew in every process.
+        compiled[name] = numba.njit(copy, error_model="numpy")

@@ -1,0 +1,274 @@
+"""Kernels of the memory system: one request of a DMA engine is served line by line, docs/timing-model.md, section Memory.
+
+A server counts in whole cycles and parts of one, so that no remainder is lost and no number outgrows 64 bits.
+"""
+
+from __future__ import annotations
+
+from npuvm.hw.compiled.layout import (
+    M_ACCESS,
+    M_APART,
+    M_BANKS,
+    M_BLOCK,
+    M_BURST,
+    M_CHANNEL,
+    M_CHANNEL_BYTE,
+    M_CHANNEL_MASK,
+    M_CHANNEL_UNITS,
+    M_CHANNELS,
+    M_COMPULSORY,
+    M_DIRTY,
+    M_EPOCH,
+    M_FETCH_PART,
+    M_FETCH_TIME,
+    M_FIRST_WRITES,
+    M_HASH,
+    M_HBM_LATENCY,
+    M_HIT_BYTES,
+    M_L2_LATENCY,
+    M_LINE,
+    M_LINE_PART,
+    M_LINE_SHIFT,
+    M_LINE_TIME,
+    M_OPEN,
+    M_READ,
+    M_ROW_MISS,
+    M_ROW_SPAN,
+    M_SLICE,
+    M_SLICE_BYTE,
+    M_SLICE_MASK,
+    M_SLICE_UNITS,
+    M_SLICES,
+    M_STREAMED,
+    M_TURN,
+    M_UNCACHED,
+    M_WRITTEN,
+    U_C_BYTES,
+    U_C_ROWS,
+    U_KEPT,
+    U_KEPT_DONE,
+    U_T_ADDR,
+    U_T_AT,
+    U_T_PITCH,
+    U_T_STREAM,
+    U_T_WRITE,
+    Store,
+)
+from npuvm.hw.compiled.lines import append, drop_oldest, entry, take_slot, touch
+
+__all__ = ["at_hbm", "at_slot", "is_dirty", "mix", "read_past", "read_piece", "request", "room", "write_piece"]
+
+READS, WRITES = 1, 2
+
+
+def mix(number: int) -> int:
+    """Spread block numbers over servers, so that pitches of powers of two do not meet in one."""
+    return number ^ (number >> 5) ^ (number >> 10) ^ (number >> 15) ^ (number >> 20)
+
+
+def at_hbm(M: Store, line: int, nbytes: int, direction: int, now: int) -> int:
+    """A transfer of a channel; returns the cycle by which it ends."""
+    block = line // M[M_BLOCK]
+    if M[M_HASH]:
+        block = mix(block)
+    which = block & M[M_CHANNEL_MASK] if M[M_CHANNEL_MASK] >= 0 else block % M[M_CHANNELS]
+    server = M[M_CHANNEL] + 3 * which
+    cycle, part = M[server], M[server + 1]
+    if cycle < now:
+        cycle, part = now, 0
+    if nbytes == M[M_LINE]:
+        cycle += M[M_FETCH_TIME]
+        part += M[M_FETCH_PART]
+    else:
+        burst = M[M_BURST]
+        time = (nbytes + burst - 1) // burst * burst * M[M_CHANNEL_BYTE]
+        cycle += time // M[M_CHANNEL_UNITS]
+        part += time % M[M_CHANNEL_UNITS]
+    if part >= M[M_CHANNEL_UNITS]:
+        part -= M[M_CHANNEL_UNITS]
+        cycle += 1
+    if M[M_TURN]:
+        if M[server + 2] and M[server + 2] != direction:
+            cycle += M[M_TURN]
+        M[server + 2] = direction
+    if M[M_ROW_MISS]:
+        row = line * M[M_LINE] // M[M_ROW_SPAN]
+        bank = M[M_OPEN] + which * M[M_BANKS] + row % M[M_BANKS]
+        if M[bank] != row:
+            M[bank] = row
+            cycle += M[M_ROW_MISS]
+    M[server], M[server + 1] = cycle, part
+    return cycle + 1 if part else cycle
+
+
+def at_slot(M: Store, RL: Store, core: int, line: int, slot: int, nbytes: int, now: int) -> int:
+    """An access to a line in L2; returns the cycle by which its slice and the line's data are there."""
+    M[M_HIT_BYTES] += nbytes
+    number = mix(line) if M[M_HASH] else line
+    which = number & M[M_SLICE_MASK] if M[M_SLICE_MASK] >= 0 else number % M[M_SLICES]
+    server = M[M_SLICE] + 2 * which
+    cycle, part = M[server], M[server + 1]
+    if cycle < now:
+        cycle, part = now, 0
+    if nbytes == M[M_LINE]:
+        cycle += M[M_LINE_TIME]
+        part += M[M_LINE_PART]
+    else:
+        time = (nbytes if nbytes > M[M_ACCESS] else M[M_ACCESS]) * M[M_SLICE_BYTE]
+        cycle += time // M[M_SLICE_UNITS]
+        part += time % M[M_SLICE_UNITS]
+    if part >= M[M_SLICE_UNITS]:
+        part -= M[M_SLICE_UNITS]
+        cycle += 1
+    M[server], M[server + 1] = cycle, part
+    if part:
+        cycle += 1
+    ready = RL[2 * slot]
+    apart = M[M_APART]
+    if apart:
+        last = RL[2 * slot + 1] >> 1
+        if last and last != core + 1:
+            ready += apart
+        if ready > cycle:
+            cycle = ready
+        RL[2 * slot] = cycle
+        RL[2 * slot + 1] = (core + 1) << 1 | (RL[2 * slot + 1] & 1)
+    elif ready > cycle:
+        cycle = ready
+    return cycle
+
+
+def room(M: Store, SLOT: Store, LINK: Store, DIR: Store, PAGE: Store, now: int) -> int:
+    """A slot for a new line, in no list; a full L2 gives up the line used least recently, and writes it back when dirty."""
+    slot = take_slot(M, LINK)
+    if slot == 0:
+        slot = drop_oldest(M, SLOT, LINK, DIR, PAGE)
+        if SLOT[2 * slot + 1]:
+            M[M_DIRTY] -= 1
+            M[M_WRITTEN] += M[M_LINE]
+            at_hbm(M, SLOT[2 * slot], M[M_LINE], WRITES, now)
+    return slot
+
+
+def read_piece(
+    M: Store,
+    SLOT: Store,
+    LINK: Store,
+    RL: Store,
+    DIR: Store,
+    PAGE: Store,
+    core: int,
+    stream: int,
+    line: int,
+    nbytes: int,
+    now: int,
+) -> int:
+    """Read bytes of a line; returns the cycle by which they are there."""
+    place = entry(M, DIR, line)
+    slot = PAGE[place]
+    if slot >= 0:
+        touch(LINK, slot)
+        return at_slot(M, RL, core, line, slot, nbytes, now) + M[M_L2_LATENCY]
+    if stream:
+        return read_past(M, DIR, PAGE, line, now)
+    M[M_READ] += M[M_LINE]
+    left = 1
+    if slot != -2 - M[M_EPOCH]:
+        M[M_COMPULSORY] += M[M_LINE]
+        left = 0
+    slot = room(M, SLOT, LINK, DIR, PAGE, now)
+    append(LINK, slot)
+    PAGE[place] = slot
+    ready = at_hbm(M, line, M[M_LINE], READS, now) + M[M_HBM_LATENCY]
+    SLOT[2 * slot] = line
+    SLOT[2 * slot + 1] = 0
+    RL[2 * slot] = ready
+    RL[2 * slot + 1] = (core + 1) << 1 | left
+    return ready + M[M_L2_LATENCY]
+
+
+def read_past(M: Store, DIR: Store, PAGE: Store, line: int, now: int) -> int:
+    """Read a line from HBM past L2; returns the cycle by which it is there."""
+    place = entry(M, DIR, line)
+    slot = PAGE[place]
+    if slot < 0 and slot != -2 - M[M_EPOCH]:
+        M[M_COMPULSORY] += M[M_LINE]
+        PAGE[place] = -2 - M[M_EPOCH]
+    M[M_READ] += M[M_LINE]
+    return at_hbm(M, line, M[M_LINE], READS, now) + M[M_HBM_LATENCY] + M[M_L2_LATENCY]
+
+
+def is_dirty(M: Store, SLOT: Store, DIR: Store, PAGE: Store, line: int) -> bool:
+    """Whether a line is in L2 and newer than HBM."""
+    slot = PAGE[entry(M, DIR, line)]
+    return slot >= 0 and SLOT[2 * slot + 1] > 0
+
+
+def write_piece(
+    M: Store,
+    SLOT: Store,
+    LINK: Store,
+    RL: Store,
+    DIR: Store,
+    PAGE: Store,
+    core: int,
+    stream: int,
+    line: int,
+    nbytes: int,
+    now: int,
+) -> int:
+    """Write bytes of a line; returns the cycle by which every core sees them."""
+    place = entry(M, DIR, line)
+    slot = PAGE[place]
+    if slot < 0:
+        if stream:
+            M[M_STREAMED] += nbytes
+            M[M_WRITTEN] += nbytes
+            return at_hbm(M, line, nbytes, WRITES, now) + M[M_HBM_LATENCY] + M[M_L2_LATENCY]
+        left = 1 if slot == -2 - M[M_EPOCH] else 0
+        slot = room(M, SLOT, LINK, DIR, PAGE, now)
+        append(LINK, slot)
+        PAGE[place] = slot
+        SLOT[2 * slot] = line
+        SLOT[2 * slot + 1] = 0
+        RL[2 * slot] = 0
+        RL[2 * slot + 1] = left
+    else:
+        touch(LINK, slot)
+    if not SLOT[2 * slot + 1]:
+        SLOT[2 * slot + 1] = 1
+        M[M_DIRTY] += 1
+        M[M_FIRST_WRITES] += 1 - (RL[2 * slot + 1] & 1)
+    return at_slot(M, RL, core, line, slot, nbytes, now) + M[M_L2_LATENCY]
+
+
+def request(
+    W: Store, M: Store, SLOT: Store, LINK: Store, RL: Store, DIR: Store, PAGE: Store, unit: int, core: int, now: int
+) -> int:  # fmt: skip
+    """Serve the request that a unit has cut; returns the cycle by which all of it is done."""
+    shift, size = M[M_LINE_SHIFT], M[M_LINE]
+    write, stream = W[unit + U_T_WRITE], W[unit + U_T_STREAM]
+    at, row_bytes = W[unit + U_T_ADDR] + W[unit + U_T_AT], W[unit + U_C_BYTES]
+    done = 0
+    for _ in range(W[unit + U_C_ROWS]):
+        start, end = at, at + row_bytes
+        line = start >> shift if shift >= 0 else start // size
+        while start < end:
+            border = (line + 1) * size
+            stop = border if border < end else end
+            if write:
+                cycle = write_piece(M, SLOT, LINK, RL, DIR, PAGE, core, stream, line, stop - start, now)
+            elif M[M_UNCACHED] and (start | stop) & 31 and not is_dirty(M, SLOT, DIR, PAGE, line):
+                # The engine keeps the line that it got past L2 last, until its instruction ends.
+                if W[unit + U_KEPT] != line:
+                    W[unit + U_KEPT] = line
+                    W[unit + U_KEPT_DONE] = read_past(M, DIR, PAGE, line, now)
+                cycle = W[unit + U_KEPT_DONE]
+            else:
+                cycle = read_piece(M, SLOT, LINK, RL, DIR, PAGE, core, stream, line, stop - start, now)
+            if cycle > done:
+                done = cycle
+            start = border
+            line += 1
+        at += W[unit + U_T_PITCH]
+    return done
