@@ -51,6 +51,7 @@ class Row:
     order: bool = False
     gm: tuple[int, int, int, int] | None = None
     streaming: bool = False
+    bank: int = 0
     tiles: tuple[tuple[str, int, int, int, int, str], ...] = ()
 
 
@@ -97,7 +98,8 @@ def make_stream(rows: Sequence[Row]) -> Stream:
     )
     site = np.arange(n, dtype=np.int64)
     origin = np.zeros((n, 2), dtype=np.int64)
-    return Stream(tuple(sites), site, gap, addr, size, origin, occupancy, latency, gm[:, 0], gm[:, 1], gm[:, 2])
+    bank = np.array([row.bank for row in rows], dtype=np.int64)
+    return Stream(tuple(sites), site, gap, addr, size, origin, occupancy, latency, gm[:, 0], gm[:, 1], gm[:, 2], bank)
 
 
 Program: TypeAlias = Sequence[Region | Sequence[Row]]

@@ -412,7 +412,7 @@ def test_an_error_bar_is_a_number_of_percent(bad: object) -> None:
     assert "at least 0, at most 1000" in problem
 
 
-BANKS = {"groups": 8, "banks_per_group": 2, "block_bytes": 32, "rows_per_bank": 64, "write_delay_repeats": 1}
+BANKS = {"groups": 8, "banks_per_group": 2, "block_bytes": 32, "rows_per_bank": 64, "write_delay_cycles": 1}
 
 
 def test_a_section_that_may_be_left_out_is_whole_where_it_stands() -> None:

@@ -190,6 +190,7 @@ def _part(stream: Stream, start: int, stop: int) -> Stream | None:
         gm_addr=stream.gm_addr[at],
         gm_rows=stream.gm_rows[at],
         gm_row_bytes=stream.gm_row_bytes[at],
+        bank=stream.bank[at],
     )
 
 
@@ -209,6 +210,7 @@ def _stream(plan: BlockPlan, columns: _Columns, gap: Ints, totals: Ints, machine
     _resolve_rings(plan, site, affine, totals, machine)
     addr, origin = affine[:, :MAX_OPERANDS], affine[:, MAX_OPERANDS:]
     prices = _prices(plan, constants, np.flatnonzero(special), site, addr, size, origin)
+    bank = plan.pricer.bank_conflicts(site, addr, size)
     return Stream(
         sites=plan.sites,
         site=site,
@@ -216,11 +218,12 @@ def _stream(plan: BlockPlan, columns: _Columns, gap: Ints, totals: Ints, machine
         addr=addr,
         size=size,
         origin=origin,
-        occupancy=prices.occupancy,
+        occupancy=prices.occupancy + bank,
         latency=prices.latency,
         gm_addr=prices.gm_addr,
         gm_rows=prices.gm_rows,
         gm_row_bytes=prices.gm_row_bytes,
+        bank=bank,
     )
 
 

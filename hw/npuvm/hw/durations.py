@@ -27,5 +27,6 @@ def with_durations(regions: Regions, core: int, durations: Durations) -> Regions
             return
         if isinstance(region, Stream):
             occupancy, latency = durations(core, region)
-            region = replace(region, occupancy=occupancy, latency=latency, gm_rows=np.zeros_like(region.gm_rows))
+            none = np.zeros_like(region.gm_rows)
+            region = replace(region, occupancy=occupancy, latency=latency, gm_rows=none, bank=none)
         value = yield region

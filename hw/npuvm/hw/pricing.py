@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from npuvm.hw.banks import BankOperand, Pattern, conflict_cycles
 from npuvm.hw.config.model import NpuConfig
 from npuvm.hw.errors import SimulationError
 from npuvm.hw.stream import MAX_OPERANDS, Dma, Site
@@ -63,6 +64,9 @@ class Pricer:
                 self._pitch[s, q], self._items[s, q] = operand.pitch, operand.itemsize
             self._price_site(s, site)
         self._kinds = tuple(int(kind) for kind in np.unique(self._kind))
+        banked = [self._chip.core.ub_banks is not None and kind == _VECTOR for kind in self._kind]
+        self._banked: NDArray[np.bool_] = np.array(banked, dtype=np.bool_)
+        self._sites = sites
 
     def _price_site(self, s: int, site: Site) -> None:
         core = self._chip.core
@@ -144,6 +148,34 @@ class Pricer:
         np.maximum(occupancy, 1, out=occupancy, where=prices.gm_rows == 0)
         return prices
 
+    def bank_conflicts(self, site: Ints, addr: Ints, size: Ints) -> Ints:
+        """Cycles by which bank conflicts in UB lengthen the occupancy of each of n instructions, see `npuvm.hw.banks`."""
+        conflicts = np.zeros(len(site), dtype=np.int64)
+        at = np.flatnonzero(self._banked[site]) if self._banked.any() else ()
+        if not len(at):
+            return conflicts
+        keys = np.concatenate((site[at, None], addr[at], size[at, :2]), axis=1)
+        unique, inverse = _unique_rows(keys)
+        found = [self._conflicts_of(row[0], row[1 : 1 + MAX_OPERANDS], row[-2], row[-1]) for row in unique.tolist()]
+        conflicts[at] = np.array(found, dtype=np.int64)[inverse]
+        return conflicts
+
+    def _conflicts_of(self, s: int, addr: list[int], rows: int, cols: int) -> int:
+        banks = self._chip.core.ub_banks
+        assert banks is not None
+        operands = tuple(
+            BankOperand(
+                addr[q], each.itemsize, each.pitch, each.shape[0] == 0, each.shape[1] == 1, each.reads, each.writes
+            )
+            for q, each in enumerate(self._sites[s].operands)
+            if each.space == "ub" and each.shape[0] in (0, -1) and each.shape[1] in (1, -1)
+        )
+        item = int(self._item[s])
+        elements = self._chip.core.vector.repeat_bytes // item
+        dense = bool(self._full_shape[s]) and all(each.pitch == cols * each.itemsize for each in operands)
+        repeat_num, row_num, den = self._rates[s].tolist()
+        return conflict_cycles(banks, Pattern(rows, cols, elements, dense, repeat_num, row_num, den, operands))
+
     def _price_kind(self, code: int, prices: Prices, at: Any, site: Ints, addr: Ints, size: Ints, origin: Ints) -> None:
         item, rates, startup = self._item[site], self._rates[site], self._startup[site]
         rows, cols = size[:, 0], size[:, 1]
@@ -177,6 +209,16 @@ class Pricer:
         prices.gm_addr[at] = addr[each, operand] + first[:, 0] * pitch + first[:, 1] * item
         prices.gm_rows[at] = np.where(dense, 1, rows)
         prices.gm_row_bytes[at] = np.where(dense, rows * row_bytes, row_bytes)
+
+
+def _unique_rows(keys: Ints) -> tuple[Ints, Ints]:
+    """The rows that differ, and for each row which of them it is. They are sorted by a hash, which is then checked."""
+    weights = np.cumprod(np.full(keys.shape[1], 0x9E3779B97F4A7C15, dtype=np.uint64))
+    _, first, inverse = np.unique(keys.view(np.uint64) @ weights, return_index=True, return_inverse=True)
+    if np.array_equal(keys[first][inverse], keys):
+        return keys[first], inverse
+    unique, inverse = np.unique(keys, axis=0, return_inverse=True)
+    return unique, inverse.ravel()
 
 
 def _clip(shape: tuple[Ints, Ints], origin: Ints, extent: Ints) -> tuple[Ints, Ints]:

@@ -145,6 +145,7 @@ class Stream:
     * `gm_addr`, `gm_rows`, `gm_row_bytes`: the bytes a DMA really moves: address of the first byte inside the window, number of
       row segments (`Site.dma.pitch` bytes apart) and bytes of each. A tile that lies densely on both sides is one segment.
       Zero rows when nothing is to be moved, and for instructions that are no DMA.
+    * `bank`: how many cycles of `occupancy` a vector instruction loses to bank conflicts in UB; 0 for all others.
     """
 
     sites: tuple[Site, ...]
@@ -158,6 +159,7 @@ class Stream:
     gm_addr: Column
     gm_rows: Column
     gm_row_bytes: Column
+    bank: Column
 
     def __len__(self) -> int:
         return len(self.site)
