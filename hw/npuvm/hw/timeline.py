@@ -145,8 +145,8 @@ class _Launch:
         chip = len(self._result.cores)
         total: dict[str, Floats] = defaultdict(lambda: np.zeros(len(edges) - 1))
         for (core, unit), events in engines.items():
-            columns = np.array([(event.start, event.complete, event.nbytes) for event in events])
-            rates = spread(*columns.T, edges) / step
+            start, end, moved = np.array([(event.start, event.complete, event.nbytes) for event in events]).T
+            rates = spread(start, end, moved, edges) / step
             total[unit] += rates
             yield from self._rates(f"global memory {unit}", core, rates, step)
         if total:

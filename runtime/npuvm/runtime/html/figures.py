@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from math import ceil, floor, log10
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from npuvm.hw.explain import KINDS, Cause, LaunchBreakdown
 
@@ -25,8 +25,11 @@ Figure: TypeAlias = dict[str, Any]
 MOST_BARS = 60
 """Operators that the bars show; of more, those with the most cycles."""
 
-_PLOT = (1120.0, 470.0)
-"""Pixels of the roofline's axes on a wide page; labels are placed for it."""
+NARROW_MARKERS = 0.6
+"""Size of the roofline's points on a narrow page, of that on a wide one."""
+
+_WIDE, _NARROW = (1120.0, 470.0), (270.0, 370.0)
+"""Pixels of the roofline's axes on a wide and on a narrow page; labels are placed for them."""
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "bank conflict": ("bank",),
@@ -43,6 +46,16 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "imbalance": ("imbalance",),
 }
 """Names in the legend for the kinds of causes that are no work, in the order of the bars."""
+
+
+class Point(NamedTuple):
+    """A row in the roofline: its intensity, its diameter, the places of its label; None when a narrow page has no room."""
+
+    row: KernelRow
+    x: float
+    size: float
+    place: str
+    narrow_place: str | None
 
 
 def roofline_figure(rows: Sequence[KernelRow], roofs: Sequence[Roof]) -> Figure:
@@ -75,15 +88,19 @@ def roofline_figure(rows: Sequence[KernelRow], roofs: Sequence[Roof]) -> Figure:
         "annotations": list(_roof_labels(roofs, x_range)),
         "hovermode": "closest",
     }
-    return {"data": traces, "layout": layout, "roles": [f"roof-{roof.kind}" for roof in roofs]}
+    roles = [f"roof-{roof.kind}" for roof in roofs]
+    return {"data": traces, "layout": layout, "roles": roles, "narrow_markers": NARROW_MARKERS}
 
 
 def _ranges(rows: Sequence[KernelRow], roofs: Sequence[Roof]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Limits of both axes: every point with room around it, and the ridges of the roofs."""
+    """Limits of both axes: every point with room around it, the ridges of the roofs, their names left of these."""
     compute = [roof.per_second for roof in roofs if roof.kind == "compute"]
     memory = [roof.per_second for roof in roofs if roof.kind == "memory"]
     at = [row.operations_per_byte for row in rows if row.operations_per_byte is not None]
-    x_range = min([*at, 1.0]) / 4, max([*at, max(compute) / min(memory)]) * 6
+    x_range = (
+        min([*(each / 4 for each in at), min(compute) / max(memory) / 40]),
+        max([*at, max(compute) / min(memory)]) * 4,
+    )
     y_range = min([row.operations_per_second for row in rows] + [min(memory) * x_range[0]]) / 4, max(compute) * 4
     return x_range, y_range
 
@@ -127,19 +144,20 @@ def _roof_text(roof: Roof) -> str:
 
 
 def _roof_labels(roofs: Sequence[Roof], x_range: tuple[float, float]) -> Iterator[Figure]:
-    """The roofs' names: above a horizontal at its right end, at the left of a diagonal, below the last one."""
-    for index, roof in enumerate(roofs):
+    """The roofs' names: left of where a horizontal begins; on diagonals, which the page turns and shifts off the line."""
+    fastest = max(roof.per_second for roof in roofs if roof.kind == "memory")
+    for roof in roofs:
         compute = roof.kind == "compute"
-        last = not compute and index == len(roofs) - 1
-        x = x_range[1] if compute else x_range[0]
+        x = roof.per_second / fastest if compute else x_range[0] * (x_range[1] / x_range[0]) ** 0.12
         y = roof.per_second if compute else roof.per_second * x
         yield {
             "text": _roof_text(roof),
             "x": round(log10(x), 4),
             "y": round(log10(y), 4),
-            "xanchor": "right" if compute else "left",
-            "yanchor": "top" if last else "bottom",
-            "yshift": 0 if compute or last else 30,
+            "xanchor": "right" if compute else "center",
+            "yanchor": "bottom" if compute else "middle",
+            "xshift": -2 if compute else 0,
+            "yshift": -3 if compute else 0,
             "showarrow": False,
         }
 
@@ -151,14 +169,17 @@ def _all_points(
     most = max((row.totals.cycles for row in rows), default=1)
     xs = [x_range[1] if row.operations_per_byte is None else row.operations_per_byte for row in rows]
     sizes = [round(8 + 18 * (row.totals.cycles / most) ** 0.5, 1) for row in rows]
-    pixels = [
-        (_pixel(x, x_range, _PLOT[0]), _pixel(row.operations_per_second, y_range, _PLOT[1]))
-        for x, row in zip(xs, rows, strict=True)
-    ]
-    places = label_places(pixels, [size / 2 for size in sizes], [str(row.number) for row in rows])
-    points = list(zip(rows, xs, sizes, places, strict=True))
+    places = []
+    for (width, height), shrink, leave_out in ((_WIDE, 1.0, False), (_NARROW, NARROW_MARKERS, True)):
+        at = [
+            (_pixel(x, x_range, width), _pixel(row.operations_per_second, y_range, height))
+            for x, row in zip(xs, rows, strict=True)
+        ]
+        radii = [size * shrink / 2 for size in sizes]
+        places.append(label_places(at, radii, [str(row.number) for row in rows], leave_out))
+    points = [Point(*each) for each in zip(rows, xs, sizes, *places, strict=True)]
     for role, name in (("cube", "with matrix products"), ("vector", "vector only")):
-        chosen = [point for point in points if bool(point[0].work.multiply_adds) == (role == "cube")]
+        chosen = [point for point in points if bool(point.row.work.multiply_adds) == (role == "cube")]
         if chosen:
             yield _points(role, name, chosen)
 
@@ -168,26 +189,32 @@ def _pixel(value: float, limits: tuple[float, float], size: float) -> float:
     return size * log10(value / limits[0]) / log10(limits[1] / limits[0])
 
 
-def _points(role: str, name: str, points: Sequence[tuple[KernelRow, float, float, str]]) -> Figure:
-    """Points of (row, x, diameter, place of the label)."""
-    rows = [row for row, _, _, _ in points]
+def _points(role: str, name: str, points: Sequence[Point]) -> Figure:
+    """A trace; `meta.narrow` has the labels of a narrow page."""
+    numbers = [str(point.row.number) for point in points]
     return {
         "type": "scatter",
         "mode": "markers+text",
         "name": name,
-        "x": [_short(x) for _, x, _, _ in points],
-        "y": [_short(row.operations_per_second) for row in rows],
-        "text": [str(row.number) for row in rows],
-        "textposition": [place for _, _, _, place in points],
-        "customdata": [row.number for row in rows],
-        "hovertext": [_point_text(row) for row in rows],
+        "x": [_short(point.x) for point in points],
+        "y": [_short(point.row.operations_per_second) for point in points],
+        "text": numbers,
+        "textposition": [point.place for point in points],
+        "customdata": [point.row.number for point in points],
+        "hovertext": [_point_text(point.row) for point in points],
         "hovertemplate": "%{hovertext}<extra></extra>",
         "marker": {
-            "size": [size for _, _, size, _ in points],
-            "symbol": ["triangle-right" if row.operations_per_byte is None else "circle" for row in rows],
+            "size": [point.size for point in points],
+            "symbol": ["triangle-right" if point.row.operations_per_byte is None else "circle" for point in points],
         },
         "cliponaxis": False,
-        "meta": {"role": role},
+        "meta": {
+            "role": role,
+            "narrow": {
+                "text": [number if point.narrow_place else "" for number, point in zip(numbers, points, strict=True)],
+                "textposition": [point.narrow_place or "top center" for point in points],
+            },
+        },
     }
 
 

@@ -25,7 +25,7 @@ __all__ = ["plotly_script", "render_report"]
 
 _KERNEL_COLUMNS = (
     ("#", True),
-    ("operator, and what bounds it", False),
+    ("operator", False),
     ("launches", True),
     ("cycles", True),
     ("share", True),

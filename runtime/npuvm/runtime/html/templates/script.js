@@ -23,10 +23,17 @@
         font: { color: colour("text"), size: narrow() ? 11 : 12.5, family: getComputedStyle(document.body).fontFamily },
         margin: narrow() ? { l: 8, r: 22, t: 10, b: 40 } : { l: 60, r: 26, t: 10, b: 48 },
         hoverlabel: { bgcolor: colour("panel"), bordercolor: colour("line"), font: { color: colour("text"), size: 12 }, align: "left" },
-        legend: { orientation: "h", x: 0, y: 1.01, xanchor: "left", yanchor: "bottom", traceorder: "normal" },
+        legend: {
+          orientation: "h", x: 0, y: 1.01, xanchor: "left", yanchor: "bottom", traceorder: "normal",
+          font: { size: narrow() ? 10.5 : 12 },
+        },
         dragmode: coarse() ? false : "zoom",
       },
     };
+  }
+
+  function inColumns(legend) {
+    return narrow() ? { ...legend, entrywidth: 0.5, entrywidthmode: "fraction" } : legend;
   }
 
   function options(name) {
@@ -41,29 +48,48 @@
   }
 
   function roofline() {
-    const { axis, layout } = base(narrow() ? 460 : 560);
+    const { axis, layout } = base(narrow() ? 470 : 560);
     const traces = data.roofline.data.map((trace) => {
       const role = trace.meta.role;
       if (role.startsWith("roof-")) {
         return { ...trace, line: { color: colour(role), width: 2 } };
       }
-      const marker = { ...trace.marker, color: colour(`point-${role}`), opacity: 0.82, line: { color: colour("page"), width: 1 } };
-      return { ...trace, marker, textfont: { color: colour("text"), size: 11 } };
+      const size = trace.marker.size.map((each) => each * (narrow() ? data.roofline.narrow_markers : 1));
+      const marker = { ...trace.marker, size, color: colour(`point-${role}`), opacity: 0.82, line: { color: colour("page"), width: 1 } };
+      return { ...trace, ...(narrow() ? trace.meta.narrow : {}), marker, textfont: { color: colour("text"), size: 11 } };
     });
     const given = data.roofline.layout;
     const annotations = given.annotations.map((each, index) => ({
-      ...each, bgcolor: "rgba(0,0,0,0)", font: { size: narrow() ? 10 : 12, color: colour(data.roofline.roles[index]) },
+      ...each, text: narrow() ? each.text.split(" ").slice(0, -2).join(" ") : each.text,
+      font: { size: narrow() ? 10 : 12, color: colour(data.roofline.roles[index]) },
     }));
     return draw("roofline-plot", traces, {
       ...layout, hovermode: given.hovermode, annotations,
       xaxis: { ...axis, ...given.xaxis }, yaxis: { ...axis, ...given.yaxis },
+    }).then(turnLabels);
+  }
+
+  /* The names of the diagonals lie along their lines: the upper one above it, the lower one below. */
+  function turnLabels() {
+    const plot = element("roofline-plot");
+    const box = plot.querySelector(".nsewdrag").getBoundingClientRect();
+    const span = (axis) => axis.range[1] - axis.range[0];
+    const angle = Math.atan((box.height / span(plot.layout.yaxis)) / (box.width / span(plot.layout.xaxis)));
+    const diagonals = data.roofline.roles.map((role, index) => (role === "roof-memory" ? index : -1)).filter((index) => index >= 0);
+    const change = {};
+    diagonals.forEach((index, place) => {
+      const side = place < diagonals.length - 1 ? 1 : -1;
+      change[`annotations[${index}].textangle`] = -angle * 180 / Math.PI;
+      change[`annotations[${index}].xshift`] = -side * 11 * Math.sin(angle);
+      change[`annotations[${index}].yshift`] = side * 11 * Math.cos(angle);
     });
+    return Plotly.relayout(plot, change);
   }
 
   function breakdown() {
     const given = data.breakdown.layout;
     const names = narrow() ? given.meta.short : given.meta.long;
-    const { axis, layout } = base(given.meta.bars * 26 + (narrow() ? 260 : 150));
+    const { axis, layout } = base(given.meta.bars * 26 + (narrow() ? 210 : 150));
     const traces = data.breakdown.data.map((trace) => {
       const role = trace.meta.role.replace(/ /g, "-");
       const shape = patterns[role.replace("lost-", "")] || "";
@@ -71,7 +97,7 @@
       return { ...trace, marker: { color: colour(role), pattern, line: { color: colour("page"), width: 0.5 } } };
     });
     return draw("breakdown-plot", traces, {
-      ...layout, barmode: given.barmode, bargap: 0.25, hovermode: given.hovermode,
+      ...layout, legend: inColumns(layout.legend), barmode: given.barmode, bargap: 0.25, hovermode: given.hovermode,
       xaxis: { ...axis, ...given.xaxis, fixedrange: true }, yaxis: { ...axis, ...given.yaxis, ticktext: names, fixedrange: true },
     });
   }
@@ -153,7 +179,7 @@
       return null;
     }
     const chosen = data.timelines[Number(element("timeline-choice").value)];
-    const legend = narrow() ? 150 : 44;
+    const legend = narrow() ? 110 : 44;
     const inner = chosen.rows.length * ROW + 2 * (COUNTER + GAP);
     const { axis, layout } = base(inner + legend + 60);
     const bottom = (pixels) => 1 - pixels / inner;
@@ -166,12 +192,14 @@
       ...counterTraces(chosen, chosen.busy, "y2", "busy"),
       ...counterTraces(chosen, chosen.moved, "y3", "bytes per cycle"),
     ];
+    const borders = chosen.rows.flatMap(([core], index) => (index && core !== chosen.rows[index - 1][0] ? [index - 0.5] : []));
     return draw("timeline-plot", traces, {
-      ...layout, barmode: "overlay", hovermode: "closest", showlegend: true,
+      ...layout, barmode: "overlay", legend: inColumns(layout.legend),
+      shapes: borders.map((y) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, line: { color: colour("line"), width: 1.5 } })), hovermode: "closest", showlegend: true,
       margin: { ...layout.margin, l: narrow() ? 8 : 90, t: legend },
       xaxis: { ...axis, title: { text: "cycle" }, range: view || [0, chosen.cycles], anchor: "y3", tickformat: ",d", minallowed: 0, maxallowed: chosen.cycles },
       yaxis: {
-        ...axis, type: "category", autorange: "reversed", categoryorder: "array", fixedrange: true, domain: [bottom(rowsEnd), 1],
+        ...axis, type: "category", range: [chosen.rows.length - 0.5, -0.5], categoryorder: "array", fixedrange: true, domain: [bottom(rowsEnd), 1],
         categoryarray: chosen.rows.map(([core, , unit]) => `${core} ${unit}`), title: title(narrow() ? "" : "core and unit"),
       },
       yaxis2: { ...axis, fixedrange: true, range: [0, 1.05], tickformat: ".0%", nticks: 3, domain: [bottom(busyTop + COUNTER), bottom(busyTop)], title: title("busy") },
@@ -231,6 +259,14 @@
     });
   }
 
+  function follow() {
+    element("roofline-plot").on("plotly_relayout", (change) => {
+      if (Object.keys(change).some((name) => name.startsWith("xaxis") || name.startsWith("yaxis"))) {
+        turnLabels();
+      }
+    });
+  }
+
   function drawAll() {
     roofline();
     breakdown();
@@ -239,6 +275,7 @@
 
   wireTimeline();
   roofline();
+  follow();
   breakdown();
   document.querySelectorAll("table.sortable").forEach(sortable);
   let wasNarrow = narrow();
