@@ -94,7 +94,7 @@ class _Search:
         tiles = self.layout.tiles
         if self._swapped(one, other):
             one, tile, other, its_tile = other, its_tile, one, tile
-        if one.code == other.code and not tiles.reads_after(tile, its_tile):
+        if one.code == other.code and (tile, its_tile) not in tiles.raw:
             return
 
         def describe() -> Hazard:
@@ -129,11 +129,11 @@ class _Search:
 
     def _add(self, what: str, earlier: Touch, later: Touch, describe: Callable[[], Hazard]) -> None:
         key = (what, self._pc(earlier), earlier.code, self._pc(later), later.code, earlier.core == later.core)
-        known = self.found.get(key)
+        known, copies = self.found.get(key), self.run.core[earlier.core].copies
         if known is not None:
-            self.found[key] = replace(known, count=known.count + 1)
+            self.found[key] = replace(known, count=known.count + copies)
         elif len(self.found) < MOST_REPORTED:
-            self.found[key] = describe()
+            self.found[key] = replace(describe(), count=copies)
         else:
             self.skipped.add(key)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,7 +15,7 @@ from npuvm.hw.stream import Barrier, SetSemaphores, Site
 from npuvm.isa.control import SCOPES
 
 if TYPE_CHECKING:
-    from npuvm.hw.hazards.layout import CoreLayout, Layout
+    from npuvm.hw.hazards.layout import CoreLayout, Layout, Step
 
 __all__ = ["Core", "Sync", "UnitRun", "make_cores"]
 
@@ -58,16 +58,18 @@ class UnitRun:
 
 @dataclass(slots=True, eq=False)
 class Core:
-    """One core. `semaphore` gives its semaphores by number, `by_id` the place in its domain's clocks of a unit by its `id`.
+    """One core, which stands for `copies` that do the same.
 
-    `places` and `ids` are those of its units by code. `base` is what everything dispatched since the last barrier knows at
-    least; `event` is the sequencer's next one, `waiting` the barrier at which it stands, `steps` counts what it did itself.
-    `last` holds, per tile, the number of the last instruction that touched it.
+    `semaphore` gives its semaphores by number, `by_id` the place in its domain's clocks of a unit by its `id`. `places` and
+    `ids` are those of its units by code. `base` is what everything dispatched since the last barrier knows at least. `event`
+    is the sequencer's next one, `waiting` the barrier at which it stands. `last` holds, per tile, the number of the last
+    instruction that touched it.
     """
 
     layout: CoreLayout
     index: int
     group: int
+    copies: int
     semaphore: Callable[[int], Counted]
     by_id: dict[int, int]
     units: list[UnitRun] = field(default_factory=list)
@@ -75,7 +77,6 @@ class Core:
     ids: dict[int, int] = field(default_factory=dict)
     base: Clock = ()
     event: int = 0
-    steps: int = 0
     waiting: Barrier | None = None
     last: list[int] = field(default_factory=list)
     checks: Checks = field(default_factory=list)
@@ -91,19 +92,24 @@ class Core:
 
 
 def make_cores(layout: Layout, scope_of: Callable[[int], str]) -> list[Core]:
-    """The cores of a launch, ready to run; `scope_of` gives the scope of a semaphore by its number."""
+    """The cores of a launch, ready to run; `scope_of` gives the scope of a semaphore by its number.
+
+    Of cores that do the same on chip, share no semaphore with others and have no conflict in global memory, one stands for all.
+    """
+    chosen = _representatives(layout, scope_of)
+    domains = _domains(layout, chosen, scope_of)
     bank = _Bank(scope_of)
-    domains = _domains(layout, scope_of)
     ids = iter(range(1 << 30))
     sizes: dict[int, int] = {}
     by_id: dict[int, dict[int, int]] = {}
     shared: dict[tuple[object, ...], Checks] = {}
     owners: _Owners = {}
     cores = []
-    for index, laid in enumerate(layout.cores):
-        domain = domains[index]
-        core = Core(laid, index, laid.record.group, bank.of(index, laid.record.group), by_id.setdefault(domain, {}))
-        syncs = _syncs(layout.sites, laid, core.semaphore)
+    for index, copies in chosen.items():
+        laid, domain = layout.cores[index], domains[index]
+        semaphore = bank.of(index, laid.record.group)
+        core = Core(laid, index, laid.record.group, copies, semaphore, by_id.setdefault(domain, {}))
+        syncs = {site: _sync(layout.sites[site], semaphore) for site in laid.sites}
         for code in [*(code for code, rows in laid.rows_of.items() if len(rows)), SEQUENCER]:
             core.places[code] = place = sizes.get(domain, 0)
             core.ids[code] = number = next(ids)
@@ -111,7 +117,7 @@ def make_cores(layout: Layout, scope_of: Callable[[int], str]) -> list[Core]:
             sizes[domain] = place + 1
             if code != SEQUENCER:
                 core.units.append(_unit(core, code, syncs))
-                _note_owners(core, code, syncs, owners)
+        _note_owners(core, layout.sites, syncs, owners)
         core.last = [0] * len(layout.tiles.site)
         core.checks = shared.setdefault(tuple(core.places.items()), [None] * len(layout.tiles.site))
         cores.append(core)
@@ -120,9 +126,42 @@ def make_cores(layout: Layout, scope_of: Callable[[int], str]) -> list[Core]:
         for unit in core.units:
             unit.clock = core.base
         core.dispatch()
-    for (semaphore, _), (setters, waiters) in owners.items():
-        semaphore.loose |= len(setters) > 1 or len(waiters) > 1
+    for (semaphore_, _), (setters, waiters) in owners.items():
+        semaphore_.loose |= len(setters) > 1 or len(waiters) > 1
     return cores
+
+
+def _representatives(layout: Layout, scope_of: Callable[[int], str]) -> dict[int, int]:
+    """Cores to run, with the number of cores that each stands for."""
+    chosen: dict[int, int] = {}
+    first: dict[tuple[object, ...], int] = {}
+    for index, laid in enumerate(layout.cores):
+        steps = tuple(_signature(rows, step) for rows, step, _, _ in laid.events)
+        parts = laid.site.tobytes(), laid.tile.tobytes(), tuple(len(rows) for rows in laid.rows_of.values())
+        key = (*parts, steps)
+        global_memory = bool((laid.gm >= 0).any()) or any(region >= 0 for *_, region in laid.events)
+        if key in first and not global_memory:
+            chosen[first[key]] += 1
+            continue
+        chosen[index] = 1
+        if not global_memory and not _wide_scopes(layout, laid, scope_of):
+            first[key] = index
+    return chosen
+
+
+def _signature(rows: int, step: Step) -> tuple[object, ...]:
+    if isinstance(step, SetSemaphores):
+        return rows, step.values
+    return rows, step.scope if isinstance(step, Barrier) else type(step)
+
+
+def _wide_scopes(layout: Layout, laid: CoreLayout, scope_of: Callable[[int], str]) -> set[str]:
+    """Scopes beyond the core of the semaphores that a core uses or sets up."""
+    used = {scope_of(n) for site in laid.sites for n in (*layout.sites[site].waits, *layout.sites[site].sets)}
+    for _, step, _, _ in laid.events:
+        if isinstance(step, SetSemaphores):
+            used |= {scope_of(number) for number, _ in step.values}
+    return used - {"core"}
 
 
 class _Bank:
@@ -161,33 +200,31 @@ def _unit(core: Core, code: int, syncs: Mapping[int, Sync | None]) -> UnitRun:
     )
 
 
-def _syncs(sites: Sequence[Site], laid: CoreLayout, semaphore: Callable[[int], Counted]) -> dict[int, Sync | None]:
-    """The synchronisation of every site that a core comes to, None for one without."""
-    result: dict[int, Sync | None] = {}
-    for index in np.unique(laid.site).tolist():
-        site = sites[index]
-        if not (site.waits or site.sets or site.order):
-            result[index] = None
-            continue
-        waits, sets = tuple(map(semaphore, site.waits)), tuple(map(semaphore, site.sets))
-        needs = tuple((each, waits.count(each)) for each in dict.fromkeys(waits))
-        wide = tuple(each for each in (*waits, *sets) if each.scope != "core")
-        result[index] = Sync(waits, needs, sets, site.order, wide)
-    return result
+def _sync(site: Site, semaphore: Callable[[int], Counted]) -> Sync | None:
+    """The synchronisation of a site, None when it has none."""
+    if not (site.waits or site.sets or site.order):
+        return None
+    waits, sets = tuple(map(semaphore, site.waits)), tuple(map(semaphore, site.sets))
+    needs = tuple((each, waits.count(each)) for each in dict.fromkeys(waits))
+    wide = tuple(each for each in (*waits, *sets) if each.scope != "core")
+    return Sync(waits, needs, sets, site.order, wide)
 
 
 _Owners: TypeAlias = dict[tuple[Counted, int], tuple[set[int], set[int]]]
 """Setting and waiting units of a semaphore in a stretch between barriers of its scope."""
 
 
-def _note_owners(core: Core, code: int, syncs: Mapping[int, Sync | None], owners: _Owners) -> None:
-    laid, number = core.layout, core.ids[code]
+def _note_owners(core: Core, sites: Sequence[Site], syncs: Mapping[int, Sync | None], owners: _Owners) -> None:
+    laid = core.layout
     barriers = [(rows, event.scope) for rows, event, _, _ in laid.events if isinstance(event, Barrier)]
-    sites = laid.site[laid.rows_of[code]]
-    stretch = np.searchsorted(np.array([rows for rows, _ in barriers]), laid.rows_of[code], side="right")
-    for part, site in np.unique(np.stack([stretch, sites], axis=1), axis=0).tolist():
-        sync = syncs[site]
-        if sync is None:
+    if barriers:
+        stretch = np.searchsorted(np.array([rows for rows, _ in barriers]), np.arange(len(laid.site)), side="right")
+        pairs = np.unique(stretch * len(sites) + laid.site).tolist()
+    else:
+        pairs = laid.sites
+    for part, site in (divmod(pair, len(sites)) for pair in pairs):
+        sync, number = syncs[site], core.ids.get(sites[site].unit)
+        if sync is None or number is None:  # of a unit that started nothing
             continue
         for side, semaphores in enumerate((sync.sets, sync.waits)):
             for semaphore in semaphores:
@@ -196,9 +233,9 @@ def _note_owners(core: Core, code: int, syncs: Mapping[int, Sync | None], owners
                 owners.setdefault((semaphore, count), (set(), set()))[side].add(number)
 
 
-def _domains(layout: Layout, scope_of: Callable[[int], str]) -> list[int]:
+def _domains(layout: Layout, chosen: Iterable[int], scope_of: Callable[[int], str]) -> dict[int, int]:
     """For every core the number of its domain: cores that share a semaphore or meet at barriers of their group."""
-    parent = list(range(len(layout.cores)))
+    parent = {core: core for core in chosen}
 
     def root(core: int) -> int:
         while parent[core] != core:
@@ -206,13 +243,12 @@ def _domains(layout: Layout, scope_of: Callable[[int], str]) -> list[int]:
         return core
 
     meeting: dict[tuple[str, int], int] = {}
-    for index, laid in enumerate(layout.cores):
-        sites = [layout.sites[site] for site in np.unique(laid.site).tolist()]
-        used = {scope_of(number) for site in sites for number in (*site.waits, *site.sets)}
-        steps = [step for _, step, _, _ in laid.events]
-        used |= {scope_of(number) for step in steps if isinstance(step, SetSemaphores) for number, _ in step.values}
-        used |= {step.scope for step in steps if isinstance(step, Barrier) and step.scope == "group"}
-        for scope in used - {"core"}:
+    for index in parent:
+        laid = layout.cores[index]
+        used = _wide_scopes(layout, laid, scope_of)
+        if any(isinstance(step, Barrier) and step.scope == "group" for _, step, _, _ in laid.events):
+            used.add("group")
+        for scope in used:
             first = meeting.setdefault((scope, laid.record.group if scope == "group" else 0), index)
             parent[root(index)] = root(first)
-    return [root(core) for core in range(len(parent))]
+    return {core: root(core) for core in parent}

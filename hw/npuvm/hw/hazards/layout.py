@@ -34,11 +34,12 @@ class CoreLayout:
     """One core, rows in order of dispatch: `site` indexes `Layout.sites`, `tile` the tiles, `gm` the regions or -1.
 
     `events` are the steps of the sequencer itself: rows dispatched before, the region, the cycle in which it was done, the
-    number of a scalar load's access or -1. `rows_of` gives the rows of each unit, by its code.
+    number of a scalar load's access or -1. `rows_of` gives the rows of each unit, by its code. `sites` are those that occur.
     """
 
     record: CoreRecord
     site: Ints
+    sites: list[int]
     tile: Ints
     gm: Ints
     events: tuple[tuple[int, Step, int, int], ...]
@@ -67,13 +68,15 @@ class CoreLayout:
 class Tiles:
     """Regions on chip by tile: those of tile t are rows begin[t] to begin[t + 1] of `regions`. `site` is the site of each.
 
-    `conflicts` maps a tile to tiles with which it shares a byte that one of both writes.
+    `conflicts` maps a tile to tiles with which it shares a byte that one of both writes. A pair in `raw` says that the second
+    reads at its start what the first writes; what an instruction also writes it reads at its completion.
     """
 
     regions: RegionTable
     begin: Ints
     site: Ints
     conflicts: dict[int, list[int]]
+    raw: set[tuple[int, int]]
 
     def pairs(self, one: int, other: int) -> Iterator[tuple[int, int]]:
         """Rows of `regions`, of one tile and of another, that share a byte which one of both writes."""
@@ -82,11 +85,6 @@ class Tiles:
             for b in theirs:
                 if a != b and (self.regions.writes[a] or self.regions.writes[b]) and self.regions.share(a, b):
                     yield a, b
-
-    def reads_after(self, one: int, other: int) -> bool:
-        """Whether `other` reads at its start what `one` writes; what it also writes it reads at completion, in order."""
-        t = self.regions
-        return any(t.writes[a] and t.reads[b] and not t.writes[b] for a, b in self.pairs(one, other))
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,8 @@ def lay_out(records: Sequence[CoreRecord]) -> Layout:
         units = np.array([site.unit for site in sites], dtype=np.int64)[core.site]
         rows_of = {code: np.flatnonzero(units == code)[: len(t.starts)] for code, t in core.record.units.items()}
         events = tuple((*event, answer) for event, answer in zip(core.events, answers, strict=True))
-        laid.append(CoreLayout(core.record, core.site, tile_of[part], gm_of[part], events, rows_of))
+        used = np.unique(core.site).tolist()
+        laid.append(CoreLayout(core.record, core.site, used, tile_of[part], gm_of[part], events, rows_of))
     return Layout(sites, laid, tiles, gm, spaces)
 
 
@@ -211,8 +210,15 @@ def _tiles(cores: Sequence[_Core], columns: _SiteColumns) -> tuple[Tiles, Ints]:
     )  # fmt: skip
     one, other = conflicting(regions)
     conflicts = _neighbours(owner[one], owner[other])
+    raw = {pair for a, b in ((one, other), (other, one)) for pair in _read_after_write(regions, a, b)}
     begin = np.searchsorted(owner, np.arange(len(first) + 1))
-    return Tiles(regions, begin, site, conflicts), tile
+    return Tiles(regions, begin, site, conflicts, raw), tile
+
+
+def _read_after_write(t: RegionTable, one: Ints, other: Ints) -> Iterator[tuple[int, int]]:
+    """Owners of pairs of regions of which the second is read at the start, the first written."""
+    chosen = t.writes[one] & t.reads[other] & ~t.writes[other]
+    return zip(t.owner[one[chosen]].tolist(), t.owner[other[chosen]].tolist(), strict=True)
 
 
 def _extent(size: Ints, index: Ints) -> Ints:

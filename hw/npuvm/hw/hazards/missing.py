@@ -40,12 +40,12 @@ def missing_order(run: OrderRun, earlier: Touch, later: Touch) -> str:
 
 
 def _unit(run: OrderRun, touch: Touch) -> UnitRun:
-    return next(unit for unit in run.cores[touch.core].units if unit.code == touch.code)
+    return next(unit for unit in run.core[touch.core].units if unit.code == touch.code)
 
 
 def _name(run: OrderRun, touch: Touch, beside: Touch) -> str:
     """The unit, with its core where both are not of one."""
-    name = run.cores[touch.core].layout.record.units[touch.code].name
+    name = run.core[touch.core].layout.record.units[touch.code].name
     return name if touch.core == beside.core else f"{name} of core {touch.core}"
 
 
@@ -107,14 +107,14 @@ def _scope(run: OrderRun, one: Touch, other: Touch) -> str:
     """The scope of what both cores see."""
     if one.core == other.core:
         return "core"
-    return "group" if run.cores[one.core].group == run.cores[other.core].group else "launch"
+    return "group" if run.core[one.core].group == run.core[other.core].group else "launch"
 
 
 def _too_small(run: OrderRun, earlier: Touch, later: Touch) -> str:
     """That no barrier reaches both cores, naming one that is too small."""
     scope = _scope(run, earlier, later)
     small = SCOPES[: SCOPES.index(scope)]
-    for barrier in _barriers_after(run.cores[earlier.core], earlier):
+    for barrier in _barriers_after(run.core[earlier.core], earlier):
         if barrier.scope in small:
             return f"the {barrier.scope} barrier at word {barrier.pc} does not reach core {later.core}"
     return f"nor does a {scope} barrier lie between"

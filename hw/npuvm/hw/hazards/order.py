@@ -38,7 +38,7 @@ class OrderRun:
     """Runs a launch that is laid out; for every two accesses that nothing orders it calls one of three.
 
     `on_chip(one, tile, other, tile)`, `in_gm(one, region, other, region)` and `in_set_up(user, step, semaphore)`; the
-    arguments come in the order of the run, which is not that of the program. `cores` is the state, for explanations.
+    arguments come in the order of the run, which is not that of the program. `core` is the state of a core, by its index.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class OrderRun:
     ) -> None:
         self.layout = layout
         self.cores = make_cores(layout, scope_of)
+        self.core = {core.index: core for core in self.cores}
         self._on_chip = on_chip
         self._in_gm = in_gm
         self._in_set_up = in_set_up
@@ -130,11 +131,10 @@ class OrderRun:
     def _checks_of(self, core: Core, tile: int) -> tuple[tuple[int, int], ...]:
         """What must have completed before an instruction with this tile starts, as far as the core comes to it."""
         tiles, units = self.layout.tiles, self._tile_units
-        others = [*tiles.conflicts.get(tile, ())]
         return tuple(
             (other, core.places[units[other]])
-            for other in others
-            if units[other] in core.places and (units[other] != units[tile] or tiles.reads_after(other, tile))
+            for other in tiles.conflicts.get(tile, ())
+            if units[other] in core.places and (units[other] != units[tile] or (other, tile) in tiles.raw)
         )
 
     def _global(self, core: Core, code: int, number: int, region: int, clock: Clock) -> None:
