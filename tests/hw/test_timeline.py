@@ -4,48 +4,30 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
-import jsonschema
+import numpy as np
 import pytest
 from benchmarks.simulator_speed import cube_program, vector_program
 from tests.hw.engine_kit import ISA
+from tests.hw.trace_format import trace_problems
 
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import SimulationError
 from npuvm.hw.simulator import simulate
 from npuvm.hw.stats import RunResult
-from npuvm.hw.timeline import chrome_trace
+from npuvm.hw.timeline import chrome_trace, spread
 from npuvm.isa import Image, assemble
 
 EDGE = load_chip("edge", ["core.count=2"])
-
-# Written from the description of the trace event format: metadata, complete events, flow starts and ends, counters.
-FIELDS: dict[str, dict[str, Any]] = {
-    "M": {"args": {"type": "object"}},
-    "X": {"ts": {"minimum": 0}, "dur": {"type": "number", "minimum": 0}, "args": {"type": "object"}},
-    "s": {"ts": {"minimum": 0}, "id": {"type": "integer"}, "cat": {"type": "string"}},
-    "f": {"ts": {"minimum": 0}, "id": {"type": "integer"}, "cat": {"type": "string"}, "bp": {"const": "e"}},
-    "C": {"ts": {"minimum": 0}, "args": {"type": "object", "additionalProperties": {"type": "number"}}},
-}
-EVERY = {"pid": {"type": "integer"}, "tid": {"type": "integer"}, "name": {"type": "string", "minLength": 1}, "ph": {}}
-
-
-def check_format(trace: dict[str, Any]) -> None:
-    """The object form of the format, and every event by its phase."""
-    assert trace["displayTimeUnit"] in ("ms", "ns")
-    assert {event["ph"] for event in trace["traceEvents"]} <= FIELDS.keys()
-    for phase, fields in FIELDS.items():
-        item = {"type": "object", "required": [*EVERY, *fields], "properties": {**EVERY, **fields}}
-        events = [event for event in trace["traceEvents"] if event["ph"] == phase]
-        jsonschema.validate(events, {"type": "array", "items": {**item, "additionalProperties": False}})
 
 
 def traced(chip: NpuConfig, image: Image) -> tuple[RunResult, list[dict[str, Any]]]:
     addresses = [1 << 16 << i for i in range(image.n_args)]
     result = simulate(chip, ISA, image, addresses=addresses, data=False, trace=True)
     trace = json.loads(json.dumps(chrome_trace(chip, ISA, image, result)))
-    check_format(trace)
+    assert trace_problems(trace) == []
     return result, trace["traceEvents"]
 
 
@@ -70,12 +52,35 @@ def test_slices_and_counters_are_those_of_the_run(image: Image) -> None:
 
 
 def test_bandwidth_adds_up_to_the_bytes_that_moved() -> None:
-    image = vector_program(ISA, "unified", 1, 6)
+    image = vector_program(ISA, "unified", 2, 6)
     result, events = traced(EDGE, image)
-    points = [e for e in events if e["name"] == "global memory load"]
-    step = points[1]["ts"] - points[0]["ts"]
-    moved = sum(e["args"]["bytes per cycle"] for e in points) * step
-    assert moved == pytest.approx(sum(e.nbytes for e in result.trace if e.unit == "load"), rel=1e-3)
+    moved = {unit: sum(e.nbytes for e in result.trace if e.unit == unit) for unit in ("load", "store")}
+    assert all(moved.values())
+    for unit, nbytes in moved.items():
+        every = [e for e in events if e["name"] == f"global memory {unit}, all cores"]
+        of_cores = [e for e in events if e["name"] == f"global memory {unit}"]
+        assert {e["pid"] for e in every} == {len(result.cores)}
+        assert {e["pid"] for e in of_cores} == set(range(len(result.cores)))
+        step = every[1]["ts"] - every[0]["ts"]
+        for points in (every, of_cores):
+            assert sum(e["args"]["bytes per cycle"] for e in points) * step == pytest.approx(nbytes, rel=1e-3)
+        assert every[-1]["args"]["bytes per cycle"] == 0
+
+
+def test_spreading_is_what_counting_cycle_by_cycle_gives() -> None:
+    rng = np.random.default_rng(5)
+    start = rng.integers(0, 90, 40)
+    end = start + rng.integers(0, 30, 40)
+    amount = rng.integers(1, 1000, 40)
+    edges = np.array([0, 7, 14, 60, 61, 120])
+    by_cycle = np.zeros(120)
+    for first, last, total in zip(start, end, amount, strict=True):
+        cycles = range(first, max(last, first + 1))
+        by_cycle[list(cycles)] += total / len(cycles)
+    wanted = [by_cycle[low:high].sum() for low, high in pairwise(edges)]
+    np.testing.assert_allclose(spread(start, end, amount, edges), wanted, rtol=1e-9, atol=1e-9)
+    empty = np.array([], dtype=np.int64)
+    assert spread(empty, empty, empty, edges).tolist() == [0.0] * 5
 
 
 def test_arrows_lead_from_each_signal_to_its_taker() -> None:
@@ -110,3 +115,51 @@ def test_a_run_without_a_trace_has_no_timeline() -> None:
     result = simulate(EDGE, ISA, image, data=False)
     with pytest.raises(SimulationError, match="simulate with trace=True"):
         chrome_trace(EDGE, ISA, image, result)
+
+
+SLICE = {"ph": "X", "name": "vadd", "pid": 0, "tid": 1, "ts": 5, "dur": 3}
+NAMES = [
+    {"ph": "M", "name": "process_name", "pid": 0, "tid": 0, "args": {"name": "core 0"}},
+    {"ph": "M", "name": "thread_name", "pid": 0, "tid": 1, "args": {"name": "vector"}},
+]
+FLOW = {"pid": 0, "tid": 1, "name": "m1", "cat": "semaphore", "id": 1}
+
+
+@pytest.mark.parametrize(
+    ("events", "problem"),
+    [
+        ([SLICE], ""),
+        ([{**SLICE, "ph": "Q"}], "phase 'Q'"),
+        ([{key: value for key, value in SLICE.items() if key != "dur"}], "without 'dur'"),
+        ([{**SLICE, "ts": -1}], "'ts' is -1"),
+        ([{**SLICE, "ts": "5"}], "'ts' is '5'"),
+        ([{**SLICE, "dur": float("nan")}], "'dur' is nan"),
+        ([{**SLICE, "pid": "core"}], "'pid' is 'core'"),
+        ([SLICE, {**SLICE, "ts": 6, "dur": 9}], "crosses the end"),
+        ([SLICE, {**SLICE, "ts": 6, "dur": 1}], ""),
+        ([SLICE, {**SLICE, "pid": 3}], "process 3 has no name"),
+        ([SLICE, {**SLICE, "tid": 2}], "thread 2 of process 0 has no name"),
+        ([*NAMES, SLICE], "is given 2 times"),
+        ([{"ph": "M", "name": "colour", "pid": 0, "args": {}}], "metadata is named"),
+        ([{"ph": "M", "name": "thread_name", "pid": 0, "tid": 1, "args": {}}], "needs an argument 'name'"),
+        ([{"ph": "C", "name": "queue", "pid": 0, "ts": 0, "args": {"depth": "2"}}], "arguments are numbers"),
+        ([{"ph": "C", "name": "queue", "pid": 0, "ts": 0, "args": {"depth": 2}}], ""),
+        ([SLICE, {**FLOW, "ph": "s", "ts": 5}], "1 starts and 0 ends"),
+        ([SLICE, {**FLOW, "ph": "s", "ts": 5}, {**FLOW, "ph": "f", "bp": "e", "ts": 7}], ""),
+        ([SLICE, {**FLOW, "ph": "s", "ts": 7}, {**FLOW, "ph": "f", "bp": "e", "ts": 6}], "before its start"),
+        ([SLICE, {**FLOW, "ph": "s", "ts": 5}, {**FLOW, "ph": "f", "bp": "e", "ts": 20}], "no slice at 20"),
+        ([SLICE, {**FLOW, "ph": "s", "ts": 5}, {**FLOW, "ph": "f", "bp": "x", "ts": 6}], "binding point 'x'"),
+        ([{"ph": "E", "pid": 0, "tid": 1, "ts": 3}], "E without B"),
+    ],
+)
+def test_the_checker_of_the_format_finds_what_is_wrong(events: list[dict[str, Any]], problem: str) -> None:
+    found = trace_problems({"traceEvents": [*NAMES, *events]})
+    if problem:
+        assert any(problem in line for line in found), found
+    else:
+        assert found == []
+
+
+def test_a_trace_is_an_object() -> None:
+    assert trace_problems([]) == ["a trace is an object with a list `traceEvents`"]
+    assert "displayTimeUnit" in trace_problems({"traceEvents": [], "displayTimeUnit": "s"})[0]
