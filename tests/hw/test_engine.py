@@ -227,6 +227,15 @@ def test_a_unit_that_starved_for_less_than_its_sequencer_spent() -> None:
     assert (stats.busy, stats.stalls) == (43, {"startup": 1, "sync": 11})
 
 
+def test_bank_conflicts_are_no_work() -> None:
+    """Two vector instructions of 10 and 5 cycles, of which 4 and 1 are conflicts; a cube instruction has none."""
+    run = execute([[[Row("vector", 10, bank=4), Row("cube", 3), Row("vector", 5, bank=1)]]])
+    stats = core_stats(run.machine.cores[0], run.cycles, {}).units
+    assert run.times() == {0: (1, 11, 11), 1: (2, 5, 5), 2: (11, 16, 16)}
+    assert (stats["vector"].busy, stats["vector"].stalls) == (15 - 5, {"startup": 1, "bank": 5})
+    assert (stats["cube"].busy, stats["cube"].stalls) == (3, {"startup": 2, "tail": 11})
+
+
 def test_a_completion_never_overtakes_an_earlier_one_of_its_unit() -> None:
     run = execute([[[Row("vector", 2, 50), Row("vector", 2, 0, sets=(1,)), Row("cube", waits=(1,))]]])
     assert run.times() == {0: (1, 3, 53), 1: (3, 5, 53), 2: (55, 56, 56)}

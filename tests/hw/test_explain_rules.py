@@ -68,6 +68,20 @@ def cube(tiles: int = 3) -> Image:
     return cube_program(ISA, "unified", 4, tiles, 4, (64, 64, 64))
 
 
+def sums(apart: int) -> Image:
+    """16 sums of 32 x 64 fp32 whose first operand lies at 0 and the second at 64 KiB + `apart` bytes, on one core."""
+    places = (0, 0x10000 + apart, 0x14000 + 2 * apart)
+    add = Insn("vadd", "fp32", args={"dst": 2, "a": 0, "b": 1, "rows": 0, "cols": 1})
+    descs = [desc(index, UB, address, 256) for index, address in enumerate(places)]
+    return image(ISA, [size(0, 32), size(1, 64), *descs, *[add] * 16, Insn("halt")], "unified", [()])
+
+
+BANKS = (
+    "core.count=1", "core.ub_kib=192", "core.ub_banks.groups=16", "core.ub_banks.banks_per_group=3",
+    "core.ub_banks.block_bytes=32", "core.ub_banks.rows_per_bank=128", "core.ub_banks.write_delay_cycles=8",
+)  # fmt: skip
+CONFLICTS = sums(0)
+
 PROVOKED = [
     Provoked("hbm", ("memory.hbm.bandwidth_gbps=16",)),
     Provoked("l2", ("memory.l2.bandwidth_gbps=32",), warm=True),
@@ -77,6 +91,7 @@ PROVOKED = [
     Provoked("move", ("core.move.l0b_bytes_per_cycle=8",), cube()),
     Provoked("fixpipe", ("core.fixpipe.startup_cycles=4000",), cube()),
     Provoked("dispatch", ("core.sequencer.decode_cycles_per_word=64",)),
+    Provoked("bank", BANKS, CONFLICTS),
     Provoked("memory", ("core.load.outstanding=1", "memory.hbm.latency_cycles=400")),
     Provoked("latency", ("memory.hbm.latency_cycles=1000",), stream(slots=1)),
     Provoked("order", ("core.vector.classes.valu.latency_cycles=150",), vector_program(ISA, "unified", 4, 8)),
@@ -124,7 +139,7 @@ def test_what_bounds_a_launch_comes_first(rule: str) -> None:
 
 
 def test_every_rule_is_provoked_somewhere() -> None:
-    elsewhere = {"bank", "host"}
+    elsewhere = {"host"}
     assert {case.rule for case in PROVOKED} | elsewhere == {rule.name for rule in RULES}
     assert len({rule.name for rule in RULES}) == len(RULES)
 
@@ -138,3 +153,12 @@ def test_the_reference_page_has_every_rule_with_its_threshold() -> None:
         for name in re.findall(r"`(\w+)`", names)
     }
     assert listed == {rule.name: rule.threshold for rule in RULES}
+
+
+def test_the_distance_of_the_advice_removes_the_conflicts() -> None:
+    (conflict, *_), apart = (
+        ask(Provoked("bank", BANKS, CONFLICTS), BANKS),
+        ask(Provoked("bank", BANKS, sums(256)), BANKS),
+    )
+    assert conflict.rule == "bank"
+    assert "bank" not in {line.rule for line in apart}

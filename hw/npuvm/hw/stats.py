@@ -33,9 +33,9 @@ class UnitStats:
     Causes of a unit: "startup" (until its first instruction started), "sync" (its sequencer was in a drain, barrier or scalar
     load), "queue" (its sequencer stood at another unit's full queue), "decode" (its next instruction was not yet decoded),
     "wait N (unit)" (for semaphore N, set by that unit), "order" (its previous instruction was not complete), "memory" (all its
-    requests in flight), "tail" (its last instruction was done), "idle" (no instruction at all), "imbalance" (its core had
-    halted). Causes of the sequencer: "start", "queue_full:UNIT", "drain", "barrier", "scalar_load", "imbalance"; its `busy` is
-    decoding.
+    requests in flight), "bank" (conflicts of vector operands in UB, not counted as busy), "tail" (its last instruction was
+    done), "idle" (no instruction at all), "imbalance" (its core had halted). Causes of the sequencer: "start",
+    "queue_full:UNIT", "drain", "barrier", "scalar_load", "imbalance"; its `busy` is decoding.
     """
 
     busy: int
@@ -110,20 +110,22 @@ def core_stats(sequencer: Sequencer | CoreView, cycles: int, counts: Mapping[int
     if cycles > halted:
         stalls["imbalance"] = cycles - halted
     units = {"seq": UnitStats(sequencer.stalls["decode"], stalls, sequencer.dispatched)}
+    conflicts = sum(int(stream.bank.sum()) for stream in sequencer.streams)
     for code, unit in sequencer.units.items():
-        units[unit.name] = _unit_stats(unit, halted, cycles, counts.get(code, 0))
+        bank = conflicts if unit.name == "vector" else 0
+        units[unit.name] = _unit_stats(unit, halted, cycles, counts.get(code, 0), bank)
     return CoreStats(sequencer.core_type, halted, units)
 
 
-def _unit_stats(unit: Unit | UnitView, halted: int, cycles: int, instructions: int) -> UnitStats:
+def _unit_stats(unit: Unit | UnitView, halted: int, cycles: int, instructions: int, bank: int) -> UnitStats:
     if unit.startup is None:
         stalls = {"idle": halted}
     else:
         stalls = {"startup": unit.startup, "sync": unit.synced, "queue": unit.queued, "decode": unit.undecoded}
         stalls |= {f"wait {number} ({producer})": n for (number, producer), n in sorted(unit.wait_stalls.items())}
-        stalls |= {"order": unit.ordered, "memory": unit.memory_stall, "tail": halted - unit.free}
+        stalls |= {"order": unit.ordered, "memory": unit.memory_stall, "bank": bank, "tail": halted - unit.free}
     stalls["imbalance"] = cycles - halted
-    return UnitStats(unit.busy, {cause: n for cause, n in stalls.items() if n}, instructions)
+    return UnitStats(unit.busy - bank, {cause: n for cause, n in stalls.items() if n}, instructions)
 
 
 def count_instructions(streams: Sequence[Stream]) -> tuple[dict[int, int], dict[str, int]]:

@@ -42,6 +42,11 @@ class Facts:
         worked = 0 if vector is None else vector.of_kind("busy", "bank")
         return 0.0 if vector is None or not worked else vector.of_kind("bank") / worked
 
+    def share_of_work(self, unit: str) -> float:
+        """The bound of a unit over the achieved cycles, without what bank conflicts add to it."""
+        share = self.breakdown.share_of_bound(unit)
+        return share * (1 - self.bank_share) if unit == "vector" else share
+
     @property
     def lateness(self) -> float:
         """By how much the last core halts after the mean of all."""

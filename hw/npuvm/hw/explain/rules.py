@@ -65,7 +65,7 @@ def _compute(unit: str, hint: str) -> Rule:
     def says(facts: Facts, share: float) -> str:
         return f"bound by the {unit} unit: its instructions alone take {share:.0%} of the cycles of a core; {hint}"
 
-    return Rule(unit, "limit", 0.75, _bound(unit), says)
+    return Rule(unit, "limit", 0.75, lambda facts: facts.share_of_work(unit), says)
 
 
 def _dispatch(facts: Facts, share: float) -> str:
