@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from npuvm.cli.area import area
 from npuvm.cli.asm import asm
 from npuvm.cli.conformance import conformance
 from npuvm.cli.disasm import disasm
@@ -38,7 +39,7 @@ app = typer.Typer(
 )
 
 
-for _verb in (simulate, explain, whatif, asm, disasm, schema, conformance):
+for _verb in (simulate, explain, whatif, asm, disasm, schema, conformance, area):
     app.command()(_verb)
 app.add_typer(isa_app, name="isa")
 
