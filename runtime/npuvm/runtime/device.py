@@ -15,7 +15,7 @@ from npuvm.compiler.program import CompiledKernel, compile_kernel
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import DeviceError
 from npuvm.hw.launch import capacity_limits
-from npuvm.hw.simulator import HazardMode, l2_state, simulate
+from npuvm.hw.simulator import EngineName, HazardMode, l2_state, simulate
 from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Image, Isa, load_isa
@@ -73,7 +73,8 @@ class Device:
 
     `timing_only` simulates time without tensor data. `hazards` is that of `npuvm.hw.simulator.simulate`. Launches are
     appended to `launches`; the caller may clear the list. Every program passes the static verifier before its first
-    launch; `verify_us` is the host time this has taken. `observers` are told of each launch. With `cold_l2` every launch
+    launch; `verify_us` is the host time this has taken. `engine` is that of `simulate`; None takes the compiled one where only
+    time is simulated and nothing is traced or checked. `observers` are told of each launch. With `cold_l2` every launch
     finds L2 empty instead of as the one before left it; then, without data, a launch that is the same as one before is not
     simulated again (`npuvm.runtime.repeats`).
     """
@@ -87,6 +88,7 @@ class Device:
         hazards: HazardMode | None = None,
         cycle_limit: int | None = None,
         cold_l2: bool = False,
+        engine: EngineName | None = None,
         observers: Sequence[LaunchObserver] = (),
     ) -> None:
         self.chip = load_chip(chip, overrides) if isinstance(chip, str) else chip
@@ -102,6 +104,7 @@ class Device:
         self._limits = capacity_limits(self.chip)
         self._l2 = l2_state(self.chip)
         self._cold_l2 = cold_l2
+        self._engine = engine
         self._discarded: list[tuple[int, int]] = []
         self._repeats = ColdLaunches(self.chip) if cold_l2 and timing_only else None
         self._allocator = Allocator(self.chip.capacity_bytes("gm"))
@@ -250,10 +253,16 @@ class Device:
             cycle_limit=self._cycle_limit,
             hazards=self._hazards,
             trace=trace,
+            engine=self._engine_for(trace),
         )
         if self._repeats is not None:
             self._repeats.keep(image, addresses, result)
         return result
+
+    def _engine_for(self, trace: bool) -> EngineName:
+        if self._engine is not None:
+            return self._engine
+        return "compiled" if self.timing_only and not trace and self._hazards in (None, "off") else "simpy"
 
     def _verify(self, image: Image) -> None:
         start = time.perf_counter_ns()
