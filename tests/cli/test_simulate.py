@@ -12,7 +12,7 @@ import pytest
 
 import npuvm.cli.simulate as module
 from npuvm.cli.main import main
-from npuvm.hw.simulator import HazardMode
+from npuvm.hw.simulator import EngineName, HazardMode
 from npuvm.runtime.device import LaunchObserver, LaunchRecord
 from npuvm.runtime.hazard_log import HazardLog
 from npuvm.runtime.scenario import Scenario
@@ -32,7 +32,7 @@ class Runs:
         self.calls: list[tuple[str, str | None, tuple[str, ...], bool]] = []
         self.error = error
         self.hazards: tuple[str, ...] = ()
-        self.modes: list[tuple[HazardMode | None, bool]] = []
+        self.modes: list[tuple[HazardMode | None, bool, EngineName | None]] = []
 
     def __call__(
         self,
@@ -41,13 +41,15 @@ class Runs:
         overrides: Sequence[str],
         timing_only: bool,
         progress: Callable[[int, int, str], None],
+        *,
         hazards: HazardMode | None = None,
         cold_l2: bool = False,
+        engine: EngineName | None = None,
         observers: Sequence[LaunchObserver] = (),
     ) -> ScenarioReport:
         self.calls.append((scenario.name, chip, tuple(overrides), timing_only))
         progress(0, 1, "add")
-        self.modes.append((hazards, cold_l2))
+        self.modes.append((hazards, cold_l2, engine))
         for observer in observers:
             if isinstance(observer, HazardLog):
                 observer.launched(cast("LaunchRecord", SimpleNamespace(kernel="add", result=self)))
@@ -169,10 +171,11 @@ def test_each_hazard_is_told_once_and_fails_the_run(
         "npuvm: gemm: kernel add: vadd before ld",
         "npuvm: gemm: kernel add: st before vadd",
     ]
-    assert runs.modes == [("collect", False)]
+    assert runs.modes == [("collect", False, None)]
 
 
 def test_l2_stays_warm_and_hazards_raise_unless_asked_otherwise(runs: Runs, tmp_path: Path) -> None:
     assert main(["simulate", GEMM, "--out", str(tmp_path), "--quiet"]) == 0
     assert main(["simulate", GEMM, "--out", str(tmp_path), "--cold-l2", "--quiet"]) == 0
-    assert runs.modes == [(None, False), (None, True)]
+    assert main(["simulate", GEMM, "--out", str(tmp_path), "--engine", "simpy", "--quiet"]) == 0
+    assert runs.modes == [(None, False, None), (None, True, None), (None, False, "simpy")]

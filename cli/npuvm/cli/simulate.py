@@ -15,7 +15,7 @@ from rich.console import Console
 
 from npuvm.cli.output import DelayedBar, write_atomic
 from npuvm.hw.errors import ConfigError
-from npuvm.hw.simulator import HazardMode
+from npuvm.hw.simulator import EngineName, HazardMode
 from npuvm.runtime.device import LaunchObserver
 from npuvm.runtime.hazard_log import HazardLog
 from npuvm.runtime.report import render, to_json
@@ -60,6 +60,14 @@ def simulate(
     cold_l2: Annotated[
         bool, typer.Option("--cold-l2", help="Every launch finds L2 empty, not as the one before left it.")
     ] = False,
+    engine: Annotated[
+        EngineName | None,
+        typer.Option(
+            "--engine",
+            help="Engine of the simulator; without, compiled where only time is simulated.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the reports as one JSON list instead of tables.")
     ] = False,
@@ -82,7 +90,17 @@ def simulate(
             if trace is not None:
                 observers.append(TimelineRecorder(_timeline_writer(trace / scenario.name)))
             mode: HazardMode | None = "collect" if check_hazards else None
-            report = run_scenario(scenario, chip, overrides or (), timing_only, bar.update, mode, cold_l2, observers)
+            report = run_scenario(
+                scenario,
+                chip,
+                overrides or (),
+                timing_only,
+                bar.update,
+                hazards=mode,
+                cold_l2=cold_l2,
+                engine=engine,
+                observers=observers,
+            )
         reports.append({**to_json(report), "host_wall_seconds_measured": round(time.monotonic() - started, 3)})
         write_atomic(out / f"{scenario.name}.json", _json_text(reports[-1]))
         faults += len(report.faults) + len(hazards.lines)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from npuvm.compiler import Kernel, Pins
 from npuvm.compiler.program import CompiledKernel, compile_kernel
+from npuvm.hw.compiled import backend_of
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import DeviceError
 from npuvm.hw.launch import capacity_limits
@@ -168,6 +169,11 @@ class Device:
         self._discarded.append((tensor.address, tensor.nbytes))
 
     # Running.
+
+    @property
+    def engine_name(self) -> str:
+        """The engine that simulates launches of which no trace is wanted, as `RunResult.engine` names it."""
+        return "simpy" if self._engine_for(trace=False) == "simpy" else backend_of().label
 
     def run(
         self, kernel: Kernel, inputs: Mapping[str, Tensor], pins: Pins | None = None, tag: str = ""

@@ -49,6 +49,7 @@ def to_json(report: ScenarioReport) -> dict[str, Any]:
         "commit": header.commit,
         "options": dict(header.options),
         "timing_only": header.timing_only,
+        "engine": header.engine,
         "ok": report.ok,
         "faults": list(report.faults),
         "totals": _totals_json(report.totals),
@@ -62,7 +63,11 @@ def to_json(report: ScenarioReport) -> dict[str, Any]:
 
 def _head(header: Header) -> Text:
     options = ", ".join(f"{name}={value}" for name, value in header.options.items()) or "none"
-    data = "timing only, results not checked" if header.timing_only else "with data, every result checked"
+    data = (
+        f"timing only on engine {header.engine}, results not checked"
+        if header.timing_only
+        else "with data, every result checked"
+    )
     text = Text()
     text.append(f"{header.scenario}: {header.title}\n", style="bold")
     text.append(f"chip {header.chip} | isa {header.isa} | commit {header.commit} | options {options} | {data}")

@@ -106,7 +106,7 @@ def _add_floats(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Header:
-    """What a table must say about its run."""
+    """What a table must say about its run; `engine` is the simulator's, "simpy" or "compiled (...)"."""
 
     scenario: str
     title: str
@@ -115,6 +115,7 @@ class Header:
     commit: str
     options: Mapping[str, str]
     timing_only: bool
+    engine: str = "simpy"
 
 
 @dataclass(frozen=True)

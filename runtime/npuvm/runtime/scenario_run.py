@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from npuvm.hw.simulator import HazardMode
+from npuvm.hw.simulator import EngineName, HazardMode
 from npuvm.isa import NpuvmError
 
 from .device import LaunchObserver
@@ -34,19 +34,28 @@ def run_scenario(
     overrides: Sequence[str] = (),
     timing_only: bool = False,
     progress: Progress = _silent,
+    *,
     hazards: HazardMode | None = None,
     cold_l2: bool = False,
+    engine: EngineName | None = None,
     observers: Sequence[LaunchObserver] = (),
 ) -> ScenarioReport:
     """Run a scenario, on `chip` (a name or a file) instead of its own when given.
 
     `overrides` are "field.path=value" laid over the chip. With `timing_only` no tensor data moves and nothing is checked.
-    `hazards` is that of `npuvm.hw.simulator.simulate`, `cold_l2` that of `Device`; `observers` follow the launches. A wrong
-    result is a fault.
+    `hazards`, `cold_l2`, `engine` and `observers` are those of `Device`. A wrong result is a fault of the report.
     ConfigError and CompileError say that the scenario cannot run on the chip, DeviceError and SimulationError that the device
     stopped or that a result is below a physical bound.
     """
-    session = LaunchSession(chip or scenario.chip, overrides, timing_only, hazards, cold_l2, observers)
+    session = LaunchSession(
+        chip or scenario.chip,
+        overrides,
+        timing_only,
+        hazards=hazards,
+        cold_l2=cold_l2,
+        engine=engine,
+        observers=observers,
+    )
     header = _header(scenario, session, overrides, timing_only)
     if isinstance(scenario, MiniLmScenario):
         from .scenario_minilm import run_minilm  # the model's readers are installed only with the extra `minilm`
@@ -69,6 +78,8 @@ def _header(
 ) -> Header:
     pins = {f"pins.{name}": str(value) for name, value in scenario.pins.model_dump(exclude_unset=True).items()}
     settings = dict(override.split("=", 1) for override in overrides)
+    if session.cold_l2:
+        settings["l2"] = "cold"
     return Header(
         scenario=scenario.name,
         title=scenario.title,
@@ -77,6 +88,7 @@ def _header(
         commit=code_version(),
         options={"seed": str(scenario.seed), **pins, **settings},
         timing_only=timing_only,
+        engine=session.engine_name,
     )
 
 

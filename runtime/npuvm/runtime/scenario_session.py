@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy.typing as npt
 
 from npuvm.compiler import Kernel, Pins
-from npuvm.hw.simulator import HazardMode
+from npuvm.hw.simulator import EngineName, HazardMode
 
 from .device import Device, LaunchObserver
 from .scenario import PinFields
@@ -23,20 +23,32 @@ Array: TypeAlias = npt.NDArray[Any]
 
 
 class LaunchSession:
-    """A device of its own for one run of a scenario. `chip` is a name or a file, `overrides` are laid over it."""
+    """A device of its own for one run of a scenario. `chip` is a name or a file, `overrides` are laid over it.
+
+    The options are those of `Device`.
+    """
 
     def __init__(
         self,
         chip: str,
         overrides: Sequence[str],
         timing_only: bool,
+        *,
         hazards: HazardMode | None = None,
         cold_l2: bool = False,
+        engine: EngineName | None = None,
         observers: Sequence[LaunchObserver] = (),
     ) -> None:
         self.device = Device(
-            chip, overrides, timing_only=timing_only, hazards=hazards, cold_l2=cold_l2, observers=observers
+            chip,
+            overrides,
+            timing_only=timing_only,
+            hazards=hazards,
+            cold_l2=cold_l2,
+            engine=engine,
+            observers=observers,
         )
+        self.cold_l2 = cold_l2
         self._scopes: list[list[Tensor]] = [[]]
 
     @property
@@ -54,6 +66,11 @@ class LaunchSession:
         """Instruction set, extensions and the first digits of the hash of both."""
         reference = self.device.chip.isa
         return f"{'+'.join([reference.base, *reference.extensions])} {self.device.isa.hash[:12]}"
+
+    @property
+    def engine_name(self) -> str:
+        """The engine that simulates its launches."""
+        return self.device.engine_name
 
     @property
     def stream_us(self) -> float:
