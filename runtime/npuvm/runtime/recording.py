@@ -90,7 +90,7 @@ def replay(records: Sequence[LaunchRecord], chip: NpuConfig) -> Replay:
     """Simulate recorded launches again on a chip of the same instruction set and topology, time only.
 
     Images, addresses and the values of scalar loads are those of the record; L2 begins empty and goes through the same launches
-    and the same writes of the host. So on the recorded chip the cycles are the recorded ones.
+    and the same writes of the host. So on the recorded chip the cycles are the recorded ones. The engine is that of the record.
     """
     l2 = l2_state(chip)
     stream = HostStream(float(chip.host.launch_us), float(chip.host.start_latency_us))
@@ -109,6 +109,7 @@ def replay(records: Sequence[LaunchRecord], chip: NpuConfig) -> Replay:
             data=False,
             l2=l2,
             registers=record.result.scalar_loads,
+            engine="simpy" if record.result.engine == "simpy" else "compiled",
         )
         stream.launch(float(chip.cycles_to_us(result.cycles)))
         results.append(result)
