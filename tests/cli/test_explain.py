@@ -44,6 +44,21 @@ def test_explain_prints_every_kernel_and_the_whole(scenario: str, capsys: pytest
     assert " waits for \n" not in capsys.readouterr().out
 
 
+def test_explain_follows_the_critical_path(scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", scenario, "--path", "--json"]) == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    for kernel in report["kernels"]:
+        path = kernel["critical_path"]
+        assert path["cycles"] == kernel["cycles"]
+        assert sum(share["cycles"] for share in path["shares"]) == path["cycles"]
+        assert sum(each["cycles"] for each in path["instructions"]) == path["cycles"]
+        assert any(each["text"].startswith("ld.") for each in path["instructions"])
+    assert main(["explain", scenario, "--path"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("critical path of a launch of ") == 2
+    assert ": ld." in out
+
+
 def test_explain_as_json_adds_up(scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", scenario, "--json", "--data", "--cold-l2"]) == 0
     (report,) = json.loads(capsys.readouterr().out)

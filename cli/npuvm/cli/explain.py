@@ -45,14 +45,17 @@ def explain(
     chip: ChipOption = None,
     overrides: Overrides = None,
     units: Annotated[bool, typer.Option("--units/--no-units", help="Print a table of the units too.")] = True,
+    path: Annotated[
+        bool, typer.Option("--path", help="Follow the critical path of each kernel too; slower, it keeps a trace.")
+    ] = False,
     data: WithData = False,
     cold_l2: ColdL2 = False,
     as_json: AsJson = False,
 ) -> None:
     """Take the cycles of every kernel of a scenario apart, and say what bounds it. Simulates time only."""
     reports = []
-    for path in config:
-        name, records = recorded(path, chip, overrides or (), data, cold_l2)
+    for file in config:
+        name, records = recorded(file, chip, overrides or (), data, cold_l2, traced=path)
         run = explain_launches(records)
         reports.append({"scenario": name, **explained_json(run)})
         if not as_json:
@@ -62,12 +65,14 @@ def explain(
 
 
 def recorded(
-    path: Path, chip: str | None, overrides: Sequence[str], data: bool, cold_l2: bool
+    path: Path, chip: str | None, overrides: Sequence[str], data: bool, cold_l2: bool, *, traced: bool = False
 ) -> tuple[str, tuple[LaunchRecord, ...]]:
     """Run a scenario file with a bar on stderr; return its name and its launches."""
     scenario = load_scenario(path)
     with DelayedBar(scenario.name) as bar:
-        records = record_scenario(scenario, chip, overrides, data=data, cold_l2=cold_l2, progress=bar.update)
+        records = record_scenario(
+            scenario, chip, overrides, data=data, cold_l2=cold_l2, traced=traced, progress=bar.update
+        )
     return scenario.name, records
 
 

@@ -9,25 +9,28 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from npuvm.hw.explain import Cause, UnitBreakdown
+from npuvm.hw.explain import Cause, UnitBreakdown, instruction_shares, path_shares
 
-from .explained import ExplainedKernel, ExplainedRun
+from .explained import ExplainedKernel, ExplainedRun, KernelPath
 from .whatif import REAL, Outcome, WhatIf
 
 __all__ = ["render_explained", "render_whatif"]
 
 _BAR_WIDTH = 40
+_PATH_LINES = 10
 _TINY = 0.005
 """Parts of the stack below this share stand in one line, "the rest"."""
 
 
 def render_explained(run: ExplainedRun, units: bool = True) -> RenderableType:
-    """Every kernel with its advice and its stack; with `units` a table of its units too."""
+    """Every kernel with its advice and its stack, its critical path when it has one; with `units` a table of its units too."""
     parts: list[RenderableType] = []
     for kernel in (*run.kernels, *([run.whole] if len(run.kernels) > 1 else [])):
         parts += [_head(run, kernel), _advice(kernel), _stack(kernel)]
         if units:
             parts.append(_units(kernel))
+        if kernel.path is not None:
+            parts += _critical_path(kernel.path)
     return Group(*parts)
 
 
@@ -98,6 +101,21 @@ def _stack(kernel: ExplainedKernel) -> Table:
         table.add_row(*_bar(rest, whole), "the rest")
     table.add_row(f"{whole:,}", "", "", "core cycles")
     return table
+
+
+def _critical_path(path: KernelPath) -> list[RenderableType]:
+    """The path by unit and kind of step, and the instructions that have most of it."""
+    title = Text(f"critical path of a launch of {path.cycles:,} cycles, by unit and kind of step, and by instruction")
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in range(4):
+        table.add_column(justify="right" if column < 2 else "left", no_wrap=True)
+    for share in path_shares(path.steps):
+        table.add_row(*_bar(share.cycles, path.cycles), f"{share.unit} {share.kind} ({share.steps:,} steps)")
+    table.add_row("", "", "", "")
+    for each in instruction_shares(path.steps)[:_PATH_LINES]:
+        text = f"word {each.pc}: {path.texts[each.pc]}" if each.pc >= 0 else each.unit
+        table.add_row(*_bar(each.cycles, path.cycles), f"{each.unit}, {text}" if each.pc >= 0 else text)
+    return [title, table, Text()]
 
 
 def _bar(cycles: int, whole: int) -> tuple[str, str, str]:

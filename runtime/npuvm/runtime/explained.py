@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from npuvm.hw.config import NpuConfig
-from npuvm.hw.explain import Advice, LaunchBreakdown, advise, break_down, sum_breakdowns, to_json
+from npuvm.hw.explain import (
+    Advice,
+    LaunchBreakdown,
+    PathStep,
+    advise,
+    break_down,
+    critical_path,
+    instruction_shares,
+    path_shares,
+    sum_breakdowns,
+    to_json,
+)
+from npuvm.isa import decode_at, format_insn
 
 from .device import LaunchRecord
 from .recording import by_kernel
 
-__all__ = ["ExplainedKernel", "ExplainedRun", "explain_launches", "explained_json"]
+__all__ = ["ExplainedKernel", "ExplainedRun", "KernelPath", "explain_launches", "explained_json"]
 
 EXPLAINED_VERSION = 1
 
 
 @dataclass(frozen=True)
+class KernelPath:
+    """The critical path of one launch of `cycles`; `texts` are the instructions on it by place."""
+
+    cycles: int
+    steps: tuple[PathStep, ...]
+    texts: Mapping[int, str]
+
+
+@dataclass(frozen=True)
 class ExplainedKernel:
-    """All launches of a kernel; `name` is the tag of its launches, or its own name."""
+    """All launches of a kernel; `name` is the tag of its launches, or its own name.
+
+    `path` is that of its longest traced launch, None when none was traced.
+    """
 
     name: str
     breakdown: LaunchBreakdown
     advice: tuple[Advice, ...]
+    path: KernelPath | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +68,8 @@ def explain_launches(records: Sequence[LaunchRecord]) -> ExplainedRun:
     kernels = []
     for name, places in by_kernel(records).items():
         breakdown = sum_breakdowns(parts[place] for place in places)
-        kernels.append(ExplainedKernel(name, breakdown, advise(chip, breakdown)))
+        path = _path([records[place] for place in places])
+        kernels.append(ExplainedKernel(name, breakdown, advise(chip, breakdown), path))
     whole = sum_breakdowns(parts)
     return ExplainedRun(
         chip, tuple(kernels), ExplainedKernel("all launches", whole, advise(chip, whole, stream_us)), stream_us
@@ -65,4 +91,39 @@ def explained_json(run: ExplainedRun) -> dict[str, Any]:
 
 
 def _kernel_json(kernel: ExplainedKernel) -> dict[str, Any]:
-    return {"name": kernel.name, **to_json(kernel.breakdown, kernel.advice)}
+    path = None if kernel.path is None else _path_json(kernel.path)
+    return {"name": kernel.name, **to_json(kernel.breakdown, kernel.advice), "critical_path": path}
+
+
+def _path_json(path: KernelPath) -> dict[str, Any]:
+    return {
+        "cycles": path.cycles,
+        "shares": [
+            {"unit": share.unit, "kind": share.kind, "cycles": share.cycles, "steps": share.steps}
+            for share in path_shares(path.steps)
+        ],
+        "instructions": [
+            {
+                "word": each.pc,
+                "text": path.texts[each.pc],
+                "unit": each.unit,
+                "cycles": each.cycles,
+                "steps": each.steps,
+            }
+            for each in instruction_shares(path.steps)
+        ],
+    }
+
+
+def _path(records: Sequence[LaunchRecord]) -> KernelPath | None:
+    traced = [record for record in records if record.result.trace]
+    if not traced:
+        return None
+    record = max(traced, key=lambda each: each.result.cycles)
+    steps = critical_path(record.chip, record.isa, record.image, record.result)
+    words = record.image.words.tolist()
+    texts = {
+        pc: format_insn(record.isa, decode_at(record.isa, words, pc)[0]) if pc >= 0 else ""
+        for pc in {step.pc for step in steps}
+    }
+    return KernelPath(record.result.cycles, steps, texts)

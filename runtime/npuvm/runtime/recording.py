@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from npuvm.hw.config import NpuConfig
-from npuvm.hw.simulator import l2_state, simulate
+from npuvm.hw.simulator import EngineName, l2_state, simulate
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Image
 
@@ -21,13 +21,14 @@ __all__ = ["LaunchRecorder", "Replay", "by_kernel", "record_scenario", "replay"]
 
 @dataclass
 class LaunchRecorder:
-    """Observes a device and keeps the record of every launch, in order."""
+    """Observes a device and keeps the record of every launch, in order; with `traced` the first of an image has a trace."""
 
+    traced: bool = False
     records: list[LaunchRecord] = field(default_factory=list)
 
-    def wants_trace(self, _image: Image) -> bool:
-        """Records hold counts only."""
-        return False
+    def wants_trace(self, image: Image) -> bool:
+        """Whether the image has not been launched before."""
+        return self.traced and all(record.image is not image for record in self.records)
 
     def launched(self, record: LaunchRecord) -> None:
         """Keep a launch."""
@@ -59,13 +60,15 @@ def record_scenario(
     *,
     data: bool = False,
     cold_l2: bool = False,
+    traced: bool = False,
     progress: Progress = _unwatched,
 ) -> tuple[LaunchRecord, ...]:
     """Run a scenario and return its launches. `data` moves tensor data too, which programs that load sizes need.
 
+    `traced` keeps a trace of the first launch of each image.
     The other arguments, and the errors, are those of `run_scenario`.
     """
-    recorder = LaunchRecorder()
+    recorder = LaunchRecorder(traced)
     run_scenario(
         scenario,
         chip,
@@ -86,11 +89,11 @@ def by_kernel(records: Sequence[LaunchRecord]) -> dict[str, list[int]]:
     return groups
 
 
-def replay(records: Sequence[LaunchRecord], chip: NpuConfig) -> Replay:
+def replay(records: Sequence[LaunchRecord], chip: NpuConfig, engine: EngineName = "compiled") -> Replay:
     """Simulate recorded launches again on a chip of the same instruction set and topology, time only.
 
     Images, addresses and the values of scalar loads are those of the record; L2 begins empty and goes through the same launches
-    and the same writes of the host. So on the recorded chip the cycles are the recorded ones. The engine is that of the record.
+    and the same writes of the host. So on the recorded chip the cycles are the recorded ones.
     """
     l2 = l2_state(chip)
     stream = HostStream(float(chip.host.launch_us), float(chip.host.start_latency_us))
@@ -109,7 +112,7 @@ def replay(records: Sequence[LaunchRecord], chip: NpuConfig) -> Replay:
             data=False,
             l2=l2,
             registers=record.result.scalar_loads,
-            engine="simpy" if record.result.engine == "simpy" else "compiled",
+            engine=engine,
         )
         stream.launch(float(chip.cycles_to_us(result.cycles)))
         results.append(result)
