@@ -68,6 +68,12 @@ def test_a_line_driven_out_and_fetched_again_is_in_flight_again() -> None:
     assert (done(run, 0), done(run, 1)) == ([125, 129, 133], [133])
 
 
+def test_a_line_driven_out_in_flight_and_written_anew_is_there_at_once() -> None:
+    """L2 of one line: line 0 is fetched in 1, driven out in 5, and a store makes it anew in 9: served until 10, done in 30."""
+    run = execute([[[load(0, LINE), load(LINE, LINE)]], [[store(0, 64, gap=9)]]], make_chip(), l2=L2State(LINE, LINE))
+    assert done(run, 1) == [30]
+
+
 def test_accesses_of_different_cores_to_a_line_are_apart() -> None:
     """There in 105, 115, 125; the third core's own next access needs no distance."""
     chip = make_chip("memory.l2.same_line_cycles=10")
