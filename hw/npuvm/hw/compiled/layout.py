@@ -97,7 +97,7 @@ NEXT, STREAM, FULL, DRAINING, MEETING, RESETTING, WANTS_INPUT, LATE, FINISHED = 
 T_START, T_RUN, T_FULL, T_DRAIN, T_MEET = range(5)
 
 # Records that a sequencer works off: kind, gap or number, value, pc.
-R_STREAM, R_SPEND, R_SET, R_BARRIER, R_SCALAR, R_HALT = range(6)
+R_STREAM, R_SPEND, R_SET, R_SCALAR, R_BARRIER, R_HALT = range(6)
 R_SIZE, RECORDS = 4, 160
 
 # A unit: its queue, its past, its stalls, its port, and the transfer in it.
@@ -164,9 +164,10 @@ READY, BLOCKED, PENDING, TRANSFER, ENDING, BEYOND = range(6)
 Q_TIME, Q_SITE, Q_OCCUPANCY, Q_LATENCY, Q_SYNC, Q_QUEUED, Q_SIM, Q_ADDR, Q_ROWS, Q_BYTES = range(10)
 Q_SIZE = 10
 
-# A semaphore; its signals are a ring in TOK.
-S_BASE, S_MASK, S_HEAD, S_COUNT, S_DELAY, S_TIMED, S_WAITER, S_OTHER, S_PRODUCER, S_SIGNALLED = range(10)
-S_SIZE = 10
+# A semaphore. Its signals on their way are a ring in TOK; behind that, for a timed one, is a ring of who has signalled when, as
+# far as nobody has waited past that.
+S_BASE, S_MASK, S_HEAD, S_COUNT, S_SAID_HEAD, S_SAID, S_DELAY, S_TIMED, S_WAITER, S_OTHER, S_PRODUCER = range(11)
+S_SIZE = 11
 
 # A meeting point of a barrier.
 B_MEMBERS, B_CYCLES, B_ARRIVED, B_LATEST = range(4)

@@ -32,7 +32,8 @@ from npuvm.hw.compiled.layout import (
     S_HEAD,
     S_MASK,
     S_PRODUCER,
-    S_SIGNALLED,
+    S_SAID,
+    S_SAID_HEAD,
     S_TIMED,
     S_WAITER,
     U_SIZE,
@@ -40,7 +41,7 @@ from npuvm.hw.compiled.layout import (
     Store,
 )
 
-__all__ = ["consider", "first_signal", "full_ring", "reset_count", "send", "wake_core"]
+__all__ = ["consider", "first_signal", "full_ring", "heard", "reset_count", "say", "send", "wake_core"]
 
 
 def wake_core(W: Store, uid: int) -> None:
@@ -84,13 +85,38 @@ def send(W: Store, TOK: Store, semaphore: int, done: int, code: int, cycle: int)
         while place > W[semaphore + S_HEAD] and TOK[base + ((place - 1) & mask)] > at:
             TOK[base + (place & mask)] = TOK[base + ((place - 1) & mask)]
             place -= 1
-        if cycle < W[semaphore + S_SIGNALLED]:
-            W[semaphore + S_SIGNALLED] = cycle
+        say(W, TOK, semaphore, cycle, code)
+    else:
+        W[semaphore + S_PRODUCER] = code
     TOK[base + (place & mask)] = at
     W[semaphore + S_COUNT] += 1
-    W[semaphore + S_PRODUCER] = code
     if W[semaphore + S_WAITER] >= 0:
         consider(W, W[semaphore + S_WAITER])
+
+
+def say(W: Store, TOK: Store, semaphore: int, cycle: int, code: int) -> None:
+    """Note that a unit has signalled a timed semaphore in a cycle, in the order of cycles."""
+    head, mask = W[semaphore + S_SAID_HEAD], W[semaphore + S_MASK]
+    base = W[semaphore + S_BASE] + mask + 1
+    place = head + W[semaphore + S_SAID]
+    while place > head and TOK[base + ((place - 1) & mask)] >> 3 > cycle:
+        TOK[base + (place & mask)] = TOK[base + ((place - 1) & mask)]
+        place -= 1
+    TOK[base + (place & mask)] = cycle << 3 | code
+    W[semaphore + S_SAID] += 1
+
+
+def heard(W: Store, TOK: Store, semaphore: int, now: int) -> None:
+    """Make S_PRODUCER the unit that has signalled a timed semaphore last, as of cycle `now`."""
+    mask = W[semaphore + S_MASK]
+    base = W[semaphore + S_BASE] + mask + 1
+    while W[semaphore + S_SAID] > 0:
+        said = TOK[base + (W[semaphore + S_SAID_HEAD] & mask)]
+        if said >> 3 > now:
+            break
+        W[semaphore + S_PRODUCER] = said & 7
+        W[semaphore + S_SAID_HEAD] += 1
+        W[semaphore + S_SAID] -= 1
 
 
 def first_signal(W: Store, TOK: Store, semaphore: int, nth: int) -> int:
@@ -104,6 +130,8 @@ def reset_count(W: Store, TOK: Store, semaphore: int, count: int, now: int) -> N
     """Set the count from cycle `now` on; signals of what completed before are dropped. The ring has room for `count` more."""
     base, mask, head = W[semaphore + S_BASE], W[semaphore + S_MASK], W[semaphore + S_HEAD]
     kept = W[semaphore + S_COUNT]
+    if W[semaphore + S_TIMED]:
+        heard(W, TOK, semaphore, now)
     while kept > 0 and TOK[base + (head & mask)] < now + W[semaphore + S_DELAY]:
         head += 1
         kept -= 1

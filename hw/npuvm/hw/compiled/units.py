@@ -44,7 +44,6 @@ from npuvm.hw.compiled.layout import (
     S_HEAD,
     S_OTHER,
     S_PRODUCER,
-    S_SIGNALLED,
     S_TIMED,
     S_WAITER,
     TAKE,
@@ -82,7 +81,7 @@ from npuvm.hw.compiled.layout import (
     Store,
 )
 from npuvm.hw.compiled.ports import begin_transfer
-from npuvm.hw.compiled.signals import consider, first_signal, full_ring, send
+from npuvm.hw.compiled.signals import consider, first_signal, full_ring, heard, send
 
 __all__ = ["charge_start", "crossed", "end_transfer", "look", "run_unit", "take", "visible"]
 
@@ -131,7 +130,7 @@ def run_unit(W: Store, SITE: Store, TOK: Store, core: int, code: int) -> int:
         if not W[unit + U_STARTED]:
             W[unit + U_STARTUP] = head = start
         if waits:
-            head = take(W, SITE, TOK, core, uid, site, head)
+            head = take(W, SITE, TOK, core, uid, site, head, start)
         W[unit + U_ORDERED] += start - head
         W[unit + U_STARTED] += 1
         W[unit + U_LAST] = start
@@ -194,13 +193,15 @@ def visible(W: Store, SITE: Store, TOK: Store, core: int, uid: int, item: int, s
     return start
 
 
-def take(W: Store, SITE: Store, TOK: Store, core: int, uid: int, site: int, head: int) -> int:
-    """Count the semaphores down and charge the cycles since `head` to them; returns when the last was visible."""
+def take(W: Store, SITE: Store, TOK: Store, core: int, uid: int, site: int, head: int, start: int) -> int:
+    """Count the semaphores down in cycle `start`, charge the cycles since `head` to them; returns when the last was visible."""
     names = W[H_SEM_OF] + core * W[H_NUMBERS]
     for k in range(SITE[site + D_WAITS]):
         number = SITE[site + D_WAIT0 + k]
         semaphore = W[names + number]
         at = first_signal(W, TOK, semaphore, 0)
+        if W[semaphore + S_TIMED]:
+            heard(W, TOK, semaphore, start)
         W[semaphore + S_HEAD] += 1
         W[semaphore + S_COUNT] -= 1
         if W[semaphore + S_WAITER] == uid:
@@ -210,10 +211,7 @@ def take(W: Store, SITE: Store, TOK: Store, core: int, uid: int, site: int, head
                 W[semaphore + S_WAITER], W[semaphore + S_OTHER] = other, -1
                 consider(W, other)
         if at > head:
-            producer = W[semaphore + S_PRODUCER]
-            if W[semaphore + S_TIMED] and W[semaphore + S_SIGNALLED] > at:
-                producer = 0
-            W[W[H_STALL] + (uid * W[H_NUMBERS] + number) * UNITS + producer] += at - head
+            W[W[H_STALL] + (uid * W[H_NUMBERS] + number) * UNITS + W[semaphore + S_PRODUCER]] += at - head
             head = at
     return head
 

@@ -47,7 +47,8 @@ from npuvm.hw.compiled.layout import (
     S_HEAD,
     S_MASK,
     S_OTHER,
-    S_SIGNALLED,
+    S_SAID,
+    S_SAID_HEAD,
     S_SIZE,
     S_TIMED,
     S_WAITER,
@@ -97,11 +98,15 @@ class World:
         W = self.W
         base, size = int(W[semaphore + S_BASE]), int(W[semaphore + S_MASK]) + 1
         head, count = int(W[semaphore + S_HEAD]), int(W[semaphore + S_COUNT])
+        said_head, said = int(W[semaphore + S_SAID_HEAD]), int(W[semaphore + S_SAID])
         signals = [int(self.TOK[base + (head + k) % size]) for k in range(count)]
+        signallers = [int(self.TOK[base + size + (said_head + k) % size]) for k in range(said)]
         larger, new = max(1024, 4 * size), len(self.TOK)
-        self.TOK = backend.grown(self.TOK, new + larger)
+        self.TOK = backend.grown(self.TOK, new + 2 * larger)
         self.TOK[new : new + count] = signals
-        W[semaphore + S_BASE], W[semaphore + S_MASK], W[semaphore + S_HEAD] = new, larger - 1, 0
+        self.TOK[new + larger : new + larger + said] = signallers
+        W[semaphore + S_BASE], W[semaphore + S_MASK] = new, larger - 1
+        W[semaphore + S_HEAD] = W[semaphore + S_SAID_HEAD] = 0
 
 
 def make_world(
@@ -167,7 +172,7 @@ def make_world(
             engine.outstanding,
         )
         flight += engine.outstanding
-    TOK = backend.full(n_semaphores * RING)
+    TOK = backend.full(n_semaphores * 2 * RING)
     return World(backend.ints(W), TOK, semaphores, rows)
 
 
@@ -215,10 +220,9 @@ def _fill_semaphores(
     each = int(own.max(initial=-1)) + 1
     base = int(W[H_SEM])
     record = base + np.arange(each) * S_SIZE
-    W[record + S_BASE] = np.arange(each) * RING
+    W[record + S_BASE] = np.arange(each) * 2 * RING
     W[record + S_MASK] = RING - 1
     W[record + S_WAITER] = W[record + S_OTHER] = -1
-    W[record + S_SIGNALLED] = INF
     semaphores: NDArray[np.int64] = base + own * S_SIZE
     W[semaphores + S_DELAY] = sync.set_to_visible_cycles + further[scope_of]
     W[semaphores[:, scope_of > 0] + S_TIMED] = 1
