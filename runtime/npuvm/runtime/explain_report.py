@@ -110,11 +110,11 @@ def _critical_path(path: KernelPath) -> list[RenderableType]:
     for column in range(4):
         table.add_column(justify="right" if column < 2 else "left", no_wrap=True)
     for share in path_shares(path.steps):
-        table.add_row(*_bar(share.cycles, path.cycles), f"{share.unit} {share.kind} ({share.steps:,} steps)")
+        table.add_row(*_bar(share.cycles, path.cycles), f"{share.unit} {share.kind}, {share.steps:,} x")
     table.add_row("", "", "", "")
     for each in instruction_shares(path.steps)[:_PATH_LINES]:
-        text = f"word {each.pc}: {path.texts[each.pc]}" if each.pc >= 0 else each.unit
-        table.add_row(*_bar(each.cycles, path.cycles), f"{each.unit}, {text}" if each.pc >= 0 else text)
+        text = f"{each.unit}, word {each.pc}: {path.texts[each.pc]}" if each.pc >= 0 else each.unit
+        table.add_row(*_bar(each.cycles, path.cycles), text)
     return [title, table, Text()]
 
 

@@ -38,15 +38,17 @@ class UnitBreakdown:
 class LaunchBreakdown:
     """One launch, or several one after another.
 
-    `cycles` are those of the launches, `core_cycles` those of all their cores, to which `stack` adds up, most first. `critical`
-    counts cores by critical unit. `bounds` are lower limits in cycles by kind. `ends` is when the cores halted: the sum over
-    the launches of the first, of the mean and of the last one. `memory_bytes` are "l2", "hbm_read" and "hbm_write".
+    `cycles` are those of the launches, `core_cycles` those of all their cores, to which `stack` adds up, most first.
+    `core_types` are the types of these cores. `critical` counts cores by critical unit. `bounds` are lower limits in cycles by
+    kind. `ends` is when the cores halted: the sum over the launches of the first, of the mean and of the last one.
+    `memory_bytes` are "l2", "hbm_read" and "hbm_write".
     """
 
     launches: int
     cycles: int
     cores: int
     core_cycles: int
+    core_types: frozenset[str]
     units: tuple[UnitBreakdown, ...]
     stack: Mapping[Cause, int]
     critical: Mapping[str, int]
@@ -85,6 +87,7 @@ def break_down(result: RunResult) -> LaunchBreakdown:
         cycles=result.cycles,
         cores=len(result.cores),
         core_cycles=result.cycles * len(result.cores),
+        core_types=frozenset(core.core_type for core in result.cores),
         units=_units(result),
         stack=launch_stack(result),
         critical=critical,
@@ -109,6 +112,7 @@ def sum_breakdowns(parts: Iterable[LaunchBreakdown]) -> LaunchBreakdown:
         cycles=sum(part.cycles for part in listed),
         cores=max((part.cores for part in listed), default=0),
         core_cycles=sum(part.core_cycles for part in listed),
+        core_types=frozenset().union(*(part.core_types for part in listed)),
         units=tuple(_sum_units(same) for same in units.values()),
         stack=dict(sorted(stack.items(), key=lambda item: (-item[1], item[0]))),
         critical=_sum_counts([part.critical for part in listed]),

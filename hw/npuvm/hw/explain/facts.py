@@ -54,13 +54,19 @@ class Facts:
         return float(last / mean - 1) if mean else 0.0
 
     @property
+    def able_cores(self) -> int:
+        """Cores of the chip, of the types that were launched, that have the critical unit."""
+        types = [kind for kind in self.chip.core_types() if kind in self.breakdown.core_types]
+        return sum(self.critical in self.chip.units(kind) for kind in types)
+
+    @property
     def unused_cores(self) -> float:
         """Share of the cycles that the chip's cores without work could take over: they shorten neither start-up nor tail."""
         unit = self.breakdown.unit(self.critical)
-        if unit is None or self.critical == SEQUENCER:
+        if unit is None or self.critical == SEQUENCER or not self.able_cores:
             return 0.0
         fixed = self.breakdown.share("start", "startup", "tail")
-        return (1 - unit.working / self.chip.cores_with(self.critical)) * (1 - fixed)
+        return (1 - unit.working / self.able_cores) * (1 - fixed)
 
     @property
     def host_share(self) -> float:
@@ -73,10 +79,12 @@ class Facts:
         """The cause of a kind that has most of the stack."""
         return next((cause for cause in self.breakdown.stack if cause.kind == kind), None)
 
-    def achieved_rate(self, *levels: str) -> float:
-        """Bytes per cycle of memory levels, all cores together."""
-        nbytes = sum(self.breakdown.memory_bytes.get(level, 0) for level in levels)
-        return nbytes / self.breakdown.cycles if self.breakdown.cycles else 0.0
+    @property
+    def hbm_rate(self) -> float:
+        """Bytes per cycle to and from HBM that all cores together achieved, over what it can do."""
+        nbytes = self.breakdown.memory_bytes["hbm_read"] + self.breakdown.memory_bytes["hbm_write"]
+        whole = self.breakdown.cycles * self.chip.hbm_bytes_per_cycle
+        return float(nbytes / whole) if whole else 0.0
 
     def in_flight(self, unit: str) -> tuple[int, int, Fraction]:
         """Of an engine: requests in flight at most, their bytes, and bytes per cycle these give at the latency of HBM."""

@@ -86,10 +86,15 @@ def _memory(facts: Facts, share: float) -> str:
     cause = facts.largest("memory")
     unit = "load" if cause is None else cause.unit
     places, nbytes, rate = facts.in_flight(unit)
+    head = f"{unit}: {share:.0%} of the cycles it has all {places} requests in flight"
+    if rate * facts.able_cores >= facts.chip.hbm_bytes_per_cycle:
+        return (
+            f"{head}, which queue in memory; HBM moves {facts.hbm_rate:.0%} of what it could: what the cores ask for at one "
+            "time lies in few channels or slices, or comes in bursts; spread it, or move fewer bytes"
+        )
     return (
-        f"{unit}: {share:.0%} of the cycles it has all {places} requests in flight; these are {nbytes:,} bytes, at the latency "
-        f"of HBM no more than {float(rate):.1f} bytes per cycle and core; more or larger requests in flight hide more, and "
-        "rows shorter than a request waste it"
+        f"{head}; these are {nbytes:,} bytes, at the latency of HBM no more than {float(rate):.1f} bytes per cycle and core; "
+        "more or larger requests in flight hide more, and rows shorter than a request waste it"
     )
 
 
@@ -166,8 +171,8 @@ def _cores(facts: Facts, share: float) -> str:
     unit = facts.breakdown.unit(facts.critical)
     working = 0 if unit is None else unit.working
     return (
-        f"{working} of {facts.chip.cores_with(facts.critical)} cores with a {facts.critical} unit work; smaller tiles, or a "
-        "split of the reduction, would use more of them"
+        f"{working} of {facts.able_cores} cores with a {facts.critical} unit work; smaller tiles, or a split of the reduction, "
+        "would use more of them"
     )
 
 
