@@ -48,13 +48,14 @@ def propagate_launches(
     *,
     samples: int = DEFAULT_SAMPLES,
     seed: int = DEFAULT_SEED,
+    influences: bool = True,
     progress: Callable[[int, int, str], None] = lambda _done, _total, _label: None,
 ) -> RunUncertainty:
     """Propagate the error bars of a chip through the launches of one device; there must be one at least.
 
-    The engine is that of the records. Numbers that no instruction of the launches uses (timing classes, operand types of the
-    cube) stay as they are. ConfigError when the error bars contradict the chip's rules; SimulationError and TrapError as of
-    `simulate`.
+    Without `influences` only the bands are found. The engine is that of the records. Numbers that no instruction of the
+    launches uses (timing classes, operand types of the cube) stay as they are. ConfigError when the error bars contradict
+    the chip's rules; SimulationError and TrapError as of `simulate`.
     """
     groups = by_kernel(records)
 
@@ -63,7 +64,15 @@ def propagate_launches(
         cycles = {name: sum(results[at].cycles for at in places) for name, places in groups.items()}
         return {**cycles, ALL_LAUNCHES: sum(result.cycles for result in results)}
 
-    found = propagate(records[0].chip, measure, samples=samples, seed=seed, relevant=_used(records), progress=progress)
+    found = propagate(
+        records[0].chip,
+        measure,
+        samples=samples,
+        seed=seed,
+        influences=influences,
+        relevant=_used(records),
+        progress=progress,
+    )
     whole = found.pop(ALL_LAUNCHES)
     return RunUncertainty(records[0].chip.name, samples, seed, found, whole)
 

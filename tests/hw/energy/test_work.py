@@ -62,7 +62,9 @@ def test_element_operations_are_those_of_the_expression() -> None:
     assert work(exponents, x=(7, 33)).operations == {"exp": {"fp32": 7 * 33}}
 
 
-@pytest.mark.parametrize(("chip", "block"), [(SPLIT, (16, 16, 32)), (load_chip("edge"), (8, 8, 32))])
+@pytest.mark.parametrize(
+    ("chip", "block"), [(SPLIT, (16, 16, 32)), (load_chip("edge", ["core.cube.n=16"]), (8, 16, 32))]
+)
 def test_the_cube_reads_its_operands_block_by_block(chip: NpuConfig, block: tuple[int, int, int]) -> None:
     m, k, n, tiles, depth = 64, 64, 32, 2, 3
     image = cube_program(ISA, chip.group_core_types[0], 1, tiles, depth, (m, k, n))

@@ -113,6 +113,20 @@ def test_only_relevant_numbers_vary() -> None:
     assert len({each.memory.hbm.bandwidth_gbps for each in chips}) == 8
 
 
+def test_bands_can_be_had_without_influences() -> None:
+    asked = []
+
+    def measure(chip: NpuConfig) -> Mapping[str, int]:
+        asked.append(chip)
+        return by_bandwidth(chip)
+
+    chip = chip_with_errors(30)
+    found = propagate(chip, measure, samples=3, influences=False)["moved"]
+    assert len(asked) == 1 + 3
+    assert found.influences == ()
+    assert found.cycles == propagate(chip, by_bandwidth, samples=3)["moved"].cycles
+
+
 def test_progress_counts_to_its_end() -> None:
     steps: list[tuple[int, int]] = []
     propagate(

@@ -111,16 +111,19 @@ def propagate(
     *,
     samples: int = DEFAULT_SAMPLES,
     seed: int = DEFAULT_SEED,
+    influences: bool = True,
     relevant: Callable[[str], bool] = lambda _: True,
     progress: Progress = lambda _done, _total, _label: None,
 ) -> dict[str, Propagated]:
     """Measure a chip, `samples` chips drawn from its error bars, and chips with one number at an end of its bar.
 
-    `relevant` says of a field path whether the cycles can depend on it at all; what is not relevant stays as it is. Same
-    arguments, same numbers. The result has the names of `measure`.
+    Without `influences` the last are left out, and the result has none. `relevant` says of a field path whether the cycles can
+    depend on it at all; what is not relevant stays as it is. Same arguments, same numbers. The result has the names of
+    `measure`.
     """
     parameters = tuple(each for each in uncertain_parameters(chip) if relevant(each.path))
-    total = 1 + samples + len(parameters)
+    alone = parameters if influences else ()
+    total = 1 + samples + len(alone)
     progress(0, total, "the chip as it is")
     nominal = measure(chip)
     drawn: list[tuple[NpuConfig, Mapping[str, int]]] = []
@@ -129,7 +132,7 @@ def propagate(
         drawn.append((each, measure(each)))
     drawn = drawn or [(chip, nominal)]
     moved: dict[str, list[Influence]] = {name: [] for name in nominal}
-    for index, parameter in enumerate(parameters):
+    for index, parameter in enumerate(alone):
         progress(1 + samples + index, total, parameter.path)
         for name, influence in _alone(chip, measure, parameter, nominal).items():
             moved[name].append(influence)
