@@ -22,12 +22,13 @@ def timeline_label(rows: Sequence[KernelRow], timeline: LaunchTimeline) -> str:
 def timeline_note(timeline: LaunchTimeline) -> str:
     """How much of the launch is shown, and by what it was cut."""
     shown, cores = len(timeline.slices), sorted({core for core, _, _ in timeline.rows})
+    of_all = f"of {timeline.cores} core{'s' if timeline.cores > 1 else ''}"
     if shown == timeline.instructions:
-        return f"All {shown:,} instructions of the launch, on {len(cores)} of {timeline.cores} cores."
-    named = ", ".join(map(str, cores))
-    part = f"{shown:,} of {timeline.instructions:,} instructions: those of core{'s' if len(cores) > 1 else ''} {named}"
+        return f"All {shown:,} instructions of the launch, on {len(cores)} {of_all}."
+    named = f"core{'s' if len(cores) > 1 else ''} {', '.join(map(str, cores))}"
     until = "" if timeline.cut_at is None else f" that start before cycle {timeline.cut_at:,}"
-    return f"{part}{until}, of {timeline.cores} cores. The two curves count all instructions of all cores."
+    part = f"{shown:,} of {timeline.instructions:,} instructions: those of {named}{until}, {of_all}"
+    return f"{part}. The two curves count all instructions of all cores."
 
 
 def timeline_columns(timeline: LaunchTimeline) -> dict[str, Any]:

@@ -118,24 +118,25 @@
       lines.push(`${whole(nbytes)} bytes to or from global memory`);
     }
     if (start > free) {
-      const parts = stalls(free, dispatched, ready, start).map(([name, from, to]) => `${whole(to - from)} ${name}`);
+      const parts = stalls(free, dispatched, ready, start).map(([kind, from, to]) => `${whole(to - from)} ${WAITS[kind][0]}`);
       lines.push(`unit stood still for ${whole(start - free)}: ${parts.join(", ")}`);
     }
     return lines.join("<br>");
   }
 
+  const WAITS = [["not dispatched yet", "dispatch"], ["signal not there", "signal"], ["order or memory", "other"]];
+
+  /* What a unit stood still for between two instructions, as [index into WAITS, from, to]. */
   function stalls(free, dispatched, ready, start) {
     const first = Math.min(Math.max(free, dispatched), start);
     const second = Math.min(Math.max(first, ready), start);
-    return [["until it was dispatched", free, first], ["until its signal was there", first, second],
-      ["for order or a place in flight", second, start]].filter(([, from, to]) => to > from);
+    return [[0, free, first], [1, first, second], [2, second, start]].filter(([, from, to]) => to > from);
   }
 
   function timelineTraces(chosen) {
     const labels = chosen.rows.map(([core, , unit]) => `${core} ${unit}`);
     const byUnit = new Map();
-    const still = new Map([["until it was dispatched", "dispatch"], ["until its signal was there", "signal"],
-      ["for order or a place in flight", "other"]].map(([name, role]) => [name, { role, x: [], y: [] }]));
+    const still = WAITS.map(() => ({ x: [], y: [] }));
     const [rows, , frees, dispatches, readies, starts, untils] = chosen.slices;
     rows.forEach((row, index) => {
       const unit = chosen.rows[row][2];
@@ -147,15 +148,14 @@
       trace.base.push(starts[index]);
       trace.x.push(untils[index] - starts[index]);
       trace.hovertext.push(sliceText(chosen, index));
-      for (const [name, from, to] of stalls(frees[index], dispatches[index], readies[index], starts[index])) {
-        const line = still.get(name);
-        line.x.push(from, to, null);
-        line.y.push(labels[row], labels[row], null);
+      for (const [kind, from, to] of stalls(frees[index], dispatches[index], readies[index], starts[index])) {
+        still[kind].x.push(from, to, null);
+        still[kind].y.push(labels[row], labels[row], null);
       }
     });
-    const waits = [...still].filter(([, { x }]) => x.length).map(([name, { role, x, y }]) => ({
-      type: "scatter", mode: "lines", name: `still ${name}`, x, y, hoverinfo: "skip", line: { color: colour(`stall-${role}`), width: 4 },
-    }));
+    const waits = WAITS.map(([name, role], kind) => ({
+      type: "scatter", mode: "lines", name, ...still[kind], hoverinfo: "skip", line: { color: colour(`stall-${role}`), width: 4 },
+    })).filter(({ x }) => x.length);
     const units = data.units.filter((unit) => byUnit.has(unit)).map((unit) => ({
       type: "bar", orientation: "h", name: unit, legendgroup: unit, width: 0.72, ...byUnit.get(unit), hovertemplate: "%{hovertext}<extra></extra>",
       marker: { color: colour(`unit-${unit}`), line: { color: colour("page"), width: 0.4 } },
@@ -200,7 +200,7 @@
       xaxis: { ...axis, title: { text: "cycle" }, range: view || [0, chosen.cycles], anchor: "y3", tickformat: ",d", minallowed: 0, maxallowed: chosen.cycles },
       yaxis: {
         ...axis, type: "category", range: [chosen.rows.length - 0.5, -0.5], categoryorder: "array", fixedrange: true, domain: [bottom(rowsEnd), 1],
-        categoryarray: chosen.rows.map(([core, , unit]) => `${core} ${unit}`), title: title(narrow() ? "" : "core and unit"),
+        categoryarray: chosen.rows.map(([core, , unit]) => `${core} ${unit}`), title: title(narrow() || chosen.rows.length < 6 ? "" : "core and unit"),
       },
       yaxis2: { ...axis, fixedrange: true, range: [0, 1.05], tickformat: ".0%", nticks: 3, domain: [bottom(busyTop + COUNTER), bottom(busyTop)], title: title("busy") },
       yaxis3: { ...axis, fixedrange: true, rangemode: "tozero", nticks: 4, domain: [bottom(movedTop + COUNTER), bottom(movedTop)], title: title("B/cycle") },
