@@ -31,7 +31,6 @@ def scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_explain_prints_every_kernel_and_the_whole(scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", scenario]) == 0
     captured = capsys.readouterr()
-    assert captured.err == ""
     for expected in (
         "add fp16 64 x 64  1 launch, ",
         "softmax fp16 32 x 64",

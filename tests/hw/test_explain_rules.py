@@ -14,7 +14,8 @@ from tests.hw.engine_kit import ISA
 from npuvm.hw.config import load_chip
 from npuvm.hw.explain import RULES, Advice, advise, break_down
 from npuvm.hw.simulator import l2_state, simulate
-from npuvm.isa import Image, Insn
+from npuvm.hw.stats import CoreStats, UnitStats
+from npuvm.isa import Entry, Image, Insn, encode_program
 
 UB, PRODUCER, CONSUMER = 1, 1, 2
 EASY = (
@@ -73,7 +74,8 @@ def sums(apart: int) -> Image:
     places = (0, 0x10000 + apart, 0x14000 + 2 * apart)
     add = Insn("vadd", "fp32", args={"dst": 2, "a": 0, "b": 1, "rows": 0, "cols": 1})
     descs = [desc(index, UB, address, 256) for index, address in enumerate(places)]
-    return image(ISA, [size(0, 32), size(1, 64), *descs, *[add] * 16, Insn("halt")], "unified", [()])
+    insns = [size(0, 32), size(1, 64), *descs, *[add] * 16, Insn("halt")]
+    return Image("sums", ISA.hash, encode_program(ISA, insns), (Entry("unified", 0, ()),))
 
 
 BANKS = (
@@ -138,6 +140,15 @@ def test_what_bounds_a_launch_comes_first(rule: str) -> None:
     assert ask(case, case.overrides)[0].rule == rule
 
 
+def test_requests_that_queue_in_memory_are_told_from_those_on_their_way() -> None:
+    def text(*overrides: str) -> str:
+        return next(line.text for line in ask(Provoked("memory"), overrides) if line.rule == "memory")
+
+    # 4 cores x 8 requests of 128 bytes in 50 cycles are 82 bytes a cycle.
+    assert "which queue in memory" in text("core.load.outstanding=8", "memory.hbm.bandwidth_gbps=40")
+    assert "20.5 bytes per cycle and core" in text("core.load.outstanding=8", "memory.hbm.bandwidth_gbps=400")
+
+
 def test_every_rule_is_provoked_somewhere() -> None:
     elsewhere = {"host"}
     assert {case.rule for case in PROVOKED} | elsewhere == {rule.name for rule in RULES}
@@ -161,4 +172,19 @@ def test_the_distance_of_the_advice_removes_the_conflicts() -> None:
         ask(Provoked("bank", BANKS, sums(256)), BANKS),
     )
     assert conflict.rule == "bank"
+    assert conflict.text.endswith("place operands 256 bytes apart modulo 512")
     assert "bank" not in {line.rule for line in apart}
+
+
+def test_small_losses_do_not_bound_a_launch() -> None:
+    """12 % at full queues is told, after the largest part of the stack; without a cycle there is nothing to tell."""
+    vector = UnitStats(60, {"startup": 10, "queue": 12, "order": 14, "tail": 4}, 9)
+    core = CoreStats("unified", 100, {"seq": UnitStats(100, {}, 9), "vector": vector})
+    chip = load_chip("edge")
+    result = replace(simulate(chip, ISA, stream(tiles=(1,)), data=False), cycles=100, cores=(core,), bounds={})
+    first, *others = advise(chip, break_down(result))
+    assert (first.rule, first.share) == ("none", 0.6)
+    assert first.text == "no single bound: the largest part is vector busy with 60% of the cycles"
+    assert [line.rule for line in others] == ["queue"]
+    empty = replace(result, cycles=0, cores=())
+    assert [line.text for line in advise(chip, break_down(empty))] == ["no cycles, nothing to explain"]

@@ -13,6 +13,9 @@ __all__ = ["Advice", "advise"]
 
 NO_RULE = "none"
 
+SMALL_LOSS = 0.2
+"""Losses below this share bound nothing: the first line then names the largest part of the stack."""
+
 
 @dataclass(frozen=True)
 class Advice:
@@ -27,27 +30,30 @@ class Advice:
 def advise(chip: NpuConfig, breakdown: LaunchBreakdown, stream_us: float | None = None) -> tuple[Advice, ...]:
     """What bounds the launches and what would help, the weightiest first: limits before losses, then by share.
 
-    `stream_us` is the simulated time of the launches with the host's dispatch between them. There is always a line: when no
-    rule applies it names the largest part of the stack.
+    `stream_us` is the simulated time of the launches with the host's dispatch between them. There is always a line: without a
+    limit or a loss that matters the first is of the rule "none" and names the largest part of the stack.
     """
+    if not breakdown.cycles or not breakdown.stack:
+        return (Advice(NO_RULE, "loss", 0.0, "no cycles, nothing to explain"),)
     facts = Facts(chip, breakdown, stream_us)
     found = [(rule, rule.measure(facts)) for rule in RULES]
     spoken = sorted(
-        ((rule, share) for rule, share in found if share >= rule.threshold and breakdown.cycles),
+        ((rule, share) for rule, share in found if share >= rule.threshold),
         key=lambda pair: (pair[0].kind != "limit", -pair[1]),
     )
-    return tuple(_line(facts, rule, share) for rule, share in spoken) or (_nothing(breakdown),)
+    lines = tuple(_line(facts, rule, share) for rule, share in spoken)
+    if any(line.kind == "limit" or line.share >= SMALL_LOSS for line in lines):
+        return lines
+    return (_largest_part(breakdown), *lines)
 
 
 def _line(facts: Facts, rule: Rule, share: float) -> Advice:
     return Advice(rule.name, rule.kind, share, rule.says(facts, share))
 
 
-def _nothing(breakdown: LaunchBreakdown) -> Advice:
-    if not breakdown.stack:
-        return Advice(NO_RULE, "loss", 0.0, "no cycles, nothing to explain")
+def _largest_part(breakdown: LaunchBreakdown) -> Advice:
     cause, cycles = next(iter(breakdown.stack.items()))
     share = cycles / breakdown.core_cycles
     return Advice(
-        NO_RULE, "loss", share, f"no single bound; the largest part is {cause.label} with {share:.0%} of the cycles"
+        NO_RULE, "loss", share, f"no single bound: the largest part is {cause.label} with {share:.0%} of the cycles"
     )

@@ -76,9 +76,11 @@ def _dispatch(facts: Facts, share: float) -> str:
 
 
 def _bank(facts: Facts, _: float) -> str:
+    banks = facts.chip.core.ub_banks
+    around = 0 if banks is None else banks.groups * banks.block_bytes
     return (
-        f"vector: {facts.bank_share:.0%} of its working cycles are bank conflicts in UB; place operands 256 bytes apart "
-        "modulo 512"
+        f"vector: {facts.bank_share:.0%} of its working cycles are bank conflicts in UB; place operands {around // 2} bytes "
+        f"apart modulo {around}"
     )
 
 
