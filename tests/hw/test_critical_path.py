@@ -15,7 +15,7 @@ from tests.hw.test_explain_rules import stream
 
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import SimulationError
-from npuvm.hw.explain.path_shares import PathShare, instruction_shares, path_shares
+from npuvm.hw.explain.shares import PathShare, instruction_shares, path_shares
 from npuvm.hw.explain.trace_path import PATH_KINDS, PathStep, PathText, critical_path, path_of_trace
 from npuvm.hw.simulator import simulate
 from npuvm.hw.stream import Barrier

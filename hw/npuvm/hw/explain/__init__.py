@@ -6,8 +6,8 @@ from npuvm.hw.explain.advice import Advice, advise
 from npuvm.hw.explain.breakdown import LaunchBreakdown, UnitBreakdown, break_down, sum_breakdowns
 from npuvm.hw.explain.causes import KINDS, Cause
 from npuvm.hw.explain.json_form import JSON_VERSION, to_json
-from npuvm.hw.explain.path_shares import PathShare, instruction_shares, path_shares
 from npuvm.hw.explain.rules import RULES, Rule
+from npuvm.hw.explain.shares import PathShare, instruction_shares, path_shares
 from npuvm.hw.explain.trace_path import PATH_KINDS, PathStep, critical_path
 
 __all__ = [
