@@ -31,7 +31,7 @@ def params_of(row: Row) -> dict[str, Any]:
 def tiny(params: dict[str, Any]) -> dict[str, Any]:
     """The same structure with small tiles, two by two of them (and a rest, where columns are unaligned) for each core."""
     m, n, k = base = (32, 32, 16)
-    rows, cols = (min(size, most) for size, most in zip(params["grid"], (2, 3), strict=True))
+    rows, cols = (min(size, most) for size, most in zip(params["grid"], (2, 2), strict=True))
     rest = 11 if params["single"][1] % params["base"][1] else 0
     single = [2 * m, 2 * n + rest]
     return params | {
@@ -41,7 +41,8 @@ def tiny(params: dict[str, Any]) -> dict[str, Any]:
         "cores": rows * cols,
         "m": single[0] * rows * params["m_splits"],
         "n": single[1] * cols - (4 if rest else 0),
-        "k": 3 * k * max(params["step_ka"], params["step_kb"]),
+        "k": 2 * k * max(params["step_ka"], params["step_kb"]),
+        "scalar": None,
     }
 
 
@@ -49,7 +50,13 @@ def words_of(case: Case) -> list[Insn]:
     return [insn for _, insn in decode_program(ISA, case.launches[0].image.words)]
 
 
-@pytest.mark.parametrize("name", ROWS)
+def different() -> list[str]:
+    """Rows whose tiny versions differ; the first of those that do not."""
+    found = {repr(sorted(tiny(params_of(row)).items())): name for name, row in reversed(ROWS.items())}
+    return sorted(found.values())
+
+
+@pytest.mark.parametrize("name", different())
 def test_a_tiny_version_computes_the_product(name: str) -> None:
     params = tiny(params_of(ROWS[name]))
     (launch,) = matmul_case(CHIP, ISA, params).launches
@@ -71,7 +78,7 @@ def test_a_tiny_version_computes_the_product(name: str) -> None:
     assert (np.abs(got - want) <= limit).all()
 
 
-@pytest.mark.parametrize("name", ["matmul-910b1-2", "matmul-910b1-8"])
+@pytest.mark.parametrize("name", ["matmul-910b1-2", pytest.param("matmul-910b1-8", marks=pytest.mark.slow)])
 def test_full_size_programs_are_legal(name: str) -> None:
     case = matmul_case(CHIP, ISA, params_of(ROWS[name]))
     verify(ISA, case.launches[0].image, capacity_limits(CHIP))
