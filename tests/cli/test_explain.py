@@ -77,6 +77,7 @@ def test_whatif_stands_side_by_side(scenario: str, capsys: pytest.CaptureFixture
     assert main(["whatif", scenario, "--if", "infinite-hbm", "--if", "free-vector"]) == 0
     out = capsys.readouterr().out
     assert "small on edge" in out
+    assert "what helps most" in out
     assert [word in out for word in ("the chip as it is", "infinite-hbm", "free-vector", "free-cube")] == [True] * 3 + [
         False
     ]

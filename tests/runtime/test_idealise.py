@@ -102,6 +102,15 @@ def test_a_variant_that_finds_nothing_to_free_gives_the_same_chip() -> None:
     assert variant("no-bank-conflicts").chip(chip).chip_hash == chip.chip_hash
 
 
+def test_variants_joined_are_free_together() -> None:
+    joined = variant("free-vector+deep-queues")
+    both = variant("deep-queues").chip(variant("free-vector").chip(SCARCE))
+    assert joined.chip(SCARCE).chip_hash == both.chip_hash
+    assert joined.title == "vector instructions take one cycle; the queues of the units are never full"
+    with pytest.raises(ConfigError, match="no variant 'free-lunch'"):
+        variant("free-vector+free-lunch")
+
+
 def test_an_unknown_variant_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="no variant 'free-lunch'; there are: infinite-bandwidth, "):
         variant("free-lunch")

@@ -81,6 +81,17 @@ def test_nothing_to_free_is_the_chip_as_it_is() -> None:
     assert seen == ["0/2 the chip as it is", "1/2 no-bank-conflicts", "2/2 done"]
 
 
+def test_what_helps_a_kernel_comes_best_first() -> None:
+    result = what_if(
+        launches("memory.hbm.bandwidth_gbps=2"),
+        [variant("free-vector"), variant("infinite-hbm"), variant("deep-queues")],
+    )
+    (best, gain), *others = result.helps("powers")
+    assert best.name == "infinite-hbm"
+    assert gain == pytest.approx(result.speedup(result.variants[1]))
+    assert all(1 < less <= gain for _, less in others)
+
+
 def test_the_json_holds_the_table() -> None:
     result = what_if(launches(times=1), [variant("free-vector")])
     written = whatif_json(result)

@@ -22,7 +22,12 @@ def whatif(
     config: ScenarioFiles,
     names: Annotated[
         list[str] | None,
-        typer.Option("--if", metavar="NAME", help=f"Only this; repeatable. There are: {_NAMES}.", show_default=False),
+        typer.Option(
+            "--if",
+            metavar="NAME",
+            help=f"Only this, or a+b for both; repeatable. There are: {_NAMES}.",
+            show_default=False,
+        ),
     ] = None,
     chip: ChipOption = None,
     overrides: Overrides = None,

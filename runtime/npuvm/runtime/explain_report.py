@@ -18,6 +18,9 @@ __all__ = ["render_explained", "render_whatif"]
 
 _BAR_WIDTH = 40
 _PATH_LINES = 10
+_HELPS = 4
+_NOTABLE = 1.01
+"""Speed-ups from which on a variant is named for a kernel."""
 _TINY = 0.005
 """Parts of the stack below this share stand in one line, "the rest"."""
 
@@ -35,7 +38,7 @@ def render_explained(run: ExplainedRun, units: bool = True) -> RenderableType:
 
 
 def render_whatif(result: WhatIf) -> RenderableType:
-    """The chip as it is and every variant: cycles, time with the host, speed-up, what bounds it."""
+    """The chip as it is and every variant side by side; of several kernels then what helps each of them most."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading, numeric in (
         ("if this were free", False),
@@ -48,6 +51,16 @@ def render_whatif(result: WhatIf) -> RenderableType:
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
     for outcome in (result.real, *result.variants):
         table.add_row(*_outcome_cells(result, outcome), style="bold" if outcome.variant is None else None)
+    return Group(table, _kernel_table(result)) if len(result.real.kernels) > 1 else table
+
+
+def _kernel_table(result: WhatIf) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("kernel", "cycles", "what helps most, times as fast"):
+        table.add_column(heading, justify="right" if heading == "cycles" else "left")
+    for kernel, cycles in result.real.kernels.items():
+        helps = [f"{each.name} {gain:.2f}" for each, gain in result.helps(kernel)[:_HELPS] if gain >= _NOTABLE]
+        table.add_row(kernel, f"{cycles:,}", ", ".join(helps) or "nothing of these")
     return table
 
 

@@ -174,7 +174,18 @@ VARIANTS: tuple[Variant, ...] = (
 
 
 def variant(name: str) -> Variant:
-    """The variant of a name; ConfigError when there is none."""
+    """The variant of a name, or of several joined by "+", all at once; ConfigError when there is none of a name."""
+    parts = [_named(part) for part in name.split("+")]
+    if len(parts) == 1:
+        return parts[0]
+
+    def changes(chip: NpuConfig) -> Changes:
+        return {path: value for part in parts for path, value in part.changes(chip).items()}
+
+    return Variant(name, "; ".join(part.title for part in parts), changes)
+
+
+def _named(name: str) -> Variant:
     for each in VARIANTS:
         if each.name == name:
             return each

@@ -49,6 +49,14 @@ class WhatIf:
         """Cycles on the chip as it is over those of an outcome."""
         return self.real.cycles / outcome.cycles if outcome.cycles else 1.0
 
+    def helps(self, kernel: str) -> list[tuple[Variant, float]]:
+        """The variants that make a kernel faster with their speed-ups, the best first."""
+        real = self.real.kernels[kernel]
+        gains = [
+            (each.variant, real / max(1, each.kernels[kernel])) for each in self.variants if each.variant is not None
+        ]
+        return sorted((gain for gain in gains if gain[1] > 1), key=lambda gain: -gain[1])
+
     def stream_speedup(self, outcome: Outcome) -> float:
         """The same of the time with the host's dispatch."""
         return self.real.stream_us / outcome.stream_us if outcome.stream_us else 1.0
