@@ -15,28 +15,43 @@ __all__ = ["Slot", "Storage", "assign_slots", "tile_bytes"]
 
 @dataclass(slots=True)
 class Slot:
-    """A buffer for tiles of one shape; `item` is the largest item size of the registers in it, `depth` the slots of a ring."""
+    """A buffer for tiles of one shape; `item` is the largest item size of the registers in it, `depth` the slots of a ring.
+
+    `half` is 1 when it begins in the second half of a stripe of bank groups.
+    """
 
     name: str
     shape: Shape
     item: int
     depth: int = 1
-
-    def nbytes(self, rows: int, cols: int) -> int:
-        """Bytes of all its slots for tiles of rows x cols."""
-        return self.depth * tile_bytes(self.shape, self.item, rows, cols)
+    half: int = 0
 
 
 @dataclass(slots=True)
 class Storage:
-    """Slots, and the slot of every register."""
+    """Slots, and the slot of every register. With a `stripe` (bytes; 0 for none) tiles keep their place in a stripe."""
 
     slots: list[Slot] = field(default_factory=list)
     of: dict[Reg, Slot] = field(default_factory=dict)
+    stripe: int = 0
+
+    def tile_bytes(self, slot: Slot, rows: int, cols: int) -> int:
+        """Bytes from one tile of a slot to the next, for tiles of rows x cols."""
+        nbytes = tile_bytes(slot.shape, slot.item, rows, cols)
+        return -(-nbytes // self.stripe) * self.stripe if self.stripe else nbytes
 
     def nbytes(self, rows: int, cols: int) -> int:
         """Bytes of UB for tiles of rows x cols."""
-        return sum(slot.nbytes(rows, cols) for slot in self.slots)
+        return sum(slot.depth * self.tile_bytes(slot, rows, cols) + slot.half * self.stripe for slot in self.slots)
+
+    def addresses(self, rows: int, cols: int) -> dict[str, int]:
+        """Where the slots lie for tiles of rows x cols, by name; empty without a stripe, when any place will do."""
+        found: dict[str, int] = {}
+        end = 0
+        for slot in self.slots if self.stripe else ():
+            found[slot.name] = end + slot.half * self.stripe // 2
+            end += slot.depth * self.tile_bytes(slot, rows, cols) + slot.half * self.stripe
+        return found
 
 
 def tile_bytes(shape: Shape, item: int, rows: int, cols: int) -> int:

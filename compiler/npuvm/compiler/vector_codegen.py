@@ -9,6 +9,7 @@ from math import prod
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
+from .errors import CompileError
 from .ir import Node
 from .ops import REDUCES
 from .schedule import Pins, pin_error
@@ -20,6 +21,7 @@ from .vector_buffers import Storage, assign_slots
 from .vector_cover import cover
 from .vector_emit import emit_vector
 from .vector_lower import VecProgram, lower_vector
+from .vector_phases import stagger, stripe_bytes
 from .vector_select import Selector
 from .vector_space import RowsDoNotFit, Space, dim_name, make_space, view_tile
 from .vector_tile import VectorTile, choose_tile, least_tile
@@ -123,14 +125,38 @@ def _with_depth(
         if each.op == "size"
     )
     key = (isa.hash, space.structure(), counts, depth, tuple(sorted(pins.ring_depth.items())))
+    if not pins.address and stripe_bytes(chip):
+        banks = chip.core.ub_banks
+        try:
+            program, storage = _tiled(segment, (*key, banks), space, binding, isa, pins, depth, chip)
+            return space, program, storage, choose_tile(space, program, storage, chip, isa, pins, segment.name)
+        except CompileError:  # there may be room without the gaps between buffers
+            pass
+    program, storage = _tiled(segment, key, space, binding, isa, pins, depth, None)
+    return space, program, storage, choose_tile(space, program, storage, chip, isa, pins, segment.name)
+
+
+def _tiled(
+    segment: VectorSegment,
+    key: tuple[object, ...],
+    space: Space,
+    binding: Mapping[str, int],
+    isa: Isa,
+    pins: Pins,
+    depth: int,
+    banked: NpuConfig | None,
+) -> tuple[VecProgram, Storage]:
+    """Tile program and buffers of a segment, made once for each key; `banked` is a chip whose banks they are to respect."""
     known: tuple[VecProgram, Storage] | None = segment.memo.get(key)
     if known is None:
         if len(segment.memo) >= _KEPT_PROGRAMS:
             segment.memo.clear()
         program = lower_vector(segment, space, binding, Selector(isa))
-        known = segment.memo[key] = (program, assign_slots(program, pins, depth, segment.name))
-    program, storage = known
-    return space, program, storage, choose_tile(space, program, storage, chip, isa, pins, segment.name)
+        storage = assign_slots(program, pins, depth, segment.name)
+        if banked is not None:
+            stagger(program, storage, banked)
+        known = segment.memo[key] = (program, storage)
+    return known
 
 
 def _check_pins(pins: Pins, chip: NpuConfig, where: str) -> None:

@@ -10,7 +10,7 @@ from .emit_handles import Buffer
 from .schedule import Pins
 from .schedule_walk import Walk
 from .vector_body import BodyContext, TileBody
-from .vector_buffers import Storage, tile_bytes
+from .vector_buffers import Storage
 from .vector_lower import Reg, VecProgram
 from .vector_space import Space
 from .vector_sync import VectorSync
@@ -60,9 +60,10 @@ def _make_buffers(
     """Rings for loaded and stored registers, plain buffers for the others."""
     rings = {id(storage.of[reg]): reg for reg in program.regs if reg.kind in ("in", "out")}
     made: dict[int, Buffer] = {}
+    addresses = pins.address or storage.addresses(tile.rows, tile.cols)
     for slot in storage.slots:
-        size = tile_bytes(slot.shape, slot.item, tile.rows, tile.cols)
-        address = pins.address.get(slot.name)
+        size = storage.tile_bytes(slot, tile.rows, tile.cols)
+        address = addresses.get(slot.name)
         reg = rings.get(id(slot))
         if reg is None:
             made[id(slot)] = builder.temp(slot.name, "ub", size, address=address)
