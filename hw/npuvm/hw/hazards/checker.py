@@ -98,10 +98,10 @@ class _Search:
             return
 
         def describe() -> Hazard:
-            pairs = tiles.pairs(tile, its_tile)
-            if one.code == other.code:
-                pairs = iter([(a, b) for a, b in pairs if tiles.regions.writes[a] and not tiles.regions.writes[b]])
-            return self._describe(one, other, tiles.regions, *next(pairs))
+            t = tiles.regions
+            # Read after write first: within a unit it is the only hazard, between units the plainest.
+            a, b = max(tiles.pairs(tile, its_tile), key=lambda p: (t.writes[p[0]] and t.reads[p[1]], not t.writes[p[1]]))
+            return self._describe(one, other, t, a, b)
 
         self._add("on chip", one, other, describe)
 
