@@ -85,3 +85,20 @@ def test_a_wrong_override_is_named(
     assert main(["simulate", str(scenario), "--set", override, "--out", str(scenario.parent / "out")]) == 2
     error = capsys.readouterr().err
     assert expected in error and error.count("\n") == 1
+
+
+def test_a_page_energy_and_uncertainty_beside_the_table(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pages = scenario.parent / "pages"
+    options = ["--report", str(pages), "--technology", "n7", "--uncertainty", "2", "--check-hazards"]
+    found = run(scenario, "--timing-only", *options)
+    assert found["energy"]["estimate"] is True
+    kernels = list(found["energy"]["kernels"])
+    assert len(kernels) == 2
+    assert found["uncertainty"]["samples"] == 2
+    assert list(found["uncertainty"]["kernels"]) == kernels
+    page = (pages / "small.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert all(kernel in page for kernel in kernels)
+    shown = capsys.readouterr().out
+    assert "energy (estimate): edge in technology n7" in shown
+    assert "uncertainty of edge: 2 samples" in shown

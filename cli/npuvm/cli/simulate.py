@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,19 +13,19 @@ import typer
 from rich.console import Console
 
 from npuvm.cli.output import DelayedBar, write_atomic
+from npuvm.cli.simulate_extras import Extras, Wanted
+from npuvm.hw.energy import load_technology
 from npuvm.hw.errors import ConfigError
 from npuvm.hw.simulator import EngineName, HazardMode
-from npuvm.runtime.device import LaunchObserver
-from npuvm.runtime.hazard_log import HazardLog
 from npuvm.runtime.report import render, to_json
 from npuvm.runtime.scenario import Scenario, load_scenario
 from npuvm.runtime.scenario_report import ScenarioReport
 from npuvm.runtime.scenario_run import run_scenario
-from npuvm.runtime.timelines import TimelineRecorder, TimelineSink
 
 __all__ = ["simulate"]
 
 EXIT_FAULTS = 1
+MIN_SAMPLES = 2
 PLAIN_WIDTH = 200
 """Columns of a table that goes to a file or a pipe, where no terminal says how wide it is."""
 
@@ -49,6 +48,25 @@ def simulate(
     trace: Annotated[
         Path | None,
         typer.Option("--trace", help="Folder for timelines, one JSON for each program: open them in Perfetto."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", help="Folder for reports, one HTML page a scenario that needs nothing else."),
+    ] = None,
+    technology: Annotated[
+        str | None,
+        typer.Option(
+            "--technology", help="Estimate the energy in this technology: shipped name or path ending in .yaml."
+        ),
+    ] = None,
+    uncertainty: Annotated[
+        int | None,
+        typer.Option(
+            "--uncertainty",
+            min=MIN_SAMPLES,
+            metavar="SAMPLES",
+            help="Propagate the error bars of the chip's numbers: simulate the launches on so many chips drawn from them.",
+        ),
     ] = None,
     check_hazards: Annotated[
         bool,
@@ -80,17 +98,15 @@ def simulate(
     scenarios = [(path, load_scenario(path)) for path in config]
     _check_names(scenarios)
     begin = time.monotonic()
+    wanted = Wanted(trace, report, None if technology is None else load_technology(technology), uncertainty)
+    mode: HazardMode | None = "collect" if check_hazards else None
     reports: list[dict[str, Any]] = []
     faults = 0
     for _, scenario in scenarios:
         started = time.monotonic()
+        extras = wanted.of(scenario.name)
         with DelayedBar(scenario.name, enabled=not quiet) as bar:
-            hazards = HazardLog()
-            observers: list[LaunchObserver] = [hazards]
-            if trace is not None:
-                observers.append(TimelineRecorder(_timeline_writer(trace / scenario.name)))
-            mode: HazardMode | None = "collect" if check_hazards else None
-            report = run_scenario(
+            found = run_scenario(
                 scenario,
                 chip,
                 overrides or (),
@@ -99,28 +115,20 @@ def simulate(
                 hazards=mode,
                 cold_l2=cold_l2,
                 engine=engine,
-                observers=observers,
+                observers=extras.observers,
             )
-        reports.append({**to_json(report), "host_wall_seconds_measured": round(time.monotonic() - started, 3)})
+            seconds = round(time.monotonic() - started, 3)
+            extras.finish(found, seconds, bar.update)
+        reports.append({**to_json(found), **extras.json, "host_wall_seconds_measured": seconds})
         write_atomic(out / f"{scenario.name}.json", _json_text(reports[-1]))
-        faults += len(report.faults) + len(hazards.lines)
-        _show(report, tables=not (as_json or quiet))
-        for line in hazards.lines:
-            typer.echo(f"npuvm: {scenario.name}: {line}", err=True)
+        faults += len(found.faults) + len(extras.hazards.lines)
+        _show(found, extras, tables=not (as_json or quiet))
     if as_json:
         typer.echo(_json_text(reports), nl=False)
     elif not quiet:
         count = f"{len(scenarios)} scenario{'s' if len(scenarios) > 1 else ''}"
         typer.echo(f"{count} in {time.monotonic() - begin:.1f} s of host time (measured); JSON in {out}")
     return EXIT_FAULTS if faults else 0
-
-
-def _timeline_writer(folder: Path) -> TimelineSink:
-    def write(name: str, timeline: dict[str, Any]) -> None:
-        plain = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
-        write_atomic(folder / f"{plain}.json", json.dumps(timeline, separators=(",", ":")))
-
-    return write
 
 
 def _check_names(scenarios: Sequence[tuple[Path, Scenario]]) -> None:
@@ -132,16 +140,17 @@ def _check_names(scenarios: Sequence[tuple[Path, Scenario]]) -> None:
         first[scenario.name] = path
 
 
-def _show(report: ScenarioReport, tables: bool) -> None:
-    """The report on stdout, or with no tables only its faults on stderr."""
+def _show(report: ScenarioReport, extras: Extras, tables: bool) -> None:
+    """The report on stdout and hazards on stderr, or with no tables only what is wrong, on stderr."""
     if tables:
         console = Console()
         if not console.is_terminal and "COLUMNS" not in os.environ:
             console = Console(width=PLAIN_WIDTH)
-        console.print(render(report))
-        return
-    for fault in report.faults:
-        typer.echo(f"npuvm: {report.header.scenario}: {fault}", err=True)
+        for table in (render(report), *extras.tables):
+            console.print(table)
+    wrong = extras.hazards.lines if tables else (*report.faults, *extras.hazards.lines)
+    for line in wrong:
+        typer.echo(f"npuvm: {report.header.scenario}: {line}", err=True)
 
 
 def _json_text(value: object) -> str:

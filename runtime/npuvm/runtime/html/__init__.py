@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .inputs import LaunchTimeline, ReportInputs, Slice
-from .page import render_report
+from .page import plotly_script, render_report
 from .recorder import ReportRecorder
 
-__all__ = ["LaunchTimeline", "ReportInputs", "ReportRecorder", "Slice", "render_report"]
+__all__ = ["LaunchTimeline", "ReportInputs", "ReportRecorder", "Slice", "plotly_script", "render_report"]
