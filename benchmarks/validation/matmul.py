@@ -24,8 +24,8 @@ from .builders import Case, builder, placed
 __all__ = ["matmul_case", "matmul_pins"]
 
 UNIT_FLAG_PARTS = 8
-"""Parts of the accumulators of a base block that the fixpipe takes one by one. The chip has finer grains; with eight parts seven
-eighths of the overlap is there."""
+"""Parts of the accumulators of a base block that the fixpipe takes one by one. The chip has finer grains; with eight parts
+seven eighths of the overlap is there."""
 
 
 @builder("matmul")
