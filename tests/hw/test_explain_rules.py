@@ -94,6 +94,7 @@ PROVOKED = [
     Provoked("fixpipe", ("core.fixpipe.startup_cycles=4000",), cube()),
     Provoked("dispatch", ("core.sequencer.decode_cycles_per_word=64",)),
     Provoked("bank", BANKS, CONFLICTS),
+    Provoked("issue", ("core.load.startup_cycles=1000",)),
     Provoked("memory", ("core.load.outstanding=1", "memory.hbm.latency_cycles=400")),
     Provoked("latency", ("memory.hbm.latency_cycles=1000",), stream(slots=1)),
     Provoked("order", ("core.vector.classes.valu.latency_cycles=150",), vector_program(ISA, "unified", 4, 8)),
@@ -133,7 +134,7 @@ def test_a_rule_is_provoked(case: Provoked) -> None:
 
 
 @pytest.mark.parametrize(
-    "rule", ["hbm", "l2", "port", "vector", "cube", "move", "fixpipe", "dispatch", "latency", "startup"]
+    "rule", ["hbm", "l2", "port", "vector", "cube", "move", "fixpipe", "dispatch", "issue", "latency", "startup"]
 )
 def test_what_bounds_a_launch_comes_first(rule: str) -> None:
     case = next(case for case in PROVOKED if case.rule == rule)

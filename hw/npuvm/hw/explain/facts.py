@@ -36,6 +36,19 @@ class Facts:
         return max(engines, key=lambda unit: unit.of_kind("busy"), default=None)
 
     @property
+    def issue_share(self) -> float:
+        """Share of the stack in which the busiest engine issues instructions and rows: busy beyond what its bytes need.
+
+        The bytes of every core count as those of the core that moves most, so this is rather too little.
+        """
+        engine = self.busiest_engine
+        if engine is None:
+            return 0.0
+        busy, cores = engine.of_kind("busy"), engine.available / self.breakdown.cycles
+        beyond = max(0.0, 1 - float(self.breakdown.bounds.get("port", Fraction(0))) * cores / busy) if busy else 0.0
+        return beyond * self.breakdown.stack.get(Cause(engine.unit, "busy"), 0) / self.breakdown.core_cycles
+
+    @property
     def bank_share(self) -> float:
         """Bank conflicts over the cycles in which vector units work."""
         vector = self.breakdown.unit("vector")

@@ -84,6 +84,15 @@ def _bank(facts: Facts, _: float) -> str:
     )
 
 
+def _issue(facts: Facts, share: float) -> str:
+    engine = facts.busiest_engine
+    unit = "a DMA engine" if engine is None else engine.unit
+    return (
+        f"{unit}: {share:.0%} of the cycles go to the issue of its instructions and of their rows, beyond what the bytes need; "
+        "larger tiles, longer rows, or rows that lie densely in memory"
+    )
+
+
 def _memory(facts: Facts, share: float) -> str:
     cause = facts.largest("memory")
     unit = "load" if cause is None else cause.unit
@@ -196,6 +205,7 @@ RULES: tuple[Rule, ...] = (
     _compute("fixpipe", "write results once, in a narrower type"),
     Rule("dispatch", "limit", 0.75, _bound("dispatch"), _dispatch),
     Rule("bank", "loss", 0.05, _share("bank"), _bank),
+    Rule("issue", "loss", 0.15, lambda facts: facts.issue_share, _issue),
     Rule("memory", "loss", 0.15, _share("memory"), _memory),
     Rule("latency", "loss", 0.15, _share("latency"), _latency),
     Rule("order", "loss", 0.15, _share("order"), _order),
