@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from npuvm.compiler import KernelBuilder, ParamRef, kernel
+from npuvm.hw.uncertainty import Band
 from npuvm.runtime import Device
 from npuvm.runtime.uncertainty import RunUncertainty, propagate_launches, render_uncertainty, uncertainty_json
 
@@ -24,6 +25,11 @@ def powers(k: KernelBuilder, x: ParamRef) -> None:
     for _ in range(6):
         value = k.exp(value)
     k.store(value)
+
+
+@kernel(a="fp16[M, K]", b="fp16[N, K]")
+def product(k: KernelBuilder, a: ParamRef, b: ParamRef) -> None:
+    k.store(k.matmul(k.load(a), k.load(b), transpose_b=True))
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +68,16 @@ def test_the_first_number_is_the_one_that_bounds_a_kernel(run: RunUncertainty) -
 def test_what_no_instruction_uses_is_not_among_the_influences(run: RunUncertainty) -> None:
     paths = {influence.parameter.path for influence in run.whole.influences}
     assert not [path for path in paths if path.startswith("core.cube.") or ".vlog." in path]
+
+
+def test_only_the_operand_types_in_use_are_tried() -> None:
+    device = Device("edge", timing_only=True, engine="simpy")
+    device.run(product, {name: device.empty((32, 32), "fp16") for name in ("a", "b")})
+    tried: list[str] = []
+    found = propagate_launches(device.launches, samples=0, progress=lambda _done, _total, label: tried.append(label))
+    assert [path for path in tried if "cycles_per_block" in path] == ["core.cube.cycles_per_block.fp16"]
+    assert not [path for path in tried if path.startswith("core.vector.classes")]
+    assert found.whole.cycles == Band(*[found.whole.nominal] * 3)
 
 
 def test_table_and_json(run: RunUncertainty) -> None:

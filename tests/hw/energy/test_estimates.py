@@ -90,6 +90,21 @@ def test_area_by_hand() -> None:
     assert area.components["other"].error == pytest.approx(0.2 * hand["other"])  # the parts' error and its own
 
 
+def test_the_cube_is_as_large_as_its_most_expensive_type() -> None:
+    fp32 = ROUND.area.multiply_add_um2["fp32"].model_copy(update={"value": 1e6})
+    table = {**ROUND.area.multiply_add_um2, "fp32": fp32}
+    area = ROUND.area.model_copy(update={"multiply_add_um2": table})
+    # 8 x 8 x 32 bytes are 512 multiply-adds of fp32, in 4 cycles; 1 mm2 each
+    assert estimate_area(EDGE, ROUND.model_copy(update={"area": area})).components["cube"].value == pytest.approx(128)
+
+
+def test_a_byte_of_a_smaller_slice_costs_less() -> None:
+    few, many = (load_chip("edge", [f"memory.l2.slices={slices}"]) for slices in (2, 8))
+    got = [estimate_energy(RESULT, chip, N7).components["l2"].value for chip in (few, many)]
+    # slices of 1024 and 256 KiB, three fifths of the way in the logarithm from 32 KiB: 8.5 and 14 pJ for 8 bytes
+    assert got == pytest.approx([884 * 14 / 8, 884 * 8.5 / 8 * (14 / 8.5) ** 0.6])
+
+
 def test_energy_by_hand() -> None:
     energy = estimate_energy(RESULT, EDGE, ROUND)
     got = {name: amount.value for name, amount in energy.components.items()}

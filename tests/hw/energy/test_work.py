@@ -93,16 +93,28 @@ def test_parts_add_up() -> None:
     assert expected.flops == 2 * 11 + 29
 
 
+def one_instruction(site: Site, gm_rows: int = 0, gm_row_bytes: int = 0) -> Stream:
+    """A stream of one instruction of sizes 1."""
+    columns = {name: np.zeros(1, dtype=np.int64) for name in (each.name for each in dataclasses.fields(Stream))}
+    wide = {"addr": np.zeros((1, 4), dtype=np.int64), "origin": np.zeros((1, 2), dtype=np.int64)}
+    moved = {"gm_rows": np.array([gm_rows]), "gm_row_bytes": np.array([gm_row_bytes])}
+    given = {**columns, **wide, **moved, "size": np.ones((1, 3), dtype=np.int64)}
+    return Stream(**{**given, "sites": (site,)})  # type: ignore[arg-type]
+
+
+def site_of(op: str, unit: str, function: str) -> Site:
+    instruction = dataclasses.replace(ISA.instruction(op), function=function)
+    names = tuple(spec.name for spec in instruction.sizes)
+    return Site(0, 7, 3, unit, Insn(op, "fp16"), instruction, (), (), False, False, (), names, None)
+
+
+def test_bytes_are_those_of_all_rows() -> None:
+    got = work_of(SPLIT, ISA, [one_instruction(site_of("ld", "load", "copy_tile"), gm_rows=3, gm_row_bytes=64)])
+    assert got == Work({}, {}, {"l0a": 0, "l0b": 0}, 192, ISA.instruction("ld").words)
+
+
 def test_an_unknown_function_is_an_error_and_not_free() -> None:
-    instruction = dataclasses.replace(ISA.instruction("mma"), function="dream")
-    insn = Insn("mma", "fp16")
-    site = Site(0, 7, 3, "load", insn, instruction, (), (), False, False, (), ("m", "n", "k"), None)
-    column = np.zeros(1, dtype=np.int64)
-    stream = Stream(
-        (site,), column, column, np.zeros((1, 4), dtype=np.int64), np.ones((1, 3), dtype=np.int64),
-        np.zeros((1, 2), dtype=np.int64), *[column] * (len(dataclasses.fields(Stream)) - 6),
-    )  # fmt: skip
     with pytest.raises(
         SimulationError, match=r"mma at word 7: the operations of 'dream' are not known; known are: copy"
     ):
-        work_of(SPLIT, ISA, [stream])
+        work_of(SPLIT, ISA, [one_instruction(site_of("mma", "load", "dream"))])

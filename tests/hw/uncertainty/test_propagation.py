@@ -86,6 +86,7 @@ def test_what_nothing_moves_has_no_influence_but_the_clock() -> None:
     found = propagate(chip_with_errors(20), lambda _: {"fixed": 100}, samples=3)["fixed"]
     assert [influence.parameter.path for influence in found.influences] == ["clock_ghz"]
     assert found.cycles == Band(100, 100, 100)
+    assert found.microseconds.width > 0  # each sample has its own clock
 
 
 def test_the_faster_end_is_left_out_where_the_slower_one_changes_nothing() -> None:
