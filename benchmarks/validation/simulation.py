@@ -77,15 +77,7 @@ def run_case(case: Case, chip: NpuConfig, engine: Engine) -> list[RunResult]:
     results: list[RunResult] = []
     for _ in range(1 if case.cold else 2):
         results = [
-            simulate(
-                chip,
-                isa_of(),
-                each.image,
-                addresses=each.addresses,
-                data=False,
-                l2=l2,
-                **({} if engine == "simpy" else {"engine": engine}),
-            )
+            simulate(chip, isa_of(), each.image, addresses=each.addresses, data=False, l2=l2, engine=engine)
             for each in case.launches
         ]
     return results

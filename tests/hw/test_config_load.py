@@ -279,7 +279,7 @@ def test_names_and_paths(tmp_path: Path) -> None:
     copy = tmp_path / "copy.yaml"
     copy.write_text(EDGE.read_text())
     assert load_chip(copy) == load_chip(str(copy)) == load_chip("edge")
-    with pytest.raises(ConfigError, match=r"no chip named 'edgy'; shipped are: .*ascend_910a, ascend_910b1, edge"):
+    with pytest.raises(ConfigError, match=r"no chip named 'edgy'; shipped are: .*ascend_910a, ascend_910b1, .*edge"):
         load_chip("edgy")
     with pytest.raises(ConfigError, match="no such file"):
         load_chip(tmp_path / "none.yaml")
