@@ -61,15 +61,21 @@ def test_the_page_fits_every_width_and_scheme(
     page.screenshot(path=str(screenshots / f"report-{size[0]}-{scheme}.png"), full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") == size[0]
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    text = page.locator("#roofline-plot .xtick text").first.evaluate("node => getComputedStyle(node).fill")
     assert (brightness(background) > 128) == (scheme == "light")
-    assert abs(brightness(background) - brightness(text)) > 120
+    assert abs(brightness(background) - tick_brightness(page)) > 120
     for plot in ("roofline-plot", "breakdown-plot", "timeline-plot"):
         box = page.locator(f"#{plot} .main-svg").first.bounding_box()
         assert box is not None
         assert box["width"] <= size[0]
         assert box["height"] > 200
     assert covered_labels(page) == []
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert tick_brightness(page) < 80, "paper is white"
+
+
+def tick_brightness(page: Page) -> float:
+    fill = page.locator("#roofline-plot .xtick text").first.evaluate("node => getComputedStyle(node).fill")
+    return brightness(fill)
 
 
 def covered_labels(page: Page) -> list[str]:

@@ -137,17 +137,20 @@
     const labels = chosen.rows.map(([core, , unit]) => `${core} ${unit}`);
     const byUnit = new Map();
     const still = WAITS.map(() => ({ x: [], y: [] }));
+    const odd = chosen.rows.map(() => false);
     const [rows, , frees, dispatches, readies, starts, untils] = chosen.slices;
     rows.forEach((row, index) => {
       const unit = chosen.rows[row][2];
       if (!byUnit.has(unit)) {
-        byUnit.set(unit, { y: [], x: [], base: [], hovertext: [] });
+        byUnit.set(unit, { y: [], x: [], base: [], hovertext: [], opacity: [] });
       }
       const trace = byUnit.get(unit);
       trace.y.push(labels[row]);
       trace.base.push(starts[index]);
       trace.x.push(untils[index] - starts[index]);
       trace.hovertext.push(sliceText(chosen, index));
+      trace.opacity.push(odd[row] ? 0.75 : 1);
+      odd[row] = !odd[row];
       for (const [kind, from, to] of stalls(frees[index], dispatches[index], readies[index], starts[index])) {
         still[kind].x.push(from, to, null);
         still[kind].y.push(labels[row], labels[row], null);
@@ -156,10 +159,13 @@
     const waits = WAITS.map(([name, role], kind) => ({
       type: "scatter", mode: "lines", name, ...still[kind], hoverinfo: "skip", line: { color: colour(`stall-${role}`), width: 4 },
     })).filter(({ x }) => x.length);
-    const units = data.units.filter((unit) => byUnit.has(unit)).map((unit) => ({
-      type: "bar", orientation: "h", name: unit, legendgroup: unit, width: 0.72, ...byUnit.get(unit), hovertemplate: "%{hovertext}<extra></extra>",
-      marker: { color: colour(`unit-${unit}`), line: { color: colour("page"), width: 0.4 } },
-    }));
+    const units = data.units.filter((unit) => byUnit.has(unit)).map((unit) => {
+      const { opacity, ...bars } = byUnit.get(unit);
+      return {
+        type: "bar", orientation: "h", name: unit, legendgroup: unit, width: 0.72, ...bars, hovertemplate: "%{hovertext}<extra></extra>",
+        marker: { color: colour(`unit-${unit}`), opacity, line: { width: 0 } },
+      };
+    });
     return [...waits, ...units];
   }
 
@@ -288,10 +294,12 @@
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   const opened = [];
   window.addEventListener("beforeprint", () => {
+    document.documentElement.dataset.printing = "true"; /* paper is light, whatever the screen is */
     document.querySelectorAll("details:not([open])").forEach((each) => { each.open = true; opened.push(each); });
     drawAll();
   });
   window.addEventListener("afterprint", () => {
+    delete document.documentElement.dataset.printing;
     opened.splice(0).forEach((each) => { each.open = false; });
     drawAll();
   });
