@@ -149,12 +149,15 @@ R_SIZE, RECORDS = 4, 160
     U_C_BYTES,
     U_C_TIME,
     U_C_PART,
+    U_C_SUM,
+    U_CHARGED,
+    U_TOGETHER,
     U_CYCLE,
     U_LOOKED,
     U_TIMED,
     U_KEPT,
     U_KEPT_DONE,
-) = range(52)
+) = range(55)
 U_SIZE = 56
 
 # States of a unit.
@@ -199,6 +202,7 @@ COLUMNS = 7
 (
     M_LINE,
     M_LINE_SHIFT,
+    M_LINE_LEAST,
     M_CAPACITY,
     M_SLICES,
     M_SLICE_MASK,
@@ -206,6 +210,9 @@ COLUMNS = 7
     M_SLICE_BYTE,
     M_LINE_TIME,
     M_LINE_PART,
+    M_PIECE_SUM,
+    M_PIECE_TIME,
+    M_PIECE_PART,
     M_L2_LATENCY,
     M_HBM_LATENCY,
     M_CHANNELS,
@@ -215,6 +222,7 @@ COLUMNS = 7
     M_FETCH_TIME,
     M_FETCH_PART,
     M_BLOCK,
+    M_BLOCK_SHIFT,
     M_HASH,
     M_ACCESS,
     M_APART,
@@ -245,7 +253,7 @@ COLUMNS = 7
     M_PAGE_AT,
     M_PAGE_BASE,
     M_SIZE,
-) = range(48)
+) = range(53)
 
 SLICE_FIELDS = 2
 # A channel: cycle, part, direction of its last access (0 none, 1 read, 2 write).

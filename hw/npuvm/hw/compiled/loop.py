@@ -23,7 +23,7 @@ from npuvm.hw.compiled.layout import (
     INPUT,
     KEY_BITS,
     M_CAPACITY,
-    M_LINE,
+    M_LINE_LEAST,
     M_PAGE_LIMIT,
     M_PAGES,
     M_REQUESTS,
@@ -119,12 +119,14 @@ def serve(
 
 def short_of_lines(W: Store, M: Store, unit: int) -> bool:
     """Whether the stores of L2 may be too small for a unit's request; it may need H_ARG0 pages and H_ARG1 slots."""
-    rows, row_bytes, pitch = W[unit + U_C_ROWS], W[unit + U_C_BYTES], W[unit + U_T_PITCH]
-    page_bytes = M[M_LINE] << PAGE_BITS
-    pages = row_bytes // page_bytes + 2
-    slots = rows * (row_bytes // M[M_LINE] + 2)
-    if rows > 1:
-        by_span = (rows * (pitch if pitch >= 0 else -pitch) + row_bytes) // page_bytes + 2
-        pages = min(rows * pages, by_span)
+    rows, row_bytes = W[unit + U_C_ROWS], W[unit + U_C_BYTES]
+    pitch = W[unit + U_T_PITCH] if rows > 1 else 0
+    least = M[M_LINE_LEAST]
+    slots = rows * ((row_bytes >> least) + 2)
+    pages = ((rows * (pitch if pitch >= 0 else -pitch) + row_bytes) >> (least + PAGE_BITS)) + 2
+    if slots < pages:
+        pages = slots
     W[H_ARG0], W[H_ARG1] = pages, slots
-    return M[M_PAGES] + pages > M[M_PAGE_LIMIT] or min(M[M_USED] + slots, M[M_CAPACITY]) > M[M_SLOT_LIMIT]
+    if M[M_PAGES] + pages > M[M_PAGE_LIMIT]:
+        return True
+    return M[M_SLOT_LIMIT] < M[M_CAPACITY] and M[M_USED] + slots > M[M_SLOT_LIMIT]

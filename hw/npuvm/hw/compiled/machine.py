@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from npuvm.hw.compiled.feed import Feed
@@ -120,7 +121,8 @@ class CompiledMachine:
         return max((core.finished for core in self.cores), default=0)
 
     def _note(self, core: int, stream: Stream) -> None:
-        self._streams[core].append(stream)
+        # The statistics need no addresses; without them a long program takes little more than half the memory.
+        self._streams[core].append(replace(stream, addr=stream.addr[:0].copy(), origin=stream.origin[:0].copy()))
 
     def _check(self, W: Store, feed: Feed, cycle_limit: int | None) -> None:
         """Raise what a launch that is not finished deserves."""

@@ -27,7 +27,9 @@ from npuvm.hw.compiled.layout import (
     U_C_BYTES,
     U_C_PART,
     U_C_ROWS,
+    U_C_SUM,
     U_C_TIME,
+    U_CHARGED,
     U_CHUNK,
     U_CYCLE,
     U_KEPT,
@@ -55,6 +57,7 @@ from npuvm.hw.compiled.layout import (
     U_T_START,
     U_T_STREAM,
     U_T_WRITE,
+    U_TOGETHER,
     Store,
 )
 
@@ -101,16 +104,21 @@ def cut(W: Store, unit: int) -> None:
     else:
         nbytes = row_bytes
         charged = row_bytes if row_bytes > burst else burst
-        together = chunk // charged if charged < chunk else 1
-        if rows > together:
-            rows = together
+        if rows * charged > chunk:
+            if charged != W[unit + U_CHARGED]:
+                W[unit + U_CHARGED] = charged
+                W[unit + U_TOGETHER] = chunk // charged
+            rows = W[unit + U_TOGETHER]
         charged *= rows
         steps = rows - 1 + later
     time = charged * W[unit + U_T_BYTE] + steps * W[unit + U_T_ROW]
     W[unit + U_C_ROWS] = rows
     W[unit + U_C_BYTES] = nbytes
-    W[unit + U_C_TIME] = time // parts
-    W[unit + U_C_PART] = time % parts
+    # Divisions cost more than all the rest; most requests are like the one before.
+    if time != W[unit + U_C_SUM]:
+        W[unit + U_C_SUM] = time
+        W[unit + U_C_TIME] = time // parts
+        W[unit + U_C_PART] = time % parts
 
 
 def issue(W: Store, unit: int, uid: int) -> None:

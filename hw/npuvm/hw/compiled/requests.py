@@ -10,6 +10,7 @@ from npuvm.hw.compiled.layout import (
     M_APART,
     M_BANKS,
     M_BLOCK,
+    M_BLOCK_SHIFT,
     M_BURST,
     M_CHANNEL,
     M_CHANNEL_BYTE,
@@ -31,6 +32,9 @@ from npuvm.hw.compiled.layout import (
     M_LINE_SHIFT,
     M_LINE_TIME,
     M_OPEN,
+    M_PIECE_PART,
+    M_PIECE_SUM,
+    M_PIECE_TIME,
     M_READ,
     M_ROW_MISS,
     M_ROW_SPAN,
@@ -68,7 +72,7 @@ def mix(number: int) -> int:
 
 def at_hbm(M: Store, line: int, nbytes: int, direction: int, now: int) -> int:
     """A transfer of a channel; returns the cycle by which it ends."""
-    block = line // M[M_BLOCK]
+    block = line >> M[M_BLOCK_SHIFT] if M[M_BLOCK_SHIFT] >= 0 else line // M[M_BLOCK]
     if M[M_HASH]:
         block = mix(block)
     which = block & M[M_CHANNEL_MASK] if M[M_CHANNEL_MASK] >= 0 else block % M[M_CHANNELS]
@@ -115,8 +119,12 @@ def at_slot(M: Store, RL: Store, core: int, line: int, slot: int, nbytes: int, n
         part += M[M_LINE_PART]
     else:
         time = (nbytes if nbytes > M[M_ACCESS] else M[M_ACCESS]) * M[M_SLICE_BYTE]
-        cycle += time // M[M_SLICE_UNITS]
-        part += time % M[M_SLICE_UNITS]
+        if time != M[M_PIECE_SUM]:
+            M[M_PIECE_SUM] = time
+            M[M_PIECE_TIME] = time // M[M_SLICE_UNITS]
+            M[M_PIECE_PART] = time % M[M_SLICE_UNITS]
+        cycle += M[M_PIECE_TIME]
+        part += M[M_PIECE_PART]
     if part >= M[M_SLICE_UNITS]:
         part -= M[M_SLICE_UNITS]
         cycle += 1
