@@ -48,7 +48,8 @@ def choose_tile(
     """
     capacity = chip.capacity_bytes("ub")
     cores = pins.cores or chip.cores_with("vector")
-    cost = _Cost(space, program, chip, isa, cores)
+    depth = max((slot.depth for slot in storage.slots), default=1)
+    cost = _Cost(space, program, chip, isa, cores, depth)
     pinned = pins.tile.get("vector")
     if pinned is not None:
         _check_pinned(pinned, space, storage, capacity, where)
@@ -140,19 +141,37 @@ class _Price(NamedTuple):
     per_row: float
 
 
-class _Cost:
-    """Cycles of a launch: tiles of the busiest core times the slowest unit, and one pass through the other two units."""
+class _Engine(NamedTuple):
+    """Issue cycles of an instruction and of a row, bytes a cycle, and bytes that a row costs at least."""
 
-    def __init__(self, space: Space, program: VecProgram, chip: NpuConfig, isa: Isa, cores: int) -> None:
+    startup: int
+    per_row: float
+    port: float
+    least: int
+
+
+class _Cost:
+    """Cycles of a launch: tiles of the busiest core times the slowest unit, and one pass through the other two units.
+
+    A ring of `depth` slots turns round once in the time that loading a tile, its latency and working on it take together.
+    """
+
+    def __init__(self, space: Space, program: VecProgram, chip: NpuConfig, isa: Isa, cores: int, depth: int) -> None:
         self._space = space
         self._cores = cores
         self._chip = chip
         self._repeat = chip.core.vector.repeat_bytes
         self._vector = self._prices(program, isa)
         self._hbm = float(chip.hbm_bytes_per_cycle)
+        self._depth = depth
+        self._latency = chip.memory.l2.latency_cycles + chip.memory.hbm.latency_cycles
         load, store = chip.core.load, chip.core.store
-        self._load = (load.startup_cycles, float(load.row_cycles), float(load.ub_bytes_per_cycle))
-        self._store = (store.startup_cycles, float(store.row_cycles), float(store.bytes_per_cycle))
+        self._load = _Engine(
+            load.startup_cycles, float(load.row_cycles), float(load.ub_bytes_per_cycle), load.min_burst_bytes
+        )
+        self._store = _Engine(
+            store.startup_cycles, float(store.row_cycles), float(store.bytes_per_cycle), store.min_burst_bytes
+        )
 
     def _prices(self, program: VecProgram, isa: Isa) -> list[_Price]:
         """Prices of the instructions; one that reads what is not known complete waits for the one before it."""
@@ -193,8 +212,9 @@ class _Cost:
         fair = self._hbm / min(self._cores, parallel)
         load = sum(self._transfer(self._load, fair, each, rows, cols) for each in space.reads)
         store = sum(self._transfer(self._store, fair, each, rows, cols) for each in space.writes)
-        slowest = max(vector, load, store)
-        return -(-parallel // self._cores) * steps * slowest + (vector + load + store - slowest)
+        waited = self._latency * max((1 / self._again(each, rows, cols) for each in space.reads), default=0.0)
+        slowest = max(vector, load, store, (load + waited + vector) / self._depth)
+        return -(-parallel // self._cores) * steps * slowest + max(0.0, vector + load + store - slowest)
 
     def _vector_cycles(self, price: _Price, rows: int, cols: int) -> float:
         lines = rows if price.shape == (True, True) else 1
@@ -203,18 +223,22 @@ class _Cost:
         repeats = -(-lines * width // self._repeat) if whole else lines * -(-width // self._repeat)
         return price.head + repeats * price.per_repeat + lines * price.per_row
 
-    def _transfer(
-        self, prices: tuple[int, float, float], share: float, transfer: Transfer, rows: int, cols: int
-    ) -> float:
+    def _again(self, transfer: Transfer, rows: int, cols: int) -> int:
+        """For how many tiles one transfer serves."""
+        space = self._space
+        again = prod(space.sizes[dim] for dim in space.others if not space.has(transfer.node, dim))
+        again *= 1 if space.has(transfer.node, space.row) else -(-space.rows // rows)
+        return again * (1 if space.has(transfer.node, space.col) else -(-space.cols // cols))
+
+    def _transfer(self, engine: _Engine, share: float, transfer: Transfer, rows: int, cols: int) -> float:
         """Cycles of a load or store, weighed by how often its tile changes."""
         space = self._space
-        startup, per_row, port = prices
-        rate = min(port, share)
+        rate = min(engine.port, share)
         has_rows, has_cols = space.has(transfer.node, space.row), space.has(transfer.node, space.col)
-        again = prod(space.sizes[dim] for dim in space.others if not space.has(transfer.node, dim))
-        again *= 1 if has_rows else -(-space.rows // rows)
-        again *= 1 if has_cols else -(-space.cols // cols)
         lines, width = (rows if has_rows else 1), (cols if has_cols else 1)
         if has_cols and transfer.strides[space.col] != 1 and cols > 1:
             lines, width = lines * width, 1
-        return (startup + lines * per_row + lines * width * transfer.item / rate) / again
+        whole = not has_rows or (has_cols and cols == space.cols and transfer.strides[space.col] == 1)
+        row_bytes = width * transfer.item if whole else max(width * transfer.item, engine.least)
+        cycles = engine.startup + lines * engine.per_row + lines * row_bytes / rate
+        return cycles / self._again(transfer, rows, cols)
