@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from tests.browser.report_kit import SCENARIO, observe, small_run
@@ -148,3 +149,10 @@ def test_a_report_of_another_run_is_refused() -> None:
     observe(TWICE, other, timing_only=True)
     with pytest.raises(DeviceError, match="pass the recorder that observed this run"):
         kernel_rows(other.inputs(inputs.report))
+
+
+def test_launches_without_a_row_are_told() -> None:
+    inputs, _ = small_run()
+    more = replace(inputs, launches=(*inputs.launches, inputs.launches[0]))
+    with pytest.raises(DeviceError, match="1 of 6 observed launches belong to no row"):
+        kernel_rows(more)

@@ -232,7 +232,8 @@ def breakdown_figure(rows: Sequence[KernelRow], whole: LaunchBreakdown) -> Figur
     Solid parts are work, by unit; hatched parts are not. `customdata` of a part is its exact number of cycles.
     """
     chosen = sorted(sorted(rows, key=lambda row: -row.totals.cycles)[:MOST_BARS], key=lambda row: row.number)
-    bars = [("all", "all launches", whole), *((str(row.number), row.label, row.breakdown) for row in chosen)]
+    bars = [("all", "all launches", whole)]
+    bars += [(str(row.number), row.label, row.breakdown) for row in chosen if row.breakdown.core_cycles]
     parts = [_parts(breakdown) for _, _, breakdown in bars]
     order = [*dict.fromkeys(name for found in parts for name in found if name.startswith("busy ")), *GROUPS]
     traces = []

@@ -50,10 +50,15 @@ class KernelRow:
 
 def kernel_rows(inputs: ReportInputs) -> tuple[KernelRow, ...]:
     """The rows in the order of the report, numbered from 1; DeviceError when report and launches are of different runs."""
-    return tuple(
+    rows = tuple(
         _row(inputs, number, label, totals, launches, case)
         for number, (label, totals, launches, case) in enumerate(_groups(inputs), 1)
     )
+    left = len(inputs.launches) - sum(len(row.launches) for row in rows)
+    if left:
+        message = f"{left} of {len(inputs.launches)} observed launches belong to no row of the report"
+        raise DeviceError(f"{message}; pass the recorder that observed this run", inputs.report.header.scenario)
+    return rows
 
 
 def _row(
@@ -72,7 +77,7 @@ def _row(
         launches=tuple(launches),
         work=Work.sum(record.result.work for record in records),
         breakdown=breakdown,
-        advice=advise(records[0].chip, breakdown),
+        advice=advise(inputs.launches[0].chip, breakdown),
         case=case,
     )
 
