@@ -32,7 +32,7 @@ def exponents(k: KernelBuilder, x: ParamRef) -> None:
 @pytest.fixture(scope="module")
 def device() -> Device:
     """An edge chip on which one kernel ran twice and another once."""
-    device = Device("edge", timing_only=True)
+    device = Device("edge", timing_only=True, engine="simpy")
     x = device.empty((32, 64), "fp32")
     for made in (shifted, shifted, exponents):
         device.run(made, {"x": x})

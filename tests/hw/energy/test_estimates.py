@@ -235,7 +235,7 @@ def product(k: KernelBuilder, a: ParamRef, b: ParamRef) -> None:
 @pytest.fixture(scope="module")
 def product_energy() -> EnergyReport:
     """A matrix product of 1024 cubed in fp16 on the Ascend 910."""
-    device = Device("ascend_910a", timing_only=True)
+    device = Device("ascend_910a", timing_only=True, engine="simpy")
     device.run(product, {"a": device.empty((1024, 1024), "fp16"), "b": device.empty((1024, 1024), "fp16")})
     return EnergyReport.sum(estimate_energy(launch.result, device.chip, N7) for launch in device.launches)
 

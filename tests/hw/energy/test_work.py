@@ -38,7 +38,7 @@ def exponents(k: KernelBuilder, x: ParamRef) -> None:
 
 def work(made: object, **shapes: tuple[int, int]) -> Work:
     """The work of one run of a kernel on inputs of these shapes, all launches together."""
-    device = Device(SPLIT, timing_only=True)
+    device = Device(SPLIT, timing_only=True, engine="simpy")
     dtype = "fp32" if made is exponents else "fp16"
     device.run(made, {name: device.empty(shape, dtype) for name, shape in shapes.items()})  # type: ignore[arg-type]
     return Work.sum(launch.result.work for launch in device.launches)
