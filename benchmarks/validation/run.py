@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,7 +20,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks.validation.rows import Row, load_rows  # noqa: E402
-from benchmarks.validation.simulation import ENGINES, Outcome, default_engine, simulate_row  # noqa: E402
+from benchmarks.validation.simulation import ENGINES, Outcome, band_of, default_engine, simulate_row  # noqa: E402
 from benchmarks.validation.tables import exclusions, missed_aims, report  # noqa: E402
 
 
@@ -31,7 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for row in rows:
         if row.kind != "excluded":
             start = time.perf_counter()
-            outcomes.append(simulate_row(row, options.engine, options.set))
+            outcome = simulate_row(row, options.engine, options.set)
+            if options.uncertainty:
+                outcome = replace(outcome, band=band_of(row, options.engine, options.uncertainty, options.set))
+            outcomes.append(outcome)
             print(f"{row.id}: {time.perf_counter() - start:.1f} s", file=sys.stderr)
     for line in report(outcomes):
         print(line)
@@ -54,6 +58,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--kind", action="append", choices=["fitted", "held_out", "B"], help="only these rows")
     parser.add_argument("--engine", choices=ENGINES, default=default_engine())
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="another value of the chips")
+    parser.add_argument(
+        "--uncertainty", type=int, nargs="?", const=20, metavar="SAMPLES", help="p5 to p95 over the chips' error bars"
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--check", action="store_true", help="exit with 1 when an aim is missed")
     return parser.parse_args(arguments)
@@ -74,6 +81,7 @@ def _as_json(each: Outcome) -> dict[str, object]:
         "id": row.id, "family": row.family, "chip": row.chip, "variant": row.variant, "class": row.kind, "set": row.set,
         "compare": row.compare, "measured": row.value, "simulated": each.value, "error": each.error,
         "cycles": each.cycles, "pipes": dict(each.pipes), "l2_hit_percent": each.l2_hit_percent,
+        "band": None if each.band is None else each.band.to_json(),
     }  # fmt: skip
 
 

@@ -11,12 +11,13 @@ from typing import Literal
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.simulator import l2_state, simulate
 from npuvm.hw.stats import RunResult
+from npuvm.hw.uncertainty import Band, sample_chips, uncertain_parameters
 from npuvm.isa import Isa, load_isa
 
 from .builders import Case, find_builder
 from .rows import Row
 
-__all__ = ["ENGINES", "Engine", "Outcome", "case_of", "run_case", "simulate_row"]
+__all__ = ["ENGINES", "Engine", "Outcome", "band_of", "chip_of", "default_engine", "simulate_on", "simulate_row"]
 
 Engine = Literal["simpy", "compiled"]
 ENGINES: tuple[Engine, ...] = ("simpy", "compiled")
@@ -38,7 +39,8 @@ class Outcome:
 
     `value` is what the row compares. `pipes` are microseconds by the profiler's names: the time in which the unit was occupied
     or its port waited for memory, averaged over the cores that have the unit. The profiler counts a pipe as active until
-    its instructions are complete, so where they do not overlap it shows more: a latency for each.
+    its instructions are complete, so where they do not overlap it shows more: a latency for each. `band` is what the
+    error bars of the chip's numbers make of `value`; None where nobody asked.
     """
 
     row: Row
@@ -46,6 +48,7 @@ class Outcome:
     cycles: int
     l2_hit_percent: float | None
     pipes: Mapping[str, float]
+    band: Band | None = None
 
     @property
     def error(self) -> float:
@@ -53,10 +56,9 @@ class Outcome:
         return self.value / self.row.value - 1
 
 
-@cache
-def isa_of() -> Isa:
-    """The instruction set that all validated chips run."""
-    return load_isa()
+def isa_of(chip: NpuConfig) -> Isa:
+    """The instruction set that a chip runs."""
+    return load_isa(chip.isa.base, chip.isa.extensions)
 
 
 @cache
@@ -68,7 +70,7 @@ def chip_of(name: str, overrides: tuple[str, ...]) -> NpuConfig:
 def case_of(row: Row, chip: NpuConfig) -> Case:
     """What the row runs on a chip."""
     assert row.kernel is not None and row.params is not None, row.id
-    return find_builder(row.kernel)(chip, isa_of(), row.params)
+    return find_builder(row.kernel)(chip, isa_of(chip), row.params)
 
 
 def run_case(case: Case, chip: NpuConfig, engine: Engine) -> list[RunResult]:
@@ -77,7 +79,7 @@ def run_case(case: Case, chip: NpuConfig, engine: Engine) -> list[RunResult]:
     results: list[RunResult] = []
     for _ in range(1 if case.cold else 2):
         results = [
-            simulate(chip, isa_of(), each.image, addresses=each.addresses, data=False, l2=l2, engine=engine)
+            simulate(chip, isa_of(chip), each.image, addresses=each.addresses, data=False, l2=l2, engine=engine)
             for each in case.launches
         ]
     return results
@@ -85,9 +87,20 @@ def run_case(case: Case, chip: NpuConfig, engine: Engine) -> list[RunResult]:
 
 def simulate_row(row: Row, engine: Engine, overrides: Sequence[str] = ()) -> Outcome:
     """Run a row that is not excluded."""
-    chip = chip_of(row.chip, tuple(overrides))
+    return simulate_on(row, chip_of(row.chip, tuple(overrides)), engine)
+
+
+def simulate_on(row: Row, chip: NpuConfig, engine: Engine) -> Outcome:
+    """Run a row's kernel on any chip."""
     case = case_of(row, chip)
     return outcome_of(row, case, chip, run_case(case, chip, engine))
+
+
+def band_of(row: Row, engine: Engine, samples: int, overrides: Sequence[str] = ()) -> Band:
+    """5th to 95th percentile of the row's value over chips drawn from the error bars of its chip; the same at every call."""
+    chip = chip_of(row.chip, tuple(overrides))
+    drawn = sample_chips(chip, uncertain_parameters(chip), samples, seed=1)
+    return Band.of([simulate_on(row, each, engine).value for each in drawn])
 
 
 def outcome_of(row: Row, case: Case, chip: NpuConfig, results: Sequence[RunResult]) -> Outcome:

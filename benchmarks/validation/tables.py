@@ -48,6 +48,8 @@ def _table(title: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
 def _pipes(each: Outcome) -> str:
     measured = each.row.measured
     parts = [f"{name[:-3]} {time:.4g}/{measured[name]:.4g}" for name, time in each.pipes.items() if name in measured]
+    if each.band is not None:
+        parts.insert(0, f"p5-p95 {each.band.p5:,.4g}-{each.band.p95:,.4g}")
     if "l2_hit_percent" in measured and each.l2_hit_percent is not None:
         parts.append(f"L2 hits {each.l2_hit_percent:.1f}/{measured['l2_hit_percent']:.1f} %")
     return ", ".join(parts)
