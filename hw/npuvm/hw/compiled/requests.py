@@ -60,7 +60,7 @@ from npuvm.hw.compiled.layout import (
 )
 from npuvm.hw.compiled.lines import append, drop_oldest, entry, take_slot, touch
 
-__all__ = ["at_hbm", "at_slot", "is_dirty", "mix", "read_past", "read_piece", "request", "room", "write_piece"]
+__all__ = ["at_hbm", "at_slot", "mix", "passes_l2", "read_past", "read_piece", "request", "room", "write_piece"]
 
 READS, WRITES = 1, 2
 
@@ -166,19 +166,16 @@ def read_piece(
     DIR: Store,
     PAGE: Store,
     core: int,
-    stream: int,
     line: int,
     nbytes: int,
     now: int,
 ) -> int:
-    """Read bytes of a line; returns the cycle by which they are there."""
+    """Read bytes of a line through L2; returns the cycle by which they are there."""
     place = entry(M, DIR, line)
     slot = PAGE[place]
     if slot >= 0:
         touch(LINK, slot)
         return at_slot(M, RL, core, line, slot, nbytes, now) + M[M_L2_LATENCY]
-    if stream:
-        return read_past(M, DIR, PAGE, line, now)
     M[M_READ] += M[M_LINE]
     left = 1
     if slot != -2 - M[M_EPOCH]:
@@ -206,10 +203,18 @@ def read_past(M: Store, DIR: Store, PAGE: Store, line: int, now: int) -> int:
     return at_hbm(M, line, M[M_LINE], READS, now) + M[M_HBM_LATENCY] + M[M_L2_LATENCY]
 
 
-def is_dirty(M: Store, SLOT: Store, DIR: Store, PAGE: Store, line: int) -> bool:
-    """Whether a line is in L2 and newer than HBM."""
+def passes_l2(M: Store, SLOT: Store, DIR: Store, PAGE: Store, stream: int, borders: int, line: int) -> bool:
+    """Whether a read goes past L2: one that streams if L2 has not the line, one off a block if it has no newer line than HBM.
+
+    `borders` has the bits of the first and the end address of the piece.
+    """
+    unaligned = M[M_UNCACHED] and borders & 31
+    if not stream and not unaligned:
+        return False
     slot = PAGE[entry(M, DIR, line)]
-    return slot >= 0 and SLOT[2 * slot + 1] > 0
+    if slot < 0:
+        return True
+    return bool(unaligned) and SLOT[2 * slot + 1] == 0
 
 
 def write_piece(
@@ -266,14 +271,14 @@ def request(
             stop = border if border < end else end
             if write:
                 cycle = write_piece(M, SLOT, LINK, RL, DIR, PAGE, core, stream, line, stop - start, now)
-            elif M[M_UNCACHED] and (start | stop) & 31 and not is_dirty(M, SLOT, DIR, PAGE, line):
+            elif passes_l2(M, SLOT, DIR, PAGE, stream, start | stop, line):
                 # The engine keeps the line that it got past L2 last, until its instruction ends.
                 if W[unit + U_KEPT] != line:
                     W[unit + U_KEPT] = line
                     W[unit + U_KEPT_DONE] = read_past(M, DIR, PAGE, line, now)
                 cycle = W[unit + U_KEPT_DONE]
             else:
-                cycle = read_piece(M, SLOT, LINK, RL, DIR, PAGE, core, stream, line, stop - start, now)
+                cycle = read_piece(M, SLOT, LINK, RL, DIR, PAGE, core, line, stop - start, now)
             if cycle > done:
                 done = cycle
             start = border
