@@ -133,11 +133,12 @@ def lay_out(records: Sequence[CoreRecord]) -> Layout:
     spaces = tuple(dict.fromkeys(o.space for site in sites for o in site.operands if o.space != "gm"))
     tiles, tile_of = _tiles(cores, _SiteColumns(sites, spaces))
     gm, gm_of, loads = _gm_regions(cores, sites)
+    unit_of = np.array([site.unit for site in sites], dtype=np.int64)
     laid = []
     ends = np.cumsum([len(core.site) for core in cores])
     for core, end, answers in zip(cores, ends.tolist(), loads, strict=True):
         part = slice(end - len(core.site), end)
-        units = np.array([site.unit for site in sites], dtype=np.int64)[core.site]
+        units = unit_of[core.site]
         rows_of = {code: np.flatnonzero(units == code)[: len(t.starts)] for code, t in core.record.units.items()}
         events = tuple((*event, answer) for event, answer in zip(core.events, answers, strict=True))
         used = np.unique(core.site).tolist()
