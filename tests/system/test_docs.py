@@ -16,7 +16,6 @@ from npuvm.hw.rtl import find_simulator
 from npuvm.hw.rtl.yosys import find_yosys
 from npuvm.runtime.scenario import Scenario
 from npuvm.runtime.scenario_report import Header, Progress, ScenarioReport
-from npuvm.runtime.timelines import TimelineSink
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -105,7 +104,7 @@ def load_only(
     overrides: Sequence[str],
     timing_only: bool,
     _progress: Progress,
-    _timelines: TimelineSink | None,
+    **_options: object,
 ) -> ScenarioReport:
     loaded = load_chip(chip or scenario.chip, overrides)
     return ScenarioReport(Header(scenario.name, scenario.title, loaded.name, "", "", {}, timing_only))
