@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import NamedTuple
 
 from npuvm.hw.stats import UnitStats
@@ -74,6 +75,7 @@ def add_up(total: dict[Cause, int], parts: Iterator[tuple[Cause, int]] | list[tu
             total[cause] = total.get(cause, 0) + cycles
 
 
+@cache
 def _parse(unit: str, text: str) -> Cause:
     if wait := _WAIT.fullmatch(text):
         return Cause(unit, "wait", wait[1])
