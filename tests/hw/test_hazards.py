@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from tests.hw.engine_kit import Program, Row, execute, make_chip
 
@@ -217,6 +219,13 @@ def test_the_error_names_both_and_what_is_missing() -> None:
         "  store of core 0, word 1, cycles 2 to 17: nop",
         "  missing: vector sets no semaphore that store waits for",
     ]
+
+
+def test_the_error_survives_its_way_between_processes() -> None:
+    with pytest.raises(HazardError) as caught:
+        execute([[[WRITE, READ]]], hazards=HazardChecker())
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.hazards) == (str(caught.value), caught.value.hazards)
 
 
 def test_the_same_pair_of_words_is_told_once() -> None:

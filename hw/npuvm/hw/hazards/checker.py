@@ -100,7 +100,9 @@ class _Search:
         def describe() -> Hazard:
             t = tiles.regions
             # Read after write first: within a unit it is the only hazard, between units the plainest.
-            a, b = max(tiles.pairs(tile, its_tile), key=lambda p: (t.writes[p[0]] and t.reads[p[1]], not t.writes[p[1]]))
+            a, b = max(
+                tiles.pairs(tile, its_tile), key=lambda p: (t.writes[p[0]] and t.reads[p[1]], not t.writes[p[1]])
+            )
             return self._describe(one, other, t, a, b)
 
         self._add("on chip", one, other, describe)

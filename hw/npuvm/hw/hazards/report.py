@@ -17,13 +17,20 @@ _SHOWN = 4
 
 
 class HazardError(SimulationError):
-    """A program lets instructions touch the same data in an order that nothing but timing decides."""
+    """A program lets instructions touch the same data in an order that nothing but timing decides.
+
+    `hazards` are all that were found; the message tells the first of them, a few lines each.
+    """
 
     def __init__(self, hazards: Sequence[Hazard]) -> None:
         more = len(hazards) - _SHOWN
         parts = [str(hazard) for hazard in hazards[:_SHOWN]] + ([f"and {more} more pairs"] if more > 0 else [])
         super().__init__("\n".join(parts))
         self.hazards = tuple(hazards)
+
+    def __reduce__(self) -> tuple[type[HazardError], tuple[tuple[Hazard, ...]]]:
+        """Pickle by what it was made of, so that worker processes can raise it."""
+        return HazardError, (self.hazards,)
 
 
 @dataclass(frozen=True)
