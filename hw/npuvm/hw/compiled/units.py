@@ -177,9 +177,13 @@ def visible(W: Store, SITE: Store, TOK: Store, core: int, uid: int, item: int, s
         if at > start:
             start = at
     W[unit + U_TIMED] = timed
+    # The unit looks at its next instruction when it has started one, or, idle since, when that is dispatched.
+    last = W[unit + U_LAST]
+    W[unit + U_LOOKED] = last if W[unit + U_STARTED] and W[item + Q_SIM] <= last else W[item + Q_TIME]
+    if W[unit + U_LOOKED] > W[H_LIMIT]:
+        W[unit + U_STATE] = BEYOND
+        return -1
     if timed:
-        last = W[unit + U_LAST]
-        W[unit + U_LOOKED] = last if W[unit + U_STARTED] and W[item + Q_SIM] <= last else W[item + Q_TIME]
         for k in range(SITE[site + D_WAITS]):
             semaphore = W[names + SITE[site + D_WAIT0 + k]]
             if W[semaphore + S_TIMED] and look(W, semaphore, uid) and missing < 0:
