@@ -45,7 +45,7 @@ def check(path: Sequence[PathStep], cycles: int) -> None:
     assert {step.kind for step in path} <= set(PATH_KINDS)
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(programs(), st.data())
 def test_an_instruction_on_the_path_that_takes_longer_makes_the_launch_as_much_longer(
     rows: list[Row], data: st.DataObject

@@ -160,7 +160,7 @@ def _stats(draw: st.DrawFn, halt: int, cycles: int, causes: tuple[str, ...]) -> 
     return UnitStats(left, {**stalls, "imbalance": cycles - halt}, draw(st.integers(0, 3)))
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(results())
 def test_every_sum_is_exact_on_random_counts(result: RunResult) -> None:
     breakdown = break_down(result)
@@ -175,7 +175,7 @@ def test_every_sum_is_exact_on_random_counts(result: RunResult) -> None:
     assert sum(breakdown.critical.values()) == len(result.cores)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.lists(results(), max_size=4))
 def test_launches_add_up(parts: list[RunResult]) -> None:
     whole = sum_breakdowns(break_down(result) for result in parts)
