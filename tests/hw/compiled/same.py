@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from importlib.util import find_spec
 from typing import Any
 
-from npuvm.hw.compiled import Backend, backend_of
+from npuvm.hw.compiled import Backend, BackendName, backend_of
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.errors import DeviceError
 from npuvm.hw.l2 import L2State
@@ -89,4 +90,5 @@ def differences(expected: RunResult | NpuvmError, found: RunResult | NpuvmError,
 
 def backends() -> list[Backend]:
     """All that there are; the plain one first."""
-    return [backend_of("python"), backend_of("numba")]
+    names: list[BackendName] = ["python", "numba"] if find_spec("numba") is not None else ["python"]
+    return [backend_of(name) for name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from tests.hw.compiled.same import ISA, Launch, backends, check_same
 from tests.hw.engine_kit import ISA as KIT_ISA
 from tests.hw.engine_kit import Program, Row, execute, make_chip, regions
 
-from npuvm.hw.compiled import Backend, CompiledMachine
+from npuvm.hw.compiled import Backend, CompiledMachine, backend, backend_of
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.engine import CoreProgram
 from npuvm.hw.errors import DeviceError, SimulationError, TrapError
@@ -120,6 +121,21 @@ def test_hand_made_streams_end_alike(name: str, limit: int | None, backend: Back
     groups = [0, 0, 1][: len(programs)]
     expected = ends(lambda: execute(programs, chip, groups=groups, limit=limit).cycles)
     assert ends(lambda: run_kit(chip, programs, groups, limit, backend)) == expected
+
+
+def test_numba_is_tested_and_taken_where_it_is_installed() -> None:
+    if len(BACKENDS) < 2:
+        pytest.skip("numba is not installed: only the plain backend was tested")
+    one = launch()
+    result = simulate(EDGE, ISA, one.image, addresses=(0,), data=False, engine="compiled")
+    assert result.engine.startswith("compiled (numba 0.")
+
+
+def test_numba_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.setattr(backend, "_numba", backend._numba.__wrapped__)
+    with pytest.raises(DeviceError, match=r"needs numba; install npuvm\[fast\]"):
+        backend_of("numba")
 
 
 @pytest.mark.parametrize("limit", [1, 100, 1000, 2400, 100_000])
