@@ -12,7 +12,7 @@ from npuvm.hw.durations import Durations, with_durations
 from npuvm.hw.energy.work import work_of
 from npuvm.hw.engine import CoreProgram, Machine, Options
 from npuvm.hw.errors import DeviceError, SimulationError
-from npuvm.hw.expand import expansions_of
+from npuvm.hw.expand import Expansions, expansions_of
 from npuvm.hw.functional import Executor, GlobalMemory
 from npuvm.hw.hazards import HazardChecker
 from npuvm.hw.l2 import L2State
@@ -86,23 +86,14 @@ def simulate(
         for entry, group, region in zip(image.entries, groups, regions, strict=True)
     ]
     l2 = l2_state(chip) if l2 is None else l2
+    loads: list[list[int]] = [[] for _ in programs]
+    if engine != "simpy":
+        scalar = _scalar_source(None, registers, loads)
+        compiled = _compiled(chip, isa, expansions, image, programs, l2, scalar, engine)
+        return _report(chip, compiled, compiled.run(cycle_limit), loads, None, None, compiled.backend.label)
     executor = None
     if data and memory is not None:
         executor = Executor(isa, chip, memory, windows, len(programs))
-    loads: list[list[int]] = [[] for _ in programs]
-    if engine != "simpy":
-        backend = backend_of() if engine == "compiled" else engine
-        timed = {pc: timed_semaphores(expansions.program(pc), isa) for pc in {entry.pc for entry in image.entries}}
-        compiled = CompiledMachine(
-            backend,
-            chip,
-            isa,
-            programs,
-            l2,
-            _scalar_source(None, registers, loads),
-            [timed[entry.pc] for entry in image.entries],
-        )
-        return _report(chip, compiled, compiled.run(cycle_limit), loads, None, None, backend.label)
     mode = hazards or ("raise" if data else "off")
     checker = None if mode == "off" else HazardChecker(mode == "collect", image)
     events: list[TraceEvent] | None = [] if trace else None
@@ -111,6 +102,22 @@ def simulate(
     with one_blas_thread():
         cycles = machine.run(cycle_limit)
     return _report(chip, machine, cycles, loads, checker, events, "simpy")
+
+
+def _compiled(
+    chip: NpuConfig,
+    isa: Isa,
+    expansions: Expansions,
+    image: Image,
+    programs: Sequence[CoreProgram],
+    l2: L2State,
+    scalar: Callable[[int, ScalarLoad], int],
+    engine: Literal["compiled"] | Backend,
+) -> CompiledMachine:
+    """The launch on the compiled engine."""
+    backend = backend_of() if engine == "compiled" else engine
+    timed = {pc: timed_semaphores(expansions.program(pc), isa) for pc in {entry.pc for entry in image.entries}}
+    return CompiledMachine(backend, chip, isa, programs, l2, scalar, [timed[entry.pc] for entry in image.entries])
 
 
 def _report(
