@@ -31,7 +31,7 @@ def params_of(row: Row) -> dict[str, Any]:
 def tiny(params: dict[str, Any]) -> dict[str, Any]:
     """The same structure with small tiles, two by two of them (and a rest, where columns are unaligned) for each core."""
     m, n, k = base = (32, 32, 16)
-    rows, cols = (min(size, most) for size, most in zip(params["grid"], (2, 2), strict=True))
+    rows, cols = (min(size, most) for size, most in zip(params["grid"], (1, 2), strict=True))
     rest = 11 if params["single"][1] % params["base"][1] else 0
     single = [2 * m, 2 * n + rest]
     return params | {
