@@ -130,7 +130,8 @@ class Oracle:
         for number, first, nbytes in pieces:
             held = next((line for line in self.lines if line.number == number), None)
             unaligned = first % 32 != 0 or (first + nbytes) % 32 != 0
-            if not write and unaligned and l2.unaligned_reads == "uncached" and not (held and held.dirty):
+            uncached = unaligned and l2.unaligned_reads == "uncached" and not (held and held.dirty)
+            if not write and (uncached or (streaming and held is None)):
                 if port.kept is None or port.kept[0] != number:
                     port.kept = (number, self.move(now, number, LINE, "read") + far)
                 done = max(done, port.kept[1])
@@ -140,7 +141,7 @@ class Oracle:
                 held.dirty |= write
                 done = max(done, self.touch(now, held, nbytes, port.core))
             elif streaming:
-                done = max(done, self.move(now, number, nbytes if write else LINE, "write" if write else "read") + far)
+                done = max(done, self.move(now, number, nbytes, "write") + far)
             elif write:
                 self.enter(now, line := Line(number, dirty=True))
                 done = max(done, self.touch(now, line, nbytes, port.core))

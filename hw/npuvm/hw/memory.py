@@ -237,7 +237,8 @@ class MemorySystem:
                 border = (line + 1) * line_bytes
                 stop = border if border < end else end
                 held = lines.get(line)
-                if self._uncached and (at % BLOCK_BYTES or stop % BLOCK_BYTES) and not held:
+                unaligned = self._uncached and (at % BLOCK_BYTES or stop % BLOCK_BYTES)
+                if (unaligned and not held) or (held is None and transfer.streaming):
                     if port.kept != line:
                         port.kept_done = self._read_past(line, now, held is None)
                         port.kept = line
@@ -245,8 +246,6 @@ class MemorySystem:
                 elif held is not None:
                     lines.move_to_end(line)
                     there = self._hit(line, stop - at, now, core)
-                elif transfer.streaming:
-                    there = self._read_past(line, now, True)
                 else:
                     there = self._fetch(line, now, core)
                 if there > done:
