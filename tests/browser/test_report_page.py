@@ -179,6 +179,16 @@ def test_pointing_at_an_instruction_shows_its_text_and_its_stall(page: Page) -> 
     assert f"cycles {found.start:,} to {found.until:,}" in text
 
 
+def test_no_button_sends_anything_anywhere(page: Page) -> None:
+    titles = page.locator(".modebar-btn").evaluate_all(
+        "nodes => nodes.map(node => node.dataset.title || node.ariaLabel)"
+    )
+    assert len(titles) >= 9
+    assert not [
+        title for title in titles if any(word in title.lower() for word in ("share", "cloud", "edit", "plotly"))
+    ]
+
+
 def test_another_launch_can_be_chosen(page: Page) -> None:
     page.click("#zoom-in")
     page.select_option("#timeline-choice", "2")

@@ -155,6 +155,7 @@ def test_numbers_in_words() -> None:
         "700 GiB",
     ]
     assert [percent(share) for share in (None, 0.1234, 1)] == ["-", "12.3 %", "100.0 %"]
+    assert [three_digits(value) for value in (0, 4e-8)] == ["0", "<0.0001"]
     assert [three_digits(value) for value in (0.00195, 9.876, 99.94, 99.96, 1067.2)] == [
         "0.00195",
         "9.88",

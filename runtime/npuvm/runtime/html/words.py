@@ -34,5 +34,7 @@ def percent(share: float | None) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Three significant digits, whole from a hundred on, with thousands apart: "0.00195", "1,067"."""
+    """Three significant digits, whole from a hundred on, with thousands apart: "0.00195", "1,067"; "<0.0001" for less."""
+    if 0 < value < 1e-4:
+        return "<0.0001"
     return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:.3g}"

@@ -27,6 +27,7 @@
           orientation: "h", x: 0, y: 1.01, xanchor: "left", yanchor: "bottom", traceorder: "normal",
           font: { size: narrow() ? 10.5 : 12 },
         },
+        modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("muted"), activecolor: colour("accent") },
         dragmode: coarse() ? false : "zoom",
       },
     };
@@ -38,7 +39,7 @@
 
   function options(name) {
     return {
-      responsive: true, displaylogo: false, displayModeBar: coarse() ? false : "hover",
+      responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", displayModeBar: coarse() ? false : "hover",
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { filename: name },
     };
   }
