@@ -185,6 +185,14 @@ def test_an_unaligned_row_fetches_each_of_its_lines_once_and_leaves_l2_alone() -
         assert list(l2.lines) == before
 
 
+def test_a_streamed_row_off_the_lines_fetches_each_of_them_once() -> None:
+    """512 bytes from 32 on, aligned but off the borders of lines: five lines; a second instruction fetches its line anew."""
+    run = execute([[[load(32, 512, streaming=True)]]], make_chip())
+    assert (done(run), run.machine.memory.traffic.hbm_read) == ([141], 5 * LINE)
+    twice = execute([[[load(32, 64, streaming=True), load(96, 32, streaming=True)]]], make_chip())
+    assert (done(twice), twice.machine.memory.traffic.hbm_read) == ([125, 129], 2 * LINE)
+
+
 def test_an_engine_keeps_an_uncached_line_for_one_instruction() -> None:
     """Two instructions fetch line 0 twice, until 5 and 9; two rows of one instruction in it fetch it once."""
     twice = execute([[[load(2, 60), load(64, 2)]]], UNCACHED)
