@@ -37,7 +37,7 @@ class L2State:
 
     def table(self, backend: Backend) -> LineTable:
         """The lines as the compiled engine holds them, for it to change in place."""
-        if self._table is None or self._table.backend is not backend:
+        if self._table is None or self._table.backend != backend:
             from npuvm.hw.compiled import LineTable
 
             self._table = LineTable.of(backend, self.capacity, self.lines)

@@ -54,9 +54,9 @@ class Backend:
     fill: Callable[..., None]
 
     def ints(self, values: Sequence[int] | NDArray[np.int64]) -> Store:
-        """A store of these values."""
+        """A store of these values; an array that is given may become it."""
         if self.name == "numba":
-            return cast("Store", np.array(values, dtype=np.int64))
+            return cast("Store", np.asarray(values, dtype=np.int64))
         return values.tolist() if isinstance(values, np.ndarray) else list(values)
 
     def full(self, size: int, value: int = 0, small: bool = False) -> Store:
@@ -87,6 +87,9 @@ class Backend:
             np.asarray(store)[at : at + len(values)] = values
 
 
+_PYTHON = Backend("python", "compiled (Python)", loop.run, lines.discard, lines.fill)
+
+
 def backend_of(name: BackendName | None = None) -> Backend:
     """The backend of this name; None: numba where it is installed, else plain Python.
 
@@ -96,7 +99,7 @@ def backend_of(name: BackendName | None = None) -> Backend:
         name = "numba" if find_spec("numba") is not None else "python"
     if name == "numba":
         return _numba()
-    return Backend("python", "compiled (Python)", loop.run, lines.discard, lines.fill)
+    return _PYTHON
 
 
 @cache

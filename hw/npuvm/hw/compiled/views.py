@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from npuvm.hw.compiled.layout import (
     C_BARRIER,
     C_DECODE,
@@ -110,10 +112,9 @@ def _view_unit(W: Store, names: Mapping[int, str], core: int, code: int) -> Unit
     if W[unit + U_STARTED]:
         numbers = int(W[H_NUMBERS])
         base = W[H_STALL] + uid * numbers * UNITS
-        for at, cycles in enumerate(W[base : base + numbers * UNITS]):
-            if cycles:
-                number, producer = divmod(at, UNITS)
-                waits[number, names[producer] if producer else "set-up"] = int(cycles)
+        for at in np.flatnonzero(W[base : base + numbers * UNITS]).tolist():
+            number, producer = divmod(at, UNITS)
+            waits[number, names[producer] if producer else "set-up"] = int(W[base + at])
     return UnitView(
         name=names[code],
         free=int(W[unit + U_FREE]),

@@ -78,7 +78,7 @@ __all__ = ["World", "make_world"]
 RING = 16
 """Signals on their way that a semaphore has room for at first."""
 
-ROWS = 8192
+ROWS = 4096
 """Most rows of a stream that a core has in work."""
 
 SCOPES = ("core", "group", "launch")
