@@ -79,9 +79,15 @@ def bins(isa: Isa) -> Iterator[str]:
 
 def _read(name: str) -> _Chip:
     """A chip's file, as far as it matters here; the hardware room, which reads it all, is above this one."""
-    core = load_yaml(find_resource("chip", name), IsaError).data["core"]
+    core = _core(name)
     vectors = _number(core["vector_per_group"]) if core["kind"] == "split" else 0
     return _Chip(name, _number(core["count"]), vectors, _number(core["ub_kib"]) * 1024)
+
+
+def _core(name: str) -> dict[str, Any]:
+    """The section `core` of a chip, over that of the chip that it is based on."""
+    data = load_yaml(find_resource("chip", name), IsaError).data
+    return {**(_core(data["base"]) if "base" in data else {}), **data.get("core", {})}
 
 
 def _number(field: Any) -> int:
