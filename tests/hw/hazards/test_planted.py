@@ -111,8 +111,7 @@ PLANTS = {
     "race of two cores without a barrier": Plant(
         "two cores", (("barrier scope=launch\nhalt\nsecond:\nbarrier scope=launch\n", "halt\nsecond:\n"),),
         RAW, "gm", "st", "ld",
-        "store of core 0 sets no semaphore that load of core 1 waits for (store of core 0 sets none, "
-        "load of core 1 waits for 0); nor does a launch barrier lie between",
+        "store of core 0 sets no semaphore that load of core 1 waits for; nor does a launch barrier lie between",
     ),
     "barrier of too small a scope": Plant(
         "two cores", (("barrier scope=launch\nhalt\n", "barrier scope=core\nhalt\n"),
@@ -132,7 +131,8 @@ PLANTS = {
     ),
     "semaphore of the group not waited for": Plant(
         "group", (("| wait m40 set m41", "| set m41"),), RAW, "gm", "fix", "ld",
-        "fixpipe of core 0 sets no semaphore that load of core 1 waits for",
+        "fixpipe of core 0 sets no semaphore that load of core 1 waits for (fixpipe of core 0 sets 40, "
+        "load of core 1 waits for none); nor does a group barrier lie between",
     ),
     "place in global memory written again too early": Plant(
         "group", (("sem sem=m41 value=1", "sem sem=m41 value=2"),), WAR, "gm", "ld", "fix",

@@ -58,7 +58,9 @@ def _waits(unit: UnitRun) -> list[Counted]:
 
 
 def _no_semaphore(run: OrderRun, one: UnitRun, other: UnitRun, earlier: Touch, later: Touch) -> str:
-    mine, theirs = (sorted(each.number for each in found) for found in (_sets(one), _waits(other)))
+    near = one.core is other.core  # of two cores, those of a core say nothing
+    sides = (_sets(one), _waits(other))
+    mine, theirs = (sorted(each.number for each in side if near or each.scope != "core") for side in sides)
     first, second = _name(run, earlier, later), _name(run, later, earlier)
     detail = f" ({first} sets {_numbers(mine)}, {second} waits for {_numbers(theirs)})" if mine or theirs else ""
     return f"{first} sets no semaphore that {second} waits for{detail}"
