@@ -35,7 +35,19 @@ _OPTIONS = {"error_model": "numpy", "_nrt": False}
 """Without counting references: no kernel makes or keeps an array, and counting them takes four fifths of the time."""
 
 _INLINED = frozenset(
-    {"at_slot", "cut", "entry", "issue", "passed", "read_piece", "request", "short_of_lines", "touch", "write_piece"}
+    {
+        "at_slot",
+        "cut",
+        "entry",
+        "issue",
+        "passed",
+        "passes_l2",
+        "read_piece",
+        "request",
+        "short_of_lines",
+        "touch",
+        "write_piece",
+    }
 )
 """What every request of a DMA engine passes through."""
 
