@@ -74,8 +74,8 @@ class Device:
 
     `timing_only` simulates time without tensor data. `hazards` is that of `npuvm.hw.simulator.simulate`. Launches are
     appended to `launches`; the caller may clear the list. Every program passes the static verifier before its first
-    launch; `verify_us` is the host time this has taken. `engine` is that of `simulate`; None takes the compiled one where only
-    time is simulated and nothing is traced or checked. `observers` are told of each launch. With `cold_l2` every launch
+    launch; `verify_us` is the host time this has taken. `engine` is that of `simulate`; None takes the compiled one where numba
+    is installed, only time is simulated, and nothing is traced or checked. `observers` are told of each launch. With `cold_l2` every launch
     finds L2 empty instead of as the one before left it; then, without data, a launch that is the same as one before is not
     simulated again (`npuvm.runtime.repeats`).
     """
@@ -268,7 +268,9 @@ class Device:
     def _engine_for(self, trace: bool) -> EngineName:
         if self._engine is not None:
             return self._engine
-        return "compiled" if self.timing_only and not trace and self._hazards in (None, "off") else "simpy"
+        alone = self.timing_only and not trace and self._hazards in (None, "off")
+        # In plain Python the compiled engine's loops are slower than simpy's events.
+        return "compiled" if alone and backend_of().name == "numba" else "simpy"
 
     def _verify(self, image: Image) -> None:
         start = time.perf_counter_ns()
