@@ -12,6 +12,7 @@ import pytest
 
 import npuvm.cli.simulate as module
 from npuvm.cli.main import main
+from npuvm.hw.hazards import Hazard, Party
 from npuvm.hw.simulator import EngineName, HazardMode
 from npuvm.runtime.device import LaunchObserver, LaunchRecord
 from npuvm.runtime.hazard_log import HazardLog
@@ -31,7 +32,7 @@ class Runs:
     def __init__(self, error: float = 0.5) -> None:
         self.calls: list[tuple[str, str | None, tuple[str, ...], bool]] = []
         self.error = error
-        self.hazards: tuple[str, ...] = ()
+        self.hazards: tuple[Hazard, ...] = ()
         self.modes: list[tuple[HazardMode | None, bool, EngineName | None]] = []
 
     def __call__(
@@ -161,16 +162,22 @@ def test_a_timeline_for_each_program(runs: Runs, tmp_path: Path) -> None:
     }
 
 
+def hazard(earlier: int, later: int, cycle: int) -> Hazard:
+    """Two instructions, by their words, that touch the same bytes."""
+    parties = (Party(0, "load", earlier, "ld", cycle, cycle + 1), Party(0, "vector", later, "vadd", cycle, cycle + 1))
+    return Hazard("read after write", "ub", 0, 32, *parties, "nothing orders them")
+
+
 def test_each_hazard_is_told_once_and_fails_the_run(
     runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs.hazards = ("vadd before ld", "vadd before ld", "st before vadd")
+    runs.hazards = (hazard(3, 5, cycle=10), hazard(3, 5, cycle=90), hazard(5, 7, cycle=20))
     assert main(["simulate", GEMM, "--out", str(tmp_path), "--check-hazards", "--quiet"]) == 1
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == [
-        "npuvm: gemm: kernel add: vadd before ld",
-        "npuvm: gemm: kernel add: st before vadd",
-    ]
+    told = capsys.readouterr().err
+    assert told.count("npuvm: gemm: kernel add: ") == 2
+    assert "word 3, cycles 10 to 11" in told
+    assert "word 5, cycles 20 to 21" in told
+    assert "cycles 90" not in told
     assert runs.modes == [("collect", False, None)]
 
 

@@ -74,10 +74,11 @@ class Device:
 
     `timing_only` simulates time without tensor data. `hazards` is that of `npuvm.hw.simulator.simulate`. Launches are
     appended to `launches`; the caller may clear the list. Every program passes the static verifier before its first
-    launch; `verify_us` is the host time this has taken. `engine` is that of `simulate`; None takes the compiled one where numba
-    is installed, only time is simulated, and nothing is traced or checked. `observers` are told of each launch. With `cold_l2` every launch
-    finds L2 empty instead of as the one before left it; then, without data, a launch that is the same as one before is not
-    simulated again (`npuvm.runtime.repeats`).
+    launch; `verify_us` is the host time this has taken. `observers` are told of each launch.
+
+    `engine` is that of `simulate`; None takes the compiled one where numba is installed, only time is simulated, and nothing
+    is traced or checked. With `cold_l2` every launch finds L2 empty instead of as the one before left it; then, without data,
+    a launch that is the same as one before is not simulated again (`npuvm.runtime.repeats`).
     """
 
     def __init__(

@@ -10,15 +10,15 @@ __all__ = ["HazardLog"]
 
 
 class HazardLog:
-    """Observes a device whose hazards are collected: `lines` tells each hazard of a program once, with its kernel."""
+    """Observes a device whose hazards are collected: `lines` tells each pair of a kernel's instructions once."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, None] = {}
+        self._lines: dict[tuple[object, ...], str] = {}
 
     @property
     def lines(self) -> tuple[str, ...]:
         """A line for each hazard, in the order in which they were found."""
-        return tuple(self._lines)
+        return tuple(self._lines.values())
 
     def wants_trace(self, _image: Image) -> bool:
         """Hazards need no trace."""
@@ -27,4 +27,5 @@ class HazardLog:
     def launched(self, record: LaunchRecord) -> None:
         """Note the hazards of a launch."""
         for hazard in record.result.hazards:
-            self._lines[f"kernel {record.kernel}: {hazard}"] = None
+            pair = (record.kernel, hazard.kind, hazard.space, hazard.earlier.pc, hazard.later.pc)
+            self._lines.setdefault(pair, f"kernel {record.kernel}: {hazard}")
