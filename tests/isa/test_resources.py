@@ -29,7 +29,7 @@ def test_wheel_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["nothing", "../npu/edge", "", "edge.yaml.yaml"])
 def test_unknown_name_lists_what_exists(name: str) -> None:
-    with pytest.raises(IsaError, match="ascend_910a, ascend_910b1, .*edge"):
+    with pytest.raises(IsaError, match=r"ascend_910a, ascend_910b1, .*edge"):
         resources.find_resource("chip", name)
 
 
