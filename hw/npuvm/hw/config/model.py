@@ -92,7 +92,9 @@ class UbBanksConfig(Section):
         ge=32, le=4096, multiple_of=BLOCK_BYTES, description="bytes that a group reads or writes in a cycle"
     )
     rows_per_bank: int = Field(ge=1, le=1 << 20, description="blocks that a bank holds")
-    write_delay_cycles: int = Field(ge=0, le=1024, description="cycles by which the writing of a repeat follows its reading")
+    write_delay_cycles: int = Field(
+        ge=0, le=1024, description="cycles by which the writing of a repeat follows its reading"
+    )
 
 
 class VectorConfig(Section):
