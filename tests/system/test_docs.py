@@ -84,6 +84,7 @@ def test_python_examples_run(page: str) -> None:
 def test_commands_run(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command runs, but for the simulation itself: that its scenario, chip and overrides load is checked here."""
     monkeypatch.setattr("npuvm.cli.simulate.run_scenario", load_only)
+    monkeypatch.setattr("npuvm.cli.simulate_extras.Extras.finish", lambda *_: None)  # there are no launches
     for command in commands(block):
         if (missing := missing_tool(command)) is not None:
             pytest.skip(f"{command}: {missing}")
