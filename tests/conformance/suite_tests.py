@@ -12,6 +12,7 @@ from npuvm.isa.conformance import Level, LevelReport, Report, SuiteOptions, Targ
 __all__ = ["ConformanceTests"]
 
 
+@pytest.mark.conformance
 class ConformanceTests:
     """Run the suite once on `target`; `levels` are those that it must be able to run, besides lint."""
 

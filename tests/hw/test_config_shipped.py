@@ -110,11 +110,16 @@ def test_no_number_is_left_to_a_default(name: str) -> None:
     assert silent - set(costless) == ({"core.vector_per_group"} if chip.core.kind == "unified" else set())
 
 
-@pytest.mark.parametrize("name", CHIPS)
-def test_shipped_files_satisfy_the_json_schema(name: str) -> None:
+@pytest.fixture(scope="module")
+def validator() -> jsonschema.Draft202012Validator:
     schema = chip_json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
-    jsonschema.validate(data_of(name), schema, jsonschema.Draft202012Validator)
+    return jsonschema.Draft202012Validator(schema)
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_shipped_files_satisfy_the_json_schema(name: str, validator: jsonschema.Draft202012Validator) -> None:
+    validator.validate(data_of(name))
 
 
 @pytest.mark.parametrize("name", CHIPS)
