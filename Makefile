@@ -33,7 +33,7 @@ simulate: $(CORE_STAMP) ## Run every scenario of configs/ and print its table (J
 test: tools $(TEST_STAMP) lint ## Check style, types and layers, then run every test with coverage
 	$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term
 
-test-slow: tools $(SLOW_STAMP) ## Run what takes minutes: a million words in two RTL simulators, proofs, every program at every queue depth
+test-slow: tools $(SLOW_STAMP) ## Run what takes minutes: a million words in two RTL simulators, proofs, programs at every queue depth
 	$(BIN)/python -m pytest -n auto -m slow
 
 test-browser: tools $(TEST_STAMP) ## Open the reports in a headless Chromium

@@ -77,6 +77,12 @@ def test_durations_of_the_chip_in_every_launch(icarus: Simulator) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("depth", NUMBERS)
+def test_random_durations_of_a_third_of_the_launches(icarus: Simulator, depth: int) -> None:
+    assert found_in(icarus, at_depth(depth, every_launch()[depth % 3 :: 3], 100 + depth)) == []
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("depth", NUMBERS)
 def test_random_durations_of_every_launch(icarus: Simulator, depth: int) -> None:
     assert found_in(icarus, at_depth(depth, every_launch(), 100 + depth)) == []
 
