@@ -11,6 +11,7 @@ import typer
 
 from npuvm.cli.output import write_atomic
 from npuvm.hw.config import chip_json_schema
+from npuvm.hw.energy import technology_json_schema
 from npuvm.runtime.scenario import scenario_schema
 
 __all__ = ["SchemaKind", "schema"]
@@ -21,16 +22,21 @@ class SchemaKind(StrEnum):
 
     CHIP = "chip"
     SCENARIO = "scenario"
+    TECHNOLOGY = "technology"
 
 
-_SCHEMAS = {SchemaKind.CHIP: chip_json_schema, SchemaKind.SCENARIO: scenario_schema}
+_SCHEMAS = {
+    SchemaKind.CHIP: chip_json_schema,
+    SchemaKind.SCENARIO: scenario_schema,
+    SchemaKind.TECHNOLOGY: technology_json_schema,
+}
 
 
 def schema(
     kind: Annotated[SchemaKind, typer.Argument(help="Which kind of file.")] = SchemaKind.CHIP,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")] = None,
 ) -> None:
-    """Print the JSON Schema of a chip file or a scenario file."""
+    """Print the JSON Schema of a chip, a scenario or a technology file."""
     text = json.dumps(_SCHEMAS[kind](), indent=2, ensure_ascii=False) + "\n"
     if out is None:
         typer.echo(text, nl=False)

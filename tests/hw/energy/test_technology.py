@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
 from math import log
 
+import jsonschema
 import pytest
+import yaml
+from pydantic import BaseModel
 
 from npuvm.hw.config import load_chip
-from npuvm.hw.energy import Number, load_technology, parse_technology
+from npuvm.hw.energy import Number, load_technology, parse_technology, technology_json_schema
 from npuvm.hw.energy.technology import KIND_OF_PRIMITIVE
 from npuvm.hw.errors import ConfigError
 from npuvm.isa import load_isa
@@ -17,6 +22,24 @@ from npuvm.isa.semantics import primitives
 SHIPPED = list_resources("technology")
 ISA = load_isa("npu_v1", list_resources("extension"))
 TEXT = (data_root() / "configs/technology/n7.yaml").read_text(encoding="utf-8")
+SCHEMA = jsonschema.Draft202012Validator(technology_json_schema())
+
+
+def numbers(node: object, path: str = "") -> Iterator[tuple[str, Number]]:
+    """Dotted path and number of everything that a technology prices."""
+    if isinstance(node, Number):
+        yield path.removeprefix("."), node
+    elif isinstance(node, BaseModel):
+        for name in type(node).model_fields:
+            yield from numbers(getattr(node, name), f"{path}.{name}")
+    elif isinstance(node, Mapping):
+        for key, child in node.items():
+            yield from numbers(child, f"{path}.{key}")
+
+
+def as_json(text: str) -> object:
+    """A technology file as an editor hands it to a validator: keys are text."""
+    return json.loads(json.dumps(yaml.safe_load(text)))
 
 
 def test_two_technologies_are_shipped() -> None:
@@ -52,16 +75,16 @@ def test_every_primitive_has_a_kind() -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_number_says_where_it_comes_from(name: str) -> None:
-    numbers = dict(load_technology(name).numbers())
-    assert len(numbers) > 40
-    assert {"energy.operation_pj.add.fp32", "area.memory_phy_mm2", "process_nm"} <= set(numbers)
-    for path, number in numbers.items():
+    priced = dict(numbers(load_technology(name)))
+    assert len(priced) > 40
+    assert {"energy.operation_pj.add.fp32", "energy.sram_pj_per_byte.8", "area.memory_phy_mm2"} <= set(priced)
+    for path, number in priced.items():
         assert len(number.source) >= 7, path
         assert (number.trust == "assumed") == number.source.startswith("assumed") or path.startswith("area."), path
 
 
 def test_the_older_process_costs_more_for_everything_but_an_idle_millimetre() -> None:
-    old, new = dict(load_technology("n45").numbers()), dict(load_technology("n7").numbers())
+    old, new = (dict(numbers(load_technology(name))) for name in ("n45", "n7"))
     assert set(old) == set(new)
     physical = [path for path in old if path.endswith(("um2", "mm2", "mib")) or "_pj" in path or "um2" in path]
     cheaper = [path for path in physical if old[path].value < new[path].value]
@@ -91,8 +114,13 @@ def test_an_error_bar_follows_the_trust_unless_it_is_given() -> None:
         ("word_pj: {value: 8.5,", "word_pj: {value: -1,", r"energy\.word_pj\.value = -1.*greater than or equal to 0"),
         ("word_pj:", "words_pj:", r"energy\.words_pj.*not permitted"),
         ("trust: high", "trust: sure", r"trust = 'sure'.*'high', 'medium', 'low' or 'assumed'"),
-        ('source: "by definition"', 'source: ""', r"process_nm\.source = ''"),
-        ("core_mm2: {value: 0.5,", "core_mm2: {value: .inf,", r"area\.core_mm2\.value = inf"),
+        ('source: "assumed: as exp"', 'source: ""', r"energy\.operation_pj\.log\.fp32\.source = ''"),
+        (
+            "memory_phy_gbps: {value: 307.2",
+            "memory_phy_gbps: {value: 0",
+            r"area\.memory_phy_gbps\.value = 0.*greater than 0",
+        ),
+        ("    8: {value: 0.9375", "    8: {value: 0", r"energy\.sram_pj_per_byte\.8\.value = 0.*greater than 0"),
         ("    add:\n", "    plus:\n", r"energy\.operation_pj\.plus"),
         ("word_pj: {value: 8.5, source", "word_pj: {worth: 8.5, source", r"energy\.word_pj\.value: Field required"),
         ("    8: {", "    0: {", r"energy\.sram_pj_per_byte\.0.*greater than or equal to 1"),
@@ -102,6 +130,17 @@ def test_faults_name_the_place_and_the_field(old: str, new: str, message: str) -
     assert old in TEXT
     with pytest.raises(ConfigError, match=rf"tech\.yaml:\d+:\d+: {message}|tech\.yaml:\d+:\d+: .*{message}"):
         parse_technology(TEXT.replace(old, new), "tech.yaml")
+    assert not SCHEMA.is_valid(as_json(TEXT.replace(old, new)))
+
+
+def test_a_number_is_finite() -> None:
+    with pytest.raises(ConfigError, match=r"area\.core_mm2\.value = inf"):
+        parse_technology(TEXT.replace("core_mm2: {value: 0.5,", "core_mm2: {value: .inf,"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_technologies_satisfy_their_schema(name: str) -> None:
+    SCHEMA.validate(as_json((data_root() / f"configs/technology/{name}.yaml").read_text(encoding="utf-8")))
 
 
 def test_what_is_not_priced_is_an_error() -> None:

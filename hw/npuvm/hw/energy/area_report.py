@@ -75,7 +75,9 @@ def estimate_area(chip: NpuConfig, technology: Technology) -> AreaReport:
         "l2": Amount.sum(
             (priced(memory.l2.capacity_mib, costs.l2_mm2_per_mib), priced(memory.l2.slices, costs.l2_slice_mm2))
         ),
-        "memory_phy": priced(float(memory.hbm.bandwidth_gbps) / costs.memory_phy_gbps.value, costs.memory_phy_mm2),
+        "memory_phy": priced(float(memory.hbm.bandwidth_gbps), costs.memory_phy_mm2).times(
+            1 / costs.memory_phy_gbps.value, costs.memory_phy_gbps.error
+        ),
     }
     parts["other"] = Amount.sum(parts.values()).times(costs.other_share.value, costs.other_share.error)
     return AreaReport(chip.name, technology.name, parts)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import exp, log
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from npuvm.hw.config import DEFAULT_ERROR_PCT, Trust
+from npuvm.hw.config.basics import MAX_ERROR_PCT
 from npuvm.hw.errors import ConfigError
 from npuvm.isa.resources import find_resource
 from npuvm.isa.yaml_strict import Document, load_yaml, parse_yaml
@@ -20,6 +21,7 @@ __all__ = [
     "EnergyCosts",
     "Kind",
     "Number",
+    "PositiveNumber",
     "Technology",
     "load_technology",
     "parse_technology",
@@ -58,12 +60,20 @@ class Number(_Section):
     value: float = Field(ge=0, description="the number, in the unit that its field's name ends with")
     source: str = Field(min_length=1, description="where it comes from")
     trust: Trust = Field(description="how far it is trusted")
-    error_pct: float | None = Field(default=None, ge=0, le=1000, description="half-width of the error bar in percent")
+    error_pct: float | None = Field(
+        default=None, ge=0, le=MAX_ERROR_PCT, description="half-width of the error bar in percent"
+    )
 
     @property
     def error(self) -> float:
         """Relative half-width of the error bar: 0.25 for 25 percent."""
         return (DEFAULT_ERROR_PCT[self.trust] if self.error_pct is None else self.error_pct) / 100
+
+
+class PositiveNumber(Number):
+    """A number that is divided by, so that it cannot be 0."""
+
+    value: float = Field(gt=0, description="the number, in the unit that its field's name ends with")
 
 
 class EnergyCosts(_Section):
@@ -78,8 +88,9 @@ class EnergyCosts(_Section):
     arithmetic_factor: Number = Field(
         description="times the arithmetic: pipeline registers, clock and operand wires around it"
     )
-    sram_pj_per_byte: Mapping[Annotated[int, Field(ge=1)], Number] = Field(
+    sram_pj_per_byte: Mapping[Annotated[int, Field(ge=1)], PositiveNumber] = Field(
         min_length=2,
+        json_schema_extra={"propertyNames": {"pattern": "^[1-9][0-9]*$"}},
         description="a byte read or written, by capacity of the array in KiB; between them a power law holds",
     )
     wire_pj_per_byte_mm: Number = Field(description="a byte over a millimetre of on-chip network")
@@ -103,7 +114,7 @@ class AreaCosts(_Section):
     memory_phy_mm2: Number = Field(
         description="interface and controller of one main memory device (HBM stack, DDR channel)"
     )
-    memory_phy_gbps: Number = Field(description="bandwidth of such a device")
+    memory_phy_gbps: PositiveNumber = Field(description="bandwidth of such a device")
     other_share: Number = Field(
         description="what is none of these (host interface, clock, pads, gaps), as a share of them"
     )
@@ -114,7 +125,6 @@ class Technology(_Section):
 
     name: Name = Field(description="name of the technology")
     description: str = Field(min_length=1, description="what it is, in a sentence")
-    process_nm: Number = Field(description="nominal feature size")
     energy: EnergyCosts
     area: AreaCosts
 
@@ -157,10 +167,6 @@ class Technology(_Section):
             error_pct=worse.error * 100,
         )
 
-    def numbers(self) -> Iterator[tuple[str, Number]]:
-        """Dotted path and number of everything that the file prices."""
-        yield from _numbers(self, "")
-
     def _priced(self, table: Mapping[str, Number], dtype: str, field: str) -> Number:
         found = table.get(dtype)
         if found is None:
@@ -200,17 +206,3 @@ def _explain(exc: ValidationError, document: Document) -> Iterator[str]:
         shown = "" if isinstance(error["input"], (dict, Technology)) else f" = {error['input']!r}"
         field = ".".join(str(part) for part in path) or "the file"
         yield f"{document.where(path)}: {field}{shown}: {error['msg']}"
-
-
-def _numbers(node: Any, path: str) -> Iterator[tuple[str, Number]]:
-    if isinstance(node, Number):
-        yield path, node
-        return
-    if isinstance(node, BaseModel):
-        items = [(name, getattr(node, name)) for name in type(node).model_fields]
-    elif isinstance(node, Mapping):
-        items = [(str(key), child) for key, child in node.items()]
-    else:
-        return
-    for name, child in items:
-        yield from _numbers(child, f"{path}.{name}" if path else name)
