@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
-from npuvm.cli.output import DelayedBar, OutputError, write_atomic
+from npuvm.cli.output import DelayedBar, OutputError, json_text, wide_console, write_atomic
 
 
 def test_text_and_bytes_are_written_and_nothing_is_left_beside(tmp_path: Path) -> None:
@@ -36,6 +36,19 @@ def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(OutputError, match=r"out/a\.json: cannot be written"):
         write_atomic(tmp_path / "out" / "a.json", "{}")
+
+
+def test_json_is_utf8_and_strict() -> None:
+    assert json_text({"µs": [1]}) == '{\n  "µs": [\n    1\n  ]\n}\n'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        json_text(float("nan"))
+
+
+def test_what_goes_to_a_pipe_is_wide_unless_columns_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert wide_console().width == 200
+    monkeypatch.setenv("COLUMNS", "70")
+    assert wide_console().width == 70
 
 
 @pytest.mark.parametrize(("now", "enabled", "shown"), [(1.9, True, False), (2.1, True, True), (2.1, False, False)])

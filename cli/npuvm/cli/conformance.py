@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from npuvm.cli.options import Extensions, IsaName
-from npuvm.cli.output import DelayedBar, write_atomic
+from npuvm.cli.output import DelayedBar, wide_console, write_atomic
 from npuvm.isa import load_isa
 from npuvm.isa.conformance import Level, Report, SuiteOptions, Target, find_target, run_suite, unloadable
 from npuvm.isa.conformance.writers import render_html, render_json, render_junit
@@ -24,9 +24,6 @@ __all__ = ["conformance"]
 EXIT_FAILED = 1
 SHOWN = 20
 """Failures, and bins that are not covered, that are listed; the others are counted."""
-
-PLAIN_WIDTH = 200
-"""Columns of what goes to a file or a pipe, where no terminal says how wide it is."""
 
 
 def conformance(
@@ -53,10 +50,7 @@ def conformance(
     options = SuiteOptions(frozenset(level) if level else None, words, seed)
     made = find_target(target)
     report = _run(isa, extension or (), made, options)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PLAIN_WIDTH)
-    _print(console, report)
+    _print(wide_console(), report)
     if out is not None:
         for name, text in (
             ("report.json", render_json(report)),

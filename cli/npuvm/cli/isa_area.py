@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from npuvm.cli.options import Extensions, IsaName
-from npuvm.cli.output import DelayedBar
+from npuvm.cli.options import AsJson, Extensions, IsaName
+from npuvm.cli.output import DelayedBar, json_text
 from npuvm.hw.errors import RtlError
 from npuvm.hw.rtl.area import GATES, DecoderArea, extension_sets, measure_area
 from npuvm.hw.rtl.simulators import decoder_sources
@@ -56,7 +55,7 @@ class _Variant:
 def area(
     isa: IsaName = None,
     extension: Extensions = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Synthesise the decoder with yosys: cells and logic depth of the base, with each extension, and with all of them."""
     yosys = find_yosys()
@@ -69,7 +68,7 @@ def area(
             bar.update(index, len(sets), f"{chosen.name} {' '.join(chosen.extensions)}".strip())
             variants.append(_Variant(chosen, _measure(yosys, chosen)))
     if as_json:
-        typer.echo(json.dumps(_document(yosys, variants), indent=2))
+        typer.echo(json_text(_document(yosys, variants)), nl=False)
         return
     Console(width=max(Console().width, _TABLE_WIDTH), highlight=False).print(_table(variants))
     typer.echo(f"{yosys.version}\ncounted: {_SCOPE}\nmapping: {_MAPPING}")

@@ -12,7 +12,20 @@ from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa, load_isa
 from npuvm.isa.errors import AsmError
 
-__all__ = ["Extensions", "InputFile", "IsaName", "OutFile", "instruction_set", "read_text"]
+__all__ = [
+    "AsJson",
+    "AsJsonList",
+    "ChipName",
+    "ColdL2",
+    "Extensions",
+    "InputFile",
+    "IsaName",
+    "OutFile",
+    "Overrides",
+    "ScenarioFiles",
+    "instruction_set",
+    "read_text",
+]
 
 InputFile: TypeAlias = Annotated[Path, typer.Argument(exists=True, dir_okay=False, show_default=False)]
 OutFile: TypeAlias = Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file.", show_default=False)]
@@ -24,6 +37,19 @@ Extensions: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--extension", "-x", help="Extension laid over it, by name or path; may be repeated."),
 ]
+ScenarioFiles: TypeAlias = Annotated[list[Path], typer.Argument(help="Scenario files.", show_default=False)]
+ChipName: TypeAlias = Annotated[
+    str | None, typer.Option("--chip", help="Run on this chip, a name or a file, instead of the scenario's.")
+]
+Overrides: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Change the chip: core.ub_kib=512. Repeatable."),
+]
+ColdL2: TypeAlias = Annotated[
+    bool, typer.Option("--cold-l2", help="Every launch finds L2 empty, not as the one before left it.")
+]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
+AsJsonList: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON list instead of tables.")]
 
 
 def instruction_set(isa: str | None, extensions: Sequence[str] | None, chip: NpuConfig | None = None) -> Isa:

@@ -1,9 +1,10 @@
-"""Where the command's results go: files that are whole or not there, and a bar for work that takes a while."""
+"""Where the command's results go: files that are whole or not there, tables, JSON, and a bar for work that takes a while."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 import time
@@ -16,9 +17,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from npuvm.isa.errors import NpuvmError
 
-__all__ = ["DelayedBar", "OutputError", "write_atomic", "write_together"]
+__all__ = ["DelayedBar", "OutputError", "json_text", "wide_console", "write_atomic", "write_together"]
 
 SHOW_AFTER_SECONDS = 2.0
+
+PLAIN_WIDTH = 200
+"""Columns of what goes to a file or a pipe, where neither a terminal nor COLUMNS says how wide it is."""
 
 
 class OutputError(NpuvmError):
@@ -51,6 +55,17 @@ def write_together(files: Mapping[Path, bytes | str]) -> None:
         for temporary in temporaries.values():
             with contextlib.suppress(OSError):  # gone after the rename; after a failure it may never have been there
                 temporary.unlink()
+
+
+def json_text(value: object) -> str:
+    """JSON as the command prints and writes it: indented, UTF-8, one newline at the end."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def wide_console() -> Console:
+    """A console on stdout for tables: as wide as the terminal or COLUMNS say, else `PLAIN_WIDTH`."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=PLAIN_WIDTH)
 
 
 class DelayedBar:

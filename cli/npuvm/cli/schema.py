@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from npuvm.cli.output import write_atomic
+from npuvm.cli.output import json_text, write_atomic
 from npuvm.hw.config import chip_json_schema
 from npuvm.hw.energy import technology_json_schema
 from npuvm.runtime.scenario import scenario_schema
@@ -37,7 +36,7 @@ def schema(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")] = None,
 ) -> None:
     """Print the JSON Schema of a chip, a scenario or a technology file."""
-    text = json.dumps(_SCHEMAS[kind](), indent=2, ensure_ascii=False) + "\n"
+    text = json_text(_SCHEMAS[kind]())
     if out is None:
         typer.echo(text, nl=False)
     else:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from npuvm.cli.output import DelayedBar, write_atomic
+from npuvm.cli.options import AsJsonList, ChipName, ColdL2, Overrides, ScenarioFiles
+from npuvm.cli.output import DelayedBar, json_text, wide_console, write_atomic
 from npuvm.cli.simulate_extras import Extras, Wanted
 from npuvm.hw.energy import load_technology
 from npuvm.hw.errors import ConfigError
@@ -26,19 +24,12 @@ __all__ = ["simulate"]
 
 EXIT_FAULTS = 1
 MIN_SAMPLES = 2
-PLAIN_WIDTH = 200
-"""Columns of a table that goes to a file or a pipe, where no terminal says how wide it is."""
 
 
 def simulate(
-    config: Annotated[list[Path], typer.Argument(help="Scenario files.", show_default=False)],
-    chip: Annotated[
-        str | None, typer.Option("--chip", help="Run on this chip, a name or a file, instead of the scenario's.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Change the chip: core.ub_kib=512. Repeatable."),
-    ] = None,
+    config: ScenarioFiles,
+    chip: ChipName = None,
+    overrides: Overrides = None,
     timing_only: Annotated[
         bool, typer.Option("--timing-only", help="Simulate time without tensor data; results are not checked.")
     ] = False,
@@ -75,20 +66,16 @@ def simulate(
             help="Report every pair of instructions whose order no event secures; with --timing-only too.",
         ),
     ] = False,
-    cold_l2: Annotated[
-        bool, typer.Option("--cold-l2", help="Every launch finds L2 empty, not as the one before left it.")
-    ] = False,
+    cold_l2: ColdL2 = False,
     engine: Annotated[
         EngineName | None,
         typer.Option(
             "--engine",
-            help="Engine of the simulator; without, compiled where only time is simulated.",
+            help="Engine of the simulator. Default: compiled where only time is simulated and numba is installed.",
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the reports as one JSON list instead of tables.")
-    ] = False,
+    as_json: AsJsonList = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what is wrong.")] = False,
 ) -> int:
     """Run scenarios on a simulated chip and print what they cost and what bounds them.
@@ -120,11 +107,11 @@ def simulate(
             seconds = round(time.monotonic() - started, 3)
             extras.finish(found, seconds, bar.update)
         reports.append({**to_json(found), **extras.json, "host_wall_seconds_measured": seconds})
-        write_atomic(out / f"{scenario.name}.json", _json_text(reports[-1]))
+        write_atomic(out / f"{scenario.name}.json", json_text(reports[-1]))
         faults += len(found.faults) + len(extras.hazards.lines)
         _show(found, extras, tables=not (as_json or quiet))
     if as_json:
-        typer.echo(_json_text(reports), nl=False)
+        typer.echo(json_text(reports), nl=False)
     elif not quiet:
         count = f"{len(scenarios)} scenario{'s' if len(scenarios) > 1 else ''}"
         typer.echo(f"{count} in {time.monotonic() - begin:.1f} s of host time (measured); JSON in {out}")
@@ -143,15 +130,9 @@ def _check_names(scenarios: Sequence[tuple[Path, Scenario]]) -> None:
 def _show(report: ScenarioReport, extras: Extras, tables: bool) -> None:
     """The report on stdout and hazards on stderr, or with no tables only what is wrong, on stderr."""
     if tables:
-        console = Console()
-        if not console.is_terminal and "COLUMNS" not in os.environ:
-            console = Console(width=PLAIN_WIDTH)
+        console = wide_console()
         for table in (render(report), *extras.tables):
             console.print(table)
     wrong = extras.hazards.lines if tables else (*report.faults, *extras.hazards.lines)
     for line in wrong:
         typer.echo(f"npuvm: {report.header.scenario}: {line}", err=True)
-
-
-def _json_text(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

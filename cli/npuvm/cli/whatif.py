@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from npuvm.cli.explain import AsJson, ChipOption, ColdL2, Overrides, ScenarioFiles, WithData, recorded, show
-from npuvm.cli.output import DelayedBar
+from npuvm.cli.launches import WithData, record_file, show
+from npuvm.cli.options import AsJsonList, ChipName, ColdL2, Overrides, ScenarioFiles
+from npuvm.cli.output import DelayedBar, json_text
 from npuvm.runtime.explain_report import render_whatif
 from npuvm.runtime.idealise import VARIANTS, variant
 from npuvm.runtime.whatif import what_if, whatif_json
@@ -29,21 +29,21 @@ def whatif(
             show_default=False,
         ),
     ] = None,
-    chip: ChipOption = None,
+    chip: ChipName = None,
     overrides: Overrides = None,
     data: WithData = False,
     cold_l2: ColdL2 = False,
-    as_json: AsJson = False,
+    as_json: AsJsonList = False,
 ) -> None:
     """Run a scenario again as if something were free: its programs as they are, on a chip with other numbers."""
     variants = [variant(name) for name in names] if names else VARIANTS
     reports = []
     for path in config:
-        name, records = recorded(path, chip, overrides or (), data, cold_l2)
+        name, records = record_file(path, chip, overrides or (), data, cold_l2)
         with DelayedBar(name) as bar:
             result = what_if(records, variants, bar.update)
         reports.append({"scenario": name, **whatif_json(result)})
         if not as_json:
             show(f"{name} on {result.chip}", render_whatif(result))
     if as_json:
-        typer.echo(json.dumps(reports, indent=2, ensure_ascii=False, allow_nan=False))
+        typer.echo(json_text(reports), nl=False)
