@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +10,18 @@ import numpy as np
 import pytest
 
 from npuvm.compiler import KernelBuilder, ParamRef, kernel
+from npuvm.hw import simulator
+from npuvm.hw.compiled import backend_of
 from npuvm.hw.config import load_chip
+from npuvm.hw.energy import load_technology
+from npuvm.hw.errors import DeviceError
 from npuvm.runtime.device import Device, LaunchRecord
+from npuvm.runtime.energy import energy_of_launches
+from npuvm.runtime.explained import explain_launches
 from npuvm.runtime.recording import LaunchRecorder, by_kernel, record_scenario, replay
 from npuvm.runtime.scenario import load_scenario
+from npuvm.runtime.uncertainty import propagate_launches
+from npuvm.runtime.whatif import what_if
 
 CHIP = load_chip("edge")
 SCENARIO = """
@@ -84,6 +92,23 @@ def test_another_chip_changes_the_cycles_and_not_the_work() -> None:
     again = replay(records, slow)
     assert again.cycles > sum(cycles(records))
     assert [result.by_op for result in again.results] == [record.result.by_op for record in records]
+
+
+def test_a_replay_takes_the_compiled_engine_only_with_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = launches()[:1]
+    assert replay(records, CHIP).results[0].engine == backend_of("numba").label
+    monkeypatch.setattr(simulator, "backend_of", lambda: backend_of("python"))
+    assert replay(records, CHIP).results[0].engine == "simpy"
+    assert replay(records, CHIP, "compiled").results[0].engine == "compiled (Python)"
+
+
+@pytest.mark.parametrize(
+    "look",
+    [explain_launches, what_if, propagate_launches, lambda records: energy_of_launches(records, load_technology("n7"))],
+)
+def test_without_a_launch_there_is_nothing_to_look_at(look: Callable[[Sequence[LaunchRecord]], object]) -> None:
+    with pytest.raises(DeviceError, match="nothing was launched"):
+        look([])
 
 
 def test_a_trace_of_the_first_launch_of_each_image() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from npuvm.hw.observe import TraceEvent
     from npuvm.isa import Image, Isa
 
-__all__ = ["EngineName", "HazardMode", "l2_state", "simulate"]
+__all__ = ["EngineName", "HazardMode", "l2_state", "simulate", "timing_engine"]
 
 HazardMode = Literal["raise", "collect", "off"]
 
@@ -35,6 +35,12 @@ EngineName = Literal["simpy", "compiled"]
 def l2_state(chip: NpuConfig) -> L2State:
     """An empty L2 of a chip, to be kept over the launches of one device."""
     return L2State(chip.capacity_bytes("l2"), chip.memory.l2.line_bytes)
+
+
+def timing_engine() -> EngineName:
+    """The faster engine where only time is simulated: the compiled one with numba, simpy without."""
+    # In plain Python the compiled engine's loops are slower than simpy's events.
+    return "compiled" if backend_of().name == "numba" else "simpy"
 
 
 def simulate(

@@ -16,7 +16,7 @@ from npuvm.hw.compiled import backend_of
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import DeviceError
 from npuvm.hw.launch import capacity_limits
-from npuvm.hw.simulator import EngineName, HazardMode, l2_state, simulate
+from npuvm.hw.simulator import EngineName, HazardMode, l2_state, simulate, timing_engine
 from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Image, Isa, load_isa
@@ -270,8 +270,7 @@ class Device:
         if self._engine is not None:
             return self._engine
         alone = self.timing_only and not trace and self._hazards in (None, "off")
-        # In plain Python the compiled engine's loops are slower than simpy's events.
-        return "compiled" if alone and backend_of().name == "numba" else "simpy"
+        return timing_engine() if alone else "simpy"
 
     def _verify(self, image: Image) -> None:
         start = time.perf_counter_ns()

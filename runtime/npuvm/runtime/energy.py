@@ -14,7 +14,7 @@ from rich.text import Text
 from npuvm.hw.energy import Amount, AreaReport, EnergyReport, Technology, estimate_energy
 
 from .device import LaunchRecord
-from .recording import by_kernel
+from .recording import ALL_LAUNCHES, by_kernel, chip_of
 
 __all__ = ["DEFAULT_TECHNOLOGY", "RunEnergy", "energy_json", "energy_of_launches", "render_area", "render_energy"]
 
@@ -35,11 +35,12 @@ class RunEnergy:
 
 
 def energy_of_launches(records: Sequence[LaunchRecord], technology: Technology) -> RunEnergy:
-    """Estimate the energy of launches of one device; there must be one at least.
+    """Estimate the energy of launches of one device.
 
-    ConfigError when the technology does not price an operation that a launch did.
+    DeviceError when there is none; ConfigError when the technology does not price an operation that a launch did.
     """
-    parts = [estimate_energy(record.result, record.chip, technology) for record in records]
+    chip = chip_of(records)
+    parts = [estimate_energy(record.result, chip, technology) for record in records]
     kernels = {name: EnergyReport.sum(parts[at] for at in places) for name, places in by_kernel(records).items()}
     return RunEnergy(kernels, EnergyReport.sum(parts))
 
@@ -63,7 +64,7 @@ def render_energy(run: RunEnergy) -> RenderableType:
         table.add_column(heading, justify="right", no_wrap=True)
     rows = dict(run.kernels)
     if len(rows) > 1:
-        rows["all launches"] = run.whole
+        rows[ALL_LAUNCHES] = run.whole
     for name, report in rows.items():
         per_op = report.pj_per_flop
         table.add_row(

@@ -22,7 +22,7 @@ from npuvm.hw.explain import (
 from npuvm.isa import decode_at, format_insn
 
 from .device import LaunchRecord
-from .recording import by_kernel
+from .recording import ALL_LAUNCHES, by_kernel, chip_of
 
 __all__ = ["ExplainedKernel", "ExplainedRun", "KernelPath", "explain_launches", "explained_json"]
 
@@ -62,8 +62,8 @@ class ExplainedRun:
 
 
 def explain_launches(records: Sequence[LaunchRecord]) -> ExplainedRun:
-    """Explain launches of one device; there must be one at least."""
-    chip, stream_us = records[0].chip, records[-1].times.end_us
+    """Explain launches of one device; DeviceError when there is none."""
+    chip, stream_us = chip_of(records), records[-1].times.end_us
     parts = [break_down(record.result) for record in records]
     kernels = []
     for name, places in by_kernel(records).items():
@@ -72,7 +72,7 @@ def explain_launches(records: Sequence[LaunchRecord]) -> ExplainedRun:
         kernels.append(ExplainedKernel(name, breakdown, advise(chip, breakdown), path))
     whole = sum_breakdowns(parts)
     return ExplainedRun(
-        chip, tuple(kernels), ExplainedKernel("all launches", whole, advise(chip, whole, stream_us)), stream_us
+        chip, tuple(kernels), ExplainedKernel(ALL_LAUNCHES, whole, advise(chip, whole, stream_us)), stream_us
     )
 
 

@@ -6,17 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from npuvm.hw.config import NpuConfig
-from npuvm.hw.simulator import EngineName, l2_state, simulate
+from npuvm.hw.errors import DeviceError
+from npuvm.hw.simulator import EngineName, l2_state, simulate, timing_engine
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Image
 
 from .device import LaunchRecord
 from .hoststream import HostStream
 from .scenario import Scenario
-from .scenario_report import Progress
+from .scenario_report import Progress, unwatched
 from .scenario_run import run_scenario
 
-__all__ = ["LaunchRecorder", "Replay", "by_kernel", "record_scenario", "replay"]
+__all__ = ["ALL_LAUNCHES", "LaunchRecorder", "Replay", "by_kernel", "chip_of", "record_scenario", "replay"]
+
+ALL_LAUNCHES = "all launches"
+"""Name under which all launches of a run stand beside its kernels."""
 
 
 @dataclass
@@ -49,10 +53,6 @@ class Replay:
         return sum(result.cycles for result in self.results)
 
 
-def _unwatched(done: int, total: int, label: str) -> None:
-    """The progress of a run that nobody watches."""
-
-
 def record_scenario(
     scenario: Scenario,
     chip: str | None = None,
@@ -61,7 +61,7 @@ def record_scenario(
     data: bool = False,
     cold_l2: bool = False,
     traced: bool = False,
-    progress: Progress = _unwatched,
+    progress: Progress = unwatched,
 ) -> tuple[LaunchRecord, ...]:
     """Run a scenario and return its launches. `data` moves tensor data too, which programs that load sizes need.
 
@@ -81,6 +81,13 @@ def record_scenario(
     return tuple(recorder.records)
 
 
+def chip_of(records: Sequence[LaunchRecord]) -> NpuConfig:
+    """The chip of launches of one device; DeviceError when there is none."""
+    if not records:
+        raise DeviceError("nothing was launched, so there is nothing to look at")
+    return records[0].chip
+
+
 def by_kernel(records: Sequence[LaunchRecord]) -> dict[str, list[int]]:
     """Positions of the launches of each kernel, by tag or else by name, in the order of first launches."""
     groups: dict[str, list[int]] = {}
@@ -89,11 +96,12 @@ def by_kernel(records: Sequence[LaunchRecord]) -> dict[str, list[int]]:
     return groups
 
 
-def replay(records: Sequence[LaunchRecord], chip: NpuConfig, engine: EngineName = "compiled") -> Replay:
+def replay(records: Sequence[LaunchRecord], chip: NpuConfig, engine: EngineName | None = None) -> Replay:
     """Simulate recorded launches again on a chip of the same instruction set and topology, time only.
 
     Images, addresses and the values of scalar loads are those of the record; L2 begins empty and goes through the same launches
     and the same writes of the host. So on the recorded chip the cycles are the recorded ones.
+    `engine` is that of `simulate`; None takes `timing_engine`.
     """
     l2 = l2_state(chip)
     stream = HostStream(float(chip.host.launch_us), float(chip.host.start_latency_us))
@@ -112,7 +120,7 @@ def replay(records: Sequence[LaunchRecord], chip: NpuConfig, engine: EngineName 
             data=False,
             l2=l2,
             registers=record.result.scalar_loads,
-            engine=engine,
+            engine=engine or timing_engine(),
         )
         stream.launch(float(chip.cycles_to_us(result.cycles)))
         results.append(result)

@@ -13,10 +13,14 @@ from typing import TypeAlias
 
 from .scenario_oracles import Errors
 
-__all__ = ["CaseRow", "Header", "KindRow", "Progress", "ScenarioReport", "SentenceRow", "Totals"]
+__all__ = ["CaseRow", "Header", "KindRow", "Progress", "ScenarioReport", "SentenceRow", "Totals", "unwatched"]
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, what comes next)."""
+
+
+def unwatched(done: int, total: int, label: str) -> None:
+    """The progress of what nobody watches."""
 
 
 @dataclass(frozen=True)

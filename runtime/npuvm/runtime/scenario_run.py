@@ -16,7 +16,7 @@ from .scenario import Case, GemmShape, KernelScenario, MatmulCase, MiniLmScenari
 from .scenario_header import code_version
 from .scenario_kernels import kernel_of, parameter_names
 from .scenario_oracles import compare, default_tolerance, expected, input_shapes, make_inputs
-from .scenario_report import CaseRow, Header, Progress, ScenarioReport
+from .scenario_report import CaseRow, Header, Progress, ScenarioReport, unwatched
 from .scenario_session import LaunchSession
 
 __all__ = ["operator_text", "run_scenario", "shape_text"]
@@ -24,16 +24,12 @@ __all__ = ["operator_text", "run_scenario", "shape_text"]
 Array: TypeAlias = npt.NDArray[Any]
 
 
-def _silent(done: int, total: int, label: str) -> None:
-    """The progress of a run that nobody watches."""
-
-
 def run_scenario(
     scenario: KernelScenario | MiniLmScenario,
     chip: str | None = None,
     overrides: Sequence[str] = (),
     timing_only: bool = False,
-    progress: Progress = _silent,
+    progress: Progress = unwatched,
     *,
     hazards: HazardMode | None = None,
     cold_l2: bool = False,

@@ -18,12 +18,10 @@ from npuvm.hw.config import NpuConfig, class_names
 from npuvm.hw.uncertainty import DEFAULT_SAMPLES, DEFAULT_SEED, Influence, Propagated, propagate
 
 from .device import LaunchRecord
-from .recording import by_kernel, replay
+from .recording import ALL_LAUNCHES, by_kernel, chip_of, replay
+from .scenario_report import Progress, unwatched
 
-__all__ = ["ALL_LAUNCHES", "RunUncertainty", "propagate_launches", "render_uncertainty", "uncertainty_json"]
-
-ALL_LAUNCHES = "all launches"
-"""Name under which all launches stand together."""
+__all__ = ["RunUncertainty", "propagate_launches", "render_uncertainty", "uncertainty_json"]
 
 UNCERTAINTY_VERSION = 1
 
@@ -49,15 +47,15 @@ def propagate_launches(
     samples: int = DEFAULT_SAMPLES,
     seed: int = DEFAULT_SEED,
     influences: bool = True,
-    progress: Callable[[int, int, str], None] = lambda _done, _total, _label: None,
+    progress: Progress = unwatched,
 ) -> RunUncertainty:
-    """Propagate the error bars of a chip through the launches of one device; there must be one at least.
+    """Propagate the error bars of a chip through the launches of one device, replayed on each chip.
 
-    Without `influences` only the bands are found. The engine is that of the records. Numbers that no instruction of the
-    launches uses (timing classes, operand types of the cube) stay as they are. ConfigError when the error bars contradict
-    the chip's rules; SimulationError and TrapError as of `simulate`.
+    Without `influences` only the bands are found. Numbers that no instruction of the launches uses (timing classes, operand
+    types of the cube) stay as they are. DeviceError without a launch; ConfigError when the error bars contradict the chip's
+    rules; SimulationError and TrapError as of `simulate`.
     """
-    groups = by_kernel(records)
+    nominal, groups = chip_of(records), by_kernel(records)
 
     def measure(chip: NpuConfig) -> dict[str, int]:
         results = replay(records, chip).results
@@ -65,7 +63,7 @@ def propagate_launches(
         return {**cycles, ALL_LAUNCHES: sum(result.cycles for result in results)}
 
     found = propagate(
-        records[0].chip,
+        nominal,
         measure,
         samples=samples,
         seed=seed,
@@ -74,7 +72,7 @@ def propagate_launches(
         progress=progress,
     )
     whole = found.pop(ALL_LAUNCHES)
-    return RunUncertainty(records[0].chip.name, samples, seed, found, whole)
+    return RunUncertainty(nominal.name, samples, seed, found, whole)
 
 
 def uncertainty_json(run: RunUncertainty) -> dict[str, Any]:

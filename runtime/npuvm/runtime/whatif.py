@@ -6,7 +6,7 @@ compiler would make of another chip is another question: `npuvm simulate --set`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,14 @@ from npuvm.hw.explain import Advice, LaunchBreakdown, advise, break_down, sum_br
 
 from .device import LaunchRecord
 from .idealise import VARIANTS, Variant
-from .recording import Replay, by_kernel, replay
+from .recording import Replay, by_kernel, chip_of, replay
+from .scenario_report import Progress, unwatched
 
-__all__ = ["WHATIF_VERSION", "Outcome", "WhatIf", "what_if", "whatif_json"]
+__all__ = ["REAL", "WHATIF_VERSION", "Outcome", "WhatIf", "what_if", "whatif_json"]
 
 WHATIF_VERSION = 1
 REAL = "the chip as it is"
+"""What the first outcome is called."""
 
 
 @dataclass(frozen=True)
@@ -65,26 +67,25 @@ class WhatIf:
 def what_if(
     records: Sequence[LaunchRecord],
     variants: Sequence[Variant] = VARIANTS,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress = unwatched,
 ) -> WhatIf:
-    """Replay launches of one device on its chip and on every variant of it; there must be one launch at least.
+    """Replay launches of one device on its chip and on every variant of it.
 
-    A variant that changes nothing of the chip is not simulated again. SimulationError and TrapError as of `simulate`.
+    A variant that changes nothing of the chip is not simulated again. DeviceError without a launch; SimulationError and TrapError
+    as of `simulate`.
     """
-    chip = records[0].chip
+    chip = chip_of(records)
     groups = by_kernel(records)
     real: Replay | None = None
     outcomes = []
     asked: list[Variant | None] = [None, *variants]
     for index, each in enumerate(asked):
-        if progress is not None:
-            progress(index, len(asked), REAL if each is None else each.name)
+        progress(index, len(asked), REAL if each is None else each.name)
         changed = chip if each is None else each.chip(chip)
         ran = real if real is not None and changed.chip_hash == chip.chip_hash else replay(records, changed)
         real = real or ran
         outcomes.append(_outcome(each, ran, groups))
-    if progress is not None:
-        progress(len(asked), len(asked), "done")
+    progress(len(asked), len(asked), "done")
     return WhatIf(chip.name, outcomes[0], tuple(outcomes[1:]))
 
 

@@ -12,6 +12,7 @@ from math import ceil, floor, log10
 from typing import Any, NamedTuple, TypeAlias
 
 from npuvm.hw.explain import KINDS, Cause, LaunchBreakdown
+from npuvm.runtime.recording import ALL_LAUNCHES
 
 from .kernels import KernelRow
 from .placing import label_places
@@ -232,7 +233,7 @@ def breakdown_figure(rows: Sequence[KernelRow], whole: LaunchBreakdown) -> Figur
     Solid parts are work, by unit; hatched parts are not. `customdata` of a part is its exact number of cycles.
     """
     chosen = sorted(sorted(rows, key=lambda row: -row.totals.cycles)[:MOST_BARS], key=lambda row: row.number)
-    bars = [("all", "all launches", whole)]
+    bars = [("all", ALL_LAUNCHES, whole)]
     bars += [(str(row.number), row.label, row.breakdown) for row in chosen if row.breakdown.core_cycles]
     parts = [_parts(breakdown) for _, _, breakdown in bars]
     order = [*dict.fromkeys(name for found in parts for name in found if name.startswith("busy ")), *GROUPS]

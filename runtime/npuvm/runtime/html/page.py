@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from npuvm.hw.energy import EnergyReport, Work, estimate_area, estimate_energy
 from npuvm.hw.errors import ConfigError, DeviceError
 from npuvm.hw.explain import KINDS, advise, sum_breakdowns
+from npuvm.runtime.recording import ALL_LAUNCHES
 
 from .figures import MOST_BARS, breakdown_figure, roofline_figure
 from .inputs import ReportInputs
@@ -86,7 +87,7 @@ def render_report(inputs: ReportInputs) -> str:
         whole=whole,
         advice=advise(first.chip, whole, inputs.report.stream_us),
         kinds=KINDS,
-        breakdowns=[(0, "all launches", whole), *((row.number, row.label, row.breakdown) for row in rows)],
+        breakdowns=[(0, ALL_LAUNCHES, whole), *((row.number, row.label, row.breakdown) for row in rows)],
         hidden_bars=max(0, len(rows) - MOST_BARS),
         without_work=[row for row in rows if not row.work.flops],
         timelines=[(timeline, timeline_label(rows, timeline)) for timeline in inputs.timelines],
