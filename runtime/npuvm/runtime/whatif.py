@@ -71,8 +71,8 @@ def what_if(
 ) -> WhatIf:
     """Replay launches of one device on its chip and on every variant of it.
 
-    A variant that changes nothing of the chip is not simulated again. DeviceError without a launch; SimulationError and TrapError
-    as of `simulate`.
+    A variant that changes nothing of the chip is not simulated again. DeviceError without a launch; SimulationError and
+    TrapError as of `simulate`.
     """
     chip = chip_of(records)
     groups = by_kernel(records)
