@@ -12,7 +12,7 @@ import pytest
 
 import npuvm.cli.simulate as module
 from npuvm.cli.main import main
-from npuvm.hw.hazards import Hazard, Party
+from npuvm.hw.hazards import MOST_REPORTED, Hazard, Party
 from npuvm.hw.simulator import EngineName, HazardMode
 from npuvm.runtime.device import LaunchObserver, LaunchRecord
 from npuvm.runtime.hazard_log import HazardLog
@@ -179,6 +179,14 @@ def test_each_hazard_is_told_once_and_fails_the_run(
     assert "word 5, cycles 20 to 21" in told
     assert "cycles 90" not in told
     assert runs.modes == [("collect", False, None)]
+
+
+def test_that_there_may_be_more_hazards_is_told(runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs.hazards = tuple(hazard(word, word + 1, cycle=10) for word in range(MOST_REPORTED))
+    assert main(["simulate", GEMM, "--out", str(tmp_path), "--check-hazards", "--quiet"]) == 1
+    told = capsys.readouterr().err
+    assert told.count("npuvm: gemm: kernel add: read after write") == 50
+    assert "npuvm: gemm: kernel add: 50 pairs of a launch are told, and there may be more" in told
 
 
 def test_l2_stays_warm_and_hazards_raise_unless_asked_otherwise(runs: Runs, tmp_path: Path) -> None:

@@ -224,8 +224,22 @@ def test_the_error_names_both_and_what_is_missing() -> None:
 def test_the_error_survives_its_way_between_processes() -> None:
     with pytest.raises(HazardError) as caught:
         execute([[[WRITE, READ]]], hazards=HazardChecker())
-    again = pickle.loads(pickle.dumps(caught.value))
-    assert (str(again), again.hazards) == (str(caught.value), caught.value.hazards)
+    again = pickle.loads(pickle.dumps(HazardError(caught.value.hazards, 7)))
+    assert (again.hazards, again.more) == (caught.value.hazards, 7)
+    assert str(again) == f"{caught.value}\nand 7 more pairs"
+
+
+def test_of_many_hazards_fifty_are_described_and_all_are_counted() -> None:
+    places = range(0, 60 * 128, 128)
+    rows = [
+        Row(unit, tiles=(tile(role, at),)) for unit, role in (("vector", "write"), ("store", "read")) for at in places
+    ]
+    checker = HazardChecker(collect=True)
+    execute([[rows]], hazards=checker)
+    assert (len(checker.found), checker.more) == (50, 10)
+    with pytest.raises(HazardError, match=r"and 56 more pairs$") as caught:
+        execute([[rows]], hazards=HazardChecker())
+    assert (len(caught.value.hazards), caught.value.more) == (50, 10)
 
 
 def test_the_same_pair_of_words_is_told_once() -> None:

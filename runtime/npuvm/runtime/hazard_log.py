@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from npuvm.hw.hazards import MOST_REPORTED
 from npuvm.isa import Image
 
 from .device import LaunchRecord
@@ -29,3 +30,6 @@ class HazardLog:
         for hazard in record.result.hazards:
             pair = (record.kernel, hazard.kind, hazard.space, hazard.earlier.pc, hazard.later.pc)
             self._lines.setdefault(pair, f"kernel {record.kernel}: {hazard}")
+        if len(record.result.hazards) == MOST_REPORTED:
+            text = f"{MOST_REPORTED} pairs of a launch are told, and there may be more"
+            self._lines.setdefault((record.kernel,), f"kernel {record.kernel}: {text}")

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from npuvm.hw.hazards.checker import HazardChecker
-from npuvm.hw.hazards.report import Hazard, HazardError, HazardKind, Party
+from npuvm.hw.hazards.report import MOST_REPORTED, Hazard, HazardError, HazardKind, Party
 
-__all__ = ["Hazard", "HazardChecker", "HazardError", "HazardKind", "Party"]
+__all__ = ["MOST_REPORTED", "Hazard", "HazardChecker", "HazardError", "HazardKind", "Party"]

@@ -16,7 +16,7 @@ from npuvm.hw.hazards.layout import SEQUENCER, Layout, lay_out
 from npuvm.hw.hazards.missing import missing_order, missing_set_up_order
 from npuvm.hw.hazards.order import OrderRun, Touch
 from npuvm.hw.hazards.record import CoreRecord, Times
-from npuvm.hw.hazards.report import Hazard, HazardError, HazardKind, Party
+from npuvm.hw.hazards.report import MOST_REPORTED, Hazard, HazardError, HazardKind, Party
 from npuvm.isa.codec import decode_at
 from npuvm.isa.disasm import format_insn
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from npuvm.isa import Image, Isa
 
 __all__ = ["HazardChecker"]
-
-MOST_REPORTED = 50
-"""Hazards that are described; further ones of other pairs of program words are only counted."""
 
 _Key = tuple[str, int, int, int, int, bool]
 
@@ -76,7 +73,7 @@ class HazardChecker:
         if complete and not through and not self.found:
             raise SimulationError("a launch that ended does not end in the order that the hazard checker takes")
         if self.found and not self.collect:
-            raise HazardError(self.found)
+            raise HazardError(self.found, self.more)
 
 
 class _Search:

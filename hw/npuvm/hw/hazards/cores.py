@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from npuvm.hw.hazards.layout import SEQUENCER
-from npuvm.hw.hazards.semaphores import Clock, Counted
+from npuvm.hw.hazards.semaphores import Counted, VectorClock
 from npuvm.hw.stream import Barrier, SetSemaphores, Site
 from npuvm.isa.control import SCOPES
 
@@ -50,7 +50,7 @@ class UnitRun:
     tiles: list[int]
     gm: list[int]
     limits: list[int]
-    clock: Clock = ()
+    clock: VectorClock = ()
     at: int = 0
     limit: int = 0
     marks: deque[tuple[int, int]] = field(default_factory=deque)
@@ -75,7 +75,7 @@ class Core:
     units: list[UnitRun] = field(default_factory=list)
     places: dict[int, int] = field(default_factory=dict)
     ids: dict[int, int] = field(default_factory=dict)
-    base: Clock = ()
+    base: VectorClock = ()
     event: int = 0
     waiting: Barrier | None = None
     last: list[int] = field(default_factory=list)

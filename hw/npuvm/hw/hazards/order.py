@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from npuvm.hw.hazards.cores import Core, Sync, UnitRun, make_cores
 from npuvm.hw.hazards.layout import SEQUENCER
-from npuvm.hw.hazards.semaphores import UNIT_SHIFT, Clock, Counted
+from npuvm.hw.hazards.semaphores import UNIT_SHIFT, Counted, VectorClock
 from npuvm.hw.stream import Barrier, ScalarLoad, SetSemaphores
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class OrderRun:
             if units[other] in core.places and (units[other] != units[tile] or (other, tile) in tiles.raw)
         )
 
-    def _global(self, core: Core, code: int, number: int, region: int, clock: Clock) -> None:
+    def _global(self, core: Core, code: int, number: int, region: int, clock: VectorClock) -> None:
         """Check an access of global memory, and note it."""
         me, gm = core.ids[code], self.layout.gm
         for other in gm.conflicts[region]:
@@ -194,7 +194,7 @@ class OrderRun:
         if any(core.semaphore(number).scope != "core" for number, _ in event.values):
             self._pass_on(core)
 
-    def _follow_set_up(self, unit: UnitRun, number: int, sync: Sync, clock: Clock) -> None:
+    def _follow_set_up(self, unit: UnitRun, number: int, sync: Sync, clock: VectorClock) -> None:
         """A semaphore of several cores must be used after another core's set-up of it."""
         core = unit.core
         for semaphore in sync.wide:
@@ -223,7 +223,7 @@ class OrderRun:
 
     def _pass(self, members: Sequence[Core]) -> None:
         """All that these cores dispatched has completed, and all of them know it."""
-        bases: dict[int, Clock] = {}
+        bases: dict[int, VectorClock] = {}
         for core in members:
             domain = id(core.by_id)
             known = list(_join_all([bases.get(domain, core.base), core.base, *(unit.clock for unit in core.units)]))
@@ -242,7 +242,7 @@ class OrderRun:
             self._next_event(core)
 
 
-def _take(sync: Sync, clock: Clock, entry: int) -> Clock | None:
+def _take(sync: Sync, clock: VectorClock, entry: int) -> VectorClock | None:
     """The clock after all waits; None when one has no count yet."""
     for semaphore, count in sync.needs:
         if len(semaphore.tokens) < count:
@@ -256,11 +256,11 @@ def _take(sync: Sync, clock: Clock, entry: int) -> Clock | None:
     return clock
 
 
-def _with(clock: Clock, place: int, number: int) -> Clock:
+def _with(clock: VectorClock, place: int, number: int) -> VectorClock:
     return (*clock[:place], number, *clock[place + 1 :])
 
 
-def _join_all(clocks: Sequence[Clock]) -> Clock:
+def _join_all(clocks: Sequence[VectorClock]) -> VectorClock:
     return tuple(map(max, *clocks))
 
 

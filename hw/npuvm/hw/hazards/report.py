@@ -8,7 +8,10 @@ from typing import Literal, TypeAlias
 
 from npuvm.hw.errors import SimulationError
 
-__all__ = ["Hazard", "HazardError", "HazardKind", "Party"]
+__all__ = ["MOST_REPORTED", "Hazard", "HazardError", "HazardKind", "Party"]
+
+MOST_REPORTED = 50
+"""Hazards of a launch that are described; further ones of other pairs of program words are only counted."""
 
 HazardKind: TypeAlias = Literal["read after write", "write after read", "write after write", "set-up in use"]
 
@@ -19,18 +22,19 @@ _SHOWN = 4
 class HazardError(SimulationError):
     """A program lets instructions touch the same data in an order that nothing but timing decides.
 
-    `hazards` are all that were found; the message tells the first of them, a few lines each.
+    `hazards` are those that were described, `more` counts further pairs. The message tells the first, a few lines each.
     """
 
-    def __init__(self, hazards: Sequence[Hazard]) -> None:
-        more = len(hazards) - _SHOWN
-        parts = [str(hazard) for hazard in hazards[:_SHOWN]] + ([f"and {more} more pairs"] if more > 0 else [])
+    def __init__(self, hazards: Sequence[Hazard], more: int = 0) -> None:
+        untold = max(0, len(hazards) - _SHOWN) + more
+        parts = [str(hazard) for hazard in hazards[:_SHOWN]] + ([f"and {untold} more pairs"] if untold else [])
         super().__init__("\n".join(parts))
         self.hazards = tuple(hazards)
+        self.more = more
 
-    def __reduce__(self) -> tuple[type[HazardError], tuple[tuple[Hazard, ...]]]:
+    def __reduce__(self) -> tuple[type[HazardError], tuple[tuple[Hazard, ...], int]]:
         """Pickle by what it was made of, so that worker processes can raise it."""
-        return HazardError, (self.hazards,)
+        return HazardError, (self.hazards, self.more)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
-__all__ = ["Clock", "Counted", "Token", "unpack"]
+__all__ = ["UNIT_SHIFT", "Counted", "Token", "VectorClock", "unpack"]
 
-Clock: TypeAlias = tuple[int, ...]
+VectorClock: TypeAlias = tuple[int, ...]
 """Per unit of a domain of cores, how many of its instructions have surely completed."""
 
-Token: TypeAlias = tuple[Clock, int]
+Token: TypeAlias = tuple[VectorClock, int]
 """What the giver knew when it completed, and the number of the set; 0 when the sequencer set the count up."""
 
 UNIT_SHIFT = 40
@@ -41,7 +41,7 @@ class Counted:
         self.taken: list[int] = []
         self.set_up: tuple[int, int] | None = None
 
-    def reset(self, count: int, clock: Clock, by: tuple[int, int]) -> None:
+    def reset(self, count: int, clock: VectorClock, by: tuple[int, int]) -> None:
         """Set the count; `by` is the sequencer and the number of its step."""
         self.tokens = deque([(clock, 0)] * count)
         self.sets, self.takes, self.taken = [], [], []
