@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from npuvm.hw.banks import BankOperand, Pattern, conflict_cycles
 from npuvm.hw.config.model import NpuConfig
 from npuvm.hw.errors import SimulationError
+from npuvm.hw.rows import number_rows
 from npuvm.hw.stream import MAX_OPERANDS, Dma, Site
 from npuvm.hw.timing import (
     cube_blocks,
@@ -26,6 +27,8 @@ from npuvm.isa.model import Isa
 __all__ = ["Pricer", "Prices"]
 
 Ints: TypeAlias = NDArray[np.int64]
+Where: TypeAlias = slice | NDArray[np.intp]
+"""Which instructions: all of them, or those at these places."""
 
 _SYNC, _VECTOR, _CUBE, _TRANSFER, _DMA = range(5)
 
@@ -52,7 +55,7 @@ class Pricer:
         self._startup: Ints = np.zeros(count, dtype=np.int64)
         self._latency: Ints = np.zeros(count, dtype=np.int64)
         self._item: Ints = np.ones(count, dtype=np.int64)
-        # Per unit: repeat_num, row_num, den of a vector cost; cycles_per_block of the cube; rate, row_cycles of a transfer.
+        # By kind: repeat_num, row_num, den of a vector cost; cycles_per_block of the cube; rate, row_cycles of a transfer.
         self._rates: Ints = np.ones((count, 3), dtype=np.int64)
         self._full_shape: NDArray[np.bool_] = np.zeros(count, dtype=np.bool_)
         self._pitch: Ints = np.full((count, MAX_OPERANDS), -1, dtype=np.int64)
@@ -143,7 +146,7 @@ class Pricer:
         for code in self._kinds:
             if code == _SYNC:
                 continue
-            at = slice(None) if kind is None else np.flatnonzero(kind == code)
+            at: Where = slice(None) if kind is None else np.flatnonzero(kind == code)
             self._price_kind(code, prices, at, site[at], addr[at], size[at], origin[at])
         np.maximum(occupancy, 1, out=occupancy, where=prices.gm_rows == 0)
         return prices
@@ -155,9 +158,11 @@ class Pricer:
         if not len(at):
             return conflicts
         keys = np.concatenate((site[at, None], addr[at], size[at, :2]), axis=1)
-        unique, inverse = _unique_rows(keys)
-        found = [self._conflicts_of(row[0], row[1 : 1 + MAX_OPERANDS], row[-2], row[-1]) for row in unique.tolist()]
-        conflicts[at] = np.array(found, dtype=np.int64)[inverse]
+        first, numbers = number_rows(keys)
+        found = [
+            self._conflicts_of(row[0], row[1 : 1 + MAX_OPERANDS], row[-2], row[-1]) for row in keys[first].tolist()
+        ]
+        conflicts[at] = np.array(found, dtype=np.int64)[numbers]
         return conflicts
 
     def _conflicts_of(self, s: int, addr: list[int], rows: int, cols: int) -> int:
@@ -176,7 +181,9 @@ class Pricer:
         repeat_num, row_num, den = self._rates[s].tolist()
         return conflict_cycles(banks, Pattern(rows, cols, elements, dense, repeat_num, row_num, den, operands))
 
-    def _price_kind(self, code: int, prices: Prices, at: Any, site: Ints, addr: Ints, size: Ints, origin: Ints) -> None:
+    def _price_kind(
+        self, code: int, prices: Prices, at: Where, site: Ints, addr: Ints, size: Ints, origin: Ints
+    ) -> None:
         item, rates, startup = self._item[site], self._rates[site], self._startup[site]
         rows, cols = size[:, 0], size[:, 1]
         if code == _VECTOR:
@@ -195,7 +202,7 @@ class Pricer:
             self._price_gm(prices, at, site, addr, (rows, cols), origin, item)
 
     def _price_gm(
-        self, prices: Prices, at: Any, site: Ints, addr: Ints, shape: tuple[Ints, Ints], origin: Ints, item: Ints
+        self, prices: Prices, at: Where, site: Ints, addr: Ints, shape: tuple[Ints, Ints], origin: Ints, item: Ints
     ) -> None:
         """Cut the tile to its window; a part that is dense in global memory is one run of bytes."""
         operand = self.gm_operand[site]
@@ -209,16 +216,6 @@ class Pricer:
         prices.gm_addr[at] = addr[each, operand] + first[:, 0] * pitch + first[:, 1] * item
         prices.gm_rows[at] = np.where(dense, 1, rows)
         prices.gm_row_bytes[at] = np.where(dense, rows * row_bytes, row_bytes)
-
-
-def _unique_rows(keys: Ints) -> tuple[Ints, Ints]:
-    """The rows that differ, and for each row which of them it is. They are sorted by a hash, which is then checked."""
-    weights = np.cumprod(np.full(keys.shape[1], 0x9E3779B97F4A7C15, dtype=np.uint64))
-    _, first, inverse = np.unique(keys.view(np.uint64) @ weights, return_index=True, return_inverse=True)
-    if np.array_equal(keys[first][inverse], keys):
-        return keys[first], inverse
-    unique, inverse = np.unique(keys, axis=0, return_inverse=True)
-    return unique, inverse.ravel()
 
 
 def _clip(shape: tuple[Ints, Ints], origin: Ints, extent: Ints) -> tuple[Ints, Ints]:

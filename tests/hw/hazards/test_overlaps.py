@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npuvm.hw.hazards import overlaps
-from npuvm.hw.hazards.overlaps import RegionTable, conflicting, number_rows
+from npuvm.hw.hazards.overlaps import RegionTable, conflicting
 from npuvm.isa.regions import share_a_byte
 
 
@@ -72,10 +72,3 @@ def test_conflicts_of_many_are_those_of_all_pairs(found: list[Tile], at_once: in
     }
     assert len(pairs) == len(set(pairs))
     assert set(pairs) == want
-
-
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=20))
-def test_equal_rows_share_a_number(rows: list[tuple[int, int]]) -> None:
-    first, numbers = number_rows(np.array(rows, dtype=np.int64).reshape(-1, 2))
-    assert len(first) == len(set(rows))
-    assert [rows[first[number]] for number in numbers] == rows

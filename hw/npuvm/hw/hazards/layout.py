@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from npuvm.hw.hazards.overlaps import Bools, Ints, RegionTable, conflicting, number_rows
+from npuvm.hw.hazards.overlaps import Bools, Ints, RegionTable, conflicting
+from npuvm.hw.rows import number_rows
 from npuvm.hw.stream import MAX_OPERANDS, Barrier, Halt, ScalarLoad, SetSemaphores, Site, Stream
 
 if TYPE_CHECKING:

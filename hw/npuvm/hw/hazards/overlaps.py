@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bools", "Ints", "RegionTable", "conflicting", "number_rows"]
+__all__ = ["Bools", "Ints", "RegionTable", "conflicting"]
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -50,16 +50,6 @@ class RegionTable:
         ):
             return False
         return bool(_share(self, np.array([one]), np.array([other]))[0])
-
-
-def number_rows(rows: Ints) -> tuple[Ints, Ints]:
-    """Equal rows of a matrix (n, k) get the same number; returns the index of a row for each number, and n numbers."""
-    factors = np.random.default_rng(1).integers(1 << 62, size=rows.shape[1]) | 1
-    _, first, numbers = np.unique(rows @ factors, return_index=True, return_inverse=True)
-    numbers = numbers.reshape(-1)
-    if (rows[first][numbers] != rows).any():  # two different rows have the same sum
-        _, first, numbers = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-    return first, numbers.reshape(-1)
 
 
 def conflicting(table: RegionTable) -> tuple[Ints, Ints]:
