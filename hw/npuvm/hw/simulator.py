@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
 from npuvm.hw.blas import one_blas_thread
@@ -19,6 +19,7 @@ from npuvm.hw.l2 import L2State
 from npuvm.hw.launch import core_groups
 from npuvm.hw.stats import RunResult, bytes_by_level, core_stats, count_instructions
 from npuvm.hw.stream import ScalarLoad
+from npuvm.hw.sums import sum_by_key
 
 if TYPE_CHECKING:
     from npuvm.hw.config import CoreType, NpuConfig
@@ -136,14 +137,10 @@ def _report(
     engine: str,
 ) -> RunResult:
     names = {code: name for name, code in machine.isa.units.items()}
-    by_unit: dict[str, int] = {}
-    by_op: dict[str, int] = {}
-    cores = []
-    for core in machine.cores:
-        units, ops = count_instructions(core.streams)
-        cores.append(core_stats(core, cycles, units))
-        _add(by_unit, {names[code]: n for code, n in units.items()})
-        _add(by_op, ops)
+    counted = [(core, *count_instructions(core.streams)) for core in machine.cores]
+    cores = [core_stats(core, cycles, units) for core, units, _ in counted]
+    by_unit = sum_by_key({names[code]: n for code, n in units.items()} for _, units, _ in counted)
+    by_op = sum_by_key(ops for _, _, ops in counted)
     streams = [stream for core in machine.cores for stream in core.streams]
     bounds = launch_bounds(
         memory_bounds(chip, machine.memory), [core_bounds(chip, core.streams) for core in machine.cores]
@@ -165,11 +162,6 @@ def _report(
         trace=tuple(events or ()),
         engine=engine,
     )
-
-
-def _add(total: dict[str, int], more: Mapping[str, int]) -> None:
-    for key, n in more.items():
-        total[key] = total.get(key, 0) + n
 
 
 def _scalar_source(
