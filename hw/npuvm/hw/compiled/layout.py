@@ -232,6 +232,8 @@ COLUMNS = 7
     M_ROW_MISS,
     M_BANKS,
     M_TURN,
+    M_SECTOR,
+    M_SAME_LINE,
     M_SLICE,
     M_CHANNEL,
     M_OPEN,
@@ -253,11 +255,11 @@ COLUMNS = 7
     M_PAGE_AT,
     M_PAGE_BASE,
     M_SIZE,
-) = range(53)
+) = range(55)
 
 SLICE_FIELDS = 2
-# A channel: cycle, part, direction of its last access (0 none, 1 read, 2 write).
-CHANNEL_FIELDS = 3
+# A channel: cycle, part, direction of its last access (0 none, 1 read, 2 write); line and core + 1 of its last for a core.
+CHANNEL_FIELDS = 5
 
 # A slot of L2 in SLOT: its line, and whether that is dirty. In RL: the cycle from which its data are there, and (core of the
 # last access + 1) * 2, plus 1 when the line had left L2 in this launch before. In LINK: the slots used before it and after it;

@@ -6,6 +6,7 @@ A server counts in whole cycles and parts of one, so that no remainder is lost a
 from __future__ import annotations
 
 from npuvm.hw.compiled.layout import (
+    CHANNEL_FIELDS,
     M_ACCESS,
     M_APART,
     M_BANKS,
@@ -38,6 +39,8 @@ from npuvm.hw.compiled.layout import (
     M_READ,
     M_ROW_MISS,
     M_ROW_SPAN,
+    M_SAME_LINE,
+    M_SECTOR,
     M_SLICE,
     M_SLICE_BYTE,
     M_SLICE_MASK,
@@ -70,13 +73,13 @@ def mix(number: int) -> int:
     return number ^ (number >> 5) ^ (number >> 10) ^ (number >> 15) ^ (number >> 20)
 
 
-def at_hbm(M: Store, line: int, nbytes: int, direction: int, now: int) -> int:
-    """A transfer of a channel; returns the cycle by which it ends."""
+def at_hbm(M: Store, line: int, nbytes: int, direction: int, core: int, now: int) -> int:
+    """A transfer of a channel, for a core or (-1) out of L2; returns the cycle by which it ends."""
     block = line >> M[M_BLOCK_SHIFT] if M[M_BLOCK_SHIFT] >= 0 else line // M[M_BLOCK]
     if M[M_HASH]:
         block = mix(block)
     which = block & M[M_CHANNEL_MASK] if M[M_CHANNEL_MASK] >= 0 else block % M[M_CHANNELS]
-    server = M[M_CHANNEL] + 3 * which
+    server = M[M_CHANNEL] + CHANNEL_FIELDS * which
     cycle, part = M[server], M[server + 1]
     if cycle < now:
         cycle, part = now, 0
@@ -95,6 +98,11 @@ def at_hbm(M: Store, line: int, nbytes: int, direction: int, now: int) -> int:
         if M[server + 2] and M[server + 2] != direction:
             cycle += M[M_TURN]
         M[server + 2] = direction
+    if M[M_SAME_LINE] and core >= 0:
+        if M[server + 3] == line and M[server + 4] and M[server + 4] != core + 1:
+            cycle += M[M_SAME_LINE]
+        M[server + 3] = line
+        M[server + 4] = core + 1
     if M[M_ROW_MISS]:
         row = line * M[M_LINE] // M[M_ROW_SPAN]
         bank = M[M_OPEN] + which * M[M_BANKS] + row % M[M_BANKS]
@@ -154,7 +162,7 @@ def room(M: Store, SLOT: Store, LINK: Store, DIR: Store, PAGE: Store, now: int) 
         if SLOT[2 * slot + 1]:
             M[M_DIRTY] -= 1
             M[M_WRITTEN] += M[M_LINE]
-            at_hbm(M, SLOT[2 * slot], M[M_LINE], WRITES, now)
+            at_hbm(M, SLOT[2 * slot], M[M_LINE], WRITES, -1, now)
     return slot
 
 
@@ -184,7 +192,7 @@ def read_piece(
     slot = room(M, SLOT, LINK, DIR, PAGE, now)
     append(LINK, slot)
     PAGE[place] = slot
-    ready = at_hbm(M, line, M[M_LINE], READS, now) + M[M_HBM_LATENCY]
+    ready = at_hbm(M, line, M[M_LINE], READS, core, now) + M[M_HBM_LATENCY]
     SLOT[2 * slot] = line
     SLOT[2 * slot + 1] = 0
     RL[2 * slot] = ready
@@ -192,15 +200,15 @@ def read_piece(
     return ready + M[M_L2_LATENCY]
 
 
-def read_past(M: Store, DIR: Store, PAGE: Store, line: int, now: int) -> int:
-    """Read a line from HBM past L2; returns the cycle by which it is there."""
+def read_past(M: Store, DIR: Store, PAGE: Store, core: int, line: int, nbytes: int, now: int) -> int:
+    """Read bytes of a line from HBM past L2; returns the cycle by which they are there."""
     place = entry(M, DIR, line)
     slot = PAGE[place]
     if slot < 0 and slot != -2 - M[M_EPOCH]:
-        M[M_COMPULSORY] += M[M_LINE]
+        M[M_COMPULSORY] += nbytes
         PAGE[place] = -2 - M[M_EPOCH]
-    M[M_READ] += M[M_LINE]
-    return at_hbm(M, line, M[M_LINE], READS, now) + M[M_HBM_LATENCY] + M[M_L2_LATENCY]
+    M[M_READ] += nbytes
+    return at_hbm(M, line, nbytes, READS, core, now) + M[M_HBM_LATENCY] + M[M_L2_LATENCY]
 
 
 def passes_l2(M: Store, SLOT: Store, DIR: Store, PAGE: Store, stream: int, borders: int, line: int) -> bool:
@@ -237,7 +245,7 @@ def write_piece(
         if stream:
             M[M_STREAMED] += nbytes
             M[M_WRITTEN] += nbytes
-            return at_hbm(M, line, nbytes, WRITES, now) + M[M_HBM_LATENCY] + M[M_L2_LATENCY]
+            return at_hbm(M, line, nbytes, WRITES, core, now) + M[M_HBM_LATENCY] + M[M_L2_LATENCY]
         left = 1 if slot == -2 - M[M_EPOCH] else 0
         slot = room(M, SLOT, LINK, DIR, PAGE, now)
         append(LINK, slot)
@@ -272,10 +280,14 @@ def request(
             if write:
                 cycle = write_piece(M, SLOT, LINK, RL, DIR, PAGE, core, stream, line, stop - start, now)
             elif passes_l2(M, SLOT, DIR, PAGE, stream, start | stop, line):
-                # The engine keeps the line that it got past L2 last, until its instruction ends.
-                if W[unit + U_KEPT] != line:
-                    W[unit + U_KEPT] = line
-                    W[unit + U_KEPT_DONE] = read_past(M, DIR, PAGE, line, now)
+                # The engine keeps the line, or sector, that it got past L2 last, until its instruction ends.
+                grain = M[M_SECTOR] if stream else size
+                first, last = start // grain, (stop - 1) // grain
+                if first == W[unit + U_KEPT]:
+                    first += 1
+                if first <= last:
+                    W[unit + U_KEPT] = last
+                    W[unit + U_KEPT_DONE] = read_past(M, DIR, PAGE, core, line, (last - first + 1) * grain, now)
                 cycle = W[unit + U_KEPT_DONE]
             else:
                 cycle = read_piece(M, SLOT, LINK, RL, DIR, PAGE, core, line, stop - start, now)
