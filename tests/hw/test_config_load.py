@@ -159,6 +159,7 @@ def test_all_faults_are_reported_one_a_line() -> None:
         ({"core.kind": "split"}, "core.fixpipe.ub_bytes_per_cycle = 64: must be 0 on a split chip"),
         ({"memory.hbm.interleave_bytes": 64}, "memory.hbm.interleave_bytes = 64: must be a multiple of memory.l2.line"),
         ({"memory.l2.access_bytes": 256}, "memory.l2.access_bytes = 256: must be at most line_bytes, which is 128"),
+        ({"memory.l2.sector_bytes": 96}, "memory.l2.sector_bytes = 96: must be 0 or divide line_bytes, which is 128"),
         ({"memory.hbm.row_bytes": 1536}, "memory.hbm.row_bytes = 1536: must be 0 or a multiple of interleave_bytes"),
         ({"memory.hbm.row_miss_cycles": 9}, "memory.hbm.row_miss_cycles = 9: must be 0 without rows"),
         ({"memory.l2.slices": 3}, "memory.l2.slices = 3: times line_bytes (128) must divide the capacity of 2 MiB"),

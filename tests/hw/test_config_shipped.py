@@ -67,12 +67,14 @@ COSTLESS = {
     "memory.address_hash": False,
     "memory.l2.access_bytes": 1,
     "memory.l2.same_line_cycles": 0,
+    "memory.l2.sector_bytes": 0,
     "memory.l2.unaligned_reads": "cached",
     "memory.hbm.burst_bytes": 1,
     "memory.hbm.row_bytes": 0,
     "memory.hbm.row_miss_cycles": 0,
     "memory.hbm.banks": 16,
     "memory.hbm.turnaround_cycles": 0,
+    "memory.hbm.same_line_cycles": 0,
 }
 """Fields with the value at which they change no cycle (without rows the number of banks changes none)."""
 

@@ -40,20 +40,25 @@ class Slice:
 
 @dataclass
 class Channel:
-    """As a slice; a bank of it remembers its open row, and the channel which way it last went."""
+    """As a slice; a bank of it remembers its open row, the channel which way it last went, and for whom to which line."""
 
     chip: NpuConfig
     busy: Fraction = Fraction(0)
     way: str = ""
+    user: tuple[int, int] | None = None
     rows: dict[int, int] = field(default_factory=dict)
 
-    def serve(self, now: int, address: int, nbytes: int, way: str) -> int:
+    def serve(self, now: int, address: int, nbytes: int, way: str, core: int | None) -> int:
         hbm = self.chip.memory.hbm
         time = Fraction(ceil(Fraction(nbytes, hbm.burst_bytes)) * hbm.burst_bytes)
         time /= self.chip.hbm_bytes_per_cycle / hbm.channels
         if self.way not in ("", way):
             time += hbm.turnaround_cycles
         self.way = way
+        if core is not None:
+            if self.user is not None and self.user[0] == address and self.user[1] != core:
+                time += hbm.same_line_cycles
+            self.user = (address, core)
         if hbm.row_bytes:
             row = address // (hbm.row_bytes * hbm.channels)
             if self.rows.get(row % hbm.banks) != row:
@@ -95,20 +100,20 @@ class Oracle:
             number ^= number // 32 ^ number // 32**2 ^ number // 32**3 ^ number // 32**4
         return number % servers
 
-    def move(self, now: int, line: int, nbytes: int, way: str) -> int:
-        """Bytes of a line through its channel; the cycle in which the last one has passed."""
+    def move(self, now: int, line: int, nbytes: int, way: str, core: int | None) -> int:
+        """Bytes of a line through its channel, for a core or out of L2; the cycle in which the last one has passed."""
         if way == "read":
             self.read += nbytes
         else:
             self.written += nbytes
         block = line * LINE // self.chip.memory.hbm.interleave_bytes
-        return self.channels[self.picked(block, len(self.channels))].serve(now, line * LINE, nbytes, way)
+        return self.channels[self.picked(block, len(self.channels))].serve(now, line * LINE, nbytes, way, core)
 
     def enter(self, now: int, line: Line) -> None:
         if len(self.lines) == self.capacity:
             victim = self.lines.pop(0)
             if victim.dirty:
-                self.move(now, victim.number, LINE, "write")
+                self.move(now, victim.number, LINE, "write", None)
         self.lines.append(line)
 
     def touch(self, now: int, line: Line, nbytes: int, core: int) -> int:
@@ -132,8 +137,12 @@ class Oracle:
             unaligned = first % 32 != 0 or (first + nbytes) % 32 != 0
             uncached = unaligned and l2.unaligned_reads == "uncached" and not (held and held.dirty)
             if not write and (uncached or (streaming and held is None)):
-                if port.kept is None or port.kept[0] != number:
-                    port.kept = (number, self.move(now, number, LINE, "read") + far)
+                part = (l2.sector_bytes or LINE) if streaming else LINE
+                parts = sorted({(number * LINE + first + byte) // part for byte in range(nbytes)})
+                wanted = [each for each in parts if port.kept is None or each != port.kept[0]]
+                if wanted:
+                    port.kept = (wanted[-1], self.move(now, number, len(wanted) * part, "read", port.core) + far)
+                assert port.kept is not None
                 done = max(done, port.kept[1])
             elif held is not None:
                 self.lines.remove(held)
@@ -141,13 +150,13 @@ class Oracle:
                 held.dirty |= write
                 done = max(done, self.touch(now, held, nbytes, port.core))
             elif streaming:
-                done = max(done, self.move(now, number, nbytes, "write") + far)
+                done = max(done, self.move(now, number, nbytes, "write", port.core) + far)
             elif write:
                 self.enter(now, line := Line(number, dirty=True))
                 done = max(done, self.touch(now, line, nbytes, port.core))
             else:
                 self.enter(now, line := Line(number, core=port.core))
-                line.ready = self.move(now, number, LINE, "read") + hbm.latency_cycles
+                line.ready = self.move(now, number, LINE, "read", port.core) + hbm.latency_cycles
                 done = max(done, line.ready + l2.latency_cycles)
         return done
 
@@ -271,9 +280,9 @@ CHIPS = [
     ),
     make_chip(
         "memory.l2.slices=2", "memory.l2.access_bytes=96", "memory.l2.same_line_cycles=23",
-        "memory.l2.unaligned_reads=uncached", "memory.address_hash=true",
-        "memory.hbm.channels=2", "memory.hbm.burst_bytes=96", "memory.hbm.row_bytes=256", "memory.hbm.row_miss_cycles=9",
-        "memory.hbm.banks=2", "memory.hbm.turnaround_cycles=5",
+        "memory.l2.unaligned_reads=uncached", "memory.address_hash=true", "memory.l2.sector_bytes=32",
+        "memory.hbm.channels=2", "memory.hbm.same_line_cycles=7", "memory.hbm.burst_bytes=96", "memory.hbm.row_bytes=256",
+        "memory.hbm.row_miss_cycles=9", "memory.hbm.banks=2", "memory.hbm.turnaround_cycles=5",
     ),
     make_chip(
         "memory.l2.slices=4", "memory.l2.same_line_cycles=3", "memory.hbm.channels=4", "memory.hbm.bandwidth_gbps=7.3",
@@ -281,6 +290,7 @@ CHIPS = [
         "core.store.row_cycles=0.7", "memory.hbm.row_bytes=128", "memory.hbm.row_miss_cycles=31", "memory.hbm.banks=1",
     ),
     make_chip("memory.l2.unaligned_reads=uncached", "memory.l2.access_bytes=128", "memory.address_hash=true"),
+    make_chip("memory.l2.sector_bytes=64", "memory.hbm.same_line_cycles=11"),
 ]  # fmt: skip
 
 

@@ -163,6 +163,38 @@ def test_channels_transfer_whole_bursts() -> None:
     assert (run.machine.memory.traffic.hbm_read, run.machine.memory.traffic.hbm_write) == (LINE, 40)
 
 
+def test_a_channel_waits_when_another_core_has_the_line_next() -> None:
+    """Line 0 streams in until 5; for another core, after 7 cycles, until 16; line 1 until 20; line 0 for core 1 until 24."""
+    chip = make_chip("memory.hbm.same_line_cycles=7")
+    programs = [load(0, LINE), load(0, LINE, 2), load(LINE, LINE, 3), load(0, LINE, 4)]
+    run = execute([[[load(each.gm[0], LINE, each.gap, True)]] for each in programs if each.gm], chip)
+    assert [done(run, core) for core in range(4)] == [[125], [136], [140], [144]]
+
+
+def test_a_line_that_is_driven_out_keeps_nobody_waiting() -> None:
+    """L2 of one line, line 0 dirty; line 1 drives it out, in 1 until 5 and in until 9. Core 1 streams line 0 in 2, until 13,
+    and in 20, which is not after another core's, until 24."""
+    chip = make_chip("memory.hbm.same_line_cycles=7")
+    l2 = L2State(LINE, LINE)
+    execute([[[store(0, LINE)]]], chip, l2=l2)
+    again = [load(0, LINE, 2, True), load(0, LINE, 18, True)]
+    run = execute([[[load(LINE, LINE)]], [again]], chip, l2=l2)
+    assert (done(run, 0), done(run, 1)) == ([129], [133, 144])
+
+
+def test_a_streaming_read_fetches_its_sectors_once() -> None:
+    """Rows of 40 bytes from 16 on, in sectors of 32 two each, 64 bytes or two cycles in the channel. 96 bytes from 16 on
+    in requests of 32, in 1, 2 and 3: sectors 0 and 1 until 3, sector 2 until 4, sector 3 until 5."""
+    chip = make_chip("memory.l2.sector_bytes=32", "core.load.chunk_bytes=32", "core.load.min_burst_bytes=1")
+    apart = Row("load", 0, gm=(16, 3, 40, LINE), streaming=True)
+    run = execute([[[apart]]], make_chip("memory.l2.sector_bytes=32"))
+    assert (done(run), run.machine.memory.traffic.hbm_read) == ([127], 3 * 64)
+    run = execute([[[load(16, 96, streaming=True)]]], chip)
+    assert (done(run), run.machine.memory.traffic.hbm_read) == ([125], 4 * 32)
+    whole = execute([[[load(16, 96)]]], chip)
+    assert (done(whole), whole.machine.memory.traffic.hbm_read) == ([125], LINE)
+
+
 def test_a_dirty_line_is_written_back_before_its_successor_is_fetched() -> None:
     """L2 of one line, line 0 dirty. Its write-back until 1 + 4; the fetch of line 1, turned, until 16."""
     chip = make_chip("memory.hbm.turnaround_cycles=7")

@@ -1,4 +1,4 @@
-"""HBM during one launch: channels as servers, with whole bursts, open rows and the turn between reads and writes.
+"""HBM during one launch: channels as servers, with whole bursts, open rows, turns, and lines that cores have one after another.
 
 docs/timing-model.md, section Memory, is the contract. Times count in parts of a cycle so small that a byte takes a whole
 number of them, so no remainder is lost.
@@ -25,6 +25,7 @@ class HbmParams:
     row_miss_cycles: int = 0
     banks: int = 16
     turnaround_cycles: int = 0
+    same_line_cycles: int = 0
 
 
 def mix(number: int) -> int:
@@ -41,11 +42,13 @@ class Channels:
         "_busy",
         "_byte",
         "_hashed",
+        "_last",
         "_lines_per_block",
         "_lines_per_row",
         "_open",
         "_plain",
         "_row_miss",
+        "_same_line",
         "_turnaround",
         "_units",
         "_wrote",
@@ -64,20 +67,23 @@ class Channels:
         self._banks = params.banks
         self._row_miss = params.row_miss_cycles * self._units
         self._turnaround = params.turnaround_cycles * self._units
-        self._plain = not (self._row_miss or self._turnaround)
+        self._same_line = params.same_line_cycles * self._units
+        self._plain = not (self._row_miss or self._turnaround or self._same_line)
         self._busy = [0] * params.channels
         self._wrote: list[bool | None] = [None] * params.channels
         self._open: dict[tuple[int, int], int] = {}
+        # Line and core of each channel's last access that was a core's.
+        self._last: list[tuple[int, int] | None] = [None] * params.channels
 
-    def read(self, line: int, now: int) -> int:
-        """Transfer a line; return the cycle in which its last byte has left."""
-        return self._serve(line, self.line_bytes, now, False)
+    def read(self, line: int, nbytes: int, now: int, core: int) -> int:
+        """Transfer some bytes of a line for a core; return the cycle in which the last one has left."""
+        return self._serve(line, nbytes, now, False, core)
 
-    def write(self, line: int, nbytes: int, now: int) -> int:
-        """Transfer some bytes of a line towards HBM; return the cycle in which the last one is there."""
-        return self._serve(line, nbytes, now, True)
+    def write(self, line: int, nbytes: int, now: int, core: int | None) -> int:
+        """Transfer some bytes of a line, for a core or out of L2; return the cycle in which the last one is in HBM."""
+        return self._serve(line, nbytes, now, True, core)
 
-    def _serve(self, line: int, nbytes: int, now: int, writes: bool) -> int:
+    def _serve(self, line: int, nbytes: int, now: int, writes: bool, core: int | None) -> int:
         block = line // self._lines_per_block
         which = (mix(block) if self._hashed else block) % len(self._busy)
         units, burst = self._units, self._burst
@@ -85,17 +91,22 @@ class Channels:
         if called > end:
             end = called
         if not self._plain:
-            end += self._preparation(which, line, writes)
+            end += self._preparation(which, line, writes, core)
         if burst != 1:
             nbytes = -(-nbytes // burst) * burst
         self._busy[which] = end = end + nbytes * self._byte
         return -(-end // units)
 
-    def _preparation(self, which: int, line: int, writes: bool) -> int:
-        """Time, in units, to turn the channel round and to open the row of a line."""
+    def _preparation(self, which: int, line: int, writes: bool, core: int | None) -> int:
+        """Time, in units, until another core is through with the line, to turn the channel round, and to open the row."""
         time = 0
+        if self._same_line and core is not None:
+            last = self._last[which]
+            if last is not None and last[0] == line and last[1] != core:
+                time = self._same_line
+            self._last[which] = line, core
         if self._wrote[which] is (not writes):
-            time = self._turnaround
+            time += self._turnaround
         self._wrote[which] = writes
         if self._row_miss:
             row = line // self._lines_per_row

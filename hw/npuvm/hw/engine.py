@@ -93,9 +93,11 @@ def memory_params(chip: NpuConfig) -> MemoryParams:
             row_miss_cycles=hbm.row_miss_cycles,
             banks=hbm.banks,
             turnaround_cycles=hbm.turnaround_cycles,
+            same_line_cycles=hbm.same_line_cycles,
         ),
         access_bytes=l2.access_bytes,
         same_line_cycles=l2.same_line_cycles,
+        sector_bytes=l2.sector_bytes,
         uncached=l2.unaligned_reads == "uncached",
         hashed=chip.memory.address_hash,
     )

@@ -38,8 +38,8 @@ class MemoryParams:
     """Numbers of a chip's memory; `l2_rate` in bytes a core cycle for all slices together, latencies in cycles.
 
     `access_bytes`: an access to a line occupies its slice for so many bytes at least. `same_line_cycles`: so far apart are
-    accesses of different cores to a line. `uncached`: unaligned reads go past L2. `hashed`: slices and channels are picked by
-    a hash of the address.
+    accesses of different cores to a line. `sector_bytes`: what a streaming read past L2 fetches at least, a whole line when 0.
+    `uncached`: unaligned reads go past L2. `hashed`: slices and channels are picked by a hash of the address.
     """
 
     l2_rate: Fraction
@@ -48,6 +48,7 @@ class MemoryParams:
     hbm: HbmParams
     access_bytes: int = 1
     same_line_cycles: int = 0
+    sector_bytes: int = 0
     uncached: bool = False
     hashed: bool = False
 
@@ -72,7 +73,8 @@ class MemoryTraffic:
 class DmaPort:
     """The port of one DMA engine: at most `outstanding` requests in flight; it counts time in 1/`units` cycle.
 
-    `kept` is the last line that the transfer of now got past L2, -1 for none, and `kept_done` when it was there.
+    `kept` is the last line, or sector of a line, that the transfer of now got past L2, -1 for none, and `kept_done` when it was
+    there.
     """
 
     __slots__ = ("core", "issue", "kept", "kept_done", "outstanding", "owner", "transfer", "unit", "units")
@@ -141,6 +143,7 @@ class MemorySystem:
         self._access = params.access_bytes
         self._same_line = params.same_line_cycles
         self._uncached = params.uncached
+        self._sector = params.sector_bytes or l2.line_bytes
         # When the data of a line fetched in this launch are there, and with `_same_line` when and by whom it was used last.
         self._ready: dict[int, int] = {}
         self._last: dict[int, int] = {}
@@ -239,9 +242,14 @@ class MemorySystem:
                 held = lines.get(line)
                 unaligned = self._uncached and (at % BLOCK_BYTES or stop % BLOCK_BYTES)
                 if (unaligned and not held) or (held is None and transfer.streaming):
-                    if port.kept != line:
-                        port.kept_done = self._read_past(line, now, held is None)
-                        port.kept = line
+                    grain = self._sector if transfer.streaming else line_bytes
+                    first, last = at // grain, (stop - 1) // grain
+                    if first == port.kept:
+                        first += 1
+                    if first <= last:
+                        nbytes = (last - first + 1) * grain
+                        port.kept_done = self._read_past(line, nbytes, now, core, held is None)
+                        port.kept = last
                     there = port.kept_done
                 elif held is not None:
                     lines.move_to_end(line)
@@ -267,7 +275,7 @@ class MemorySystem:
                 held = lines.get(line)
                 if held is None and transfer.streaming:
                     self.traffic.streamed_writes += nbytes
-                    there = self._write_past(line, nbytes, now) + self._fill_latency + self._hit_latency
+                    there = self._write_past(line, nbytes, now, core) + self._fill_latency + self._hit_latency
                 else:
                     if held:
                         lines.move_to_end(line)
@@ -320,7 +328,7 @@ class MemorySystem:
         self._last.pop(victim, None)
         if dirty:
             self.l2.dirty -= 1
-            self._write_past(victim, self.l2.line_bytes, now)
+            self._write_past(victim, self.l2.line_bytes, now, None)
 
     def _fetch(self, line: int, now: int, core: int) -> int:
         """Read a line that is not in L2 into it; return the cycle by which it is at the port."""
@@ -331,20 +339,20 @@ class MemorySystem:
             self._evict(now)
         lines[line] = False
         self.traffic.hbm_read += self.l2.line_bytes
-        self._ready[line] = ready = self._channels.read(line, now) + self._fill_latency
+        self._ready[line] = ready = self._channels.read(line, self.l2.line_bytes, now, core) + self._fill_latency
         if self._same_line:
             self._last[line] = core
         return ready + self._hit_latency
 
-    def _read_past(self, line: int, now: int, absent: bool) -> int:
-        """Read a line from HBM past L2, in which it is not when `absent`; return the cycle by which it is at the port."""
+    def _read_past(self, line: int, nbytes: int, now: int, core: int, absent: bool) -> int:
+        """Read of a line from HBM past L2, in which it is not when `absent`; return the cycle by which that is at the port."""
         if absent and line not in self._gone:
-            self.traffic.compulsory_reads += self.l2.line_bytes
+            self.traffic.compulsory_reads += nbytes
             self._gone.add(line)
-        self.traffic.hbm_read += self.l2.line_bytes
-        return self._channels.read(line, now) + self._fill_latency + self._hit_latency
+        self.traffic.hbm_read += nbytes
+        return self._channels.read(line, nbytes, now, core) + self._fill_latency + self._hit_latency
 
-    def _write_past(self, line: int, nbytes: int, now: int) -> int:
-        """Write to HBM, past L2 or out of it; return when its channel is done."""
+    def _write_past(self, line: int, nbytes: int, now: int, core: int | None) -> int:
+        """Write to HBM, past L2 for a core or out of it; return when its channel is done."""
         self.traffic.hbm_write += nbytes
-        return self._channels.write(line, nbytes, now)
+        return self._channels.write(line, nbytes, now, core)

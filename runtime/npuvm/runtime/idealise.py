@@ -67,6 +67,7 @@ def _fast_hbm(chip: NpuConfig) -> Changes:
         "memory.hbm.bandwidth_gbps": per_channel * chip.memory.hbm.channels,
         "memory.hbm.row_miss_cycles": 0,
         "memory.hbm.turnaround_cycles": 0,
+        "memory.hbm.same_line_cycles": 0,
     }
 
 

@@ -67,6 +67,7 @@ def random_chip(rng: Random) -> NpuConfig:
         "memory.l2.latency_cycles": pick([0, 1, 60]),
         "memory.l2.access_bytes": min(line, pick([1, 1, 32, 64])),
         "memory.l2.same_line_cycles": pick([0, 0, 3, 40]),
+        "memory.l2.sector_bytes": pick([0, 0, 32, line]),
         "memory.l2.unaligned_reads": pick(["cached", "uncached"]),
         "memory.hbm.channels": pick([1, 3, 8, 32]),
         "memory.hbm.bandwidth_gbps": pick([10, 77.7, 1490]),
@@ -77,6 +78,7 @@ def random_chip(rng: Random) -> NpuConfig:
         "memory.hbm.row_miss_cycles": pick([0, 5, 33]) if row_bytes else 0,
         "memory.hbm.banks": pick([1, 4, 16]),
         "memory.hbm.turnaround_cycles": pick([0, 4]),
+        "memory.hbm.same_line_cycles": pick([0, 0, 9]),
         "memory.address_hash": pick(["true", "false"]),
     }
     name = pick(["edge", "ascend_910a", "ascend_910b1"])

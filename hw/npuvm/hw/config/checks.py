@@ -80,6 +80,9 @@ def _memory_problems(memory: MemoryConfig) -> Iterator[Problem]:
         yield Problem(path, f"times line_bytes ({l2.line_bytes}) must divide the capacity of {l2.capacity_mib} MiB")
     if l2.access_bytes > l2.line_bytes:
         yield Problem(("memory", "l2", "access_bytes"), f"must be at most line_bytes, which is {l2.line_bytes}")
+    if l2.sector_bytes and l2.line_bytes % l2.sector_bytes:
+        path = ("memory", "l2", "sector_bytes")
+        yield Problem(path, f"must be 0 or divide line_bytes, which is {l2.line_bytes}")
     if hbm.row_bytes % hbm.interleave_bytes:
         path = ("memory", "hbm", "row_bytes")
         yield Problem(path, f"must be 0 or a multiple of interleave_bytes, which is {hbm.interleave_bytes}")

@@ -242,6 +242,13 @@ class L2Config(Section):
     same_line_cycles: int = Field(
         default=0, ge=0, le=100_000, description="at least so far apart are accesses of different cores to one line"
     )
+    sector_bytes: int = Field(
+        default=0,
+        ge=0,
+        le=65_536,
+        multiple_of=BLOCK_BYTES,
+        description="part of a line that a streaming read fetches alone; 0: the whole line",
+    )
     unaligned_reads: Literal["cached", "uncached"] = Field(
         default="cached",
         description="uncached: reads that begin or end off a 32-byte block fetch the line from HBM and L2 does not keep it",
@@ -268,6 +275,12 @@ class HbmConfig(Section):
     banks: int = Field(default=16, ge=1, le=4096, description="banks of a channel, one open row each")
     turnaround_cycles: int = Field(
         default=0, ge=0, le=10_000, description="further cycles of the channel between a read and a write"
+    )
+    same_line_cycles: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="further cycles of the channel for the line that another core had just before",
     )
 
 
