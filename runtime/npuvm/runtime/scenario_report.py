@@ -6,10 +6,11 @@ Simulated cycles and measured host time stand in fields of their own. `report` t
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
+
+from npuvm.hw.sums import sum_by_key
 
 from .scenario_oracles import Errors
 
@@ -56,12 +57,12 @@ class Totals:
             instructions=sum(part.instructions for part in listed),
             cycles=sum(part.cycles for part in listed),
             microseconds=math.fsum(part.microseconds for part in listed),
-            bytes=_add(part.bytes for part in listed),
-            busy=_add(part.busy for part in listed),
-            available=_add(part.available for part in listed),
-            stalls=_add(part.stalls for part in listed),
-            bounds=_add_floats(part.bounds for part in listed),
-            limits=_add_floats(part.limits for part in listed),
+            bytes=sum_by_key(part.bytes for part in listed),
+            busy=sum_by_key(part.busy for part in listed),
+            available=sum_by_key(part.available for part in listed),
+            stalls=sum_by_key(part.stalls for part in listed),
+            bounds=sum_by_key(part.bounds for part in listed),
+            limits=sum_by_key(part.limits for part in listed),
             roofline_cycles=math.fsum(part.roofline_cycles for part in listed),
             compile_us=math.fsum(part.compile_us for part in listed),
         )
@@ -91,21 +92,6 @@ class Totals:
     def of_roofline(self) -> float | None:
         """Roofline over achieved cycles: 1 is as fast as the chip can be. None when nothing was launched."""
         return self.roofline_cycles / self.cycles if self.cycles else None
-
-
-def _add(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for part in parts:
-        total.update(part)
-    return dict(total)
-
-
-def _add_floats(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for part in parts:
-        for name, value in part.items():
-            total[name] = total.get(name, 0.0) + value
-    return total
 
 
 @dataclass(frozen=True)

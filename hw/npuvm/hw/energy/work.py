@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npuvm.hw.errors import SimulationError
+from npuvm.hw.sums import sum_by_key
 from npuvm.hw.timing import cube_blocks
 from npuvm.isa.semantics import primitives
 
@@ -59,9 +60,9 @@ class Work:
         listed = tuple(parts)
         names = dict.fromkeys(name for part in listed for name in part.operations)
         return Work(
-            _add(part.multiply_adds for part in listed),
-            {name: _add(part.operations.get(name, {}) for part in listed) for name in names},
-            _add(part.rereads for part in listed),
+            sum_by_key(part.multiply_adds for part in listed),
+            {name: sum_by_key(part.operations.get(name, {}) for part in listed) for name in names},
+            sum_by_key(part.rereads for part in listed),
             sum(part.gm_bytes for part in listed),
             sum(part.words for part in listed),
         )
@@ -151,11 +152,3 @@ def _rereads(chip: NpuConfig, site: Site, size: Column) -> dict[str, int]:
     blocks = int(cube_blocks(m, n, k, item, (cube.m, cube.n, cube.k_bytes)).sum())
     once_a, once_b = int((m * k).sum()) * item, int((k * n).sum()) * item
     return {"l0a": blocks * cube.m * cube.k_bytes - once_a, "l0b": blocks * cube.n * cube.k_bytes - once_b}
-
-
-def _add(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for part in parts:
-        for key, n in part.items():
-            total[key] = total.get(key, 0) + n
-    return total

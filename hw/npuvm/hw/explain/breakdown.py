@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -10,6 +11,7 @@ from npuvm.hw.errors import SimulationError
 from npuvm.hw.explain.causes import KINDS, Cause, add_up, split_stats
 from npuvm.hw.explain.stack import critical_unit, launch_stack
 from npuvm.hw.stats import RunResult
+from npuvm.hw.sums import sum_by_key
 
 __all__ = ["LaunchBreakdown", "UnitBreakdown", "break_down", "sum_breakdowns"]
 
@@ -76,10 +78,6 @@ def break_down(result: RunResult) -> LaunchBreakdown:
         for name, stats in core.units.items():
             if stats.total != result.cycles:
                 raise SimulationError(f"{name} of core {index} accounts for {stats.total} of {result.cycles} cycles")
-    critical: dict[str, int] = {}
-    for core in result.cores:
-        unit = critical_unit(core)
-        critical[unit] = critical.get(unit, 0) + 1
     halts = [core.cycles for core in result.cores]
     mean = Fraction(sum(halts), len(halts)) if halts else Fraction(0)
     return LaunchBreakdown(
@@ -90,7 +88,7 @@ def break_down(result: RunResult) -> LaunchBreakdown:
         core_types=frozenset(core.core_type for core in result.cores),
         units=_units(result),
         stack=launch_stack(result),
-        critical=critical,
+        critical=dict(Counter(map(critical_unit, result.cores))),
         bounds=dict(result.bounds),
         ends=(min(halts, default=0), mean, max(halts, default=0)),
         memory_bytes={level: result.bytes.get(level, 0) for level in ("l2", "hbm_read", "hbm_write")},
@@ -103,7 +101,7 @@ def sum_breakdowns(parts: Iterable[LaunchBreakdown]) -> LaunchBreakdown:
     stack: dict[Cause, int] = {}
     units: dict[str, list[UnitBreakdown]] = {}
     for part in listed:
-        add_up(stack, list(part.stack.items()))
+        add_up(stack, part.stack.items())
         for unit in part.units:
             units.setdefault(unit.unit, []).append(unit)
     firsts, means, lasts = zip(*(part.ends for part in listed), strict=True) if listed else ((), (), ())
@@ -115,10 +113,10 @@ def sum_breakdowns(parts: Iterable[LaunchBreakdown]) -> LaunchBreakdown:
         core_types=frozenset().union(*(part.core_types for part in listed)),
         units=tuple(_sum_units(same) for same in units.values()),
         stack=dict(sorted(stack.items(), key=lambda item: (-item[1], item[0]))),
-        critical=_sum_counts([part.critical for part in listed]),
-        bounds=_sum_bounds([part.bounds for part in listed]),
+        critical=sum_by_key(part.critical for part in listed),
+        bounds=sum_by_key(part.bounds for part in listed),
         ends=(sum(firsts), sum(means, Fraction(0)), sum(lasts)),
-        memory_bytes=_sum_counts([part.memory_bytes for part in listed]),
+        memory_bytes=sum_by_key(part.memory_bytes for part in listed),
     )
 
 
@@ -129,7 +127,7 @@ def _units(result: RunResult) -> tuple[UnitBreakdown, ...]:
         cores = [core.units[name] for core in result.cores if name in core.units]
         parts: dict[Cause, int] = {}
         for stats in cores:
-            add_up(parts, list(split_stats(name, stats).items()))
+            add_up(parts, split_stats(name, stats).items())
         working = sum(stats.instructions > 0 for stats in cores)
         instructions = sum(stats.instructions for stats in cores)
         units.append(UnitBreakdown(name, len(cores), working, result.cycles * len(cores), instructions, _sorted(parts)))
@@ -139,7 +137,7 @@ def _units(result: RunResult) -> tuple[UnitBreakdown, ...]:
 def _sum_units(same: Sequence[UnitBreakdown]) -> UnitBreakdown:
     parts: dict[Cause, int] = {}
     for unit in same:
-        add_up(parts, list(unit.parts.items()))
+        add_up(parts, unit.parts.items())
     return UnitBreakdown(
         unit=same[0].unit,
         cores=max(unit.cores for unit in same),
@@ -153,19 +151,3 @@ def _sum_units(same: Sequence[UnitBreakdown]) -> UnitBreakdown:
 def _sorted(parts: Mapping[Cause, int]) -> dict[Cause, int]:
     order = list(KINDS)
     return dict(sorted(parts.items(), key=lambda item: (order.index(item[0].kind), item[0].other)))
-
-
-def _sum_counts(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for part in parts:
-        for name, count in part.items():
-            total[name] = total.get(name, 0) + count
-    return total
-
-
-def _sum_bounds(parts: Iterable[Mapping[str, Fraction]]) -> dict[str, Fraction]:
-    total: dict[str, Fraction] = {}
-    for part in parts:
-        for name, cycles in part.items():
-            total[name] = total.get(name, Fraction(0)) + cycles
-    return total

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import NamedTuple
 
@@ -68,7 +68,7 @@ def split_stats(unit: str, stats: UnitStats) -> dict[Cause, int]:
     return found
 
 
-def add_up(total: dict[Cause, int], parts: Iterator[tuple[Cause, int]] | list[tuple[Cause, int]]) -> None:
+def add_up(total: dict[Cause, int], parts: Iterable[tuple[Cause, int]]) -> None:
     """Add parts to a total; causes without cycles are left out."""
     for cause, cycles in parts:
         if cycles:

@@ -33,7 +33,7 @@ def launch_stack(result: RunResult) -> dict[Cause, int]:
     everywhere = _mixes(result)
     total: dict[Cause, int] = {}
     for core in result.cores:
-        add_up(total, list(core_stack(core, everywhere).items()))
+        add_up(total, core_stack(core, everywhere).items())
     return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -89,5 +89,5 @@ def _mixes(result: RunResult) -> dict[str, dict[Cause, int]]:
     mixes: dict[str, dict[Cause, int]] = {}
     for core in result.cores:
         for name, stats in core.units.items():
-            add_up(mixes.setdefault(name, {}), list(split_stats(name, stats).items()))
+            add_up(mixes.setdefault(name, {}), split_stats(name, stats).items())
     return mixes
