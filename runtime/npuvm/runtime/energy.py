@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from npuvm.hw.energy import Amount, AreaReport, EnergyReport, Technology, estimate_energy
 
 from .device import LaunchRecord
 from .recording import ALL_LAUNCHES, by_kernel, chip_of
+from .tables import plain_table
 
 __all__ = ["DEFAULT_TECHNOLOGY", "RunEnergy", "energy_json", "energy_of_launches", "render_area", "render_energy"]
 
@@ -58,10 +57,8 @@ def energy_json(run: RunEnergy) -> dict[str, Any]:
 def render_energy(run: RunEnergy) -> RenderableType:
     """A table with a row for each kernel: total, power, energy of an operation, and the shares of the components."""
     components = [name for name, amount in run.whole.components.items() if amount.value]
-    table = _table()
-    table.add_column("kernel")
-    for heading in ("energy", "±", "average W", "pJ/op", *(f"{name} %" for name in components)):
-        table.add_column(heading, justify="right", no_wrap=True)
+    figures = ("energy", "±", "average W", "pJ/op", *(f"{name} %" for name in components))
+    table = plain_table([("kernel", False), *((heading, True) for heading in figures)])
     rows = dict(run.kernels)
     if len(rows) > 1:
         rows[ALL_LAUNCHES] = run.whole
@@ -82,19 +79,12 @@ def render_energy(run: RunEnergy) -> RenderableType:
 
 def render_area(report: AreaReport) -> RenderableType:
     """A table with a row for each component and the total."""
-    table = _table()
-    table.add_column("component")
-    for heading in ("mm2", "±", "share"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = plain_table([("component", False), ("mm2", True), ("±", True), ("share", True)])
     total = report.total
     for name, amount in (*report.components.items(), ("total", total)):
         cells = (name, f"{amount.value:.2f}", f"{amount.error:.2f}", f"{_share(amount, total)} %")
         table.add_row(*cells, style="bold" if name == "total" else None)
     return Group(Text(f"area (estimate): {report.chip} in technology {report.technology}", style="bold"), table)
-
-
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
 
 
 def _share(part: Amount, total: Amount) -> str:

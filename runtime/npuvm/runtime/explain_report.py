@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +11,7 @@ from rich.text import Text
 from npuvm.hw.explain import Cause, UnitBreakdown, instruction_shares, path_shares
 
 from .explained import ExplainedKernel, ExplainedRun, KernelPath
+from .tables import plain_table
 from .whatif import REAL, Outcome, WhatIf
 
 __all__ = ["render_explained", "render_whatif"]
@@ -39,25 +39,23 @@ def render_explained(run: ExplainedRun, units: bool = True) -> RenderableType:
 
 def render_whatif(result: WhatIf) -> RenderableType:
     """The chip as it is and every variant side by side; of several kernels then what helps each of them most."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading, numeric in (
-        ("if this were free", False),
-        ("cycles", True),
-        ("speed-up", True),
-        ("µs with the\nhost's dispatch", True),
-        ("speed-up", True),
-        ("then bound by", False),
-    ):
-        table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
+    table = plain_table(
+        [
+            ("if this were free", False),
+            ("cycles", True),
+            ("speed-up", True),
+            ("µs with the\nhost's dispatch", True),
+            ("speed-up", True),
+            ("then bound by", False),
+        ]
+    )
     for outcome in (result.real, *result.variants):
         table.add_row(*_outcome_cells(result, outcome), style="bold" if outcome.variant is None else None)
     return Group(table, _kernel_table(result)) if len(result.real.kernels) > 1 else table
 
 
 def _kernel_table(result: WhatIf) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("kernel", "cycles", "what helps most, times as fast"):
-        table.add_column(heading, justify="right" if heading == "cycles" else "left")
+    table = plain_table([("kernel", False), ("cycles", True), ("what helps most, times as fast", False)])
     for kernel, cycles in result.real.kernels.items():
         helps = [f"{each.name} {gain:.2f}" for each, gain in result.helps(kernel)[:_HELPS] if gain >= _NOTABLE]
         table.add_row(kernel, f"{cycles:,}", ", ".join(helps) or "nothing of these")
@@ -153,13 +151,8 @@ _COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 def _units(kernel: ExplainedKernel) -> Table:
     """What each unit did, in shares of its cycles over all cores that have it."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("unit")
-    for heading in ("cores", "cycles"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading, _ in _COLUMNS:
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("waits for")
+    figures = ("cores", "cycles", *(heading for heading, _ in _COLUMNS))
+    table = plain_table([("unit", False), *((heading, True) for heading in figures), ("waits for", False)])
     for unit in kernel.breakdown.units:
         shares = [_share(unit.of_kind(*kinds), unit.available) for _, kinds in _COLUMNS]
         cores = f"{unit.working} of {unit.cores}"

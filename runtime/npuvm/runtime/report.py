@@ -11,12 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from .scenario_report import CaseRow, Header, KindRow, ScenarioReport, SentenceRow, Totals
+from .tables import plain_table
 
 __all__ = ["render", "to_json"]
 
@@ -74,14 +74,6 @@ def _head(header: Header) -> Text:
     return text
 
 
-def _table(columns: Sequence[tuple[str, bool]]) -> Table:
-    """A table of (heading, whether its column is of numbers)."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading, numeric in columns:
-        table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
-    return table
-
-
 _WORK_COLUMNS: tuple[tuple[str, bool], ...] = (
     ("cycles", True),
     ("µs", True),
@@ -110,7 +102,7 @@ def _work_cells(totals: Totals) -> tuple[str, ...]:
 
 
 def _case_table(rows: Sequence[CaseRow]) -> Table:
-    table = _table([("operator", False), ("shape", False), *_WORK_COLUMNS, ("max error", True), ("", False)])
+    table = plain_table([("operator", False), ("shape", False), *_WORK_COLUMNS, ("max error", True), ("", False)])
     for row in rows:
         error = "-" if row.errors is None else f"{row.errors.absolute:.1e}"
         mark = "" if row.errors is None else "ok" if row.errors.ok else "WRONG"
@@ -121,7 +113,7 @@ def _case_table(rows: Sequence[CaseRow]) -> Table:
 
 def _sentence_table(report: ScenarioReport) -> Table:
     ends = (("cosine", True), ("neighbour\norder", False))
-    table = _table([("tokens", True), ("sentence", False), ("launches", True), *_WORK_COLUMNS, *ends])
+    table = plain_table([("tokens", True), ("sentence", False), ("launches", True), *_WORK_COLUMNS, *ends])
     for row in report.sentences:
         order = "-" if row.order_equal is None else "equal" if row.order_equal else "DIFFERS"
         text = row.text if len(row.text) <= _TEXT_WIDTH else f"{row.text[: _TEXT_WIDTH - 3]}..."
@@ -132,7 +124,7 @@ def _sentence_table(report: ScenarioReport) -> Table:
 
 def _kind_table(report: ScenarioReport) -> Table:
     ends = (("host work\nms (measured)", True),)
-    table = _table([("operator", False), ("launches", True), ("share of\ncycles", True), *_WORK_COLUMNS, *ends])
+    table = plain_table([("operator", False), ("launches", True), ("share of\ncycles", True), *_WORK_COLUMNS, *ends])
     whole = report.totals.cycles
     for row in report.kinds:
         totals = row.totals

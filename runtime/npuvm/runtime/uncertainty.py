@@ -9,9 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from npuvm.hw.config import NpuConfig, class_names
@@ -20,6 +18,7 @@ from npuvm.hw.uncertainty import DEFAULT_SAMPLES, DEFAULT_SEED, Influence, Propa
 from .device import LaunchRecord
 from .recording import ALL_LAUNCHES, by_kernel, chip_of, replay
 from .scenario_report import Progress, unwatched
+from .tables import plain_table
 
 __all__ = ["RunUncertainty", "propagate_launches", "render_uncertainty", "uncertainty_json"]
 
@@ -90,8 +89,8 @@ def uncertainty_json(run: RunUncertainty) -> dict[str, Any]:
 def render_uncertainty(run: RunUncertainty, top: int = _TOP) -> RenderableType:
     """A table of bands, and for all launches together (or the only kernel) the `top` numbers that move their time most."""
     title = f"uncertainty of {run.chip}: {run.samples} samples of the error bars of its numbers, seed {run.seed}"
-    bands = _table(
-        ("kernel", False), ("cycles", True), ("p5", True), ("p50", True), ("p95", True), ("µs p5 - p95", True)
+    bands = plain_table(
+        [("kernel", False), *((heading, True) for heading in ("cycles", "p5", "p50", "p95", "µs p5 - p95"))]
     )
     rows = dict(run.kernels)
     if len(rows) > 1:
@@ -102,14 +101,8 @@ def render_uncertainty(run: RunUncertainty, top: int = _TOP) -> RenderableType:
             *(f"{value:,.0f}" for value in (each.cycles.p5, each.cycles.p50, each.cycles.p95)),
         )
         bands.add_row(name, *cells, f"{each.microseconds.p5:,.2f} - {each.microseconds.p95:,.2f}")
-    numbers = _table(
-        ("moved most by", False),
-        ("trust", False),
-        ("value", True),
-        ("range", True),
-        ("time at low", True),
-        ("at high", True),
-    )
+    texts, figures = ("moved most by", "trust"), ("value", "range", "time at low", "at high")
+    numbers = plain_table([*((heading, False) for heading in texts), *((heading, True) for heading in figures)])
     for influence in run.whole.influences[:top]:
         numbers.add_row(*_influence_cells(influence))
     return Group(Text(title, style="bold"), bands, numbers)
@@ -126,13 +119,6 @@ def _influence_cells(influence: Influence) -> tuple[str, ...]:
         f"{low:g} - {high:g}",
         *(f"{change:+.1f} %" for change in changes),
     )
-
-
-def _table(*columns: tuple[str, bool]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading, numeric in columns:
-        table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
-    return table
 
 
 def _used(records: Sequence[LaunchRecord]) -> Callable[[str], bool]:
