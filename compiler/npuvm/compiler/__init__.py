@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from .allowed import Allowance
-from .builder import Kernel, KernelBuilder, kernel
-from .errors import CompileError
-from .interpreter import interpret
-from .ir import Graph, Node, Output, Param
-from .parser import parse_graph
-from .printer import print_graph, print_node
-from .program import CompiledKernel, compile_kernel
-from .schedule import Events, Pins
-from .types import DTYPES, DTypeInfo, TensorType, parse_type
-from .value import ParamRef, Value
+from npuvm.compiler.allowed import Allowance
+from npuvm.compiler.builder import Kernel, KernelBuilder, kernel
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.interpreter import interpret
+from npuvm.compiler.ir import Graph, Node, Output, Param
+from npuvm.compiler.parser import parse_graph
+from npuvm.compiler.printer import print_graph, print_node
+from npuvm.compiler.program import CompiledKernel, compile_kernel
+from npuvm.compiler.schedule import Events, Pins
+from npuvm.compiler.types import DTYPES, DTypeInfo, TensorType, parse_type
+from npuvm.compiler.value import ParamRef, Value
 
 __all__ = [
     "DTYPES",

@@ -8,11 +8,10 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from npuvm.compiler.patterns import Pattern
 from npuvm.isa import Isa
 from npuvm.isa.numerics import convert, to_compute
 from npuvm.isa.semantics import parse_semantics
-
-from .patterns import Pattern
 
 __all__ = ["error_ulp"]
 

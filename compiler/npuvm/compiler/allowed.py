@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from .errors import CompileError
+from npuvm.compiler.errors import CompileError
 
 __all__ = ["Allowance"]
 

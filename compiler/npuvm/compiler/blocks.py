@@ -7,10 +7,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from npuvm.compiler.errors import CompileError
 from npuvm.hw.config.model import BLOCK_BYTES
 from npuvm.isa import Isa
-
-from .errors import CompileError
 
 __all__ = ["BLOCK_BYTES", "align_up", "check_blocks"]
 

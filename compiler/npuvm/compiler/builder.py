@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from .allowed import Allowance
-from .errors import CompileError
-from .ir import Graph, Node, Param
-from .ops import Attr
-from .schedule import Pins
-from .shaping import infer_reshape
-from .types import DTYPES, Dim, TensorType, parse_dims, parse_type
-from .value import Operand, ParamRef, Value, kernel_error, kernel_line
+from npuvm.compiler.allowed import Allowance
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.ir import Graph, Node, Param
+from npuvm.compiler.ops import Attr
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.shaping import infer_reshape
+from npuvm.compiler.types import DTYPES, Dim, TensorType, parse_dims, parse_type
+from npuvm.compiler.value import Operand, ParamRef, Value, kernel_error, kernel_line
 
 __all__ = ["Kernel", "KernelBuilder", "kernel"]
 

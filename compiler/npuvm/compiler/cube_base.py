@@ -12,18 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from npuvm.compiler.blocks import align_up
+from npuvm.compiler.cube_cost import TileProblem
+from npuvm.compiler.cube_extent import Extent, axis_strides
+from npuvm.compiler.cube_plan import CubeTile, k_at_l1, slot_bytes
+from npuvm.compiler.cube_spec import MatmulSpec, MatView, Side
+from npuvm.compiler.cube_sync import SyncSites
+from npuvm.compiler.emit import InstrBuilder
+from npuvm.compiler.emit_handles import Buffer, Desc, Loop, Sem, Window, changed, changes
+from npuvm.compiler.schedule_walk import GridWalk
 from npuvm.hw.config import CoreType
 from npuvm.isa import Pred
-
-from .blocks import align_up
-from .cube_cost import TileProblem
-from .cube_extent import Extent, axis_strides
-from .cube_plan import CubeTile, k_at_l1, slot_bytes
-from .cube_spec import MatmulSpec, MatView, Side
-from .cube_sync import SyncSites
-from .emit import InstrBuilder
-from .emit_handles import Buffer, Desc, Loop, Sem, Window, changed, changes
-from .schedule_walk import GridWalk
 
 __all__ = ["CubeWriter", "Step"]
 

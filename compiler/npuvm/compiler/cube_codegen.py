@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from npuvm.compiler.cube_cost import TileProblem
+from npuvm.compiler.cube_emit import MatmulEmitter
+from npuvm.compiler.cube_parts import cut_parts, merge_walks, walk_part
+from npuvm.compiler.cube_pins import check_cube_pins, check_tile_pins
+from npuvm.compiler.cube_plan import CubeTile, choose_tile
+from npuvm.compiler.cube_spec import MatmulSpec, normalise, operand_side
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.program_clock import Clock
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.schedule_walk import TileDim, Walk, plan_walk
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
-
-from .cube_cost import TileProblem
-from .cube_emit import MatmulEmitter
-from .cube_parts import cut_parts, merge_walks, walk_part
-from .cube_pins import check_cube_pins, check_tile_pins
-from .cube_plan import CubeTile, choose_tile
-from .cube_spec import MatmulSpec, normalise, operand_side
-from .errors import CompileError
-from .program_clock import Clock
-from .schedule import Pins
-from .schedule_walk import TileDim, Walk, plan_walk
 
 __all__ = ["MatmulKernel", "compile_matmul"]
 

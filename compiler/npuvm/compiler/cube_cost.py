@@ -13,12 +13,11 @@ from math import gcd
 import numpy as np
 import numpy.typing as npt
 
+from npuvm.compiler.cube_spec import MatmulSpec, Side
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.schedule import Pins, pin_error
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
-
-from .cube_spec import MatmulSpec, Side
-from .errors import CompileError
-from .schedule import Pins, pin_error
 
 __all__ = ["RINGS", "TileProblem", "estimate_cycles"]
 

@@ -12,18 +12,29 @@ from contextlib import nullcontext
 from copy import copy
 from typing import Any
 
+from npuvm.compiler.blocks import BLOCK_BYTES, align_up
+from npuvm.compiler.cube_base import CubeWriter, Step
+from npuvm.compiler.cube_cost import TileProblem
+from npuvm.compiler.cube_extent import Extent, axis_strides, grid_extent, loop_extent
+from npuvm.compiler.cube_plan import CubeTile
+from npuvm.compiler.cube_spec import MatmulSpec
+from npuvm.compiler.emit_handles import (
+    Arg,
+    Buffer,
+    Desc,
+    Loop,
+    Size,
+    changed,
+    changes,
+    first,
+    last,
+    not_first,
+    not_last,
+)
+from npuvm.compiler.schedule import pin_error
+from npuvm.compiler.schedule_walk import Walk
 from npuvm.hw.config import CoreType
 from npuvm.isa import Pred
-
-from .blocks import BLOCK_BYTES, align_up
-from .cube_base import CubeWriter, Step
-from .cube_cost import TileProblem
-from .cube_extent import Extent, axis_strides, grid_extent, loop_extent
-from .cube_plan import CubeTile
-from .cube_spec import MatmulSpec
-from .emit_handles import Arg, Buffer, Desc, Loop, Size, changed, changes, first, last, not_first, not_last
-from .schedule import pin_error
-from .schedule_walk import Walk
 
 __all__ = ["MatmulEmitter"]
 

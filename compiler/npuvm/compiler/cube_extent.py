@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .emit import InstrBuilder
-from .emit_handles import Loop, Size
-from .schedule_walk import Axis, GridWalk
+from npuvm.compiler.emit import InstrBuilder
+from npuvm.compiler.emit_handles import Loop, Size
+from npuvm.compiler.schedule_walk import Axis, GridWalk
 
 __all__ = ["Extent", "axis_strides", "grid_extent", "loop_extent"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .cube_spec import MatmulSpec, MatView
-from .segments import Access, CubeSegment
-from .symbols import evaluate
+from npuvm.compiler.cube_spec import MatmulSpec, MatView
+from npuvm.compiler.segments import Access, CubeSegment
+from npuvm.compiler.symbols import evaluate
 
 __all__ = ["lower_cube"]
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from .cube_spec import MatmulSpec, MatView
-from .schedule_walk import Axis, GridWalk, Range, TileDim, Walk
+from npuvm.compiler.cube_spec import MatmulSpec, MatView
+from npuvm.compiler.schedule_walk import Axis, GridWalk, Range, TileDim, Walk
 
 __all__ = ["PartProduct", "cut_parts", "merge_walks", "walk_part"]
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from math import prod
 
+from npuvm.compiler.cube_cost import TileProblem
+from npuvm.compiler.cube_plan import CubeTile
+from npuvm.compiler.cube_spec import MatmulSpec
+from npuvm.compiler.schedule import Pins, pin_error
 from npuvm.hw.config import NpuConfig
-
-from .cube_cost import TileProblem
-from .cube_plan import CubeTile
-from .cube_spec import MatmulSpec
-from .schedule import Pins, pin_error
 
 __all__ = ["check_cube_pins", "check_tile_pins"]
 

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from .blocks import BLOCK_BYTES, align_up
-from .cube_cost import RINGS, TileProblem, estimate_cycles
-from .cube_spec import MatmulSpec
-from .errors import CompileError
-from .schedule import pin_error
+from npuvm.compiler.blocks import BLOCK_BYTES, align_up
+from npuvm.compiler.cube_cost import RINGS, TileProblem, estimate_cycles
+from npuvm.compiler.cube_spec import MatmulSpec
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.schedule import pin_error
 
 __all__ = ["CubeTile", "choose_tile", "k_at_l1", "slot_bytes"]
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
+from npuvm.compiler.errors import CompileError
 from npuvm.isa import Isa
-
-from .errors import CompileError
 
 __all__ = ["MatView", "MatmulSpec", "Side", "normalise", "operand_side"]
 

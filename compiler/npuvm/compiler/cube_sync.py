@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from .emit_handles import Buffer, Sem
-from .errors import CompileError
-from .schedule import Events, pin_error
+from npuvm.compiler.emit_handles import Buffer, Sem
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.schedule import Events, pin_error
 
 __all__ = ["SITES", "SyncSites"]
 

@@ -13,13 +13,12 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from npuvm.compiler.blocks import align_up
+from npuvm.compiler.emit_handles import Arg, Buffer, Desc, Loop, Sem, Size, Window
+from npuvm.compiler.emit_memory import place
+from npuvm.compiler.errors import CompileError
 from npuvm.isa import Entry, Image, Insn, Instruction, Isa, OperandSpec, Pred, Reloc, assemble_insns, encode
 from npuvm.isa.control import ROLES
-
-from .blocks import align_up
-from .emit_handles import Arg, Buffer, Desc, Loop, Sem, Size, Window
-from .emit_memory import place
-from .errors import CompileError
 
 __all__ = ["InstrBuilder"]
 

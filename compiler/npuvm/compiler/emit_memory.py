@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .blocks import align_up
-from .emit_handles import Buffer
-from .errors import CompileError
+from npuvm.compiler.blocks import align_up
+from npuvm.compiler.emit_handles import Buffer
+from npuvm.compiler.errors import CompileError
 
 __all__ = ["place"]
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import CompileError
-from .ir import Graph, Node
-from .symbols import evaluate
-from .types import DTYPES
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.ir import Graph, Node
+from npuvm.compiler.symbols import evaluate
+from npuvm.compiler.types import DTYPES
 
 __all__ = ["evaluate_node", "interpret"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .allowed import Allowance
-from .errors import CompileError
-from .ops import Attr, Attrs, infer_type
-from .schedule import Pins
-from .symbols import Check, Derived, evaluate
-from .types import Dim, TensorType
+from npuvm.compiler.allowed import Allowance
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.ops import Attr, Attrs, infer_type
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.symbols import Check, Derived, evaluate
+from npuvm.compiler.types import Dim, TensorType
 
 __all__ = ["Graph", "NamedOp", "Node", "Output", "Param"]
 

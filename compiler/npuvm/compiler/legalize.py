@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
-from .ir import Graph, NamedOp, Node
-from .rewrite import Rewriter
-from .types import DTYPES, Dim
+from npuvm.compiler.ir import Graph, NamedOp, Node
+from npuvm.compiler.rewrite import Rewriter
+from npuvm.compiler.types import DTYPES, Dim
 
 __all__ = ["CastPairs", "legalize"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from .ir import Node
-from .ops import BINARY, UNARY
-from .patterns import Pattern
-from .terms import (
+from npuvm.compiler.ir import Node
+from npuvm.compiler.ops import BINARY, UNARY
+from npuvm.compiler.patterns import Pattern
+from npuvm.compiler.terms import (
     COMMUTATIVE,
     Apply,
     Immediate,
@@ -23,7 +23,7 @@ from .terms import (
     number,
     same_number,
 )
-from .vector_space import TileView
+from npuvm.compiler.vector_space import TileView
 
 __all__ = ["Match", "Matcher", "readings"]
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from functools import cache
 
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.patterns import Pattern, pattern_table, read_semantics
+from npuvm.compiler.real_form import real_form
 from npuvm.isa import Isa
-
-from .errors import CompileError
-from .patterns import Pattern, pattern_table, read_semantics
-from .real_form import real_form
 
 __all__ = ["FUNCTIONS", "instructions_named"]
 

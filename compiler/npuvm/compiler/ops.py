@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .errors import CompileError
-from .types import DTYPES, Dim, TensorType, dims_text
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.types import DTYPES, Dim, TensorType, dims_text
 
 __all__ = [
     "ARITHMETIC", "BINARY", "COMPARES", "LOGICAL", "OPS", "REDUCES", "UNARY", "VIEWS", "Attr", "Attrs", "OpSpec",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 
-from .allowed import Allowance
-from .errors import CompileError
-from .ir import Graph, Node, Param
-from .ops import Attr
-from .symbols import Check, Derived, Product, product
-from .types import TensorType, parse_dims, parse_type
+from npuvm.compiler.allowed import Allowance
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.ir import Graph, Node, Param
+from npuvm.compiler.ops import Attr
+from npuvm.compiler.symbols import Check, Derived, Product, product
+from npuvm.compiler.types import TensorType, parse_dims, parse_type
 
 __all__ = ["parse_graph"]
 

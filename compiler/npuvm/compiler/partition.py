@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from .errors import CompileError
-from .ir import Graph, Node
-from .ops import REDUCES, VIEWS, broadcast_shapes
-from .rewrite import is_scalar
-from .types import DTYPES, Dim
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.ir import Graph, Node
+from npuvm.compiler.ops import REDUCES, VIEWS, broadcast_shapes
+from npuvm.compiler.rewrite import is_scalar
+from npuvm.compiler.types import DTYPES, Dim
 
 __all__ = ["Draft", "partition", "root_of"]
 

@@ -6,10 +6,9 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from npuvm.compiler.terms import Apply, Immediate, Leaf, Number, Term, apply, cast, compute_type, type_of
+from npuvm.compiler.types import DTYPES
 from npuvm.isa import Instruction, Isa
-
-from .terms import Apply, Immediate, Leaf, Number, Term, apply, cast, compute_type, type_of
-from .types import DTYPES
 
 __all__ = ["Pattern", "PatternTable", "pattern_table", "read_semantics", "uncast"]
 

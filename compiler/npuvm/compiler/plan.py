@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from .ir import Graph, Node
-from .legalize import CastPairs, legalize
-from .partition import Draft, partition, root_of
-from .rewrite import is_scalar
-from .segments import Access, CubeSegment, GmTensor, Segment, VectorSegment
-from .symbols import Product
-from .views import Layout, contiguous, through, through_inverse
+from npuvm.compiler.ir import Graph, Node
+from npuvm.compiler.legalize import CastPairs, legalize
+from npuvm.compiler.partition import Draft, partition, root_of
+from npuvm.compiler.rewrite import is_scalar
+from npuvm.compiler.segments import Access, CubeSegment, GmTensor, Segment, VectorSegment
+from npuvm.compiler.symbols import Product
+from npuvm.compiler.views import Layout, contiguous, through, through_inverse
 
 __all__ = ["Plan", "make_plan"]
 

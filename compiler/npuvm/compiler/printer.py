@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from .ir import Graph, Node
-from .ops import Attr
-from .types import dims_text
+from npuvm.compiler.ir import Graph, Node
+from npuvm.compiler.ops import Attr
+from npuvm.compiler.types import dims_text
 
 __all__ = ["print_graph", "print_node"]
 

@@ -6,23 +6,22 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from npuvm.compiler.blocks import check_blocks
+from npuvm.compiler.builder import Kernel
+from npuvm.compiler.cube_codegen import compile_matmul
+from npuvm.compiler.cube_lower import lower_cube
+from npuvm.compiler.ir import Graph
+from npuvm.compiler.plan import Plan, make_plan
+from npuvm.compiler.program_clock import Clock
+from npuvm.compiler.program_pins import pins_of_segment
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.segments import CubeSegment, Segment
+from npuvm.compiler.symbols import evaluate
+from npuvm.compiler.types import DTYPES
+from npuvm.compiler.vector_codegen import compile_vector
+from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
-
-from .blocks import check_blocks
-from .builder import Kernel
-from .cube_codegen import compile_matmul
-from .cube_lower import lower_cube
-from .ir import Graph
-from .plan import Plan, make_plan
-from .program_clock import Clock
-from .program_pins import pins_of_segment
-from .schedule import Pins
-from .segments import CubeSegment, Segment
-from .symbols import evaluate
-from .types import DTYPES
-from .vector_codegen import compile_vector
-from .vector_space import RowsDoNotFit
 
 __all__ = ["CompiledKernel", "Launch", "TensorSpec", "compile_kernel"]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from .cube_cost import RINGS
-from .schedule import Pins, pin_error
-from .segments import CubeSegment, Segment
+from npuvm.compiler.cube_cost import RINGS
+from npuvm.compiler.schedule import Pins, pin_error
+from npuvm.compiler.segments import CubeSegment, Segment
 
 __all__ = ["pins_of_segment"]
 

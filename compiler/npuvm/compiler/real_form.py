@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from functools import reduce
 
-from .terms import Apply, Leaf, Number, Term
+from npuvm.compiler.terms import Apply, Leaf, Number, Term
 
 __all__ = ["real_form"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .interpreter import evaluate_node
-from .ir import Graph, Node
-from .ops import BINARY, UNARY, VIEWS, Attr, broadcast_shapes, infer_type
-from .types import Dim, TensorType
+from npuvm.compiler.interpreter import evaluate_node
+from npuvm.compiler.ir import Graph, Node
+from npuvm.compiler.ops import BINARY, UNARY, VIEWS, Attr, broadcast_shapes, infer_type
+from npuvm.compiler.types import Dim, TensorType
 
 __all__ = ["Rewriter", "is_scalar"]
 

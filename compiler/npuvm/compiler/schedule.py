@@ -14,7 +14,7 @@ from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
 
-from .errors import CompileError
+from npuvm.compiler.errors import CompileError
 
 __all__ = ["CACHE_POLICIES", "ORDERS", "Events", "Pins", "pin_error"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from .schedule import Pins, pin_error
+from npuvm.compiler.schedule import Pins, pin_error
 
 __all__ = ["Axis", "GridWalk", "TileDim", "Walk", "plan_walk", "split_evenly"]
 

@@ -6,11 +6,11 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .allowed import Allowance
-from .ir import NamedOp, Node
-from .symbols import evaluate
-from .types import DTYPES, Dim
-from .views import Layout
+from npuvm.compiler.allowed import Allowance
+from npuvm.compiler.ir import NamedOp, Node
+from npuvm.compiler.symbols import evaluate
+from npuvm.compiler.types import DTYPES, Dim
+from npuvm.compiler.views import Layout
 
 __all__ = ["Access", "CubeSegment", "GmTensor", "Segment", "VectorSegment"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from .errors import CompileError
-from .symbols import Check, Derived, Product, cancel, product
-from .types import Dim, dims_text
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.symbols import Check, Derived, Product, cancel, product
+from npuvm.compiler.types import Dim, dims_text
 
 __all__ = ["Reshaped", "infer_reshape"]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd, prod
 
-from .errors import CompileError
-from .types import Dim
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.types import Dim
 
 __all__ = ["Check", "Derived", "Product", "cancel", "evaluate", "product"]
 

@@ -13,9 +13,9 @@ from math import frexp, isfinite
 
 import numpy as np
 
-from .ir import Node
-from .ops import COMPARES
-from .types import DTYPES
+from npuvm.compiler.ir import Node
+from npuvm.compiler.ops import COMPARES
+from npuvm.compiler.types import DTYPES
 
 __all__ = [
     "COMMUTATIVE", "Apply", "Immediate", "Leaf", "Number", "Ref", "Scalar", "Term", "apply", "cast", "compute_type",

@@ -10,7 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from .errors import CompileError
+from npuvm.compiler.errors import CompileError
 
 __all__ = ["DTYPES", "DTypeInfo", "Dim", "TensorType", "dims_text", "parse_dims", "parse_type"]
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from .errors import CompileError
-from .ir import Node
-from .types import Dim, TensorType
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.ir import Node
+from npuvm.compiler.types import Dim, TensorType
 
 if TYPE_CHECKING:
-    from .builder import KernelBuilder
+    from npuvm.compiler.builder import KernelBuilder
 
 __all__ = ["Operand", "ParamRef", "Value", "kernel_error", "kernel_line"]
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from npuvm.compiler.blocks import BLOCK_BYTES
+from npuvm.compiler.cube_extent import Extent, grid_extent
+from npuvm.compiler.emit import InstrBuilder
+from npuvm.compiler.emit_handles import Buffer, Desc, Loop, Sem, changed, changes, first, last, not_first
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.schedule import Pins, pin_error
+from npuvm.compiler.schedule_walk import GridWalk
+from npuvm.compiler.types import DTYPES
+from npuvm.compiler.vector_buffers import tile_bytes
+from npuvm.compiler.vector_lower import Reg, Shape, Use, VecInsn, VecProgram, When
+from npuvm.compiler.vector_space import Space, dim_name
+from npuvm.compiler.vector_sync import VectorSync
+from npuvm.compiler.vector_tile import VectorTile
+from npuvm.compiler.vector_transfer import Issue, TileTransfer
 from npuvm.isa import Pred
-
-from .blocks import BLOCK_BYTES
-from .cube_extent import Extent, grid_extent
-from .emit import InstrBuilder
-from .emit_handles import Buffer, Desc, Loop, Sem, changed, changes, first, last, not_first
-from .errors import CompileError
-from .schedule import Pins, pin_error
-from .schedule_walk import GridWalk
-from .types import DTYPES
-from .vector_buffers import tile_bytes
-from .vector_lower import Reg, Shape, Use, VecInsn, VecProgram, When
-from .vector_space import Space, dim_name
-from .vector_sync import VectorSync
-from .vector_tile import VectorTile
-from .vector_transfer import Issue, TileTransfer
 
 __all__ = ["BodyContext", "TileBody"]
 

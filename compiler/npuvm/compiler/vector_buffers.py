@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .blocks import align_up
-from .schedule import Pins
-from .types import DTYPES
-from .vector_lower import Reg, Shape, VecProgram
+from npuvm.compiler.blocks import align_up
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.types import DTYPES
+from npuvm.compiler.vector_lower import Reg, Shape, VecProgram
 
 __all__ = ["Slot", "Storage", "assign_slots", "tile_bytes"]
 

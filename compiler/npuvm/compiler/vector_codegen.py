@@ -6,25 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.ir import Node
+from npuvm.compiler.ops import REDUCES
+from npuvm.compiler.schedule import Pins, pin_error
+from npuvm.compiler.schedule_walk import Axis, GridWalk, TileDim, Walk, plan_walk
+from npuvm.compiler.segments import VectorSegment
+from npuvm.compiler.symbols import evaluate
+from npuvm.compiler.types import TensorType
+from npuvm.compiler.vector_buffers import Storage, assign_slots
+from npuvm.compiler.vector_cover import cover
+from npuvm.compiler.vector_emit import emit_vector
+from npuvm.compiler.vector_lower import VecProgram, lower_vector
+from npuvm.compiler.vector_phases import stagger, stripe_bytes
+from npuvm.compiler.vector_select import Selector
+from npuvm.compiler.vector_space import RowsDoNotFit, Space, dim_name, make_space, view_tile
+from npuvm.compiler.vector_tile import VectorTile, choose_tile, least_tile
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
-
-from .errors import CompileError
-from .ir import Node
-from .ops import REDUCES
-from .schedule import Pins, pin_error
-from .schedule_walk import Axis, GridWalk, TileDim, Walk, plan_walk
-from .segments import VectorSegment
-from .symbols import evaluate
-from .types import TensorType
-from .vector_buffers import Storage, assign_slots
-from .vector_cover import cover
-from .vector_emit import emit_vector
-from .vector_lower import VecProgram, lower_vector
-from .vector_phases import stagger, stripe_bytes
-from .vector_select import Selector
-from .vector_space import RowsDoNotFit, Space, dim_name, make_space, view_tile
-from .vector_tile import VectorTile, choose_tile, least_tile
 
 __all__ = ["VectorKernel", "compile_vector"]
 

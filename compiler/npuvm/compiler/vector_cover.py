@@ -11,22 +11,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from npuvm.compiler.accuracy import error_ulp
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.ir import Node
+from npuvm.compiler.matching import Match, Matcher
+from npuvm.compiler.named import instructions_named
+from npuvm.compiler.ops import REDUCES, Attrs
+from npuvm.compiler.patterns import Pattern, pattern_table
+from npuvm.compiler.rewrite import is_scalar
+from npuvm.compiler.segments import VectorSegment
+from npuvm.compiler.terms import Apply, Number, Scalar, compute_type
+from npuvm.compiler.types import DTYPES, TensorType
+from npuvm.compiler.vector_select import Selector
+from npuvm.compiler.vector_space import TileView
 from npuvm.hw.config import NpuConfig, class_of
 from npuvm.isa import Isa
-
-from .accuracy import error_ulp
-from .errors import CompileError
-from .ir import Node
-from .matching import Match, Matcher
-from .named import instructions_named
-from .ops import REDUCES, Attrs
-from .patterns import Pattern, pattern_table
-from .rewrite import is_scalar
-from .segments import VectorSegment
-from .terms import Apply, Number, Scalar, compute_type
-from .types import DTYPES, TensorType
-from .vector_select import Selector
-from .vector_space import TileView
 
 __all__ = ["cover"]
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from npuvm.compiler.emit import InstrBuilder
+from npuvm.compiler.emit_handles import Buffer
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.schedule_walk import Walk
+from npuvm.compiler.vector_body import BodyContext, TileBody
+from npuvm.compiler.vector_buffers import Storage
+from npuvm.compiler.vector_lower import Reg, VecProgram
+from npuvm.compiler.vector_space import Space
+from npuvm.compiler.vector_sync import VectorSync
+from npuvm.compiler.vector_tile import VectorTile
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
-
-from .emit import InstrBuilder
-from .emit_handles import Buffer
-from .schedule import Pins
-from .schedule_walk import Walk
-from .vector_body import BodyContext, TileBody
-from .vector_buffers import Storage
-from .vector_lower import Reg, VecProgram
-from .vector_space import Space
-from .vector_sync import VectorSync
-from .vector_tile import VectorTile
 
 __all__ = ["emit_vector"]
 

@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-from .errors import CompileError
-from .ir import Node
-from .ops import REDUCES
-from .patterns import Pattern
-from .rewrite import is_scalar
-from .segments import VectorSegment
-from .symbols import evaluate
-from .vector_select import Selector, carried, immediate_bits
-from .vector_space import Space
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.ir import Node
+from npuvm.compiler.ops import REDUCES
+from npuvm.compiler.patterns import Pattern
+from npuvm.compiler.rewrite import is_scalar
+from npuvm.compiler.segments import VectorSegment
+from npuvm.compiler.symbols import evaluate
+from npuvm.compiler.vector_select import Selector, carried, immediate_bits
+from npuvm.compiler.vector_space import Space
 
 __all__ = ["ALWAYS", "Reg", "Shape", "Use", "VecInsn", "VecProgram", "When", "lower_vector"]
 

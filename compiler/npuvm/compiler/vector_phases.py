@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import combinations
 
+from npuvm.compiler.vector_buffers import Slot, Storage
+from npuvm.compiler.vector_lower import Use, VecInsn, VecProgram
 from npuvm.hw.config import NpuConfig
-
-from .vector_buffers import Slot, Storage
-from .vector_lower import Use, VecInsn, VecProgram
 
 __all__ = ["stagger", "stripe_bytes"]
 

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.patterns import Pattern, pattern_table, uncast
+from npuvm.compiler.terms import Apply, Immediate, Leaf
+from npuvm.compiler.types import DTYPES
 from npuvm.isa import Isa
-
-from .errors import CompileError
-from .patterns import Pattern, pattern_table, uncast
-from .terms import Apply, Immediate, Leaf
-from .types import DTYPES
 
 __all__ = ["Selector", "carried", "immediate_bits"]
 

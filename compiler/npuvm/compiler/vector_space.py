@@ -6,12 +6,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from .errors import CompileError
-from .ir import Node
-from .rewrite import is_scalar
-from .segments import Access, VectorSegment
-from .symbols import evaluate
-from .types import DTYPES
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.ir import Node
+from npuvm.compiler.rewrite import is_scalar
+from npuvm.compiler.segments import Access, VectorSegment
+from npuvm.compiler.symbols import evaluate
+from npuvm.compiler.types import DTYPES
 
 __all__ = ["RowsDoNotFit", "Space", "TileView", "Transfer", "dim_name", "make_space", "view_tile"]
 

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
 
+from npuvm.compiler.blocks import BLOCK_BYTES, align_up
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.schedule import Pins, pin_error
+from npuvm.compiler.types import DTYPES
+from npuvm.compiler.vector_buffers import Storage
+from npuvm.compiler.vector_lower import Reg, Shape, VecProgram
+from npuvm.compiler.vector_space import RowsDoNotFit, Space, Transfer
 from npuvm.hw.config import NpuConfig, class_of
 from npuvm.isa import Isa
-
-from .blocks import BLOCK_BYTES, align_up
-from .errors import CompileError
-from .schedule import Pins, pin_error
-from .types import DTYPES
-from .vector_buffers import Storage
-from .vector_lower import Reg, Shape, VecProgram
-from .vector_space import RowsDoNotFit, Space, Transfer
 
 __all__ = ["VectorTile", "choose_tile", "least_tile"]
 

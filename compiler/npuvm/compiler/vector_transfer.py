@@ -6,18 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
+from npuvm.compiler.blocks import BLOCK_BYTES
+from npuvm.compiler.cube_extent import Extent, axis_strides
+from npuvm.compiler.emit import InstrBuilder
+from npuvm.compiler.emit_handles import Arg, Buffer, Desc, Loop, Sem, Size
+from npuvm.compiler.schedule import pin_error
+from npuvm.compiler.schedule_walk import GridWalk
+from npuvm.compiler.vector_buffers import tile_bytes
+from npuvm.compiler.vector_lower import Shape
+from npuvm.compiler.vector_space import Space, Transfer, dim_name
+from npuvm.compiler.vector_tile import VectorTile
 from npuvm.isa import Pred
-
-from .blocks import BLOCK_BYTES
-from .cube_extent import Extent, axis_strides
-from .emit import InstrBuilder
-from .emit_handles import Arg, Buffer, Desc, Loop, Sem, Size
-from .schedule import pin_error
-from .schedule_walk import GridWalk
-from .vector_buffers import tile_bytes
-from .vector_lower import Shape
-from .vector_space import Space, Transfer, dim_name
-from .vector_tile import VectorTile
 
 __all__ = ["Issue", "TileTransfer"]
 

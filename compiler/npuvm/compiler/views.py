@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .ir import Node
-from .symbols import Product, cancel, product
-from .types import Dim
+from npuvm.compiler.ir import Node
+from npuvm.compiler.symbols import Product, cancel, product
+from npuvm.compiler.types import Dim
 
 __all__ = ["Layout", "contiguous", "through", "through_inverse"]
 

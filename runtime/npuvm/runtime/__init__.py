@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .device import Device, LaunchObserver, LaunchRecord
-from .tensor import Tensor
+from npuvm.runtime.device import Device, LaunchObserver, LaunchRecord
+from npuvm.runtime.tensor import Tensor
 
 __all__ = ["Device", "LaunchObserver", "LaunchRecord", "Tensor"]

@@ -21,12 +21,11 @@ from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Image, Isa, load_isa
 from npuvm.isa.verifier import verify
-
-from .allocator import Allocator
-from .cache import ProgramCache
-from .hoststream import HostStream, LaunchTimes
-from .repeats import ColdLaunches
-from .tensor import Tensor
+from npuvm.runtime.allocator import Allocator
+from npuvm.runtime.cache import ProgramCache
+from npuvm.runtime.hoststream import HostStream, LaunchTimes
+from npuvm.runtime.repeats import ColdLaunches
+from npuvm.runtime.tensor import Tensor
 
 __all__ = ["Device", "LaunchObserver", "LaunchRecord", "capacity_limits"]
 

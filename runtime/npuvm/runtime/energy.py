@@ -10,10 +10,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from npuvm.hw.energy import Amount, AreaReport, EnergyReport, Technology, estimate_energy
-
-from .device import LaunchRecord
-from .recording import ALL_LAUNCHES, by_kernel, chip_of
-from .tables import plain_table
+from npuvm.runtime.device import LaunchRecord
+from npuvm.runtime.recording import ALL_LAUNCHES, by_kernel, chip_of
+from npuvm.runtime.tables import plain_table
 
 __all__ = ["DEFAULT_TECHNOLOGY", "RunEnergy", "energy_json", "energy_of_launches", "render_area", "render_energy"]
 

@@ -9,10 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from npuvm.hw.explain import Cause, UnitBreakdown, instruction_shares, path_shares
-
-from .explained import ExplainedKernel, ExplainedRun, KernelPath
-from .tables import plain_table
-from .whatif import REAL, Outcome, WhatIf
+from npuvm.runtime.explained import ExplainedKernel, ExplainedRun, KernelPath
+from npuvm.runtime.tables import plain_table
+from npuvm.runtime.whatif import REAL, Outcome, WhatIf
 
 __all__ = ["render_explained", "render_whatif"]
 

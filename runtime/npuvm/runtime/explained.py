@@ -20,9 +20,8 @@ from npuvm.hw.explain import (
     to_json,
 )
 from npuvm.isa import decode_at, format_insn
-
-from .device import LaunchRecord
-from .recording import ALL_LAUNCHES, by_kernel, chip_of
+from npuvm.runtime.device import LaunchRecord
+from npuvm.runtime.recording import ALL_LAUNCHES, by_kernel, chip_of
 
 __all__ = ["ExplainedKernel", "ExplainedRun", "KernelPath", "explain_launches", "explained_json"]
 

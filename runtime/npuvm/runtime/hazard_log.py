@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from npuvm.hw.hazards import MOST_REPORTED
 from npuvm.isa import Image
-
-from .device import LaunchRecord
+from npuvm.runtime.device import LaunchRecord
 
 __all__ = ["HazardLog"]
 

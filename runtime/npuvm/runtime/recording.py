@@ -10,12 +10,11 @@ from npuvm.hw.errors import DeviceError
 from npuvm.hw.simulator import EngineName, l2_state, simulate, timing_engine
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Image
-
-from .device import LaunchRecord
-from .hoststream import HostStream
-from .scenario import Scenario
-from .scenario_report import Progress, unwatched
-from .scenario_run import run_scenario
+from npuvm.runtime.device import LaunchRecord
+from npuvm.runtime.hoststream import HostStream
+from npuvm.runtime.scenario import Scenario
+from npuvm.runtime.scenario_report import Progress, unwatched
+from npuvm.runtime.scenario_run import run_scenario
 
 __all__ = ["ALL_LAUNCHES", "LaunchRecorder", "Replay", "by_kernel", "chip_of", "record_scenario", "replay"]
 

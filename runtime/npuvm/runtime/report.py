@@ -15,8 +15,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .scenario_report import CaseRow, Header, KindRow, ScenarioReport, SentenceRow, Totals
-from .tables import plain_table
+from npuvm.runtime.scenario_report import CaseRow, Header, KindRow, ScenarioReport, SentenceRow, Totals
+from npuvm.runtime.tables import plain_table
 
 __all__ = ["render", "to_json"]
 

@@ -15,8 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from npuvm.hw.errors import ConfigError
 from npuvm.isa.resources import list_resources
 from npuvm.isa.yaml_strict import Document, load_yaml
-
-from .scenario_errors import first_error
+from npuvm.runtime.scenario_errors import first_error
 
 __all__ = [
     "Case",

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from functools import cache
 
 from npuvm.compiler import Kernel, KernelBuilder, ParamRef, Value, kernel
-
-from .scenario import Case, MatmulCase, RowsCase
+from npuvm.runtime.scenario import Case, MatmulCase, RowsCase
 
 __all__ = ["kernel_of", "parameter_names"]
 

@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler import Kernel
-
-from .models.minilm import HOST_LOOKUP, OPERATOR_KINDS, MiniLmEncoder
-from .models.minilm_assets import MiniLmAssets, load_minilm
-from .models.minilm_reference import encode as encode_reference
-from .scenario import MiniLmScenario, PinFields
-from .scenario_report import Header, KindRow, Progress, ScenarioReport, SentenceRow, Totals
-from .scenario_session import LaunchSession
-from .tensor import Tensor
+from npuvm.runtime.models.minilm import HOST_LOOKUP, OPERATOR_KINDS, MiniLmEncoder
+from npuvm.runtime.models.minilm_assets import MiniLmAssets, load_minilm
+from npuvm.runtime.models.minilm_reference import encode as encode_reference
+from npuvm.runtime.scenario import MiniLmScenario, PinFields
+from npuvm.runtime.scenario_report import Header, KindRow, Progress, ScenarioReport, SentenceRow, Totals
+from npuvm.runtime.scenario_session import LaunchSession
+from npuvm.runtime.tensor import Tensor
 
 __all__ = ["neighbour_order", "run_minilm"]
 

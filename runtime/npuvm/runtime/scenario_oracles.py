@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from .scenario import Case, ElementwiseCase, GemmShape, MatmulCase, Tolerance
+from npuvm.runtime.scenario import Case, ElementwiseCase, GemmShape, MatmulCase, Tolerance
 
 __all__ = ["NUMPY_DTYPES", "Errors", "compare", "default_tolerance", "expected", "input_shapes", "make_inputs"]
 

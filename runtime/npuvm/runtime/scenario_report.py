@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from npuvm.hw.sums import sum_by_key
-
-from .scenario_oracles import Errors
+from npuvm.runtime.scenario_oracles import Errors
 
 __all__ = ["CaseRow", "Header", "KindRow", "Progress", "ScenarioReport", "SentenceRow", "Totals", "unwatched"]
 

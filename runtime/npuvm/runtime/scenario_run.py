@@ -10,14 +10,13 @@ import numpy.typing as npt
 
 from npuvm.hw.simulator import EngineName, HazardMode
 from npuvm.isa import NpuvmError
-
-from .device import LaunchObserver
-from .scenario import Case, GemmShape, KernelScenario, MatmulCase, MiniLmScenario, PinFields
-from .scenario_header import code_version
-from .scenario_kernels import kernel_of, parameter_names
-from .scenario_oracles import compare, default_tolerance, expected, input_shapes, make_inputs
-from .scenario_report import CaseRow, Header, Progress, ScenarioReport, unwatched
-from .scenario_session import LaunchSession
+from npuvm.runtime.device import LaunchObserver
+from npuvm.runtime.scenario import Case, GemmShape, KernelScenario, MatmulCase, MiniLmScenario, PinFields
+from npuvm.runtime.scenario_header import code_version
+from npuvm.runtime.scenario_kernels import kernel_of, parameter_names
+from npuvm.runtime.scenario_oracles import compare, default_tolerance, expected, input_shapes, make_inputs
+from npuvm.runtime.scenario_report import CaseRow, Header, Progress, ScenarioReport, unwatched
+from npuvm.runtime.scenario_session import LaunchSession
 
 __all__ = ["operator_text", "run_scenario", "shape_text"]
 
@@ -54,7 +53,9 @@ def run_scenario(
     )
     header = _header(scenario, session, overrides, timing_only)
     if isinstance(scenario, MiniLmScenario):
-        from .scenario_minilm import run_minilm  # the model's readers are installed only with the extra `minilm`
+        from npuvm.runtime.scenario_minilm import (
+            run_minilm,  # the model's readers are installed only with the extra `minilm`
+        )
 
         return run_minilm(scenario, session, header, progress)
     rows = _run_cases(scenario, session, progress)

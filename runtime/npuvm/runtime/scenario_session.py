@@ -10,12 +10,11 @@ import numpy.typing as npt
 
 from npuvm.compiler import Kernel, Pins
 from npuvm.hw.simulator import EngineName, HazardMode
-
-from .device import Device, LaunchObserver
-from .scenario import PinFields
-from .scenario_report import Totals
-from .scenario_totals import totals_of
-from .tensor import Tensor
+from npuvm.runtime.device import Device, LaunchObserver
+from npuvm.runtime.scenario import PinFields
+from npuvm.runtime.scenario_report import Totals
+from npuvm.runtime.scenario_totals import totals_of
+from npuvm.runtime.tensor import Tensor
 
 __all__ = ["LaunchSession"]
 

@@ -10,8 +10,7 @@ from math import prod
 from npuvm.compiler import DTYPES, Graph, Node
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.stats import RunResult
-
-from .scenario_report import Totals
+from npuvm.runtime.scenario_report import Totals
 
 __all__ = ["cube_cycles", "totals_of"]
 

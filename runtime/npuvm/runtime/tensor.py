@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from .device import Device
+    from npuvm.runtime.device import Device
 
 __all__ = ["Tensor"]
 

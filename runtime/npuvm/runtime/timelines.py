@@ -7,8 +7,7 @@ from typing import Any, TypeAlias
 
 from npuvm.hw.timeline import chrome_trace
 from npuvm.isa import Image
-
-from .device import LaunchRecord
+from npuvm.runtime.device import LaunchRecord
 
 __all__ = ["TimelineRecorder", "TimelineSink"]
 

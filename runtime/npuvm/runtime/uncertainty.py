@@ -14,11 +14,10 @@ from rich.text import Text
 
 from npuvm.hw.config import NpuConfig, class_names
 from npuvm.hw.uncertainty import DEFAULT_SAMPLES, DEFAULT_SEED, Influence, Propagated, propagate
-
-from .device import LaunchRecord
-from .recording import ALL_LAUNCHES, by_kernel, chip_of, replay
-from .scenario_report import Progress, unwatched
-from .tables import plain_table
+from npuvm.runtime.device import LaunchRecord
+from npuvm.runtime.recording import ALL_LAUNCHES, by_kernel, chip_of, replay
+from npuvm.runtime.scenario_report import Progress, unwatched
+from npuvm.runtime.tables import plain_table
 
 __all__ = ["RunUncertainty", "propagate_launches", "render_uncertainty", "uncertainty_json"]
 

@@ -10,11 +10,10 @@ from npuvm.compiler.program import compile_kernel
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa, decode_program
 from npuvm.isa.errors import NpuvmError
-
-from .scenario import KernelScenario
-from .scenario_kernels import kernel_of, parameter_names
-from .scenario_oracles import input_shapes
-from .scenario_run import operator_text, shape_text
+from npuvm.runtime.scenario import KernelScenario
+from npuvm.runtime.scenario_kernels import kernel_of, parameter_names
+from npuvm.runtime.scenario_oracles import input_shapes
+from npuvm.runtime.scenario_run import operator_text, shape_text
 
 __all__ = ["InstructionUse", "count_uses", "scenario_programs"]
 

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from npuvm.hw.explain import Advice, LaunchBreakdown, advise, break_down, sum_breakdowns
-
-from .device import LaunchRecord
-from .idealise import VARIANTS, Variant
-from .recording import Replay, by_kernel, chip_of, replay
-from .scenario_report import Progress, unwatched
+from npuvm.runtime.device import LaunchRecord
+from npuvm.runtime.idealise import VARIANTS, Variant
+from npuvm.runtime.recording import Replay, by_kernel, chip_of, replay
+from npuvm.runtime.scenario_report import Progress, unwatched
 
 __all__ = ["REAL", "WHATIF_VERSION", "Outcome", "WhatIf", "what_if", "whatif_json"]
 

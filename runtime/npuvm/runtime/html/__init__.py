@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .inputs import LaunchTimeline, ReportInputs, Slice
-from .page import plotly_script, render_report
-from .recorder import ReportRecorder
+from npuvm.runtime.html.inputs import LaunchTimeline, ReportInputs, Slice
+from npuvm.runtime.html.page import plotly_script, render_report
+from npuvm.runtime.html.recorder import ReportRecorder
 
 __all__ = ["LaunchTimeline", "ReportInputs", "ReportRecorder", "Slice", "plotly_script", "render_report"]

@@ -12,15 +12,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from npuvm.hw.energy import EnergyReport, Work, estimate_area, estimate_energy
 from npuvm.hw.errors import ConfigError, DeviceError
 from npuvm.hw.explain import KINDS, advise, sum_breakdowns
+from npuvm.runtime.html.figures import MOST_BARS, breakdown_figure, roofline_figure
+from npuvm.runtime.html.inputs import ReportInputs
+from npuvm.runtime.html.kernels import KernelRow, kernel_rows
+from npuvm.runtime.html.roofs import roofs_of
+from npuvm.runtime.html.tables import config_sections, trust_counts
+from npuvm.runtime.html.timeline_view import timeline_columns, timeline_label, timeline_note
+from npuvm.runtime.html.words import nbytes, percent, quantity, three_digits
 from npuvm.runtime.recording import ALL_LAUNCHES
-
-from .figures import MOST_BARS, breakdown_figure, roofline_figure
-from .inputs import ReportInputs
-from .kernels import KernelRow, kernel_rows
-from .roofs import roofs_of
-from .tables import config_sections, trust_counts
-from .timeline_view import timeline_columns, timeline_label, timeline_note
-from .words import nbytes, percent, quantity, three_digits
 
 __all__ = ["plotly_script", "render_report"]
 

@@ -8,10 +8,9 @@ from dataclasses import replace
 from npuvm.hw.energy import Technology
 from npuvm.isa import Image
 from npuvm.runtime.device import LaunchRecord
+from npuvm.runtime.html.inputs import LaunchTimeline, ReportInputs
+from npuvm.runtime.html.slices import timeline_of
 from npuvm.runtime.scenario_report import ScenarioReport
-
-from .inputs import LaunchTimeline, ReportInputs
-from .slices import timeline_of
 
 __all__ = ["ReportRecorder"]
 

@@ -13,8 +13,7 @@ from npuvm.hw.observe import TraceEvent
 from npuvm.hw.timeline import spread
 from npuvm.isa import decode_at, format_insn
 from npuvm.runtime.device import LaunchRecord
-
-from .inputs import LaunchTimeline, Slice
+from npuvm.runtime.html.inputs import LaunchTimeline, Slice
 
 __all__ = ["COUNTER_STEPS", "timeline_of"]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import astuple
 from typing import Any
 
-from .inputs import LaunchTimeline
-from .kernels import KernelRow
+from npuvm.runtime.html.inputs import LaunchTimeline
+from npuvm.runtime.html.kernels import KernelRow
 
 __all__ = ["timeline_columns", "timeline_label", "timeline_note"]
 

@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler import Kernel
-
-from .minilm_assets import MiniLmAssets
-from .minilm_kernels import make_kernels
+from npuvm.runtime.models.minilm_assets import MiniLmAssets
+from npuvm.runtime.models.minilm_kernels import make_kernels
 
 __all__ = ["HOST_LOOKUP", "OPERATOR_KINDS", "MiniLmEncoder", "Session"]
 

@@ -10,8 +10,7 @@ import math
 from dataclasses import dataclass
 
 from npuvm.compiler import Kernel, KernelBuilder, ParamRef, Value, kernel
-
-from .minilm_assets import MiniLmConfig
+from npuvm.runtime.models.minilm_assets import MiniLmConfig
 
 __all__ = ["MiniLmKernels", "make_kernels"]
 
