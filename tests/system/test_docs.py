@@ -6,11 +6,12 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+import typer
 
-from npuvm.cli.main import main
+from npuvm.cli.main import app, main
 from npuvm.hw.config import load_chip
 from npuvm.hw.rtl import find_simulator
 from npuvm.hw.rtl.yosys import find_yosys
@@ -22,6 +23,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 
 _FENCE = re.compile(r"^```(?P<language>\w+)[^\n]*\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
+_COMMAND = re.compile(r"\bnpuvm (?P<verb>(?:isa )?[a-z]+)(?P<rest>[^\n`#]*)")
+_OPTION = re.compile(r"(?<![\w-])--?[a-z][\w-]*")
 
 
 class Block(NamedTuple):
@@ -114,6 +117,30 @@ def load_only(
 def expand(word: str) -> list[str]:
     """A word as the shell gives it: the files that a pattern matches, or itself."""
     return sorted(str(path) for path in Path().glob(word)) if "*" in word else [word]
+
+
+def options_of(command: Any, name: str = "") -> Iterator[tuple[str, set[str]]]:
+    """The options of every verb; the command itself has the empty name."""
+    yield name, {option for each in command.params for option in (*each.opts, *each.secondary_opts) if option[0] == "-"}
+    for verb, each in getattr(command, "commands", {}).items():
+        yield from options_of(each, f"{name} {verb}".strip())
+
+
+OPTIONS = dict(options_of(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_options_in_pages_are_those_of_the_verb(page: Path) -> None:
+    """Also where the command is not run: in a sentence, or in a block that shows its form."""
+    for found in _COMMAND.finditer(page.read_text(encoding="utf-8")):
+        known = OPTIONS.get(found["verb"], set()) | OPTIONS[""] | {"--help", "-h"}
+        assert found["verb"] not in OPTIONS or set(_OPTION.findall(found["rest"])) <= known, found[0]
+
+
+def test_every_option_is_told_in_some_page() -> None:
+    told = set(_OPTION.findall("\n".join(page.read_text(encoding="utf-8") for page in PAGES)))
+    long = {option for options in OPTIONS.values() for option in options if option.startswith("--")}
+    assert long - told - {"--units"} == set()  # what --no-units takes away
 
 
 def test_the_readme_shows_the_two_commands() -> None:

@@ -14,7 +14,7 @@ __all__ = ["Channels", "HbmParams", "mix"]
 
 @dataclass(frozen=True)
 class HbmParams:
-    """Numbers of a chip's HBM; `rate` in bytes a core cycle for all channels together."""
+    """Numbers of a chip's HBM; `rate` in bytes a core cycle for all channels together, `latency` in cycles."""
 
     rate: Fraction
     latency: int
