@@ -15,9 +15,7 @@ import numpy.typing as npt
 import pytest
 import yaml
 
-from npuvm.cli.main import main
 from npuvm.hw.config import class_of, load_chip
-from npuvm.hw.rtl.yosys import find_yosys
 from npuvm.hw.simulator import simulate
 from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
@@ -161,17 +159,6 @@ def test_the_shipped_extensions_load_together_and_every_chip_prices_them(chip: s
     for instruction in added:
         found = class_of(vector, isa, instruction)
         assert found.cycles_per_repeat > 0, instruction.name
-
-
-def test_the_tutorial_counts_its_gates(capsys: pytest.CaptureFixture[str]) -> None:
-    """The command of the page, for its own extension; the decoder grows by next to nothing."""
-    yosys = find_yosys()
-    if yosys.missing is not None:
-        pytest.skip(f"yosys: {yosys.missing}")
-    assert main(["isa", "area", "-x", "hswish", "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    base, extended = (variant["transistors"] for variant in report["variants"][:2])
-    assert abs(extended - base) < base / 50
 
 
 def test_the_benchmark_prints_each_speed_up_with_its_cost(tmp_path: Path) -> None:
