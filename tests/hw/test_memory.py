@@ -139,7 +139,7 @@ class Oracle:
             if not write and (uncached or (streaming and held is None)):
                 part = (l2.sector_bytes or LINE) if streaming else LINE
                 parts = sorted({(number * LINE + first + byte) // part for byte in range(nbytes)})
-                wanted = [each for each in parts if port.kept is None or each != port.kept[0]]
+                wanted = parts[1:] if port.kept is not None and parts[0] == port.kept[0] else parts
                 if wanted:
                     port.kept = (wanted[-1], self.move(now, number, len(wanted) * part, "read", port.core) + far)
                 assert port.kept is not None
