@@ -270,6 +270,14 @@ def test_without_plotly_the_error_says_what_to_install(monkeypatch: pytest.Monke
         render_report(small_run()[0])
 
 
+def test_an_operator_on_empty_tensors_is_listed_without_energy() -> None:
+    text = SCENARIO.replace("shapes: [[300, 500]]", "shapes: [[0, 500], [8, 500]]")
+    page = Page(render_report(observe(text, ReportRecorder(timelines=0), timing_only=True)))
+    assert [row["launches"] for row in page.table_with("host compile ms (measured)")].count("0") == 1
+    energy = [row["operator"] for row in page.table_with("mean W")]
+    assert "add fp16 8 x 500" in energy and "add fp16 0 x 500" not in energy
+
+
 def test_nothing_launched_is_nothing_to_report() -> None:
     inputs, _ = small_run()
     with pytest.raises(DeviceError, match="nothing was launched"):

@@ -92,7 +92,7 @@ def render_report(inputs: ReportInputs) -> str:
         timelines=[(timeline, timeline_label(rows, timeline)) for timeline in inputs.timelines],
         notes=[timeline_note(timeline) for timeline in inputs.timelines],
         kernel_columns=_KERNEL_COLUMNS + (_CHECK_COLUMNS if inputs.report.cases else ()),
-        energy_columns=[] if energy is None else list(energy[rows[0].number].components),
+        energy_columns=[] if energy is None else list(next(iter(energy.values())).components),
         host_bound=sum(record.times.host_bound for record in inputs.launches),
         energy=energy,
         area=None if inputs.technology is None else estimate_area(first.chip, inputs.technology),
@@ -113,14 +113,15 @@ def plotly_script() -> str:
 
 
 def _energy(inputs: ReportInputs, rows: tuple[KernelRow, ...]) -> Mapping[int, EnergyReport] | None:
-    """Estimates by the number of the row, None without a technology."""
+    """Estimates by the number of the row, none for a row without launches; None without a technology."""
     if inputs.technology is None:
         return None
     energy = {}
     for row in rows:
         records = [inputs.launches[index] for index in row.launches]
         parts = [estimate_energy(record.result, record.chip, inputs.technology) for record in records]
-        energy[row.number] = EnergyReport.sum(parts)
+        if parts:
+            energy[row.number] = EnergyReport.sum(parts)
     return energy
 
 
