@@ -111,13 +111,26 @@ class _Operand:
     def dense(self) -> npt.NDArray[np.bool_]:
         return np.asarray(self.row_bytes == self.pitch)
 
-    def spread(self, unit: int, count: int) -> Floats:
+    def served(self, chip: NpuConfig) -> Floats:
+        """Bytes for which a step's rows keep L2 busy: each access to a line costs `access_bytes` at least.
+
+        A row is cut where its requests end and where a line ends. Rows begin at multiples of their own length.
+        """
+        l2, chunk = chip.memory.l2, chip.core.load.chunk_bytes
+        length = np.maximum(self.row_bytes, 1)
+        aligned = np.gcd(length.astype(np.int64), l2.line_bytes) / l2.line_bytes
+        by_lines = (length / l2.line_bytes) - aligned
+        by_requests = (np.ceil(length / chunk) - 1) * (1 - aligned if chunk % l2.line_bytes == 0 else 1)
+        pieces = np.where(self.dense, length / min(chunk, l2.line_bytes), 1 + by_lines + by_requests)
+        return np.asarray(self.rows * np.maximum(self.row_bytes, pieces * l2.access_bytes))
+
+    def spread(self, unit: int, count: int, hashed: bool) -> Floats:
         """Share of `count` memory servers, interleaved by `unit` bytes, that one step's rows reach.
 
-        Rows that begin a multiple of the interleave apart come back to the same servers. Cores begin at the same k and then
-        drift apart: the share is the geometric mean of what one k reaches and of all.
+        Rows that begin a multiple of the interleave apart come back to the same servers, unless addresses are hashed. Cores
+        begin at the same k and then drift apart: the share is the geometric mean of what one k reaches and of all.
         """
-        if self.pitch == 0 or self.pitch % unit:
+        if hashed or self.pitch == 0 or self.pitch % unit:
             return np.ones_like(self.rows)
         apart = count // gcd(self.pitch // unit, count)
         reached = np.minimum(apart, self.rows) * np.ceil(self.row_bytes / unit) * self.places
@@ -203,10 +216,9 @@ def _load(problem: TileProblem, tiles: _Tiles, operands: tuple[_Operand, ...]) -
         port_bytes = each.rows * np.where(dense, each.row_bytes, np.maximum(each.row_bytes, dma.min_burst_bytes))
         chunks = np.where(dense, each.row_bytes / dma.chunk_bytes, np.ceil(each.row_bytes / dma.chunk_bytes))
         in_flight = each.rows * chunks * latency / dma.outstanding
-        sharing = tiles.cores / (each.spread(memory.l2.line_bytes, memory.l2.slices) * l2_rate)
-        step = np.maximum.reduce(
-            [issue, port_bytes / dma.l1_bytes_per_cycle, in_flight, each.rows * each.row_bytes * sharing]
-        )
+        spread = each.spread(memory.l2.line_bytes, memory.l2.slices, memory.address_hash)
+        shared = each.served(problem.chip) * tiles.cores / (spread * l2_rate)
+        step = np.maximum.reduce([issue, port_bytes / dma.l1_bytes_per_cycle, in_flight, shared])
         cycles += step * tiles.steps1 / each.run
     return np.asarray(cycles)
 
@@ -229,7 +241,7 @@ def _shared(
     Loads of the two operands follow each other, so each takes the time of its slower memory. Main memory is read once for a,
     and for b once where L2 keeps it, else once for each round of row strips; results that fit L2 stay there.
     """
-    l2, hbm = problem.chip.memory.l2, problem.chip.memory.hbm
+    l2, hbm, hashed = problem.chip.memory.l2, problem.chip.memory.hbm, problem.chip.memory.address_hash
     l2_rate, hbm_rate = float(problem.chip.l2_bytes_per_cycle), float(problem.chip.hbm_bytes_per_cycle)
     strips = np.minimum(tiles.cuts_m, cores)
     kept = (strips * tiles.m + spec.n) * spec.k * problem.item <= problem.chip.capacity_bytes("l2")
@@ -238,8 +250,9 @@ def _shared(
     stays = stored <= problem.chip.capacity_bytes("l2")
     cycles = np.full_like(tiles.m, stored / (l2_rate if stays else min(l2_rate, hbm_rate)))
     for each, edge, times in zip(operands, (spec.m, spec.n), passes, strict=True):
-        loaded = each.rows * each.row_bytes * tiles.steps1 / each.run * tiles.tiles
+        loaded = each.served(problem.chip) * tiles.steps1 / each.run * tiles.tiles
         read = times * float(edge) * spec.k * tiles.batch * problem.item
-        from_l2 = loaded / (each.spread(l2.line_bytes, l2.slices) * l2_rate)
-        cycles += np.maximum(from_l2, read / (each.spread(hbm.interleave_bytes, hbm.channels) * hbm_rate))
+        from_l2 = loaded / (each.spread(l2.line_bytes, l2.slices, hashed) * l2_rate)
+        from_hbm = read / (each.spread(hbm.interleave_bytes, hbm.channels, hashed) * hbm_rate)
+        cycles += np.maximum(from_l2, from_hbm)
     return np.asarray(cycles)
