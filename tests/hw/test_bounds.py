@@ -10,6 +10,7 @@ from tests.hw.engine_kit import Row, execute, make_chip, make_stream
 from npuvm.hw.bounds import check_bounds, core_bounds, launch_bounds, memory_bounds
 from npuvm.hw.errors import SimulationError
 from npuvm.hw.l2 import L2State
+from npuvm.hw.tally import Tally
 
 CHIP = make_chip()
 LINE = 128
@@ -19,7 +20,7 @@ def test_bounds_of_a_core() -> None:
     """Loads at 32 bytes a cycle, stores at 16; the fixpipe's transfer counts at its own rate."""
     first = [Row("vector", 7, gap=3), Row("vector", 5), Row("cube", 11), Row("load", 10, gm=(0, 3, 100, 200))]
     second = [Row("store", 10, gm=(0, 1, 200, 200)), Row("move", 4), Row("fixpipe", 2, gm=(0, 1, 160, 160))]
-    bounds = core_bounds(CHIP, [make_stream(first), make_stream(second)])
+    bounds = core_bounds(CHIP, Tally.of([make_stream(first), make_stream(second)]))
     assert bounds == {
         "vector": 12,
         "cube": 11,

@@ -230,7 +230,8 @@ def test_a_unit_that_starved_for_less_than_its_sequencer_spent() -> None:
 def test_bank_conflicts_are_no_work() -> None:
     """Two vector instructions of 10 and 5 cycles, of which 4 and 1 are conflicts; a cube instruction has none."""
     run = execute([[[Row("vector", 10, bank=4), Row("cube", 3), Row("vector", 5, bank=1)]]])
-    stats = core_stats(run.machine.cores[0], run.cycles, {}).units
+    core = run.machine.cores[0]
+    stats = core_stats(core, run.cycles, {}, core.tally.bank).units
     assert run.times() == {0: (1, 11, 11), 1: (2, 5, 5), 2: (11, 16, 16)}
     assert (stats["vector"].busy, stats["vector"].stalls) == (15 - 5, {"startup": 1, "bank": 5})
     assert (stats["cube"].busy, stats["cube"].stalls) == (3, {"startup": 2, "tail": 11})

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from npuvm.hw.chunks import engines_of
 from npuvm.hw.errors import SimulationError
 
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
     from npuvm.hw.compiled.views import MemoryView
     from npuvm.hw.config import NpuConfig
     from npuvm.hw.memory import MemorySystem
-    from npuvm.hw.stream import Stream
+    from npuvm.hw.tally import Tally
 
 __all__ = ["check_bounds", "core_bounds", "launch_bounds", "memory_bounds"]
 
@@ -34,24 +32,21 @@ def memory_bounds(chip: NpuConfig, memory: MemorySystem | MemoryView) -> dict[st
     return {"hbm": crossing / chip.hbm_bytes_per_cycle, "l2": memory.l2_hit / chip.l2_bytes_per_cycle}
 
 
-def core_bounds(chip: NpuConfig, streams: Sequence[Stream]) -> dict[str, Fraction]:
+def core_bounds(chip: NpuConfig, tally: Tally) -> dict[str, Fraction]:
     """Limits from one core's own instructions: occupancy of its units, transfers through its ports, dispatch."""
     occupied = dict.fromkeys(OCCUPIED, 0)
     ports: dict[str, Fraction] = {}
     engines = engines_of(chip)
-    for stream in streams:
-        moved = stream.gm_rows * stream.gm_row_bytes
-        occupancy = np.bincount(stream.site, stream.occupancy, len(stream.sites))
-        nbytes = np.bincount(stream.site, moved, len(stream.sites))
-        for index, site in enumerate(stream.sites):
+    for table in tally.tables:
+        for index, site in enumerate(table.sites):
             if site.unit_name in occupied:
-                occupied[site.unit_name] += int(occupancy[index])
+                occupied[site.unit_name] += int(table.occupancy[index])
             if site.dma is not None:
-                took = Fraction(int(nbytes[index]), engines[site.unit_name].rate(site))
+                took = Fraction(int(table.moved[index]), engines[site.unit_name].rate(site))
                 ports[site.unit_name] = ports.get(site.unit_name, Fraction(0)) + took
     bounds = {name: Fraction(cycles) for name, cycles in occupied.items() if cycles}
     bounds["port"] = max(ports.values(), default=Fraction(0))
-    bounds["dispatch"] = Fraction(sum(int(stream.gap.sum()) for stream in streams))
+    bounds["dispatch"] = Fraction(tally.gap)
     return bounds
 
 

@@ -16,6 +16,7 @@ from npuvm.hw.clock import Clock
 from npuvm.hw.errors import SimulationError
 from npuvm.hw.semaphores import SemaphoreBank
 from npuvm.hw.stream import Barrier, Halt, Region, Regions, ScalarLoad, SetSemaphores, Site, Stream
+from npuvm.hw.tally import Tally
 from npuvm.hw.units import Backlog, Batch, SiteRun, Unit
 
 if TYPE_CHECKING:
@@ -67,6 +68,11 @@ class Sequencer:
         self._sites: dict[int, tuple[Sequence[Site], list[SiteRun]]] = {}
         self._quiet: Event | None = None
         clock.process(self._run())
+
+    @property
+    def tally(self) -> Tally:
+        """What was dispatched adds up to."""
+        return Tally.of(self.streams)
 
     def _run(self) -> Generator[Event, Any, None]:
         regions = self._regions

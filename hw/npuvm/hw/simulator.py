@@ -20,6 +20,7 @@ from npuvm.hw.launch import core_groups
 from npuvm.hw.stats import RunResult, bytes_by_level, core_stats, count_instructions
 from npuvm.hw.stream import ScalarLoad
 from npuvm.hw.sums import sum_by_key
+from npuvm.hw.tally import unite
 
 if TYPE_CHECKING:
     from npuvm.hw.config import CoreType, NpuConfig
@@ -137,21 +138,20 @@ def _report(
     engine: str,
 ) -> RunResult:
     names = {code: name for name, code in machine.isa.units.items()}
-    counted = [(core, *count_instructions(core.streams)) for core in machine.cores]
-    cores = [core_stats(core, cycles, units) for core, units, _ in counted]
-    by_unit = sum_by_key({names[code]: n for code, n in units.items()} for _, units, _ in counted)
-    by_op = sum_by_key(ops for _, _, ops in counted)
-    streams = [stream for core in machine.cores for stream in core.streams]
-    bounds = launch_bounds(
-        memory_bounds(chip, machine.memory), [core_bounds(chip, core.streams) for core in machine.cores]
-    )
+    counted = [(core, tally := core.tally, *count_instructions(tally)) for core in machine.cores]
+    cores = [core_stats(core, cycles, units, tally.bank) for core, tally, units, _ in counted]
+    by_unit = sum_by_key({names[code]: n for code, n in units.items()} for _, _, units, _ in counted)
+    by_op = sum_by_key(ops for *_, ops in counted)
+    tallies = [tally for _, tally, *_ in counted]
+    tables = unite(tallies)
+    bounds = launch_bounds(memory_bounds(chip, machine.memory), [core_bounds(chip, tally) for tally in tallies])
     check_bounds(cycles, bounds)
     return RunResult(
         cycles=cycles,
         seconds=chip.cycles_to_us(cycles) / 1_000_000,
         cores=tuple(cores),
-        bytes=bytes_by_level(streams, machine.memory),
-        work=work_of(chip, machine.isa, streams),
+        bytes=bytes_by_level(tables, machine.memory),
+        work=work_of(chip, machine.isa, tables),
         requests=machine.memory.requests,
         instructions=sum(by_unit.values()),
         by_unit=by_unit,

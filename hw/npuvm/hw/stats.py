@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from npuvm.hw.compiled.views import CoreView, MemoryView, UnitView
     from npuvm.hw.energy.work import Work
@@ -16,12 +14,10 @@ if TYPE_CHECKING:
     from npuvm.hw.memory import MemorySystem
     from npuvm.hw.observe import TraceEvent
     from npuvm.hw.sequencer import Sequencer
-    from npuvm.hw.stream import Column, Site, Stream
+    from npuvm.hw.tally import SiteTable, Tally
     from npuvm.hw.units import Unit
 
 __all__ = ["CoreStats", "RunResult", "UnitStats", "bytes_by_level", "core_stats", "count_instructions"]
-
-_ANY = np.iinfo(np.int64).max
 
 ON_CHIP = ("ub", "l1", "l0a", "l0b", "l0c")
 
@@ -103,16 +99,20 @@ class RunResult:
         return total
 
 
-def core_stats(sequencer: Sequencer | CoreView, cycles: int, counts: Mapping[int, int]) -> CoreStats:
-    """Statistics of a finished core; `cycles` are those of the launch, `counts` the instructions by unit code."""
+def core_stats(
+    sequencer: Sequencer | CoreView, cycles: int, counts: Mapping[int, int], bank_conflicts: int = 0
+) -> CoreStats:
+    """Statistics of a finished core; `cycles` are those of the launch, `counts` the instructions by unit code.
+
+    `bank_conflicts` are cycles of its vector unit.
+    """
     halted = sequencer.finished or 0
     stalls = {cause: n for cause, n in sequencer.stalls.items() if n and cause != "decode"}
     if cycles > halted:
         stalls["imbalance"] = cycles - halted
     units = {"seq": UnitStats(sequencer.stalls["decode"], stalls, sequencer.dispatched)}
-    conflicts = sum(int(stream.bank.sum()) for stream in sequencer.streams)
     for code, unit in sequencer.units.items():
-        bank = conflicts if unit.name == "vector" else 0
+        bank = bank_conflicts if unit.name == "vector" else 0
         units[unit.name] = _unit_stats(unit, halted, cycles, counts.get(code, 0), bank)
     return CoreStats(sequencer.core_type, halted, units)
 
@@ -128,53 +128,28 @@ def _unit_stats(unit: Unit | UnitView, halted: int, cycles: int, instructions: i
     return UnitStats(unit.busy - bank, {cause: n for cause, n in stalls.items() if n}, instructions)
 
 
-def count_instructions(streams: Sequence[Stream]) -> tuple[dict[int, int], dict[str, int]]:
+def count_instructions(tally: Tally) -> tuple[dict[int, int], dict[str, int]]:
     """Dispatched instructions of a core by unit code and by name."""
     by_unit: dict[int, int] = {}
     by_op: dict[str, int] = {}
-    for stream in streams:
-        counts = np.bincount(stream.site, minlength=len(stream.sites)).tolist()
-        for site, n in zip(stream.sites, counts, strict=True):
+    for table in tally.tables:
+        for site, n in zip(table.sites, table.count.tolist(), strict=True):
             if n:
                 by_unit[site.unit] = by_unit.get(site.unit, 0) + n
                 by_op[site.insn.op] = by_op.get(site.insn.op, 0) + n
     return by_unit, by_op
 
 
-def bytes_by_level(streams: Sequence[Stream], memory: MemorySystem | MemoryView) -> dict[str, int]:
+def bytes_by_level(tables: Sequence[SiteTable], memory: MemorySystem | MemoryView) -> dict[str, int]:
     """Bytes of a launch by level: operands of all instructions on chip (a pitch of 0 counts one row), L2 and HBM traffic."""
-    total = np.zeros(len(ON_CHIP) + 1, dtype=np.int64)
-    # Cores that run the same text share its table of sites.
-    tables: dict[int, list[Stream]] = {}
-    for stream in streams:
-        tables.setdefault(id(stream.sites), []).append(stream)
-    for group in tables.values():
-        site = np.concatenate([stream.site for stream in group])
-        size = np.concatenate([stream.size for stream in group])
-        total += _operand_bytes(group[0].sites, site, size)
-    on_chip = {name: int(n) for name, n in zip(ON_CHIP, total, strict=False)}
+    on_chip = dict.fromkeys(ON_CHIP, 0)
+    for table in tables:
+        for (index, *sizes), times in zip(table.kinds.tolist(), table.times.tolist(), strict=True):
+            for operand in table.sites[index].operands:
+                if operand.space in on_chip:
+                    rows, cols = ((*sizes, 1)[at] for at in operand.shape)
+                    counted = rows if operand.pitch else min(rows, 1)
+                    moved = counted * cols * operand.itemsize * (operand.reads + operand.writes)
+                    on_chip[operand.space] += times * moved
     traffic = memory.traffic
     return {**on_chip, "l2": memory.l2_hit, "hbm_read": traffic.hbm_read, "hbm_write": traffic.hbm_write}
-
-
-def _operand_bytes(sites: Sequence[Site], site: Column, size: Column) -> Column:
-    """Bytes in each space of `ON_CHIP`, and in all others, of instructions of sites (n) with sizes (n, 3)."""
-    elsewhere = len(ON_CHIP)
-    total = np.zeros(elsewhere + 1, dtype=np.int64)
-    sizes = np.concatenate([size, np.ones((len(size), 1), dtype=np.int64)], axis=1)
-    each = np.arange(len(site))
-    for k in range(max((len(s.operands) for s in sites), default=0)):
-        # Per site: space, bytes per element, size columns (the last one holds 1), most rows that count.
-        table = np.zeros((len(sites), 5), dtype=np.int64)
-        table[:, 0] = elsewhere
-        for index, described in enumerate(sites):
-            if k < len(described.operands):
-                operand = described.operands[k]
-                space = ON_CHIP.index(operand.space) if operand.space in ON_CHIP else elsewhere
-                rows, cols = operand.shape
-                most = _ANY if operand.pitch else 1
-                table[index] = space, operand.itemsize * (operand.reads + operand.writes), rows, cols, most
-        space_of, each_bytes, rows_at, cols_at, most_rows = table[site].T
-        moved = np.minimum(sizes[each, rows_at], most_rows) * sizes[each, cols_at] * each_bytes
-        np.add.at(total, space_of, moved)
-    return total

@@ -15,6 +15,7 @@ from npuvm.hw.energy import Work, work_of
 from npuvm.hw.errors import SimulationError
 from npuvm.hw.simulator import simulate
 from npuvm.hw.stream import Site, Stream
+from npuvm.hw.tally import Tally, unite
 from npuvm.isa import Insn
 from npuvm.runtime import Device
 
@@ -109,7 +110,8 @@ def site_of(op: str, unit: str, function: str) -> Site:
 
 
 def test_bytes_are_those_of_all_rows() -> None:
-    got = work_of(SPLIT, ISA, [one_instruction(site_of("ld", "load", "copy_tile"), gm_rows=3, gm_row_bytes=64)])
+    stream = one_instruction(site_of("ld", "load", "copy_tile"), gm_rows=3, gm_row_bytes=64)
+    got = work_of(SPLIT, ISA, unite([Tally.of([stream])]))
     assert got == Work({}, {}, {"l0a": 0, "l0b": 0}, 192, ISA.instruction("ld").words)
 
 
@@ -117,4 +119,4 @@ def test_an_unknown_function_is_an_error_and_not_free() -> None:
     with pytest.raises(
         SimulationError, match=r"mma at word 7: the operations of 'dream' are not known; known are: copy"
     ):
-        work_of(SPLIT, ISA, [one_instruction(site_of("mma", "load", "dream"))])
+        work_of(SPLIT, ISA, unite([Tally.of([one_instruction(site_of("mma", "load", "dream"))])]))

@@ -1,7 +1,8 @@
 """The kernels compiled by numba, or as they stand in Python, on arrays or on lists.
 
-The kernels are plain functions. For numba each is copied with the compiled ones that it calls in its globals. The copy of an
-entry carries a digest of all sources in its name, for numba's cache looks at the file of the entry alone.
+The kernels are plain functions. For numba each is copied with the compiled ones that it calls in its globals, and the entries
+of `npuvm.hw.compiled.machine_code` call them. The copy of an entry carries a digest of all sources in its name, for numba's
+cache looks at the file of the entry alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from npuvm.hw.compiled import calendar, cores, layout, lines, loop, ports, requests, signals, units
+from npuvm.hw.compiled import calendar, cores, hints, layout, lines, loop, ports, requests, signals, units
 from npuvm.hw.compiled.layout import Store
 from npuvm.hw.errors import DeviceError
 
@@ -27,7 +28,7 @@ __all__ = ["Backend", "BackendName", "backend_of"]
 BackendName: TypeAlias = Literal["numba", "python"]
 
 
-_MODULES: tuple[ModuleType, ...] = (calendar, lines, requests, ports, signals, units, cores, loop)
+_MODULES: tuple[ModuleType, ...] = (calendar, hints, lines, requests, ports, signals, units, cores, loop)
 """Every module of kernels."""
 
 
@@ -36,9 +37,11 @@ _OPTIONS = {"error_model": "numpy", "_nrt": False}
 
 _INLINED = frozenset(
     {
+        "append",
         "at_slot",
         "cut",
         "entry",
+        "foresee",
         "issue",
         "passed",
         "passes_l2",
@@ -120,8 +123,10 @@ def _numba() -> Backend:
         import numba
     except ImportError:
         raise DeviceError("the numba backend of the compiled engine needs numba; install npuvm[fast]") from None
+    from npuvm.hw.compiled import machine_code
+
     digest = sha256(numba.__version__.encode())
-    for file in (__file__, *(str(module.__file__) for module in (layout, *_MODULES))):
+    for file in (__file__, *(str(module.__file__) for module in (layout, machine_code, *_MODULES))):
         digest.update(Path(file).read_bytes())
     kernels = {
         name: kernel
@@ -129,29 +134,33 @@ def _numba() -> Backend:
         for name, kernel in vars(module).items()
         if isinstance(kernel, FunctionType) and kernel.__module__ == module.__name__
     }
-    compiled: dict[str, Any] = {}
-    for name in _ENTRIES:
-        _compile(numba, name, kernels, compiled, digest.hexdigest()[:16])
+    compiled: dict[str, Any] = {"soon": machine_code.soon}
+    entries = [
+        _entry(numba, getattr(machine_code, name), _compile(numba, name, kernels, compiled), digest.hexdigest()[:16])
+        for name in _ENTRIES
+    ]
     version = ".".join(numba.__version__.split(".")[:2])
-    return Backend("numba", f"compiled (numba {version})", *(compiled[name] for name in _ENTRIES))
+    return Backend("numba", f"compiled (numba {version})", *entries)
 
 
-def _compile(
-    numba: ModuleType, name: str, kernels: Mapping[str, FunctionType], compiled: dict[str, Any], digest: str
-) -> None:
-    """Prepare a kernel for compilation, those that it calls before it; an entry's machine code is cached."""
+def _compile(numba: ModuleType, name: str, kernels: Mapping[str, FunctionType], compiled: dict[str, Any]) -> Any:
+    """Prepare a kernel for compilation, those that it calls before it."""
     kernel = kernels[name]
     for called in kernel.__code__.co_names:
         if called in kernels and called not in compiled:
-            _compile(numba, called, kernels, compiled, digest)
+            _compile(numba, called, kernels, compiled)
     copy = FunctionType(kernel.__code__, {**kernel.__globals__, **compiled}, name)
     copy.__module__, copy.__qualname__ = kernel.__module__, kernel.__qualname__
-    if name not in _ENTRIES:
-        compiled[name] = numba.njit(copy, forceinline=name in _INLINED, **_OPTIONS)
-        return
-    copy.__qualname__ = f"{kernel.__qualname__}_{digest}"
+    compiled[name] = numba.njit(copy, forceinline=name in _INLINED, **_OPTIONS)
+    return compiled[name]
+
+
+def _entry(numba: ModuleType, entry: FunctionType, kernel: Any, digest: str) -> Any:
+    """An entry that calls this kernel; its machine code is cached."""
+    copy = FunctionType(entry.__code__, {**entry.__globals__, "kernel": kernel}, entry.__name__)
+    copy.__module__, copy.__qualname__ = entry.__module__, f"{entry.__qualname__}_{digest}"
     try:
-        compiled[name] = numba.njit(copy, cache=True, **_OPTIONS)
+        return numba.njit(copy, cache=True, **_OPTIONS)
     except RuntimeError:
         # No folder for the cache can be written; the kernels are compiled anew in every process.
-        compiled[name] = numba.njit(copy, **_OPTIONS)
+        return numba.njit(copy, **_OPTIONS)

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from npuvm.hw.compiled.world import World
     from npuvm.hw.config import CoreType, NpuConfig
     from npuvm.hw.engine import CoreProgram
+    from npuvm.hw.tally import Tally
     from npuvm.isa import Isa
 
 __all__ = ["Feed"]
@@ -78,7 +79,7 @@ class _Source:
 
 
 class Feed:
-    """The programs of a launch. `scalar` gives the value of a scalar load of a core, `note` is told of every stream."""
+    """The programs of a launch. `scalar` gives the value of a scalar load of a core, `tallies` count every stream."""
 
     def __init__(
         self,
@@ -88,12 +89,12 @@ class Feed:
         programs: Sequence[CoreProgram],
         world: World,
         scalar: Callable[[int, ScalarLoad], int],
-        note: Callable[[int, Stream], None],
+        tallies: Sequence[Tally],
     ) -> None:
         self._backend = backend
         self._world = world
         self._scalar = scalar
-        self._note = note
+        self._tallies = tallies
         self._engines = engines_of(chip)
         self._units = {kind: chip.units(kind) for kind in {program.core_type for program in programs}}
         self._limit = int(world.W[H_LIMIT])
@@ -157,7 +158,7 @@ class Feed:
     def _begin(self, source: _Source, stream: Stream) -> None:
         source.base = self._table(stream.sites, source)
         source.stream, source.row = stream, 0
-        self._note(source.core, stream)
+        self._tallies[source.core].add(stream)
 
     def _rows(self, source: _Source, stream: Stream) -> tuple[int, ...]:
         """Copy the next rows of a stream into the core's window."""

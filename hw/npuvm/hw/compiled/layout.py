@@ -2,7 +2,7 @@
 
 Arrays and lists are indexed alike, so the kernels of this package are written once for numba and for plain Python. All state
 lies in a few flat stores: `W` (cores, units, queues, semaphores, calendars), `M` (memory system), `SITE` (static sites),
-`COL` (columns of the streams in work), `TOK` (signals on their way), `SLOT`, `LINK`, `RL`, `DIR`, `PAGE` (L2, see `lines`).
+`COL` (columns of the streams in work), `TOK` (signals on their way), `SLOT`, `LOG`, `DIR`, `PAGE` (L2, see `lines`).
 A record in a store begins at a base offset; the names below are its fields.
 """
 
@@ -157,8 +157,10 @@ R_SIZE, RECORDS = 4, 160
     U_TIMED,
     U_KEPT,
     U_KEPT_DONE,
-) = range(55)
-U_SIZE = 56
+    U_PAGE,
+    U_PAGE_BASE,
+) = range(57)
+U_SIZE = 64
 
 # States of a unit.
 READY, BLOCKED, PENDING, TRANSFER, ENDING, BEYOND = range(6)
@@ -254,17 +256,30 @@ COLUMNS = 7
     M_DIR_MASK,
     M_PAGE_AT,
     M_PAGE_BASE,
+    M_LOG_HEAD,
+    M_LOG_END,
+    M_LOG_LIMIT,
+    M_LOG_START,
+    M_MARGIN,
+    M_HINTS,
     M_SIZE,
-) = range(55)
+) = range(61)
 
 SLICE_FIELDS = 2
 # A channel: cycle, part, direction of its last access (0 none, 1 read, 2 write); line and core + 1 of its last for a core.
 CHANNEL_FIELDS = 5
 
-# A slot of L2 in SLOT: its line, and whether that is dirty. In RL: the cycle from which its data are there, and (core of the
-# last access + 1) * 2, plus 1 when the line had left L2 in this launch before. In LINK: the slots used before it and after it;
-# slot 0 is the end of both.
-SLOT_FIELDS = 2
+# A slot of L2 in SLOT: its line (of a freed slot: the one freed before it), the place in LOG of its last use (-1: freed), the
+# cycle from which its data are there, and marks. Cycle, core and LEFT are of this launch if the place is not before
+# M_LOG_START.
+L_LINE, L_USED, L_READY, L_MARKS, L_SIZE = range(5)
+
+# Marks of a line in a slot; above them is the core of the last access + 1, 0 for none.
+DIRTY = 1
+LEFT = 2
+"""The line had left L2 in this launch before."""
+
+CORE_SHIFT = 2
 
 PAGE_BITS = 9
 """A page of the table from lines to slots holds 2 ** PAGE_BITS lines."""

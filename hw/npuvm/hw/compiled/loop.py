@@ -23,7 +23,9 @@ from npuvm.hw.compiled.layout import (
     INPUT,
     KEY_BITS,
     M_CAPACITY,
+    M_HINTS,
     M_LINE_LEAST,
+    M_MARGIN,
     M_PAGE_LIMIT,
     M_PAGES,
     M_REQUESTS,
@@ -43,14 +45,14 @@ from npuvm.hw.compiled.layout import (
     Store,
 )
 from npuvm.hw.compiled.ports import passed
-from npuvm.hw.compiled.requests import request
+from npuvm.hw.compiled.requests import foresee, request
 from npuvm.hw.compiled.signals import wake_core
 
 __all__ = ["grant", "run", "serve", "short_of_lines"]
 
 
 def run(
-    W: Store, M: Store, SITE: Store, COL: Store, TOK: Store, SLOT: Store, LINK: Store, RL: Store, DIR: Store, PAGE: Store
+    W: Store, M: Store, SITE: Store, COL: Store, TOK: Store, SLOT: Store, LOG: Store, DIR: Store, PAGE: Store
 ) -> int:  # fmt: skip
     """Run until everything has happened that can, or the caller is wanted; can be called again after that.
 
@@ -78,7 +80,7 @@ def run(
             return OK
         # A grant comes before the requests of its cycle.
         border = granted >> KEY_BITS
-        status = serve(W, M, SLOT, LINK, RL, DIR, PAGE, border)
+        status = serve(W, M, SLOT, LOG, DIR, PAGE, border)
         if status:
             return status
 
@@ -97,7 +99,7 @@ def grant(W: Store, key: int) -> None:
 
 
 def serve(
-    W: Store, M: Store, SLOT: Store, LINK: Store, RL: Store, DIR: Store, PAGE: Store, border: int
+    W: Store, M: Store, SLOT: Store, LOG: Store, DIR: Store, PAGE: Store, border: int
 ) -> int:  # fmt: skip
     """Serve requests in order until a transfer's last one is served, or the next one is not before cycle `border`."""
     root, units = W[H_TREE] + 1, W[H_UNIT]
@@ -108,13 +110,17 @@ def serve(
             return OK
         uid = key & (TAKE - 1)
         unit = units + uid * U_SIZE
-        if short_of_lines(W, M, unit):
+        margin = M[M_MARGIN]
+        scarce = M[M_USED] + margin > M[M_SLOT_LIMIT] and M[M_SLOT_LIMIT] < M[M_CAPACITY]
+        if (scarce or M[M_PAGES] + margin > M[M_PAGE_LIMIT]) and short_of_lines(W, M, unit):
             return GROW_LINES
-        done = request(W, M, SLOT, LINK, RL, DIR, PAGE, unit, uid >> 3, cycle)
+        done = request(W, M, SLOT, LOG, DIR, PAGE, unit, uid >> 3, cycle)
         M[M_REQUESTS] += 1
         if passed(W, unit, uid, done):
             wake_core(W, uid)
             return OK
+        if M[M_HINTS]:
+            foresee(W, M, SLOT, DIR, PAGE, unit)
 
 
 def short_of_lines(W: Store, M: Store, unit: int) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from npuvm.hw.chunks import engines_of
 from npuvm.hw.compiled.feed import Feed
 from npuvm.hw.compiled.layout import (
     BEYOND,
@@ -39,13 +39,14 @@ from npuvm.hw.compiled.views import CoreView, MemoryView, view_core
 from npuvm.hw.compiled.world import make_world
 from npuvm.hw.engine import memory_params
 from npuvm.hw.errors import SimulationError, TrapError
-from npuvm.hw.stream import ScalarLoad, Stream
+from npuvm.hw.tally import Tally
 
 if TYPE_CHECKING:
     from npuvm.hw.compiled.backend import Backend
     from npuvm.hw.config import NpuConfig
     from npuvm.hw.engine import CoreProgram
     from npuvm.hw.l2 import L2State
+    from npuvm.hw.stream import ScalarLoad
     from npuvm.isa import Isa
 
 __all__ = ["CompiledMachine"]
@@ -77,7 +78,7 @@ class CompiledMachine:
         self._l2 = l2
         self._scalar = scalar
         self._timed = timed or [None] * len(programs)
-        self._streams: list[list[Stream]] = [[] for _ in programs]
+        self._tallies = [Tally() for _ in programs]
 
     def run(self, cycle_limit: int | None = None) -> int:
         """Run to the end; return the cycles until the last core has halted.
@@ -85,24 +86,23 @@ class CompiledMachine:
         SimulationError for a deadlock, naming what each core waits for; TrapError for a launch longer than the limit.
         """
         world = make_world(self.backend, self.chip, self.isa, self.programs, self._timed, cycle_limit)
-        feed = Feed(self.backend, self.chip, self.isa, self.programs, world, self._scalar, self._note)
+        feed = Feed(self.backend, self.chip, self.isa, self.programs, world, self._scalar, self._tallies)
         dirty = self._l2.dirty
-        M = make_servers(self.backend, memory_params(self.chip), self._l2)
+        largest = max(engine.chunk_bytes for engine in engines_of(self.chip).values())
+        M = make_servers(self.backend, memory_params(self.chip), self._l2, largest)
         table = self._l2.table(self.backend)
         table.lend(M)
-        left = self.backend.full(len(table.slots))
         W = world.W
         try:
             feed.refill()
             while True:
                 status = self.backend.run(
-                    W, M, feed.SITE, feed.COL, world.TOK, table.slots, table.links, left, table.directory, table.pages
+                    W, M, feed.SITE, feed.COL, world.TOK, table.slots, table.log, table.directory, table.pages
                 )
                 if status == INPUT:
                     feed.refill()
                 elif status == GROW_LINES:
                     table.reserve(int(W[H_ARG0]), int(W[H_ARG1]))
-                    left = self.backend.grown(left, len(table.slots))
                 elif status == GROW_TOKENS:
                     world.grow_ring(self.backend, int(W[H_ARG0]))
                 elif status == TWO_CONSUMERS:
@@ -115,14 +115,10 @@ class CompiledMachine:
         self.memory = MemoryView(self._l2, traffic_of(M, dirty), int(M[M_HIT_BYTES]), int(M[M_REQUESTS]))
         start = self.chip.core.sequencer.start_cycles
         self.cores = [
-            view_core(W, self.isa, i, each.core_type, self.chip.units(each.core_type), start, self._streams[i])
+            view_core(W, self.isa, i, each.core_type, self.chip.units(each.core_type), start, self._tallies[i])
             for i, each in enumerate(self.programs)
         ]
         return max((core.finished for core in self.cores), default=0)
-
-    def _note(self, core: int, stream: Stream) -> None:
-        # The statistics need no addresses; without them a long program takes little more than half the memory.
-        self._streams[core].append(replace(stream, addr=stream.addr[:0].copy(), origin=stream.origin[:0].copy()))
 
     def _check(self, W: Store, feed: Feed, cycle_limit: int | None) -> None:
         """Raise what a launch that is not finished deserves."""

@@ -5,8 +5,17 @@ A server counts in whole cycles and parts of one, so that no remainder is lost a
 
 from __future__ import annotations
 
+from npuvm.hw.compiled.hints import soon
 from npuvm.hw.compiled.layout import (
     CHANNEL_FIELDS,
+    CORE_SHIFT,
+    DIRTY,
+    EMPTY,
+    L_LINE,
+    L_MARKS,
+    L_READY,
+    L_SIZE,
+    LEFT,
     M_ACCESS,
     M_APART,
     M_BANKS,
@@ -33,6 +42,8 @@ from npuvm.hw.compiled.layout import (
     M_LINE_SHIFT,
     M_LINE_TIME,
     M_OPEN,
+    M_PAGE_AT,
+    M_PAGE_BASE,
     M_PIECE_PART,
     M_PIECE_SUM,
     M_PIECE_TIME,
@@ -50,10 +61,13 @@ from npuvm.hw.compiled.layout import (
     M_TURN,
     M_UNCACHED,
     M_WRITTEN,
+    PAGE_BITS,
     U_C_BYTES,
     U_C_ROWS,
     U_KEPT,
     U_KEPT_DONE,
+    U_PAGE,
+    U_PAGE_BASE,
     U_T_ADDR,
     U_T_AT,
     U_T_PITCH,
@@ -61,7 +75,7 @@ from npuvm.hw.compiled.layout import (
     U_T_WRITE,
     Store,
 )
-from npuvm.hw.compiled.lines import append, drop_oldest, entry, take_slot, touch
+from npuvm.hw.compiled.lines import append, drop_oldest, entry, find, take_slot, touch
 
 __all__ = ["at_hbm", "at_slot", "mix", "passes_l2", "read_past", "read_piece", "request", "room", "write_piece"]
 
@@ -113,7 +127,7 @@ def at_hbm(M: Store, line: int, nbytes: int, direction: int, core: int, now: int
     return cycle + 1 if part else cycle
 
 
-def at_slot(M: Store, RL: Store, core: int, line: int, slot: int, nbytes: int, now: int) -> int:
+def at_slot(M: Store, SLOT: Store, core: int, line: int, slot: int, nbytes: int, now: int) -> int:
     """An access to a line in L2; returns the cycle by which its slice and the line's data are there."""
     M[M_HIT_BYTES] += nbytes
     number = mix(line) if M[M_HASH] else line
@@ -139,38 +153,39 @@ def at_slot(M: Store, RL: Store, core: int, line: int, slot: int, nbytes: int, n
     M[server], M[server + 1] = cycle, part
     if part:
         cycle += 1
-    ready = RL[2 * slot]
+    record = slot * L_SIZE
+    ready = SLOT[record + L_READY]
     apart = M[M_APART]
     if apart:
-        last = RL[2 * slot + 1] >> 1
+        marks = SLOT[record + L_MARKS]
+        last = marks >> CORE_SHIFT
         if last and last != core + 1:
             ready += apart
         if ready > cycle:
             cycle = ready
-        RL[2 * slot] = cycle
-        RL[2 * slot + 1] = (core + 1) << 1 | (RL[2 * slot + 1] & 1)
+        SLOT[record + L_READY] = cycle
+        SLOT[record + L_MARKS] = (core + 1) << CORE_SHIFT | (marks & (LEFT | DIRTY))
     elif ready > cycle:
         cycle = ready
     return cycle
 
 
-def room(M: Store, SLOT: Store, LINK: Store, DIR: Store, PAGE: Store, now: int) -> int:
+def room(M: Store, SLOT: Store, LOG: Store, DIR: Store, PAGE: Store, now: int) -> int:
     """A slot for a new line, in no list; a full L2 gives up the line used least recently, and writes it back when dirty."""
-    slot = take_slot(M, LINK)
+    slot = take_slot(M, SLOT)
     if slot == 0:
-        slot = drop_oldest(M, SLOT, LINK, DIR, PAGE)
-        if SLOT[2 * slot + 1]:
+        slot = drop_oldest(M, SLOT, LOG, DIR, PAGE)
+        if SLOT[slot * L_SIZE + L_MARKS] & DIRTY:
             M[M_DIRTY] -= 1
             M[M_WRITTEN] += M[M_LINE]
-            at_hbm(M, SLOT[2 * slot], M[M_LINE], WRITES, -1, now)
+            at_hbm(M, SLOT[slot * L_SIZE + L_LINE], M[M_LINE], WRITES, -1, now)
     return slot
 
 
 def read_piece(
     M: Store,
     SLOT: Store,
-    LINK: Store,
-    RL: Store,
+    LOG: Store,
     DIR: Store,
     PAGE: Store,
     core: int,
@@ -182,21 +197,21 @@ def read_piece(
     place = entry(M, DIR, line)
     slot = PAGE[place]
     if slot >= 0:
-        touch(LINK, slot)
-        return at_slot(M, RL, core, line, slot, nbytes, now) + M[M_L2_LATENCY]
+        touch(M, SLOT, LOG, slot)
+        return at_slot(M, SLOT, core, line, slot, nbytes, now) + M[M_L2_LATENCY]
     M[M_READ] += M[M_LINE]
-    left = 1
+    left = LEFT
     if slot != -2 - M[M_EPOCH]:
         M[M_COMPULSORY] += M[M_LINE]
         left = 0
-    slot = room(M, SLOT, LINK, DIR, PAGE, now)
-    append(LINK, slot)
+    slot = room(M, SLOT, LOG, DIR, PAGE, now)
+    append(M, SLOT, LOG, slot)
     PAGE[place] = slot
     ready = at_hbm(M, line, M[M_LINE], READS, core, now) + M[M_HBM_LATENCY]
-    SLOT[2 * slot] = line
-    SLOT[2 * slot + 1] = 0
-    RL[2 * slot] = ready
-    RL[2 * slot + 1] = (core + 1) << 1 | left
+    record = slot * L_SIZE
+    SLOT[record + L_LINE] = line
+    SLOT[record + L_READY] = ready
+    SLOT[record + L_MARKS] = (core + 1) << CORE_SHIFT | left
     return ready + M[M_L2_LATENCY]
 
 
@@ -222,14 +237,13 @@ def passes_l2(M: Store, SLOT: Store, DIR: Store, PAGE: Store, stream: int, borde
     slot = PAGE[entry(M, DIR, line)]
     if slot < 0:
         return True
-    return bool(unaligned) and SLOT[2 * slot + 1] == 0
+    return bool(unaligned) and SLOT[slot * L_SIZE + L_MARKS] & DIRTY == 0
 
 
 def write_piece(
     M: Store,
     SLOT: Store,
-    LINK: Store,
-    RL: Store,
+    LOG: Store,
     DIR: Store,
     PAGE: Store,
     core: int,
@@ -246,27 +260,45 @@ def write_piece(
             M[M_STREAMED] += nbytes
             M[M_WRITTEN] += nbytes
             return at_hbm(M, line, nbytes, WRITES, core, now) + M[M_HBM_LATENCY] + M[M_L2_LATENCY]
-        left = 1 if slot == -2 - M[M_EPOCH] else 0
-        slot = room(M, SLOT, LINK, DIR, PAGE, now)
-        append(LINK, slot)
+        left = LEFT if slot == -2 - M[M_EPOCH] else 0
+        slot = room(M, SLOT, LOG, DIR, PAGE, now)
+        append(M, SLOT, LOG, slot)
         PAGE[place] = slot
-        SLOT[2 * slot] = line
-        SLOT[2 * slot + 1] = 0
-        RL[2 * slot] = 0
-        RL[2 * slot + 1] = left
+        SLOT[slot * L_SIZE + L_LINE] = line
+        SLOT[slot * L_SIZE + L_READY] = 0
+        SLOT[slot * L_SIZE + L_MARKS] = left
     else:
-        touch(LINK, slot)
-    if not SLOT[2 * slot + 1]:
-        SLOT[2 * slot + 1] = 1
+        touch(M, SLOT, LOG, slot)
+    marks = SLOT[slot * L_SIZE + L_MARKS]
+    if not marks & DIRTY:
+        SLOT[slot * L_SIZE + L_MARKS] = marks | DIRTY
         M[M_DIRTY] += 1
-        M[M_FIRST_WRITES] += 1 - (RL[2 * slot + 1] & 1)
-    return at_slot(M, RL, core, line, slot, nbytes, now) + M[M_L2_LATENCY]
+        if not marks & LEFT:
+            M[M_FIRST_WRITES] += 1
+    return at_slot(M, SLOT, core, line, slot, nbytes, now) + M[M_L2_LATENCY]
+
+
+def foresee(W: Store, M: Store, SLOT: Store, DIR: Store, PAGE: Store, unit: int) -> None:
+    """A unit's next request will look up the line where it begins."""
+    at = W[unit + U_T_ADDR] + W[unit + U_T_AT]
+    line = at >> M[M_LINE_SHIFT] if M[M_LINE_SHIFT] >= 0 else at // M[M_LINE]
+    page = line >> PAGE_BITS
+    if W[unit + U_PAGE] != page:
+        place = find(M, DIR, page)
+        if DIR[2 * place] == EMPTY:
+            return
+        W[unit + U_PAGE] = page
+        W[unit + U_PAGE_BASE] = DIR[2 * place + 1] << PAGE_BITS
+    slot = PAGE[W[unit + U_PAGE_BASE] + (line & ((1 << PAGE_BITS) - 1))]
+    soon(SLOT, (slot if slot > 0 else 0) * L_SIZE)
 
 
 def request(
-    W: Store, M: Store, SLOT: Store, LINK: Store, RL: Store, DIR: Store, PAGE: Store, unit: int, core: int, now: int
+    W: Store, M: Store, SLOT: Store, LOG: Store, DIR: Store, PAGE: Store, unit: int, core: int, now: int
 ) -> int:  # fmt: skip
     """Serve the request that a unit has cut; returns the cycle by which all of it is done."""
+    if W[unit + U_PAGE] != EMPTY:
+        M[M_PAGE_AT], M[M_PAGE_BASE] = W[unit + U_PAGE], W[unit + U_PAGE_BASE]
     shift, size = M[M_LINE_SHIFT], M[M_LINE]
     write, stream = W[unit + U_T_WRITE], W[unit + U_T_STREAM]
     at, row_bytes = W[unit + U_T_ADDR] + W[unit + U_T_AT], W[unit + U_C_BYTES]
@@ -278,7 +310,7 @@ def request(
             border = (line + 1) * size
             stop = border if border < end else end
             if write:
-                cycle = write_piece(M, SLOT, LINK, RL, DIR, PAGE, core, stream, line, stop - start, now)
+                cycle = write_piece(M, SLOT, LOG, DIR, PAGE, core, stream, line, stop - start, now)
             elif passes_l2(M, SLOT, DIR, PAGE, stream, start | stop, line):
                 # The engine keeps the line, or sector, that it got past L2 last, until its instruction ends.
                 grain = M[M_SECTOR] if stream else size
@@ -290,7 +322,7 @@ def request(
                     W[unit + U_KEPT_DONE] = read_past(M, DIR, PAGE, core, line, (last - first + 1) * grain, now)
                 cycle = W[unit + U_KEPT_DONE]
             else:
-                cycle = read_piece(M, SLOT, LINK, RL, DIR, PAGE, core, line, stop - start, now)
+                cycle = read_piece(M, SLOT, LOG, DIR, PAGE, core, line, stop - start, now)
             if cycle > done:
                 done = cycle
             start = border

@@ -27,12 +27,14 @@ from npuvm.hw.compiled.layout import (
     M_FIRST_WRITES,
     M_HASH,
     M_HBM_LATENCY,
+    M_HINTS,
     M_L2_LATENCY,
     M_LINE,
     M_LINE_LEAST,
     M_LINE_PART,
     M_LINE_SHIFT,
     M_LINE_TIME,
+    M_MARGIN,
     M_OPEN,
     M_READ,
     M_ROW_MISS,
@@ -62,8 +64,11 @@ if TYPE_CHECKING:
 __all__ = ["make_servers", "traffic_of"]
 
 
-def make_servers(backend: Backend, params: MemoryParams, l2: L2State) -> Store:
-    """`M` at the begin of a launch; the heads of the lines in L2 are not in it yet."""
+def make_servers(backend: Backend, params: MemoryParams, l2: L2State, largest_request: int) -> Store:
+    """`M` at the begin of a launch; the heads of the lines in L2 are not in it yet.
+
+    `largest_request` is the most bytes that an engine of the chip asks for at once.
+    """
     hbm, line = params.hbm, l2.line_bytes
     slice_rate, channel_rate = params.l2_rate / params.slices, hbm.rate / hbm.channels
     slice_at = M_SIZE
@@ -109,6 +114,9 @@ def make_servers(backend: Backend, params: MemoryParams, l2: L2State) -> Store:
         M_CHANNEL: channel_at,
         M_OPEN: open_at,
         M_DIRTY: l2.dirty,
+        M_HINTS: int(backend.name == "numba"),
+        # As many rows as bytes, each of them in two lines more than it fills.
+        M_MARGIN: 3 * largest_request + 3,
     }
     for field, value in fields.items():
         M[field] = value

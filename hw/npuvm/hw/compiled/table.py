@@ -6,11 +6,20 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from npuvm.hw.compiled.layout import (
+    DIRTY,
     EMPTY,
+    L_LINE,
+    L_MARKS,
+    L_SIZE,
+    L_USED,
     M_CAPACITY,
     M_DIR_MASK,
     M_EPOCH,
     M_FREED,
+    M_LOG_END,
+    M_LOG_HEAD,
+    M_LOG_LIMIT,
+    M_LOG_START,
     M_PAGE_AT,
     M_PAGE_BASE,
     M_PAGE_LIMIT,
@@ -19,7 +28,6 @@ from npuvm.hw.compiled.layout import (
     M_SLOT_LIMIT,
     M_USED,
     PAGE_BITS,
-    SLOT_FIELDS,
     UNKNOWN,
     Store,
 )
@@ -32,7 +40,25 @@ __all__ = ["LineTable"]
 
 _FIRST_PAGES, _FIRST_SLOTS = 64, 4096
 
-_HEADS = (M_CAPACITY, M_USED, M_FREED, M_EPOCH, M_PAGES, M_PAGE_LIMIT, M_SLOT_LIMIT, M_DIR_MASK, M_PAGE_AT, M_PAGE_BASE)
+_LOG_PER_SLOT = 4
+"""Uses that the log has room for: packing it costs a visit to a slot for each, and leaves one of each slot at most."""
+
+_HEADS = (
+    M_CAPACITY,
+    M_USED,
+    M_FREED,
+    M_EPOCH,
+    M_PAGES,
+    M_PAGE_LIMIT,
+    M_SLOT_LIMIT,
+    M_DIR_MASK,
+    M_PAGE_AT,
+    M_PAGE_BASE,
+    M_LOG_HEAD,
+    M_LOG_END,
+    M_LOG_LIMIT,
+    M_LOG_START,
+)
 """Fields of `M` that outlive a launch."""
 
 
@@ -48,8 +74,8 @@ class LineTable:
         self.M[M_CAPACITY] = capacity
         self.M[M_PAGE_AT] = EMPTY
         self.M[M_DIR_MASK] = -1
-        self.slots: Store = backend.full(SLOT_FIELDS)
-        self.links: Store = backend.full(2, small=True)
+        self.slots: Store = backend.full(L_SIZE)
+        self.log: Store = backend.full(0, small=True)
         self.directory: Store = backend.full(0)
         self.pages: Store = backend.full(0, small=True)
         self.reserve(_FIRST_PAGES, _FIRST_SLOTS)
@@ -60,17 +86,18 @@ class LineTable:
         table = LineTable(backend, capacity)
         table.reserve(len({line >> PAGE_BITS for line in lines}), len(lines))
         numbers, dirty = backend.ints(list(lines)), backend.ints([int(each) for each in lines.values()])
-        backend.fill(table.M, table.slots, table.links, table.directory, table.pages, numbers, dirty)
+        backend.fill(table.M, table.slots, table.log, table.directory, table.pages, numbers, dirty)
         return table
 
     def lines(self) -> OrderedDict[int, bool]:
         """The lines, least recently used first, and whether each is dirty."""
-        slots, links = list(map(int, self.slots)), list(map(int, self.links))
+        slots = list(map(int, self.slots))
+        first, end = int(self.M[M_LOG_HEAD]), int(self.M[M_LOG_END])
         found: OrderedDict[int, bool] = OrderedDict()
-        slot = links[1]
-        while slot:
-            found[slots[2 * slot]] = bool(slots[2 * slot + 1])
-            slot = links[2 * slot + 1]
+        for place, slot in enumerate(map(int, self.log[first:end]), first):
+            record = slot * L_SIZE
+            if slots[record + L_USED] == place:
+                found[slots[record + L_LINE]] = bool(slots[record + L_MARKS] & DIRTY)
         return found
 
     def holds(self, line: int) -> bool:
@@ -83,13 +110,14 @@ class LineTable:
 
     def discard(self, first: int, last: int) -> int:
         """Drop the lines from `first` to `last`; return how many of them were dirty."""
-        return int(self.backend.discard(self.M, self.slots, self.links, self.directory, self.pages, first, last))
+        return int(self.backend.discard(self.M, self.slots, self.log, self.directory, self.pages, first, last))
 
     def lend(self, M: Store) -> None:
         """Move the heads into the `M` of a launch, which begins a new count of what left L2."""
         self.M[M_EPOCH] = (self.M[M_EPOCH] + 1) % (1 << 30)
         for field in _HEADS:
             M[field] = self.M[field]
+        M[M_LOG_START] = M[M_LOG_END]
         self.M = M
 
     def reserve(self, pages: int, slots: int) -> None:
@@ -104,9 +132,9 @@ class LineTable:
         wanted = min(int(M[M_USED]) + slots, int(M[M_CAPACITY]))
         if wanted > M[M_SLOT_LIMIT]:
             limit = min(1 << (wanted - 1).bit_length(), int(M[M_CAPACITY]))
-            self.slots = backend.grown(self.slots, SLOT_FIELDS * (limit + 1))
-            self.links = backend.grown(self.links, 2 * (limit + 1))
-            M[M_SLOT_LIMIT] = limit
+            self.slots = backend.grown(self.slots, L_SIZE * (limit + 1))
+            self.log = backend.grown(self.log, _LOG_PER_SLOT * limit)
+            M[M_SLOT_LIMIT], M[M_LOG_LIMIT] = limit, _LOG_PER_SLOT * limit
 
     def _make_directory(self, size: int) -> None:
         old = self.directory

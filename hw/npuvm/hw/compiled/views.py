@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +38,7 @@ from npuvm.hw.compiled.layout import (
 if TYPE_CHECKING:
     from npuvm.hw.l2 import L2State
     from npuvm.hw.memory import MemoryTraffic
-    from npuvm.hw.stream import Stream
+    from npuvm.hw.tally import Tally
     from npuvm.isa import Isa
 
 __all__ = ["CoreView", "MemoryView", "UnitView", "view_core"]
@@ -70,7 +70,7 @@ class CoreView:
     dispatched: int
     stalls: Mapping[str, int]
     units: Mapping[int, UnitView]
-    streams: list[Stream] = field(default_factory=list)
+    tally: Tally
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class MemoryView:
 
 
 def view_core(
-    W: Store, isa: Isa, core: int, core_type: str, units: tuple[str, ...], start_cycles: int, streams: list[Stream]
+    W: Store, isa: Isa, core: int, core_type: str, units: tuple[str, ...], start_cycles: int, tally: Tally
 ) -> CoreView:
     """A core of the launch; `units` are the names of those that it has."""
     record = W[H_CORE] + core * C_SIZE
@@ -101,7 +101,7 @@ def view_core(
         int(W[record + C_DISPATCHED]),
         stalls,
         {isa.units[name]: _view_unit(W, names, core, isa.units[name]) for name in units if name != "seq"},
-        streams,
+        tally,
     )
 
 

@@ -18,6 +18,7 @@ from npuvm.hw.compiled.layout import (
     C_RECORD,
     C_SIZE,
     C_STATE,
+    EMPTY,
     H_COLUMN,
     H_CORE,
     H_CORES,
@@ -56,6 +57,7 @@ from npuvm.hw.compiled.layout import (
     U_CHUNK,
     U_GRANT,
     U_LEAF,
+    U_PAGE,
     U_PARTS,
     U_PLACE_END,
     U_PLACES,
@@ -195,6 +197,7 @@ def _fill_cores(W: NDArray[np.int64], cores: int, records: int, depth: int, queu
     unit = W[H_UNIT] + np.arange(cores * UNITS) * U_SIZE
     W[unit + U_QUEUE] = queues + np.arange(cores * UNITS) * depth * Q_SIZE
     W[unit + U_GRANT] = -1
+    W[unit + U_PAGE] = EMPTY
 
 
 def _fill_semaphores(

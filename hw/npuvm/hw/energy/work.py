@@ -15,7 +15,8 @@ from npuvm.isa.semantics import primitives
 
 if TYPE_CHECKING:
     from npuvm.hw.config import NpuConfig
-    from npuvm.hw.stream import Column, Site, Stream
+    from npuvm.hw.stream import Column, Site
+    from npuvm.hw.tally import SiteTable
     from npuvm.isa import Isa
 
 __all__ = ["Work", "work_of"]
@@ -78,21 +79,16 @@ class Work:
         }
 
 
-def work_of(chip: NpuConfig, isa: Isa, streams: Sequence[Stream]) -> Work:
-    """The work of all streams of a launch; SimulationError for an instruction whose operations are not known."""
-    # Cores that run the same text share its table of sites.
-    tables: dict[int, list[Stream]] = {}
-    for stream in streams:
-        tables.setdefault(id(stream.sites), []).append(stream)
-    return Work.sum(_work_of_table(chip, isa, group) for group in tables.values())
+def work_of(chip: NpuConfig, isa: Isa, tables: Iterable[SiteTable]) -> Work:
+    """The work of all instructions of a launch; SimulationError for an instruction whose operations are not known."""
+    return Work.sum(_work_of_table(chip, isa, table) for table in tables)
 
 
-def _work_of_table(chip: NpuConfig, isa: Isa, streams: Sequence[Stream]) -> Work:
-    sites = streams[0].sites
-    site = np.concatenate([stream.site for stream in streams])
-    size = np.concatenate([stream.size for stream in streams])
-    count = np.bincount(site, minlength=len(sites))
-    elements = _sum_by_site(_elements(sites, site, size), site, len(sites))
+def _work_of_table(chip: NpuConfig, isa: Isa, table: SiteTable) -> Work:
+    sites, count = table.sites, table.count
+    site, size = table.kinds[:, 0], table.kinds[:, 1:]
+    elements = np.zeros(len(sites), dtype=np.int64)
+    np.add.at(elements, site, _elements(sites, site, size) * table.times)
     multiply_adds: dict[str, int] = {}
     operations: dict[str, dict[str, int]] = {}
     rereads = {"l0a": 0, "l0b": 0}
@@ -107,14 +103,14 @@ def _work_of_table(chip: NpuConfig, isa: Isa, streams: Sequence[Stream]) -> Work
         total = int(elements[index])
         if described.unit_name == "cube":
             multiply_adds[dtype] = multiply_adds.get(dtype, 0) + total
-            for space, nbytes in _rereads(chip, described, size[site == index]).items():
+            here = site == index
+            for space, nbytes in _rereads(chip, described, size[here], table.times[here]).items():
                 rereads[space] += nbytes
         compute = isa.dtypes[dtype].compute
         for primitive in _primitives(described):
             by_dtype = operations.setdefault(primitive, {})
             by_dtype[compute] = by_dtype.get(compute, 0) + total
-    moved = sum(int((stream.gm_rows * stream.gm_row_bytes).sum()) for stream in streams)
-    return Work(multiply_adds, operations, rereads, moved, words)
+    return Work(multiply_adds, operations, rereads, int(table.moved.sum()), words)
 
 
 def _primitives(site: Site) -> tuple[str, ...]:
@@ -139,16 +135,10 @@ def _elements(sites: Sequence[Site], site: Column, size: Column) -> Column:
     return product
 
 
-def _sum_by_site(values: Column, site: Column, sites: int) -> Column:
-    total = np.zeros(sites, dtype=np.int64)
-    np.add.at(total, site, values)
-    return total
-
-
-def _rereads(chip: NpuConfig, site: Site, size: Column) -> dict[str, int]:
-    """Bytes that the cube reads of each operand beyond its size, over instructions of sizes m, n, k (n, 3)."""
+def _rereads(chip: NpuConfig, site: Site, size: Column, times: Column) -> dict[str, int]:
+    """Bytes that the cube reads of each operand beyond its size, over instructions of sizes m, n, k (n, 3), `times` each."""
     cube, item = chip.core.cube, site.operands[1].itemsize
     m, n, k = size.T
-    blocks = int(cube_blocks(m, n, k, item, (cube.m, cube.n, cube.k_bytes)).sum())
-    once_a, once_b = int((m * k).sum()) * item, int((k * n).sum()) * item
+    blocks = int((cube_blocks(m, n, k, item, (cube.m, cube.n, cube.k_bytes)) * times).sum())
+    once_a, once_b = int((m * k * times).sum()) * item, int((k * n * times).sum()) * item
     return {"l0a": blocks * cube.m * cube.k_bytes - once_a, "l0b": blocks * cube.n * cube.k_bytes - once_b}
