@@ -53,12 +53,13 @@ def data_copy_case(chip: NpuConfig, isa: Isa, params: Mapping[str, Any]) -> Case
         f"desc desc=d1 space={to} base=0 pitch={ITEM * cols}",
     ]
     trips = " ".join(f"t{i}=s{i}" for i in range(len(axes)))
+    hint = " cache=stream" if params.get("bypass") else ""
     phases = [
         line
         for phase in range(len(ranges[0]))
         for line in (
             f"grid loops={len(axes)} phase={phase} {trips}",
-            "  ld.fp16 dst=d1 src=d0 rows=s10 cols=s11",
+            f"  ld.fp16 dst=d1 src=d0 rows=s10 cols=s11{hint}",
             "endgrid",
         )
     ]
