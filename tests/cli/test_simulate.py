@@ -194,3 +194,19 @@ def test_l2_stays_warm_and_hazards_raise_unless_asked_otherwise(runs: Runs, tmp_
     assert main(["simulate", GEMM, "--out", str(tmp_path), "--cold-l2", "--quiet"]) == 0
     assert main(["simulate", GEMM, "--out", str(tmp_path), "--engine", "simpy", "--quiet"]) == 0
     assert runs.modes == [(None, False, None), (None, True, None), (None, False, "simpy")]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "--engine compiled simulates time only; add --timing-only"),
+        (["--timing-only", "--check-hazards"], "--engine compiled goes without --check-hazards; leave out one or the"),
+        (["--timing-only", "--trace", "t", "--report", "r"], "--engine compiled goes without --trace, --report; leave"),
+    ],
+)
+def test_what_the_compiled_engine_has_not_is_the_users_fault(
+    options: list[str], said: str, runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["simulate", GEMM, "--out", str(tmp_path), "--engine", "compiled", *options]) == 2
+    assert said in capsys.readouterr().err
+    assert not runs.calls and not list(tmp_path.iterdir())

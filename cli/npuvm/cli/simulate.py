@@ -82,6 +82,8 @@ def simulate(
 
     Exit code 1: a result is wrong, below a physical bound, or a hazard was found.
     """
+    if engine == "compiled":
+        _check_timing_only(timing_only, check_hazards, trace, report)
     scenarios = [(path, load_scenario(path)) for path in config]
     _check_names(scenarios)
     begin = time.monotonic()
@@ -116,6 +118,15 @@ def simulate(
         count = f"{len(scenarios)} scenario{'s' if len(scenarios) > 1 else ''}"
         typer.echo(f"{count} in {time.monotonic() - begin:.1f} s of host time (measured); JSON in {out}")
     return EXIT_FAULTS if faults else 0
+
+
+def _check_timing_only(timing_only: bool, check_hazards: bool, trace: Path | None, report: Path | None) -> None:
+    """The compiled engine has neither data nor hazard checks nor traces, which pages are drawn from too."""
+    if not timing_only:
+        raise typer.BadParameter("--engine compiled simulates time only; add --timing-only")
+    asked = {"--check-hazards": check_hazards, "--trace": trace is not None, "--report": report is not None}
+    if refused := [name for name, wanted in asked.items() if wanted]:
+        raise typer.BadParameter(f"--engine compiled goes without {', '.join(refused)}; leave out one or the other")
 
 
 def _check_names(scenarios: Sequence[tuple[Path, Scenario]]) -> None:
