@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,9 @@ from npuvm.hw.rtl.front_files import FrontRun, FrontTrace
 from npuvm.hw.rtl.front_run import front_parameters, run_front_stage
 from npuvm.isa import Entry, assemble
 from npuvm.isa.resources import data_root
+
+SHORT = 4400
+"""Cycles after which a launch is cut off, for one that counts as short: twice what it takes, and 1000."""
 
 
 def found_in(simulator: Simulator, expected: Sequence[Expected]) -> list[str]:
@@ -46,6 +50,12 @@ def every_launch() -> tuple[Launch, ...]:
     return (*launches(), *hand_written())
 
 
+@cache
+def short_launches() -> tuple[Launch, ...]:
+    """Those that are over soon. A simulator of Verilog takes its time for each cycle, so the ordinary tests run these alone."""
+    return tuple(launch for launch in every_launch() if expect(launch, the_isa()).run.limit < SHORT)
+
+
 def at_depth(depth: int, some: Sequence[Launch], seed: int) -> list[Expected]:
     draw = random_durations(seed)
     return [expect(with_numbers(launch, depth), the_isa(), draw) for launch in some]
@@ -60,12 +70,16 @@ def test_there_are_programs_enough() -> None:
 
 
 def test_durations_of_the_chip(icarus: Simulator) -> None:
-    assert found_in(icarus, [expect(launch, the_isa()) for launch in every_launch()[::4]]) == []
+    some = short_launches()[1::2]
+    assert {(launch.chip.name, launch.group_cores) for launch in some} >= {
+        ("edge", 1), ("ascend_910a", 1), ("ascend_910b1", 1), ("ascend_910b1", 2)
+    }  # fmt: skip
+    assert found_in(icarus, [expect(launch, the_isa()) for launch in some]) == []
 
 
 @pytest.mark.parametrize("depth", [1, 4, 6])
 def test_random_durations(icarus: Simulator, depth: int) -> None:
-    assert found_in(icarus, at_depth(depth, every_launch()[depth::9], depth)) == []
+    assert found_in(icarus, at_depth(depth, short_launches()[depth::5], depth)) == []
 
 
 @pytest.mark.slow
