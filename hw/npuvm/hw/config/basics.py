@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
@@ -24,7 +25,7 @@ __all__ = [
 
 Trust: TypeAlias = Literal["high", "medium", "low", "assumed"]
 
-DEFAULT_ERROR_PCT = MappingProxyType({"high": 3.0, "medium": 10.0, "low": 30.0, "assumed": 50.0})
+DEFAULT_ERROR_PCT: Mapping[Trust, float] = MappingProxyType({"high": 3.0, "medium": 10.0, "low": 30.0, "assumed": 50.0})
 """Error bar in percent of a number that states none, by trust. Judgement, not measurement: how far such sources disagreed."""
 
 MAX_ERROR_PCT = 1000

@@ -1,8 +1,8 @@
 """The chip's schema. Units stand in the field names; every number has bounds; unknown fields are refused.
 
-Whole quantities are `int`; those that may be broken (`clock_ghz`, `bandwidth_gbps`, `cycles_per_repeat`, `row_cycles` of a
-vector class, host times) are `fractions.Fraction`, exact from the decimal text of the file or from "a/b", so that cycles never
-depend on floating-point rounding. KiB = 1024 bytes, GB/s = 10**9 bytes a second, GHz = 10**9 cycles a second.
+Whole quantities are `int`; those that may be broken (`clock_ghz`, `bandwidth_gbps`, `cycles_per_repeat`, `row_cycles` of
+vector classes and DMA engines, host times) are `fractions.Fraction`, exact from the decimal text of the file or from "a/b", so
+that cycles never depend on floating-point rounding. KiB = 1024 bytes, GB/s = 10**9 bytes a second, GHz = 10**9 cycles a second.
 """
 
 from __future__ import annotations
@@ -21,6 +21,31 @@ from pydantic_core import PydanticCustomError
 
 from npuvm.hw.config.basics import Name, NameOrFile, Provenance, Rational, SameAs, Section
 from npuvm.hw.config.checks import cross_field_problems
+
+__all__ = [
+    "BLOCK_BYTES",
+    "GIB",
+    "KIB",
+    "MIB",
+    "CoreConfig",
+    "CoreType",
+    "CubeConfig",
+    "FixpipeConfig",
+    "HbmConfig",
+    "HostConfig",
+    "IsaRef",
+    "L2Config",
+    "LoadConfig",
+    "MemoryConfig",
+    "MoveConfig",
+    "NpuConfig",
+    "SequencerConfig",
+    "StoreConfig",
+    "SyncConfig",
+    "UbBanksConfig",
+    "VectorClass",
+    "VectorConfig",
+]
 
 CoreType: TypeAlias = Literal["unified", "cube", "vector"]
 

@@ -76,7 +76,7 @@ def _shipped() -> str:
     for name in list_resources("chip"):
         chip = load_chip(name)
         trusts = [origin.trust for origin in chip.provenance.values()]
-        counts = ", ".join(str(trusts.count(trust)) for trust in ("high", "medium", "low", "assumed"))
+        counts = ", ".join(str(trusts.count(trust)) for trust in DEFAULT_ERROR_PCT)
         types = chip.core_types()
         cores = ", ".join(f"{types.count(kind)} {kind}" for kind in dict.fromkeys(types))
         lines.append(f"| `{name}` | {cores} | {float(chip.clock_ghz):g} | {counts} | {chip.description} |\n")

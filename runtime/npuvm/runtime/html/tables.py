@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from npuvm.hw.config import NpuConfig
+from npuvm.hw.config import DEFAULT_ERROR_PCT, NpuConfig
 from npuvm.hw.config.fields import leaf_at, leaf_paths
 
 __all__ = ["ConfigRow", "config_sections", "trust_counts"]
@@ -42,7 +42,7 @@ def config_sections(chip: NpuConfig) -> dict[str, list[ConfigRow]]:
 def trust_counts(chip: NpuConfig) -> dict[str, int]:
     """How many of the chip's numbers have an origin of each trust."""
     found = [origin.trust for origin in chip.provenance.values()]
-    return {trust: found.count(trust) for trust in ("high", "medium", "low", "assumed")}
+    return {trust: found.count(trust) for trust in DEFAULT_ERROR_PCT}
 
 
 def _value_at(data: Any, path: tuple[str, ...]) -> Any:

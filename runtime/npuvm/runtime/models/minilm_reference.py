@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+__all__ = ["encode", "gelu", "layer_norm", "softmax"]
+
 Array = npt.NDArray[np.float32]
 
 _erf = np.frompyfunc(math.erf, 1, 1)
