@@ -54,6 +54,9 @@ _INLINED = frozenset(
 )
 """What every request of a DMA engine passes through."""
 
+_HOST_LINE = 64
+"""Bytes of a line of the host's caches."""
+
 _ENTRIES = ("run", "discard", "fill")
 """The kernels that are called from outside."""
 
@@ -79,8 +82,10 @@ class Backend:
         if self.name == "python":
             return [value] * size
         dtype = np.int32 if small else np.int64
-        # Zeros take no memory before they are touched.
-        return cast("Store", np.full(size, value, dtype=dtype) if value else np.zeros(size, dtype=dtype))
+        store = _zeros(size, np.dtype(dtype))
+        if value:
+            store[:] = value
+        return cast("Store", store)
 
     def grown(self, store: Store, size: int, value: int = 0) -> Store:
         """The store with equal values put behind it, up to `size`."""
@@ -88,7 +93,7 @@ class Backend:
             store.extend([value] * (size - len(store)))
             return store
         old = np.asarray(store)
-        larger = np.zeros(size, dtype=old.dtype)
+        larger = _zeros(size, old.dtype)
         larger[: len(old)] = old
         if value:
             larger[len(old) :] = value
@@ -100,6 +105,14 @@ class Backend:
             store[at : at + len(values)] = values.tolist()
         else:
             np.asarray(store)[at : at + len(values)] = values
+
+
+def _zeros(size: int, dtype: np.dtype[np.signedinteger]) -> NDArray[np.signedinteger]:
+    """Zeros, which take no memory before they are touched; they begin with a line of the host's caches, as do their records."""
+    spare = _HOST_LINE // dtype.itemsize
+    store = np.zeros(size + spare, dtype=dtype)
+    first = -store.ctypes.data % _HOST_LINE // dtype.itemsize
+    return store[first : first + size]
 
 
 _PYTHON = Backend("python", "compiled (Python)", loop.run, lines.discard, lines.fill)

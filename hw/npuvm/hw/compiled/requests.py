@@ -38,6 +38,7 @@ from npuvm.hw.compiled.layout import (
     M_HIT_BYTES,
     M_L2_LATENCY,
     M_LINE,
+    M_LINE_LEAST,
     M_LINE_PART,
     M_LINE_SHIFT,
     M_LINE_TIME,
@@ -279,7 +280,7 @@ def write_piece(
 
 
 def foresee(W: Store, M: Store, SLOT: Store, DIR: Store, PAGE: Store, unit: int) -> None:
-    """A unit's next request will look up the line where it begins."""
+    """A unit's next request will look up the line where it begins, the one after it an entry of the table."""
     at = W[unit + U_T_ADDR] + W[unit + U_T_AT]
     line = at >> M[M_LINE_SHIFT] if M[M_LINE_SHIFT] >= 0 else at // M[M_LINE]
     page = line >> PAGE_BITS
@@ -289,7 +290,11 @@ def foresee(W: Store, M: Store, SLOT: Store, DIR: Store, PAGE: Store, unit: int)
             return
         W[unit + U_PAGE] = page
         W[unit + U_PAGE_BASE] = DIR[2 * place + 1] << PAGE_BITS
-    slot = PAGE[W[unit + U_PAGE_BASE] + (line & ((1 << PAGE_BITS) - 1))]
+    base = W[unit + U_PAGE_BASE]
+    after = at + W[unit + U_C_ROWS] * W[unit + U_T_PITCH] >> M[M_LINE_LEAST]
+    if after >> PAGE_BITS == page:
+        soon(PAGE, base + (after & ((1 << PAGE_BITS) - 1)))
+    slot = PAGE[base + (line & ((1 << PAGE_BITS) - 1))]
     soon(SLOT, (slot if slot > 0 else 0) * L_SIZE)
 
 
