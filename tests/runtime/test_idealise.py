@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,14 @@ def test_what_is_free_is_gone_and_nothing_takes_longer(name: str) -> None:
         assert not all(GONE[name](real, break_down(real)) for real in REAL)
     if name != "no-bank-conflicts":
         assert sum(result.cycles for result in freed) < sum(real.cycles for real in REAL)
+
+
+def test_infinite_is_never_less_than_what_the_chip_has() -> None:
+    """At 100 Hz 32 GB/s are 320 million bytes a cycle."""
+    chip = with_fields(SCARCE, {"clock_ghz": Fraction(1, 10_000_000)})
+    freed = variant("infinite-bandwidth").chip(chip)
+    assert freed.hbm_bytes_per_cycle >= chip.hbm_bytes_per_cycle > 1 << 16
+    assert freed.l2_bytes_per_cycle >= chip.l2_bytes_per_cycle > 1 << 16
 
 
 def test_fields_are_replaced_and_the_rest_is_kept() -> None:

@@ -62,9 +62,9 @@ def _rebuilt(section: BaseModel, changes: Mapping[str, Any]) -> BaseModel:
 
 
 def _fast_hbm(chip: NpuConfig) -> Changes:
-    per_channel = _FAST * chip.clock_ghz
+    fast = _FAST * chip.clock_ghz * chip.memory.hbm.channels
     return {
-        "memory.hbm.bandwidth_gbps": per_channel * chip.memory.hbm.channels,
+        "memory.hbm.bandwidth_gbps": max(fast, chip.memory.hbm.bandwidth_gbps),
         "memory.hbm.row_miss_cycles": 0,
         "memory.hbm.turnaround_cycles": 0,
         "memory.hbm.same_line_cycles": 0,
@@ -72,8 +72,8 @@ def _fast_hbm(chip: NpuConfig) -> Changes:
 
 
 def _fast_l2(chip: NpuConfig) -> Changes:
-    per_slice = _FAST * chip.clock_ghz
-    return {"memory.l2.bandwidth_gbps": per_slice * chip.memory.l2.slices, "memory.l2.same_line_cycles": 0}
+    fast = _FAST * chip.clock_ghz * chip.memory.l2.slices
+    return {"memory.l2.bandwidth_gbps": max(fast, chip.memory.l2.bandwidth_gbps), "memory.l2.same_line_cycles": 0}
 
 
 def _fast_ports(chip: NpuConfig) -> Changes:
