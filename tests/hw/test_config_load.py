@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -24,9 +25,12 @@ def plain(node: Any) -> Any:
     return node
 
 
+FILE: dict[str, Any] = plain(yaml.safe_load(EDGE.read_text()))
+
+
 def edge() -> dict[str, Any]:
-    data: dict[str, Any] = plain(yaml.safe_load(EDGE.read_text()))
-    return data
+    """The data of the edge chip's file, to be changed."""
+    return copy.deepcopy(FILE)
 
 
 def leaf_paths(node: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
