@@ -55,6 +55,19 @@ def test_a_copy_of_columns_that_no_tile_divides() -> None:
     assert result.bytes["l2"] == 2 * 96 * 255
 
 
+def test_a_copy_past_l2_fetches_its_rows_each_time() -> None:
+    """Rows of 128 bytes are sectors: every core fetches all of them, and no more. The measured copies of one matrix by all
+    cores are such."""
+    chip = load_chip("ascend_910b1")
+    params = {**SMALL, "visit": "all", "bypass": True}
+    (result,) = run_case(find_builder("data_copy")(chip, ISA, params), chip, "simpy")
+    assert params["tile"][1] * 2 == chip.memory.l2.sector_bytes
+    matrix = 2 * params["rows"] * params["cols"]
+    assert (result.bytes["hbm_read"], result.bytes["l2"]) == (params["cores"] * matrix, 0)
+    copies = [row.params for row in load_rows() if row.kernel == "data_copy" and row.params is not None]
+    assert all(each.get("bypass", False) == each["visit"].startswith("all") for each in copies)
+
+
 def test_rotated_cores_begin_with_their_own_block() -> None:
     chip = load_chip("ascend_910b1")
     build = find_builder("data_copy")
