@@ -102,3 +102,16 @@ def test_a_page_energy_and_uncertainty_beside_the_table(scenario: Path, capsys: 
     shown = capsys.readouterr().out
     assert "energy (estimate): edge in technology n7" in shown
     assert "uncertainty of edge: 2 samples" in shown
+
+
+@pytest.mark.parametrize("options", [["--report", "pages"], ["--technology", "n7"], ["--uncertainty", "2"]])
+def test_without_a_launch_there_is_nothing_beside_the_table_and_that_is_said(
+    options: list[str], scenario: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(scenario.parent)
+    text = "name: small\ntitle: no rows\nkind: kernels\nchip: edge\ncases:\n"
+    scenario.write_text(text + "  - {op: add, dtypes: [fp16], shapes: [[0, 64]]}\n", encoding="utf-8")
+    found = run(scenario, *options)
+    assert found["totals"]["launches"] == 0
+    assert "npuvm: small: nothing was launched, so there is no timeline, page" in capsys.readouterr().err
+    assert not Path("pages").exists()

@@ -139,11 +139,11 @@ def _check_names(scenarios: Sequence[tuple[Path, Scenario]]) -> None:
 
 
 def _show(report: ScenarioReport, extras: Extras, tables: bool) -> None:
-    """The report on stdout and hazards on stderr, or with no tables only what is wrong, on stderr."""
+    """The report on stdout; notes and hazards on stderr, or with no tables all that is wrong."""
     if tables:
         console = wide_console()
         for table in (render(report), *extras.tables):
             console.print(table)
     wrong = extras.hazards.lines if tables else (*report.faults, *extras.hazards.lines)
-    for line in wrong:
+    for line in (*extras.notes, *wrong):
         typer.echo(f"npuvm: {report.header.scenario}: {line}", err=True)

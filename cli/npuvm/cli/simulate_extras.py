@@ -41,7 +41,7 @@ class Wanted:
 class Extras:
     """Observes the launches of one scenario's run, and tells afterwards what was found.
 
-    `observers` go to the run. `tables` and `json` are there after `finish`.
+    `observers` go to the run. `tables`, `json` and `notes` (why something that was asked for is not there) follow in `finish`.
     """
 
     def __init__(self, wanted: Wanted, scenario: str) -> None:
@@ -49,6 +49,7 @@ class Extras:
         self.observers: list[LaunchObserver] = [self.hazards]
         self.tables: list[RenderableType] = []
         self.json: dict[str, Any] = {}
+        self.notes: list[str] = []
         self._wanted = wanted
         self._scenario = scenario
         self._records: LaunchRecorder | None = None
@@ -65,7 +66,9 @@ class Extras:
         """Make what is asked for from the run, which took `host_seconds` (measured)."""
         if self._records is not None and self._records.records:
             self._estimate(self._records, progress)
-        if self._page is not None and self._wanted.report is not None:
+        if not report.totals.launches and self._wanted != Wanted():
+            self.notes.append("nothing was launched, so there is no timeline, page, energy or uncertainty of it")
+        elif self._page is not None and self._wanted.report is not None:
             write_atomic(self._wanted.report / f"{self._scenario}.html", self._page(report, host_seconds))
 
     def _estimate(self, recorder: LaunchRecorder, progress: Progress) -> None:
