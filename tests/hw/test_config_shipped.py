@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ CHIPS = list_resources("chip")
 TRUSTS = {"high", "medium", "low", "assumed"}
 
 
+@cache
 def data_of(name: str) -> Any:
     """A chip's file laid over the one it builds on; merged here without npuvm's own layers."""
     data = yaml.safe_load(Path(find_resource("chip", name)).read_text())
-    return merged(data_of(data.pop("base")), data) if "base" in data else data
+    base = data.pop("base", None)
+    return data if base is None else merged(data_of(base), data)
 
 
 def merged(below: Any, above: Any) -> Any:
@@ -127,10 +130,16 @@ def test_shipped_files_satisfy_the_json_schema(name: str, validator: jsonschema.
 @pytest.mark.parametrize("name", CHIPS)
 def test_the_costs_cover_the_instruction_set(name: str) -> None:
     chip = load_chip(name)
-    isa = yaml.safe_load(Path(find_resource("isa", chip.isa.base)).read_text())
-    names = {entry["timing"] for entry in isa["instructions"] if entry.get("timing", "").startswith("v")}
+    names = timing_classes(chip.isa.base)
     assert names
     assert names <= set(chip.core.vector.classes)
+
+
+@cache
+def timing_classes(isa: str) -> set[str]:
+    """Timing classes of the vector unit that the instructions of a set name."""
+    data = yaml.safe_load(Path(find_resource("isa", isa)).read_text())
+    return {entry["timing"] for entry in data["instructions"] if entry.get("timing", "").startswith("v")}
 
 
 def test_the_published_910b_figures() -> None:

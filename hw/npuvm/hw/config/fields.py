@@ -74,10 +74,20 @@ def optional_sections() -> Mapping[str, str]:
 
 def leaf_at(path: Path) -> Leaf | None:
     """The leaf that a concrete path names, or None when it names a section or nothing."""
-    for leaf in leaves():
+    named, open_ended = _leaves_by_path()
+    if path in named:
+        return named[path]
+    for leaf in open_ended:
         if len(leaf.path) == len(path) and all(want in (ANY, got) for want, got in zip(leaf.path, path, strict=True)):
             return leaf
     return None
+
+
+@cache
+def _leaves_by_path() -> tuple[Mapping[Path, Leaf], tuple[Leaf, ...]]:
+    """The leaves whose path is known, by it; and those in mappings with keys of the file's choice."""
+    named = {leaf.path: leaf for leaf in leaves() if ANY not in leaf.path}
+    return named, tuple(leaf for leaf in leaves() if ANY in leaf.path)
 
 
 def children(path: Path) -> tuple[str, ...]:
