@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from benchmarks.simulator_speed import cube_program, vector_program
@@ -130,6 +132,12 @@ def test_real_programs_have_a_path_without_gaps(chip: NpuConfig, image: Image, b
     assert ("barrier" in {step.kind for step in path}) == barriers
     assert sum(share.cycles for share in path_shares(path)) == result.cycles
     assert sum(share.cycles for share in instruction_shares(path)) == result.cycles
+
+
+def test_the_reference_page_has_every_kind_of_step() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/reference/explain.md").read_text(encoding="utf-8")
+    table = page.split("## The critical path", 1)[1].split("##", 1)[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(PATH_KINDS)
 
 
 def test_without_a_trace_there_is_no_path() -> None:

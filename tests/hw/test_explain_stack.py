@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from benchmarks.simulator_speed import cube_program, vector_program
@@ -206,6 +208,13 @@ def test_every_sum_is_exact_on_real_programs(chip: NpuConfig, image: Image) -> N
     for unit in breakdown.units:
         assert sum(unit.parts.values()) == unit.available
         assert unit.instructions == (result.by_unit.get(unit.unit, 0) if unit.unit != "seq" else result.instructions)
+
+
+def test_the_reference_page_has_every_kind_of_cause() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/reference/explain.md").read_text(encoding="utf-8")
+    told = page.split("## By unit", 1)[1].split("## The critical path", 1)[0]
+    assert set(KINDS) <= set(re.findall(r"`(\w+)`", told))
+    assert set(re.findall(r"^\| `(\w+)` \|", told, re.MULTILINE)) <= set(KINDS)
 
 
 def test_every_kind_has_a_label_and_a_meaning() -> None:
