@@ -10,7 +10,7 @@ from tests.browser.report_kit import small_run
 
 from npuvm.hw.config import load_chip
 from npuvm.hw.energy import Work
-from npuvm.hw.explain import sum_breakdowns
+from npuvm.hw.explain import KINDS, sum_breakdowns
 from npuvm.isa import load_isa
 from npuvm.runtime.html.figures import GROUPS, MOST_BARS, breakdown_figure, roofline_figure
 from npuvm.runtime.html.kernels import KernelRow, kernel_rows
@@ -109,6 +109,11 @@ def test_every_bar_has_all_cycles_of_its_cores(rows: tuple[KernelRow, ...]) -> N
     names = [trace["name"] for trace in figure["data"]]
     busy = [name for name in names if name.startswith("busy ")]
     assert names == busy + [name for name in GROUPS if name in names]
+
+
+def test_every_cause_that_is_no_work_is_in_one_part_of_the_bars() -> None:
+    listed = [kind for kinds in GROUPS.values() for kind in kinds]
+    assert sorted(listed) == sorted(set(KINDS) - {"busy"})
 
 
 def test_of_many_rows_the_longest_have_bars(rows: tuple[KernelRow, ...]) -> None:
