@@ -10,7 +10,7 @@ from rich.text import Text
 
 from npuvm.hw.explain import Cause, UnitBreakdown, instruction_shares, path_shares
 from npuvm.runtime.explained import ExplainedKernel, ExplainedRun, KernelPath
-from npuvm.runtime.tables import plain_table
+from npuvm.runtime.tables import launches_text, plain_table
 from npuvm.runtime.whatif import REAL, Outcome, WhatIf
 
 __all__ = ["render_explained", "render_whatif"]
@@ -75,10 +75,10 @@ def _outcome_cells(result: WhatIf, outcome: Outcome) -> tuple[str, ...]:
 def _head(run: ExplainedRun, kernel: ExplainedKernel) -> Text:
     breakdown = kernel.breakdown
     text = Text(kernel.name, style="bold")
-    launches = f"{breakdown.launches} launch{'es' if breakdown.launches != 1 else ''}"
     microseconds = float(run.chip.cycles_to_us(breakdown.cycles))
     text.append(
-        f"  {launches}, {breakdown.cycles:,} cycles, {microseconds:,.2f} µs on {run.chip.name}; critical in its cores: ",
+        f"  {launches_text(breakdown.launches)}, {breakdown.cycles:,} cycles, {microseconds:,.2f} µs on {run.chip.name}; "
+        "critical in its cores: ",
         style="not bold",
     )
     text.append(", ".join(f"{unit} {count}" for unit, count in breakdown.critical.items()), style="not bold")

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from npuvm.runtime.scenario_report import CaseRow, Header, KindRow, ScenarioReport, SentenceRow, Totals
-from npuvm.runtime.tables import plain_table
+from npuvm.runtime.tables import launches_text, plain_table
 
 __all__ = ["render", "to_json"]
 
@@ -139,7 +139,9 @@ def _kind_table(report: ScenarioReport) -> Table:
 
 def _verdict(report: ScenarioReport) -> Text:
     totals = report.totals
-    text = Text(f"{totals.launches:,} launches, {totals.cycles:,} cycles, {totals.microseconds:,.2f} µs on the chip")
+    text = Text(
+        f"{launches_text(totals.launches)}, {totals.cycles:,} cycles, {totals.microseconds:,.2f} µs on the chip"
+    )
     text.append(f", {report.stream_us:,.2f} µs with the host's dispatch (simulated)")
     if report.worst_cosine is not None:
         same = all(row.order_equal for row in report.sentences)

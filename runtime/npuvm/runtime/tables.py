@@ -1,4 +1,4 @@
-"""How tables for people look (rich)."""
+"""How tables for people look (rich), and counts in their text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich import box
 from rich.table import Table
 
-__all__ = ["plain_table"]
+__all__ = ["launches_text", "plain_table"]
 
 
 def plain_table(columns: Iterable[tuple[str, bool]]) -> Table:
@@ -16,3 +16,8 @@ def plain_table(columns: Iterable[tuple[str, bool]]) -> Table:
     for heading, numeric in columns:
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
     return table
+
+
+def launches_text(count: int) -> str:
+    """A number of launches: "1 launch", "1,200 launches"."""
+    return f"{count:,} launch{'' if count == 1 else 'es'}"
