@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from npuvm.hw.blas import one_blas_thread
 from npuvm.hw.bounds import check_bounds, core_bounds, launch_bounds, memory_bounds
 from npuvm.hw.compiled import Backend, CompiledMachine, backend_of, timed_semaphores
+from npuvm.hw.digits import check_digits
 from npuvm.hw.durations import Durations, with_durations
 from npuvm.hw.energy.work import work_of
 from npuvm.hw.engine import CoreProgram, Machine, Options
@@ -73,7 +74,8 @@ def simulate(
     `engine` "compiled" is the same timing, many times as fast, and timing only: without data, hazards, trace and durations.
     It runs on numba where that is installed, else in plain Python; a `Backend` instead of the name chooses.
 
-    DeviceError when the launch does not fit the chip; TrapError when it traps, also for taking longer than
+    ConfigError when a number of the chip has too many digits for the compiled engine; DeviceError when the launch does not fit
+    the chip; TrapError when it traps, also for taking longer than
     `cycle_limit` cycles; SimulationError for a deadlock or a result below a physical bound; HazardError for a hazard.
     """
     if image.isa_hash != isa.hash:
@@ -123,6 +125,7 @@ def _compiled(
     engine: Literal["compiled"] | Backend,
 ) -> CompiledMachine:
     """The launch on the compiled engine."""
+    check_digits(chip)
     backend = backend_of() if engine == "compiled" else engine
     timed = {pc: timed_semaphores(expansions.program(pc), isa) for pc in {entry.pc for entry in image.entries}}
     return CompiledMachine(backend, chip, isa, programs, l2, scalar, [timed[entry.pc] for entry in image.entries])

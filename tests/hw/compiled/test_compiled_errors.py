@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from tests.hw.engine_kit import Program, Row, execute, make_chip, regions
 from npuvm.hw.compiled import Backend, CompiledMachine, backend, backend_of
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.engine import CoreProgram
-from npuvm.hw.errors import DeviceError, SimulationError, TrapError
+from npuvm.hw.errors import ConfigError, DeviceError, SimulationError, TrapError
 from npuvm.hw.functional import GlobalMemory
 from npuvm.hw.l2 import L2State
 from npuvm.hw.simulator import l2_state, simulate
+from npuvm.hw.stats import RunResult
 from npuvm.hw.stream import Barrier, ScalarLoad, SetSemaphores
 from npuvm.isa import assemble
 from npuvm.isa.errors import NpuvmError
@@ -192,3 +194,28 @@ def test_lines_go_from_one_engine_to_the_other_and_are_discarded() -> None:
         assert state.is_resident(2100) and not state.is_resident(400)
     assert held[0] == held[1] == held[2]
     assert held[0][0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "what"),
+    [
+        (["clock_ghz=1.8333333333333333"], "a slice of L2"),
+        (["memory.hbm.bandwidth_gbps=0.000000000000000001"], "a channel of HBM"),
+        (["core.load.row_cycles=0.3333333333333333", "core.load.ub_bytes_per_cycle=4093"], "the port of load"),
+        (['core.store.row_cycles="1/1000000000000000000"', "core.store.bytes_per_cycle=1"], "the port of store"),
+    ],
+)
+def test_numbers_that_64_bits_cannot_count_are_refused(overrides: list[str], what: str) -> None:
+    chip = load_chip("ascend_910b1", overrides)
+    image = assemble(ISA, ".args 0\n.entry vector main\nmain:\nhalt\n", "nothing")
+    for engine in BACKENDS:
+        with pytest.raises(ConfigError, match=f"{what} counts .* outgrow the 64 bits .* allowed are fewer digits of"):
+            simulate(chip, ISA, image, data=False, engine=engine)
+    assert simulate(chip, ISA, image, data=False).cycles
+
+
+def test_long_numbers_that_64_bits_can_count_give_the_same_cycles() -> None:
+    overrides = ["memory.hbm.bandwidth_gbps=496.6666666666667", "memory.l2.bandwidth_gbps=546.1333333333333"]
+    one = launch()
+    chip = load_chip("edge", [*overrides, "core.load.row_cycles=0.3333333333333333"])
+    assert isinstance(check_same(replace(one, chip=chip), *BACKENDS), RunResult)
