@@ -241,6 +241,7 @@ def test_an_override_may_give_a_field_that_the_file_leaves_out() -> None:
 @pytest.mark.parametrize(
     ("override", "part"),
     [
+        ("isa.extensions=[[1]]", "isa.extensions.0 = [1]: allowed is a list of names or .yaml files"),
         ("core.ub_kb=3", "core.ub_kb: no such field; did you mean core.ub_kib"),
         ("ub_kib=3", "ub_kib: no such field; did you mean core.ub_kib?"),
         ("core.vector.classes.vexq.startup_cycles=3", "did you mean core.vector.classes.vexp.startup_cycles"),

@@ -47,8 +47,9 @@ def _build(layers: Layers, overrides: Sequence[str]) -> NpuConfig:
     overridden = _apply_overrides(data, overrides, origins, faults)
 
     def place(path: Path) -> str:
-        dotted = ".".join(path)
-        return f"override {overridden[dotted]!r}" if dotted in overridden else layers.where(path)
+        above = (".".join(path[:length]) for length in range(len(path), 0, -1))
+        text = next((overridden[dotted] for dotted in above if dotted in overridden), None)
+        return layers.where(path) if text is None else f"override {text!r}"
 
     if not faults:
         try:
