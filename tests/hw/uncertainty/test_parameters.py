@@ -139,3 +139,14 @@ def test_a_rule_shortens_an_end_and_rounding_may_leave_nothing() -> None:
     assert shortened.core.sequencer.loop_cycles == 4  # half of the bar: 8 / 4**0.5
     exact = Parameter("core.sequencer.loop_cycles", Fraction(8), 0.01, "low", True, Fraction(1), Fraction(64), 1)
     assert chip_at_end(chip, exact, 1) is None
+
+
+def test_no_sample_has_other_grains_of_memory() -> None:
+    """What requests, lines, sectors, blocks and rows are made of is no matter of degree."""
+    text = find_resource("chip", "edge").read_text(encoding="utf-8")
+    given = "    sector_bytes: {value: 64, source: a guess, trust: assumed}"
+    found = parse_chip(text.replace("  l2:\n", f"  l2:\n{given}\n", 1))
+    assert found.memory.l2.sector_bytes == 64 and "memory.l2.sector_bytes" in found.provenance
+    assert [each.path for each in uncertain_parameters(found)] == [
+        each.path for each in uncertain_parameters(parse_chip(text))
+    ]

@@ -38,6 +38,7 @@ FIXED: tuple[str, ...] = (
     "core.ub_banks.rows_per_bank",
     "memory.l2.capacity_mib",
     "memory.l2.line_bytes",
+    "memory.l2.sector_bytes",
     "memory.l2.slices",
     "memory.hbm.capacity_gib",
     "memory.hbm.channels",
