@@ -8,7 +8,7 @@ remainder is ever lost.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush, heapreplace
@@ -233,7 +233,7 @@ class MemorySystem:
         """Serve a read; return the cycle by which its data is there."""
         lines, line_bytes, core, pitch = self.l2.lines, self.l2.line_bytes, port.core, transfer.pitch
         done = 0
-        for at in range(start, start + rows * pitch, pitch) if rows > 1 and pitch else (start,) * rows:
+        for at in _row_starts(start, rows, pitch):
             end = at + row_bytes
             line = at // line_bytes
             while at < end:
@@ -266,7 +266,7 @@ class MemorySystem:
         """Serve a write; return the cycle by which every core sees it."""
         lines, line_bytes, core, pitch = self.l2.lines, self.l2.line_bytes, port.core, transfer.pitch
         done = 0
-        for at in range(start, start + rows * pitch, pitch) if rows > 1 and pitch else (start,) * rows:
+        for at in _row_starts(start, rows, pitch):
             end = at + row_bytes
             line = at // line_bytes
             while at < end:
@@ -356,3 +356,8 @@ class MemorySystem:
         """Write to HBM, past L2 for a core or out of it; return when its channel is done."""
         self.traffic.hbm_write += nbytes
         return self._channels.write(line, nbytes, now, core)
+
+
+def _row_starts(start: int, rows: int, pitch: int) -> Iterable[int]:
+    """Where the rows of a request begin; with a pitch of 0 it is the same row again and again."""
+    return range(start, start + rows * pitch, pitch) if pitch else (start,) * rows
