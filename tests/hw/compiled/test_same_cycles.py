@@ -14,7 +14,6 @@ from tests.rtl import front_kernels, front_programs
 
 from npuvm.hw.conformance.launch import Launch as CaseLaunch
 from npuvm.hw.conformance.launch import run_case
-from npuvm.hw.errors import SimulationError
 from npuvm.hw.simulator import simulate
 from npuvm.hw.stats import RunResult
 from npuvm.isa.conformance import Level
@@ -63,7 +62,7 @@ def random_launches(seed: int, count: int) -> None:
         launch = random_launch(Random(number), chip)
         result = check_same(launch, *BACKENDS)
         # A signal across cores may come before the count is first set, and be lost: both must say so.
-        assert isinstance(result, RunResult | SimulationError), number
+        assert isinstance(result, RunResult) or str(result).startswith("deadlock in cycle"), (number, result)
 
 
 @pytest.mark.parametrize(("level", "every"), [(Level.SEMANTICS, 40), (Level.SEQUENCES, 2), (Level.CHIPS, 3)])
