@@ -54,6 +54,15 @@ def test_what_was_resident_at_launch_need_not_cross() -> None:
     assert memory_bounds(CHIP, memory)["hbm"] == Fraction(LINE, 32)
 
 
+def test_lines_that_l2_cannot_hold_have_crossed_when_a_launch_ends() -> None:
+    """Stores at 16 bytes a cycle into four lines, HBM of one byte a cycle: a launch has to wait for what drives lines out."""
+    chip = make_chip("memory.hbm.bandwidth_gbps=1")
+    run = execute([[[Row("store", gm=(0, 1, 64 * LINE, 64 * LINE))]]], chip, l2=L2State(4 * LINE, LINE))
+    bounds = memory_bounds(chip, run.machine.memory)
+    assert bounds["hbm"] == 60 * LINE
+    check_bounds(run.cycles, bounds)
+
+
 def test_dirty_lines_cross_only_beyond_what_l2_holds() -> None:
     """Two lines are dirty at launch, five more become so, one of them twice: three of seven do not fit."""
     l2 = L2State(4 * LINE, LINE)

@@ -110,10 +110,11 @@ class Oracle:
         return self.channels[self.picked(block, len(self.channels))].serve(now, line * LINE, nbytes, way, core)
 
     def enter(self, now: int, line: Line) -> None:
+        """A line that comes in is there no sooner than the dirty one that makes room for it has left."""
         if len(self.lines) == self.capacity:
             victim = self.lines.pop(0)
             if victim.dirty:
-                self.move(now, victim.number, LINE, "write", None)
+                line.ready = self.move(now, victim.number, LINE, "write", None)
         self.lines.append(line)
 
     def touch(self, now: int, line: Line, nbytes: int, core: int) -> int:
@@ -156,7 +157,8 @@ class Oracle:
                 done = max(done, self.touch(now, line, nbytes, port.core))
             else:
                 self.enter(now, line := Line(number, core=port.core))
-                line.ready = self.move(now, number, LINE, "read", port.core) + hbm.latency_cycles
+                fetched = self.move(now, number, LINE, "read", port.core)
+                line.ready = max(fetched, line.ready) + hbm.latency_cycles
                 done = max(done, line.ready + l2.latency_cycles)
         return done
 

@@ -68,6 +68,22 @@ def test_a_line_driven_out_and_fetched_again_is_in_flight_again() -> None:
     assert (done(run, 0), done(run, 1)) == ([125, 129, 133], [133])
 
 
+def test_a_new_line_waits_for_the_dirty_one_that_makes_room() -> None:
+    """L2 of one line, HBM of one byte a cycle: the second store drives line 0 out from 9 to 137, and is done 20 later."""
+    chip = make_chip("memory.hbm.bandwidth_gbps=1")
+    run = execute([[[store(0, LINE), store(LINE, LINE)]]], chip, l2=L2State(LINE, LINE))
+    assert done(run) == [23, 157]
+    assert run.machine.memory.traffic.hbm_write == LINE
+
+
+def test_a_fetched_line_waits_for_the_dirty_one_that_makes_room() -> None:
+    """Two channels of half a byte a cycle: the first is busy until 258, then with line 0 until 514; line 1 arrives in 267."""
+    chip = make_chip("memory.hbm.bandwidth_gbps=1", "memory.hbm.channels=2")
+    programs = [[[store(0, LINE)]], [[load(2 * LINE, LINE, gap=2, streaming=True)]], [[load(LINE, LINE, gap=11)]]]
+    run = execute(programs, chip, l2=L2State(LINE, LINE))
+    assert done(run, 2) == [514 + 100 + 20]
+
+
 def test_a_line_driven_out_in_flight_and_written_anew_is_there_at_once() -> None:
     """L2 of one line: line 0 is fetched in 1, driven out in 5, and a store makes it anew in 9: served until 10, done in 30."""
     run = execute([[[load(0, LINE), load(LINE, LINE)]], [[store(0, 64, gap=9)]]], make_chip(), l2=L2State(LINE, LINE))

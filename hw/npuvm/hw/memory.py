@@ -312,7 +312,7 @@ class MemorySystem:
         """A write makes a clean or new line the only current copy. A new line is not fetched: L2 keeps byte masks."""
         lines = self.l2.lines
         if is_new and len(lines) >= self.l2.capacity:
-            self._evict(now)
+            self._ready[line] = self._evict(now)
         self.l2.dirty += 1
         if line not in self._gone:
             self.traffic.first_writes += 1
@@ -320,26 +320,27 @@ class MemorySystem:
         if not is_new:
             lines.move_to_end(line)
 
-    def _evict(self, now: int) -> None:
-        """Drop the least recently used line; a dirty one is written to HBM behind what waits there."""
+    def _evict(self, now: int) -> int:
+        """Drop the least recently used line; a dirty one is written to HBM. Return the cycle from which its place is free."""
         victim, dirty = self.l2.lines.popitem(last=False)
         self._gone.add(victim)
         self._ready.pop(victim, None)
         self._last.pop(victim, None)
         if dirty:
             self.l2.dirty -= 1
-            self._write_past(victim, self.l2.line_bytes, now, None)
+            return self._write_past(victim, self.l2.line_bytes, now, None)
+        return now
 
     def _fetch(self, line: int, now: int, core: int) -> int:
         """Read a line that is not in L2 into it; return the cycle by which it is at the port."""
         lines = self.l2.lines
         if line not in self._gone:
             self.traffic.compulsory_reads += self.l2.line_bytes
-        if len(lines) >= self.l2.capacity:
-            self._evict(now)
+        room = self._evict(now) if len(lines) >= self.l2.capacity else now
         lines[line] = False
         self.traffic.hbm_read += self.l2.line_bytes
-        self._ready[line] = ready = self._channels.read(line, self.l2.line_bytes, now, core) + self._fill_latency
+        fetched = self._channels.read(line, self.l2.line_bytes, now, core)
+        self._ready[line] = ready = (fetched if fetched > room else room) + self._fill_latency
         if self._same_line:
             self._last[line] = core
         return ready + self._hit_latency

@@ -262,8 +262,9 @@ COLUMNS = 7
     M_LOG_START,
     M_MARGIN,
     M_HINTS,
+    M_ROOM,
     M_SIZE,
-) = range(61)
+) = range(62)
 
 SLICE_FIELDS = 2
 # A channel: cycle, part, direction of its last access (0 none, 1 read, 2 write); line and core + 1 of its last for a core.

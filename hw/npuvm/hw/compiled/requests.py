@@ -49,6 +49,7 @@ from npuvm.hw.compiled.layout import (
     M_PIECE_SUM,
     M_PIECE_TIME,
     M_READ,
+    M_ROOM,
     M_ROW_MISS,
     M_ROW_SPAN,
     M_SAME_LINE,
@@ -172,14 +173,18 @@ def at_slot(M: Store, SLOT: Store, core: int, line: int, slot: int, nbytes: int,
 
 
 def room(M: Store, SLOT: Store, LOG: Store, DIR: Store, PAGE: Store, now: int) -> int:
-    """A slot for a new line, in no list; a full L2 gives up the line used least recently, and writes it back when dirty."""
+    """A slot for a new line, in no list; a full L2 gives up the line used least recently, and writes it back when dirty.
+
+    M_ROOM is then the cycle from which the place is free, `now` for every other slot.
+    """
+    M[M_ROOM] = now
     slot = take_slot(M, SLOT)
     if slot == 0:
         slot = drop_oldest(M, SLOT, LOG, DIR, PAGE)
         if SLOT[slot * L_SIZE + L_MARKS] & DIRTY:
             M[M_DIRTY] -= 1
             M[M_WRITTEN] += M[M_LINE]
-            at_hbm(M, SLOT[slot * L_SIZE + L_LINE], M[M_LINE], WRITES, -1, now)
+            M[M_ROOM] = at_hbm(M, SLOT[slot * L_SIZE + L_LINE], M[M_LINE], WRITES, -1, now)
     return slot
 
 
@@ -208,7 +213,8 @@ def read_piece(
     slot = room(M, SLOT, LOG, DIR, PAGE, now)
     append(M, SLOT, LOG, slot)
     PAGE[place] = slot
-    ready = at_hbm(M, line, M[M_LINE], READS, core, now) + M[M_HBM_LATENCY]
+    fetched = at_hbm(M, line, M[M_LINE], READS, core, now)
+    ready = (fetched if fetched > M[M_ROOM] else M[M_ROOM]) + M[M_HBM_LATENCY]
     record = slot * L_SIZE
     SLOT[record + L_LINE] = line
     SLOT[record + L_READY] = ready
@@ -266,7 +272,7 @@ def write_piece(
         append(M, SLOT, LOG, slot)
         PAGE[place] = slot
         SLOT[slot * L_SIZE + L_LINE] = line
-        SLOT[slot * L_SIZE + L_READY] = 0
+        SLOT[slot * L_SIZE + L_READY] = M[M_ROOM]
         SLOT[slot * L_SIZE + L_MARKS] = left
     else:
         touch(M, SLOT, LOG, slot)
