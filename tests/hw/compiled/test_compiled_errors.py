@@ -219,3 +219,13 @@ def test_long_numbers_that_64_bits_can_count_give_the_same_cycles() -> None:
     one = launch()
     chip = load_chip("edge", [*overrides, "core.load.row_cycles=0.3333333333333333"])
     assert isinstance(check_same(replace(one, chip=chip), *BACKENDS), RunResult)
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
+def test_a_launch_longer_than_the_engine_can_count(backend: Backend) -> None:
+    """HBM of 10**-9 bytes a cycle: the second request would be issued beyond 2**38 cycles. simpy counts on."""
+    chip = make_chip("memory.hbm.bandwidth_gbps=1e-9", "core.load.outstanding=1")
+    program: list[Program] = [[[Row("load", gm=(0, 1, 512, 512))]]]
+    with pytest.raises(TrapError, match="not finished after 274877906944 cycles"):
+        run_kit(chip, program, [0], None, backend)
+    assert execute(program, chip).cycles > 1 << 38

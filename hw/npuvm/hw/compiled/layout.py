@@ -19,6 +19,9 @@ INF = 1 << 62
 KEY_BITS = 23
 """Low bits of a calendar's key: unit (core * 8 + code), and in the calendar of takes a bit that puts resets first."""
 
+MOST_CYCLES = 1 << 38
+"""A launch that takes longer is given up: a calendar's key would not fit 64 bits."""
+
 TAKE = 1 << 22
 """The bit of a take in a key of the second calendar."""
 

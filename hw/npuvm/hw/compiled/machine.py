@@ -25,6 +25,7 @@ from npuvm.hw.compiled.layout import (
     M_DIRTY,
     M_HIT_BYTES,
     M_REQUESTS,
+    MOST_CYCLES,
     S_OTHER,
     S_SIZE,
     TWO_CONSUMERS,
@@ -129,7 +130,8 @@ class CompiledMachine:
         beyond = any(W[W[H_UNIT] + uid * U_SIZE + U_STATE] == BEYOND for uid in range(len(self.programs) * UNITS))
         waits = "; ".join(explain(W, self.chip, self.isa, feed, self.programs[core], core) for core in stuck)
         if beyond or LATE in states:
-            raise TrapError("cycle_limit", f"not finished after {cycle_limit} cycles: {waits}")
+            limit = MOST_CYCLES if cycle_limit is None else min(cycle_limit, MOST_CYCLES)
+            raise TrapError("cycle_limit", f"not finished after {limit} cycles: {waits}")
         for at in range(int(W[H_SEM]), int(W[H_SEM_OF]), S_SIZE):
             if W[at + S_OTHER] >= 0:
                 raise SimulationError(two_consumers(W, self.isa, at))

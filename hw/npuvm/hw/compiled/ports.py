@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from npuvm.hw.compiled.calendar import set_key
 from npuvm.hw.compiled.layout import (
+    BEYOND,
     D_BYTE,
     D_PITCH,
     D_ROW,
@@ -12,6 +13,7 @@ from npuvm.hw.compiled.layout import (
     EMPTY,
     ENDING,
     H_LEAVES,
+    H_LIMIT,
     H_TREE,
     H_UNIT,
     INF,
@@ -130,6 +132,10 @@ def issue(W: Store, unit: int, uid: int) -> None:
         W[unit + U_PORT], W[unit + U_PORT_PART] = vacant, 0
         cycle = vacant
     W[unit + U_CYCLE] = cycle
+    if cycle > W[H_LIMIT]:
+        W[unit + U_STATE] = BEYOND
+        set_key(W, W[H_TREE], W[H_LEAVES], W[unit + U_LEAF], INF)
+        return
     set_key(W, W[H_TREE], W[H_LEAVES], W[unit + U_LEAF], cycle << KEY_BITS | uid)
 
 

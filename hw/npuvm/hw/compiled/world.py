@@ -39,6 +39,7 @@ from npuvm.hw.compiled.layout import (
     H_TREE,
     H_UNIT,
     INF,
+    MOST_CYCLES,
     Q_SIZE,
     R_SIZE,
     RECORDS,
@@ -156,7 +157,7 @@ def make_world(
     rows = max(64, min(ROWS, (1 << 20) // max(1, cores)))
     W[H_CORES], W[H_DEPTH], W[H_NUMBERS] = cores, depth, numbers
     W[H_LEAVES], W[H_TAKE_LEAVES] = leaves, take_leaves
-    W[H_LIMIT] = INF if cycle_limit is None else cycle_limit
+    W[H_LIMIT] = MOST_CYCLES if cycle_limit is None else min(cycle_limit, MOST_CYCLES)
     W[H_SCALAR] = chip.core.sequencer.scalar_load_cycles
     W[H_COLUMN] = rows * cores
     W[offsets[H_TREE] : offsets[H_TREE] + 2 * leaves] = INF
