@@ -19,15 +19,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from benchmarks.validation.attention_cube import CubePart
+from benchmarks.validation.attention_shape import ARGUMENTS, AttentionShape
+from benchmarks.validation.attention_vector import VectorPart
+from benchmarks.validation.builders import ALIGNMENT, Case, Launch, builder
 
 from npuvm.compiler.emit import InstrBuilder
 from npuvm.hw.config import CoreType, NpuConfig
 from npuvm.isa import Entry, Image, Isa, Reloc
-
-from .attention_cube import CubePart
-from .attention_shape import ARGUMENTS, AttentionShape
-from .attention_vector import VectorPart
-from .builders import ALIGNMENT, Case, Launch, builder
 
 __all__ = ["attention_case", "attention_image"]
 

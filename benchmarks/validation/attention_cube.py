@@ -7,10 +7,10 @@ small grains, products that it waits for are made, and taken away, in parts of r
 
 from __future__ import annotations
 
+from benchmarks.validation.attention_shape import AHEAD, ARGUMENTS, BLOCK, TILE, AttentionShape, Round, Signals, Spot
+
 from npuvm.compiler.emit import InstrBuilder
 from npuvm.compiler.emit_handles import Buffer, Desc, Loop, Sem
-
-from .attention_shape import AHEAD, ARGUMENTS, BLOCK, TILE, AttentionShape, Round, Signals, Spot
 
 __all__ = ["CubePart"]
 

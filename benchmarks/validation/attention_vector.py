@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from benchmarks.validation.attention_shape import AHEAD, ARGUMENTS, BLOCK, TILE, AttentionShape, Round, Signals, Spot
 
 from npuvm.compiler.emit import InstrBuilder
 from npuvm.compiler.emit_handles import Desc, Loop, Sem, Size, first, last, not_first
 from npuvm.isa import Pred
-
-from .attention_shape import AHEAD, ARGUMENTS, BLOCK, TILE, AttentionShape, Round, Signals, Spot
 
 __all__ = ["VectorPart"]
 

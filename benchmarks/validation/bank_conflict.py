@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.validation.builders import Case, Launch, builder
+from benchmarks.validation.programs import core_of, image_of
+
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
-
-from .builders import Case, Launch, builder
-from .programs import core_of, image_of
 
 __all__ = ["bank_conflict_case"]
 

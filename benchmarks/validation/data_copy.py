@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from benchmarks.validation.builders import ALIGNMENT, Case, Launch, builder
+from benchmarks.validation.programs import core_of, image_of
+
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
-
-from .builders import ALIGNMENT, Case, Launch, builder
-from .programs import core_of, image_of
 
 __all__ = ["data_copy_case"]
 

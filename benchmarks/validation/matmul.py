@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.validation.builders import Case, builder, placed
+
 from npuvm.compiler import Kernel, Pins, compile_kernel, kernel
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
-
-from .builders import Case, builder, placed
 
 __all__ = ["matmul_case", "matmul_pins"]
 

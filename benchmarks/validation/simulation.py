@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+from benchmarks.validation.builders import Case, find_builder
+from benchmarks.validation.rows import Row
+
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.simulator import l2_state, simulate
 from npuvm.hw.stats import RunResult
 from npuvm.hw.uncertainty import Band, sample_chips, uncertain_parameters
 from npuvm.isa import Isa, load_isa
-
-from .builders import Case, find_builder
-from .rows import Row
 
 __all__ = ["ENGINES", "Engine", "Outcome", "band_of", "chip_of", "default_engine", "simulate_on", "simulate_row"]
 

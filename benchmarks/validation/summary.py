@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from .simulation import Outcome
+from benchmarks.validation.simulation import Outcome
 
 __all__ = ["Summary", "groups", "rank_correlation", "summarise"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .rows import Row
-from .simulation import Outcome
-from .summary import Summary, groups, rank_correlation, summarise
+from benchmarks.validation.rows import Row
+from benchmarks.validation.simulation import Outcome
+from benchmarks.validation.summary import Summary, groups, rank_correlation, summarise
 
 __all__ = ["AIM_HELD_OUT", "AIM_MAPE", "exclusions", "missed_aims", "report"]
 

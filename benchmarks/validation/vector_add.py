@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.validation.builders import Case, builder, placed
+
 from npuvm.compiler import Pins, compile_kernel, kernel
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
-
-from .builders import Case, builder, placed
 
 __all__ = ["vector_add_case"]
 
