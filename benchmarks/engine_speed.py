@@ -30,8 +30,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.simulator_speed import cube_program
-
 from npuvm.compiler import KernelBuilder, ParamRef, kernel
 from npuvm.compiler.program import compile_kernel
 from npuvm.hw.compiled import Backend, backend_of
@@ -40,6 +38,12 @@ from npuvm.hw.errors import DeviceError
 from npuvm.hw.simulator import l2_state, simulate
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Image, Isa, assemble, load_isa
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from benchmarks.simulator_speed import cube_program  # noqa: E402
 
 CORES = 8
 
