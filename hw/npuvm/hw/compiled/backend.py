@@ -39,20 +39,28 @@ _INLINED = frozenset(
     {
         "append",
         "at_slot",
+        "charge_start",
         "cut",
+        "dispatch",
         "entry",
+        "first_signal",
         "foresee",
+        "full_ring",
         "issue",
         "passed",
         "passes_l2",
         "read_piece",
         "request",
+        "run_unit",
+        "send",
         "short_of_lines",
+        "take",
         "touch",
+        "visible",
         "write_piece",
     }
 )
-"""What every request of a DMA engine passes through."""
+"""What every instruction and every request of a DMA engine passes through."""
 
 _HOST_LINE = 64
 """Bytes of a line of the host's caches."""
