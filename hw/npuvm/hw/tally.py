@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from npuvm.hw.rows import number_rows
+
 if TYPE_CHECKING:
     from npuvm.hw.stream import Column, Site, Stream
 
@@ -64,7 +66,9 @@ class Tally:
     @property
     def tables(self) -> list[SiteTable]:
         """One table for each table of sites."""
-        return [_together(parts) for parts in self._parts.values()]
+        for parts in self._parts.values():
+            parts[:] = [_together(parts)]
+        return [table for (table,) in self._parts.values()]
 
 
 def unite(tallies: Iterable[Tally]) -> list[SiteTable]:
@@ -86,9 +90,10 @@ def _table(stream: Stream) -> SiteTable:
     for column in range(size.shape[1]):
         same &= size[:, column] == usual[site, column]
     count = np.bincount(site, minlength=sites)
-    times = count if same.all() else np.bincount(site[same], minlength=sites)
+    alike = same.all()
+    times = count if alike else np.bincount(site[same], minlength=sites)
     kinds, often = np.concatenate((np.arange(sites)[:, None], usual), axis=1)[times > 0], times[times > 0]
-    if not same.all():
+    if not alike:
         others = np.concatenate((site[:, None], size), axis=1)[~same]
         kinds, often = np.concatenate((kinds, others)), np.concatenate((often, np.ones(len(others), dtype=np.int64)))
         kinds, often = _distinct(kinds, often)
@@ -112,7 +117,7 @@ def _together(parts: list[SiteTable]) -> SiteTable:
 
 def _distinct(kinds: NDArray[np.int64], times: Column) -> tuple[NDArray[np.int64], Column]:
     """Rows that differ, and how often each is there."""
-    order = np.lexsort(kinds.T)
-    kinds, times = kinds[order], times[order]
-    first = np.flatnonzero(np.concatenate(([True], (kinds[1:] != kinds[:-1]).any(axis=1)))[: len(kinds)])
-    return kinds[first], np.add.reduceat(times, first) if len(first) else times
+    first, numbers = number_rows(kinds)
+    total = np.zeros(len(first), dtype=np.int64)
+    np.add.at(total, numbers, times)
+    return kinds[first], total

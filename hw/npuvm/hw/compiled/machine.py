@@ -17,6 +17,7 @@ from npuvm.hw.compiled.layout import (
     H_ARG0,
     H_ARG1,
     H_CORE,
+    H_LIMIT,
     H_SEM,
     H_SEM_OF,
     H_UNIT,
@@ -25,7 +26,6 @@ from npuvm.hw.compiled.layout import (
     M_DIRTY,
     M_HIT_BYTES,
     M_REQUESTS,
-    MOST_CYCLES,
     S_OTHER,
     S_SIZE,
     TWO_CONSUMERS,
@@ -112,7 +112,7 @@ class CompiledMachine:
                     break
         finally:
             self._l2.dirty = int(M[M_DIRTY])
-        self._check(W, feed, cycle_limit)
+        self._check(W, feed)
         self.memory = MemoryView(self._l2, traffic_of(M, dirty), int(M[M_HIT_BYTES]), int(M[M_REQUESTS]))
         start = self.chip.core.sequencer.start_cycles
         self.cores = [
@@ -121,7 +121,7 @@ class CompiledMachine:
         ]
         return max((core.finished for core in self.cores), default=0)
 
-    def _check(self, W: Store, feed: Feed, cycle_limit: int | None) -> None:
+    def _check(self, W: Store, feed: Feed) -> None:
         """Raise what a launch that is not finished deserves."""
         states = [W[W[H_CORE] + core * C_SIZE + C_STATE] for core in range(len(self.programs))]
         stuck = [core for core, state in enumerate(states) if state != FINISHED]
@@ -130,8 +130,7 @@ class CompiledMachine:
         beyond = any(W[W[H_UNIT] + uid * U_SIZE + U_STATE] == BEYOND for uid in range(len(self.programs) * UNITS))
         waits = "; ".join(explain(W, self.chip, self.isa, feed, self.programs[core], core) for core in stuck)
         if beyond or LATE in states:
-            limit = MOST_CYCLES if cycle_limit is None else min(cycle_limit, MOST_CYCLES)
-            raise TrapError("cycle_limit", f"not finished after {limit} cycles: {waits}")
+            raise TrapError("cycle_limit", f"not finished after {W[H_LIMIT]} cycles: {waits}")
         for at in range(int(W[H_SEM]), int(W[H_SEM_OF]), S_SIZE):
             if W[at + S_OTHER] >= 0:
                 raise SimulationError(two_consumers(W, self.isa, at))
