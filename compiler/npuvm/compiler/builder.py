@@ -4,33 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from npuvm.compiler.allowed import Allowance
+from npuvm.compiler.builder_base import listed_axes, listed_dims, typed_number
+from npuvm.compiler.builder_views import ViewMethods
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Graph, Node, Param
 from npuvm.compiler.ops import Attr
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.shaping import infer_reshape
-from npuvm.compiler.types import DTYPES, Dim, TensorType, parse_dims, parse_type
-from npuvm.compiler.value import Operand, ParamRef, Value, kernel_error, kernel_line
+from npuvm.compiler.types import DTYPES, Dim, TensorType, parse_type
+from npuvm.compiler.value import Operand, ParamRef, Value, kernel_error
 
 __all__ = ["Kernel", "KernelBuilder", "kernel"]
 
 
-class KernelBuilder:
+class KernelBuilder(ViewMethods):
     """What a kernel function gets as its first argument: one method an operation, each appends to the graph.
 
     Every method raises CompileError naming the kernel's source line, what is wrong and what is allowed.
     """
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self._loads: dict[str, Value] = {}
 
     # Memory.
 
@@ -58,7 +53,7 @@ class KernelBuilder:
         """A scalar constant of the dtype."""
         if dtype not in DTYPES:
             raise kernel_error(f"const: unknown dtype '{dtype}'; allowed: {', '.join(DTYPES)}")
-        return self._emit("const", (), dtype=dtype, value=_number(value, dtype))
+        return self._emit("const", (), dtype=dtype, value=typed_number(value, dtype))
 
     def size(self, dims: str | Sequence[Dim], dtype: str = "fp32") -> Value:
         """The product of dims as a scalar, for example the count of a mean."""
@@ -200,7 +195,7 @@ class KernelBuilder:
     def reshape(self, x: Value, shape: str | Sequence[Dim]) -> Value:
         """The same elements in another shape; one dim may be -1 or a new name, whose size follows."""
         source = self._value("reshape", x)
-        target = _dims("reshape", shape)
+        target = listed_dims("reshape", shape)
         known = {*self.graph.symbols(), *(derived.name for derived in self.graph.derived)}
         try:
             result = infer_reshape(source.type.shape, target, known)
@@ -215,7 +210,7 @@ class KernelBuilder:
     def permute(self, x: Value, axes: Sequence[int]) -> Value:
         """Dim i of the result is dim `axes[i]` of x."""
         rank = self._value("permute", x).type.rank
-        return self._emit("permute", (x,), axes=_axes("permute", axes, rank))
+        return self._emit("permute", (x,), axes=listed_axes("permute", axes, rank))
 
     def transpose(self, x: Value) -> Value:
         """The last two dims exchanged."""
@@ -302,7 +297,7 @@ class KernelBuilder:
 
     def _reduce(self, op: str, x: Value, axes: int | Sequence[int] | None, keepdims: bool) -> Value:
         rank = self._value(op, x).type.rank
-        listed = tuple(range(rank)) if axes is None else _axes(op, axes, rank)
+        listed = tuple(range(rank)) if axes is None else listed_axes(op, axes, rank)
         return self._emit(op, (x,), axes=tuple(sorted(listed)), keepdims=keepdims)
 
     def _pair(self, op: str, a: Operand, b: Operand) -> tuple[Node, Node]:
@@ -313,27 +308,6 @@ class KernelBuilder:
             right = self._value(op, b)
             return self.const(a, right.dtype).node, right.node
         raise kernel_error(f"{op}: one side must be a value of the kernel, got {a!r} and {b!r}")
-
-    def _value(self, op: str, value: object) -> Value:
-        if isinstance(value, ParamRef):
-            raise kernel_error(f"{op}: '{value.name}' is a tensor in memory; load it first with k.load({value.name})")
-        if not isinstance(value, Value):
-            raise kernel_error(f"{op} takes a value of the kernel, not {value!r}")
-        if value.builder is not self:
-            raise kernel_error(f"{op}: {value!r} belongs to another kernel")
-        return value
-
-    def _known_dims(self, op: str, dims: str | Sequence[Dim]) -> tuple[Dim, ...]:
-        shape = _dims(op, dims)
-        known = {*self.graph.symbols(), *(derived.name for derived in self.graph.derived)}
-        for dim in shape:
-            if isinstance(dim, str) and dim not in known:
-                raise kernel_error(f"{op}: unknown dimension '{dim}'; known: {', '.join(sorted(known)) or 'none'}")
-        return shape
-
-    def _emit(self, op: str, inputs: Sequence[Value | Node], **attrs: Attr) -> Value:
-        nodes = tuple(each.node if isinstance(each, Value) else each for each in inputs)
-        return Value(self, self.graph.add(op, nodes, kernel_line(), **attrs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,39 +357,6 @@ def kernel(**params: str | TensorType) -> Callable[[Callable[..., None]], Kernel
         return Kernel(graph, function)
 
     return trace
-
-
-def _number(value: object, dtype: str) -> float | int | bool:
-    info = DTYPES[dtype]
-    if info.kind == "float" and isinstance(value, Real | np.generic):
-        try:
-            return float(value)
-        except (OverflowError, TypeError):
-            raise kernel_error(f"the scalar {value!r} is no {dtype}") from None
-    if info.kind == "bool" and isinstance(value, bool):
-        return value
-    if info.kind != "int" or isinstance(value, bool) or not isinstance(value, Integral):
-        raise kernel_error(f"the scalar {value!r} is no {dtype}; cast the tensor or give a value of kind {info.kind}")
-    number, bits = int(value), info.item_bytes * 8
-    if not -(1 << (bits - 1)) <= number < 1 << (bits - 1):
-        raise kernel_error(f"{number} does not fit {dtype}")
-    return number
-
-
-def _axes(op: str, axes: object, rank: int) -> tuple[int, ...]:
-    """Axes counted from the first; whether they exist is checked where the operation's shape is."""
-    listed = (axes,) if isinstance(axes, int) else tuple(axes) if isinstance(axes, Sequence) else None
-    if listed is None or any(not isinstance(axis, int) for axis in listed):
-        raise kernel_error(f"{op}: axes {axes!r} must be whole numbers")
-    return tuple(axis + rank if axis < 0 else axis for axis in listed)
-
-
-def _dims(op: str, dims: object) -> tuple[Dim, ...]:
-    if isinstance(dims, str):
-        return parse_dims(dims)
-    if not isinstance(dims, Sequence) or any(not isinstance(dim, int | str) for dim in dims):
-        raise kernel_error(f"{op}: dims {dims!r} must be whole numbers or names")
-    return tuple(dims)
 
 
 def _cache(cache: str) -> dict[str, Attr]:

@@ -30,6 +30,7 @@ def lower_cube(segment: CubeSegment, binding: Mapping[str, int]) -> tuple[Matmul
             row,
             col,
             _broadcast(dims[:-2], strides[:-2], len(batch)),
+            access.layout.offset.value(binding),
             cache=access.cache,
         )
 
@@ -37,7 +38,8 @@ def lower_cube(segment: CubeSegment, binding: Mapping[str, int]) -> tuple[Matmul
     if segment.bias is not None:
         (stride,) = segment.bias.layout.stride_values(binding)
         number = tensors.index(segment.bias.tensor.name)
-        bias = MatView(number, segment.bias.tensor.dtype, 0, stride, (0,) * len(batch), cache=segment.bias.cache)
+        offset, cache = segment.bias.layout.offset.value(binding), segment.bias.cache
+        bias = MatView(number, segment.bias.tensor.dtype, 0, stride, (0,) * len(batch), offset, cache)
     spec = MatmulSpec(
         m,
         n,

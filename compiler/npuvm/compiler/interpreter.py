@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.interpreter_views import evaluate_view
 from npuvm.compiler.ir import Graph, Node
+from npuvm.compiler.ops_views import VIEW_RULES
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.types import DTYPES
 
@@ -93,6 +95,8 @@ def evaluate_node(node: Node, inputs: Sequence[Array], binding: Mapping[str, int
         return _round(
             _REDUCE[node.op](wide, axis=node.axes(), keepdims=bool(node.attrs.get("keepdims")), **extra), target
         )
+    if node.op in VIEW_RULES:
+        return evaluate_view(node, inputs, binding)
     match node.op:
         case "const":
             return np.asarray(node.number(), dtype=target)

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from npuvm.compiler.allowed import Allowance
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ops import Attr, Attrs, infer_type
+from npuvm.compiler.ops_views import check_views
 from npuvm.compiler.schedule import Pins
+from npuvm.compiler.sums import Computed
 from npuvm.compiler.symbols import Check, Derived, evaluate
 from npuvm.compiler.types import Dim, TensorType
 
@@ -80,7 +82,7 @@ class NamedOp:
 class Graph:
     """A kernel as a list of nodes in topological order.
 
-    `derived` defines symbols that reshapes introduce, in order of use; `checks` are equalities that a concrete
+    `derived` defines symbols that reshapes and views introduce, in order of use; `checks` are equalities that a concrete
     shape must fulfil. `pins` are what an expert fixed of the schedule; they are not part of the printed form. `allowed` is what
     the kernel permits to change in its results. `named` says, by node id, which nodes of a legalised graph are the last of an
     expanded operation.
@@ -89,7 +91,7 @@ class Graph:
     name: str
     params: tuple[Param, ...] = ()
     nodes: list[Node] = field(default_factory=list)
-    derived: list[Derived] = field(default_factory=list)
+    derived: list[Derived | Computed] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     pins: Pins = field(default_factory=Pins)
     allowed: Allowance = field(default_factory=Allowance)
@@ -139,6 +141,7 @@ class Graph:
         for check in self.checks:
             check.test(binding)
         self._check_reduces(binding)
+        check_views(self.nodes, binding)
         return binding
 
     def _bind_param(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.ops_views import STRIDED, VIEW_RULES
 from npuvm.compiler.types import DTYPES, Dim, TensorType, dims_text
 
 __all__ = [
@@ -40,7 +41,8 @@ REDUCES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("reduce_sum", "reduce_max", "reduce_min"), _NUMBERS),
     "mean": _FLOATS,
 }
-VIEWS = ("reshape", "permute")
+VIEWS = ("reshape", "permute", *STRIDED)
+"""Operations that are only another way to see their input in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +234,7 @@ def _specs() -> list[OpSpec]:
     specs = [OpSpec(op, 1, 1, ("approximate",) if op == "gelu" else (), _unary(op)) for op in UNARY]
     specs += [OpSpec(op, 2, 2, (), _binary(op)) for op in BINARY]
     specs += [OpSpec(op, 1, 1, ("axes", "keepdims"), _reduce(op)) for op in REDUCES]
+    specs += [OpSpec(op, 1, most, attrs, rule) for op, (most, attrs, rule) in VIEW_RULES.items()]
     return [
         *specs,
         OpSpec("load", 0, 0, ("param", "dtype", "shape", "cache"), _declared),

@@ -9,6 +9,7 @@ from npuvm.compiler.allowed import Allowance
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Graph, Node, Param
 from npuvm.compiler.ops import Attr
+from npuvm.compiler.sums import Computed, parse_sum
 from npuvm.compiler.symbols import Check, Derived, Product, product
 from npuvm.compiler.types import TensorType, parse_dims, parse_type
 
@@ -16,6 +17,7 @@ __all__ = ["parse_graph"]
 
 _PARAM = re.compile(r"param (\w+) : (.+)\Z")
 _DERIVED = re.compile(r"derived (\w+) = ([^/=]+) / ([^/=]+)\Z")
+_COMPUTED = re.compile(r"derived (\w+) = (\w+)\((.*)\)\Z")
 _ALLOW = re.compile(r"allow (contract)?(?:, )?(?:approx_ulp = ([\d.e+-]+))?\Z")
 _CHECK = re.compile(r"check ([^=]+) == ([^=]+)\Z")
 _STORE = re.compile(r"store %(\d+) -> @(\w+)(?: \{(.*)\})? : (.+)\Z")
@@ -66,6 +68,9 @@ class _Parser:
             graph.params = (*graph.params, Param(match.group(1), parse_type(match.group(2))))
         elif match := _DERIVED.match(line):
             graph.derived.append(Derived(match.group(1), self._product(match.group(2)), self._product(match.group(3))))
+        elif match := _COMPUTED.match(line):
+            args = tuple(parse_sum(each) for each in match.group(3).split(","))
+            graph.derived.append(Computed(match.group(1), match.group(2), args))
         elif match := _ALLOW.match(line):
             ulp = 0.0 if match.group(2) is None else self._attr(match.group(2))
             graph.allowed = Allowance(match.group(1) is not None, ulp if isinstance(ulp, int | float) else 0.0)

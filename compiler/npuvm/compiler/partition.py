@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Graph, Node
 from npuvm.compiler.ops import REDUCES, VIEWS, broadcast_shapes
+from npuvm.compiler.ops_views import ASSEMBLED
 from npuvm.compiler.rewrite import is_scalar
 from npuvm.compiler.types import DTYPES, Dim
 
@@ -27,7 +28,7 @@ class Draft:
 
 
 def root_of(node: Node) -> tuple[Node, list[Node]]:
-    """The value behind reshapes and permutes, and these views in order from the root."""
+    """The value behind views, and these views in order from the root."""
     chain: list[Node] = []
     while node.op in VIEWS:
         chain.append(node)
@@ -62,6 +63,8 @@ class _Partition:
             if node.op == "matmul":
                 self._place[node.id] = len(self._drafts)
                 self._drafts.append(Draft(cube=True, domain=node.type.shape, nodes=[node]))
+            elif node.op in ASSEMBLED:
+                self._place[node.id] = max(self._place.get(root_of(each)[0].id, -1) for each in node.inputs)
             elif node.id not in self._floating:
                 self._put(node)
         return self._drafts
@@ -155,7 +158,7 @@ def _floating(graph: Graph) -> set[int]:
         shape = node.type.shape
         for each in node.inputs:
             spread = node.op not in REDUCES and not _cheap(each.type.shape, shape)
-            if spread or node.op in (*VIEWS, "store", "matmul"):
+            if spread or node.op in (*VIEWS, *ASSEMBLED, "store", "matmul"):
                 result.discard(each.id)
     return result
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from npuvm.compiler.assembly import assembled_of, copy_groups, fill_segment, part_accesses
 from npuvm.compiler.ir import Graph, Node
 from npuvm.compiler.legalize import CastPairs, legalize
 from npuvm.compiler.partition import Draft, partition, root_of
@@ -60,8 +61,12 @@ class _Planner:
         self._plan = Plan(graph)
         self._homes: dict[int, list[Access]] = {}
         self._copies: dict[int, Access] = {}
+        self._assembled = assembled_of(graph.nodes)
         self._computed = {node.id for draft in drafts for node in draft.nodes}
+        self._computed |= {node.id for node in self._assembled}
         self._pending: list[Node] = []
+        self._parts: dict[int, list[tuple[Node, Access]]] = {}
+        """By assembled node, the parts that are copied into it."""
 
     def run(self) -> Plan:
         plan = self._plan
@@ -75,11 +80,20 @@ class _Planner:
                     Access(self._tensor(str(node.attrs["param"])), contiguous(node.type.shape), _cache(node))
                 ]
         self._place_stores()
+        for node in self._assembled:
+            self._place_uses(node)
+            self._place_parts(node)
         for draft in self._drafts:
             for node in draft.nodes:
                 self._place_uses(node)
+        for node in self._assembled:
+            if node.op == "pad":
+                for home in self._homes[node.id]:
+                    plan.segments.append(fill_segment(self._next_name(), node, home))
         for draft in self._drafts:
             plan.segments.append(self._cube(draft) if draft.cube else self._vector(draft))
+        for node in self._assembled:
+            self._finish(node)
         for store in self._pending:
             value = store.inputs[0]
             self._copy(
@@ -129,16 +143,42 @@ class _Planner:
         if chains and not homes:
             homes.append(Access(self._workspace(node), contiguous(node.type.shape)))
 
+    def _place_parts(self, node: Node) -> None:
+        """A computed part is written straight into its place in every home of the whole; others are copied there."""
+        copied = self._parts[node.id] = []
+        for home in list(self._homes[node.id]):
+            for each, place in part_accesses(node, home):
+                root, chain = root_of(each)
+                layout = through_inverse(place.layout, chain) if root.id in self._computed else None
+                if layout is None or not self._writable(root, layout):
+                    copied.append((each, place))
+                else:
+                    self._homes.setdefault(root.id, []).append(Access(place.tensor, layout, place.cache))
+
+    def _finish(self, node: Node) -> None:
+        """Copy the parts of an assembled value that are not written by what computes them."""
+        copies = self._parts.pop(node.id, [])
+        for each in node.inputs:
+            root = root_of(each)[0]
+            if root.id in self._parts:
+                self._finish(root)
+        for group in copy_groups(copies, MAX_TENSORS // 2):
+            reads = {each.id: (each, self._read(each)) for each, _ in group}
+            segment = VectorSegment("", group[0][0].type.shape, reads=list(reads.values()), writes=group)
+            segment.name = self._next_name()
+            self._plan.segments.append(segment)
+
     def _uses_outside(self, node: Node) -> Iterator[list[Node]]:
         """The views through which other drafts, or stores that need a copy, use the value."""
         seen: set[int] = set()
         users = [each for other in self._drafts if node not in other.nodes for each in other.nodes]
-        for user in (*users, *self._pending):
-            for each in user.inputs:
-                root, chain = root_of(each)
-                if root is node and each.id not in seen:
-                    seen.add(each.id)
-                    yield chain
+        used = [each for user in (*users, *self._pending) for each in user.inputs]
+        used += [each for copied in self._parts.values() for each, _ in copied]
+        for each in used:
+            root, chain = root_of(each)
+            if root is node and each.id not in seen:
+                seen.add(each.id)
+                yield chain
 
     def _writable(self, root: Node, layout: Layout) -> bool:
         """The cube's results leave once, in rows of adjacent elements; the vector unit's leave any way, any number of times."""
@@ -147,8 +187,7 @@ class _Planner:
     # Segments.
 
     def _vector(self, draft: Draft) -> VectorSegment:
-        number = sum(isinstance(each, VectorSegment) for each in self._plan.segments)
-        segment = VectorSegment(f"v{number}", draft.domain, draft.axes, draft.form, draft.nodes)
+        segment = VectorSegment("", draft.domain, draft.axes, draft.form, draft.nodes)
         segment.allowed, segment.named = self._graph.allowed, self._graph.named
         for node in draft.nodes:
             for each in node.inputs:
@@ -156,9 +195,11 @@ class _Planner:
                 if not known and not is_scalar(each):
                     segment.reads.append((each, self._read(each)))
             segment.writes += [(node, home) for home in self._homes.get(node.id, [])]
-        number = sum(isinstance(each, VectorSegment) for each in self._plan.segments)
-        segment.name = f"v{number}"
+        segment.name = self._next_name()
         return segment
+
+    def _next_name(self) -> str:
+        return f"v{sum(isinstance(each, VectorSegment) for each in self._plan.segments)}"
 
     def _cube(self, draft: Draft) -> CubeSegment:
         node = draft.nodes[0]
@@ -184,6 +225,8 @@ class _Planner:
     def _read(self, node: Node) -> Access:
         """How a value is read from memory; a chain of views that strides cannot express is copied first."""
         root, chain = root_of(node)
+        if root.id in self._parts:
+            self._finish(root)
         for home in self._homes[root.id]:
             layout = through(home.layout, chain)
             if layout is not None:
@@ -203,8 +246,7 @@ class _Planner:
 
     def _copy(self, node: Node, target: Access) -> Access:
         reads = [] if is_scalar(node) else [(node, self._read(node))]
-        number = sum(isinstance(each, VectorSegment) for each in self._plan.segments)
-        segment = VectorSegment(f"v{number}", node.type.shape, reads=reads, writes=[(node, target)])
+        segment = VectorSegment(self._next_name(), node.type.shape, reads=reads, writes=[(node, target)])
         self._plan.segments.append(segment)
         return target
 

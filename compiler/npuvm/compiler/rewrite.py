@@ -6,7 +6,8 @@ import numpy as np
 
 from npuvm.compiler.interpreter import evaluate_node
 from npuvm.compiler.ir import Graph, Node
-from npuvm.compiler.ops import BINARY, UNARY, VIEWS, Attr, broadcast_shapes, infer_type
+from npuvm.compiler.ops import BINARY, UNARY, Attr, broadcast_shapes, infer_type
+from npuvm.compiler.ops_views import ASSEMBLED, STRIDED, takes_all
 from npuvm.compiler.types import Dim, TensorType
 
 __all__ = ["Rewriter", "is_scalar"]
@@ -66,6 +67,8 @@ class Rewriter:
         if op == "cast" and inputs[0].type.dtype == attrs["dtype"]:
             return inputs[0]
         if op in ("reshape", "broadcast_to") and inputs[0].type.shape == attrs["shape"]:
+            return inputs[0]
+        if takes_all(op, [each.type for each in inputs], attrs):
             return inputs[0]
         if op == "reshape" and inputs[0].op == "reshape":
             return self.reshape(inputs[0].inputs[0], _dims(attrs["shape"]))
@@ -133,9 +136,9 @@ def _dims(value: Attr) -> tuple[Dim, ...]:
 
 def _computed(node: Node) -> bool:
     """Whether the vector unit makes the value, so that a reshape of it is not free."""
-    while node.op in VIEWS:
+    while node.op in ("reshape", "permute"):
         node = node.inputs[0]
-    return node.op not in ("load", "matmul") and not is_scalar(node)
+    return node.op not in ("load", "matmul", *STRIDED, *ASSEMBLED) and not is_scalar(node)
 
 
 def is_scalar(node: Node) -> bool:

@@ -34,7 +34,7 @@ class GmTensor:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A value read from or written to a tensor; `layout` has the value's dims and its strides in the tensor."""
+    """A value read from or written to a tensor; `layout` has the value's dims, and its strides and offset in the tensor."""
 
     tensor: GmTensor
     layout: Layout
@@ -42,7 +42,8 @@ class Access:
 
     def __str__(self) -> str:
         strides = ", ".join(str(stride) for stride in self.layout.strides)
-        return f"@{self.tensor.name}[{strides}]"
+        offset = f" + {self.layout.offset}" if self.layout.offset.terms else ""
+        return f"@{self.tensor.name}[{strides}]{offset}"
 
 
 @dataclass(slots=True)

@@ -24,13 +24,15 @@ class RowsDoNotFit(CompileError):
 class Transfer:
     """A value that is read from or written to global memory.
 
-    `strides` are elements between neighbours, by dim of the space; 0 where the value does not have the dim.
+    `strides` are elements between neighbours, by dim of the space; 0 where the value does not have the dim. The first element
+    lies `offset` elements after the tensor's.
     """
 
     node: Node
     access: Access
     strides: tuple[int, ...]
     item: int
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ def make_space(segment: VectorSegment, binding: Mapping[str, int]) -> Space:
 
     def joined(transfer: Transfer) -> Transfer:
         strides = tuple(transfer.strides[at] for at in last) or (1,)
-        return Transfer(transfer.node, transfer.access, strides, transfer.item)
+        return Transfer(transfer.node, transfer.access, strides, transfer.item, transfer.offset)
 
     moved = [joined(each) for each in reads], [joined(each) for each in writes]
     row, col = _tile_dims(segment, sizes, marks, [*moved[0], *moved[1]])
@@ -154,7 +156,8 @@ def _transfer(
     own = access.layout.stride_values(binding)
     strides = (0,) * (rank - len(own)) + own
     present = tuple(strides[axis] if flag else 0 for axis, flag in zip(kept, flags, strict=True))
-    return Transfer(node, access, present, DTYPES[node.type.dtype].item_bytes)
+    offset = access.layout.offset.value(binding)
+    return Transfer(node, access, present, DTYPES[node.type.dtype].item_bytes, offset)
 
 
 def _groups(

@@ -144,7 +144,8 @@ class TileTransfer:
             for dim, stride in enumerate(transfer.strides)
             if space.present[transfer.node.id][dim]
         }
-        origin = sum(self.grid.origin.get(name, 0) * step for name, step in steps.items())
+        origin = transfer.offset * transfer.item
+        origin += sum(self.grid.origin.get(name, 0) * step for name, step in steps.items())
         walked = axis_strides(self.grid.axes, self.loops, steps)
         return self.builder.desc(tensor, pitch, strides={**walked, **strides}, offset=origin + offset)
 

@@ -1,4 +1,4 @@
-"""Symbolic layouts: how a value lies in a tensor of global memory, through reshapes and permutes, without a copy."""
+"""Symbolic layouts: how a value lies in a tensor of global memory, through views, without a copy."""
 
 from __future__ import annotations
 
@@ -7,23 +7,34 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from npuvm.compiler.ir import Node
+from npuvm.compiler.sums import Sum, sum_of, times
 from npuvm.compiler.symbols import Product, cancel, product
 from npuvm.compiler.types import Dim
 
 __all__ = ["Layout", "contiguous", "through", "through_inverse"]
 
 _ONE = Product()
+_NOTHING = Sum()
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Dims of a value and, for each, the distance in elements between neighbours in memory."""
+    """Dims of a value and, for each, the distance in elements between neighbours in memory; `offset` elements come first."""
 
     dims: tuple[Dim, ...]
     strides: tuple[Product, ...]
+    offset: Sum = _NOTHING
 
     def permuted(self, axes: Sequence[int]) -> Layout:
-        return Layout(tuple(self.dims[axis] for axis in axes), tuple(self.strides[axis] for axis in axes))
+        return Layout(tuple(self.dims[axis] for axis in axes), tuple(self.strides[axis] for axis in axes), self.offset)
+
+    def part(self, starts: Sequence[Sum], dims: Sequence[Dim], steps: Sequence[int]) -> Layout:
+        """The layout of the elements at starts, starts + steps, ..., `dims` of them along each axis."""
+        offset = self.offset
+        for start, stride in zip(starts, self.strides, strict=True):
+            offset += start.times(stride)
+        strides = tuple(times(stride, Product(step)) for stride, step in zip(self.strides, steps, strict=True))
+        return Layout(tuple(dims), strides, offset)
 
     def reshaped(self, shape: Sequence[Dim]) -> Layout | None:
         """The layout of the value in another shape, or None when that needs a copy.
@@ -38,10 +49,10 @@ class Layout:
             if not _gapless(source[:taken]):
                 return None
             step = source[taken - 1][1] if taken else _ONE
-            strides += [_times(step, product(target[at + 1 : given])) for at in range(given)]
+            strides += [times(step, product(target[at + 1 : given])) for at in range(given)]
             source, target = source[taken:], target[given:]
         found = iter(strides)
-        return Layout(tuple(shape), tuple(_ONE if dim == 1 else next(found) for dim in shape))
+        return Layout(tuple(shape), tuple(_ONE if dim == 1 else next(found) for dim in shape), self.offset)
 
     def stride_values(self, binding: Mapping[str, int]) -> tuple[int, ...]:
         """Concrete strides in elements."""
@@ -54,20 +65,50 @@ def contiguous(shape: Sequence[Dim]) -> Layout:
 
 
 def through(layout: Layout, chain: Sequence[Node]) -> Layout | None:
-    """The layout of the last of a chain of reshapes and permutes whose first reads a value with this layout."""
+    """The layout of the last of a chain of views whose first reads a value with this layout; None when that needs a copy."""
     current: Layout | None = layout
     for node in chain:
         if current is None:
             return None
-        current = current.permuted(node.axes()) if node.op == "permute" else current.reshaped(node.type.shape)
+        current = _viewed(current, node)
     return current
 
 
+def _viewed(layout: Layout, node: Node) -> Layout | None:
+    match node.op:
+        case "permute":
+            return layout.permuted(node.axes())
+        case "reshape":
+            return layout.reshaped(node.type.shape)
+        case "slice":
+            starts = [sum_of(start) for start in node.dims("starts")]
+            return layout.part(starts, node.type.shape, _numbers(node, "steps"))
+        case "windows":
+            inner = [
+                times(layout.strides[axis], Product(dilation))
+                for axis, dilation in zip(node.axes(), _numbers(node, "dilations"), strict=True)
+            ]
+            steps = dict(zip(node.axes(), _numbers(node, "steps"), strict=True))
+            outer = [times(stride, Product(steps.get(axis, 1))) for axis, stride in enumerate(layout.strides)]
+            return Layout(node.type.shape, (*outer, *inner), layout.offset)
+        case "as_strided" if layout == contiguous(layout.dims):
+            strides = tuple(product((stride,)) for stride in node.dims("strides"))
+            return Layout(node.type.shape, strides, sum_of(*node.dims("offset")))
+    return None
+
+
+def _numbers(node: Node, name: str) -> tuple[int, ...]:
+    return tuple(each for each in node.dims(name) if isinstance(each, int))
+
+
 def through_inverse(layout: Layout, chain: Sequence[Node]) -> Layout | None:
-    """The layout that the value before the chain must be written with, so that the chain's last value has this layout."""
+    """The layout that the value before the chain must be written with, so that the chain's last value has this layout.
+
+    None when there is none: strides cannot express it, or the chain picks some of the elements.
+    """
     current: Layout | None = layout
     for node in reversed(chain):
-        if current is None:
+        if current is None or node.op not in ("permute", "reshape"):
             return None
         if node.op == "permute":
             order = node.axes()
@@ -94,8 +135,4 @@ def _group(source: Sequence[Dim], target: Sequence[Dim]) -> tuple[int, int]:
 
 
 def _gapless(dims: Sequence[tuple[Dim, Product]]) -> bool:
-    return all(outer == _times(inner, product((size,))) for (_, outer), (size, inner) in pairwise(dims))
-
-
-def _times(a: Product, b: Product) -> Product:
-    return Product(a.factor * b.factor, tuple(sorted((*a.symbols, *b.symbols))))
+    return all(outer == times(inner, product((size,))) for (_, outer), (size, inner) in pairwise(dims))

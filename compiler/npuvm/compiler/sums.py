@@ -1,0 +1,182 @@
+"""Sums of products of symbols, and symbols defined by them: sizes of slices, paddings and windows, and element offsets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.symbols import Derived, Product, product
+from npuvm.compiler.types import Dim, parse_dims
+
+__all__ = ["Computed", "DimTable", "Sum", "fresh_name", "parse_sum", "sum_of", "times"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Products with different symbols, sorted by them; none has factor 0. Without terms it is 0."""
+
+    terms: tuple[Product, ...] = ()
+
+    def value(self, binding: Mapping[str, int]) -> int:
+        """The sum for concrete values of its symbols."""
+        return sum(term.value(binding) for term in self.terms)
+
+    def constant(self) -> int | None:
+        """The number that this is, if there are no symbols in it."""
+        if not self.terms:
+            return 0
+        return self.terms[0].factor if len(self.terms) == 1 and not self.terms[0].symbols else None
+
+    def never_negative(self) -> bool:
+        """Whether no term can be below zero; symbols are sizes."""
+        return all(term.factor > 0 for term in self.terms)
+
+    def __add__(self, other: Sum) -> Sum:
+        return _collect((*self.terms, *other.terms))
+
+    def __sub__(self, other: Sum) -> Sum:
+        return self + other.scaled(-1)
+
+    def scaled(self, factor: int) -> Sum:
+        """This sum `factor` times."""
+        return _collect(Product(term.factor * factor, term.symbols) for term in self.terms)
+
+    def times(self, other: Product) -> Sum:
+        """Each term times a product."""
+        return _collect(times(term, other) for term in self.terms)
+
+    def __str__(self) -> str:
+        return " + ".join(str(term) for term in self.terms) or "0"
+
+
+def times(a: Product, b: Product) -> Product:
+    """The product of two products in normal form."""
+    return Product(a.factor * b.factor, tuple(sorted((*a.symbols, *b.symbols))))
+
+
+def sum_of(*dims: Dim) -> Sum:
+    """The sum of dims."""
+    return _collect(product((dim,)) for dim in dims)
+
+
+def _collect(terms: Iterable[Product]) -> Sum:
+    factors: dict[tuple[str, ...], int] = {}
+    for term in terms:
+        factors[term.symbols] = factors.get(term.symbols, 0) + term.factor
+    return Sum(tuple(Product(factor, symbols) for symbols, factor in sorted(factors.items()) if factor))
+
+
+def parse_sum(text: str) -> Sum:
+    """A sum as it prints, `2 * M * N + K + -3`, or written with minus signs. Raises CompileError."""
+    plain = re.sub(r"\+\s*-", "-", text).replace("-", "+-").strip().removeprefix("+")
+    return _collect(_parse_product(part.strip(), text) for part in plain.split("+"))
+
+
+def _parse_product(part: str, text: str) -> Product:
+    negative = part.startswith("-")
+    factors = [dim for each in part.removeprefix("-").split("*") for dim in parse_dims(each) or ("",)]
+    if "" in factors:
+        raise CompileError(f"'{text}' is no sum of products of numbers and names, such as 2 * M * N + K - 3")
+    found = product(factors)
+    return Product(-found.factor, found.symbols) if negative else found
+
+
+_RULES: Mapping[str, Callable[[Sequence[int]], int]] = {
+    "sum": lambda values: values[0],
+    "min": min,
+    "max": max,
+    "floor_div": lambda values: values[0] // values[1],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A symbol defined by sums: `op` is sum (of one), min, max or floor_div."""
+
+    name: str
+    op: str
+    args: tuple[Sum, ...]
+
+    def __post_init__(self) -> None:
+        if self.op not in _RULES:
+            raise CompileError(f"unknown rule '{self.op}' of symbol '{self.name}'; allowed: {', '.join(_RULES)}")
+        count = {"sum": 1}.get(self.op, 2)
+        if len(self.args) != count:
+            raise CompileError(f"symbol '{self.name}': {self.op} takes {count} sums, not {len(self.args)}")
+
+    def __str__(self) -> str:
+        return f"{self.name} = {self.op}({', '.join(map(str, self.args))})"
+
+    def value(self, binding: Mapping[str, int]) -> int:
+        """The size for concrete values of its symbols. Raises CompileError when it is below zero."""
+        result = _RULES[self.op]([each.value(binding) for each in self.args])
+        if result < 0:
+            raise CompileError(f"{self}: {result} is no size; a size is >= 0")
+        return result
+
+
+class DimTable:
+    """Arithmetic on the dims of a graph: what is not a number or a known symbol becomes a new one in `derived`.
+
+    `derived` is the graph's own list and grows; `names` are the symbols of its parameters.
+    """
+
+    def __init__(self, derived: list[Derived | Computed], names: Iterable[str]) -> None:
+        self._derived = derived
+        self._names = tuple(names)
+
+    def of(self, dim: Dim) -> Sum:
+        """A dim as a sum, where symbols that are sums are replaced by them."""
+        for each in self._derived:
+            if isinstance(each, Computed) and each.name == dim and each.op == "sum":
+                return each.args[0]
+        return sum_of(dim)
+
+    def dim(self, value: Sum) -> Dim:
+        """The dim that a sum is. Raises CompileError when it is a number below zero."""
+        constant = value.constant()
+        if constant is not None:
+            if constant < 0:
+                raise CompileError(f"{constant} is no size; a size is >= 0")
+            return constant
+        if len(value.terms) == 1 and (single := value.terms[0].dim()) is not None:
+            return single
+        return self._symbol("sum", value)
+
+    def least(self, a: Sum, b: Sum) -> Sum:
+        """The smaller of two."""
+        if (b - a).never_negative():
+            return a
+        return b if (a - b).never_negative() else sum_of(self._symbol("min", a, b))
+
+    def most(self, a: Sum, b: Sum) -> Sum:
+        """The larger of two, one of which is not below zero."""
+        if (b - a).never_negative():
+            return b
+        return a if (a - b).never_negative() else sum_of(self._symbol("max", a, b))
+
+    def floor_div(self, value: Sum, divisor: int) -> Sum:
+        """A sum divided by a positive number, rounded down."""
+        whole = Sum(tuple(Product(t.factor // divisor, t.symbols) for t in value.terms if t.factor // divisor))
+        rest = value - whole.scaled(divisor)
+        if rest.constant() is not None:
+            return whole
+        return whole + sum_of(self._symbol("floor_div", rest, sum_of(divisor)))
+
+    def _symbol(self, op: str, *args: Sum) -> str:
+        for each in self._derived:
+            if isinstance(each, Computed) and (each.op, each.args) == (op, args):
+                return each.name
+        name = fresh_name({*self._names, *(each.name for each in self._derived)})
+        self._derived.append(Computed(name, op, args))
+        return name
+
+
+def fresh_name(known: Iterable[str]) -> str:
+    """A symbol that is not among those known."""
+    taken, number = set(known), 0
+    while f"_{number}" in taken:
+        number += 1
+    return f"_{number}"
