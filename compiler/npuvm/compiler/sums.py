@@ -83,17 +83,24 @@ def _parse_product(part: str, text: str) -> Product:
     return Product(-found.factor, found.symbols) if negative else found
 
 
+def _common(a: Sum, b: Sum) -> Sum:
+    """What can be taken from both so that no factor is below zero and each product stays in one of them."""
+    factors = [{term.symbols: term.factor for term in each.terms} for each in (a, b)]
+    return _collect(
+        Product(min(each.get(symbols, 0) for each in factors), symbols) for symbols in {**factors[0], **factors[1]}
+    )
+
+
 _RULES: Mapping[str, Callable[[Sequence[int]], int]] = {
     "sum": lambda values: values[0],
     "min": min,
-    "max": max,
     "floor_div": lambda values: values[0] // values[1],
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A symbol defined by sums: `op` is sum (of one), min, max or floor_div."""
+    """A symbol defined by sums: `op` is sum (of one), min or floor_div."""
 
     name: str
     op: str
@@ -147,15 +154,15 @@ class DimTable:
 
     def least(self, a: Sum, b: Sum) -> Sum:
         """The smaller of two."""
-        if (b - a).never_negative():
-            return a
-        return b if (a - b).never_negative() else sum_of(self._symbol("min", a, b))
+        common = _common(a, b)
+        a, b = sorted((a - common, b - common), key=str)
+        if not a.terms or not b.terms:
+            return common
+        return common + sum_of(self._symbol("min", a, b))
 
     def most(self, a: Sum, b: Sum) -> Sum:
-        """The larger of two, one of which is not below zero."""
-        if (b - a).never_negative():
-            return b
-        return a if (a - b).never_negative() else sum_of(self._symbol("max", a, b))
+        """The larger of two."""
+        return a + b - self.least(a, b)
 
     def floor_div(self, value: Sum, divisor: int) -> Sum:
         """A sum divided by a positive number, rounded down."""

@@ -13,6 +13,7 @@ from npuvm.compiler.types import Dim, TensorType
 
 if TYPE_CHECKING:
     from npuvm.compiler.builder import KernelBuilder
+    from npuvm.compiler.builder_views import Index
 
 __all__ = ["Operand", "ParamRef", "Value", "kernel_error", "kernel_line"]
 
@@ -105,6 +106,12 @@ class Value:
 
     def __ge__(self, other: Operand) -> Value:
         return self.builder.ge(self, other)
+
+    def __getitem__(self, key: Index | tuple[Index, ...]) -> Value:
+        return self.builder.index(self, key)
+
+    __iter__ = None
+    """Indexing must not make a value iterable."""
 
     def __bool__(self) -> NoReturn:
         raise CompileError("a kernel value has no truth value while tracing; use k.select", kernel_line() or None)

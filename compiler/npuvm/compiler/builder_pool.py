@@ -1,0 +1,218 @@
+"""The builder's pooling methods: reduces over windows of the last dims, one dim after the other.
+
+A window along a dim is a number of strided slices of the padded input, joined element by element, so that whole rows are moved
+at a time; where the elements of a row would lie apart, it is a last dim of its own that is reduced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from npuvm.compiler.builder_views import ViewMethods
+from npuvm.compiler.sums import Sum, sum_of
+from npuvm.compiler.types import Dim
+from npuvm.compiler.value import Value, kernel_error
+
+__all__ = ["Padding", "PoolMethods"]
+
+Padding = int | Sequence[int | tuple[int, int]]
+"""One number for all ends of all dims, or by dim a number for both ends or one for each."""
+
+_MOST_SLICES = 8
+"""Longer windows are reduced as a dim, since every slice takes a place in UB."""
+
+_INT32_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """The windows along an axis of the padded input: `low` elements of padding, then `size` of the input, `padded` in all."""
+
+    axis: int
+    kernel: int
+    stride: int
+    dilation: int
+    low: int
+    high: int
+    size: Sum
+    padded: Sum
+    count: Dim
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is padded."""
+        return self.padded == self.size
+
+
+class PoolMethods(ViewMethods):
+    """Poolings over the last dims of a value, as many as `kernel` has numbers; `stride` is `kernel` unless given.
+
+    A window begins every `stride` elements of the padded dim and has `kernel` elements, `dilation` apart. With `ceil_mode` a
+    last window may reach over the end, if it begins inside the input or the padding before it.
+    """
+
+    def max_pool(
+        self,
+        x: Value,
+        kernel: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: Padding = 0,
+        dilation: int | Sequence[int] = 1,
+        ceil_mode: bool = False,
+    ) -> Value:
+        """The largest element of each window; padding takes no part."""
+        return self._extreme(
+            "max_pool", x, self._all.maximum, self._all.max, -1, (kernel, stride, padding, dilation), ceil_mode
+        )
+
+    def min_pool(
+        self,
+        x: Value,
+        kernel: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: Padding = 0,
+        dilation: int | Sequence[int] = 1,
+        ceil_mode: bool = False,
+    ) -> Value:
+        """The smallest element of each window; padding takes no part."""
+        return self._extreme(
+            "min_pool", x, self._all.minimum, self._all.min, 1, (kernel, stride, padding, dilation), ceil_mode
+        )
+
+    def avg_pool(
+        self,
+        x: Value,
+        kernel: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: Padding = 0,
+        dilation: int | Sequence[int] = 1,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> Value:
+        """The mean of each window, in fp32, rounded once; padding counts as zeros, or not at all."""
+        k, source = self._all, self._value("avg_pool", x)
+        if source.dtype not in ("fp32", "fp16", "bf16"):
+            raise kernel_error(f"avg_pool does not take {source.dtype}; allowed: fp32, fp16, bf16 (use cast)")
+        axes = self._pool_axes("avg_pool", source, (kernel, stride, padding, dilation), ceil_mode)
+        total = self._padded(source, axes, 0.0)
+        for each in axes:
+            total = self._joined(total, each, lambda part: k.cast(part, "fp32"), k.add, k.sum)
+        divisor: Value | float = 1.0
+        for each in axes:
+            divisor = divisor * self._window_size(each, source.type.rank, count_include_pad)
+        return k.cast(k.cast(total, "fp32") / divisor, source.dtype)
+
+    def _extreme(
+        self,
+        op: str,
+        x: Value,
+        join: Callable[[Value, Value], Value],
+        reduce: Callable[..., Value],
+        sign: int,
+        given: tuple[int | Sequence[int], int | Sequence[int] | None, Padding, int | Sequence[int]],
+        ceil_mode: bool,
+    ) -> Value:
+        source = self._value(op, x)
+        axes = self._pool_axes(op, source, given, ceil_mode)
+        lowest = sign * float("inf") if source.type.info.kind == "float" else sign * _INT32_MAX - (sign < 0)
+        value = self._padded(source, axes, lowest)
+        for each in axes:
+            value = self._joined(value, each, lambda part: part, join, reduce)
+        return value
+
+    def _pool_axes(
+        self,
+        op: str,
+        x: Value,
+        given: tuple[int | Sequence[int], int | Sequence[int] | None, Padding, int | Sequence[int]],
+        ceil_mode: bool,
+    ) -> list[_Axis]:
+        kernel, stride, padding, dilation = given
+        count = 1 if isinstance(kernel, int) else len(kernel)
+        kernels = self._numbers(op, "kernel", kernel, count)
+        if count > x.type.rank:
+            raise kernel_error(f"{op}: a kernel of {count} dims for {x.type}")
+        strides = self._numbers(op, "stride", kernels if stride is None else stride, count)
+        dilations = self._numbers(op, "dilation", dilation, count)
+        pads = [padding] * count if isinstance(padding, int) else list(padding)
+        if len(pads) != count:
+            raise kernel_error(f"{op}: padding {padding!r} must be one number, or {count} numbers or pairs")
+        axes = []
+        for at in range(count):
+            pad = pads[at]
+            low, high = (pad, pad) if isinstance(pad, int) else pad
+            span = (kernels[at] - 1) * dilations[at] + 1
+            if not 0 <= low <= span // 2 or not 0 <= high <= span // 2:
+                raise kernel_error(
+                    f"{op}: padding {pad} must be 0 to {span // 2}, half of the {span} elements of a window"
+                )
+            axis = x.type.rank - count + at
+            axes.append(self._pool_axis(op, x, axis, (kernels[at], strides[at], dilations[at], low, high), ceil_mode))
+        return axes
+
+    def _pool_axis(
+        self, op: str, x: Value, axis: int, numbers: tuple[int, int, int, int, int], ceil_mode: bool
+    ) -> _Axis:
+        kernel, stride, dilation, low, high = numbers
+        dims, size = self._dims, self._dims.of(x.shape[axis])
+        span = sum_of((kernel - 1) * dilation + 1)
+        padded = size + sum_of(low, high)
+        count = dims.floor_div(padded - span + sum_of(stride - 1 if ceil_mode else 0), stride) + sum_of(1)
+        if ceil_mode:
+            count = dims.least(count, dims.floor_div(size + sum_of(low + stride - 1), stride))
+            padded = dims.most(padded, (count - sum_of(1)).scaled(stride) + span)
+        found = self._dim(op, count, f" along axis {axis} of {x.type}: the window spans {span}")
+        return _Axis(axis, kernel, stride, dilation, low, high, size, padded, found)
+
+    def _padded(self, x: Value, axes: Sequence[_Axis], value: float | int) -> Value:
+        lows, sizes = [0] * x.type.rank, list(x.shape)
+        for each in axes:
+            lows[each.axis] = each.low
+            sizes[each.axis] = self._dim("pooling", each.padded)
+        if all(each.plain for each in axes):
+            return x
+        return self._emit("pad", (x,), lows=tuple(lows), sizes=tuple(sizes), value=value)
+
+    def _joined(
+        self,
+        x: Value,
+        windows: _Axis,
+        prepare: Callable[[Value], Value],
+        join: Callable[[Value, Value], Value],
+        reduce: Callable[..., Value],
+    ) -> Value:
+        """The windows along one axis, each reduced to an element."""
+        axis, rank = windows.axis, x.type.rank
+        last = axis == rank - 1
+        if windows.kernel > 1 and (windows.kernel > _MOST_SLICES or (last and windows.stride > 1)):
+            parts = self._emit(
+                "windows", (x,), axes=(axis,), kernel=(windows.kernel,), steps=(windows.stride,),
+                dilations=(windows.dilation,), counts=(windows.count,),
+            )  # fmt: skip
+            if last:
+                return reduce(prepare(parts), -1)
+            ordered = self._all.permute(parts, (*range(axis), rank, *range(axis, rank)))
+            return reduce(prepare(ordered), axis)
+        shape = (*x.shape[:axis], windows.count, *x.shape[axis + 1 :])
+        steps = [windows.stride if i == axis else 1 for i in range(rank)]
+        result: Value | None = None
+        for at in range(windows.kernel):
+            starts = [sum_of(at * windows.dilation if i == axis else 0) for i in range(rank)]
+            part = prepare(self._slice(x, starts, shape, steps))
+            result = part if result is None else join(result, part)
+        assert result is not None
+        return result
+
+    def _window_size(self, windows: _Axis, rank: int, count_include_pad: bool) -> Value | float:
+        """How many elements each window has: a number where all have the same, else along the windows' axis."""
+        counted = windows.size + (sum_of(windows.low, windows.high) if count_include_pad else Sum())
+        if counted == windows.padded:
+            return float(windows.kernel)
+        ones = self._all.broadcast_to(self._all.const(1.0, "fp32"), (self._dim("avg_pool", counted),))
+        low = 0 if count_include_pad else windows.low
+        padded = self._dim("avg_pool", windows.padded)
+        marked = self._emit("pad", (ones,), lows=(low,), sizes=(padded,), value=0.0)
+        flat = replace(windows, axis=0)
+        sizes = self._joined(marked, flat, lambda part: part, self._all.add, self._all.sum)
+        return self._all.reshape(sizes, (windows.count, *[1] * (rank - windows.axis - 1)))
