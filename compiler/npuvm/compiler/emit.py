@@ -389,10 +389,14 @@ class InstrBuilder:
                 )
         words: list[int] = []
         relocs: list[Reloc] = []
+        grids: list[int] = []
         base_word = self.isa.instruction("desc").operand("base").bits.word
         for insn, base in self._program():
             if base is not None:
                 relocs.append(Reloc(len(words) + base_word, base[0].index, base[1]))
+            elif insn.op == "grid":
+                grids.append(len(words))
             words += _encoded(self.isa, insn)
         entries = tuple(Entry(core_type, 0, tuple(each)) for each in ranges)
-        return Image(self.name, self.isa.hash, np.array(words, dtype=np.uint64), entries, tuple(relocs), self.n_args)
+        text = np.array(words, dtype=np.uint64)
+        return Image(self.name, self.isa.hash, text, entries, tuple(relocs), self.n_args, tuple(grids))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,11 @@ class Reloc:
 
 @dataclass(frozen=True)
 class Image:
-    """An encoded kernel for a fixed shape. `words` is uint64; `isa_hash` must equal that of the simulator that runs it."""
+    """An encoded kernel for a fixed shape. `words` is uint64; `isa_hash` must equal that of the simulator that runs it.
+
+    `grids` are the words at which `grid` instructions begin, where whoever made the image noted them: who links images
+    need not look for them then. It is no part of the stored form.
+    """
 
     name: str
     isa_hash: str
@@ -52,6 +56,7 @@ class Image:
     entries: tuple[Entry, ...]
     relocs: tuple[Reloc, ...] = ()
     n_args: int = 0
+    grids: tuple[int, ...] | None = field(default=None, compare=False, repr=False)
 
     def relocate(self, addresses: Sequence[int]) -> npt.NDArray[np.uint64]:
         """A copy of the words with every relocation applied; IsaError when an address does not fit 48 bits."""
