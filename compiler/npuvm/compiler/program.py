@@ -16,6 +16,7 @@ from npuvm.compiler.program_clock import Clock
 from npuvm.compiler.program_pins import pins_of_segment
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import CubeSegment, Segment
+from npuvm.compiler.stack_launch import plan_workspace, stacked
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_codegen import compile_vector
@@ -30,12 +31,17 @@ _KEPT_PLANS = 256
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A row-major tensor that the launches read or write; `kind` is param, output or workspace."""
+    """A row-major tensor that the launches read or write; `kind` is param, output or workspace.
+
+    `offset` is where a tensor of kind workspace begins in the kernel's workspace, in bytes; launches that run later may use
+    the bytes of what nobody needs any more.
+    """
 
     name: str
     kind: str
     dtype: str
     shape: tuple[int, ...]
+    offset: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -48,12 +54,16 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """An image and the tensors whose addresses it takes, in order. `kind` is cube or vector."""
+    """An image and the tensors whose addresses it takes, in order. `kind` is cube, vector, or stack for several segments.
+
+    `writes` are those of the tensors that it writes; empty when it is not known which.
+    """
 
     segment: str
     kind: str
     image: Image
     args: tuple[str, ...]
+    writes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class CompiledKernel:
     """A kernel for concrete shapes: launches to run one after the other, and the tensors they need.
 
     `outputs` names the outputs in the order of the kernel's stores. `seconds` is measured host time by phase: plan (0 when
-    the graph was planned before), bind, then tile, emit and encode of products, and vector for all of vector segments.
+    the graph was planned before), bind, then tile, emit and encode of products, vector for all of vector segments, and stack.
     """
 
     name: str
@@ -69,6 +79,11 @@ class CompiledKernel:
     tensors: tuple[TensorSpec, ...]
     outputs: tuple[str, ...]
     seconds: Mapping[str, float]
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Bytes of the workspace that holds all tensors of that kind."""
+        return max((each.offset + each.nbytes for each in self.tensors if each.kind == "workspace"), default=0)
 
 
 def compile_kernel(
@@ -91,7 +106,10 @@ def compile_kernel(
         launches = _launches(plan, binding, chip, isa, pins or graph.pins, clock)
     tensors = tuple(TensorSpec(t.name, t.kind, t.dtype, evaluate(t.shape, binding)) for t in plan.tensors)
     outputs = tuple(output.name for output in graph.outputs)
-    return CompiledKernel(graph.name, launches, tensors, outputs, clock.seconds)
+    if (pins or graph.pins).stack == "sequence":
+        with clock.phase("stack"):
+            return stacked(CompiledKernel(graph.name, launches, tensors, outputs, clock.seconds), chip, isa)
+    return CompiledKernel(graph.name, launches, plan_workspace(tensors, launches), outputs, clock.seconds)
 
 
 def _launches(
@@ -112,10 +130,13 @@ def _launch(
         with clock.phase("bind"):
             spec, args = lower_cube(segment, binding)
         product = compile_matmul(spec, len(args), chip, isa, pins, clock)
-        return None if product is None else Launch(segment.name, "cube", product.image, args)
+        return None if product is None else Launch(segment.name, "cube", product.image, args, (segment.c.tensor.name,))
     with clock.phase("vector"):
         result = compile_vector(segment, binding, chip, isa, pins)
-    return None if result is None else Launch(segment.name, "vector", result.image, result.tensors)
+    if result is None:
+        return None
+    writes = tuple(dict.fromkeys(access.tensor.name for _, access in segment.writes))
+    return Launch(segment.name, "vector", result.image, result.tensors, writes)
 
 
 class _Plans:

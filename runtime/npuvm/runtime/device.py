@@ -198,17 +198,19 @@ class Device:
         (_, program), cached = self.programs.get(key, make)
         compile_us = (time.perf_counter_ns() - start) / 1000 - (self.verify_us - verified_us)
         tensors = dict(inputs)
-        workspace = []
+        needed = program.workspace_bytes
+        workspace = self.empty((needed,), "int8") if needed else None
         for spec in program.tensors:
-            if spec.kind != "param":
+            if spec.kind == "workspace":
+                address = spec.offset if workspace is None else workspace.address + spec.offset
+                tensors[spec.name] = Tensor(self, address, spec.shape, spec.dtype)
+            elif spec.kind != "param":
                 tensors[spec.name] = self.empty(spec.shape, spec.dtype)
-                if spec.kind == "workspace":
-                    workspace.append(tensors[spec.name])
         for launch in program.launches:
             self._launch(kernel, launch.image, [tensors[name] for name in launch.args], tag, compile_us, cached)
             compile_us = 0.0
-        for tensor in workspace:
-            tensor.free()
+        if workspace is not None:
+            workspace.free()
         return {name: tensors[name] for name in program.outputs}
 
     def launch(self, image: Image, arguments: Sequence[Tensor], tag: str = "") -> RunResult:
