@@ -22,7 +22,7 @@ __all__ = ["MatmulKernel", "compile_matmul"]
 
 @dataclass(frozen=True, slots=True)
 class MatmulKernel:
-    """A matrix product as a program image, and what was decided for it. `spec` is in normal form."""
+    """A matrix product as a program image, and what was decided for it. `spec` is in normal form, `problem` led to the tile."""
 
     image: Image
     spec: MatmulSpec
@@ -30,6 +30,7 @@ class MatmulKernel:
     walk: Walk
     core_type: str
     via_ub: bool
+    problem: TileProblem
 
 
 def compile_matmul(
@@ -60,7 +61,7 @@ def compile_matmul(
             emitter.write(product, problem if product is spec else _part_problem(problem, product), own)
     with clock.phase("encode"):
         image = emitter.b.build(core_type, walk.ranges)
-    return MatmulKernel(image, spec, tile, walk, core_type, problem.via_ub)
+    return MatmulKernel(image, spec, tile, walk, core_type, problem.via_ub, problem)
 
 
 def _check_types(spec: MatmulSpec, chip: NpuConfig, isa: Isa) -> None:

@@ -20,9 +20,10 @@ from npuvm.compiler.cube_spec import MatmulSpec
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import pin_error
 
-__all__ = ["CubeTile", "choose_tile", "k_at_l1", "slot_bytes"]
+__all__ = ["CubeTile", "candidate_tiles", "choose_tile", "k_at_l1", "slot_bytes"]
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 Table = Ints
 """Candidates, one a row: m, n, k of the L1 level, then m, n, k of the L0 level."""
 
@@ -201,6 +202,14 @@ def _check_divides(problem: TileProblem, spec: MatmulSpec) -> None:
 
 def choose_tile(problem: TileProblem, spec: MatmulSpec, cores: int) -> CubeTile:
     """The cheapest candidate for these sizes on `cores` cores; CompileError when none fits the chip's buffers."""
+    table, depths, cycles = candidate_tiles(problem, spec, cores)
+    best = int(np.argmin(cycles))
+    m, n, k, m0, n0, k0 = table[best].tolist()
+    return CubeTile((m, n, k), (m0, n0, k0), int(depths[best]), int(cycles[best]))
+
+
+def candidate_tiles(problem: TileProblem, spec: MatmulSpec, cores: int) -> tuple[Table, Ints, Floats]:
+    """The candidates of `choose_tile`, the slots of their accumulator rings, and their estimated cycles."""
     if problem.pins.tile.get("l1") is not None or problem.pins.tile.get("l0") is not None:
         _check_divides(problem, spec)
         table, depths = _fitting(problem, _pinned_table(problem, spec))
@@ -217,10 +226,7 @@ def choose_tile(problem: TileProblem, spec: MatmulSpec, cores: int) -> CubeTile:
                 f"no tile of a matrix product fits {sizes} of {problem.chip.name} with these ring depths"
             )
         table, depths = _clip(candidates, spec)
-    cycles = estimate_cycles(problem, spec, table, depths, cores)
-    best = int(np.argmin(cycles))
-    m, n, k, m0, n0, k0 = table[best].tolist()
-    return CubeTile((m, n, k), (m0, n0, k0), int(depths[best]), int(cycles[best]))
+    return table, depths, estimate_cycles(problem, spec, table, depths, cores)
 
 
 def _clip(candidates: _Candidates, spec: MatmulSpec) -> tuple[Table, Ints]:

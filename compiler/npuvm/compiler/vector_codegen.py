@@ -34,7 +34,10 @@ _KEPT_PROGRAMS = 64
 
 @dataclass(frozen=True, slots=True)
 class VectorKernel:
-    """A vector segment as a program image. `tensors` names the tensors whose addresses the launch gives, in order."""
+    """A vector segment as a program image. `tensors` names the tensors whose addresses the launch gives, in order.
+
+    `covered` is the segment in instructions; `program` and `storage` are its tile program and its buffers.
+    """
 
     image: Image
     tensors: tuple[str, ...]
@@ -42,6 +45,9 @@ class VectorKernel:
     space: Space
     walk: Walk
     core_type: str
+    covered: VectorSegment
+    program: VecProgram
+    storage: Storage
 
 
 def compile_vector(
@@ -58,11 +64,11 @@ def compile_vector(
         return None
     where = segment.name
     _check_pins(pins, chip, where)
-    space, program, storage, tile = _best(live, binding, chip, isa, pins)
+    space, program, storage, tile, covered = _best(live, binding, chip, isa, pins)
     walk = _walk(space, tile, pins.cores or chip.cores_with("vector"), pins)
     core_type = chip.core_type_with("vector")
     image, tensors = emit_vector(where, space, program, storage, tile, walk, core_type, chip, isa, pins)
-    return VectorKernel(image, tensors, tile, space, walk, core_type)
+    return VectorKernel(image, tensors, tile, space, walk, core_type, covered, program, storage)
 
 
 def _covered(segment: VectorSegment, space: Space, chip: NpuConfig, isa: Isa, *, again: bool) -> VectorSegment:
@@ -77,7 +83,7 @@ def _covered(segment: VectorSegment, space: Space, chip: NpuConfig, isa: Isa, *,
     return result
 
 
-_Choice = tuple[Space, VecProgram, Storage, VectorTile]
+_Choice = tuple[Space, VecProgram, Storage, VectorTile, VectorSegment]
 
 
 def _best(segment: VectorSegment, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins) -> _Choice:
@@ -128,11 +134,12 @@ def _with_depth(
         banks = chip.core.ub_banks
         try:
             program, storage = _tiled(segment, (*key, banks), space, binding, isa, pins, depth, chip)
-            return space, program, storage, choose_tile(space, program, storage, chip, isa, pins, segment.name)
+            tile = choose_tile(space, program, storage, chip, isa, pins, segment.name)
+            return space, program, storage, tile, segment
         except CompileError:  # there may be room without the gaps between buffers
             pass
     program, storage = _tiled(segment, key, space, binding, isa, pins, depth, None)
-    return space, program, storage, choose_tile(space, program, storage, chip, isa, pins, segment.name)
+    return space, program, storage, choose_tile(space, program, storage, chip, isa, pins, segment.name), segment
 
 
 def _tiled(

@@ -17,7 +17,7 @@ from npuvm.compiler.vector_space import RowsDoNotFit, Space, Transfer
 from npuvm.hw.config import NpuConfig, class_of
 from npuvm.isa import Isa
 
-__all__ = ["VectorTile", "choose_tile", "least_tile"]
+__all__ = ["VectorTile", "candidate_tiles", "choose_tile", "least_tile"]
 
 _WAVES = (1, 2, 3, 4, 6, 8, 12, 16)
 """Tiles for each core that are tried, besides the largest tile that fits."""
@@ -46,27 +46,36 @@ def choose_tile(
     Raises RowsDoNotFit when not even one whole row fits, CompileError when no tile or not the pinned one fits.
     """
     capacity = chip.capacity_bytes("ub")
-    cores = pins.cores or chip.cores_with("vector")
-    depth = max((slot.depth for slot in storage.slots), default=1)
-    cost = _Cost(space, program, chip, isa, cores, depth)
     pinned = pins.tile.get("vector")
     if pinned is not None:
         _check_pinned(pinned, space, storage, capacity, where)
-        return VectorTile(pinned[0], pinned[1], cost.cycles(pinned[0], pinned[1]))
-    best: VectorTile | None = None
-    for cols in _col_candidates(space, storage, capacity, cores):
-        for rows in _row_candidates(space, storage, capacity, cores, cols):
-            tile = VectorTile(rows, cols, cost.cycles(rows, cols))
-            if best is None or (tile.cycles, -rows * cols) < (best.cycles, -best.rows * best.cols):
-                best = tile
-    if best is not None:
-        return best
+    candidates = candidate_tiles(space, program, storage, chip, isa, pins)
+    if candidates:
+        return min(candidates, key=lambda tile: (tile.cycles, -tile.rows * tile.cols))
     rows, cols = least_tile(space)
     need = storage.nbytes(rows, cols)
     message = (
         f"a tile of {rows} x {cols} needs {need} bytes of UB for its {len(storage.slots)} buffers; there are {capacity}"
     )
     raise (RowsDoNotFit if space.whole else CompileError)(message, where)
+
+
+def candidate_tiles(
+    space: Space, program: VecProgram, storage: Storage, chip: NpuConfig, isa: Isa, pins: Pins
+) -> list[VectorTile]:
+    """The tiles that `choose_tile` takes the cheapest of: the pinned one, or those tried that fit UB."""
+    capacity = chip.capacity_bytes("ub")
+    cores = pins.cores or chip.cores_with("vector")
+    depth = max((slot.depth for slot in storage.slots), default=1)
+    cost = _Cost(space, program, chip, isa, cores, depth)
+    pinned = pins.tile.get("vector")
+    if pinned is not None:
+        return [VectorTile(pinned[0], pinned[1], cost.cycles(pinned[0], pinned[1]))]
+    return [
+        VectorTile(rows, cols, cost.cycles(rows, cols))
+        for cols in _col_candidates(space, storage, capacity, cores)
+        for rows in _row_candidates(space, storage, capacity, cores, cols)
+    ]
 
 
 def least_tile(space: Space) -> tuple[int, int]:
