@@ -72,7 +72,10 @@ def run_plan(plan: Plan, inputs: dict[str, Array]) -> dict[str, Array]:
     def view(access: Access) -> Array:
         flat = memory[access.tensor.name]
         strides = [stride * flat.itemsize for stride in access.layout.stride_values(binding)]
-        return np.lib.stride_tricks.as_strided(flat, evaluate(access.layout.dims, binding), strides)
+        shape = evaluate(access.layout.dims, binding)
+        if 0 in shape:
+            return np.empty(shape, flat.dtype)
+        return np.lib.stride_tricks.as_strided(flat[access.layout.offset.value(binding) :], shape, strides)
 
     def value_of(node: Node, values: dict[int, Array]) -> Array:
         return evaluate_node(node, [], binding) if is_scalar(node) else values[node.id]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Graph, Node
 from npuvm.compiler.ops import REDUCES, VIEWS, broadcast_shapes
+from npuvm.compiler.ops_along import axis_of
 from npuvm.compiler.ops_views import ASSEMBLED
 from npuvm.compiler.rewrite import is_scalar
 from npuvm.compiler.types import DTYPES, Dim
@@ -47,7 +48,8 @@ def partition(graph: Graph, *, whole_rows: bool, max_nodes: int) -> list[Draft]:
 class _Partition:
     """Puts nodes into drafts one by one.
 
-    A cast to a wider dtype floats: every draft that needs it has its own, so that the narrow value crosses memory.
+    A cast to a wider dtype floats: every draft that needs it has its own, so that the narrow value crosses memory. An iota
+    floats as well, so that none does.
     """
 
     def __init__(self, whole_rows: bool, max_nodes: int) -> None:
@@ -108,6 +110,8 @@ class _Partition:
             return False
         if node.op in REDUCES:
             return self._join_reduce(draft, node)
+        if node.op == "cumsum" and not _scans(draft, node):
+            return False
         shape = node.type.shape
         try:
             domain = broadcast_shapes(node.op, [draft.domain, shape]) if draft.nodes else shape
@@ -121,6 +125,8 @@ class _Partition:
         if follows and draft.form == "accumulate" and not _reduced_shape(shape, draft.axes):
             return False
         draft.domain = domain
+        if node.op == "cumsum":
+            draft.form, draft.axes = "scan", _scan_axes(node)
         if follows:
             draft.after.add(node.id)
         draft.nodes.append(node)
@@ -130,7 +136,7 @@ class _Partition:
         source = node.inputs[0]
         shape = source.type.shape
         axes = tuple(axis - len(shape) for axis in node.axes())
-        if source.id in draft.after and draft.form == "accumulate":
+        if draft.form == "scan" or (source.id in draft.after and draft.form == "accumulate"):
             return False
         if draft.nodes and _significant(draft.domain) != _significant(shape):
             return False
@@ -145,14 +151,27 @@ class _Partition:
         return True
 
 
+def _scan_axes(node: Node) -> tuple[int, ...]:
+    return (axis_of(node) - node.type.rank,)
+
+
+def _scans(draft: Draft, node: Node) -> bool:
+    """Whether prefix sums fit a draft: tiles are walked along their axis, over values that all tiles have."""
+    whole = not draft.nodes or _significant(draft.domain) == _significant(node.type.shape)
+    return whole and draft.form in ("map", "scan") and draft.axes in ((), _scan_axes(node))
+
+
 def _floating(graph: Graph) -> set[int]:
-    """Casts to a wider dtype that only vector operations read, over domains in which they are cheap."""
+    """Iotas, and casts to a wider dtype, that only vector operations read, over domains in which they are cheap."""
     result = {
         node.id
         for node in graph.nodes
-        if node.op == "cast"
-        and DTYPES[node.type.dtype].item_bytes > DTYPES[node.inputs[0].type.dtype].item_bytes
-        and not is_scalar(node.inputs[0])
+        if node.op == "iota"
+        or (
+            node.op == "cast"
+            and DTYPES[node.type.dtype].item_bytes > DTYPES[node.inputs[0].type.dtype].item_bytes
+            and not is_scalar(node.inputs[0])
+        )
     }
     for node in graph.nodes:
         shape = node.type.shape
@@ -177,7 +196,9 @@ def _demand_order(graph: Graph) -> list[Node]:
                 seen.add(node.id)
                 if node.op != "load" and not is_scalar(node):
                     stack += [(node, True)] if node.op not in VIEWS else []
-                    stack += [(each, False) for each in reversed(node.inputs)]
+                    # What is put together in memory first, so that its neighbours can share the draft that reads it.
+                    inputs = sorted(reversed(node.inputs), key=lambda each: root_of(each)[0].op in ASSEMBLED)
+                    stack += [(each, False) for each in inputs]
     return order
 
 
