@@ -156,14 +156,13 @@ class PoolMethods(ViewMethods):
     ) -> _Axis:
         kernel, stride, dilation, low, high = numbers
         dims, size = self._dims, self._dims.of(x.shape[axis])
-        span = sum_of((kernel - 1) * dilation + 1)
+        span = (kernel - 1) * dilation + 1
         padded = size + sum_of(low, high)
-        count = dims.floor_div(padded - span + sum_of(stride - 1 if ceil_mode else 0), stride) + sum_of(1)
+        count = self._window_count(padded, span, stride, f"{op}: axis {axis} of {x.type}, padded", ceil_mode)
         if ceil_mode:
             count = dims.least(count, dims.floor_div(size + sum_of(low + stride - 1), stride))
-            padded = dims.most(padded, (count - sum_of(1)).scaled(stride) + span)
-        found = self._dim(op, count, f" along axis {axis} of {x.type}: the window spans {span}")
-        return _Axis(axis, kernel, stride, dilation, low, high, size, padded, found)
+            padded = dims.most(padded, (count - sum_of(1)).scaled(stride) + sum_of(span))
+        return _Axis(axis, kernel, stride, dilation, low, high, size, padded, self._dim(op, count))
 
     def _padded(self, x: Value, axes: Sequence[_Axis], value: float | int) -> Value:
         lows, sizes = [0] * x.type.rank, list(x.shape)

@@ -153,9 +153,11 @@ class ViewMethods(BuilderBase):
         ]
         counts = []
         for axis, size, step, dilation in zip(listed, *given, strict=True):
-            span = sum_of((size - 1) * dilation + 1)
-            count = self._dims.floor_div(self._dims.of(source.shape[axis]) - span, step) + _ONE
-            counts.append(self._dim("windows", count, f" along axis {axis} of {source.type}: the window spans {span}"))
+            whole = self._dims.of(source.shape[axis])
+            count = self._window_count(
+                whole, (size - 1) * dilation + 1, step, f"windows of axis {axis} of {source.type}"
+            )
+            counts.append(self._dim("windows", count))
         kernel, steps, dilations = given
         return self._emit(
             "windows", (source,), axes=listed, kernel=kernel, steps=steps, dilations=dilations, counts=tuple(counts)
@@ -202,11 +204,20 @@ class ViewMethods(BuilderBase):
     def _dims(self) -> DimTable:
         return DimTable(self.graph.derived, self.graph.symbols())
 
-    def _dim(self, op: str, value: Sum, more: str = "") -> Dim:
+    def _dim(self, op: str, value: Sum) -> Dim:
         try:
             return self._dims.dim(value)
         except CompileError as error:
-            raise kernel_error(f"{op}: {error.message}{more}") from None
+            raise kernel_error(f"{op}: {error.message}") from None
+
+    def _window_count(self, whole: Sum, span: int, step: int, where: str, up: bool = False) -> Sum:
+        """How many windows of `span` elements a dim has, rounded `up` or down; it is refused where not one fits."""
+        rest = whole - sum_of(span)
+        if (number := rest.constant()) is not None and number < 0:
+            raise kernel_error(f"{where}: a window spans {span} elements, there are {whole}")
+        if not rest.never_negative():
+            self._dims.dim(rest)  # a symbol, which no shape may make less than 0
+        return self._dims.floor_div(rest + sum_of(step - 1 if up else 0), step) + _ONE
 
     def _slice(self, x: Value, starts: Sequence[Sum], sizes: Sequence[Dim], steps: Sequence[int]) -> Value:
         begin = tuple(self._dim("slice", start) for start in starts)

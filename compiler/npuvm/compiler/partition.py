@@ -197,8 +197,8 @@ def _demand_order(graph: Graph) -> list[Node]:
                 if node.op != "load" and not is_scalar(node):
                     stack += [(node, True)] if node.op not in VIEWS else []
                     # What is put together in memory first, so that its neighbours can share the draft that reads it.
-                    inputs = sorted(reversed(node.inputs), key=lambda each: root_of(each)[0].op in ASSEMBLED)
-                    stack += [(each, False) for each in inputs]
+                    inputs = sorted(node.inputs, key=lambda each: root_of(each)[0].op not in ASSEMBLED)
+                    stack += [(each, False) for each in reversed(inputs)]
     return order
 
 
