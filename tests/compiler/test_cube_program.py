@@ -93,7 +93,7 @@ def test_launches_name_their_tensors() -> None:
     (launch,) = program.launches
     assert (launch.kind, launch.args) == ("cube", ("x", "weight", program.outputs[0], "bias"))
     assert [(t.name, t.kind, t.shape, t.nbytes) for t in program.tensors][-1][2:] == ((8, 70), 1120)
-    assert set(program.seconds) >= {"bind", "tile", "emit", "encode"}
+    assert program.seconds["instance"] > 0
 
 
 def test_a_graph_is_planned_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -18,12 +19,13 @@ from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import VectorSegment
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.vector_codegen import VectorKernel, compile_vector
+from npuvm.compiler.vector_family import VectorFamily
 from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.simulator import simulate
 from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
-from npuvm.isa import Isa, load_isa
+from npuvm.isa import Image, Isa, load_isa
 from npuvm.isa.verifier import CapacityLimits, verify
 
 Array = npt.NDArray[Any]
@@ -79,6 +81,18 @@ def run_graph(
         return run_plan_on(make_plan(graph, CASTS, whole_rows=False), inputs, chip, pins, isa)
 
 
+def instance(
+    segment: VectorSegment, binding: Mapping[str, int], chip: NpuConfig, isa: Isa
+) -> tuple[Image, tuple[str, ...]]:
+    """The image of a segment from its templates, as `compile_kernel` makes it."""
+    made = VectorFamily(segment, tuple(binding), chip, isa).instance(tuple(binding.values()))
+    if made is not None:
+        return made
+    kernel = compile_vector(segment, binding, chip, isa)
+    assert kernel is not None
+    return kernel.image, kernel.tensors
+
+
 def run_plan_on(
     plan: Plan, inputs: dict[str, Array], chip: NpuConfig, pins: Pins | None = None, isa: Isa | None = None
 ) -> Ran:
@@ -104,6 +118,8 @@ def run_plan_on(
                 continue
             image, names = kernel.image, kernel.tensors
             ran.kernels.append(kernel)
+            if pins is None:
+                image, names = instance(segment, binding, chip, isa)
             verify(isa, image, limits_of(chip.name), argument_bytes=[places[name][1] for name in names])
         else:
             spec, names = lower_cube(segment, binding)

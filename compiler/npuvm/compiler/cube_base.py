@@ -41,9 +41,7 @@ class Step:
 
     def moved_by(self, dims: Sequence[str]) -> list[Loop]:
         """Loops with more than one iteration that walk one of the dims."""
-        return [
-            loop for loop, axis in zip(self.loops, self.walk.axes, strict=True) if axis.dim in dims and axis.trip > 1
-        ]
+        return [loop for loop, axis in zip(self.loops, self.walk.axes, strict=True) if axis.dim in dims and axis.moves]
 
 
 class CubeWriter:

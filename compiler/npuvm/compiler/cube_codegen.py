@@ -11,7 +11,6 @@ from npuvm.compiler.cube_pins import check_cube_pins, check_tile_pins
 from npuvm.compiler.cube_plan import CubeTile, choose_tile
 from npuvm.compiler.cube_spec import MatmulSpec, normalise, operand_side
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.program_clock import Clock
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.schedule_walk import TileDim, Walk, plan_walk
 from npuvm.hw.config import NpuConfig
@@ -34,33 +33,30 @@ class MatmulKernel:
 
 
 def compile_matmul(
-    spec: MatmulSpec, n_args: int, chip: NpuConfig, isa: Isa, pins: Pins | None = None, clock: Clock | None = None
+    spec: MatmulSpec, n_args: int, chip: NpuConfig, isa: Isa, pins: Pins | None = None
 ) -> MatmulKernel | None:
     """Program of a matrix product; None when the result has no elements.
 
-    `n_args` is the number of addresses the launch gives; views name theirs by index. `clock` is charged with host time.
+    `n_args` is the number of addresses the launch gives; views name theirs by index.
     CompileError when types, strides or pins cannot be had on this chip.
     """
-    pins, clock = pins or Pins(), clock or Clock()
+    pins = pins or Pins()
     if spec.is_empty:
         return None
-    with clock.phase("tile"):
-        spec = normalise(spec)
-        _check_types(spec, chip, isa)
-        problem = _problem(spec, chip, isa, pins)
-        check_cube_pins(pins, spec, problem, chip)
-        cores = pins.cores or chip.cores_with("cube")
-        tile = choose_tile(problem, spec, cores)
-        check_tile_pins(pins, spec, tile)
-        products = _products(spec, tile, cores, pins)
-        walk = merge_walks([each for _, each in products])
+    spec = normalise(spec)
+    _check_types(spec, chip, isa)
+    problem = _problem(spec, chip, isa, pins)
+    check_cube_pins(pins, spec, problem, chip)
+    cores = pins.cores or chip.cores_with("cube")
+    tile = choose_tile(problem, spec, cores)
+    check_tile_pins(pins, spec, tile)
+    products = _products(spec, tile, cores, pins)
+    walk = merge_walks([each for _, each in products])
     core_type = chip.core_type_with("cube")
-    with clock.phase("emit"):
-        emitter = MatmulEmitter(spec, problem, tile, core_type, n_args)
-        for product, own in products:
-            emitter.write(product, problem if product is spec else _part_problem(problem, product), own)
-    with clock.phase("encode"):
-        image = emitter.b.build(core_type, walk.ranges)
+    emitter = MatmulEmitter(spec, problem, tile, core_type, n_args)
+    for product, own in products:
+        emitter.write(product, problem if product is spec else _part_problem(problem, product), own)
+    image = emitter.b.build(core_type, walk.ranges)
     return MatmulKernel(image, spec, tile, walk, core_type, problem.via_ub, problem)
 
 

@@ -31,7 +31,7 @@ class Extent:
 
     def whole(self, b: InstrBuilder) -> Size:
         """The size of the tile."""
-        return self.part(b, 0, self.full)
+        return b.size(self.full) if self.loop is None else b.size_tail(self.loop, self.full, self.tail)
 
     def trips(self, inner: int) -> int:
         """How many parts of `inner` elements the largest tile has."""
@@ -59,7 +59,7 @@ def grid_extent(size: int, tile: int, walk: GridWalk, loops: Sequence[Loop], dim
     origin = walk.origin.get(dim, 0)
     total = size - origin * tile
     tail = size - last * tile
-    found = [(loop, axis) for loop, axis in zip(loops, walk.axes, strict=True) if axis.dim == dim and axis.trip > 1]
+    found = [(loop, axis) for loop, axis in zip(loops, walk.axes, strict=True) if axis.dim == dim and axis.moves]
     if not found:
         only = tail if origin == last else tile
         return Extent(only, only, None, total)
@@ -82,5 +82,5 @@ def axis_strides(axes: Sequence[Axis], loops: Sequence[Loop], step_bytes: Mappin
     return {
         loop: axis.step * step_bytes[axis.dim]
         for loop, axis in zip(loops, axes, strict=True)
-        if axis.trip > 1 and step_bytes.get(axis.dim)
+        if axis.moves and step_bytes.get(axis.dim, 0) != 0
     }

@@ -17,6 +17,8 @@ from npuvm.compiler.blocks import align_up
 from npuvm.compiler.emit_handles import Arg, Buffer, Desc, Loop, Sem, Size, Window
 from npuvm.compiler.emit_memory import place
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.symint import SymInt
+from npuvm.compiler.template import Template, TemplateWriter
 from npuvm.isa import Entry, Image, Insn, Instruction, Isa, OperandSpec, Pred, Reloc, assemble_insns, encode
 from npuvm.isa.control import ROLES
 
@@ -87,7 +89,9 @@ class InstrBuilder:
         """`tail` on the last iteration of the loop, else `full`."""
         if full == tail:
             return self.size(full)
-        return self._size(("szt", loop.id, full, tail), max(full, tail), loop=loop.id, full=full, tail=tail)
+        unknown = isinstance(full, SymInt) or isinstance(tail, SymInt)
+        most = full if unknown else max(full, tail)
+        return self._size(("szt", loop.id, full, tail), most, loop=loop.id, full=full, tail=tail)
 
     def size_affine(self, full: int, base: int, steps: Sequence[tuple[Loop, int]]) -> Size:
         """max(0, min(full, base + sum of step * counter)) over one or two loops."""
@@ -135,7 +139,7 @@ class InstrBuilder:
         `role` producer or consumer makes it follow the ring `base`; the instruction that sets the ring's ready (free)
         semaphore moves the producer (consumer) on to the next slot.
         """
-        stride_items = tuple((loop.id, stride) for loop, stride in (strides or {}).items() if stride)
+        stride_items = tuple((loop.id, stride) for loop, stride in (strides or {}).items() if stride != 0)
         key = (base, pitch, stride_items, offset, role, window, register, register_stride)
         found = self._phase.desc_keys.get(key)
         if found is not None:
@@ -400,3 +404,13 @@ class InstrBuilder:
         entries = tuple(Entry(core_type, 0, tuple(each)) for each in ranges)
         text = np.array(words, dtype=np.uint64)
         return Image(self.name, self.isa.hash, text, entries, tuple(relocs), self.n_args, tuple(grids))
+
+    def template(self, variables: Sequence[str]) -> Template:
+        """The program with what is not known yet left open; `variables` name the values that an instance is made from."""
+        writer = TemplateWriter(self.isa)
+        base_word = self.isa.instruction("desc").operand("base").bits.word
+        for insn, base in self._program():
+            if base is not None:
+                writer.relocate(base_word, base[0].index, base[1])
+            writer.add(insn)
+        return writer.template(self.name, self.n_args, variables)

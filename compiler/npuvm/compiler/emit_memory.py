@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from npuvm.compiler.blocks import align_up
 from npuvm.compiler.emit_handles import Buffer
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.symint import SymInt
 
 __all__ = ["place"]
 
 
 def place(buffers: Sequence[Buffer], capacities: Mapping[str, int], where: str) -> dict[Buffer, int]:
     """Byte address of every buffer; CompileError naming the buffer, what it needs and what there is."""
+    if any(isinstance(buffer.nbytes, SymInt) for buffer in buffers):
+        return _one_after_another(buffers)
     result: dict[Buffer, int] = {}
     taken: dict[str, list[tuple[int, int, Buffer]]] = {}
     for buffer in buffers:
@@ -34,6 +37,17 @@ def place(buffers: Sequence[Buffer], capacities: Mapping[str, int], where: str) 
         if buffer.address is None:
             intervals = taken.setdefault(buffer.space, [])
             result[buffer] = _first_fit(buffer, intervals, capacities[buffer.space], where)
+    return result
+
+
+def _one_after_another(buffers: Sequence[Buffer]) -> dict[Buffer, int]:
+    """Where first fit puts buffers of sizes that are not known yet; that they fit is for the choice of sizes to see to."""
+    ends: dict[str, int] = {}
+    result: dict[Buffer, int] = {}
+    for buffer in buffers:
+        start = ends.get(buffer.space, 0) if buffer.address is None else buffer.address
+        result[buffer] = start
+        ends[buffer.space] = align_up(start + buffer.nbytes, buffer.align)
     return result
 
 

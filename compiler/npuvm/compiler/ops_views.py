@@ -13,7 +13,7 @@ from npuvm.compiler.types import Dim, TensorType, dims_text
 if TYPE_CHECKING:
     from npuvm.compiler.ir import Node
 
-__all__ = ["ASSEMBLED", "STRIDED", "VIEW_RULES", "check_views", "parts", "takes_all"]
+__all__ = ["ASSEMBLED", "CHECKED_VIEWS", "STRIDED", "VIEW_RULES", "check_views", "parts", "takes_all"]
 
 STRIDED = ("slice", "windows", "as_strided")
 """Views that pick elements of their input: strides and an offset say which."""
@@ -188,3 +188,6 @@ _CHECKS: Mapping[str, Callable[[Node, Sequence[int], Mapping[str, int]], None]] 
     "pad": _check_pad,
     "concat": _check_concat,
 }
+
+CHECKED_VIEWS = frozenset(_CHECKS)
+"""Operations that a concrete shape may not fit."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from npuvm.compiler.schedule import Pins, pin_error
+from npuvm.compiler.symint import SymInt
 
 __all__ = ["Axis", "GridWalk", "TileDim", "Walk", "plan_walk", "split_evenly"]
 
@@ -29,6 +30,11 @@ class Axis:
     dim: str
     trip: int
     step: int = 1
+
+    @property
+    def moves(self) -> bool:
+        """Whether it may have more than one iteration."""
+        return isinstance(self.trip, SymInt) or self.trip > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,7 @@ def plan_walk(batch: Sequence[TileDim], rows: TileDim, cols: TileDim, cores: int
 
 
 def _grid(*axes: Axis, **origin: int) -> GridWalk:
-    kept = tuple(axis for axis in axes if axis.trip > 1)
+    kept = tuple(axis for axis in axes if axis.moves)
     return GridWalk(kept or (Axis(axes[-1].dim, 1),), origin)
 
 

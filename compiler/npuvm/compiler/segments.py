@@ -70,6 +70,11 @@ class VectorSegment:
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
     """What the code generator keeps of this segment from one shape to the next."""
 
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Names of the tensors that are written."""
+        return tuple(dict.fromkeys(access.tensor.name for _, access in self.writes))
+
     def __str__(self) -> str:
         domain = ", ".join(str(dim) for dim in self.domain)
         axes = f" over {list(self.reduce_axes)}" if self.reduce_axes else ""
@@ -96,6 +101,11 @@ class CubeSegment:
     c: Access
     transpose_a: bool
     transpose_b: bool
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Names of the tensors that are written."""
+        return (self.c.tensor.name,)
 
     def __str__(self) -> str:
         bias = f" + {self.bias}" if self.bias else ""

@@ -10,7 +10,7 @@ from npuvm.compiler.stack_link import Part, link, most_phases, phases_of
 from npuvm.compiler.stack_order import levels_of, lifetimes_of, place_workspace
 
 if TYPE_CHECKING:
-    from npuvm.compiler.program import CompiledKernel, Launch, TensorSpec
+    from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
     from npuvm.hw.config import NpuConfig
     from npuvm.isa import Isa
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from npuvm.compiler.blocks import BLOCK_BYTES
 from npuvm.compiler.cube_extent import Extent, grid_extent
 from npuvm.compiler.emit import InstrBuilder
-from npuvm.compiler.emit_handles import Buffer, Desc, Loop, Sem, changed, changes, first, last, not_first
+from npuvm.compiler.emit_handles import Buffer, Desc, Loop, Sem, Size, changed, changes, first, last, not_first
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins, pin_error
 from npuvm.compiler.schedule_walk import GridWalk
@@ -136,7 +136,7 @@ class TileBody:
     def _loops_of(self, dims: Sequence[int]) -> list[Loop]:
         names = [dim_name(dim) for dim in dims]
         return [
-            loop for loop, axis in zip(self._loops, self._grid.axes, strict=True) if axis.dim in names and axis.trip > 1
+            loop for loop, axis in zip(self._loops, self._grid.axes, strict=True) if axis.dim in names and axis.moves
         ]
 
     def _pred(self, when: When) -> tuple[bool, Pred | None]:
@@ -158,7 +158,7 @@ class TileBody:
         space = self._c.space
         present = () if reg.read is None else space.present[space.reads[reg.read].node.id]
         own = self._loops_of([dim for dim, flag in enumerate(present) if flag])
-        moving = [loop for loop, axis in zip(self._loops, self._grid.axes, strict=True) if axis.trip > 1]
+        moving = [loop for loop, axis in zip(self._loops, self._grid.axes, strict=True) if axis.moves]
         if len(own) == len(moving):
             return None, None
         return changed(*own), changes(*own)
@@ -221,24 +221,42 @@ class TileBody:
         """The instruction, cut into several when the pinned number of repeats says so."""
         order = self._order(insn, pred)
         lines, width = self._sizes(insn)
-        cuts = self._cuts(insn, lines.full, width.full)
+        if self._c.pins.repeat is None:
+            whole = lines.whole(self._b), width.whole(self._b)
+            self._part(insn, pred, (waits, sets), whole, (0, 0), order=order)
+            return
+        cuts = self._cuts(insn, self._c.pins.repeat, lines.full, width.full)
         for number, (row, rows, col, cols) in enumerate(cuts):
-            operands = {name: self._desc(use, row, col) for name, use in (("dst", insn.dst), *insn.sources)}
-            extra = dict([insn.imm] if insn.imm else [])
-            self._b.emit(
-                insn.op,
-                insn.dtype,
-                insn.dtype2,
-                wait=waits if number == 0 else [],
-                set=sets if number == len(cuts) - 1 else [],
-                pred=pred,
-                order=order and number == 0,
-                rows=lines.part(self._b, row, rows),
-                cols=width.part(self._b, col, cols),
-                **operands,
-                **extra,
-            )
-            self._position += 1
+            sync = (waits if number == 0 else [], sets if number == len(cuts) - 1 else [])
+            sizes = lines.part(self._b, row, rows), width.part(self._b, col, cols)
+            self._part(insn, pred, sync, sizes, (row, col), order=order and number == 0)
+
+    def _part(
+        self,
+        insn: VecInsn,
+        pred: Pred | None,
+        sync: tuple[list[Sem], list[Sem]],
+        sizes: tuple[Size, Size],
+        start: tuple[int, int],
+        *,
+        order: bool,
+    ) -> None:
+        operands = {name: self._desc(use, *start) for name, use in (("dst", insn.dst), *insn.sources)}
+        extra = dict([insn.imm] if insn.imm else [])
+        self._b.emit(
+            insn.op,
+            insn.dtype,
+            insn.dtype2,
+            wait=sync[0],
+            set=sync[1],
+            pred=pred,
+            order=order,
+            rows=sizes[0],
+            cols=sizes[1],
+            **operands,
+            **extra,
+        )
+        self._position += 1
 
     def _sizes(self, insn: VecInsn) -> tuple[Extent, Extent]:
         """Extents of the instruction's rows and columns; a column is worked on as a row of as many elements."""
@@ -261,11 +279,8 @@ class TileBody:
             return one, cols
         return one, rows if insn.shape[0] else one
 
-    def _cuts(self, insn: VecInsn, lines: int, width: int) -> list[tuple[int, int, int, int]]:
-        """(first row, rows, first column, columns) of each part."""
-        limit = self._c.pins.repeat
-        if limit is None:
-            return [(0, lines, 0, width)]
+    def _cuts(self, insn: VecInsn, limit: int, lines: int, width: int) -> list[tuple[int, int, int, int]]:
+        """(first row, rows, first column, columns) of each part of at most `limit` repeats."""
         regs = [insn.dst.reg, *(use.reg for _, use in insn.sources)]
         item = max(DTYPES[reg.dtype].item_bytes for reg in regs)
         per_line = -(-width * item // self._c.repeat_bytes)

@@ -35,6 +35,11 @@ class Storage:
     of: dict[Reg, Slot] = field(default_factory=dict)
     stripe: int = 0
 
+    @property
+    def depth(self) -> int:
+        """Most slots of a ring."""
+        return max((slot.depth for slot in self.slots), default=1)
+
     def tile_bytes(self, slot: Slot, rows: int, cols: int) -> int:
         """Bytes from one tile of a slot to the next, for tiles of rows x cols."""
         nbytes = tile_bytes(slot.shape, slot.item, rows, cols)

@@ -16,7 +16,7 @@ from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.types import TensorType
 from npuvm.compiler.vector_buffers import Storage, assign_slots
 from npuvm.compiler.vector_cover import cover
-from npuvm.compiler.vector_emit import emit_vector
+from npuvm.compiler.vector_emit import write_vector
 from npuvm.compiler.vector_lower import VecProgram, lower_vector
 from npuvm.compiler.vector_phases import stagger, stripe_bytes
 from npuvm.compiler.vector_select import Selector
@@ -25,7 +25,7 @@ from npuvm.compiler.vector_tile import VectorTile, choose_tile, least_tile
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
-__all__ = ["VectorKernel", "compile_vector"]
+__all__ = ["VectorKernel", "compile_vector", "covered", "tiled"]
 
 
 _KEPT_PROGRAMS = 64
@@ -64,14 +64,16 @@ def compile_vector(
         return None
     where = segment.name
     _check_pins(pins, chip, where)
-    space, program, storage, tile, covered = _best(live, binding, chip, isa, pins)
+    space, program, storage, tile, used = _best(live, binding, chip, isa, pins)
     walk = _walk(space, tile, pins.cores or chip.cores_with("vector"), pins)
     core_type = chip.core_type_with("vector")
-    image, tensors = emit_vector(where, space, program, storage, tile, walk, core_type, chip, isa, pins)
-    return VectorKernel(image, tensors, tile, space, walk, core_type, covered, program, storage)
+    builder, tensors = write_vector(where, space, program, storage, tile, walk.grids, chip, isa, pins)
+    return VectorKernel(
+        builder.build(core_type, walk.ranges), tensors, tile, space, walk, core_type, used, program, storage
+    )
 
 
-def _covered(segment: VectorSegment, space: Space, chip: NpuConfig, isa: Isa, *, again: bool) -> VectorSegment:
+def covered(segment: VectorSegment, space: Space, chip: NpuConfig, isa: Isa, *, again: bool) -> VectorSegment:
     """The segment in instructions; which are cheapest depends on the chip's vector unit and on how much UB holds."""
     key = ("covered", isa.hash, id(chip), space.structure(), again)
     if key not in segment.memo:
@@ -122,29 +124,20 @@ def _with_depth(
     isa: Isa,
     pins: Pins,
 ) -> _Choice:
-    segment = _covered(segment, space, chip, isa, again=depth > 1)
-    counts = tuple(
-        prod(evaluate(each.dims("dims"), binding))
-        for node in segment.nodes
-        for each in node.inputs
-        if each.op == "size"
-    )
-    key = (isa.hash, space.structure(), counts, depth, tuple(sorted(pins.ring_depth.items())))
+    segment = covered(segment, space, chip, isa, again=depth > 1)
     if not pins.address and stripe_bytes(chip):
-        banks = chip.core.ub_banks
         try:
-            program, storage = _tiled(segment, (*key, banks), space, binding, isa, pins, depth, chip)
+            program, storage = tiled(segment, space, binding, isa, pins, depth, chip)
             tile = choose_tile(space, program, storage, chip, isa, pins, segment.name)
             return space, program, storage, tile, segment
         except CompileError:  # there may be room without the gaps between buffers
             pass
-    program, storage = _tiled(segment, key, space, binding, isa, pins, depth, None)
+    program, storage = tiled(segment, space, binding, isa, pins, depth, None)
     return space, program, storage, choose_tile(space, program, storage, chip, isa, pins, segment.name), segment
 
 
-def _tiled(
+def tiled(
     segment: VectorSegment,
-    key: tuple[object, ...],
     space: Space,
     binding: Mapping[str, int],
     isa: Isa,
@@ -152,7 +145,18 @@ def _tiled(
     depth: int,
     banked: NpuConfig | None,
 ) -> tuple[VecProgram, Storage]:
-    """Tile program and buffers of a segment, made once for each key; `banked` is a chip whose banks they are to respect."""
+    """Tile program and buffers of a segment, made once for all that it depends on.
+
+    `banked` is a chip whose banks they are to respect.
+    """
+    counts = tuple(
+        prod(evaluate(each.dims("dims"), binding))
+        for node in segment.nodes
+        for each in node.inputs
+        if each.op == "size"
+    )
+    banks = banked.core.ub_banks if banked is not None else None
+    key = (isa.hash, space.structure(), counts, depth, tuple(sorted(pins.ring_depth.items())), banks)
     known: tuple[VecProgram, Storage] | None = segment.memo.get(key)
     if known is None:
         if len(segment.memo) >= _KEPT_PROGRAMS:
@@ -235,8 +239,6 @@ def _walk(space: Space, tile: VectorTile, cores: int, pins: Pins) -> Walk:
     if not inner:
         return walk
     steps = prod(axis.trip for axis in inner)
-    grids = tuple(
-        GridWalk((*(axis for axis in grid.axes if axis.trip > 1), *inner), grid.origin) for grid in walk.grids
-    )
+    grids = tuple(GridWalk((*(axis for axis in grid.axes if axis.moves), *inner), grid.origin) for grid in walk.grids)
     ranges = tuple(tuple((start * steps, stop * steps) for start, stop in each) for each in walk.ranges)
     return Walk(grids, ranges)

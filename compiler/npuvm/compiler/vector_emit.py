@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from npuvm.compiler.emit import InstrBuilder
 from npuvm.compiler.emit_handles import Buffer
 from npuvm.compiler.schedule import Pins
-from npuvm.compiler.schedule_walk import Walk
+from npuvm.compiler.schedule_walk import GridWalk
 from npuvm.compiler.vector_body import BodyContext, TileBody
 from npuvm.compiler.vector_buffers import Storage
 from npuvm.compiler.vector_lower import Reg, VecProgram
@@ -13,25 +15,25 @@ from npuvm.compiler.vector_space import Space
 from npuvm.compiler.vector_sync import VectorSync
 from npuvm.compiler.vector_tile import VectorTile
 from npuvm.hw.config import NpuConfig
-from npuvm.isa import Image, Isa
+from npuvm.isa import Isa
 
-__all__ = ["emit_vector"]
+__all__ = ["write_vector"]
 
 
-def emit_vector(
+def write_vector(
     name: str,
     space: Space,
     program: VecProgram,
     storage: Storage,
     tile: VectorTile,
-    walk: Walk,
-    core_type: str,
+    grids: Sequence[GridWalk],
     chip: NpuConfig,
     isa: Isa,
     pins: Pins,
-) -> tuple[Image, tuple[str, ...]]:
-    """The image of a segment, and the tensors whose addresses it takes, in order.
+) -> tuple[InstrBuilder, tuple[str, ...]]:
+    """The instructions of a segment, and the tensors whose addresses it takes, in order.
 
+    Sizes, strides and the tile may be SymInts: then a template can be made of the result.
     Raises CompileError when a pin names what the segment does not have.
     """
     tensors = tuple(dict.fromkeys(each.access.tensor.name for each in (*space.reads, *space.writes)))
@@ -47,10 +49,10 @@ def emit_vector(
     declared = {each: builder.semaphore(each, count) for each, count in events.semaphores.items()} if events else {}
     sync = VectorSync(events, rings, declared, stores)
     context = BodyContext(builder, space, program, tile, buffers, sync, tensors, pins, chip.core.vector.repeat_bytes)
-    for grid in walk.grids:
+    for grid in grids:
         with builder.grid([axis.trip for axis in grid.axes]) as loops:
             TileBody(context, grid, loops).emit()
-    return builder.build(core_type, walk.ranges), tensors
+    return builder, tensors
 
 
 def _make_buffers(

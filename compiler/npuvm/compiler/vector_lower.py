@@ -17,6 +17,7 @@ from npuvm.compiler.patterns import Pattern
 from npuvm.compiler.rewrite import is_scalar
 from npuvm.compiler.segments import VectorSegment
 from npuvm.compiler.symbols import evaluate
+from npuvm.compiler.symint import SymInt
 from npuvm.compiler.vector_select import Selector, carried, immediate_bits
 from npuvm.compiler.vector_space import Space
 
@@ -221,7 +222,7 @@ class _Lower:
         if node.op == "const":
             return node.number()
         count = prod(evaluate(node.dims("dims"), self._binding))
-        return count if node.type.dtype == "int32" else float(count)
+        return count if node.type.dtype == "int32" or isinstance(count, SymInt) else float(count)
 
     def _operand(self, node: Node, shape: Shape, when: When) -> Use:
         """The value as an operand of an instruction over a tile of `shape`."""

@@ -5,7 +5,6 @@ They too are found by what they compute, never by name.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.patterns import Pattern, pattern_table, uncast
+from npuvm.compiler.symint import SymInt, float_bits
 from npuvm.compiler.terms import Apply, Immediate, Leaf
 from npuvm.compiler.types import DTYPES
 from npuvm.isa import Isa
@@ -80,16 +80,14 @@ def carried(value: float | int | bool, dtype: str, carrier: str) -> float | int 
     """The number of type `carrier` that has the bits of a number of type `dtype`; both are of one size."""
     if carrier == dtype:
         return value
+    if isinstance(value, SymInt):
+        raise CompileError(f"a size that is not known yet has no {carrier} with the bits of its {dtype}")
     result: float | int | bool = np.asarray(value).astype(DTYPES[dtype].numpy).view(DTYPES[carrier].numpy).item()
     return result
 
 
 def immediate_bits(value: float | int | bool, dtype: str) -> int:
     """The 32-bit pattern of an immediate: fp32 for float dtypes (rounded to the dtype first), two's complement, or 0 and 1."""
-    info = DTYPES[dtype]
-    if info.kind == "float":
-        with np.errstate(over="ignore"):
-            rounded = float(np.asarray(value).astype(info.numpy).astype(np.float32))
-        bits: int = struct.unpack("<I", struct.pack("<f", rounded))[0]
-        return bits
-    return int(value) & 0xFFFFFFFF
+    if DTYPES[dtype].kind == "float":
+        return float_bits(value, dtype)
+    return value % (1 << 32) if isinstance(value, SymInt) else int(value) & 0xFFFFFFFF

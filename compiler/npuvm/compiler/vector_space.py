@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -13,7 +13,9 @@ from npuvm.compiler.segments import Access, VectorSegment
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.types import DTYPES
 
-__all__ = ["RowsDoNotFit", "Space", "TileView", "Transfer", "dim_name", "make_space", "view_tile"]
+__all__ = [
+    "Largest", "RowsDoNotFit", "Space", "TileView", "Transfer", "dim_name", "largest_dim", "make_space", "view_tile",
+]  # fmt: skip
 
 
 class RowsDoNotFit(CompileError):
@@ -115,7 +117,16 @@ def dim_name(dim: int) -> str:
     return f"d{dim}"
 
 
-def make_space(segment: VectorSegment, binding: Mapping[str, int]) -> Space:
+Largest = Callable[[Sequence[int], Sequence[int]], int | None]
+"""Which of the dims in the second list is the largest, for the sizes of all dims; None of none."""
+
+
+def largest_dim(sizes: Sequence[int], dims: Sequence[int]) -> int | None:
+    """The largest dim; of equals the last."""
+    return max(dims, key=lambda dim: (sizes[dim], dim), default=None)
+
+
+def make_space(segment: VectorSegment, binding: Mapping[str, int], largest: Largest = largest_dim) -> Space:
     """The space of a segment whose domain has elements.
 
     Dims of size 1 go; neighbours that lie one after the other in every tensor become one. Raises RowsDoNotFit when
@@ -140,7 +151,7 @@ def make_space(segment: VectorSegment, binding: Mapping[str, int]) -> Space:
         return Transfer(transfer.node, transfer.access, strides, transfer.item, transfer.offset)
 
     moved = [joined(each) for each in reads], [joined(each) for each in writes]
-    row, col = _tile_dims(segment, sizes, marks, [*moved[0], *moved[1]])
+    row, col = _tile_dims(segment, sizes, marks, [*moved[0], *moved[1]], largest)
     whole = segment.form == "row" and any(marks)
     return Space(sizes, marks, present, tuple(moved[0]), tuple(moved[1]), row, col, whole)
 
@@ -181,7 +192,11 @@ def _groups(
 
 
 def _tile_dims(
-    segment: VectorSegment, sizes: Sequence[int], reduced: Sequence[bool], transfers: Sequence[Transfer]
+    segment: VectorSegment,
+    sizes: Sequence[int],
+    reduced: Sequence[bool],
+    transfers: Sequence[Transfer],
+    largest: Largest,
 ) -> tuple[int | None, int]:
     """The dims of a tile: columns where most tensors have adjacent elements, rows where there is most to do."""
     dims = range(len(sizes))
@@ -190,16 +205,12 @@ def _tile_dims(
     if segment.form == "row" and len(inside) > 1:
         raise RowsDoNotFit("the reduced dims do not lie in one piece", segment.name)
     if inside and inside[-1] == len(sizes) - 1:
-        return _largest(sizes, outside), inside[-1]
+        return largest(sizes, outside), inside[-1]
     if inside:
-        return _largest(sizes, inside), outside[-1]
+        return largest(sizes, inside), outside[-1]
 
     def adjacent(dim: int) -> tuple[int, int]:
         return sum(each.strides[dim] == 1 for each in transfers), dim
 
     col = max(dims, key=adjacent)
-    return _largest(sizes, [dim for dim in dims if dim != col]), col
-
-
-def _largest(sizes: Sequence[int], dims: Sequence[int]) -> int | None:
-    return max(dims, key=lambda dim: (sizes[dim], dim), default=None)
+    return largest(sizes, [dim for dim in dims if dim != col]), col

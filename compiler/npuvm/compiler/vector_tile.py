@@ -17,7 +17,7 @@ from npuvm.compiler.vector_space import RowsDoNotFit, Space, Transfer
 from npuvm.hw.config import NpuConfig, class_of
 from npuvm.isa import Isa
 
-__all__ = ["VectorTile", "candidate_tiles", "choose_tile", "least_tile"]
+__all__ = ["LANES", "Engine", "Price", "TileCosts", "VectorTile", "candidate_tiles", "choose_tile", "least_tile"]
 
 _WAVES = (1, 2, 3, 4, 6, 8, 12, 16)
 """Tiles for each core that are tried, besides the largest tile that fits."""
@@ -25,7 +25,7 @@ _WAVES = (1, 2, 3, 4, 6, 8, 12, 16)
 _STEPS = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 """Sizes of a tile along a reduced dim that are tried."""
 
-_LANES = 64
+LANES = 64
 """Columns come in multiples of this, where there are several tiles of them: 128 bytes of fp16, a burst that DMA moves well."""
 
 
@@ -66,8 +66,7 @@ def candidate_tiles(
     """The tiles that `choose_tile` takes the cheapest of: the pinned one, or those tried that fit UB."""
     capacity = chip.capacity_bytes("ub")
     cores = pins.cores or chip.cores_with("vector")
-    depth = max((slot.depth for slot in storage.slots), default=1)
-    cost = _Cost(space, program, chip, isa, cores, depth)
+    cost = TileCosts(space, program, chip, isa, cores, storage.depth)
     pinned = pins.tile.get("vector")
     if pinned is not None:
         return [VectorTile(pinned[0], pinned[1], cost.cycles(pinned[0], pinned[1]))]
@@ -117,7 +116,7 @@ def _col_candidates(space: Space, storage: Storage, capacity: int, cores: int) -
     candidates = {widest}
     for waves in _WAVES:
         parts = max(-(-waves * cores // others), -(-space.cols // widest))
-        candidates.add(min(widest, align_up(-(-space.cols // parts), _LANES)))
+        candidates.add(min(widest, align_up(-(-space.cols // parts), LANES)))
     return sorted(candidates, reverse=True)
 
 
@@ -137,7 +136,7 @@ def _row_candidates(space: Space, storage: Storage, capacity: int, cores: int, c
     return sorted(candidates, reverse=True)
 
 
-class _Price(NamedTuple):
+class Price(NamedTuple):
     """When an instruction runs, its tile, the cycles before its first repeat (waits included), and those that follow."""
 
     when: str
@@ -149,7 +148,7 @@ class _Price(NamedTuple):
     per_row: float
 
 
-class _Engine(NamedTuple):
+class Engine(NamedTuple):
     """Issue cycles of an instruction and of a row, bytes a cycle, and bytes that a row costs at least."""
 
     startup: int
@@ -158,7 +157,7 @@ class _Engine(NamedTuple):
     least: int
 
 
-class _Cost:
+class TileCosts:
     """Cycles of a launch: tiles of the busiest core times the slowest unit, and one pass through the other two units.
 
     A ring of `depth` slots turns round once in the time that loading a tile, its latency and working on it take together.
@@ -166,24 +165,24 @@ class _Cost:
 
     def __init__(self, space: Space, program: VecProgram, chip: NpuConfig, isa: Isa, cores: int, depth: int) -> None:
         self._space = space
-        self._cores = cores
+        self.cores = cores
         self._chip = chip
         self._repeat = chip.core.vector.repeat_bytes
-        self._vector = self._prices(program, isa)
-        self._hbm = float(chip.hbm_bytes_per_cycle)
+        self.prices = self._prices(program, isa)
+        self.hbm = float(chip.hbm_bytes_per_cycle)
         self._depth = depth
-        self._latency = chip.memory.l2.latency_cycles + chip.memory.hbm.latency_cycles
+        self.latency = chip.memory.l2.latency_cycles + chip.memory.hbm.latency_cycles
         load, store = chip.core.load, chip.core.store
-        self._load = _Engine(
+        self.load = Engine(
             load.startup_cycles, float(load.row_cycles), float(load.ub_bytes_per_cycle), load.min_burst_bytes
         )
-        self._store = _Engine(
+        self.store = Engine(
             store.startup_cycles, float(store.row_cycles), float(store.bytes_per_cycle), store.min_burst_bytes
         )
 
-    def _prices(self, program: VecProgram, isa: Isa) -> list[_Price]:
+    def _prices(self, program: VecProgram, isa: Isa) -> list[Price]:
         """Prices of the instructions; one that reads what is not known complete waits for the one before it."""
-        prices: list[_Price] = []
+        prices: list[Price] = []
         written: dict[Reg, int] = {}
         fence, latency = 0, 0
         for at, insn in enumerate(program.insns):
@@ -200,7 +199,7 @@ class _Cost:
             found = class_of(self._chip.core.vector, isa, isa.instruction(insn.op))
             head = found.startup_cycles + (latency + 1 if waits else 0)
             slopes = float(found.cycles_per_repeat), float(found.row_cycles)
-            prices.append(_Price(insn.when.kind, insn.shape, dense, item, head, *slopes))
+            prices.append(Price(insn.when.kind, insn.shape, dense, item, head, *slopes))
             latency = found.latency_cycles
         return prices
 
@@ -215,16 +214,16 @@ class _Cost:
         parallel = prod(count for dim, count in counts.items() if not space.reduced[dim])
         share = {"first": 1 / steps, "last": 1 / steps, "not_first": 1 - 1 / steps, "changed": 0.0}
         rows, cols = min(rows, space.rows), min(cols, space.cols)
-        vector = sum(share.get(each.when, 1.0) * self._vector_cycles(each, rows, cols) for each in self._vector)
+        vector = sum(share.get(each.when, 1.0) * self._vector_cycles(each, rows, cols) for each in self.prices)
         # Only cores that have a tile share the memory.
-        fair = self._hbm / min(self._cores, parallel)
-        load = sum(self._transfer(self._load, fair, each, rows, cols) for each in space.reads)
-        store = sum(self._transfer(self._store, fair, each, rows, cols) for each in space.writes)
-        waited = self._latency * max((1 / self._again(each, rows, cols) for each in space.reads), default=0.0)
+        fair = self.hbm / min(self.cores, parallel)
+        load = sum(self._transfer(self.load, fair, each, rows, cols) for each in space.reads)
+        store = sum(self._transfer(self.store, fair, each, rows, cols) for each in space.writes)
+        waited = self.latency * max((1 / self._again(each, rows, cols) for each in space.reads), default=0.0)
         slowest = max(vector, load, store, (load + waited + vector) / self._depth)
-        return -(-parallel // self._cores) * steps * slowest + max(0.0, vector + load + store - slowest)
+        return -(-parallel // self.cores) * steps * slowest + max(0.0, vector + load + store - slowest)
 
-    def _vector_cycles(self, price: _Price, rows: int, cols: int) -> float:
+    def _vector_cycles(self, price: Price, rows: int, cols: int) -> float:
         lines = rows if price.shape == (True, True) else 1
         width = (rows if price.shape == (True, False) else cols if price.shape[1] else 1) * price.item
         whole = price.dense and width % BLOCK_BYTES == 0
@@ -238,7 +237,7 @@ class _Cost:
         again *= 1 if space.has(transfer.node, space.row) else -(-space.rows // rows)
         return again * (1 if space.has(transfer.node, space.col) else -(-space.cols // cols))
 
-    def _transfer(self, engine: _Engine, share: float, transfer: Transfer, rows: int, cols: int) -> float:
+    def _transfer(self, engine: Engine, share: float, transfer: Transfer, rows: int, cols: int) -> float:
         """Cycles of a load or store, weighed by how often its tile changes."""
         space = self._space
         rate = min(engine.port, share)

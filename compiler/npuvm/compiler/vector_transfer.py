@@ -12,6 +12,7 @@ from npuvm.compiler.emit import InstrBuilder
 from npuvm.compiler.emit_handles import Arg, Buffer, Desc, Loop, Sem, Size
 from npuvm.compiler.schedule import pin_error
 from npuvm.compiler.schedule_walk import GridWalk
+from npuvm.compiler.symint import SymInt
 from npuvm.compiler.vector_buffers import tile_bytes
 from npuvm.compiler.vector_lower import Shape
 from npuvm.compiler.vector_space import Space, Transfer, dim_name
@@ -84,14 +85,33 @@ class TileTransfer:
         issue: Issue,
         chunk: tuple[int, int] | None,
     ) -> None:
-        scattered = shape == (True, True) and transfer.strides[self.space.col] != 1 and self.tile.cols > 1
+        narrow = not isinstance(self.tile.cols, SymInt) and self.tile.cols == 1
+        scattered = shape == (True, True) and transfer.strides[self.space.col] != 1 and not narrow
         if scattered:
             if chunk is not None:
                 self._bad_chunk(ring, chunk, "nothing for a tensor whose rows are not adjacent elements")
             self._row_by_row(op, transfer, tensor, ring, issue)
             return
         form = self._form(transfer, shape)
-        rows, cols = chunk or (form.rows.full, form.cols.full)
+        if chunk is None:
+            gm = self._gm_desc(transfer, tensor, form.gm_pitch, 0, {})
+            ub = self._ub_desc(op, ring, form.ub_pitch, 0, {})
+            self._emit(op, transfer, gm, ub, (form.rows.whole(self.builder), form.cols.whole(self.builder)), issue)
+            return
+        self._in_chunks(op, transfer, form, tensor, ring, issue, chunk)
+
+    def _in_chunks(
+        self,
+        op: str,
+        transfer: Transfer,
+        form: _Form,
+        tensor: Arg,
+        ring: Buffer,
+        issue: Issue,
+        chunk: tuple[int, int],
+    ) -> None:
+        """A tile in pieces of `chunk` rows and columns."""
+        rows, cols = chunk
         if form.ub_pitch % BLOCK_BYTES and rows * form.ub_pitch % BLOCK_BYTES and rows < form.rows.full:
             self._bad_chunk(ring, chunk, f"rows in multiples of {BLOCK_BYTES // form.ub_pitch}")
         if cols * transfer.item % BLOCK_BYTES and cols < form.cols.full:
@@ -106,7 +126,7 @@ class TileTransfer:
             waits, sets = (issue.wait if number == 0 else ()), (issue.set if number == len(cuts) - 1 else ())
             self._emit(op, transfer, gm, ub, sizes, replace(issue, wait=waits, set=sets))
 
-    def _bad_chunk(self, ring: Buffer, chunk: tuple[int, int] | None, allowed: str) -> NoReturn:
+    def _bad_chunk(self, ring: Buffer, chunk: tuple[int, int], allowed: str) -> NoReturn:
         pin_error(f"transfer.{ring.name}", chunk, f"{allowed}: a transfer begins at a block of UB", self.builder.name)
 
     def _row_by_row(self, op: str, transfer: Transfer, tensor: Arg, ring: Buffer, issue: Issue) -> None:

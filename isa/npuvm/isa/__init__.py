@@ -6,7 +6,7 @@ from npuvm.isa.asm import assemble, assemble_insns
 from npuvm.isa.codec import classify, decode_at, decode_program, encode, encode_program
 from npuvm.isa.disasm import disassemble, disassemble_words, format_insn
 from npuvm.isa.errors import AsmError, DecodeError, IsaError, NpuvmError, VerifyError
-from npuvm.isa.image import Entry, Image, Reloc
+from npuvm.isa.image import Entry, EvenEntries, Image, Reloc, RelocTable
 from npuvm.isa.load import load_isa, load_isa_text
 from npuvm.isa.model import DType, Insn, Instruction, Isa, OperandSpec, Pred, WordClass
 from npuvm.isa.verifier import CapacityLimits, Finding, VerifyReport, verify
@@ -17,6 +17,7 @@ __all__ = [
     "DType",
     "DecodeError",
     "Entry",
+    "EvenEntries",
     "Finding",
     "Image",
     "Insn",
@@ -27,6 +28,7 @@ __all__ = [
     "OperandSpec",
     "Pred",
     "Reloc",
+    "RelocTable",
     "VerifyError",
     "VerifyReport",
     "WordClass",

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.isa.errors import IsaError
+from npuvm.isa.image_tables import ADDRESS_BITS, Entry, EvenEntries, Reloc, RelocTable
 
-__all__ = ["ADDRESS_BITS", "CORE_TYPES", "Entry", "Image", "Reloc"]
+__all__ = ["ADDRESS_BITS", "CORE_TYPES", "Entry", "EvenEntries", "Image", "Reloc", "RelocTable"]
 
-ADDRESS_BITS = 48
 CORE_TYPES = ("unified", "cube", "vector")
 _MAGIC = b"NPUVM\x00\x01\x00"
 _HEADER = struct.Struct("<8s32sIIIIII")
@@ -22,24 +22,6 @@ _ENTRY = struct.Struct("<B3sII")
 _RESERVED = bytes(3)
 _RANGE = struct.Struct("<QQ")
 _RELOC = struct.Struct("<IIq")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """Where one core starts: its type, the word index of its first instruction, and its (start, stop) of each phase."""
-
-    core_type: str
-    pc: int
-    ranges: tuple[tuple[int, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Reloc:
-    """The low 48 bits of `word` become the address of argument `arg` plus `addend` bytes."""
-
-    word: int
-    arg: int
-    addend: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,8 +35,8 @@ class Image:
     name: str
     isa_hash: str
     words: npt.NDArray[np.uint64]
-    entries: tuple[Entry, ...]
-    relocs: tuple[Reloc, ...] = ()
+    entries: Sequence[Entry]
+    relocs: Sequence[Reloc] = ()
     n_args: int = 0
     grids: tuple[int, ...] | None = field(default=None, compare=False, repr=False)
 
@@ -63,15 +45,7 @@ class Image:
         if len(addresses) != self.n_args:
             raise IsaError(f"{len(addresses)} addresses given, the image takes {self.n_args}", self.name)
         words = self.words.copy()
-        for reloc in self.relocs:
-            address = addresses[reloc.arg] + reloc.addend
-            if not 0 <= address < 1 << ADDRESS_BITS:
-                raise IsaError(
-                    f"address {address:#x} of argument {reloc.arg} does not fit {ADDRESS_BITS} bits",
-                    self.name,
-                )
-            high = int(words[reloc.word]) >> ADDRESS_BITS << ADDRESS_BITS
-            words[reloc.word] = high | address
+        RelocTable.of(self.relocs).apply(words, addresses, self.name)
         return words
 
     def to_bytes(self) -> bytes:

@@ -1,0 +1,184 @@
+"""A kernel planned once for one chip: what stays the same from shape to shape, and the way of a new shape through it."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+from npuvm.compiler.blocks import check_blocks
+from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
+from npuvm.compiler.cube_codegen import compile_matmul
+from npuvm.compiler.cube_lower import lower_cube
+from npuvm.compiler.ir import Graph
+from npuvm.compiler.ops_views import CHECKED_VIEWS
+from npuvm.compiler.plan import Plan, make_plan
+from npuvm.compiler.segments import CubeSegment, Segment, VectorSegment
+from npuvm.compiler.stack_launch import plan_workspace
+from npuvm.compiler.symint import Function, SymInt, compile_values
+from npuvm.compiler.vector_codegen import compile_vector
+from npuvm.compiler.vector_family import VectorFamily
+from npuvm.compiler.vector_space import RowsDoNotFit
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Isa
+
+__all__ = ["KernelFamily"]
+
+_KEPT_SHAPES = 4096
+"""Shapes whose programs are kept."""
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+class KernelFamily:
+    """All instances of a kernel without pins on one chip."""
+
+    def __init__(self, graph: Graph, chip: NpuConfig, isa: Isa) -> None:
+        self._graph, self._chip, self._isa = graph, chip, isa
+        self._binder = _Binder(graph)
+        self._known: OrderedDict[tuple[tuple[int, ...], ...], CompiledKernel] = OrderedDict()
+        self._plans: dict[bool, _PlanFamily] = {}
+        self._names = tuple(param.name for param in graph.params)
+        self._outputs = tuple(output.name for output in graph.outputs)
+
+    def compile(self, shapes: Shapes) -> CompiledKernel:
+        """The kernel for the shapes of its parameters, as `compile_kernel` gives it."""
+        try:
+            key = tuple([tuple(shapes[name]) for name in self._names])
+        except KeyError:
+            key = ()
+        found = self._known.get(key)
+        if found is not None and len(shapes) == len(self._names):
+            self._known.move_to_end(key)
+            return found
+        made = self._make(shapes, key)
+        self._known[key] = made
+        if len(self._known) > _KEPT_SHAPES:
+            self._known.popitem(last=False)
+        return made
+
+    def _make(self, shapes: Shapes, key: tuple[tuple[int, ...], ...]) -> CompiledKernel:
+        start = time.perf_counter()
+        seconds: dict[str, float] = {}
+        values = self._binder.bind(shapes, key)
+        try:
+            plan = self._plan(True, seconds)
+            launches = plan.launches(values)
+        except RowsDoNotFit:
+            plan = self._plan(False, seconds)
+            launches = plan.launches(values)
+        tensors = plan.tensors(values)
+        if plan.has_workspace:
+            tensors = plan_workspace(tensors, launches)
+        seconds["instance"] = time.perf_counter() - start - seconds.get("plan", 0.0)
+        return CompiledKernel(self._graph.name, launches, tensors, self._outputs, seconds)
+
+    def plan(self, *, whole_rows: bool) -> Plan:
+        """The segments and tensors; see `make_plan`."""
+        return self._plan(whole_rows, {}).plan
+
+    def _make_plan(self, whole_rows: bool) -> Plan:
+        casts = [(a, b) for a, b in self._isa.instruction("vcast").dtypes if b is not None]
+        check_blocks(self._isa, self._graph.name)
+        return make_plan(self._graph, casts, whole_rows=whole_rows)
+
+    def _plan(self, whole_rows: bool, seconds: dict[str, float]) -> _PlanFamily:
+        found = self._plans.get(whole_rows)
+        if found is None:
+            start = time.perf_counter()
+            found = self._plans[whole_rows] = _PlanFamily(
+                self._make_plan(whole_rows), self._binder.names, self._chip, self._isa
+            )
+            seconds["plan"] = seconds.get("plan", 0.0) + time.perf_counter() - start
+        return found
+
+
+class _PlanFamily:
+    """The segments of a plan, each for all sizes, and the shapes of its tensors."""
+
+    def __init__(self, plan: Plan, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+        self.plan = plan
+        self.has_workspace = any(tensor.kind == "workspace" for tensor in plan.tensors)
+        self._segments = [_launches(each, names, chip, isa) for each in plan.segments]
+        dims = [dim for tensor in plan.tensors for dim in tensor.shape]
+        self._dims: Function = compile_values(names, [SymInt.variable(d) if isinstance(d, str) else d for d in dims])
+        ends = [0]
+        for tensor in plan.tensors:
+            ends.append(ends[-1] + len(tensor.shape))
+        self._tensors = [
+            (t.name, t.kind, t.dtype, slice(start, end))
+            for t, start, end in zip(plan.tensors, ends[:-1], ends[1:], strict=True)
+        ]
+
+    def tensors(self, values: Sequence[int]) -> tuple[TensorSpec, ...]:
+        dims = self._dims(*values)
+        return tuple([TensorSpec(name, kind, dtype, dims[place]) for name, kind, dtype, place in self._tensors])
+
+    def launches(self, values: Sequence[int]) -> tuple[Launch, ...]:
+        """A launch for each segment that has something to do."""
+        made = [segment.launch(values) for segment in self._segments]
+        return tuple([each for each in made if each is not None])
+
+
+class _VectorLaunches:
+    """Launches of a vector segment."""
+
+    def __init__(self, segment: VectorSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+        self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
+        self._family = VectorFamily(segment, names, chip, isa)
+        self._written = segment.written
+
+    def launch(self, values: Sequence[int]) -> Launch | None:
+        made = self._family.instance(values)
+        if made is not None:
+            return Launch(self._segment.name, "vector", *made, self._written)
+        binding = dict(zip(self._names, values, strict=True))
+        kernel = compile_vector(self._segment, binding, self._chip, self._isa)
+        if kernel is None:
+            return None
+        return Launch(self._segment.name, "vector", kernel.image, kernel.tensors, self._written)
+
+
+class _CubeLaunches:
+    """Launches of a matrix product."""
+
+    def __init__(self, segment: CubeSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+        self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
+
+    def launch(self, values: Sequence[int]) -> Launch | None:
+        spec, args = lower_cube(self._segment, dict(zip(self._names, values, strict=True)))
+        product = compile_matmul(spec, len(args), self._chip, self._isa)
+        return (
+            None if product is None else Launch(self._segment.name, "cube", product.image, args, self._segment.written)
+        )
+
+
+def _launches(segment: Segment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> _VectorLaunches | _CubeLaunches:
+    if isinstance(segment, CubeSegment):
+        return _CubeLaunches(segment, names, chip, isa)
+    return _VectorLaunches(segment, names, chip, isa)
+
+
+class _Binder:
+    """Values of a graph's symbols for shapes of its parameters. What is wrong with a shape is for the graph itself to say."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        own = graph.symbols()
+        self.names = (*own, *(each.name for each in graph.derived))
+        dims = [dim for param in graph.params for dim in param.type.shape]
+        self._first = [dims.index(name) for name in own]
+        self._ranks = tuple(param.type.rank for param in graph.params)
+        self._expected: Function = compile_values(own, [SymInt.variable(d) if isinstance(d, str) else d for d in dims])
+        checked = any(node.op in CHECKED_VIEWS for node in graph.nodes)
+        self._plain = not (graph.derived or graph.checks or checked)
+
+    def bind(self, shapes: Shapes, key: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
+        """Values in the order of `names`. CompileError when the shapes do not fit the graph."""
+        if self._plain and len(shapes) == len(self._ranks) and tuple(map(len, key)) == self._ranks:
+            dims = [size for shape in key for size in shape]
+            values = tuple([dims[at] for at in self._first])
+            if tuple(dims) == self._expected(*values) and min(dims, default=1) > 0:
+                return values
+        binding = self._graph.bind(shapes)
+        return tuple([binding[name] for name in self.names])

@@ -1,0 +1,257 @@
+"""Tile choice of a vector segment in a few evaluations of plain numbers: what a new shape pays for.
+
+The estimate is that of `vector_tile`, with instructions of one sort added up when the program is planned. Along each dim the
+candidates go from the largest tile that fits to smaller ones, and the search ends where the estimate rises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import NamedTuple
+
+from npuvm.compiler.blocks import BLOCK_BYTES, align_up
+from npuvm.compiler.symint import Function, SymInt, compile_values
+from npuvm.compiler.vector_buffers import Storage
+from npuvm.compiler.vector_lower import VecProgram
+from npuvm.compiler.vector_space import Space
+from npuvm.compiler.vector_tile import LANES, Engine, TileCosts
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Isa
+
+__all__ = ["Choice", "TileChooser"]
+
+_WAVES = (1, 2, 3, 4, 8, 16)
+"""Tiles for each core that are tried, as long as the estimate falls."""
+
+_STEPS = (4096, 1024, 256, 64, 16, 4, 1)
+"""Sizes of a tile along a reduced dim that are tried, as long as the estimate falls."""
+
+
+class Choice(NamedTuple):
+    """A tile, and the cycles that the launch is estimated to take with it."""
+
+    cycles: float
+    rows: int
+    cols: int
+
+
+class _Moved(NamedTuple):
+    """A transfer: which dims of the tile it has, whether its rows are adjacent elements, and the other dims it lacks."""
+
+    rows: bool
+    cols: bool
+    adjacent: bool
+    item: int
+    absent: tuple[int, ...]
+    engine: Engine
+
+
+class TileChooser:
+    """Chooses tiles for one tile program, for any sizes of its space."""
+
+    def __init__(self, space: Space, program: VecProgram, storage: Storage, chip: NpuConfig, isa: Isa) -> None:
+        costs = TileCosts(space, program, chip, isa, chip.cores_with("vector"), storage.depth)
+        self._row, self._col = space.row, space.col
+        self._reduced = space.reduced
+        self._row_reduced = space.row is not None and space.reduced[space.row]
+        self._col_reduced = space.reduced[space.col]
+        self._whole = space.whole
+        others = space.others
+        self._kept = tuple(dim for dim in others if not space.reduced[dim])
+        self._walked = tuple(dim for dim in others if space.reduced[dim])
+        self._cores = costs.cores
+        self._depth = storage.depth
+        self._hbm = costs.hbm
+        self._latency = costs.latency
+        self._capacity = chip.capacity_bytes("ub")
+        self._repeat = chip.core.vector.repeat_bytes
+        self._sorts = _sorts(costs)
+        self._moved = tuple(
+            _Moved(
+                space.has(each.node, space.row),
+                space.has(each.node, space.col),
+                each.strides[space.col] == 1,
+                each.item,
+                tuple(dim for dim in others if not space.has(each.node, dim)),
+                engine,
+            )
+            for engine, moved in ((costs.load, space.reads), (costs.store, space.writes))
+            for each in moved
+        )
+        self._loads = len(space.reads)
+        rows, cols = SymInt.variable("rows"), SymInt.variable("cols")
+        self.nbytes: Function = compile_values(("rows", "cols"), (storage.nbytes(rows, cols),), "nbytes")
+
+    def choose(self, sizes: Sequence[int]) -> Choice | None:
+        """The tile with the lowest estimate among those tried; None when not even the smallest fits."""
+        total_rows = 1 if self._row is None else sizes[self._row]
+        total_cols = sizes[self._col]
+        kept = prod([sizes[dim] for dim in self._kept])
+        best: Choice | None = None
+        for cols in self._col_candidates(total_rows, total_cols, kept):
+            found: Choice | None = None
+            for rows in self._row_candidates(total_rows, total_cols, kept, cols):
+                cycles = self.cycles(sizes, rows, cols)
+                if found is not None and cycles >= found.cycles:
+                    break
+                found = Choice(cycles, rows, cols)
+            if found is None:
+                continue
+            if best is not None and found.cycles >= best.cycles:
+                break
+            best = found
+        return best
+
+    # Candidates.
+
+    def _col_candidates(self, total_rows: int, total: int, kept: int) -> Iterator[int]:
+        least_rows = total_rows if self._whole and self._row_reduced else 1
+        if self._whole and self._col_reduced:
+            if self.nbytes(least_rows, total)[0] <= self._capacity:
+                yield total
+            return
+        widest = self._widest(least_rows, total)
+        if not widest:
+            return
+        if self._col_reduced:
+            yield widest
+            yield from (step for step in _STEPS if step < widest)
+            return
+        tiles = kept if self._row_reduced or self._row is None else kept * total_rows
+        last = 0
+        for waves in _WAVES:
+            parts = max(-(-waves * self._cores // tiles), -(-total // widest))
+            cols = min(widest, align_up(-(-total // parts), LANES))
+            if cols != last:
+                yield cols
+            last = cols
+
+    def _widest(self, rows: int, total: int) -> int:
+        """The most columns that fit with so many rows; whole lanes where not all do."""
+        if self.nbytes(rows, total)[0] <= self._capacity:
+            return total
+        base = self.nbytes(rows, LANES)[0]
+        if base > self._capacity:
+            return self._narrow(rows)
+        slope = (self.nbytes(rows, 65 * LANES)[0] - base) / 64
+        lanes = min(total // LANES, 1 + int((self._capacity - base) / slope))
+        while lanes > 1 and self.nbytes(rows, lanes * LANES)[0] > self._capacity:
+            lanes -= max(1, lanes // 64)
+        return lanes * LANES
+
+    def _narrow(self, rows: int) -> int:
+        """The same with less than a lane of columns; 0 when not even one fits."""
+        cols = LANES
+        while cols and self.nbytes(rows, cols)[0] > self._capacity:
+            cols //= 2
+        return cols
+
+    def _row_candidates(self, total: int, total_cols: int, kept: int, cols: int) -> Iterator[int]:
+        if self._whole and self._row_reduced:
+            if self.nbytes(total, cols)[0] <= self._capacity:
+                yield total
+            return
+        most = self._most_rows(total, cols)
+        if not most:
+            return
+        if self._row_reduced:
+            yield most
+            yield from (step for step in _STEPS if step < most)
+            return
+        tiles = kept if self._col_reduced else kept * -(-total_cols // cols)
+        last = 0
+        for waves in _WAVES:
+            parts = max(waves * self._cores // tiles, -(-total // most), 1)
+            rows = -(-total // parts)
+            if rows != last:
+                yield rows
+            last = rows
+
+    def _most_rows(self, total: int, cols: int) -> int:
+        nbytes, capacity = self.nbytes, self._capacity
+        if nbytes(total, cols)[0] <= capacity:
+            return total
+        # Columns are rounded up to blocks, and tiles to stripes, so that bytes grow by steps of many rows.
+        many = 8 * BLOCK_BYTES
+        slope = (nbytes(many + 1, cols)[0] - nbytes(1, cols)[0]) / many
+        rows = max(1, min(total, int((capacity - nbytes(1, cols)[0]) / slope) + 1))
+        while rows > 1 and nbytes(rows, cols)[0] > capacity:
+            rows -= max(1, rows // 64)
+        return rows if nbytes(rows, cols)[0] <= capacity else 0
+
+    # The estimate.
+
+    def cycles(self, sizes: Sequence[int], rows: int, cols: int) -> float:
+        """Estimated cycles of the launch for tiles of rows x cols."""
+        total_cols = sizes[self._col]
+        count_cols = -(-total_cols // cols)
+        count_rows = 1 if self._row is None else -(-sizes[self._row] // rows)
+        parallel = prod([sizes[dim] for dim in self._kept])
+        steps = prod([sizes[dim] for dim in self._walked])
+        if self._row_reduced:
+            steps *= count_rows
+        else:
+            parallel *= count_rows
+        if self._col_reduced:
+            steps *= count_cols
+        else:
+            parallel *= count_cols
+        vector = self._vector(rows, cols, 1 / steps)
+        fair = self._hbm / min(self._cores, parallel)
+        load = store = waited = 0.0
+        for at, each in enumerate(self._moved):
+            again = 1
+            for dim in each.absent:
+                again *= sizes[dim]
+            if not each.rows:
+                again *= count_rows
+            if not each.cols:
+                again *= count_cols
+            cycles = _transfer(each, fair, rows, cols, cols == total_cols) / again
+            if at < self._loads:
+                load += cycles
+                waited = max(waited, 1 / again)
+            else:
+                store += cycles
+        slowest = max(vector, load, store, (load + waited * self._latency + vector) / self._depth)
+        return -(-parallel // self._cores) * steps * slowest + max(0.0, vector + load + store - slowest)
+
+    def _vector(self, rows: int, cols: int, once: float) -> float:
+        total = 0.0
+        for has_rows, has_cols, dense, item, when, head, per_repeat, per_row in self._sorts:
+            lines = rows if has_rows and has_cols else 1
+            width = (cols if has_cols else rows if has_rows else 1) * item
+            if dense and width % BLOCK_BYTES == 0:
+                repeats = -(-lines * width // self._repeat)
+            else:
+                repeats = lines * -(-width // self._repeat)
+            share = 1.0 if when == "always" else 1 - once if when == "not_first" else once
+            total += share * (head + repeats * per_repeat + lines * per_row)
+        return total
+
+
+def _sorts(costs: TileCosts) -> tuple[tuple[bool, bool, bool, int, str, float, float, float], ...]:
+    """Instructions that have the same repeats at the same times, with their cycles added up."""
+    sums: dict[tuple[bool, bool, bool, int, str], list[float]] = {}
+    for price in costs.prices:
+        if price.when == "changed":
+            continue
+        key = (price.shape[0], price.shape[1], price.dense, price.item, price.when)
+        total = sums.setdefault(key, [0.0, 0.0, 0.0])
+        total[0] += price.head
+        total[1] += price.per_repeat
+        total[2] += price.per_row
+    return tuple((*key, *total) for key, total in sums.items())  # type: ignore[misc]
+
+
+def _transfer(moved: _Moved, share: float, rows: int, cols: int, all_cols: bool) -> float:
+    engine = moved.engine
+    rate = min(engine.port, share)
+    lines, width = (rows if moved.rows else 1), (cols if moved.cols else 1)
+    if moved.cols and not moved.adjacent and cols > 1:
+        lines, width = lines * width, 1
+    nbytes = width * moved.item
+    if moved.rows and not (moved.cols and all_cols and moved.adjacent):
+        nbytes = max(nbytes, engine.least)
+    return engine.startup + lines * (engine.per_row + nbytes / rate)

@@ -1,0 +1,245 @@
+"""Vector segments planned for all shapes: for each structure of the iteration space a template and a chooser of tiles.
+
+A structure is which dims of the domain are 1 and which of the others the rows of a tile walk. Shapes that have it in common
+differ only in numbers, which the template takes as they come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.schedule_walk import Axis, GridWalk
+from npuvm.compiler.segments import VectorSegment
+from npuvm.compiler.symint import Function, SymInt, ceil_div, compile_values
+from npuvm.compiler.template import Template
+from npuvm.compiler.vector_buffers import Storage
+from npuvm.compiler.vector_choice import Choice, TileChooser
+from npuvm.compiler.vector_codegen import covered, tiled
+from npuvm.compiler.vector_emit import write_vector
+from npuvm.compiler.vector_lower import VecProgram
+from npuvm.compiler.vector_phases import stripe_bytes
+from npuvm.compiler.vector_space import RowsDoNotFit, Space, dim_name, largest_dim, make_space
+from npuvm.compiler.vector_tile import VectorTile
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import EvenEntries, Image, Isa
+
+__all__ = ["VectorFamily"]
+
+_TILE = ("<tile rows>", "<tile cols>")
+"""Variables beside the symbols, under names that no symbol has."""
+
+
+class VectorFamily:
+    """All instances of a segment on one chip, without pins. `symbols` are the names whose values an instance is made from."""
+
+    def __init__(self, segment: VectorSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+        self._segment = segment
+        self._symbols = tuple(symbols)
+        self._chip = chip
+        self._isa = isa
+        self._domain: Function = compile_values(symbols, [_symbol(dim) for dim in segment.domain], "domain")
+        self._structures: dict[tuple[bool, ...], _Structure] = {}
+
+    def instance(self, values: Sequence[int]) -> tuple[Image, tuple[str, ...]] | None:
+        """The image for values of the symbols, and the tensors whose addresses it takes; None when a dim of the domain is 0.
+
+        Raises RowsDoNotFit and CompileError as `compile_vector` does.
+        """
+        sizes = self._domain(*values)
+        ones = tuple([size == 1 for size in sizes])
+        structure = self._structures.get(ones)
+        if structure is None:
+            if 0 in sizes:
+                return None
+            structure = self._structures[ones] = self._make_structure(ones)
+        elif 0 in sizes:
+            return None
+        return structure.instance(values)
+
+    def _make_structure(self, ones: Sequence[bool]) -> _Structure:
+        binding: dict[str, int] = {name: SymInt.variable(name) for name in self._symbols}
+        for dim, one in zip(self._segment.domain, ones, strict=True):
+            if one and isinstance(dim, str):
+                binding[dim] = 1
+        return _Structure(self._segment, self._symbols, binding, self._chip, self._isa)
+
+
+class _Structure:
+    """Instances whose space has the same dims."""
+
+    def __init__(
+        self, segment: VectorSegment, symbols: Sequence[str], binding: Mapping[str, int], chip: NpuConfig, isa: Isa
+    ) -> None:
+        self._segment, self._symbols, self._binding = segment, symbols, binding
+        self._chip, self._isa = chip, isa
+        self._outside: Sequence[int] = ()
+        space = make_space(segment, binding, self._first)
+        self._sizes: Function = compile_values(symbols, space.sizes, "sizes")
+        self._rows: dict[int | None, _Rows] = {}
+
+    def _first(self, sizes: Sequence[int], dims: Sequence[int]) -> int | None:
+        self._outside = dims
+        return dims[0] if dims else None
+
+    def instance(self, values: Sequence[int]) -> tuple[Image, tuple[str, ...]]:
+        sizes = self._sizes(*values)
+        row = largest_dim(sizes, self._outside)
+        rows = self._rows.get(row)
+        if rows is None:
+            space = make_space(self._segment, self._binding, lambda sizes, dims: row)
+            rows = self._rows[row] = _Rows(self._segment, self._symbols, self._binding, space, self._chip, self._isa)
+        return rows.instance(values, sizes)
+
+
+class _Rows:
+    """Instances whose tiles walk the same dims. Which of several ways to work on a tile is best depends on the sizes."""
+
+    def __init__(
+        self,
+        segment: VectorSegment,
+        symbols: Sequence[str],
+        binding: Mapping[str, int],
+        space: Space,
+        chip: NpuConfig,
+        isa: Isa,
+    ) -> None:
+        self._name = segment.name
+        self._space = space
+        maker = _Maker(segment, symbols, binding, chip, isa)
+        spaces = [space]
+        if not space.whole and space.may_be_whole():
+            spaces.append(replace(space, whole=True))
+        self._whole_only = space.whole
+        self._ways = [_Ways(maker, each) for each in spaces]
+
+    def instance(self, values: Sequence[int], sizes: Sequence[int]) -> tuple[Image, tuple[str, ...]]:
+        best: tuple[Choice, _Way] | None = None
+        for ways in self._ways:
+            found = ways.choose(sizes)
+            if found is not None and (best is None or found[0].cycles < best[0].cycles):
+                best = found
+        if best is None:
+            error = RowsDoNotFit if self._whole_only else CompileError
+            raise error("not even the smallest tile fits UB", self._name)
+        choice, way = best
+        return way.instance(values, sizes, choice)
+
+
+class _Ways:
+    """One way to reduce, with less and less room for anything else: gaps between banks are given up, then second slots."""
+
+    def __init__(self, maker: _Maker, space: Space) -> None:
+        self._maker, self._space = maker, space
+        gaps = [maker.chip, None] if stripe_bytes(maker.chip) else [None]
+        depths = (2, 1) if space.whole else (2,)
+        self._levels = [(depth, banked) for depth in depths for banked in gaps]
+        self._made: list[_Way] = []
+
+    def choose(self, sizes: Sequence[int]) -> tuple[Choice, _Way] | None:
+        """The best tile of the first level at which one fits."""
+        for at, level in enumerate(self._levels):
+            if at == len(self._made):
+                self._made.append(self._maker.way(self._space, *level))
+            way = self._made[at]
+            choice = way.chooser.choose(sizes)
+            if choice is not None:
+                return choice, way
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Makes the ways of a structure."""
+
+    segment: VectorSegment
+    symbols: Sequence[str]
+    binding: Mapping[str, int]
+    chip: NpuConfig
+    isa: Isa
+
+    def way(self, space: Space, depth: int, banked: NpuConfig | None) -> _Way:
+        """Tile program and buffers with rings of `depth` slots; `banked` is a chip whose banks they are to respect."""
+        segment = covered(self.segment, space, self.chip, self.isa, again=depth > 1)
+        program, storage = tiled(segment, space, self.binding, self.isa, Pins(), depth, banked)
+        return _Way(self, segment, space, program, storage)
+
+
+class _Way:
+    """A tile program with its chooser and, from its first instance on, its template."""
+
+    def __init__(
+        self, maker: _Maker, segment: VectorSegment, space: Space, program: VecProgram, storage: Storage
+    ) -> None:
+        self.space = space
+        self.chooser = TileChooser(space, program, storage, maker.chip, maker.isa)
+        self._maker, self._segment, self._program, self._storage = maker, segment, program, storage
+        self._template: Template | None = None
+        self._tensors: tuple[str, ...] = ()
+        self._cores = maker.chip.cores_with("vector")
+        self._core_type = maker.chip.core_type_with("vector")
+
+    def instance(self, values: Sequence[int], sizes: Sequence[int], choice: Choice) -> tuple[Image, tuple[str, ...]]:
+        template = self._template
+        if template is None:
+            template = self._template = self._make_template()
+        words, relocs = template.instance((*values, choice.rows, choice.cols))
+        space = self.space
+        parallel, steps = 1, 1
+        for dim, size in enumerate(sizes):
+            count = size
+            if dim == space.row:
+                count = -(-size // choice.rows)
+            elif dim == space.col:
+                count = -(-size // choice.cols)
+            if space.reduced[dim]:
+                steps *= count
+            else:
+                parallel *= count
+        entries = EvenEntries(self._core_type, min(self._cores, parallel), (parallel,), steps)
+        image = Image(template.name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
+        return image, self._tensors
+
+    def _make_template(self) -> Template:
+        space, maker = self.space, self._maker
+        rows: int = SymInt.variable(_TILE[0])
+        cols: int = SymInt.variable(_TILE[1])
+        if space.row is None:
+            rows = 1
+        elif space.whole and space.reduced[space.row]:
+            rows = space.rows
+        if space.whole and space.reduced[space.col]:
+            cols = space.cols
+        tile = VectorTile(rows, cols, 0.0)
+        builder, self._tensors = write_vector(
+            self._segment.name,
+            space,
+            self._program,
+            self._storage,
+            tile,
+            [_walk(space, tile)],
+            maker.chip,
+            maker.isa,
+            Pins(),
+        )
+        return builder.template((*maker.symbols, *_TILE))
+
+
+def _walk(space: Space, tile: VectorTile) -> GridWalk:
+    """Tiles of the dims that stay, columns before rows; inside each all tiles of the reduced dims."""
+    counts = {dim: space.sizes[dim] for dim in space.others}
+    if not (space.whole and space.reduced[space.col]):
+        counts[space.col] = ceil_div(space.cols, tile.cols)
+    if space.row is not None and not (space.whole and space.reduced[space.row]):
+        counts[space.row] = ceil_div(space.rows, tile.rows)
+    order = [*space.others, *(dim for dim in (space.col, space.row) if dim is not None)]
+    outer = [dim for dim in order if dim in counts and not space.reduced[dim]]
+    inner = [dim for dim in sorted(counts) if space.reduced[dim]]
+    axes = tuple(Axis(dim_name(dim), counts[dim]) for dim in (*outer, *inner))
+    return GridWalk(axes or (Axis("none", 1),), {})
+
+
+def _symbol(dim: str | int) -> int:
+    return SymInt.variable(dim) if isinstance(dim, str) else dim

@@ -1,0 +1,134 @@
+"""Tables of an image in the form that they are made and used in: entries of cores that share work evenly, and relocations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from npuvm.isa.errors import IsaError
+
+__all__ = ["ADDRESS_BITS", "Entry", "EvenEntries", "Reloc", "RelocTable"]
+
+ADDRESS_BITS = 48
+_HIGH = np.uint64((1 << 64) - (1 << ADDRESS_BITS))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where one core starts: its type, the word index of its first instruction, and its (start, stop) of each phase."""
+
+    core_type: str
+    pc: int
+    ranges: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reloc:
+    """The low 48 bits of `word` become the address of argument `arg` plus `addend` bytes."""
+
+    word: int
+    arg: int
+    addend: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EvenEntries(Sequence[Entry]):
+    """Entries of `cores` cores of one type that run one program over grids of `tiles` tiles, put one after another.
+
+    All tiles are cut into one range for each core, the first ones one tile longer. An iteration of a grid is one of `steps` in
+    which a core works on a tile.
+    """
+
+    core_type: str
+    cores: int
+    tiles: tuple[int, ...]
+    steps: int = 1
+
+    def __len__(self) -> int:
+        return self.cores
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Entry, ...]: ...
+    def __getitem__(self, index: int | slice) -> Entry | tuple[Entry, ...]:
+        if isinstance(index, slice):
+            return tuple(self._entry(core) for core in range(*index.indices(self.cores)))
+        if not -self.cores <= index < self.cores:
+            raise IndexError(f"core {index} of {self.cores}")
+        return self._entry(index % self.cores)
+
+    def _entry(self, core: int) -> Entry:
+        short, longer = divmod(sum(self.tiles), self.cores)
+        start = short * core + min(core, longer)
+        stop = start + short + (core < longer)
+        ranges, base = [], 0
+        for count in self.tiles:
+            low, high = max(start - base, 0), min(stop - base, count)
+            ranges.append((low * self.steps, high * self.steps) if low < high else (0, 0))
+            base += count
+        return Entry(self.core_type, 0, tuple(ranges))
+
+
+class RelocTable(Sequence[Reloc]):
+    """Relocations as arrays: `words`, `args` and `addends`, one element each for every relocation."""
+
+    __slots__ = ("addends", "args", "words")
+
+    def __init__(self, words: Sequence[int], args: Sequence[int], addends: Sequence[int]) -> None:
+        self.words = np.array(words, dtype=np.int64)
+        self.args = np.array(args, dtype=np.int64)
+        self.addends = np.array(addends, dtype=np.int64)
+
+    @staticmethod
+    def of(relocs: Sequence[Reloc]) -> RelocTable:
+        """The table of relocations that are given one by one."""
+        if isinstance(relocs, RelocTable):
+            return relocs
+        return RelocTable([r.word for r in relocs], [r.arg for r in relocs], [r.addend for r in relocs])
+
+    def moved(self, addends: Sequence[int]) -> RelocTable:
+        """The same relocations with other addends."""
+        made = object.__new__(RelocTable)
+        made.words, made.args = self.words, self.args
+        made.addends = np.array(addends, dtype=np.int64)
+        return made
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @overload
+    def __getitem__(self, index: int) -> Reloc: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Reloc, ...]: ...
+    def __getitem__(self, index: int | slice) -> Reloc | tuple[Reloc, ...]:
+        if isinstance(index, slice):
+            return tuple(self[at] for at in range(*index.indices(len(self))))
+        return Reloc(int(self.words[index]), int(self.args[index]), int(self.addends[index]))
+
+    def __iter__(self) -> Iterator[Reloc]:
+        columns = zip(self.words.tolist(), self.args.tolist(), self.addends.tolist(), strict=True)
+        return (Reloc(*row) for row in columns)
+
+    def apply(self, words: npt.NDArray[np.uint64], addresses: Sequence[int], where: str) -> None:
+        """Write addresses into words; IsaError, with nothing written, when one does not fit 48 bits."""
+        if not len(self.words):
+            return
+        try:
+            values = np.array(addresses, dtype=np.int64)[self.args] + self.addends
+        except OverflowError:
+            values = np.array([-1], dtype=np.int64)
+        bits = values.view(np.uint64)
+        if (bits & _HIGH).any():
+            self._refuse(addresses, where)
+        words[self.words] = (words[self.words] & _HIGH) | bits
+
+    def _refuse(self, addresses: Sequence[int], where: str) -> None:
+        for each in self:
+            address = addresses[each.arg] + each.addend
+            if not 0 <= address < 1 << ADDRESS_BITS:
+                raise IsaError(f"address {address:#x} of argument {each.arg} does not fit {ADDRESS_BITS} bits", where)
