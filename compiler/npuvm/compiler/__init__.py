@@ -11,6 +11,8 @@ from npuvm.compiler.parser import parse_graph
 from npuvm.compiler.printer import print_graph, print_node
 from npuvm.compiler.program import CompiledKernel, compile_kernel
 from npuvm.compiler.schedule import Events, Pins
+from npuvm.compiler.stack_compile import compile_stack
+from npuvm.compiler.stack_kernels import Renamed, Stack, parallel, renamed, sequence
 from npuvm.compiler.types import DTYPES, DTypeInfo, TensorType, parse_type
 from npuvm.compiler.value import ParamRef, Value
 
@@ -29,13 +31,19 @@ __all__ = [
     "Param",
     "ParamRef",
     "Pins",
+    "Renamed",
+    "Stack",
     "TensorType",
     "Value",
     "compile_kernel",
+    "compile_stack",
     "interpret",
     "kernel",
+    "parallel",
     "parse_graph",
     "parse_type",
     "print_graph",
     "print_node",
+    "renamed",
+    "sequence",
 ]

@@ -27,7 +27,8 @@ def pins_of_segment(pins: Pins, segment: Segment, segments: Sequence[Segment]) -
     """
     if pins.share:
         unit = "cube" if isinstance(segment, CubeSegment) else "vector"
-        pins = replace(pins, cores=pins.cores or pins.share.get(unit), share={})
+        cores = pins.share.get(unit) if pins.cores is None and pins.grid is None else pins.cores
+        pins = replace(pins, cores=cores, share={})
     if len(segments) == 1 or pins == Pins():
         return pins
     if pins.events is not None:

@@ -10,8 +10,7 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from npuvm.compiler import Kernel, Pins
-from npuvm.compiler.program import CompiledKernel, compile_kernel
+from npuvm.compiler import CompiledKernel, Kernel, Pins, Stack, compile_kernel, compile_stack
 from npuvm.hw.compiled import backend_of
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import DeviceError
@@ -97,7 +96,7 @@ class Device:
         self.timing_only = timing_only
         self.launches: list[LaunchRecord] = []
         self.stream = HostStream(float(self.chip.host.launch_us), float(self.chip.host.start_latency_us))
-        self.programs: ProgramCache[tuple[Kernel, CompiledKernel]] = ProgramCache(_CACHED_PROGRAMS)
+        self.programs: ProgramCache[tuple[Kernel | Stack, CompiledKernel]] = ProgramCache(_CACHED_PROGRAMS)
         self._hazards = hazards
         self._cycle_limit = cycle_limit
         self._observers = tuple(observers)
@@ -176,21 +175,26 @@ class Device:
         return "simpy" if self._engine_for(trace=False) == "simpy" else backend_of().label
 
     def run(
-        self, kernel: Kernel, inputs: Mapping[str, Tensor], pins: Pins | None = None, tag: str = ""
+        self, kernel: Kernel | Stack, inputs: Mapping[str, Tensor], pins: Pins | None = None, tag: str = ""
     ) -> dict[str, Tensor]:
-        """Compile a kernel for the shapes of its inputs, or take it from the cache, and launch it.
+        """Compile a kernel or stack for the shapes of its inputs, or take it from the cache, and launch it.
 
-        Returns its outputs by name, in the order of its stores. CompileError for inputs that do not fit the kernel,
-        DeviceError and SimulationError when a launch traps.
+        Returns its outputs by name, in the order of its stores. `pins` are for a kernel: those of a stack are its kernels' own.
+        CompileError for inputs that do not fit the kernel, DeviceError and SimulationError when a launch traps.
         """
         self._check_inputs(kernel, inputs)
         start, verified_us = time.perf_counter_ns(), self.verify_us
         shapes = {name: tensor.shape for name, tensor in inputs.items()}
-        key = (id(kernel.graph), tuple(shapes.items()), pins)
+        key = (id(kernel.graph if isinstance(kernel, Kernel) else kernel), tuple(shapes.items()), pins)
 
-        def make() -> tuple[Kernel, CompiledKernel]:
+        def make() -> tuple[Kernel | Stack, CompiledKernel]:
             """The kernel too, so that an id names one graph as long as it is in the cache."""
-            made = compile_kernel(kernel, shapes, self.chip, self.isa, pins)
+            if isinstance(kernel, Stack):
+                if pins is not None:
+                    raise DeviceError("a stack takes no pins; pin its kernels", kernel.name)
+                made = compile_stack(kernel, shapes, self.chip, self.isa)
+            else:
+                made = compile_kernel(kernel, shapes, self.chip, self.isa, pins)
             for launch in made.launches:
                 self._verify(launch.image)
             return kernel, made
@@ -222,7 +226,7 @@ class Device:
 
     def _launch(
         self,
-        kernel: Kernel | None,
+        kernel: Kernel | Stack | None,
         image: Image,
         arguments: Sequence[Tensor],
         tag: str,
@@ -283,11 +287,12 @@ class Device:
         if tensor.device is not self or self._live.get(tensor.address) is not tensor:
             raise DeviceError(f"tensor {tensor.dtype}{list(tensor.shape)} was freed, or is on another device")
 
-    def _check_inputs(self, kernel: Kernel, inputs: Mapping[str, Tensor]) -> None:
-        for param in kernel.graph.params:
+    def _check_inputs(self, kernel: Kernel | Stack, inputs: Mapping[str, Tensor]) -> None:
+        params = kernel.graph.params if isinstance(kernel, Kernel) else kernel.params
+        for param in params:
             tensor: object = inputs.get(param.name)
             if tensor is None:
-                names = ", ".join(p.name for p in kernel.graph.params)
+                names = ", ".join(p.name for p in params)
                 raise DeviceError(f"no tensor for parameter {param.name!r}; parameters: {names}", kernel.name)
             if not isinstance(tensor, Tensor):
                 kind = type(tensor).__name__
