@@ -107,7 +107,7 @@ def _check_names(isa: Isa, instruction: Instruction, where: str | None) -> None:
     for trap in instruction.traps:
         if trap not in isa.traps:
             raise IsaError(f"{name}: trap {trap!r} is unknown; there are: {', '.join(isa.traps)}", where)
-    sizes = {o.name for o in instruction.sizes}
+    sizes = {o.name for o in instruction.operands if o.kind.name == "size" or (o.kind.name == "uint" and o.low > 0)}
     for region in instruction.regions:
         if region.role not in ("read", "write", "readwrite"):
             raise IsaError(f"{name}.{region.name}: role {region.role!r}; allowed: read, write, readwrite", where)
@@ -119,7 +119,7 @@ def _check_names(isa: Isa, instruction: Instruction, where: str | None) -> None:
                 )
         for dim in region.shape:
             if dim != 1 and dim not in sizes:
-                raise IsaError(f"{name}.{region.name}: shape names {dim!r}, which is no size operand", where)
+                raise IsaError(f"{name}.{region.name}: shape names {dim!r}, which is no size and no number above 0", where)
         if region.dtype not in ("dtype", "dtype2", "acc") and region.dtype not in isa.dtypes:
             raise IsaError(f"{name}.{region.name}: dtype {region.dtype!r} is unknown", where)
 
@@ -144,7 +144,8 @@ def _check_meaning(isa: Isa, instruction: Instruction, where: str | None) -> Non
 def _check_semantics(instruction: Instruction, where: str | None) -> None:
     """The expression parses, is assigned to what the instruction writes, and reads what it reads."""
     written = [o.name for o in instruction.regions if o.role != "read"]
-    read = [o.name for o in instruction.operands if o.kind.name == "bits32" or o.role in ("read", "readwrite")]
+    plain = ("bits32", "size")
+    read = [o.name for o in instruction.operands if o.kind.name in plain or o.role in ("read", "readwrite")]
     if instruction.unit == "seq":
         written, read = ["rd"], [o.name for o in instruction.operands if o.kind.name == "reg" and o.name != "rd"]
     try:

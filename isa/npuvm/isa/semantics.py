@@ -3,11 +3,12 @@
     dst = max(a, b)        dst = sum(a, axis=last)        dst = a * imm + 1
 
 Names are operands of the instruction; constants are decimal integers and floats. Operators are `+ - * / ** & | ^ ~` and one
-comparison at a time; functions are those of `FUNCTIONS`, and `sum`, `max`, `min` of one operand with `axis=last` or
-`axis=first` reduce and keep the axis with extent 1.
+comparison at a time; functions are those of `FUNCTIONS`. `sum`, `prod`, `max`, `min` and `argmax` of one operand with
+`axis=last` or `axis=first` reduce and keep the axis with extent 1; `cumsum` with an axis gives its prefix sums. `iota(n)` is a
+row 0, 1, ... n - 1. The name of a size operand is its value.
 
 Values are numpy arrays of one compute type (fp32, int32 or bool). Sums stay in that type, int32 wraps, a comparison gives bool,
-`max` and `min` let NaN win. Transcendental functions are evaluated in double and rounded once to the compute type, so that
+`max` and `min` let NaN win, `argmax` gives the int32 index of the first maximum, where NaN is the largest. Transcendental functions are evaluated in double and rounded once to the compute type, so that
 results do not depend on the vector extensions of the machine that simulates.
 """
 
@@ -57,8 +58,9 @@ _ARITY: dict[str, tuple[int, int]] = {
     "tanh": (1, 1),
     "erf": (1, 1),
     "ceil_div": (2, 2),
+    "iota": (1, 1),
 }
-_REDUCTIONS = ("sum", "max", "min")
+_REDUCTIONS = ("sum", "prod", "max", "min", "argmax", "cumsum")
 _AXES = {"last": -1, "first": 0}
 
 FUNCTIONS: tuple[str, ...] = tuple(sorted({*_ARITY, *_REDUCTIONS}))
@@ -174,7 +176,7 @@ class _Checker:
             self.fail(node, "arguments cannot be unpacked")
         for argument in node.args:
             self.visit(argument)
-        if node.keywords or name == "sum":
+        if node.keywords or name not in _ARITY:
             self.primitives.append(self._reduction(node, name))
             return
         low, high = _ARITY[name]
@@ -186,7 +188,8 @@ class _Checker:
         keyword = node.keywords[0] if len(node.keywords) == 1 else None
         axis = keyword.value.id if keyword and isinstance(keyword.value, ast.Name) else None
         if name not in _REDUCTIONS or keyword is None or keyword.arg != "axis" or axis not in _AXES:
-            self.fail(node, "a reduction is sum, max or min of one value with axis=last or axis=first")
+            known = f"{', '.join(_REDUCTIONS[:-1])} or {_REDUCTIONS[-1]}"
+            self.fail(node, f"a reduction is {known} of one value with axis=last or axis=first")
         if len(node.args) != 1:
             self.fail(node, "a reduction takes one value")
         return f"{name}_{axis}"
@@ -278,6 +281,26 @@ def _reduce(function: np.ufunc) -> Callable[[Any, int], Any]:
     return of
 
 
+def _prod(value: Any, axis: int) -> Any:
+    """One factor after the other: how a reduction of numpy groups them may depend on the machine."""
+    array = np.asarray(value)
+    return np.multiply.accumulate(array, axis=axis, dtype=array.dtype).take([-1], axis)
+
+
+def _argmax(value: Any, axis: int) -> Any:
+    return np.argmax(value, axis=axis, keepdims=True).astype(np.int32)
+
+
+def _cumsum(value: Any, axis: int) -> Any:
+    array = np.asarray(value)
+    return np.add.accumulate(array, axis=axis, dtype=array.dtype)
+
+
+def _iota(count: Any) -> Any:
+    kind = np.asarray(count).dtype
+    return np.arange(int(np.asarray(count).item()), dtype=kind)[None, :]
+
+
 def _ceil_div(left: Any, right: Any) -> Any:
     return -(-left // right)
 
@@ -341,6 +364,10 @@ _SCOPE: dict[str, Any] = {
     "_sum_axis": _reduce(np.add),
     "_max_axis": _reduce(np.maximum),
     "_min_axis": _reduce(np.minimum),
+    "_prod_axis": _prod,
+    "_argmax_axis": _argmax,
+    "_cumsum_axis": _cumsum,
+    "_iota": _iota,
     "_abs": np.abs,
     "_exp": _in_double(np.exp),
     "_log": _in_double(np.log),

@@ -20,7 +20,7 @@ __all__ = ["ORACLES", "Expectation", "Operands", "immediate"]
 
 @dataclass(frozen=True)
 class Operands:
-    """The operands of one instruction: tiles in their storage types, immediates as raw 32 bits, the data types.
+    """The operands of one instruction: tiles in their storage types, immediates as raw 32 bits, the data types, sizes.
 
     `notes` collects what storing the results came across: "tie", "overflow", "wrap", "saturation".
     """
@@ -30,6 +30,7 @@ class Operands:
     dtype: str
     dtype2: str | None = None
     notes: set[str] = field(default_factory=set)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     def value(self, name: str) -> Array:
         """A tile as float64, int64 or bool."""
@@ -117,6 +118,53 @@ def _column_sum(op: Operands) -> Array:
 
 def _row_sum(op: Operands) -> Array:
     return _computed(op.value("a").sum(axis=1, keepdims=True), op)
+
+
+def _product(axis: int) -> Rule:
+    """One factor after the other, each product rounded to the compute type."""
+
+    def rule(op: Operands) -> Array:
+        slices = np.moveaxis(op.value("a"), axis, 0)
+        found = slices[0]
+        for each in slices[1:]:
+            found = _within(found * each, op)
+        return _computed(np.expand_dims(found, axis), op)
+
+    return rule
+
+
+def _prefix_sums(axis: int) -> Rule:
+    """Sums of one element more each time, rounded to the compute type, and then the start added."""
+
+    def rule(op: Operands) -> Array:
+        slices = np.moveaxis(op.value("a"), axis, 0)
+        sums = [slices[0]]
+        for each in slices[1:]:
+            sums.append(_within(sums[-1] + each, op))
+        return _computed(np.moveaxis(np.stack(sums), 0, axis) + op.value("b"), op)
+
+    return rule
+
+
+def _within(values: Array, op: Operands) -> Array:
+    """In the compute type."""
+    return rounded(values, "fp32") if op.is_float else stored(values, "int32").astype(np.int64)
+
+
+def _numbers(op: Operands) -> Array:
+    """imm + step * n for n from start on."""
+    count = (op.sizes["start"] + np.arange(op.sizes["cols"]))[None, :]
+    step = immediate(op.plain["step"], op.dtype)
+    return _computed(op.imm() + _within(step * count, op), op)
+
+
+def _place_of_maximum(op: Operands) -> Array:
+    """Row by row: the place of the first NaN, else of the first of the largest."""
+    places = []
+    for row in op.value("a"):
+        wrong = [at for at, value in enumerate(row) if value != value]
+        places.append([wrong[0] if wrong else row.tolist().index(max(row.tolist()))])
+    return np.array(places, dtype=np.int32)
 
 
 def _extreme(pick: Callable[[Array, Array], Array], axis: int) -> Rule:
@@ -208,5 +256,11 @@ ORACLES: Mapping[str, Expectation] = {
     "vsumf": Expectation(_column_sum),
     "vmaxf": Expectation(_extreme(_larger, 0)),
     "vminf": Expectation(_extreme(_smaller, 0)),
+    "vprodl": Expectation(_product(1)),
+    "vprodf": Expectation(_product(0)),
+    "viota": Expectation(_numbers),
+    "vscanl": Expectation(_prefix_sums(1)),
+    "vscanf": Expectation(_prefix_sums(0)),
+    "vargmaxl": Expectation(_place_of_maximum),
 }
 """By mnemonic. Sums are exact here: their tiles hold numbers whose sums are, in any order."""

@@ -96,8 +96,11 @@ class _Reading:
 
     def _of(self, node: ast.expr) -> Array:
         if isinstance(node, ast.Name):
-            tiles = self._op.tiles
-            return self._op.value(node.id) if node.id in tiles else immediate(self._op.plain[node.id], self._op.dtype)
+            if node.id in self._op.tiles:
+                return self._op.value(node.id)
+            if node.id in self._op.sizes:
+                return np.array(self._op.sizes[node.id])
+            return immediate(self._op.plain[node.id], self._op.dtype)
         if isinstance(node, ast.Constant):
             return np.array(node.value, np.float64 if self._op.is_float else None)
         if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
@@ -116,8 +119,9 @@ class _Reading:
         if node.keywords:
             axis = node.keywords[0].value
             assert isinstance(axis, ast.Name)
-            reduce = {"sum": np.add, "max": np.maximum, "min": np.minimum}[name].reduce
-            return np.asarray(reduce(arguments[0], axis=_AXES[axis.id], keepdims=True))
+            return _over(name, arguments[0], _AXES[axis.id])
+        if name == "iota":
+            return np.arange(int(arguments[0]), dtype=np.float64 if self._op.is_float else np.int64)[None, :]
         if name in _EXTREME:
             found = arguments[0]
             for each in arguments[1:]:
@@ -130,6 +134,22 @@ class _Reading:
         if name in _ONE:
             return _ONE[name](arguments[0])
         raise IsaError(f"the oracle does not know the function {name}")
+
+
+def _over(name: str, values: Array, axis: int) -> Array:
+    """A reduction, or prefix sums, of one element after the other."""
+    if name == "argmax":
+        return np.asarray(np.argmax(values, axis=axis, keepdims=True))
+    if name in ("sum", "max", "min"):
+        reduce = {"sum": np.add, "max": np.maximum, "min": np.minimum}[name].reduce
+        return np.asarray(reduce(values, axis=axis, keepdims=True))
+    if name not in ("prod", "cumsum"):
+        raise IsaError(f"the oracle does not know {name} over an axis")
+    slices = list(np.moveaxis(values, axis, 0))
+    found = slices[:1]
+    for each in slices[1:]:
+        found.append(_settled(found[-1] * each if name == "prod" else found[-1] + each))
+    return np.moveaxis(np.stack(found if name == "cumsum" else found[-1:]), 0, axis)
 
 
 def _settled(values: Array) -> Array:
