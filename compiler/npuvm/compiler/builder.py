@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from npuvm.compiler.allowed import Allowance
+from npuvm.compiler.builder_along import AlongMethods
 from npuvm.compiler.builder_base import listed_axes, listed_dims, typed_number
 from npuvm.compiler.builder_pool import PoolMethods
 from npuvm.compiler.errors import CompileError
@@ -21,7 +22,7 @@ from npuvm.compiler.value import Operand, ParamRef, Value, kernel_error
 __all__ = ["Kernel", "KernelBuilder", "kernel"]
 
 
-class KernelBuilder(PoolMethods):
+class KernelBuilder(PoolMethods, AlongMethods):
     """What a kernel function gets as its first argument: one method an operation, each appends to the graph.
 
     Every method raises CompileError naming the kernel's source line, what is wrong and what is allowed.

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.interpreter_along import evaluate_along
 from npuvm.compiler.interpreter_views import evaluate_view
 from npuvm.compiler.ir import Graph, Node
+from npuvm.compiler.ops_along import ALONG_RULES
 from npuvm.compiler.ops_views import VIEW_RULES
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.types import DTYPES
@@ -47,7 +49,7 @@ _BINARY: Mapping[str, Callable[[Array, Array], Array]] = {
 }  # fmt: skip
 
 _REDUCE: Mapping[str, Callable[..., Array]] = {
-    "reduce_sum": np.sum, "reduce_max": np.max, "reduce_min": np.min, "mean": np.mean,
+    "reduce_sum": np.sum, "reduce_prod": np.prod, "reduce_max": np.max, "reduce_min": np.min, "mean": np.mean,
 }  # fmt: skip
 
 
@@ -91,12 +93,14 @@ def evaluate_node(node: Node, inputs: Sequence[Array], binding: Mapping[str, int
         if 0 in (shape := evaluate(node.type.shape, binding)):
             return np.zeros(shape, target)
         wide = _wide(inputs[0])
-        extra = {"dtype": wide.dtype} if node.op in ("reduce_sum", "mean") else {}
+        extra = {"dtype": wide.dtype} if node.op in ("reduce_sum", "reduce_prod", "mean") else {}
         return _round(
             _REDUCE[node.op](wide, axis=node.axes(), keepdims=bool(node.attrs.get("keepdims")), **extra), target
         )
     if node.op in VIEW_RULES:
         return evaluate_view(node, inputs, binding)
+    if node.op in ALONG_RULES:
+        return evaluate_along(node, inputs, binding)
     match node.op:
         case "const":
             return np.asarray(node.number(), dtype=target)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from npuvm.compiler.allowed import Allowance
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ops import Attr, Attrs, infer_type
+from npuvm.compiler.ops_along import check_along
 from npuvm.compiler.ops_views import check_views
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.sums import Computed
@@ -142,6 +143,7 @@ class Graph:
             check.test(binding)
         self._check_reduces(binding)
         check_views(self.nodes, binding)
+        check_along(self.nodes, binding)
         return binding
 
     def _bind_param(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from npuvm.compiler.ir import Graph, NamedOp, Node
+from npuvm.compiler.legalize_along import ALONG_FORMS
 from npuvm.compiler.rewrite import Rewriter
 from npuvm.compiler.types import DTYPES, Dim
 
@@ -32,7 +33,7 @@ _SQRT_HALF = 0.7071067811865476
 def legalize(graph: Graph, casts: CastPairs, *, wide_sums: bool = False) -> Graph:
     """An equivalent graph of primitive operations, without what no output needs.
 
-    `wide_sums` makes every fp16 and bf16 sum an fp32 one, for rows that are summed up in pieces.
+    `wide_sums` makes every fp16 and bf16 sum or product an fp32 one, for rows that are summed up in pieces.
     """
     return _Legalizer(graph, casts, wide_sums).run()
 
@@ -49,7 +50,8 @@ class _Legalizer:
             "cast": self._cast,
             "select": self._select,
             "mean": self._mean,
-            **dict.fromkeys(("reduce_sum", "reduce_max", "reduce_min"), self._reduce),
+            **dict.fromkeys(("reduce_sum", "reduce_prod", "reduce_max", "reduce_min"), self._reduce),
+            **dict.fromkeys(ALONG_FORMS, self._along),
         }
 
     def run(self) -> Graph:
@@ -87,6 +89,9 @@ class _Legalizer:
         result = self._r.cast(form(self._r, wide, node), x.type.dtype)
         self._name(node, x, result)
         return result
+
+    def _along(self, node: Node, inputs: list[Node]) -> Node:
+        return ALONG_FORMS[node.op](self._r, node, inputs)
 
     def _name(self, node: Node, x: Node, result: Node) -> None:
         """Note what the expansion stands for; views have moved behind it."""
@@ -132,7 +137,7 @@ class _Legalizer:
     def _reduce(self, node: Node, inputs: list[Node]) -> Node:
         r, x = self._r, inputs[0]
         runs = _runs(x.type.shape, node.axes())
-        narrow = node.op == "reduce_sum" and DTYPES[x.type.dtype].low_precision
+        narrow = node.op in ("reduce_sum", "reduce_prod") and DTYPES[x.type.dtype].low_precision
         if narrow and (self._wide_sums or len(runs) > 1 or (runs and not _trailing(x.type.shape, runs[0]))):
             total = r.cast(self._reduced(node.op, r.cast(x, "fp32"), node.axes()), x.type.dtype)
         else:

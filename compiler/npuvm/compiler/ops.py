@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.ops_along import ALONG_RULES
 from npuvm.compiler.ops_views import STRIDED, VIEW_RULES
 from npuvm.compiler.types import DTYPES, Dim, TensorType, dims_text
 
@@ -38,7 +39,7 @@ LOGICAL: Mapping[str, tuple[str, ...]] = dict.fromkeys(("and", "or", "xor"), _BI
 COMPARES: Mapping[str, tuple[str, ...]] = dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), _NUMBERS)
 BINARY: Mapping[str, tuple[str, ...]] = {**ARITHMETIC, **LOGICAL, **COMPARES}
 REDUCES: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("reduce_sum", "reduce_max", "reduce_min"), _NUMBERS),
+    **dict.fromkeys(("reduce_sum", "reduce_prod", "reduce_max", "reduce_min"), _NUMBERS),
     "mean": _FLOATS,
 }
 VIEWS = ("reshape", "permute", *STRIDED)
@@ -235,6 +236,7 @@ def _specs() -> list[OpSpec]:
     specs += [OpSpec(op, 2, 2, (), _binary(op)) for op in BINARY]
     specs += [OpSpec(op, 1, 1, ("axes", "keepdims"), _reduce(op)) for op in REDUCES]
     specs += [OpSpec(op, 1, most, attrs, rule) for op, (most, attrs, rule) in VIEW_RULES.items()]
+    specs += [OpSpec(op, count, count, attrs, rule) for op, (count, attrs, rule) in ALONG_RULES.items()]
     return [
         *specs,
         OpSpec("load", 0, 0, ("param", "dtype", "shape", "cache"), _declared),

@@ -53,7 +53,8 @@ class VectorSegment:
     `domain` is the shape that all values broadcast to. `reduce_axes` are the axes of the domain, counted from the last
     (-1), that reduces of this segment run over. `form`: "map" has no reduce; "row" holds whole rows of the reduced axes
     (the last ones) in UB, so that reduces and what follows them are one pass; "accumulate" walks over tiles of the reduced
-    axes, and what follows a reduce in it is computed after the last of them.
+    axes, and what follows a reduce in it is computed after the last of them; "scan" walks over tiles of the axis of prefix sums
+    in order.
     `reads` are the values that come from global memory, `writes` those that go there. A segment without nodes is a copy.
     `named` and `allowed` are those of the graph.
     """

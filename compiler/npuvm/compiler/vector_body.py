@@ -6,15 +6,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from npuvm.compiler.blocks import BLOCK_BYTES
-from npuvm.compiler.cube_extent import Extent, grid_extent
+from npuvm.compiler.cube_extent import Extent, axis_strides, grid_extent
 from npuvm.compiler.emit import InstrBuilder
-from npuvm.compiler.emit_handles import Buffer, Desc, Loop, Sem, Size, changed, changes, first, last, not_first
+from npuvm.compiler.emit_handles import (
+    Buffer,
+    Desc,
+    Loop,
+    Sem,
+    Size,
+    changed,
+    changes,
+    first,
+    last,
+    not_first,
+    not_last,
+)
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins, pin_error
 from npuvm.compiler.schedule_walk import GridWalk
 from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_buffers import tile_bytes
 from npuvm.compiler.vector_lower import Reg, Shape, Use, VecInsn, VecProgram, When
+from npuvm.compiler.vector_regs import Numbered
 from npuvm.compiler.vector_space import Space, dim_name
 from npuvm.compiler.vector_sync import VectorSync
 from npuvm.compiler.vector_tile import VectorTile
@@ -26,7 +39,7 @@ __all__ = ["BodyContext", "TileBody"]
 _NEVER = Pred("never")
 """Stands for the predicate of an instruction that is not emitted: nothing has it, so all its syncs stand apart."""
 
-_PREDICATES = {"first": first, "not_first": not_first, "last": last}
+_PREDICATES = {"first": first, "not_first": not_first, "last": last, "not_last": not_last}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +160,7 @@ class TileBody:
         if when.kind == "changed":
             return True, changed(*loops)
         if not loops:
-            return when.kind != "not_first", None
+            return when.kind not in ("not_first", "not_last"), None
         return True, _PREDICATES[when.kind](*loops)
 
     def _ring_preds(self, reg: Reg) -> tuple[Pred | None, Pred | None]:
@@ -242,7 +255,9 @@ class TileBody:
         order: bool,
     ) -> None:
         operands = {name: self._desc(use, *start) for name, use in (("dst", insn.dst), *insn.sources)}
-        extra = dict([insn.imm] if insn.imm else [])
+        extra: dict[str, int | Size] = dict([insn.imm] if insn.imm else [])
+        if insn.numbered is not None:
+            extra |= self._numbers(insn.numbered, start[1])
         self._b.emit(
             insn.op,
             insn.dtype,
@@ -257,6 +272,19 @@ class TileBody:
             **extra,
         )
         self._position += 1
+
+    def _numbers(self, numbered: Numbered, offset: int) -> dict[str, int | Size]:
+        """The number that comes first, `offset` places behind the start of the tile, and the step."""
+        space, tile = self._c.space, self._c.tile
+        start = self._b.size(1 + offset)
+        if numbered.dim is not None:
+            edges = {space.col: tile.cols} | ({} if space.row is None else {space.row: tile.rows})
+            edge, name = edges.get(numbered.dim, 1), dim_name(numbered.dim)
+            base = 1 + offset + self._grid.origin.get(name, 0) * edge
+            steps = axis_strides(self._grid.axes, self._loops, {name: edge})
+            largest = space.sizes[numbered.dim]
+            start = self._b.size_affine(largest, base, list(steps.items())) if steps else self._b.size(base)
+        return {numbered.start: start, **dict([numbered.step])}
 
     def _sizes(self, insn: VecInsn) -> tuple[Extent, Extent]:
         """Extents of the instruction's rows and columns; a column is worked on as a row of as many elements."""
@@ -315,6 +343,8 @@ class TileBody:
         pitch = tile_bytes((False, True), item, 1, self._c.tile.cols)
         if use.how == "column":
             pitch, offset = item, row * item
+        elif use.how == "last_row":
+            offset = (self._c.tile.rows - 1) * pitch
         elif use.how == "spread":
             pitch, offset = 0, col * item
         elif reg.shape == (True, True):

@@ -184,7 +184,7 @@ def _check_pins(pins: Pins, chip: NpuConfig, where: str) -> None:
 
 
 def _nonempty(segment: VectorSegment, binding: Mapping[str, int]) -> VectorSegment | None:
-    """The segment without what has no elements; a sum over nothing is 0. None when nothing is written."""
+    """The segment without what has no elements; a sum over nothing is 0, a product 1. None when nothing is written."""
 
     def filled(node: Node) -> bool:
         return 0 not in evaluate(node.type.shape, binding)
@@ -212,8 +212,9 @@ def _joint_shape(nodes: Sequence[Node], rank: int, binding: Mapping[str, int]) -
 
 
 def _neutral(node: Node) -> Node:
-    """Zero in the shape and under the number of a sum."""
-    value = 0 if node.type.dtype == "int32" else 0.0
+    """Zero in the shape and under the number of a sum; one for a product."""
+    value: float = int(node.op == "reduce_prod")
+    value = value if node.type.dtype == "int32" else float(value)
     zero = Node(-1, "const", (), {"dtype": node.type.dtype, "value": value}, TensorType(node.type.dtype, ()))
     return Node(node.id, "broadcast_to", (zero,), {"shape": node.type.shape}, node.type, node.where)
 

@@ -1,0 +1,68 @@
+"""The builder's methods along an axis: numbers, one-hot, places of extremes, prefix sums, the largest elements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from npuvm.compiler.builder_base import BuilderBase, listed_axes
+from npuvm.compiler.types import Dim
+from npuvm.compiler.value import Value, kernel_error
+
+__all__ = ["AlongMethods"]
+
+
+class AlongMethods(BuilderBase):
+    """Operations along one axis of their input."""
+
+    def iota(self, shape: str | Sequence[Dim] | Dim, axis: int = -1, dtype: str = "int32") -> Value:
+        """The numbers 0, 1, 2, ... along `axis`, the same along all others; `shape` is a size, or several."""
+        dims = self._known_dims("iota", (shape,) if isinstance(shape, int) else shape)
+        return self._emit("iota", (), dtype=dtype, shape=dims, axis=self._one_axis("iota", axis, len(dims)))
+
+    def one_hot(self, x: Value, depth: Dim, dtype: str = "fp32", axis: int = -1) -> Value:
+        """1 where the new axis of `depth` elements has the number in `x` (int32), else 0; all 0 for one that is outside."""
+        rank = self._value("one_hot", x).type.rank
+        size = self._known_dims("one_hot", (depth,))
+        return self._emit("one_hot", (x,), depth=size, dtype=dtype, axis=self._one_axis("one_hot", axis, rank + 1))
+
+    def argmax(self, x: Value, axis: int | None = None, keepdims: bool = False) -> Value:
+        """Where the largest element is, int32: the first of equal ones; the first NaN, if there is one.
+
+        Along one axis, or in the row-major order of all elements.
+        """
+        return self._place("argmax", x, axis, keepdims)
+
+    def argmin(self, x: Value, axis: int | None = None, keepdims: bool = False) -> Value:
+        """Where the smallest element is, as `argmax` says it."""
+        return self._place("argmin", x, axis, keepdims)
+
+    def prod(self, x: Value, axes: int | Sequence[int] | None = None, keepdims: bool = False) -> Value:
+        """The product along axes, all by default; 1 over nothing. fp16 and bf16 are multiplied in fp32 and rounded once."""
+        return self._all._reduce("reduce_prod", x, axes, keepdims)
+
+    def cumsum(self, x: Value, axis: int = -1) -> Value:
+        """Sums of all elements up to each one along an axis, that one included; fp16 and bf16 are summed in fp32."""
+        rank = self._value("cumsum", x).type.rank
+        return self._emit("cumsum", (x,), axis=self._one_axis("cumsum", axis, rank))
+
+    def topk(self, x: Value, k: Dim) -> tuple[Value, Value]:
+        """The k largest elements along the last axis, largest first, and their places (int32).
+
+        Equal ones come in their order; NaN is larger than all numbers.
+        """
+        self._value("topk", x)
+        size = self._known_dims("topk", (k,))
+        return self._emit("top_values", (x,), k=size), self._emit("top_indices", (x,), k=size)
+
+    def _place(self, op: str, x: Value, axis: int | None, keepdims: bool) -> Value:
+        rank = self._value(op, x).type.rank
+        if axis is not None:
+            return self._emit(op, (x,), axis=self._one_axis(op, axis, rank), keepdims=keepdims)
+        flat = x if rank == 1 else self._all.reshape(x, (-1,))
+        found = self._emit(op, (flat,), axis=0, keepdims=False)
+        return self._all.reshape(found, (1,) * rank) if keepdims and rank else found
+
+    def _one_axis(self, op: str, axis: object, rank: int) -> int:
+        if not isinstance(axis, int) or isinstance(axis, bool):
+            raise kernel_error(f"{op}: axis {axis!r} must be a whole number")
+        return listed_axes(op, axis, rank)[0]

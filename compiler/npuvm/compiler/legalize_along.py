@@ -1,0 +1,81 @@
+"""Rewrites operations along an axis into those that the vector unit has.
+
+* iota is numbered along its axis only and spread over the others; types other than int32 and fp32 are cast.
+* one_hot compares an iota with its input.
+* argmax and argmin are the least place of those that equal the extreme; NaN is the extreme where there is one, and the
+  places of the NaNs are found by their being unequal to themselves.
+* cumsum of fp16 and bf16 is computed in fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from npuvm.compiler.ir import Node
+from npuvm.compiler.ops_along import axis_of
+from npuvm.compiler.rewrite import Rewriter
+from npuvm.compiler.types import DTYPES, Dim
+
+__all__ = ["ALONG_FORMS"]
+
+
+def _numbers(r: Rewriter, dim: Dim, axis: int, rank: int, dtype: str) -> Node:
+    """0, 1, 2, ... along one of `rank` axes, of size 1 along the others."""
+    shape: tuple[Dim, ...] = tuple(dim if each == axis else 1 for each in range(rank))
+    if dtype in ("int32", "fp32"):
+        return r.add("iota", dtype=dtype, shape=shape, axis=axis)
+    return _cast(r, r.add("iota", dtype="int32", shape=shape, axis=axis), dtype)
+
+
+def _cast(r: Rewriter, x: Node, dtype: str) -> Node:
+    """No single instruction casts to fp8 but those from fp16 and fp32."""
+    if dtype.startswith("fp8") and x.type.dtype not in ("fp16", "fp32"):
+        x = r.cast(x, "fp32")
+    return r.cast(x, dtype)
+
+
+def _iota(r: Rewriter, node: Node, inputs: list[Node]) -> Node:
+    axis, shape = axis_of(node), node.type.shape
+    numbers = _numbers(r, shape[axis], axis, len(shape), node.type.dtype)
+    return numbers if numbers.type.shape == shape else r.add("broadcast_to", numbers, shape=shape, where=node.where)
+
+
+def _one_hot(r: Rewriter, node: Node, inputs: list[Node]) -> Node:
+    axis, shape = axis_of(node), node.type.shape
+    numbers = _numbers(r, shape[axis], axis, len(shape), "int32")
+    spread = r.reshape(inputs[0], (*shape[:axis], 1, *shape[axis + 1 :]))
+    return _cast(r, r.add("eq", numbers, spread, where=node.where), node.type.dtype)
+
+
+def _place(r: Rewriter, node: Node, inputs: list[Node]) -> Node:
+    x, axis = inputs[0], axis_of(node)
+    if x.type.shape[axis] == 1:
+        return r.add("broadcast_to", r.const(0, "int32"), shape=node.type.shape)
+    if x.type.dtype == "int8":
+        x = r.cast(x, "fp16")
+    extreme = "reduce_max" if node.op == "argmax" else "reduce_min"
+    found = r.add("eq", x, r.add(extreme, x, axes=(axis,), keepdims=True, where=node.where), where=node.where)
+    if x.type.info.kind == "float":
+        found = r.add("or", found, r.add("ne", x, x))
+    dim = x.type.shape[axis]
+    numbers = _numbers(r, dim, axis, x.type.rank, "int32")
+    place = r.add("select", found, numbers, r.add("size", dtype="int32", dims=(dim,)))
+    return r.reshape(r.add("reduce_min", place, axes=(axis,), keepdims=True, where=node.where), node.type.shape)
+
+
+def _cumsum(r: Rewriter, node: Node, inputs: list[Node]) -> Node:
+    x, axis = inputs[0], axis_of(node)
+    if x.type.shape[axis] == 1:
+        return x
+    wide = r.cast(x, "fp32") if DTYPES[x.type.dtype].low_precision else x
+    return r.cast(r.add("cumsum", wide, axis=axis, where=node.where), x.type.dtype)
+
+
+ALONG_FORMS: Mapping[str, Callable[[Rewriter, Node, list[Node]], Node]] = {
+    "iota": _iota,
+    "one_hot": _one_hot,
+    "argmax": _place,
+    "argmin": _place,
+    "cumsum": _cumsum,
+}
+"""The rewriting of each operation: the rewriter, the operation, its inputs rewritten."""

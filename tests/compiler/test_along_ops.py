@@ -1,0 +1,187 @@
+"""Operations along an axis: the simulator, with hazards checked and images verified, against numpy and torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.compiler.graphs import assert_close, build, random_inputs
+from tests.compiler.vector_run import CHIPS, Ran, run_graph, the_chip
+
+from npuvm.compiler import CompileError, Graph, KernelBuilder, Value, interpret, parse_graph, print_graph
+from npuvm.compiler.schedule import Pins
+
+SIZES = st.sampled_from([1, 2, 3, 7, 8, 9, 31, 33, 64, 101, 257])
+SLOW = [HealthCheck.too_slow]
+
+
+def run(graph: Graph, inputs: dict[str, Any], chip: str, pins: Pins | None = None) -> Ran:
+    """Outputs of the simulator, which agree with the interpreter's."""
+    assert print_graph(parse_graph(print_graph(graph))) == print_graph(graph)
+    ran = run_graph(graph, inputs, the_chip(chip), pins)
+    assert_close(ran.outputs, interpret(graph, inputs), {output.name: output.type for output in graph.outputs})
+    return ran
+
+
+@given(
+    a=SIZES, b=SIZES, c=SIZES, axis=st.integers(0, 2), dtype=st.sampled_from(["int32", "fp32", "fp16", "int8", "bf16"]),
+    chip=st.sampled_from(CHIPS),
+)  # fmt: skip
+@settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
+def test_iota_numbers_an_axis(a: int, b: int, c: int, axis: int, dtype: str, chip: str) -> None:
+    def body(k: KernelBuilder, x: Value) -> None:
+        k.store(k.iota("A, B, C", axis, dtype))
+        k.store(x + k.iota("A, B, C", axis))
+        k.store(k.iota("B") + 1)
+
+    sizes = (a % 5 + 1, b, c)
+    x = np.arange(np.prod(sizes), dtype=np.int32).reshape(sizes)
+    ran = run(build(body, x="int32[A, B, C]"), {"x": x}, chip)
+    numbers = np.arange(sizes[axis]).reshape([-1 if each == axis else 1 for each in range(3)])
+    np.testing.assert_array_equal(ran.outputs["out1"], x + numbers)
+    np.testing.assert_array_equal(ran.outputs["out2"], np.arange(1, b + 1))
+    np.testing.assert_array_equal(ran.outputs["out0"][:1, :1, :1].ravel(), [0])
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_causal_mask_is_two_iotas(chip: str) -> None:
+    def body(k: KernelBuilder, x: Value) -> None:
+        hidden = k.lt(k.iota("M, N", 0), k.iota("M, N", 1))
+        k.store(k.select(hidden, -1e30, x))
+
+    x = np.random.default_rng(1).standard_normal((300, 517)).astype(np.float32)
+    ran = run(build(body, x="fp32[M, N]"), {"x": x}, chip, Pins(tile={"vector": (7, 64)}))
+    np.testing.assert_array_equal(ran.outputs["out0"], np.where(np.tri(300, 517, dtype=bool), x, np.float32(-1e30)))
+    assert len(ran.kernels) == 1
+
+
+@given(
+    a=SIZES, b=SIZES, axis=st.integers(0, 2), depth=st.sampled_from([1, 2, 7, 33]),
+    dtype=st.sampled_from(["fp32", "fp16", "bf16", "int32", "int8", "bool", "fp8_e4m3"]), chip=st.sampled_from(CHIPS),
+)  # fmt: skip
+@settings(max_examples=20, deadline=None, suppress_health_check=SLOW)
+def test_one_hot(a: int, b: int, axis: int, depth: int, dtype: str, chip: str) -> None:
+    graph = build(lambda k, x: k.store(k.one_hot(x, depth, dtype, axis)), x="int32[A, B]")
+    x = np.random.default_rng(a + b).integers(-1, depth + 1, (a, b)).astype(np.int32)
+    ran = run(graph, {"x": x}, chip)
+    inside = (x >= 0) & (x < depth)
+    assert ran.outputs["out0"].astype(np.float64).sum() == inside.sum()
+    want = np.moveaxis(np.eye(depth + 2)[x][..., :depth], -1, axis)
+    want = want * np.expand_dims(inside, axis)
+    np.testing.assert_array_equal(ran.outputs["out0"].astype(np.float64), want)
+
+
+def few_values(shape: tuple[int, ...], dtype: Any, seed: int, nans: bool) -> Any:
+    """Values with many equal ones, and infinities and NaN among floats."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(-3, 4, shape).astype(dtype)
+    if nans and np.dtype(dtype).kind == "f":
+        values[rng.random(shape) < 0.1] = -np.inf
+        values[rng.random(shape) < 0.02] = np.nan
+    return values
+
+
+@given(
+    a=SIZES, b=SIZES, axis=st.integers(0, 2), dtype=st.sampled_from(["fp32", "fp16", "int32", "int8"]), nans=st.booleans(),
+    keepdims=st.booleans(), seed=st.integers(0, 99), chip=st.sampled_from(CHIPS),
+)  # fmt: skip
+@settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
+def test_argmax_and_argmin_are_first_places(
+    a: int, b: int, axis: int, dtype: str, nans: bool, keepdims: bool, seed: int, chip: str
+) -> None:
+    def body(k: KernelBuilder, x: Value) -> None:
+        k.store(k.argmax(x, axis, keepdims))
+        k.store(k.argmin(x, axis, keepdims))
+
+    names = {"fp32": np.float32, "fp16": np.float16, "int32": np.int32, "int8": np.int8}
+    x = few_values((3, a, b), names[dtype], seed, nans)
+    ran = run(build(body, x=f"{dtype}[A, B, C]"), {"x": x}, chip)
+    np.testing.assert_array_equal(ran.outputs["out0"], np.argmax(x, axis=axis, keepdims=keepdims))
+    np.testing.assert_array_equal(ran.outputs["out1"], np.argmin(x, axis=axis, keepdims=keepdims))
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_argmax_of_all_and_of_rows_that_do_not_fit(chip: str) -> None:
+    x = few_values((3, 40_001), np.float32, 5, nans=False)
+    x[:, 30_000] = 9
+    ran = run(build(lambda k, x: k.store(k.argmax(x, -1)), x="fp32[M, N]"), {"x": x}, chip)
+    assert ran.outputs["out0"].tolist() == [30_000] * 3
+    graph = build(lambda k, x: k.store(k.argmax(x)), x="fp32[M, N]")
+    assert run(graph, {"x": x[::-1, :3000]}, chip).outputs["out0"] == np.argmax(x[::-1, :3000])
+    graph = build(lambda k, x: k.store(k.argmax(x, 0)), x="fp32[M, N]")
+    with pytest.raises(CompileError, match=r"argmax over an empty axis of shape \[0, 2\]"):
+        graph.bind({"x": (0, 2)})
+    assert run(graph, {"x": x[:, :0]}, chip).outputs["out0"].shape == (0,)
+
+
+@given(
+    a=SIZES, b=SIZES, axes=st.sampled_from([(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)]),
+    dtype=st.sampled_from(["fp32", "fp16", "bf16", "int32"]), seed=st.integers(0, 99), chip=st.sampled_from(CHIPS),
+)  # fmt: skip
+@settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
+def test_products(a: int, b: int, axes: tuple[int, ...], dtype: str, seed: int, chip: str) -> None:
+    graph = build(lambda k, x: k.store(k.prod(x, axes)), x=f"{dtype}[A, B, C]")
+    rng = np.random.default_rng(seed)
+    x = (1 + rng.standard_normal((3, a, b)) / (3 * a * b) ** 0.5).astype(np.float32)
+    x = rng.choice([-3, 1, 2], x.shape) if dtype == "int32" else x
+    ran = run(graph, {"x": x.astype(graph.params[0].type.info.numpy)}, chip)
+    if dtype == "int32":
+        np.testing.assert_array_equal(ran.outputs["out0"], np.prod(x.astype(np.int32), axes, dtype=np.int32))
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (0, 3), (0, 0)])
+def test_a_product_of_nothing_is_one(shape: tuple[int, int]) -> None:
+    def body(k: KernelBuilder, x: Value) -> None:
+        k.store(k.prod(x, -1) + 1.0)
+        k.store(k.cumsum(x, 0))
+
+    ran = run(build(body, x="fp32[M, N]"), {"x": np.ones(shape, np.float32)}, "edge")
+    np.testing.assert_array_equal(ran.outputs["out0"], np.full(shape[0], 2.0))
+
+
+def test_a_long_product_is_joined_over_tiles() -> None:
+    x = np.where(np.random.default_rng(3).random((2, 50_001)) < 0.5, -1, 1).astype(np.int32)
+    ran = run(build(lambda k, x: k.store(k.prod(x, 1)), x="int32[M, N]"), {"x": x}, "edge")
+    np.testing.assert_array_equal(ran.outputs["out0"], np.prod(x, axis=1))
+
+
+@given(
+    a=SIZES, b=SIZES, axis=st.integers(0, 2), dtype=st.sampled_from(["fp32", "fp16", "bf16", "int32"]),
+    cut=st.booleans(), seed=st.integers(0, 99), chip=st.sampled_from(CHIPS),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
+def test_prefix_sums(a: int, b: int, axis: int, dtype: str, cut: bool, seed: int, chip: str) -> None:
+    graph = build(lambda k, x: k.store(k.cumsum(x, axis)), x=f"{dtype}[A, B, C]")
+    x = np.random.default_rng(seed).integers(-4, 5, (3, a, b)).astype(graph.params[0].type.info.numpy)
+    pins = Pins(tile={"vector": (2 if axis != 2 else 3, 8)}) if cut and min(a, b) > 8 else None
+    ran = run(graph, {"x": x}, chip, pins)
+    want = np.cumsum(x.astype(np.int64), axis).astype(x.dtype)
+    np.testing.assert_array_equal(ran.outputs["out0"].astype(np.float64), want.astype(np.float64))
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_prefix_sums_of_rows_that_do_not_fit(chip: str) -> None:
+    def body(k: KernelBuilder, x: Value, y: Value) -> None:
+        k.store(k.cumsum(x * 2 + 1, -1) - y)
+        k.store(k.cumsum(k.cumsum(x, 0), 1))
+
+    x = np.random.default_rng(2).integers(-9, 9, (5, 30_011)).astype(np.int32)
+    y = np.arange(30_011, dtype=np.int32)
+    ran = run(build(body, x="int32[M, N]", y="int32[N]"), {"x": x, "y": y}, chip)
+    np.testing.assert_array_equal(ran.outputs["out0"], np.cumsum(x * 2 + 1, -1) - y)
+    np.testing.assert_array_equal(ran.outputs["out1"], np.cumsum(np.cumsum(x, 0), 1))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_prefix_sums_beside_reduces(axis: int) -> None:
+    def body(k: KernelBuilder, x: Value) -> None:
+        shares = x / k.sum(x, axis, keepdims=True)
+        sums = k.cumsum(shares, axis)
+        k.store(sums)
+        k.store(k.max(sums, axis))
+
+    x = np.random.default_rng(2).random((70, 130)).astype(np.float32)
+    run(build(body, x="fp32[M, N]"), {"x": x}, "edge")
