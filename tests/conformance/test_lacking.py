@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from tests.conformance.doubles import TEXT
+from tests.isa.off import isa_without
 
 from npuvm.isa import Isa, load_isa, load_isa_text
 from npuvm.isa.conformance import Decoded, Level, LevelReport, Outcome, ProgramCase, SuiteOptions, run_suite
@@ -114,7 +115,6 @@ def test_a_missing_type() -> None:
         ("nop | if first(l1,l8)", "it has 8 loops, number 8 is used"),
         ("nop | wait m1 m63 set m2", "it has 63 semaphores, number 63 is used"),
         ("frob rows=s0", "there is no frob"),
-        ("ldx.fp32 dst=d0", "ldx is off: feature indexed"),
         ("# frob rows=s0", None),
         (".entry cube cube", None),
         ("desc desc=d0 space=gm base=@arg0+4 pitch=0x10 # frob", None),
@@ -123,6 +123,10 @@ def test_a_missing_type() -> None:
 )
 def test_what_is_read_of_a_line(line: str, reason: str | None) -> None:
     assert lacking(load_isa(), line) == reason
+
+
+def test_what_is_off_is_told() -> None:
+    assert lacking(isa_without("indexed"), "ldx.fp32 dst=d0") == "ldx is off: feature indexed"
 
 
 def test_a_smaller_table_of_rings_leaves_out_what_uses_more() -> None:

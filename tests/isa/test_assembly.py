@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.isa.off import isa_without
 from tests.isa.strategies import images, insns
 
 from npuvm.isa import (
@@ -177,7 +178,6 @@ def test_relocations_that_no_instruction_can_show() -> None:
         (".image a\n.image b", "2:1", "a second .image"),
         ('.image "\\ud800"', "1:8", "not a JSON string"),
         ("a: halt\na: halt", "2:1", "label 'a' is defined twice"),
-        ("ldx.fp16 dst=d0 src=d0 index=d0 rows=s0 cols=s0 stride=0", "1:1", "feature 'indexed' is off"),
     ],
 )
 def test_errors_name_the_place(text: str, place: str, message: str) -> None:
@@ -185,6 +185,12 @@ def test_errors_name_the_place(text: str, place: str, message: str) -> None:
         assemble(ISA, text, "t.asm")
     assert caught.value.where == f"t.asm:{place}"
     assert message in caught.value.message
+
+
+def test_a_feature_that_is_off_is_told() -> None:
+    with pytest.raises(AsmError, match="feature 'indexed' is off") as caught:
+        assemble(isa_without("indexed"), "ldx.fp16 dst=d0 src=d0 index=d0 rows=s0 cols=s0 stride=0 count=1", "t.asm")
+    assert caught.value.where == "t.asm:1:1"
 
 
 def test_insns_refuse_what_needs_an_image() -> None:

@@ -79,3 +79,42 @@ def test_atomic_adds_round_once() -> None:
     top = np.array([[2**31 - 1]], dtype=np.int32)
     one = np.array([[1]], dtype=np.int32)
     assert tile_function("atomic_add_tile")({"dst": top, "src": one}, {}, ISA.dtypes["int32"]).tolist() == [[-(2**31)]]
+
+
+def test_rows_are_gathered_by_index() -> None:
+    table = np.arange(12, dtype=np.float16).reshape(4, 3)
+    index = np.array([[3], [0], [3]], dtype=np.int32)
+    found = tile_function("gather_rows")({"src": table, "index": index}, {}, ISA.dtypes["fp16"])
+    assert found.tolist() == [[9, 10, 11], [0, 1, 2], [9, 10, 11]]
+
+
+def test_of_rows_scattered_to_one_place_the_last_counts() -> None:
+    table = np.zeros((4, 2), dtype=np.int8)
+    tiles = {
+        "dst": table,
+        "src": np.array([[1, 2], [3, 4], [5, 6]], dtype=np.int8),
+        "index": np.array([[2], [0], [2]], dtype=np.int32),
+    }
+    found = tile_function("scatter_rows")(tiles, {}, ISA.dtypes["int8"])
+    assert found.tolist() == [[3, 4], [0, 0], [5, 6], [0, 0]]
+    assert not table.any()
+
+
+def test_rows_added_to_one_place_add_up_one_after_the_other() -> None:
+    """In fp16, where 2048 + 1 rounds back to 2048, order and rounding show: a sum of the addends first would be 2050."""
+    tiles = {
+        "dst": np.array([[2048.0], [1.0]], dtype=np.float16),
+        "src": np.array([[1.0], [0.5], [1.0]], dtype=np.float16),
+        "index": np.array([[0], [1], [0]], dtype=np.int32),
+    }
+    assert tile_function("scatter_add_rows")(tiles, {}, ISA.dtypes["fp16"]).tolist() == [[2048.0], [1.5]]
+    rng = np.random.default_rng(4)
+    tiles = {
+        "dst": rng.integers(-(2**31), 2**31, (7, 5)).astype(np.int32),
+        "src": rng.integers(-(2**31), 2**31, (40, 5)).astype(np.int32),
+        "index": rng.integers(0, 7, (40, 1)).astype(np.int32),
+    }
+    expected = tiles["dst"].copy()
+    for row, at in enumerate(tiles["index"][:, 0]):
+        expected[at] += tiles["src"][row]
+    np.testing.assert_array_equal(tile_function("scatter_add_rows")(tiles, {}, ISA.dtypes["int32"]), expected)

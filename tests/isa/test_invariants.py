@@ -25,7 +25,7 @@ LENGTHS = {
     1: "grid szc szt szr dstr ring li st stadd mvl0a mvl0at mvl0b mvl0bt mvl0c mma mmac fix fixadd vmov vneg vabs vexp vlog "
     "vsqrt vrsqrt vrec vrelu vfloor vceil vrint vtrunc vnot visfin vcast vbrc vadd vsub vmul vdiv vmax vmin vpow vand vor "
     "vxor veq vne vlt vle vgt vge vsel vsuml vmaxl vminl vsumf vmaxf vminf vscan vargmaxl vsortb vmerge",
-    2: "sza desc ld vdup vadds vmuls vmaxs vmins vrsubs vdivs vrdivs vpows veqs vnes vlts vles vgts vges ldx stx viota",
+    2: "sza desc ld vdup vadds vmuls vmaxs vmins vrsubs vdivs vrdivs vpows veqs vnes vlts vles vgts vges ldx stx stxadd viota",
     3: "mvim2col",
     4: "dwin",
 }
@@ -35,7 +35,7 @@ LOGICAL = "vnot vand vor vxor"
 WIDE = (
     "vadd vsub vmul vmax vmin vneg vabs vrelu vsel vadds vmuls vmaxs vmins vrsubs vsuml vmaxl vminl vsumf vmaxf vminf"
 )
-OFF = "ldx stx mvim2col viota vscan vargmaxl vsortb vmerge"
+OFF = "mvim2col viota vscan vargmaxl vsortb vmerge"
 
 A = np.array([-2.5, -1.0, 0.0, 0.5, 1.5, 2.5, 4.0, 9.0])
 B = np.array([2.0, -1.0, 3.0, 0.5, 4.0, -2.5, 2.0, 3.0])

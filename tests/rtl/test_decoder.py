@@ -95,7 +95,9 @@ def test_random_words(isa: Isa, bench: DecoderBench) -> None:
     vectors = random_vectors(isa, 4_000, seed=6)
     seen: collections.Counter[WordClass] = collections.Counter()
     assert not differences(isa, bench, vectors, seen)
-    assert min(seen[word_class] for word_class in WordClass) > 50
+    few = WordClass.FEATURE_OFF  # most instructions are on
+    assert seen[few]
+    assert min(seen[word_class] for word_class in WordClass if word_class is not few) > 50
 
 
 def test_all_outputs_of_any_hit_and_zero_otherwise(isa: Isa, bench: DecoderBench) -> None:

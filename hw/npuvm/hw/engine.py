@@ -39,12 +39,16 @@ class CoreProgram:
 
 @dataclass(frozen=True)
 class Options:
-    """What runs beside the timing. `scalar` gives the value of a scalar load of a core."""
+    """What runs beside the timing. `scalar` gives the value of a scalar load of a core.
+
+    `indices` notes for every core the index vectors that were read, with the numbers of their instructions.
+    """
 
     scalar: Callable[[int, ScalarLoad], int]
     data: DataPath | None = None
     hazards: HazardChecker | None = None
     trace: list[TraceEvent] | None = None
+    indices: Sequence[list[tuple[int, tuple[int, ...]]]] = ()
 
 
 class Rendezvous:
@@ -159,7 +163,8 @@ class Machine:
             regions = options.hazards.follow(index, program.group, names, regions, self.clock, self.isa)
             times = options.hazards.times(index)
         if options.data is not None or options.hazards is not None or options.trace is not None:
-            observer = Observer(index, options.data, calendar, times, options.trace)
+            indices = options.indices[index] if options.indices else None
+            observer = Observer(index, options.data, calendar, times, options.trace, indices)
         units = {}
         for code, name in names.items():
             units[code] = unit = Unit(self.clock, index, name, code, engines.get(name), self.memory)

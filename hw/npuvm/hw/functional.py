@@ -20,7 +20,7 @@ from npuvm.hw.state import CoreState, GlobalMemory, Windows
 from npuvm.hw.stream import OperandSite, Site, Stream
 from npuvm.isa.functions import TileFunction, tile_function
 from npuvm.isa.model import DType, Isa
-from npuvm.isa.numerics import convert, immediate, to_compute
+from npuvm.isa.numerics import COMPUTE_DTYPES, convert, immediate, to_compute
 from npuvm.isa.semantics import Semantics, parse_semantics
 
 __all__ = ["Executor", "GlobalMemory", "Pending"]
@@ -32,11 +32,17 @@ Fault: TypeAlias = tuple[str, str]
 
 @dataclass(slots=True)
 class Pending:
-    """A result that is written at completion: `value`, or what `late` makes of the target's content at that time."""
+    """A result that is written at completion: `value`, or what `late` makes of the target's content at that time.
+
+    `index` are the indices that the instruction has read, if it picks rows by them. With `rows` only these rows of the target
+    are its content and are written; each of them is there once.
+    """
 
     target: Array
     value: Array | None
     late: Callable[[Array], Array] | None = None
+    index: NDArray[np.int64] | None = None
+    rows: NDArray[np.int64] | None = None
 
 
 class Executor:
@@ -86,6 +92,9 @@ class Executor:
             return
         if pending.late is None:
             pending.target[...] = pending.value
+        elif pending.rows is not None:
+            with np.errstate(all="ignore"):
+                pending.target[pending.rows] = pending.late(pending.target[pending.rows])
         else:
             with np.errstate(all="ignore"):
                 pending.target[...] = pending.late(pending.target)
@@ -98,22 +107,21 @@ class Executor:
             raise TrapError("gm_range", f"scalar load at {address:#x}; the launch may touch {self._windows}")
         return int.from_bytes(self._memory.bytes[address : address + itemsize].tobytes(), "little", signed=True)
 
-    def gm_tile(self, operand: _Operand, address: int, rows: int, cols: int) -> Array:
+    def gm_tile(self, operand: _Operand, address: int, rows: int, cols: int, pitch: int) -> Array:
         """A view of a tile in global memory, checked."""
-        if next(self.gm_faults(operand, address, rows, cols), None) is not None:
+        if next(self.gm_faults(operand, address, rows, cols, pitch), None) is not None:
             raise _TrapFound
-        item = operand.itemsize
-        return np.ndarray((rows, cols), operand.dtype.numpy, self._memory.bytes, address, (operand.pitch, item))
+        return np.ndarray((rows, cols), operand.dtype.numpy, self._memory.bytes, address, (pitch, operand.itemsize))
 
-    def gm_faults(self, operand: _Operand, address: int, rows: int, cols: int) -> Iterator[Fault]:
+    def gm_faults(self, operand: _Operand, address: int, rows: int, cols: int, pitch: int) -> Iterator[Fault]:
         """What is wrong with a tile in global memory."""
         item = operand.itemsize
-        end = address + (rows - 1) * operand.pitch + cols * item
+        end = address + (rows - 1) * pitch + cols * item
         if not self._windows.allows(address, end):
             detail = f"operand {operand.name} is {address:#x} to {end:#x}; the launch may touch {self._windows}"
             yield "gm_range", detail
-        if address % item or (rows > 1 and operand.pitch % item):
-            yield "alignment", operand.misaligned(address)
+        if address % item or (rows > 1 and pitch % item):
+            yield "alignment", operand.misaligned(address, pitch)
 
 
 class _TrapFound(Exception):
@@ -139,7 +147,7 @@ class _Operand:
     def size(self, sizes: Sequence[int]) -> tuple[int, int]:
         """(rows, cols) of the operand."""
         rows, cols = self.shape
-        return (1 if rows < 0 else sizes[rows], 1 if cols < 0 else sizes[cols])
+        return (-rows if rows < 0 else sizes[rows], -cols if cols < 0 else sizes[cols])
 
     def tile(self, state: CoreState, address: int, sizes: Sequence[int]) -> Array:
         """A view of a tile in a buffer of the core, checked."""
@@ -159,16 +167,16 @@ class _Operand:
             detail = f"operand {self.name} is {address:#x} to {end:#x} in {self.space}, which has {length:#x} bytes"
             yield "buffer_range", detail
         if address % self.align or (rows > 1 and pitch % (item if cols == 1 else self.align)):
-            yield "alignment", self.misaligned(address)
+            yield "alignment", self.misaligned(address, pitch)
         elif self.writes and rows > 1 and pitch < cols * item:
             detail = f"operand {self.name} is written in rows of {cols * item} bytes that are {pitch} apart"
             yield "alignment", detail
 
-    def misaligned(self, address: int) -> str:
+    def misaligned(self, address: int, pitch: int) -> str:
         """What is wrong with an address or the pitch."""
         align = self.align or self.itemsize
         return (
-            f"operand {self.name} at {address:#x} in {self.space} with {self.pitch} bytes between rows; "
+            f"operand {self.name} at {address:#x} in {self.space} with {pitch} bytes between rows; "
             f"allowed are multiples of {align} (rows of one element: of {self.itemsize})"
         )
 
@@ -185,7 +193,11 @@ class _SiteCode:
         self._reads = tuple(o for o in self._operands if o.reads)
         self._target = next(o for o in self._operands if o.writes)
         self._gm = next((o for o in self._operands if o.space == "gm"), None)
+        self._indexed = None if site.dma is None else site.dma.indexed
         self._plain: Mapping[str, int] = site.insn.args
+        # A size that is no extent of a tile is a number that the function takes.
+        extents = {each for operand in site.operands for each in operand.shape}
+        self._size_names = site.sizes if any(k not in extents for k in range(len(site.sizes))) else ()
         self._semantics: Semantics | None = None
         self._function: TileFunction | None = None
         head = isa.dtypes[site.insn.dtype or ""]
@@ -199,13 +211,17 @@ class _SiteCode:
             self._pad = convert(immediate(self._plain.get("pad", 0), head), self._operands[0].dtype)
 
     def _prepare_arguments(self, site: Site, head: DType) -> None:
-        """Arguments of the expression in its order: operands by index, immediates as arrays."""
+        """Arguments of the expression in its order: operands by index, immediates as arrays, sizes by index in that type."""
         assert self._semantics is not None
         by_name = {o.name: o for o in self._operands}
         self._arguments: list[tuple[int, DType | None, Any]] = []
-        for name in self._semantics.names:
+        self._size_arguments: list[tuple[int, int, np.dtype[Any]]] = []
+        for place, name in enumerate(self._semantics.names):
             if name in by_name:
                 self._arguments.append((by_name[name].index, by_name[name].dtype, None))
+            elif name in site.sizes:
+                self._size_arguments.append((place, site.sizes.index(name), COMPUTE_DTYPES[head.compute]))
+                self._arguments.append((-1, None, None))
             else:
                 self._arguments.append((-1, None, immediate(site.insn.args[name], head)))
 
@@ -215,9 +231,11 @@ class _SiteCode:
         """Read and calculate; the result is a copy that nothing else changes."""
         if self._semantics is not None:
             return self._evaluate(state, addresses, sizes)
+        if self._indexed is not None:
+            return self._pick(executor, state, addresses, sizes)
         if self._gm is not None:
             return self._transfer(executor, state, addresses, sizes, origin)
-        return self._apply(self._views(state, addresses, sizes))
+        return self._apply(self._views(state, addresses, sizes), sizes)
 
     def faults(
         self, executor: Executor, state: CoreState, addresses: list[int], sizes: list[int], origin: list[int]
@@ -228,10 +246,13 @@ class _SiteCode:
             if operand is not self._gm:
                 yield from operand.faults(state, address, sizes)
                 continue
+            if self._indexed is not None:
+                yield from self._pick_faults(executor, state, addresses, sizes)
+                continue
             row, col, rows, cols = _inside(operand, operand.size(sizes), origin)
             if rows and cols:
                 address += row * operand.pitch + col * operand.itemsize
-                yield from executor.gm_faults(operand, address, rows, cols)
+                yield from executor.gm_faults(operand, address, rows, cols, operand.pitch)
 
     def _views(self, state: CoreState, addresses: list[int], sizes: list[int]) -> tuple[Array, ...]:
         """Views of all operands in the core's buffers; the same tiles come back with every turn of a ring."""
@@ -246,29 +267,34 @@ class _SiteCode:
         views = self._views(state, addresses, sizes)
         target = self._target
         if not target.reads:
-            return Pending(views[target.index], _owned(self._value(views)))
+            return Pending(views[target.index], _owned(self._value(views, sizes)))
         kept = [view.copy() for view in views]
 
         def late(old: Array) -> Array:
             kept[target.index] = old
-            return self._value(kept)
+            return self._value(kept, sizes)
 
         return Pending(views[target.index], None, late)
 
-    def _value(self, views: Sequence[Array]) -> Array:
+    def _value(self, views: Sequence[Array], sizes: Sequence[int]) -> Array:
         assert self._semantics is not None
         values = [
             array if dtype is None else to_compute(views[index], dtype) for index, dtype, array in self._arguments
         ]
+        for place, size, kind in self._size_arguments:
+            values[place] = np.array([[sizes[size]]], dtype=kind)
         return convert(np.asarray(self._semantics.evaluate(*values)), self._target.dtype)
 
-    def _apply(self, views: tuple[Array, ...]) -> Pending:
+    def _apply(self, views: tuple[Array, ...], sizes: Sequence[int]) -> Pending:
         """An instruction between buffers that a function describes."""
         assert self._function is not None
         target = views[self._target.index]
         tiles = {o.name: views[o.index] for o in self._reads}
+        plain = self._plain
+        if self._size_names:
+            plain = {**plain, **dict(zip(self._size_names, sizes, strict=False))}
         if not self._target.reads:
-            return Pending(target, _owned(self._function(tiles, self._plain, self._target.dtype)))
+            return Pending(target, _owned(self._function(tiles, plain, self._target.dtype)))
         return self._late(target, tiles)
 
     def _late(self, target: Array, tiles: dict[str, Array]) -> Pending:
@@ -292,7 +318,7 @@ class _SiteCode:
         outside = None
         if n_rows and n_cols:
             address = addresses[gm.index] + row * gm.pitch + col * gm.itemsize
-            outside = executor.gm_tile(gm, address, n_rows, n_cols)
+            outside = executor.gm_tile(gm, address, n_rows, n_cols, gm.pitch)
         elif gm.writes:
             return None
         if gm.writes:
@@ -311,6 +337,53 @@ class _SiteCode:
             inner = self._function({gm.name: outside}, self._plain, local.dtype)
             value[row : row + n_rows, col : col + n_cols] = inner
         return Pending(view, value)
+
+    def _pick(self, executor: Executor, state: CoreState, addresses: list[int], sizes: list[int]) -> Pending:
+        """Rows of a table in global memory by index: those from the first to the last that is picked are looked at."""
+        gm, indexed = self._gm, self._indexed
+        assert gm is not None and indexed is not None and self._function is not None
+        vector = self._operands[indexed.operand]
+        local = next(o for o in self._operands if o is not gm and o is not vector)
+        index = vector.tile(state, addresses[vector.index], sizes)[:, 0].astype(np.int64)
+        view = local.tile(state, addresses[local.index], sizes)
+        low, high = int(index.min()), int(index.max())
+        if low < 0 or high >= indexed.count:
+            raise _TrapFound
+        base, (_, cols) = addresses[gm.index] + low * indexed.stride, gm.size(sizes)
+        table = executor.gm_tile(gm, base, high - low + 1, cols, indexed.stride)
+        if not gm.writes:
+            tiles = {gm.name: table, vector.name: index[:, None] - low}
+            return Pending(view, _owned(self._function(tiles, self._plain, local.dtype)), index=index)
+        # The function sees the rows that it changes, numbered anew.
+        rows, numbers = np.unique(index - low, return_inverse=True)
+        kept = {local.name: view.copy(), vector.name: numbers.reshape(-1, 1)}
+        function, plain, name, out = self._function, self._plain, gm.name, gm.dtype
+        return Pending(table, None, lambda old: function({**kept, name: old}, plain, out), index, rows)
+
+    def _pick_faults(
+        self, executor: Executor, state: CoreState, addresses: list[int], sizes: list[int]
+    ) -> Iterator[Fault]:
+        """What is wrong with rows by index, as far as their indices can be read."""
+        gm, indexed = self._gm, self._indexed
+        assert gm is not None and indexed is not None
+        vector, address = self._operands[indexed.operand], addresses[gm.index]
+        rows, cols = gm.size(sizes)
+        if address % gm.itemsize or (rows > 1 and indexed.stride % gm.itemsize):
+            yield "alignment", gm.misaligned(address, indexed.stride)
+        if next(vector.faults(state, addresses[vector.index], sizes), None) is not None:
+            return
+        index = vector.tile(state, addresses[vector.index], sizes)[:, 0].astype(np.int64)
+        wrong = np.flatnonzero((index < 0) | (index >= indexed.count))
+        if len(wrong):
+            row = int(wrong[0])
+            yield (
+                "gm_range",
+                f"operand {vector.name} has {index[row]} in row {row}; allowed are 0 to {indexed.count - 1}",
+            )
+            return
+        low, high = int(index.min()), int(index.max())
+        base = address + low * indexed.stride
+        yield from executor.gm_faults(gm, base, high - low + 1, cols, indexed.stride)
 
 
 def _inside(gm: _Operand, shape: tuple[int, int], origin: list[int]) -> tuple[int, int, int, int]:

@@ -8,7 +8,7 @@ remainder is ever lost.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush, heapreplace
@@ -94,11 +94,12 @@ class DmaPort:
 class Transfer:
     """A DMA instruction whose requests are to be issued: chunks from `address` on, rows `pitch` bytes apart.
 
-    It starts in cycle `start` and its issue takes `startup` cycles. `stalled` counts cycles in which the port was free and a
-    request had to wait for a place in flight. `subject` belongs to the owner.
+    With `starts` row i begins there instead, and `pitch` is what chunks count between rows. It starts in cycle `start` and its
+    issue takes `startup` cycles. `stalled` counts cycles in which the port was free and a request had to wait for a place in
+    flight. `subject` belongs to the owner.
     """
 
-    __slots__ = ("address", "chunks", "pitch", "stalled", "start", "startup", "streaming", "subject", "write")
+    __slots__ = ("address", "chunks", "pitch", "stalled", "start", "starts", "startup", "streaming", "subject", "write")
 
     def __init__(
         self,
@@ -110,6 +111,7 @@ class Transfer:
         start: int,
         startup: int,
         subject: object,
+        starts: Sequence[int] | None = None,
     ) -> None:
         self.chunks = chunks
         self.address = address
@@ -119,6 +121,7 @@ class Transfer:
         self.start = start
         self.startup = startup
         self.subject = subject
+        self.starts = starts
         self.stalled = 0
 
 
@@ -186,7 +189,7 @@ class MemorySystem:
         while True:
             transfer = port.transfer
             assert transfer is not None
-            address, write = transfer.address, transfer.write
+            address, write, starts = transfer.address, transfer.write, transfer.starts
             simple = not transfer.streaming and (write or not self._uncached)
             busy = max(busy, transfer.start * units) + transfer.startup * units
             cycle = stalled = 0
@@ -198,7 +201,7 @@ class MemorySystem:
                     cycle = vacant
                     busy = vacant * units
                 yield cycle
-                at = address + offset
+                at = address + offset if starts is None else starts[offset // transfer.pitch] + offset % transfer.pitch
                 line = at // line_bytes
                 # One piece of a line that does not stream is the usual request; `_read` and `_write` do the same for all.
                 if simple and rows == 1 and at + row_bytes <= (line + 1) * line_bytes:
@@ -212,9 +215,9 @@ class MemorySystem:
                             lines.move_to_end(line)
                         done = hit(line, row_bytes, cycle, core)
                 elif write:
-                    done = self._write(port, transfer, at, rows, row_bytes, cycle)
+                    done = self._write(port, transfer, _row_starts(transfer, offset, at, rows), row_bytes, cycle)
                 else:
-                    done = self._read(port, transfer, at, rows, row_bytes, cycle)
+                    done = self._read(port, transfer, _row_starts(transfer, offset, at, rows), row_bytes, cycle)
                 busy += port_time
                 passed = -(-busy // units)
                 if passed > done:
@@ -229,11 +232,11 @@ class MemorySystem:
             port.owner.issued(transfer, busy // units, last_done)
             yield -1
 
-    def _read(self, port: DmaPort, transfer: Transfer, start: int, rows: int, row_bytes: int, now: int) -> int:
-        """Serve a read; return the cycle by which its data is there."""
-        lines, line_bytes, core, pitch = self.l2.lines, self.l2.line_bytes, port.core, transfer.pitch
+    def _read(self, port: DmaPort, transfer: Transfer, rows: Iterable[int], row_bytes: int, now: int) -> int:
+        """Serve a read of rows that begin there; return the cycle by which its data is there."""
+        lines, line_bytes, core = self.l2.lines, self.l2.line_bytes, port.core
         done = 0
-        for at in _row_starts(start, rows, pitch):
+        for at in rows:
             end = at + row_bytes
             line = at // line_bytes
             while at < end:
@@ -262,11 +265,11 @@ class MemorySystem:
                 line += 1
         return done
 
-    def _write(self, port: DmaPort, transfer: Transfer, start: int, rows: int, row_bytes: int, now: int) -> int:
-        """Serve a write; return the cycle by which every core sees it."""
-        lines, line_bytes, core, pitch = self.l2.lines, self.l2.line_bytes, port.core, transfer.pitch
+    def _write(self, port: DmaPort, transfer: Transfer, rows: Iterable[int], row_bytes: int, now: int) -> int:
+        """Serve a write of rows that begin there; return the cycle by which every core sees it."""
+        lines, line_bytes, core = self.l2.lines, self.l2.line_bytes, port.core
         done = 0
-        for at in _row_starts(start, rows, pitch):
+        for at in rows:
             end = at + row_bytes
             line = at // line_bytes
             while at < end:
@@ -359,6 +362,9 @@ class MemorySystem:
         return self._channels.write(line, nbytes, now, core)
 
 
-def _row_starts(start: int, rows: int, pitch: int) -> Iterable[int]:
-    """Where the rows of a request begin; with a pitch of 0 it is the same row again and again."""
+def _row_starts(transfer: Transfer, offset: int, start: int, rows: int) -> Iterable[int]:
+    """Where the rows of a request begin, the first at `start`; with a pitch of 0 it is the same row again and again."""
+    pitch = transfer.pitch
+    if transfer.starts is not None:
+        return transfer.starts[offset // pitch : offset // pitch + rows] if rows > 1 else (start,)
     return range(start, start + rows * pitch, pitch) if pitch else (start,) * rows

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from simpy import Event
 from simpy.events import URGENT
 
@@ -19,7 +21,10 @@ __all__ = ["CompletionCalendar", "DataPath", "Observer", "TraceEvent"]
 
 
 class DataPath(Protocol):
-    """What moves data: `start` reads the operands of a stream's row and computes, `complete` writes the result."""
+    """What moves data: `start` reads the operands of a stream's row and computes, `complete` writes the result.
+
+    What `start` returns for an instruction that picks rows by index has them in `index`.
+    """
 
     def start(self, core: int, stream: Stream, row: int) -> Any:
         """Read and compute; what comes back is handed to `complete`, None when there is nothing to write."""
@@ -77,7 +82,10 @@ class CompletionCalendar:
 
 
 class Observer:
-    """Follows the instructions of one core; each part is optional. `times`, by unit code, notes starts and completions."""
+    """Follows the instructions of one core; each part is optional. `times`, by unit code, notes starts and completions.
+
+    `indices` notes the index vectors that were read, with the numbers of their instructions.
+    """
 
     def __init__(
         self,
@@ -86,12 +94,24 @@ class Observer:
         calendar: CompletionCalendar | None,
         times: Mapping[int, Times] | None,
         trace: list[TraceEvent] | None,
+        indices: list[tuple[int, tuple[int, ...]]] | None = None,
     ) -> None:
         self.core = core
         self.data = data
         self.calendar = calendar
         self.times = times
         self.trace = trace
+        self.indices = indices
+
+    def indices_of(self, token: Any) -> NDArray[np.int64] | None:
+        """The index vector that an instruction with this token has read; None without data."""
+        sequence, _, pending = token
+        if pending is None:
+            return None
+        index: NDArray[np.int64] = pending.index
+        if self.indices is not None:
+            self.indices.append((sequence, tuple(index.tolist())))
+        return index
 
     def started(self, unit: Unit, run: SiteRun, row: int, batch: Batch, issued: int, start: int) -> Any:
         """An instruction that was dispatched at `issued` starts now; what is returned comes back with its completion."""

@@ -19,7 +19,7 @@ from npuvm.hw.contexts import LOOPS, evaluate_size, root_context
 from npuvm.hw.errors import SimulationError
 from npuvm.hw.pricing import Pricer, Prices
 from npuvm.hw.program import CONSUMER, PRODUCER, Block, DescDef, Grid, Leaf, Loop, Node, SizeDef, place
-from npuvm.hw.stream import MAX_OPERANDS, MAX_SIZES, Dma, OperandSite, Site, Window
+from npuvm.hw.stream import MAX_OPERANDS, MAX_SIZES, Dma, Indexed, OperandSite, Site, Window
 from npuvm.hw.timing import SequencerCosts
 from npuvm.isa.model import Isa, OperandSpec
 
@@ -178,7 +178,10 @@ class BlockPlan:
             self._fail(leaf, f"operand {spec.name}: descriptor d{index} is in {desc.space}; allowed: {allowed}")
         dtype = leaf.instruction.region_dtype(self._isa, spec, leaf.insn.dtype, leaf.insn.dtype2)
         names = [size.name for size in leaf.instruction.sizes]
-        rows, cols = (-1 if dim == 1 else names.index(str(dim)) for dim in spec.shape)
+        fixed = [leaf.instruction.constant(leaf.insn, dim) for dim in spec.shape]
+        rows, cols = (
+            names.index(str(dim)) if each is None else -each for dim, each in zip(spec.shape, fixed, strict=True)
+        )
         window = desc.window
         return OperandSite(
             name=spec.name,
@@ -272,8 +275,21 @@ class BlockPlan:
 def _dma(leaf: Leaf, operands: tuple[OperandSite, ...]) -> Dma | None:
     for q, operand in enumerate(operands):
         if operand.space == "gm":
-            return Dma(operand.writes, operand.reads and operand.writes, q, operand.pitch, _streams(leaf))
+            indexed = _indexed(leaf, operands)
+            if indexed is not None and operand.window is not None:
+                raise SimulationError(
+                    f"operand {operand.name}: a table that indices pick from has no window", place(leaf)
+                )
+            return Dma(operand.writes, operand.reads and operand.writes, q, operand.pitch, _streams(leaf), indexed)
     return None
+
+
+def _indexed(leaf: Leaf, operands: tuple[OperandSite, ...]) -> Indexed | None:
+    """How an instruction picks rows by index; None for one that does not."""
+    if not leaf.instruction.picks_rows:
+        return None
+    index = next(q for q, operand in enumerate(operands) if operand.name == "index")
+    return Indexed(index, leaf.insn.args["stride"], leaf.insn.args["count"])
 
 
 def _streams(leaf: Leaf) -> bool:

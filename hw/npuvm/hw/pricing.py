@@ -114,6 +114,9 @@ class Pricer:
         self._set(s, _DMA, startup, 0, (1, 0, 1))
         self._item[s] = operand.itemsize
         self.gm_operand[s] = dma.operand
+        if dma.indexed is not None:
+            # Rows by index are never one run of bytes.
+            self._pitch[s, dma.operand] = -1
         if operand.window is not None:
             self._extent[s] = operand.window.rows, operand.window.cols
 

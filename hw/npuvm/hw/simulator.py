@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast
 
 from npuvm.hw.blas import one_blas_thread
@@ -16,6 +17,7 @@ from npuvm.hw.errors import DeviceError, SimulationError
 from npuvm.hw.expand import Expansions, expansions_of
 from npuvm.hw.functional import Executor, GlobalMemory
 from npuvm.hw.hazards import HazardChecker
+from npuvm.hw.indices import IndexSource, with_indices
 from npuvm.hw.l2 import L2State
 from npuvm.hw.launch import core_groups
 from npuvm.hw.stats import RunResult, bytes_by_level, core_stats, count_instructions
@@ -62,14 +64,16 @@ def simulate(
     trace: bool = False,
     durations: Durations | None = None,
     engine: EngineName | Backend = "simpy",
+    indices: IndexSource | None = None,
 ) -> RunResult:
     """Run one launch to its end and report it.
 
     `addresses` are the byte addresses of the image's arguments, `windows` the (base, bytes) of global memory that the launch
     may touch. With `data`, `memory` is read and written; without, only time is simulated, and `registers` gives per core
-    the values of its scalar loads in order (`RunResult.scalar_loads` of a run with data). `l2` is the state left by
-    earlier launches and is updated; None starts empty. `hazards` says whether a missing synchronisation raises, is collected,
-    or is not looked for; None means raise with data, off without. `durations` replaces what the units take.
+    the values of its scalar loads in order (`RunResult.scalar_loads` of a run with data), `indices` the index vectors of its
+    instructions (`RunResult.indices`), or how they are distributed; a run with data does not look at it. `l2` is the state
+    left by earlier launches and is updated; None starts empty. `hazards` says whether a missing synchronisation raises, is
+    collected, or is not looked for; None means raise with data, off without. `durations` replaces what the units take.
 
     `engine` "compiled" is the same timing, many times as fast, and timing only: without data, hazards, trace and durations.
     It runs on numba where that is installed, else in plain Python; a `Backend` instead of the name chooses.
@@ -91,6 +95,8 @@ def simulate(
     regions = expansions.launch(image.entries, addresses)
     if durations is not None:
         regions = [with_durations(region, core, durations) for core, region in enumerate(regions)]
+    if not data:
+        regions = [with_indices(region, core, len(regions), indices) for core, region in enumerate(regions)]
     programs = [
         CoreProgram(cast("CoreType", entry.core_type), group, region)
         for entry, group, region in zip(image.entries, groups, regions, strict=True)
@@ -108,10 +114,14 @@ def simulate(
     checker = None if mode == "off" else HazardChecker(mode == "collect", image)
     events: list[TraceEvent] | None = [] if trace else None
     scalar = _scalar_source(executor, registers, loads)
-    machine = Machine(chip, isa, programs, l2, Options(scalar, executor, checker, events))
+    picked: list[list[tuple[int, tuple[int, ...]]]] = [[] for _ in programs]
+    machine = Machine(chip, isa, programs, l2, Options(scalar, executor, checker, events, picked))
     with one_blas_thread():
         cycles = machine.run(cycle_limit)
-    return _report(chip, machine, cycles, loads, checker, events, "simpy")
+    result = _report(chip, machine, cycles, loads, checker, events, "simpy")
+    if not any(picked):
+        return result
+    return replace(result, indices=tuple(tuple(vector for _, vector in sorted(core)) for core in picked))
 
 
 def _compiled(

@@ -61,8 +61,8 @@ class RunResult:
     l0a, l0b and l0c, what L2 served ("l2"), and HBM traffic ("hbm_read", "hbm_write"). `work` counts operations, for
     estimates of energy. `requests` is what DMA engines sent to memory. `bounds` are lower limits in cycles
     (docs/timing-model.md, Bounds). `scalar_loads` holds per core the values of its scalar loads in order: `registers` of a
-    later run without data. `trace` is empty unless asked for. `engine` says which one
-    ran: "simpy", "compiled (Python)" or "compiled (numba 0.62)" with numba's version.
+    later run without data; `indices` likewise the index vectors that its instructions read. `trace` is empty unless asked for.
+    `engine` says which one ran: "simpy", "compiled (Python)" or "compiled (numba 0.62)" with numba's version.
     """
 
     cycles: int
@@ -79,6 +79,7 @@ class RunResult:
     scalar_loads: tuple[tuple[int, ...], ...]
     trace: tuple[TraceEvent, ...]
     engine: str = "simpy"
+    indices: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
     @property
     def bound(self) -> tuple[str, Fraction]:

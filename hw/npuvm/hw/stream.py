@@ -27,7 +27,9 @@ __all__ = [
     "Columns",
     "Dma",
     "Halt",
+    "Indexed",
     "OperandSite",
+    "Picked",
     "Region",
     "Regions",
     "ScalarLoad",
@@ -58,7 +60,7 @@ class Window:
 class OperandSite:
     """The static part of one descriptor operand of a site.
 
-    `shape` gives (rows, cols) as indices into the size columns of the stream, -1 for the constant 1. `pitch` is in bytes
+    `shape` gives (rows, cols) as indices into the size columns of the stream, -n for the constant n. `pitch` is in bytes
     between rows, 0 for the same row again and again.
     """
 
@@ -75,14 +77,27 @@ class OperandSite:
 
 
 @dataclass(frozen=True, slots=True)
+class Indexed:
+    """Rows of a table in global memory by index: the operand with the indices, bytes between rows, and how many there are."""
+
+    operand: int
+    stride: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Dma:
-    """How a site talks to global memory: which way, with which operand, and how the tile lies there."""
+    """How a site talks to global memory: which way, with which operand, and how the tile lies there.
+
+    With `indexed` the tile's rows lie where its indices say, and `pitch` means nothing.
+    """
 
     write: bool
     atomic: bool
     operand: int
     pitch: int
     streaming: bool
+    indexed: Indexed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +143,18 @@ class Columns(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Picked:
+    """Index vectors of a stream's instructions, where only time is simulated: row r has `index[first[r] : first[r + 1]]`."""
+
+    first: Column
+    index: Column
+
+    def of(self, row: int) -> Column:
+        """The indices of one instruction; none for one that has no index vector or moves nothing."""
+        return self.index[int(self.first[row]) : int(self.first[row + 1])]
+
+
+@dataclass(frozen=True)
 class Stream:
     """Instructions that one core dispatches in order, n rows; no control flow is left in them.
 
@@ -146,6 +173,8 @@ class Stream:
       row segments (`Site.dma.pitch` bytes apart) and bytes of each. A tile that lies densely on both sides is one segment.
       Zero rows when nothing is to be moved, and for instructions that are no DMA.
     * `bank`: how many cycles of `occupancy` a vector instruction loses to bank conflicts in UB; 0 for all others.
+
+    Of an instruction with indices `gm_addr` is the address of row 0 of its table. `picked` are the indices without data.
     """
 
     sites: tuple[Site, ...]
@@ -160,6 +189,7 @@ class Stream:
     gm_rows: Column
     gm_row_bytes: Column
     bank: Column
+    picked: Picked | None = None
 
     def __len__(self) -> int:
         return len(self.site)

@@ -16,6 +16,7 @@ from simpy import Event, Interrupt
 
 from npuvm.hw.chunks import Engine, plan_chunks
 from npuvm.hw.clock import Clock
+from npuvm.hw.indices import row_indices
 from npuvm.hw.memory import DmaPort, MemorySystem, Transfer
 from npuvm.hw.semaphores import Semaphore
 
@@ -277,11 +278,14 @@ class Unit:
         engine, port, dma, columns = self.engine, self.port, run.site.dma, batch.stream.rows
         assert engine is not None and port is not None and dma is not None
         token = None if self.observer is None else self.observer.started(self, run, row, batch, issued, start)
-        shape = (columns.gm_rows[row], columns.gm_row_bytes[row], dma.pitch)
-        chunks = plan_chunks(engine, run.byte_units, run.row_units, *shape)
+        rows, row_bytes, address = columns.gm_rows[row], columns.gm_row_bytes[row], columns.gm_addr[row]
+        pitch, starts = dma.pitch, None
+        if dma.indexed is not None:
+            index = row_indices(self.observer, token, batch.stream, row, run.site)
+            pitch, starts = row_bytes, (address + index * dma.indexed.stride).tolist()
+        chunks = plan_chunks(engine, run.byte_units, run.row_units, rows, row_bytes, pitch)
         subject = (run, latency, token)
-        address = columns.gm_addr[row]
-        transfer = Transfer(chunks, address, dma.pitch, dma.write, dma.streaming, start, occupancy, subject)
+        transfer = Transfer(chunks, address, pitch, dma.write, dma.streaming, start, occupancy, subject, starts)
         self.memory.begin(port, transfer)
         self._alarm.callbacks = []
         yield self._alarm

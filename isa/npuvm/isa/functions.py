@@ -1,7 +1,8 @@
-"""What the instructions compute that no expression fits: tile movement, matrix products, accumulators out, atomic adds.
+"""What the instructions compute that no expression fits: tile movement, matrix products, accumulators out, atomic adds,
+rows by index, convolution windows.
 
 Every function takes the tiles of an instruction by operand name, as 2-D arrays in their storage types, the plain operands
-(`act`), and the data type of the destination; it returns the destination's new tile in that type and changes nothing.
+(`act`) and sizes, and the data type of the destination; it returns the destination's new tile in that type and changes nothing.
 Call them under `np.errstate(all="ignore")`: infinities and NaN are results.
 """
 
@@ -59,6 +60,52 @@ def atomic_add_tile(tiles: Tiles, plain: Mapping[str, int], out: DType) -> Array
     return _added(tiles["dst"], tiles["src"], out)
 
 
+def gather_rows(tiles: Tiles, plain: Mapping[str, int], out: DType) -> Array:
+    """dst[i] = src[index[i]]; src is the table (count, cols), index (rows, 1) of 0 to count - 1."""
+    return convert(tiles["src"][tiles["index"][:, 0]], out)
+
+
+def scatter_rows(tiles: Tiles, plain: Mapping[str, int], out: DType) -> Array:
+    """The table dst (count, cols) with dst[index[i]] = src[i], one after the other."""
+    table, index = tiles["dst"].copy(), tiles["index"][:, 0]
+    # Of rows with equal indices the last one counts, which numpy says of assignment only as it is today.
+    last = len(index) - 1 - np.unique(index[::-1], return_index=True)[1]
+    table[index[last]] = convert(tiles["src"][last], out)
+    return table
+
+
+def scatter_add_rows(tiles: Tiles, plain: Mapping[str, int], out: DType) -> Array:
+    """The table dst (count, cols) with dst[index[i]] += src[i], one after the other, each added in the compute type and
+    rounded; int32 wraps.
+    """
+    table, index = tiles["dst"].copy(), tiles["index"][:, 0]
+    order = np.argsort(index, kind="stable")
+    fresh = np.diff(index[order], prepend=-1) != 0
+    # How many earlier rows have the same index: those with equal numbers of them go to different rows of the table.
+    earlier = np.arange(len(index)) - np.maximum.accumulate(np.where(fresh, np.arange(len(index)), 0))
+    for number in range(int(earlier.max(initial=-1)) + 1):
+        rows = order[earlier == number]
+        table[index[rows]] = _added(table[index[rows]], tiles["src"][rows], out)
+    return table
+
+
+def im2col_tile(tiles: Tiles, plain: Mapping[str, int], out: DType) -> Array:
+    """Windows of an image: dst[i, j] is element start - 1 + j of the kernel's at output pixel (i // width, i % width).
+
+    src is (height, span), rows of pixels that stand `pixel` elements apart. The kernel's elements are counted over its rows, its
+    `kernel_w` columns and the `channels`; what they find outside src is 0.
+    """
+    image = tiles["src"]
+    down, right = np.divmod(np.arange(plain["rows"]), plain["width"])
+    tap, channel = np.divmod(plain["start"] - 1 + np.arange(plain["cols"]), plain["channels"])
+    kernel_row, kernel_col = np.divmod(tap, plain["kernel_w"])
+    row = down[:, None] * plain["stride_h"] + kernel_row * plain["dilation_h"]
+    col = (right[:, None] * plain["stride_w"] + kernel_col * plain["dilation_w"]) * plain["pixel"] + channel
+    inside = (row < image.shape[0]) & (col < image.shape[1])
+    found = image[np.where(inside, row, 0), np.where(inside, col, 0)]
+    return convert(np.where(inside, found, image.dtype.type(0)), out)
+
+
 def _product(tiles: Tiles) -> Array:
     """a @ b in double: products are exact, and the sum's rounding stays below that of the accumulator whatever its order."""
     product: Array = tiles["a"].astype(np.float64) @ tiles["b"].astype(np.float64)
@@ -91,6 +138,10 @@ FUNCTIONS: Mapping[str, TileFunction] = {
         fixpipe_tile,
         fixpipe_add_tile,
         atomic_add_tile,
+        gather_rows,
+        scatter_rows,
+        scatter_add_rows,
+        im2col_tile,
     )
 }
 """Every function that an instruction's `function` may name."""

@@ -93,7 +93,7 @@ class OperandSpec:
     """One operand of an instruction.
 
     `low` and `high` are the smallest and the largest value, inclusive. A region operand (kind desc with a role) has
-    `role` read | write | readwrite, the allowed `spaces`, its `shape` (names of size operands, or 1), and `dtype`:
+    `role` read | write | readwrite, the allowed `spaces`, its `shape` (names of size operands, of plain numbers, or 1), and `dtype`:
     "dtype", "dtype2", "acc" or the name of a data type.
     """
 
@@ -140,6 +140,19 @@ class Instruction:
     reserved: tuple[int, ...]
     regions: tuple[OperandSpec, ...]
     sizes: tuple[OperandSpec, ...]
+
+    @property
+    def picks_rows(self) -> bool:
+        """Whether a vector of indices, operand `index`, says where its rows lie in global memory: `stride` bytes apart,
+        `count` of them.
+        """
+        return any(region.name == "index" for region in self.regions)
+
+    def constant(self, insn: Insn, dim: str | int) -> int | None:
+        """The extent that a dimension of a shape has whatever the sizes are: 1, or that of a plain number; None for a size."""
+        if isinstance(dim, int):
+            return dim
+        return None if any(spec.name == dim for spec in self.sizes) else insn.args[dim]
 
     def operand(self, name: str) -> OperandSpec:
         """The operand of that name; IsaError naming the operands there are."""

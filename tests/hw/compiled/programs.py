@@ -14,6 +14,7 @@ from random import Random
 from tests.hw.compiled.same import ISA, Launch
 
 from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.hw.indices import IndexDistribution
 from npuvm.hw.launch import capacity_limits
 from npuvm.isa import assemble, verify
 
@@ -100,7 +101,8 @@ def random_launch(rng: Random, chip: NpuConfig) -> Launch:
     verify(ISA, image, capacity_limits(chip), argument_bytes=[ARGUMENT, ARGUMENT])
     base = rng.choice([0, 512, 0x12340])
     registers = [[rng.randint(-1, 5) for _ in range(400)] for _ in kinds]
-    return Launch(chip, image, (base, base + ARGUMENT + rng.choice([0, 64, 4096])), registers)
+    indices = IndexDistribution(rng.choice(["uniform", "sequential"]), rng.randint(0, 3))
+    return Launch(chip, image, (base, base + ARGUMENT + rng.choice([0, 64, 4096])), registers, indices=indices)
 
 
 @dataclass
@@ -277,6 +279,8 @@ class _Core:
                 else "ub"
             )
             cache = rng.choice(["", "", " cache=stream"])
+            if "vector" in self.units and rng.random() < 0.3:
+                return self._by_index(unit, size, cache)
             far = self._gm("@arg0" if unit == "load" else "@arg1", shape)
             return (
                 f"ld.fp16 dst={local} src={far} {size}{cache}"
@@ -299,6 +303,17 @@ class _Core:
             tiles = f"dst={self._tile('l0c')} a={self._tile('l0a')} b={self._tile('l0b')}"
             return f"mma.fp16 {tiles} m=s{rng.choice(range(4))} n=s10 k=s10"
         return f"fix.fp32->fp16 dst={self._gm('@arg1', shape)} src={self._tile('l0c')} rows=s{rng.choice(range(4))} cols=s10"
+
+    def _by_index(self, unit: str, size: str, cache: str) -> str:
+        """Rows of a table by index: close together or far apart, in a few lines or in many."""
+        stride, count = 2 * self.rng.choice([64, 64, 80, 100, 4096]), self.rng.choice([1, 5, 400])
+        far = self._desc("gm", f"@arg{int(unit == 'store')}+{2 * self.rng.choice([0, 1, 256, 5000])}", 0)
+        index = self._desc("ub", str(self.used["ub"]), 4)
+        self.used["ub"] += 64
+        near = self._tile("ub")
+        dst, src = (far, near) if unit == "store" else (near, far)
+        op = "ldx" if unit == "load" else self.rng.choice(["stx", "stxadd"])
+        return f"{op}.fp16 dst={dst} src={src} index={index} {size} stride={stride} count={count}{cache}"
 
     def _tile(self, space: str) -> str:
         """Its own place in a buffer, for 16 rows of 64 fp16 at most."""

@@ -10,6 +10,7 @@ from typing import Any
 from npuvm.hw.compiled import Backend, BackendName, backend_of
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.errors import DeviceError
+from npuvm.hw.indices import IndexSource
 from npuvm.hw.l2 import L2State
 from npuvm.hw.simulator import l2_state, simulate
 from npuvm.hw.stats import RunResult
@@ -21,7 +22,7 @@ ISA = load_isa()
 
 @dataclass(frozen=True)
 class Launch:
-    """A launch for time only. `registers` are per core the values of its scalar loads."""
+    """A launch for time only. `registers` are per core the values of its scalar loads, `indices` where rows are picked."""
 
     chip: NpuConfig
     image: Image
@@ -29,6 +30,7 @@ class Launch:
     registers: Sequence[Sequence[int]] | None = None
     cycle_limit: int | None = None
     isa: Isa = ISA
+    indices: IndexSource | None = None
 
 
 def run(launch: Launch, engine: Any, l2: L2State) -> RunResult | NpuvmError:
@@ -44,6 +46,7 @@ def run(launch: Launch, engine: Any, l2: L2State) -> RunResult | NpuvmError:
             cycle_limit=launch.cycle_limit,
             registers=launch.registers,
             engine=engine,
+            indices=launch.indices,
         )
     except NpuvmError as exc:
         return exc

@@ -76,7 +76,8 @@ def test_conformance_programs(level: Level, every: int) -> None:
 
 def check_case(case: CaseLaunch) -> None:
     with_data = simulate(case.chip, ISA, case.image, memory=case.memory, addresses=case.addresses, windows=case.windows)
-    launch = Launch(case.chip, case.image, case.addresses, with_data.scalar_loads, case.cycle_limit)
+    loads, indices = with_data.scalar_loads, with_data.indices
+    launch = Launch(case.chip, case.image, case.addresses, loads, case.cycle_limit, indices=indices)
     result = check_same(launch, *BACKENDS, again=0)
     assert isinstance(result, RunResult)
     assert result.cycles == with_data.cycles

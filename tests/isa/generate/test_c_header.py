@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.isa.generate.sets import BASE, ROOT, SETS
+from tests.isa.off import isa_without
 
 from npuvm.isa import Insn, Instruction, Isa, IsaError, OperandSpec, Pred, assemble_insns, encode, encode_program
 from npuvm.isa.generate import c_header
@@ -204,4 +205,5 @@ def test_codes_are_those_of_the_set() -> None:
     assert codes["NPU_UNIT_STORE"] == 6
     assert codes["NPU_CLASS_FEATURE_OFF"] == 4
     assert f'#define NPU_ISA_HASH "{BASE.hash}"' in text
-    assert "npu_encode_ldx" not in text  # its feature is off
+    assert "npu_encode_ldx" in text
+    assert "npu_encode_ldx" not in c_header(isa_without("indexed"))

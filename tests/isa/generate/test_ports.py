@@ -6,6 +6,7 @@ import re
 
 import pytest
 from tests.isa.generate.sets import BASE, SETS, TINY, TINY_FILE
+from tests.isa.off import isa_without
 
 from npuvm.isa import IsaError, load_isa_text
 from npuvm.isa.generate import Port, decoder_ports, decoder_sv, package_sv
@@ -52,7 +53,9 @@ def test_operand_ports_have_the_widest_operand() -> None:
     assert base["op_rows"] == Port("op_rows", 32, "output", signed=False)  # 32 bits in dwin, 6 elsewhere
     assert base["op_base"] == Port("op_base", 48, "output", signed=True)  # signed in sza, an address in desc
     assert base["op_stride"].width == 48
-    assert "op_index" not in base  # only instructions of a feature that is off have one
+    assert "op_index" in base
+    off = [port.name for port in decoder_ports(isa_without("indexed"))]
+    assert "op_index" not in off  # only instructions of that feature have one
     tiny = {port.name: port.width for port in decoder_ports(TINY) if port.name.startswith("op_")}
     assert tiny == {
         "op_at": 16,

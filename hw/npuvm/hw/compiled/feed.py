@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+import numpy as np
+from numpy.typing import NDArray
+
 from npuvm.hw.chunks import engines_of
 from npuvm.hw.compiled.layout import (
     C_AT,
@@ -15,9 +18,11 @@ from npuvm.hw.compiled.layout import (
     C_SIZE,
     C_STACKED,
     C_STATE,
+    COLUMN_ADDR,
     COLUMN_SITE,
     COLUMNS,
     D_BYTE,
+    D_INDEXED,
     D_ORDER,
     D_PITCH,
     D_ROW,
@@ -47,6 +52,7 @@ from npuvm.hw.compiled.layout import (
     WANTS_INPUT,
     Store,
 )
+from npuvm.hw.compiled.row_starts import RowStarts
 from npuvm.hw.compiled.world import SCOPES
 from npuvm.hw.errors import SimulationError
 from npuvm.hw.stream import Barrier, Region, Regions, ScalarLoad, SetSemaphores, Site, Stream
@@ -98,6 +104,7 @@ class Feed:
         self._engines = engines_of(chip)
         self._units = {kind: chip.units(kind) for kind in {program.core_type for program in programs}}
         self._limit = int(world.W[H_LIMIT])
+        self._starts = RowStarts(backend, world)
         self._sources = [_Source(i, each.core_type, each.regions) for i, each in enumerate(programs)]
         self._tables: dict[int, tuple[tuple[Site, ...], int]] = {}
         self._checked: set[tuple[int, str]] = set()
@@ -107,11 +114,12 @@ class Feed:
 
     def refill(self) -> None:
         """Give every core that wants input its next records."""
-        W = self._world.W
         for source in self._sources:
+            W = self._world.W
             record = W[H_CORE] + source.core * C_SIZE
             if W[record + C_STATE] == WANTS_INPUT:
                 records = self._records(source)
+                W = self._world.W
                 base = W[record + C_RECORD]
                 for at, values in enumerate(records):
                     for field, value in enumerate(values):
@@ -120,7 +128,7 @@ class Feed:
                 W[record + C_STACKED] = 1
                 W[W[H_STACK] + W[H_STACKED]] = source.core
                 W[H_STACKED] += 1
-        W[H_INPUTS] = 0
+        self._world.W[H_INPUTS] = 0
 
     def site(self, offset: int) -> Site:
         """The site of a record of `SITE`."""
@@ -178,11 +186,34 @@ class Feed:
             part = values[first:last]
             if number == COLUMN_SITE:
                 part = part * D_SIZE + source.base
+            elif number == COLUMN_ADDR and stream.picked is not None:
+                part = self._numbered(source, stream, first, last)
             self._backend.put(self.COL, number * column + at, part)
         source.row = last
         if last == len(stream):
             source.stream = None
         return (R_STREAM, at, at + last - first, 0)
+
+    def _numbered(self, source: _Source, stream: Stream, first: int, last: int) -> NDArray[np.int64]:
+        """Addresses of these rows of a stream; of those that pick rows by index the number of the first one."""
+        picked = stream.picked
+        assert picked is not None
+        address = stream.gm_addr[first:last]
+        ends = picked.first[first : last + 1]
+        counts = np.diff(ends)
+        some = np.flatnonzero(counts)
+        if not len(some):
+            return address
+        strides = [
+            0 if site.dma is None or site.dma.indexed is None else site.dma.indexed.stride for site in stream.sites
+        ]
+        stride = np.array(strides, dtype=np.int64)[stream.site[first:last]]
+        index = picked.index[int(ends[0]) : int(ends[-1])]
+        starts = np.repeat(address, counts) + index * np.repeat(stride, counts)
+        number = self._starts.push(self.SITE, source.core, starts)
+        address = address.copy()
+        address[some] = number + (ends[:-1] - ends[0])[some]
+        return address
 
     def _table(self, sites: tuple[Site, ...], source: _Source) -> int:
         """Where the records of a table of sites begin in `SITE`."""
@@ -222,4 +253,7 @@ class Feed:
         if site.dma is not None and engine is not None:
             record[D_BYTE], record[D_ROW] = engine.byte_units(site), engine.row_units(site)
             record[D_WRITE], record[D_STREAM], record[D_PITCH] = site.dma.write, site.dma.streaming, site.dma.pitch
+            if site.dma.indexed is not None:
+                # The rows of a transfer are numbered, one after the other.
+                record[D_INDEXED] = record[D_PITCH] = 1
         return [int(value) for value in record]

@@ -91,7 +91,10 @@ C_MEET = 24
 C_QUEUE_FULL = 27
 """Cycles at full queues by unit."""
 
-C_SIZE = 36
+C_STARTS, C_STARTS_MASK = 35, 36
+"""The ring of the rows that the core's instructions pick by index, 0 for none, and its size less one."""
+
+C_SIZE = 37
 
 # States of a sequencer.
 NEXT, STREAM, FULL, DRAINING, MEETING, RESETTING, WANTS_INPUT, LATE, FINISHED = range(9)
@@ -162,7 +165,8 @@ R_SIZE, RECORDS = 4, 160
     U_KEPT_DONE,
     U_PAGE,
     U_PAGE_BASE,
-) = range(57)
+    U_T_INDEXED,
+) = range(58)
 U_SIZE = 64
 
 # States of a unit.
@@ -196,7 +200,8 @@ B_SIZE = 4
     D_WRITE,
     D_STREAM,
     D_PITCH,
-) = range(13)
+    D_INDEXED,
+) = range(14)
 D_SIZE = 16
 
 # Columns of a stream in COL.

@@ -40,6 +40,7 @@ from npuvm.hw.compiled.layout import (
     U_GRANT,
     U_SIZE,
     U_STATE,
+    U_T_INDEXED,
     U_T_PITCH,
     UNITS,
     Store,
@@ -130,7 +131,7 @@ def short_of_lines(W: Store, M: Store, unit: int) -> bool:
     least = M[M_LINE_LEAST]
     slots = rows * ((row_bytes >> least) + 2)
     pages = ((rows * (pitch if pitch >= 0 else -pitch) + row_bytes) >> (least + PAGE_BITS)) + 2
-    if slots < pages:
+    if slots < pages or W[unit + U_T_INDEXED]:
         pages = slots
     W[H_ARG0], W[H_ARG1] = pages, slots
     if M[M_PAGES] + pages > M[M_PAGE_LIMIT]:

@@ -93,10 +93,11 @@ class CompiledMachine:
         M = make_servers(self.backend, memory_params(self.chip), self._l2, largest)
         table = self._l2.table(self.backend)
         table.lend(M)
-        W = world.W
         try:
             feed.refill()
             while True:
+                # Feeding may have put a larger one in its place.
+                W = world.W
                 status = self.backend.run(
                     W, M, feed.SITE, feed.COL, world.TOK, table.slots, table.log, table.directory, table.pages
                 )

@@ -6,6 +6,7 @@ from npuvm.hw.compiled.calendar import set_key
 from npuvm.hw.compiled.layout import (
     BEYOND,
     D_BYTE,
+    D_INDEXED,
     D_PITCH,
     D_ROW,
     D_STREAM,
@@ -51,6 +52,7 @@ from npuvm.hw.compiled.layout import (
     U_T_BYTE,
     U_T_BYTES,
     U_T_FIRST,
+    U_T_INDEXED,
     U_T_LATENCY,
     U_T_PITCH,
     U_T_ROW,
@@ -80,6 +82,7 @@ def begin_transfer(W: Store, SITE: Store, uid: int, item: int, start: int) -> No
     W[unit + U_T_PITCH] = SITE[site + D_PITCH]
     W[unit + U_T_WRITE] = SITE[site + D_WRITE]
     W[unit + U_T_STREAM] = SITE[site + D_STREAM]
+    W[unit + U_T_INDEXED] = SITE[site + D_INDEXED]
     W[unit + U_T_BYTE] = SITE[site + D_BYTE]
     W[unit + U_T_ROW] = SITE[site + D_ROW]
     W[unit + U_T_AT] = 0

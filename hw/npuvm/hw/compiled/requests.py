@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from npuvm.hw.compiled.hints import soon
 from npuvm.hw.compiled.layout import (
+    C_SIZE,
+    C_STARTS,
+    C_STARTS_MASK,
     CHANNEL_FIELDS,
     CORE_SHIFT,
     DIRTY,
     EMPTY,
+    H_CORE,
     L_LINE,
     L_MARKS,
     L_READY,
@@ -72,6 +76,7 @@ from npuvm.hw.compiled.layout import (
     U_PAGE_BASE,
     U_T_ADDR,
     U_T_AT,
+    U_T_INDEXED,
     U_T_PITCH,
     U_T_STREAM,
     U_T_WRITE,
@@ -287,6 +292,8 @@ def write_piece(
 
 def foresee(W: Store, M: Store, SLOT: Store, DIR: Store, PAGE: Store, unit: int) -> None:
     """A unit's next request will look up the line where it begins, the one after it an entry of the table."""
+    if W[unit + U_T_INDEXED]:
+        return
     at = W[unit + U_T_ADDR] + W[unit + U_T_AT]
     line = at >> M[M_LINE_SHIFT] if M[M_LINE_SHIFT] >= 0 else at // M[M_LINE]
     page = line >> PAGE_BITS
@@ -313,8 +320,13 @@ def request(
     shift, size = M[M_LINE_SHIFT], M[M_LINE]
     write, stream = W[unit + U_T_WRITE], W[unit + U_T_STREAM]
     at, row_bytes = W[unit + U_T_ADDR] + W[unit + U_T_AT], W[unit + U_C_BYTES]
-    done = 0
-    for _ in range(W[unit + U_C_ROWS]):
+    done = starts = mask = 0
+    if W[unit + U_T_INDEXED]:
+        record = W[H_CORE] + core * C_SIZE
+        starts, mask = W[record + C_STARTS], W[record + C_STARTS_MASK]
+    for row in range(W[unit + U_C_ROWS]):
+        if starts:
+            at = W[starts + (W[unit + U_T_ADDR] + row & mask)] + W[unit + U_T_AT]
         start, end = at, at + row_bytes
         line = start >> shift if shift >= 0 else start // size
         while start < end:

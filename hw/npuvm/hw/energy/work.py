@@ -29,6 +29,9 @@ _PRIMITIVES_OF_FUNCTION: Mapping[str, tuple[str, ...]] = {
     "fixpipe_tile": ("copy",),
     "fixpipe_add_tile": ("copy", "add"),
     "atomic_add_tile": ("add",),
+    "gather_rows": (),
+    "scatter_rows": (),
+    "scatter_add_rows": ("add",),
 }
 """Element operations of the instructions that no expression describes; what only moves has none."""
 

@@ -224,8 +224,8 @@ def _read_after_write(t: RegionTable, one: Ints, other: Ints) -> Iterator[tuple[
 
 
 def _extent(size: Ints, index: Ints) -> Ints:
-    """Size operands by index, 1 for index -1; shape (n, MAX_OPERANDS)."""
-    return np.where(index < 0, 1, np.take_along_axis(size, np.maximum(index, 0), axis=1))
+    """Size operands by index, n for index -n; shape (n, MAX_OPERANDS)."""
+    return np.where(index < 0, -index, np.take_along_axis(size, np.maximum(index, 0), axis=1))
 
 
 def _gm_regions(cores: Sequence[_Core], sites: Sequence[Site]) -> tuple[GmRegions, Ints, list[list[int]]]:
@@ -235,12 +235,13 @@ def _gm_regions(cores: Sequence[_Core], sites: Sequence[Site]) -> tuple[GmRegion
     address, rows, row_bytes = (
         _stack([getattr(s, name)[:, None] for s in streams], 1)[:, 0] for name in ("gm_addr", "gm_rows", "gm_row_bytes")
     )
-    dma = np.array([(s.dma.pitch, s.dma.write, s.dma.atomic) if s.dma else (0, 0, 0) for s in sites], dtype=np.int64)
+    dma = np.array([_dma_columns(site) for site in sites], dtype=np.int64)
     moving = np.flatnonzero((rows > 0) & (row_bytes > 0))
     epoch = np.concatenate([core.epoch for core in cores])
-    details = dma.reshape(-1, 3)[site[moving]]
+    details = dma.reshape(-1, 4)[site[moving]]
     pitch = details[:, 0]
-    segments = np.where(pitch == 0, 1, rows[moving])
+    # Rows by index may be any of their table.
+    segments = np.where(pitch == 0, 1, np.where(details[:, 3] > 0, details[:, 3], rows[moving]))
     parts = [np.stack([epoch[moving], address[moving], segments, row_bytes[moving], pitch], axis=1)]
     loads = [
         (number, place, [core.event_epochs[place], step.addr, 1, step.itemsize, step.itemsize])
@@ -249,7 +250,7 @@ def _gm_regions(cores: Sequence[_Core], sites: Sequence[Site]) -> tuple[GmRegion
         if isinstance(step, ScalarLoad)
     ]
     parts.append(np.array([region for *_, region in loads], dtype=np.int64).reshape(-1, 5))
-    roles = np.concatenate([details[:, 1:], np.zeros((len(loads), 2), dtype=np.int64)])
+    roles = np.concatenate([details[:, 1:3], np.zeros((len(loads), 2), dtype=np.int64)])
     keys = np.concatenate([np.concatenate(parts), roles], axis=1)
     gm, numbers = _conflicting_gm(keys)
     of_rows = np.full(len(site), -1, dtype=np.int64)
@@ -258,6 +259,16 @@ def _gm_regions(cores: Sequence[_Core], sites: Sequence[Site]) -> tuple[GmRegion
     for (number, place, _), answer in zip(loads, numbers[len(moving) :].tolist(), strict=True):
         of_events[number][place] = answer
     return gm, of_rows, of_events
+
+
+def _dma_columns(site: Site) -> tuple[int, int, int, int]:
+    """Bytes between rows, whether the site writes and adds, and how many rows it picks from by index, 0 without indices."""
+    dma = site.dma
+    if dma is None:
+        return 0, 0, 0, 0
+    if dma.indexed is not None:
+        return dma.indexed.stride, dma.write, dma.atomic, dma.indexed.count
+    return dma.pitch, dma.write, dma.atomic, 0
 
 
 def _conflicting_gm(keys: Ints) -> tuple[GmRegions, Ints]:

@@ -68,10 +68,18 @@ _MULTIPLIED = (
 _OUT = ("edges", "edges-relu", "one-element", "no-rows", "no-columns", "spread-rows", "column", "window")
 _OUT_ON_CHIP = ("to-ub", "to-ub-relu", "to-l1", "to-l1-relu")
 
+_PICKED = (
+    *("one-element", "no-rows", "no-columns", "whole-rows", "in-order", "again", "unaligned-tail", "column"),
+    *("spread-indices", "every-other-row"),
+)
+
 _TILES = {
     "ld": _DMA,
     "st": _DMA,
     "stadd": _DMA,
+    "ldx": _PICKED,
+    "stx": _PICKED,
+    "stxadd": _PICKED,
     "mvl0a": _MOVED,
     "mvl0at": _MOVED,
     "mvl0b": _MOVED,

@@ -40,6 +40,7 @@ def trap_cases(isa: Isa) -> Iterator[ProgramCase]:
     yield from _order_cases()
     yield from _boundary_cases()
     yield from _row_cases()
+    yield from _index_cases()
 
 
 def bins(isa: Isa) -> Iterator[str]:
@@ -59,6 +60,8 @@ def bins(isa: Isa) -> Iterator[str]:
     for name in ("ld", "st", "stadd"):
         yield f"traps/{name}/gm_range/last-row-beyond"
         yield from (f"traps/{name}/alignment/pitch-{where}" for where in ("outside", "inside"))
+    for name in ("ldx", "stx", "stxadd"):
+        yield from (f"traps/{name}/gm_range/{what}" for what in _INDICES)
     yield "traps/vmov/buffer_range/last-row-beyond"
     yield from (f"traps/vmov/alignment/{what}" for what in ("pitch-read", "pitch-written", "rows-written-overlap"))
     yield from (f"traps/vmov/none/{what}" for what in ("pitch-of-one-row", "pitch-of-a-column", "rows-read-overlap"))
@@ -246,6 +249,33 @@ def _row_cases() -> Iterator[ProgramCase]:
             f"vmov.int32 dst={program.desc('ub', 1024, written)} a={program.desc('ub', base, read)} {sizes} | order"
         )
         yield _case(f"vmov/{what}", program, found, f"vmov/{found or 'none'}/{what}")
+
+
+_INDICES: Mapping[str, tuple[int, int, str | None]] = {
+    "last-row": (7, 8, None),
+    "beyond-its-table": (8, 8, "gm_range"),
+    "negative": (-1, 8, "gm_range"),
+    "outside-the-windows": (8, 9, "gm_range"),
+}
+"""The index of two rows, the rows of its table, of which eight lie in the argument, and the trap."""
+
+
+def _index_cases() -> Iterator[ProgramCase]:
+    """Rows by index: the last one of a table, those that are none of it, and one that is no part of the launch."""
+    for name in ("ldx", "stx", "stxadd"):
+        for what, (index, count, trap) in _INDICES.items():
+            program = Program()
+            ready = program.signal()
+            zero = f"vdup.int32 dst={program.desc('ub', 0, 32)} rows={program.size(2)} cols={program.size(8)} imm=0"
+            program.add(zero)
+            vector = program.desc("ub", 64, 4)
+            sizes = f"rows={program.size(1)} cols={program.size(2)}"
+            program.add(f"vdup.int32 dst={vector} {sizes} imm={index & 0xFFFFFFFF:#x} | set {ready}")
+            far, near = program.desc("gm", 0, arg=0), program.desc("ub", 0, 32)
+            operands = f"dst={near} src={far}" if name == "ldx" else f"dst={far} src={near}"
+            tile = f"index={vector} rows={program.size(2)} cols={program.size(8)} stride={_PITCH} count={count}"
+            program.add(f"{name}.int32 {operands} {tile} | wait {ready}")
+            yield _case(f"{name}/{what}", program, trap, f"{name}/gm_range/{what}")
 
 
 def _nothing_cases() -> Iterator[ProgramCase]:

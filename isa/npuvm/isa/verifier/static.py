@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 
 from npuvm.isa.image import Reloc
@@ -229,6 +229,12 @@ class StaticChecks:
             self._register(desc.reg, leaf.pc, leaf.insn)
         dtype = leaf.spec.region_dtype(self._isa, operand, leaf.insn.dtype, leaf.insn.dtype2)
         rows, cols = (self._dim(leaf, dim, tables) for dim in operand.shape)
+        if leaf.spec.picks_rows and desc.space == "gm":
+            # Indices may name any row of the table.
+            desc, rows = replace(desc, pitch=leaf.insn.args["stride"]), leaf.insn.args["count"]
+            if desc.window is not None:
+                message = f"{name} has a window; rows by index take a table without one"
+                self._findings.add("space", message, leaf.pc, leaf.insn)
         most_rows, most_cols = largest(tables, rows), largest(tables, cols)
         self._alignment(leaf, name, desc, ring, dtype, (most_rows, most_cols))
         touched = most_cols if desc.window is None else min(most_cols, desc.window.cols)
@@ -240,7 +246,8 @@ class StaticChecks:
                 slots.setdefault(desc.ring, []).append(_SlotUse(leaf, name, desc.space, reach))
 
     def _dim(self, leaf: Leaf, dim: str | int, tables: Tables) -> Dim:
-        return dim if isinstance(dim, int) else tables.sizes[leaf.insn.args[dim]]
+        constant = leaf.spec.constant(leaf.insn, dim)
+        return constant if constant is not None else tables.sizes[leaf.insn.args[dim]]
 
     def _alignment(
         self, leaf: Leaf, name: str, desc: DescDef, ring: RingDef | None, dtype: DType, most: tuple[int, int]
