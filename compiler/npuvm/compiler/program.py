@@ -16,7 +16,7 @@ from npuvm.compiler.plan import Plan
 from npuvm.compiler.program_pins import pins_of_segment
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import CubeSegment, Segment
-from npuvm.compiler.stack_launch import plan_workspace, stacked
+from npuvm.compiler.stack_launch import in_one_launch, plan_workspace, stacked
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.vector_codegen import compile_vector
 from npuvm.compiler.vector_space import RowsDoNotFit
@@ -27,6 +27,7 @@ __all__ = ["CompiledKernel", "Launch", "TensorSpec", "compile_kernel"]
 
 _KEPT_FAMILIES = 256
 _NO_PINS = Pins()
+_SEQUENCE = Pins(stack="sequence")
 
 
 def compile_kernel(
@@ -44,6 +45,8 @@ def compile_kernel(
     family = _FAMILIES.get(graph, chip, isa)
     if pins == _NO_PINS:
         return family.compile(shapes)
+    if pins == _SEQUENCE:
+        return stacked(family.compile(shapes), chip, isa)
     return _pinned(graph, family, shapes, chip, isa, pins)
 
 
@@ -69,7 +72,7 @@ def _pinned(
     outputs = tuple(output.name for output in graph.outputs)
     seconds = {"plan": planned - start, "instance": time.perf_counter() - planned}
     if pins.stack == "sequence":
-        return stacked(CompiledKernel(graph.name, launches, tensors, outputs, seconds), chip, isa)
+        return in_one_launch(CompiledKernel(graph.name, launches, tensors, outputs, seconds), chip, isa)
     return CompiledKernel(graph.name, launches, plan_workspace(tensors, launches), outputs, seconds)
 
 

@@ -25,10 +25,6 @@ def pins_of_segment(pins: Pins, segment: Segment, segments: Sequence[Segment]) -
     matrix product and tiles at l1 and l0 go to its products, everything else by name, tile.vector and repeat to its vector
     segments. Events are for kernels of one segment.
     """
-    if pins.share:
-        unit = "cube" if isinstance(segment, CubeSegment) else "vector"
-        cores = pins.share.get(unit) if pins.cores is None and pins.grid is None else pins.cores
-        pins = replace(pins, cores=cores, share={})
     if len(segments) == 1 or pins == Pins():
         return pins
     if pins.events is not None:

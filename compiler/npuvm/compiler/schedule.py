@@ -69,7 +69,6 @@ class Pins:
     * `events`: synchronisation by hand.
     * `stack`: what a kernel of several segments becomes. launches: one launch for each segment. sequence: one launch for
       all of them, with barriers on the device between segments that depend on each other.
-    * `share`: by unit (cube, vector), the cores that segments without pinned `cores` are made for.
     """
 
     tile: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -89,10 +88,9 @@ class Pins:
     repeat: int | None = None
     events: Events | None = None
     stack: str | None = None
-    share: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("tile", "l1_k", "ring_depth", "address", "cache", "transfer", "share"):
+        for name in ("tile", "l1_k", "ring_depth", "address", "cache", "transfer"):
             if not isinstance(getattr(self, name), Mapping):
                 pin_error(name, getattr(self, name), "a mapping")
         if self.events is not None and not isinstance(self.events, Events):
@@ -116,9 +114,6 @@ class Pins:
                 pin_error(f"address.{operand}", address, "a whole number of bytes")
         if self.stack not in (None, *STACKS):
             pin_error("stack", self.stack, ", ".join(STACKS))
-        for unit, cores in self.share.items():
-            if unit not in ("cube", "vector") or not _whole(cores) or cores < 1:
-                pin_error(f"share.{unit}", cores, "1 or more for cube, vector or both")
         if self.grid is not None:
             _sizes("grid", self.grid, 2)
         for operand, shape in self.transfer.items():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
 from npuvm.compiler.builder import Kernel
+from npuvm.compiler.compiled import CompiledKernel, TensorSpec
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.program import CompiledKernel, TensorSpec, compile_kernel
+from npuvm.compiler.program import compile_kernel
 from npuvm.compiler.stack_kernels import Stack, names_of, output_shapes, params_of
 from npuvm.compiler.stack_launch import Placed, stack_launches
 from npuvm.compiler.stack_work import apportion, estimate_work
@@ -47,10 +48,22 @@ def compile_stack(stack: Stack, shapes: Shapes, chip: NpuConfig, isa: Isa) -> Co
 
 @dataclass(frozen=True, slots=True)
 class _Area:
-    """Cores of a chip that a kernel has for itself: by unit, the number of the first of its type, and how many."""
+    """Core groups of a chip that a kernel has for itself: the number of the first, and how many."""
 
-    first: Mapping[str, int]
-    count: Mapping[str, int]
+    first: int
+    groups: int
+
+
+_PARTS: dict[tuple[int, int], tuple[NpuConfig, NpuConfig]] = {}
+
+
+def _part_of(chip: NpuConfig, groups: int) -> NpuConfig:
+    """The chip with fewer core groups: always the same object, which is kept alive, so that plans made for it are found."""
+    key = (id(chip), groups)
+    if key not in _PARTS:
+        core = chip.core.model_copy(update={"count": groups})
+        _PARTS[key] = chip, chip.model_copy(update={"core": core})
+    return _PARTS[key][1]
 
 
 @dataclass
@@ -88,9 +101,10 @@ class _Build:
         self, kernel: Kernel, shapes: Shapes, names: Mapping[str, str], path: str, area: _Area | None
     ) -> dict[str, tuple[int, ...]]:
         pins = kernel.graph.pins
-        if pins.stack is not None or area is not None:
-            pins = replace(pins, stack=None, share={} if area is None else area.count)
-        made = compile_kernel(kernel, shapes, self.chip, self.isa, pins)
+        if pins.stack is not None:
+            pins = replace(pins, stack=None)
+        chip = self.chip if area is None else _part_of(self.chip, area.groups)
+        made = compile_kernel(kernel, shapes, chip, self.isa, pins)
         for phase, seconds in made.seconds.items():
             self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
         full = {each.name: names.get(each.name, f"{path}{each.name}") for each in made.tensors}
@@ -104,41 +118,49 @@ class _Build:
 
     def _first(self, area: _Area) -> dict[str, int]:
         """The first core of an area by core type."""
-        return {self.chip.core_type_with(unit): first for unit, first in area.first.items()}
+        group = self.chip.group_core_types
+        return {core: area.first * group.count(core) for core in group}
 
     def _areas(self, stack: Stack, shapes: Shapes, area: _Area | None) -> Sequence[_Area | None]:
-        """The cores of each member: all of the stack's, or shares of them by work."""
+        """The cores of each member: all of the stack's, or shares of them by work.
+
+        On a chip with cube and vector cores apart, kernels that only use one sort do not compete with those of the other.
+        """
         if stack.kind == "sequence":
             return [area] * len(stack.members)
-        whole = area or _Area(dict.fromkeys(_UNITS, 0), {unit: self.chip.cores_with(unit) for unit in _UNITS})
+        whole = area or _Area(0, self.chip.core.count)
         work = self._work(stack, shapes)
-        if self.chip.core.kind == "unified":
-            both = [sum(each.values()) for each in work]
-            shares = dict.fromkeys(_UNITS, self._shares(stack, both, whole, "vector"))
+        group = self.chip.group_core_types
+        if len(group) == 1 or any(all(each.values()) for each in work):
+            pools = [[sum(each.values()) if len(group) == 1 else max(each.values()) for each in work]]
         else:
-            shares = {unit: self._shares(stack, [each[unit] for each in work], whole, unit) for unit in _UNITS}
-        return [
-            _Area(
-                {unit: each[number][0] for unit, each in shares.items()},
-                {unit: each[number][1] for unit, each in shares.items()},
-            )
-            for number in range(len(stack.members))
-        ]
+            pools = [[each[unit] for each in work] for unit in _UNITS]
+        areas = [_Area(whole.first, 1)] * len(work)
+        for pool in pools:
+            for number, share in self._shares(stack, pool, whole):
+                areas[number] = share
+        return areas
 
-    def _shares(self, stack: Stack, work: Sequence[float], whole: _Area, unit: str) -> list[tuple[int, int]]:
-        """First core and number of cores for each member; those that there are no cores left for begin from the first."""
-        first, count = whole.first[unit], whole.count[unit]
+    def _shares(self, stack: Stack, work: Sequence[float], whole: _Area) -> Iterator[tuple[int, _Area]]:
+        """Areas of the members that have work; those that there are no groups left for begin from the first."""
         busy = [number for number, each in enumerate(work) if each > 0]
-        fixed = [_pinned(stack.members[number].kernel) for number in busy]
-        shares = apportion(count, [work[number] for number in busy], fixed)
-        result = [(first, 1)] * len(work)
+        fixed = [self._pinned(stack.members[number].kernel) for number in busy]
         at = 0
-        for number, share in zip(busy, shares, strict=True):
-            share = min(share, count)
-            at = 0 if at + share > count else at
-            result[number] = first + at, share
+        for number, share in zip(busy, apportion(whole.groups, [work[each] for each in busy], fixed), strict=True):
+            share = min(share, whole.groups)
+            at = 0 if at + share > whole.groups else at
+            yield number, _Area(whole.first + at, share)
             at += share
-        return result
+
+    def _pinned(self, kernel: Kernel | Stack) -> int | None:
+        """Core groups for the cores that a kernel pins."""
+        if isinstance(kernel, Stack):
+            return None
+        pins = kernel.graph.pins
+        cores = pins.cores or (None if pins.grid is None else prod(pins.grid))
+        products = any(node.op == "matmul" for node in kernel.graph.nodes)
+        in_group = self.chip.cores_with("cube" if products else "vector") // self.chip.core.count
+        return None if cores is None else -(-cores // in_group)
 
     def _work(self, stack: Stack, shapes: Shapes) -> list[dict[str, float]]:
         """Estimated work of each member by unit."""
@@ -160,10 +182,3 @@ class _Build:
                 total[unit] += cycles
             known |= {member.outer(name): shape for name, shape in output_shapes(member.kernel, taken).items()}
         return total
-
-
-def _pinned(kernel: Kernel | Stack) -> int | None:
-    if isinstance(kernel, Stack):
-        return None
-    pins = kernel.graph.pins
-    return pins.cores or (None if pins.grid is None else prod(pins.grid))

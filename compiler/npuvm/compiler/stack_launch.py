@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from npuvm.compiler.stack_link import Part, link, most_phases, phases_of
+from npuvm.compiler.stack_entries import busy
+from npuvm.compiler.stack_link import Part, link, most_phases
 from npuvm.compiler.stack_order import levels_of, lifetimes_of, place_workspace
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from npuvm.hw.config import NpuConfig
     from npuvm.isa import Isa
 
-__all__ = ["Placed", "plan_workspace", "stack_launches", "stacked"]
+__all__ = ["Placed", "in_one_launch", "plan_workspace", "stack_launches", "stacked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,25 @@ def plan_workspace(
     return tuple(replace(each, offset=offsets[each.name]) if each.name in offsets else each for each in tensors)
 
 
+_STACKED: OrderedDict[tuple[int, int], tuple[CompiledKernel, NpuConfig, CompiledKernel]] = OrderedDict()
+_KEPT_STACKS = 4096
+
+
 def stacked(kernel: CompiledKernel, chip: NpuConfig, isa: Isa) -> CompiledKernel:
+    """As `in_one_launch`; kept for the kernels used last, so that the same one gives the same object."""
+    key = (id(kernel), id(chip))
+    found = _STACKED.get(key)
+    if found is None:
+        made = in_one_launch(kernel, chip, isa)
+        # Kernel and chip are kept, so that no others can have their ids.
+        found = _STACKED[key] = kernel, chip, made
+        if len(_STACKED) > _KEPT_STACKS:
+            _STACKED.popitem(last=False)
+    _STACKED.move_to_end(key)
+    return found[2]
+
+
+def in_one_launch(kernel: CompiledKernel, chip: NpuConfig, isa: Isa) -> CompiledKernel:
     """The kernel with its launches in one."""
     return stack_launches(kernel, [Placed(launch) for launch in kernel.launches], chip, isa)
 
@@ -70,7 +90,7 @@ def _cut(levels: Sequence[Sequence[Placed]], most: int) -> list[list[Sequence[Pl
         here: list[Placed] = []
         fresh = True
         for each in level:
-            wanted = phases_of(each.launch.image)
+            wanted = {core: phases for core, (_, _, phases) in busy(each.launch.image).items()}
             if not cuts or any(used.get(core, 0) + count > most for core, count in wanted.items()):
                 here, fresh, used = [], True, {}
                 cuts.append([])
@@ -105,9 +125,7 @@ def _place(level: Sequence[Placed], numbers: Mapping[str, int], chip: NpuConfig)
         image, args = each.launch.image, [numbers[arg] for arg in each.launch.args]
         first = each.first
         if first is None:
-            counts: dict[str, int] = {}
-            for entry in image.entries:
-                counts[entry.core_type] = counts.get(entry.core_type, 0) + 1
+            counts = {core: len(entries) for core, (_, entries, _) in busy(image).items()}
             # An image on cores of several types keeps whole core groups.
             wide = 1 if len(counts) > 1 else 0
             base = max(-(-taken[core] // group.count(core)) for core in counts) if wide else 0

@@ -16,11 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.errors import CompileError
-from npuvm.isa import Entry, Image, Insn, Isa, Reloc, encode
+from npuvm.compiler.stack_entries import Run, StackedEntries, busy
+from npuvm.isa import Entry, Image, Insn, Isa, RelocTable, encode
 
-__all__ = ["Part", "grid_words", "link", "most_phases", "phases_of"]
+__all__ = ["Part", "grid_words", "link", "most_phases"]
 
 _Words = npt.NDArray[np.uint64]
+_Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +37,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class _Code:
-    """What the cores of one type run of a part: its words without the halt, its grids and relocations from their begin."""
+    """What the cores of one type run of a part: its words without the halt, and from their begin its grids and relocations."""
 
     words: _Words
-    grids: npt.NDArray[np.int64]
-    relocs: Sequence[tuple[int, int, int]]
+    grids: _Places
+    relocs: tuple[_Places, _Places, _Places]
     low: int
+    high: int
     entries: Sequence[Entry]
     phases: int
-
-    @property
-    def high(self) -> int:
-        return self.low + len(self.entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +81,6 @@ def most_phases(isa: Isa) -> int:
     return _fixed(isa).phases
 
 
-def phases_of(image: Image) -> dict[str, int]:
-    """Numbers of grid phases that a part takes on cores of each type."""
-    return {entry.core_type: len(entry.ranges) for entry in image.entries}
-
-
 def grid_words(isa: Isa, image: Image) -> Sequence[int]:
     """The words at which an image's grids begin: as noted in it, else found by going from head to head."""
     if image.grids is not None:
@@ -111,70 +105,48 @@ def link(name: str, isa: Isa, group: Sequence[str], levels: Sequence[Sequence[Pa
     of one image.
     """
     fixed = _fixed(isa)
-    levels_of: dict[str, list[list[_Code]]] = {core_type: [[] for _ in levels] for core_type in group}
+    levels_of: dict[str, list[list[_Code]]] = {}
     for number, parts in enumerate(levels):
         for part in parts:
             for core_type, code in _codes(isa, fixed, part):
+                if core_type not in levels_of:
+                    levels_of[core_type] = [[] for _ in levels]
                 levels_of[core_type][number].append(code)
-    codes = {core_type: each for core_type, each in levels_of.items() if any(each)}
-    order = tuple(each for each in group if each in codes)
+    order = tuple(each for each in group if each in levels_of)
     # Whole core groups, as many as the parts reach.
     groups = max(
-        -(-code.high // order.count(core_type)) for core_type, each in codes.items() for here in each for code in here
+        -(-code.high // order.count(core_type))
+        for core_type, each in levels_of.items()
+        for here in each
+        for code in here
     )
     text = _Text(name, fixed)
-    walks = {
-        core_type: iter(_program(text, core_type, each, groups * order.count(core_type)))
-        for core_type, each in codes.items()
+    runs = {
+        core_type: tuple(_program(text, each, groups * order.count(core_type))) for core_type, each in levels_of.items()
     }
-    return text.image(isa, [next(walks[core_type]) for _ in range(groups) for core_type in order], n_args)
+    return text.image(isa, StackedEntries(order, groups, runs), n_args)
 
 
 def _codes(isa: Isa, fixed: _Fixed, part: Part) -> Iterator[tuple[str, _Code]]:
     """What a part's cores of each type run."""
     image = part.image
-    grids, relocs = grid_words(isa, image), image.relocs
-    starts = {(entry.core_type, entry.pc) for entry in image.entries}
-    if len(starts) == 1:
-        ((core_type, _),) = starts
-        moved = [(each.word, part.args[each.arg], each.addend) for each in relocs]
-        entries = _busy(image.entries)
-        yield core_type, _code(fixed, part, core_type, entries, (0, len(image.words)), grids, moved)
-        return
-    if len({core_type for core_type, _ in starts}) < len(starts):
-        raise CompileError(
-            "cores of one type run different programs of the image; a part of a stack has one", image.name
-        )
-    for core_type, start in starts:
-        entries = [entry for entry in image.entries if entry.core_type == core_type]
-        stop = min((pc for _, pc in starts if pc > start), default=len(image.words))
-        own = [at - start for at in grids if start <= at < stop]
-        moved = [(r.word - start, part.args[r.arg], r.addend) for r in relocs if start <= r.word < stop]
-        yield core_type, _code(fixed, part, core_type, entries, (start, stop), own, moved)
-
-
-def _busy(entries: Sequence[Entry]) -> Sequence[Entry]:
-    """The entries without those at the end that have nothing to do."""
-    count = len(entries)
-    while count > 1 and entries[0].ranges and all(low == high for low, high in entries[count - 1].ranges):
-        count -= 1
-    return entries[:count]
-
-
-def _code(
-    fixed: _Fixed,
-    part: Part,
-    core_type: str,
-    entries: Sequence[Entry],
-    span: tuple[int, int],
-    grids: Sequence[int],
-    relocs: Sequence[tuple[int, int, int]],
-) -> _Code:
-    words = part.image.words[span[0] : span[1]]
-    if words[-1] != fixed.halt[0]:
-        raise CompileError(f"the program at word {span[0]} does not end in halt", part.image.name)
-    places = np.array(grids, dtype=np.int64)
-    return _Code(words[:-1], places, relocs, part.first.get(core_type, 0), entries, len(entries[0].ranges))
+    grids = grid_words(isa, image)
+    relocs = RelocTable.of(image.relocs)
+    args = np.array(part.args, dtype=np.int64)[relocs.args] if len(relocs) else relocs.args
+    programs = busy(image)
+    for core_type, (start, entries, phases) in programs.items():
+        words, places = image.words, np.array(grids, dtype=np.int64)
+        table = relocs.words, args, relocs.addends
+        if len(programs) > 1:
+            stop = min((other for other, _, _ in programs.values() if other > start), default=len(words))
+            words = words[start:stop]
+            places = places[(start <= places) & (places < stop)] - start
+            own = (start <= relocs.words) & (relocs.words < stop)
+            table = relocs.words[own] - start, args[own], relocs.addends[own]
+        if words[-1] != fixed.halt[0]:
+            raise CompileError(f"the program at word {start} does not end in halt", image.name)
+        low = part.first.get(core_type, 0)
+        yield core_type, _Code(words[:-1], places, table, low, low + len(entries), entries, phases)
 
 
 class _Text:
@@ -185,9 +157,9 @@ class _Text:
         self.fixed = fixed
         self.at = 0
         self._pieces: list[_Words] = []
-        self._grids: list[npt.NDArray[np.int64]] = []
+        self._grids: list[_Places] = []
         self._added: list[int] = []
-        self._relocs: list[Reloc] = []
+        self._relocs: list[tuple[_Places, _Places, _Places]] = []
 
     def append(self, words: _Words) -> None:
         self._pieces.append(words)
@@ -195,30 +167,30 @@ class _Text:
 
     def part(self, code: _Code, phase: int) -> None:
         """Copy a part; its phases are numbered from `phase`."""
-        at = self.at
-        self._grids.append(code.grids + at)
+        self._grids.append(code.grids + self.at)
         self._added += [phase] * len(code.grids)
-        self._relocs += [Reloc(word + at, arg, addend) for word, arg, addend in code.relocs]
+        words, args, addends = code.relocs
+        self._relocs.append((words + self.at, args, addends))
         self.append(code.words)
 
     def image(self, isa: Isa, entries: Sequence[Entry], n_args: int) -> Image:
         words = np.concatenate(self._pieces)
         grids = np.concatenate(self._grids)
         words[grids] += np.array(self._added, dtype=np.uint64) << np.uint64(self.fixed.phase_low)
-        relocs = tuple(self._relocs)
-        return Image(self.name, isa.hash, words, tuple(entries), relocs, n_args, tuple(grids.tolist()))
+        columns = [np.concatenate(column) for column in zip(*self._relocs, strict=True)]
+        return Image(self.name, isa.hash, words, entries, RelocTable.joined(*columns), n_args, tuple(grids.tolist()))
 
 
-def _program(text: _Text, core_type: str, levels: Sequence[Sequence[_Code]], cores: int) -> list[Entry]:
-    """Write the programs of all cores of a type; their entries in order. Between two bounds all cores run the same parts."""
-    entries: list[Entry] = []
+def _program(text: _Text, levels: Sequence[Sequence[_Code]], cores: int) -> Iterator[Run]:
+    """Write the programs of all cores of a type. Between two bounds all cores run the same parts."""
     bounds = {0, cores}
     for parts in levels:
         for code in parts:
-            bounds |= {code.low, code.high}
+            bounds.add(code.low)
+            bounds.add(code.high)
     for low, high in pairwise(sorted(bounds)):
         start, phase = text.at, 0
-        ranges: list[tuple[tuple[int, int], ...]] = [()] * (high - low)
+        run: list[tuple[Sequence[Entry], int]] = []
         for number, parts in enumerate(levels):
             if number:
                 text.append(text.fixed.launch_barrier)
@@ -229,12 +201,10 @@ def _program(text: _Text, core_type: str, levels: Sequence[Sequence[_Code]], cor
                         text.append(text.fixed.core_barrier)
                     text.part(code, phase)
                     phase += code.phases
-                    own = code.entries[low - code.low : high - code.low]
-                    ranges = [before + entry.ranges for before, entry in zip(ranges, own, strict=True)]
+                    run.append((code.entries, code.low))
                     shared = True
         text.append(text.fixed.halt)
         if phase > text.fixed.phases:
             message = f"{phase} grids on one core; allowed: {text.fixed.phases}, so cut the stack into several launches"
             raise CompileError(message, text.name)
-        entries += [Entry(core_type, start, each) for each in ranges]
-    return entries
+        yield Run(low, high, start, tuple(run))

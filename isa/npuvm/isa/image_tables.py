@@ -91,12 +91,16 @@ class RelocTable(Sequence[Reloc]):
             return relocs
         return RelocTable([r.word for r in relocs], [r.arg for r in relocs], [r.addend for r in relocs])
 
+    @staticmethod
+    def joined(words: npt.NDArray[np.int64], args: npt.NDArray[np.int64], addends: npt.NDArray[np.int64]) -> RelocTable:
+        """A table of these columns, which it keeps."""
+        made = object.__new__(RelocTable)
+        made.words, made.args, made.addends = words, args, addends
+        return made
+
     def moved(self, addends: Sequence[int]) -> RelocTable:
         """The same relocations with other addends."""
-        made = object.__new__(RelocTable)
-        made.words, made.args = self.words, self.args
-        made.addends = np.array(addends, dtype=np.int64)
-        return made
+        return RelocTable.joined(self.words, self.args, np.array(addends, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.words)
