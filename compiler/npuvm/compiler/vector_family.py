@@ -26,10 +26,21 @@ from npuvm.compiler.vector_tile import VectorTile
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import EvenEntries, Image, Isa
 
-__all__ = ["VectorFamily"]
+__all__ = ["Chosen", "VectorFamily", "tile_walk"]
 
 _TILE = ("<tile rows>", "<tile cols>")
 """Variables beside the symbols, under names that no symbol has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What an instance is made of: its tile, whether reduced dims are whole in it, and the code that works on it."""
+
+    choice: Choice
+    whole: bool
+    covered: VectorSegment
+    program: VecProgram
+    storage: Storage
 
 
 class VectorFamily:
@@ -58,6 +69,13 @@ class VectorFamily:
         elif 0 in sizes:
             return None
         return structure.instance(values)
+
+    def chosen(self, values: Sequence[int]) -> Chosen | None:
+        """What `instance` makes its image of, for who wants to see it."""
+        if self.instance(values) is None:
+            return None
+        ones = tuple([size == 1 for size in self._domain(*values)])
+        return self._structures[ones].chosen(values)
 
     def _make_structure(self, ones: Sequence[bool]) -> _Structure:
         binding: dict[str, int] = {name: SymInt.variable(name) for name in self._symbols}
@@ -93,6 +111,12 @@ class _Structure:
             rows = self._rows[row] = _Rows(self._segment, self._symbols, self._binding, space, self._chip, self._isa)
         return rows.instance(values, sizes)
 
+    def chosen(self, values: Sequence[int]) -> Chosen:
+        """What the instance of these values, made before, consists of."""
+        sizes = self._sizes(*values)
+        choice, way = self._rows[largest_dim(sizes, self._outside)].choose(sizes)
+        return Chosen(choice, way.space.whole, way.segment, way.program, way.storage)
+
 
 class _Rows:
     """Instances whose tiles walk the same dims. Which of several ways to work on a tile is best depends on the sizes."""
@@ -116,6 +140,11 @@ class _Rows:
         self._ways = [_Ways(maker, each) for each in spaces]
 
     def instance(self, values: Sequence[int], sizes: Sequence[int]) -> tuple[Image, tuple[str, ...]]:
+        choice, way = self.choose(sizes)
+        return way.instance(values, sizes, choice)
+
+    def choose(self, sizes: Sequence[int]) -> tuple[Choice, _Way]:
+        """The best way and its tile. Raises RowsDoNotFit and CompileError when there is none."""
         best: tuple[Choice, _Way] | None = None
         for ways in self._ways:
             found = ways.choose(sizes)
@@ -124,8 +153,7 @@ class _Rows:
         if best is None:
             error = RowsDoNotFit if self._whole_only else CompileError
             raise error("not even the smallest tile fits UB", self._name)
-        choice, way = best
-        return way.instance(values, sizes, choice)
+        return best
 
 
 class _Ways:
@@ -175,7 +203,7 @@ class _Way:
     ) -> None:
         self.space = space
         self.chooser = TileChooser(space, program, storage, maker.chip, maker.isa)
-        self._maker, self._segment, self._program, self._storage = maker, segment, program, storage
+        self._maker, self.segment, self.program, self.storage = maker, segment, program, storage
         self._template: Template | None = None
         self._tensors: tuple[str, ...] = ()
         self._cores = maker.chip.cores_with("vector")
@@ -214,12 +242,12 @@ class _Way:
             cols = space.cols
         tile = VectorTile(rows, cols, 0.0)
         builder, self._tensors = write_vector(
-            self._segment.name,
+            self.segment.name,
             space,
-            self._program,
-            self._storage,
+            self.program,
+            self.storage,
             tile,
-            [_walk(space, tile)],
+            [tile_walk(space, tile)],
             maker.chip,
             maker.isa,
             Pins(),
@@ -227,7 +255,7 @@ class _Way:
         return builder.template((*maker.symbols, *_TILE))
 
 
-def _walk(space: Space, tile: VectorTile) -> GridWalk:
+def tile_walk(space: Space, tile: VectorTile) -> GridWalk:
     """Tiles of the dims that stay, columns before rows; inside each all tiles of the reduced dims."""
     counts = {dim: space.sizes[dim] for dim in space.others}
     if not (space.whole and space.reduced[space.col]):
