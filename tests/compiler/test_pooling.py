@@ -70,8 +70,8 @@ class Pool:
         return result
 
 
-def check(pool: Pool, dtype: str, shape: tuple[int, ...], chip: str | None) -> None:
-    text = ", ".join("ABCDEF"[: len(shape)])
+def check(pool: Pool, dtype: str, shape: tuple[int, ...], chip: str | None, named: bool = True) -> None:
+    text = ", ".join("ABCDEF"[at] if named else str(size) for at, size in enumerate(shape))
     graph = build(lambda k, x: k.store(pool.build(k, x)), x=f"{dtype}[{text}]")
     inputs = random_inputs(graph, dict(zip("ABCDEF", shape, strict=False)))
     expected = pool.expected(inputs["x"])
@@ -109,6 +109,7 @@ def pools(draw: st.DrawFn) -> tuple[Pool, str, tuple[int, ...]]:
 @given(pools())
 def test_random_pools_in_numpy(case: tuple[Pool, str, tuple[int, ...]]) -> None:
     check(*case, None)
+    check(*case, None, named=False)
 
 
 @pytest.mark.parametrize("chip", CHIPS)

@@ -123,8 +123,18 @@ def _sum(k: KernelBuilder, x: Value, a: Array, number: int) -> Pair:
     return k.max(x, at, keepdims=True), a.max(at, keepdims=True)
 
 
+def _product(k: KernelBuilder, x: Value, a: Array, number: int) -> Pair:
+    """Small whole numbers, so that sums are exact in any order."""
+    if a.ndim < 2 or a.dtype != np.float16 or 0 in a.shape or np.abs(a).max() > 500:
+        return k.neg(x), -a
+    wide = a.astype(np.float32)
+    if number % 2:
+        return k.matmul(x, x, transpose_b=True), (wide @ np.swapaxes(wide, -1, -2)).astype(np.float16)
+    return k.matmul(x, x, transpose_a=True), (np.swapaxes(wide, -1, -2) @ wide).astype(np.float16)
+
+
 _STEPS: list[Callable[[KernelBuilder, Value, Array, int], Pair]] = [
-    _slice, _slice, _pad, _concat, _stack, _split, _windows, _permute, _flat, _relu, _sum,
+    _slice, _slice, _pad, _concat, _stack, _split, _windows, _permute, _flat, _relu, _sum, _product, _product,
 ]  # fmt: skip
 
 
@@ -138,6 +148,7 @@ def mirrors(draw: st.DrawFn, largest: int) -> tuple[Graph, dict[str, Array], dic
     text = ", ".join("ABC"[at] if named else str(size) for at, size in enumerate(sizes))
     dtype = draw(st.sampled_from(["fp32", "fp16"]))
     inputs = random_inputs(build(lambda k, x: k.store(x), x=f"{dtype}[{text}]"), dict(zip("ABC", sizes, strict=False)))
+    inputs["x"] = np.rint(inputs["x"])
     mirror = Mirror(steps, [inputs["x"]])
     graph = build(mirror, x=f"{dtype}[{text}]")
     return graph, inputs, mirror.expected
@@ -220,7 +231,8 @@ def test_products_read_and_write_parts(chip: str) -> None:
     def body(k: KernelBuilder, qkv: Value, w: Value) -> None:
         q, key, v = k.split(qkv, (48, 48, -1), -1)
         scores = k.matmul(q, key, transpose_b=True)
-        k.store(k.concat([k.matmul(scores, v), k.matmul(v, w)], 1))
+        bias = k.slice(w, 1, 2, axes=0)
+        k.store(k.concat([k.matmul(scores, v), k.matmul(v, w, bias=k.reshape(bias, "N"))], 1))
 
     graph = build(body, qkv="fp16[M, 112]", w="fp16[16, N]")
     plan = make_plan(graph, CASTS)
@@ -229,7 +241,8 @@ def test_products_read_and_write_parts(chip: str) -> None:
     q, key, v = np.split(inputs["qkv"], [48, 96], 1)
     scores = (q.astype(np.float32) @ key.T.astype(np.float32)).astype(np.float16)
     left = scores.astype(np.float32) @ v.astype(np.float32)
-    expected = np.concatenate([left, v.astype(np.float32) @ inputs["w"].astype(np.float32)], 1)
+    w = inputs["w"].astype(np.float32)
+    expected = np.concatenate([left, v.astype(np.float32) @ w + w[1]], 1)
     out = run_plan_on(plan, inputs, the_chip(chip)).outputs["out0"]
     np.testing.assert_allclose(out.astype(np.float32), expected, rtol=1e-2, atol=1e-2)
 
