@@ -12,6 +12,7 @@ import typer
 
 from npuvm.cli.area import area
 from npuvm.cli.asm import asm
+from npuvm.cli.compiling import compile_file
 from npuvm.cli.conformance import conformance
 from npuvm.cli.disasm import disasm
 from npuvm.cli.explain import explain
@@ -41,6 +42,7 @@ app = typer.Typer(
 
 for _verb in (simulate, explain, whatif, asm, disasm, schema, conformance, area):
     app.command()(_verb)
+app.command("compile")(compile_file)
 app.add_typer(isa_app, name="isa")
 
 

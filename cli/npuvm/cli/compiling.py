@@ -1,0 +1,82 @@
+"""`npuvm compile`: a kernel from a Python file through the compiler, every phase of it on paper."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from npuvm.cli.compiling_report import launch_rows, render_compiled, render_launches, to_json
+from npuvm.cli.kernel_files import load_kernel, parse_shapes
+from npuvm.cli.options import ColdL2, Overrides
+from npuvm.cli.output import json_text, wide_console, write_together
+from npuvm.compiler.inspection import inspect_kernel
+from npuvm.compiler.inspection_text import phase_texts
+from npuvm.hw.config import load_chip
+from npuvm.isa import load_isa
+
+__all__ = ["compile_file"]
+
+_STEPS = "space|covered|program|product|buffers|tile|walk|assembly"
+_PHASE_FILE = re.compile(rf"\d{{2,}}-(graph|legal|plan|\w+-({_STEPS}))\.txt")
+
+
+def compile_file(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE.py[:KERNEL]", help="A Python file; of several kernels in it, this one.")
+    ],
+    shapes: Annotated[
+        str,
+        typer.Option(
+            "--shapes", metavar="SHAPES", help='Sizes of every parameter: "x=128x512, w=512"; a scalar is "s=".'
+        ),
+    ] = "",
+    chip: Annotated[str, typer.Option("--chip", help="Compile for this chip, a name or a file.")] = "ascend_910b1",
+    overrides: Overrides = None,
+    dump: Annotated[
+        Path | None,
+        typer.Option("--dump", help="Folder for one numbered text file of each phase.", show_default=False),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Simulate it too, and print tiles, buffers, reuse, events, estimate and cycles."
+        ),
+    ] = False,
+    cold_l2: ColdL2 = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the tables.")] = False,
+) -> None:
+    """Compile a kernel of a Python file for concrete shapes, and show what became of it."""
+    kernel = load_kernel(source)
+    target = load_chip(chip, overrides or ())
+    isa = load_isa(target.isa.base, target.isa.extensions)
+    found = inspect_kernel(kernel, parse_shapes(shapes), target, isa)
+    written: Sequence[Path] = ()
+    if dump is not None:
+        texts = phase_texts(found, target, isa)
+        width = max(2, len(str(len(texts))))
+        files = {dump / f"{at:0{width}}-{phase.name}.txt": phase.text for at, phase in enumerate(texts, 1)}
+        write_together(files)
+        written = tuple(files)
+        _remove_old(dump, written)
+    rows = launch_rows(kernel, found, target, cold_l2) if explain else None
+    if as_json:
+        report: dict[str, Any] = to_json(found, target, rows)
+        typer.echo(json_text({**report, "files": [str(path) for path in written]}), nl=False)
+        return
+    console = wide_console()
+    console.print(render_compiled(found, target))
+    if rows is not None:
+        console.print(render_launches(found, target, rows))
+    if written:
+        typer.echo(f"{len(written)} files in {dump}: {written[0].name} to {written[-1].name}")
+
+
+def _remove_old(folder: Path, written: Collection[Path]) -> None:
+    """Phases of an earlier compilation that has more of them, or other segments, would stand between those of this one."""
+    for path in folder.glob("*.txt"):
+        if path not in written and _PHASE_FILE.fullmatch(path.name):
+            path.unlink()

@@ -1,0 +1,264 @@
+"""A compiled kernel opened up: what each segment went through, its tile among its candidates, its buffers and their rings.
+
+Nothing here decides anything: it calls what `compile_kernel` calls and keeps what that drops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from npuvm.compiler.builder import Kernel
+from npuvm.compiler.cube_codegen import MatmulKernel, compile_matmul
+from npuvm.compiler.cube_lower import lower_cube
+from npuvm.compiler.cube_plan import candidate_tiles as cube_candidates
+from npuvm.compiler.cube_plan import slot_bytes
+from npuvm.compiler.inspection_rings import RingEvents, ring_events
+from npuvm.compiler.ir import Graph
+from npuvm.compiler.plan import Plan, make_plan
+from npuvm.compiler.program import CompiledKernel, compile_kernel
+from npuvm.compiler.program_pins import pins_of_segment
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.schedule_walk import Walk
+from npuvm.compiler.segments import CubeSegment, Segment, VectorSegment
+from npuvm.compiler.types import DTYPES
+from npuvm.compiler.vector_buffers import Slot
+from npuvm.compiler.vector_codegen import VectorKernel, compile_vector
+from npuvm.compiler.vector_family import VectorFamily, tile_walk
+from npuvm.compiler.vector_lower import Reg
+from npuvm.compiler.vector_space import RowsDoNotFit, make_space
+from npuvm.compiler.vector_tile import VectorTile
+from npuvm.compiler.vector_tile import candidate_tiles as vector_candidates
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Image, Isa
+
+__all__ = ["BufferUse", "Candidate", "Inspected", "InspectedSegment", "inspect_kernel"]
+
+
+@dataclass(frozen=True, slots=True)
+class BufferUse:
+    """A buffer on a core: `slots` slots of `slot_bytes`, of which the tiles of its values need `used_bytes`.
+
+    `values` are the tile registers that lie in it one after the other, with their dtypes. `gap_bytes` lie before it, so that
+    it begins in another bank. `events` is None for a buffer that is no ring.
+    """
+
+    name: str
+    space: str
+    slot_bytes: int
+    slots: int
+    used_bytes: int
+    values: tuple[str, ...]
+    gap_bytes: int = 0
+    events: RingEvents | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all slots, and the gap before them."""
+        return self.slot_bytes * self.slots + self.gap_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A tile that was tried, as text, and its estimated cycles."""
+
+    tile: str
+    cycles: float
+
+
+@dataclass(frozen=True)
+class InspectedSegment:
+    """A segment that became a program; `kernel` is what its code generator returned.
+
+    `tile` is the one taken, `cycles` its estimate; `candidates` come with the lowest estimate first.
+    """
+
+    segment: Segment
+    kernel: VectorKernel | MatmulKernel
+    args: tuple[str, ...]
+    tile: str
+    cycles: float
+    candidates: tuple[Candidate, ...]
+    buffers: tuple[BufferUse, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the segment."""
+        return self.segment.name
+
+    @property
+    def image(self) -> Image:
+        """The program of the segment alone."""
+        return self.kernel.image
+
+    def space_bytes(self) -> dict[str, int]:
+        """Bytes of all buffers by memory space."""
+        used: dict[str, int] = {}
+        for each in self.buffers:
+            used[each.space] = used.get(each.space, 0) + each.nbytes
+        return used
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A kernel for concrete shapes, its plan, and the segments that became programs.
+
+    `whole_rows` says that the plan keeps whole rows in UB. A plan has more segments than `segments` where some write nothing.
+    """
+
+    graph: Graph
+    plan: Plan
+    whole_rows: bool
+    binding: Mapping[str, int]
+    segments: tuple[InspectedSegment, ...]
+    compiled: CompiledKernel
+
+
+def inspect_kernel(
+    kernel: Kernel | Graph, shapes: Mapping[str, Sequence[int]], chip: NpuConfig, isa: Isa, pins: Pins | None = None
+) -> Inspected:
+    """Compile a kernel for the shapes of its parameters and keep every step. CompileError as from `compile_kernel`."""
+    graph = kernel.graph if isinstance(kernel, Kernel) else kernel
+    compiled = compile_kernel(kernel, shapes, chip, isa, pins)
+    binding = graph.bind(shapes)
+    casts = [(a, b) for a, b in isa.instruction("vcast").dtypes if b is not None]
+    pins = graph.pins if pins is None else pins
+    try:
+        whole, plan = True, make_plan(graph, casts)
+        segments = _segments(plan, binding, chip, isa, pins)
+    except RowsDoNotFit:
+        whole, plan = False, make_plan(graph, casts, whole_rows=False)
+        segments = _segments(plan, binding, chip, isa, pins)
+    return Inspected(graph, plan, whole, binding, segments, compiled)
+
+
+def _segments(
+    plan: Plan, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins
+) -> tuple[InspectedSegment, ...]:
+    found = []
+    for segment in plan.segments:
+        own = pins_of_segment(pins, segment, plan.segments)
+        if isinstance(segment, CubeSegment):
+            spec, args = lower_cube(segment, binding)
+            product = compile_matmul(spec, len(args), chip, isa, own)
+            if product is not None:
+                found.append(_cube(segment, product, args, chip, isa))
+        else:
+            kernel = _vector_kernel(segment, binding, chip, isa, own)
+            if kernel is not None:
+                found.append(_vector(segment, kernel, chip, isa, own))
+    return tuple(found)
+
+
+def _vector_kernel(
+    segment: VectorSegment, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins
+) -> VectorKernel | None:
+    """The segment as an instance of its family, which segments without pins are; what the family leaves out is written anew."""
+    if replace(pins, stack=None) != Pins():
+        return compile_vector(segment, binding, chip, isa, pins)
+    values = tuple(binding.values())
+    family = VectorFamily(segment, tuple(binding), chip, isa)
+    chosen, made = family.chosen(values), family.instance(values)
+    if chosen is None or made is None:
+        return compile_vector(segment, binding, chip, isa, pins)
+    image, tensors = made
+    tile = VectorTile(chosen.choice.rows, chosen.choice.cols, chosen.choice.cycles)
+    space = replace(make_space(segment, binding), whole=chosen.whole)
+    walk = Walk((tile_walk(space, tile),), tuple(entry.ranges for entry in image.entries))
+    core_type = chip.core_type_with("vector")
+    return VectorKernel(image, tensors, tile, space, walk, core_type, chosen.covered, chosen.program, chosen.storage)
+
+
+def _vector(segment: Segment, kernel: VectorKernel, chip: NpuConfig, isa: Isa, pins: Pins) -> InspectedSegment:
+    tried = vector_candidates(kernel.space, kernel.program, kernel.storage, chip, isa, pins)
+    ordered = sorted(tried, key=lambda tile: (tile.cycles, -tile.rows * tile.cols))
+    candidates = tuple(Candidate(f"{tile.rows} x {tile.cols}", tile.cycles) for tile in ordered)
+    taken = kernel.tile
+    buffers = _vector_buffers(kernel, isa)
+    return InspectedSegment(
+        segment, kernel, kernel.tensors, f"{taken.rows} x {taken.cols}", taken.cycles, candidates, buffers
+    )
+
+
+def _vector_buffers(kernel: VectorKernel, isa: Isa) -> tuple[BufferUse, ...]:
+    rows, cols = kernel.tile.rows, kernel.tile.cols
+    storage = kernel.storage
+    rings = {id(storage.of[reg]) for reg in kernel.program.regs if reg.kind in ("in", "out")}
+    events = iter(ring_events(kernel.image, isa))
+    found = []
+    for slot in storage.slots:
+        regs = [reg for reg, home in storage.of.items() if home is slot]
+        found.append(
+            BufferUse(
+                slot.name,
+                "ub",
+                storage.tile_bytes(slot, rows, cols),
+                slot.depth,
+                max((_tile_bytes(reg, slot, rows, cols) for reg in regs), default=0),
+                tuple(repr(reg) for reg in regs),
+                slot.half * storage.stripe,
+                next(events, None) if id(slot) in rings else None,
+            )
+        )
+    return tuple(found)
+
+
+def _tile_bytes(reg: Reg, slot: Slot, rows: int, cols: int) -> int:
+    """Bytes of the elements of a tile, without any rounding."""
+    has_rows, has_cols = slot.shape
+    return (rows if has_rows else 1) * (cols if has_cols else 1) * DTYPES[reg.dtype].item_bytes
+
+
+def _cube(
+    segment: CubeSegment, kernel: MatmulKernel, args: tuple[str, ...], chip: NpuConfig, isa: Isa
+) -> InspectedSegment:
+    cores = kernel.problem.pins.cores or chip.cores_with("cube")
+    table, depths, cycles = cube_candidates(kernel.problem, kernel.spec, cores)
+    order = np.argsort(cycles, kind="stable")
+    candidates = tuple(
+        Candidate(_cube_tile(table[at].tolist(), int(depths[at])), float(cycles[at])) for at in order.tolist()
+    )
+    tile = kernel.tile
+    text = _cube_tile([*tile.l1, *tile.l0], tile.l0c_depth)
+    return InspectedSegment(segment, kernel, args, text, tile.cycles, candidates, _cube_buffers(kernel, isa))
+
+
+def _cube_tile(sizes: Sequence[int], l0c_depth: int) -> str:
+    m, n, k, m0, n0, k0 = sizes
+    return f"L1 {m} x {n} x {k}, L0 {m0} x {n0} x {k0}, {l0c_depth} accumulators"
+
+
+def _cube_buffers(kernel: MatmulKernel, isa: Isa) -> tuple[BufferUse, ...]:
+    """The rings of a product, in the order of their numbers."""
+    problem, tile = kernel.problem, kernel.tile
+    sizes = slot_bytes(problem, np.array([[*tile.l1, *tile.l0]], dtype=np.int64))
+    used = _cube_used(kernel)
+    names = [name for name in ("l0c", "l1.a", "l1.b", "l1.bias", "l0a", "l0b", "ub.c") if int(sizes[name][0])]
+    by_bytes = list(ring_events(kernel.image, isa))
+    found = []
+    for name in names:
+        size = int(sizes[name][0])
+        events = next((each for each in by_bytes if each.slot_bytes == size and each.space == name.split(".")[0]), None)
+        if events is None:
+            continue
+        by_bytes.remove(events)
+        found.append(BufferUse(name, events.space, size, events.slots, used[name], (name,), events=events))
+    return tuple(found)
+
+
+def _cube_used(kernel: MatmulKernel) -> dict[str, int]:
+    """Bytes of the elements of one tile of each ring."""
+    problem, ((m, n, k), (m0, n0, k0)) = kernel.problem, (kernel.tile.l1, kernel.tile.l0)
+    item = problem.item
+    a_k, b_k = problem.pins.l1_k.get("a", k), problem.pins.l1_k.get("b", k)
+    return {
+        "l0c": m // (problem.pins.l0c_parts or 1) * n * problem.acc_item,
+        "l1.a": m * a_k * item,
+        "l1.b": b_k * n * item,
+        "l1.bias": n * problem.bias_item,
+        "l0a": m0 * k0 * item,
+        "l0b": k0 * n0 * item,
+        "ub.c": m * n * problem.out_item,
+    }

@@ -1,0 +1,172 @@
+"""The verb compile: its files, its tables, and what wrong input gets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from npuvm.cli.kernel_files import load_kernel, parse_shapes
+from npuvm.cli.main import main
+from npuvm.compiler import compile_kernel
+from npuvm.compiler.inspection import inspect_kernel
+from npuvm.hw.config import load_chip
+from npuvm.isa import assemble, load_isa
+from npuvm.isa.errors import NpuvmError
+
+SOURCE = """
+from npuvm.compiler import kernel
+
+@kernel(x="fp16[M, K]", w="fp16[K, N]")
+def scores(k, x, w):
+    product = k.matmul(k.load(x), k.load(w), dtype="fp32")
+    powers = k.exp(product - k.max(product, -1, keepdims=True))
+    k.store(k.cast(powers / k.sum(powers, -1, keepdims=True), "fp16"))
+
+@kernel(x="fp16[N]", s="fp16[]")
+def scaled(k, x, s):
+    k.store(k.load(x) * k.load(s))
+"""
+SHAPES = "x=40x64, w=64x48"
+PHASES = [
+    "01-graph", "02-legal", "03-plan",
+    "04-c0-product", "05-c0-buffers", "06-c0-tile", "07-c0-walk", "08-c0-assembly",
+    "09-v0-space", "10-v0-covered", "11-v0-program", "12-v0-buffers", "13-v0-tile", "14-v0-walk", "15-v0-assembly",
+]  # fmt: skip
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    path = tmp_path / "kernels.py"
+    path.write_text(SOURCE, encoding="utf-8")
+    return str(path)
+
+
+def test_a_dump_has_a_file_for_each_phase(source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    words = ["compile", f"{source}:scores", "--shapes", SHAPES, "--chip", "edge", "--dump", str(out)]
+    assert main(words) == 0
+    assert f"{len(PHASES)} files in {out}" in capsys.readouterr().out
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in out.iterdir()}
+    assert sorted(texts) == PHASES
+    assert main(words) == 0
+    assert texts == {path.stem: path.read_text(encoding="utf-8") for path in out.iterdir()}
+    compiled = compile_kernel(load_kernel(f"{source}:scores"), parse_shapes(SHAPES), load_chip("edge"), load_isa())
+    for launch in compiled.launches:
+        (text,) = (text for name, text in texts.items() if name.endswith(f"{launch.segment}-assembly"))
+        again = assemble(load_isa(), text)
+        assert again.words.tolist() == launch.image.words.tolist()
+        assert tuple(again.entries) == tuple(launch.image.entries)
+
+
+def test_a_dump_replaces_that_of_another_kernel(source: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["compile", f"{source}:scores", "--shapes", SHAPES, "--chip", "edge", "--dump", str(out)]) == 0
+    (out / "notes.txt").write_text("mine", encoding="utf-8")
+    assert main(["compile", f"{source}:scaled", "--shapes", "x=100 s=", "--chip", "edge", "--dump", str(out)]) == 0
+    names = sorted(path.name for path in out.iterdir())
+    assert "notes.txt" in names
+    assert len(names) == 11
+    assert not [name for name in names if "-c0-" in name]
+
+
+def test_explain_tells_the_estimate_and_the_cycles(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["compile", f"{source}:scores", "--shapes", SHAPES, "--chip", "edge", "--explain"]
+    assert main([*words, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    chip = load_chip("edge")
+    for launch, segment in zip(report["launches"], report["segments"], strict=True):
+        assert launch["name"] == segment["name"]
+        assert launch["cycles"] >= launch["bound_cycles"] > 0
+        assert segment["cycles_estimated"] > 0
+        for space, use in segment["bytes"].items():
+            own = [each for each in segment["buffers"] if each["space"] == space]
+            assert 0 < use["used"] <= use["capacity"] == chip.capacity_bytes(space)
+            assert use["used"] >= sum(each["slots"] * each["slot_bytes"] for each in own)
+        assert all(each["value_bytes"] <= each["slot_bytes"] for each in segment["buffers"])
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    for launch in report["launches"]:
+        assert f"{launch['cycles']:,}" in out
+    for expected in ("m0 by cube", "l0a", "reuse: ", "values, in turn"):
+        assert expected in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none.py"], "none.py: no such file"),
+        (["kernels.py"], "kernels.py: 2 kernels; name one as kernels.py:KERNEL of: scores, scaled"),
+        (["kernels.py:other"], "kernels.py: no kernel 'other'; kernels: scores, scaled"),
+        (["kernels.py:scaled"], "no shape for parameter 'x'"),
+        (["kernels.py:scaled", "--shapes", "x=4;5"], "--shapes: 'x=4;5' is no shape"),
+        (["kernels.py:scaled", "--shapes", "x=4 x=5"], "--shapes: parameter 'x' is given twice"),
+        (["kernels.py:scores", "--shapes", "x=4x5,w=6x7"], "K is 5 from x[1] but 6 from w[0]"),
+        (["text.txt"], "text.txt: not a Python file"),
+        (["wrong.py"], "wrong.py:2: ZeroDivisionError: division by zero"),
+        (["syntax.py"], "syntax.py:1: SyntaxError"),
+        (["refused.py"], "refused.py:5: "),
+    ],
+)
+def test_wrong_input(
+    words: list[str], message: str, source: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(source).parent
+    monkeypatch.chdir(folder)
+    files = {
+        "text.txt": "",
+        "wrong.py": "\n1 / 0\n",
+        "syntax.py": "def\n",
+        "refused.py": SOURCE.split("\n\n")[0]
+        + "\n@kernel(x='fp16[N]')\ndef bad(k, x):\n    k.store(k.sum(k.load(x), 3))\n",
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    before = set(folder.iterdir())
+    assert main(["compile", *words, "--dump", "out"]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert set(folder.iterdir()) == before
+
+
+def test_a_dump_that_has_no_place_leaves_nothing(
+    source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out" / "05-c0-buffers.txt").mkdir(parents=True)
+    words = ["compile", f"{source}:scores", "--shapes", SHAPES, "--chip", "edge", "--dump", str(tmp_path / "out")]
+    assert main(words) != 0
+    assert "05-c0-buffers.txt" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["05-c0-buffers.txt"]
+
+
+@pytest.mark.parametrize("chip", ["ascend_910a", "ascend_910b1", "edge"])
+def test_what_is_shown_is_what_is_compiled(source: str, chip: str) -> None:
+    """Tile, buffers and rings against the program itself: nothing overlaps, and the tile is the best of its candidates."""
+    kernel = load_kernel(f"{source}:scores")
+    target, isa = load_chip(chip), load_isa()
+    found = inspect_kernel(kernel, parse_shapes(SHAPES), target, isa)
+    assert [each.image.words.tolist() for each in found.segments] == [
+        each.image.words.tolist() for each in found.compiled.launches
+    ]
+    for segment in found.segments:
+        assert segment.candidates[0].tile == segment.tile
+        assert segment.cycles == pytest.approx(segment.candidates[0].cycles, abs=1)
+        rings = [each.events for each in segment.buffers if each.events is not None]
+        assert len({ring.ready for ring in rings} | {ring.free for ring in rings}) == 2 * len(rings)
+        for ring in rings:
+            assert ring.producers and ring.consumers and set(ring.producers).isdisjoint(ring.consumers)
+            for other in rings:
+                if other is not ring and other.space == ring.space:
+                    end = other.address + other.slots * other.slot_bytes
+                    assert ring.address >= end or ring.address + ring.slots * ring.slot_bytes <= other.address
+
+
+def test_a_file_that_exists_is_no_file_and_kernel(tmp_path: Path) -> None:
+    odd = tmp_path / "a:b.py"
+    odd.write_text(SOURCE, encoding="utf-8")
+    with pytest.raises(NpuvmError, match="2 kernels"):
+        load_kernel(str(odd))
