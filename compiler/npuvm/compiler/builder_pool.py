@@ -7,7 +7,7 @@ at a time; where the elements of a row would lie apart, it is a last dim of its 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from npuvm.compiler.builder_views import ViewMethods
 from npuvm.compiler.sums import Sum, sum_of
@@ -90,18 +90,20 @@ class PoolMethods(ViewMethods):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> Value:
-        """The mean of each window, in fp32, rounded once; padding counts as zeros, or not at all."""
+        """The mean of each window, in fp32; padding counts as zeros, or not at all."""
         k, source = self._all, self._value("avg_pool", x)
         if source.dtype not in ("fp32", "fp16", "bf16"):
             raise kernel_error(f"avg_pool does not take {source.dtype}; allowed: fp32, fp16, bf16 (use cast)")
         axes = self._pool_axes("avg_pool", source, (kernel, stride, padding, dilation), ceil_mode)
-        total = self._padded(source, axes, 0.0)
+        total, count = self._padded(source, axes, 0.0), 1.0
         for each in axes:
             total = self._joined(total, each, lambda part: k.cast(part, "fp32"), k.add, k.sum)
-        divisor: Value | float = 1.0
-        for each in axes:
-            divisor = divisor * self._window_size(each, source.type.rank, count_include_pad)
-        return k.cast(k.cast(total, "fp32") / divisor, source.dtype)
+            size = self._window_size(each, source.type.rank, count_include_pad)
+            if isinstance(size, float):
+                count *= size
+            else:
+                total = total / size
+        return k.cast(total if count == 1.0 else total / count, source.dtype)
 
     def _extreme(
         self,
@@ -204,14 +206,21 @@ class PoolMethods(ViewMethods):
         return result
 
     def _window_size(self, windows: _Axis, rank: int, count_include_pad: bool) -> Value | float:
-        """How many elements each window has: a number where all have the same, else along the windows' axis."""
-        counted = windows.size + (sum_of(windows.low, windows.high) if count_include_pad else Sum())
-        if counted == windows.padded:
+        """How many elements each window has: a number where all have the same, else along the windows' axis.
+
+        Of the elements begin + i * dilation, ceil((bound - begin) / dilation) are below a bound, at least none and at most all.
+        """
+        margin = (windows.low, windows.high) if count_include_pad else (0, 0)
+        if windows.size + sum_of(*margin) == windows.padded:
             return float(windows.kernel)
-        ones = self._all.broadcast_to(self._all.const(1.0, "fp32"), (self._dim("avg_pool", counted),))
-        low = 0 if count_include_pad else windows.low
-        padded = self._dim("avg_pool", windows.padded)
-        marked = self._emit("pad", (ones,), lows=(low,), sizes=(padded,), value=0.0)
-        flat = replace(windows, axis=0)
-        sizes = self._joined(marked, flat, lambda part: part, self._all.add, self._all.sum)
-        return self._all.reshape(sizes, (windows.count, *[1] * (rank - windows.axis - 1)))
+        k = self._all
+        shape = (windows.count, *[1] * (rank - windows.axis - 1))
+        begin = k.iota(shape, 0, "fp32") * float(windows.stride) - float(windows.low)
+
+        def below(bound: Value | float) -> Value:
+            number = (bound - begin) / float(windows.dilation)
+            whole = number if windows.dilation == 1 else k.ceil(number)
+            return k.minimum(k.maximum(whole, 0.0), float(windows.kernel))
+
+        end = k.size((self._dim("avg_pool", windows.size),)) + float(margin[1])
+        return below(end) - below(float(-margin[0]))
