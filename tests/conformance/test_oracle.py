@@ -212,6 +212,19 @@ def test_reductions_by_hand() -> None:
     assert found["vmaxf"].tolist() == [[4, 2, 60000]]
 
 
+def test_prefix_sums_products_numbers_and_places_by_hand() -> None:
+    tile = np.array([[1, 2, -3], [4, np.nan, 5]], dtype=np.float32)
+    start = np.array([[10], [0]], dtype=np.float32)
+    over = Operands({"a": tile[:1], "b": start[:1]}, {}, "fp32")
+    assert ORACLES["vscanl"].rule(over).tolist() == [[11, 13, 10]]
+    assert ORACLES["vscanf"].rule(Operands({"a": tile[:, :1], "b": start[:1]}, {}, "fp32")).tolist() == [[11], [15]]
+    assert ORACLES["vprodl"].rule(over).tolist() == [[-6]]
+    assert ORACLES["vprodf"].rule(Operands({"a": tile[:, ::2]}, {}, "fp32")).tolist() == [[4, -15]]
+    assert ORACLES["vargmaxl"].rule(Operands({"a": tile}, {}, "fp32")).tolist() == [[1], [1]]
+    plain, sizes = {"imm": 0xFFFFFFFF, "step": 2}, {"cols": 3, "start": 5}
+    assert ORACLES["viota"].rule(Operands({}, plain, "int32", sizes=sizes)).tolist() == [[9, 11, 13]]
+
+
 def test_every_vector_instruction_has_an_oracle_of_its_own() -> None:
     names = {i.name for i in ISA.instructions.values() if i.unit == "vector" and ISA.features[i.feature]}
     assert names == set(ORACLES)
@@ -237,7 +250,8 @@ def test_both_oracles_agree(name: str) -> None:
         if "c" in tiles:
             tiles["c"] = np.resize(np.array([True, False, False]), tiles["a"].shape)
         tiles = {n: np.where(v == 0, np.zeros_like(v), v) for n, v in tiles.items()}
-        op = Operands(tiles, {"imm": 0x40200000}, dtype, dtype2)
+        plain, sizes = {"imm": 0x40200000, "step": 0xC0600001}, {"rows": 3, "cols": 5, "start": 7}
+        op = Operands(tiles, plain, dtype, dtype2, sizes=sizes)
         target = spec.region_dtype(ISA, next(r for r in spec.regions if r.role == "write"), dtype, dtype2).name
         with np.errstate(all="ignore"):
             ours = np.asarray(ORACLES[name].rule(op))

@@ -24,7 +24,8 @@ LENGTHS = {
     0: "nop halt barrier loop endloop endgrid sem lds sadd ssub smul scdiv smin slt usync",
     1: "grid szc szt szr dstr ring li st stadd mvl0a mvl0at mvl0b mvl0bt mvl0c mma mmac fix fixadd vmov vneg vabs vexp vlog "
     "vsqrt vrsqrt vrec vrelu vfloor vceil vrint vtrunc vnot visfin vcast vbrc vadd vsub vmul vdiv vmax vmin vpow vand vor "
-    "vxor veq vne vlt vle vgt vge vsel vsuml vmaxl vminl vsumf vmaxf vminf vscan vargmaxl vsortb vmerge",
+    "vxor veq vne vlt vle vgt vge vsel vsuml vmaxl vminl vsumf vmaxf vminf vprodl vprodf "
+    "vscanl vscanf vargmaxl vsortb vmerge",
     2: "sza desc ld vdup vadds vmuls vmaxs vmins vrsubs vdivs vrdivs vpows veqs vnes vlts vles vgts vges ldx stx stxadd viota",
     3: "mvim2col",
     4: "dwin",
@@ -35,7 +36,7 @@ LOGICAL = "vnot vand vor vxor"
 WIDE = (
     "vadd vsub vmul vmax vmin vneg vabs vrelu vsel vadds vmuls vmaxs vmins vrsubs vsuml vmaxl vminl vsumf vmaxf vminf"
 )
-OFF = "mvim2col viota vscan vargmaxl vsortb vmerge"
+OFF = "mvim2col vsortb vmerge"
 
 A = np.array([-2.5, -1.0, 0.0, 0.5, 1.5, 2.5, 4.0, 9.0])
 B = np.array([2.0, -1.0, 3.0, 0.5, 4.0, -2.5, 2.0, 3.0])
@@ -141,6 +142,9 @@ def test_types_and_shapes_of_operands() -> None:
         assert seen(name) == {"dst": (("rows", 1), "dtype"), "a": (tile, "dtype")}
     for name in ["vsumf", "vmaxf", "vminf"]:
         assert seen(name) == {"dst": ((1, "cols"), "dtype"), "a": (tile, "dtype")}
+    for name, start in {"vscanl": ("rows", 1), "vscanf": (1, "cols")}.items():
+        assert seen(name) == {"dst": (tile, "dtype"), "a": (tile, "dtype"), "b": (start, "dtype")}
+    assert seen("vargmaxl") == {"dst": (("rows", 1), "int32"), "a": (tile, "dtype")}
     assert seen("vbrc") == {"dst": (tile, "dtype"), "a": (("rows", 1), "dtype")}
     assert seen("vsel")["c"] == (tile, "bool")
     assert seen("vcast") == {"dst": (tile, "dtype2"), "a": (tile, "dtype")}
@@ -220,9 +224,19 @@ def test_choice_logic_and_reductions() -> None:
         ("vsum", [-3.0, 3.0], [5.0, -2.0, -3.0]),
         ("vmax", [3.0, 5.0], [4.0, 5.0, 3.0]),
         ("vmin", [-7.0, -6.0], [1.0, -7.0, -6.0]),
+        ("vprod", [-21.0, -120.0], [4.0, -35.0, -18.0]),
     ):
         assert np.ravel(evaluated(f"{name}l", a=tile)).tolist() == rows
         assert np.ravel(evaluated(f"{name}f", a=tile)).tolist() == columns
+
+
+def test_numbers_prefix_sums_and_places() -> None:
+    tile = np.array([[1.0, -7.0, 3.0], [4.0, 5.0, np.nan]])
+    assert evaluated("vscanl", a=tile[:1], b=np.array([[10.0]])).tolist() == [[11.0, 4.0, 7.0]]
+    assert evaluated("vscanf", a=tile[:, :2], b=np.array([[10.0, 0.0]])).tolist() == [[11.0, -7.0], [15.0, -2.0]]
+    assert evaluated("vargmaxl", a=tile).tolist() == [[2], [2]]
+    numbers = evaluated("viota", imm=np.float32(-1), step=np.float32(0.5), start=np.float32(4), cols=np.float32(3))
+    assert numbers.tolist() == [[1.0, 1.5, 2.0]]
 
 
 @pytest.mark.parametrize(

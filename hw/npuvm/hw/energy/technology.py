@@ -33,17 +33,18 @@ Kind: TypeAlias = Literal["add", "mul", "div", "pow", "exp", "log", "sqrt", "log
 KIND_OF_PRIMITIVE: Mapping[str, Kind] = {
     **dict.fromkeys(("add", "sub", "neg", "abs", "max", "min", "compare", "isfinite"), "add"),
     **dict.fromkeys(("floor", "ceil", "rint", "trunc"), "add"),
-    **{f"{name}_{axis}": "add" for name in ("sum", "max", "min") for axis in ("last", "first")},
+    **{f"{name}_{axis}": "add" for name in ("sum", "max", "min", "argmax", "cumsum") for axis in ("last", "first")},
+    "iota": "add",
     **dict.fromkeys(("exp", "tanh", "erf"), "exp"),
     **dict.fromkeys(("and", "or", "xor", "not"), "logic"),
     **dict.fromkeys(("where", "copy"), "copy"),
-    "mul": "mul",
+    **dict.fromkeys(("mul", "prod_last", "prod_first"), "mul"),
     "div": "div",
     "pow": "pow",
     "log": "log",
     "sqrt": "sqrt",
 }
-"""Primitive of the instruction set -> kind. A reduction adds each element once; a comparison is a subtraction."""
+"""Primitive of the instruction set -> kind. A reduction takes each element once; a comparison is a subtraction."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 

@@ -132,8 +132,9 @@ def _primitives(site: Site) -> tuple[str, ...]:
 
 
 def _elements(sites: Sequence[Site], site: Column, size: Column) -> Column:
-    """Product of the sizes that each instruction has: elements of its large tile, or multiply-adds of a matrix product."""
-    used = np.array([[k < len(described.sizes) for k in range(size.shape[1])] for described in sites], dtype=np.bool_)
+    """Product of the extents that each instruction has: elements of its large tile, or multiply-adds of a matrix product."""
+    extents = [{each for operand in described.operands for each in operand.shape} for described in sites]
+    used = np.array([[k in each for k in range(size.shape[1])] for each in extents], dtype=np.bool_)
     product: Column = np.where(used[site], size, 1).prod(axis=1)
     return product
 

@@ -126,7 +126,7 @@ def _operands(raw: _Raw, isa: Isa, _layout: Layout) -> list[str]:
 
 
 def _meaning(raw: _Raw, _isa: Isa, _layout: Layout) -> list[str]:
-    """Its meaning uses its operands, all that it reads and no others, and is given once."""
+    """Its meaning uses its operands, all that it reads and no others but sizes, and is given once."""
     if raw["function"] is not None:
         known = raw["function"] in FUNCTIONS and raw["semantics"] is None
         return [] if known else [f"function {raw['function']!r} is unknown, or stands beside an expression"]
@@ -140,7 +140,8 @@ def _meaning(raw: _Raw, _isa: Isa, _layout: Layout) -> list[str]:
     read, written = _read_and_written(raw)
     used = _value_names(statement.value)
     problems = [f"{name} is read and the expression does not use it" for name in sorted(read - used)]
-    problems += [f"the expression uses {name}, which is not read" for name in sorted(used - read)]
+    sizes = {spec["name"] for spec in raw["operands"] if spec["kind"] == "size"}
+    problems += [f"the expression uses {name}, which is not read" for name in sorted(used - read - sizes)]
     return problems + (
         [] if written == {statement.targets[0].id} else [f"writes {written}, not {statement.targets[0].id}"]
     )

@@ -30,7 +30,7 @@ _ROUNDS = ("vadd", "vsub", "vmul", "vadds", "vmuls", "vrsubs", "vsuml", "vsumf")
 
 _WRAPS = (*_ROUNDS, "vneg", "vabs")
 _COMPARES = ("veq", "vne", "vlt", "vle", "vgt", "vge", "veqs", "vnes", "vlts", "vles", "vgts", "vges", "visfin")
-_REDUCES = ("vsuml", "vmaxl", "vminl", "vsumf", "vmaxf", "vminf")
+_REDUCES = ("vsuml", "vmaxl", "vminl", "vsumf", "vmaxf", "vminf", "vprodl", "vprodf", "vargmaxl")
 _OTHER_TARGET = (*_COMPARES, *_REDUCES, "vcast", "vbrc", "vdup")
 """Instructions whose target has another type or shape than their first operand, so that it cannot lie in the same place."""
 
@@ -140,7 +140,7 @@ def _vector(instruction: Instruction) -> Iterator[str]:
     name = instruction.name
     for dtype, dtype2, prefix in _types(instruction):
         yield from (f"{prefix}/{what}" for what in _SHAPES)
-        if name == "vdup":
+        if name in ("vdup", "viota"):
             continue
         if name not in _OTHER_TARGET:
             yield from (f"{prefix}/{what}" for what in _ALIASES)

@@ -44,6 +44,8 @@ SHAPES: Mapping[str, tuple[int, int]] = {
 
 _FLOAT_IMMEDIATES = (1.5, -0.75, 0.0, 3.0e38, 1e-40, np.inf, np.nan, 2048.0)
 _INT_IMMEDIATES = (3, -1, 0, (1 << 31) - 1, -(1 << 31))
+_SUMS = ("vsuml", "vsumf", "vscanl", "vscanf")
+"""Instructions whose tiles hold numbers with exact sums."""
 _ZEROS_ARE_EQUAL = ("vrelu", "vmax", "vmin", "vmaxs", "vmins", "vmaxl", "vminl", "vmaxf", "vminf")
 """Instructions for which nothing says which of two zeros of different sign is larger: their tiles hold no negative one."""
 
@@ -91,7 +93,7 @@ class _Builder:
         self._found: set[str] = set()
         text = instruction.semantics or ""
         self._derives = instruction.name not in ORACLES
-        self._sums = "sum(" in text if self._derives else instruction.name in ("vsuml", "vsumf")
+        self._sums = "sum(" in text if self._derives else instruction.name in _SUMS
         self._compares_zeros = "max" in text or "min" in text if self._derives else instruction.name in _ZEROS_ARE_EQUAL
 
     def _derived(self, instruction: Instruction) -> Expectation:
@@ -250,7 +252,7 @@ class _Builder:
             return
         for region in self._reads:
             self._found |= value_classes(values[region.name])
-        op = Operands(values, contents.plain, self._dtype, self._dtype2)
+        op = Operands(values, contents.plain, self._dtype, self._dtype2, sizes=sizes)
         with np.errstate(all="ignore"):
             result = np.asarray(self._expectation.rule(op))
         self._found |= op.notes
