@@ -1,0 +1,1 @@
+"""Kernels whose compilation is timed, here and by TorchInductor."""
