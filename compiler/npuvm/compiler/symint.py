@@ -8,8 +8,7 @@ values, as far as expanding products and sums tells.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,6 +16,8 @@ import numpy as np
 from npuvm.compiler.types import DTYPES
 
 __all__ = ["Function", "SymInt", "ceil_div", "compile_values", "float_bits"]
+
+_FP32 = struct.Struct("<f")
 
 Monomial = tuple[str, ...]
 """Names of variables and quotients that are multiplied, sorted."""
@@ -27,12 +28,10 @@ Function = Callable[..., tuple[int, ...]]
 """Values of expressions for values of variables."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """A value that a polynomial cannot express: `text` computes it, from `inputs`."""
+class _Quotient(str):
+    """A value that a polynomial cannot express: `rule` computes it from `inputs`. Its text is its name, so equals are one."""
 
-    name: str
-    text: str
+    rule: str
     inputs: tuple[SymInt, ...]
 
 
@@ -40,43 +39,22 @@ class SymInt(int):
     """A polynomial with whole coefficients over variables and over quotients of other such polynomials."""
 
     _terms: Polynomial
-    _steps: Mapping[str, _Step]
-    _key: Hashable
 
     @staticmethod
     def variable(name: str) -> SymInt:
         """A value that is given later."""
-        return SymInt._of({(name,): 1}, {})
+        return _made({(name,): 1})
 
     @staticmethod
-    def _of(terms: Polynomial, steps: Mapping[str, _Step]) -> SymInt:
-        made = int.__new__(SymInt, 0)
-        made._terms = terms
-        made._steps = steps
-        made._key = frozenset(terms.items())
-        return made
-
-    @staticmethod
-    def _from(value: int) -> SymInt:
-        return value if isinstance(value, SymInt) else SymInt._of({(): value} if value else {}, {})
-
-    @staticmethod
-    def _call(template: str, *inputs: SymInt) -> SymInt:
-        """A quotient or the like; the name of the value is its text, so that equal ones are one."""
-        text = template.format(*(f"({each.text()})" for each in inputs))
-        steps: dict[str, _Step] = {}
-        for each in inputs:
-            steps.update(each._steps)
-        name = f"<{text}>"
-        steps[name] = _Step(name, template, inputs)
-        return SymInt._of({(name,): 1}, steps)
+    def _call(rule: str, *inputs: SymInt) -> SymInt:
+        quotient = _Quotient(f"<{rule.format(*(f'({each.text()})' for each in inputs))}>")
+        quotient.rule, quotient.inputs = rule, inputs
+        return _made({(quotient,): 1})
 
     @property
-    def constant(self) -> int | None:
-        """The value, if it does not depend on any variable."""
-        if not self._terms:
-            return 0
-        return self._terms.get(()) if len(self._terms) == 1 else None
+    def atoms(self) -> Iterator[str]:
+        """Variables and quotients, some more than once."""
+        return (atom for monomial in self._terms for atom in monomial)
 
     def text(self, names: Mapping[str, str] | None = None) -> str:
         """The expression; `names` replaces those of variables and quotients."""
@@ -91,36 +69,37 @@ class SymInt(int):
     # Arithmetic.
 
     def __add__(self, other: int) -> int:
-        return _simple(_sum(self, SymInt._from(other), 1))
+        return _sum(self._terms, _terms_of(other), 1)
 
     __radd__ = __add__
 
     def __sub__(self, other: int) -> int:
-        return _simple(_sum(self, SymInt._from(other), -1))
+        return _sum(self._terms, _terms_of(other), -1)
 
     def __rsub__(self, other: int) -> int:
-        return _simple(_sum(SymInt._from(other), self, -1))
+        return _sum(_terms_of(other), self._terms, -1)
 
     def __neg__(self) -> int:
-        return _simple(_sum(SymInt._from(0), self, -1))
+        return _made({monomial: -factor for monomial, factor in self._terms.items()})
 
     def __mul__(self, other: int) -> int:
-        right = SymInt._from(other)
+        if not isinstance(other, SymInt):
+            return _made({monomial: factor * other for monomial, factor in self._terms.items()}) if other else 0
         total: dict[Monomial, int] = {}
         for left, x in self._terms.items():
-            for each, y in right._terms.items():
+            for each, y in other._terms.items():
                 joined = tuple(sorted(left + each))
                 total[joined] = total.get(joined, 0) + x * y
-        return _simple(_kept(total, self, right))
+        return _simple(total)
 
     __rmul__ = __mul__
 
     def __floordiv__(self, other: int) -> int:
         exact = _exact_quotient(self, other)
-        return exact if exact is not None else SymInt._call("{0} // {1}", self, SymInt._from(other))
+        return exact if exact is not None else SymInt._call("{0} // {1}", self, _made(_terms_of(other)))
 
     def __rfloordiv__(self, other: int) -> int:
-        return SymInt._call("{0} // {1}", SymInt._from(other), self)
+        return SymInt._call("{0} // {1}", _made(_terms_of(other)), self)
 
     def __mod__(self, other: int) -> int:
         return self - self // other * other
@@ -128,10 +107,10 @@ class SymInt(int):
     # Equality is structural; nothing else can be known.
 
     def __hash__(self) -> int:
-        return hash(self._key)
+        return hash(frozenset(self._terms.items()))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SymInt) and self._key == other._key
+        return isinstance(other, SymInt) and self._terms == other._terms
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -158,20 +137,23 @@ def float_bits(value: float, dtype: str) -> int:
     """The fp32 pattern of a number that is rounded to a float dtype first; a SymInt gives one that does so later."""
     if isinstance(value, SymInt):
         return SymInt._call(f"float_bits({{0}}, {dtype!r})", value)
+    try:
+        if dtype == "fp32":
+            return int.from_bytes(_FP32.pack(value), "little")
+    except OverflowError:
+        pass  # numpy makes it an infinity
     with np.errstate(over="ignore"):
         rounded = np.asarray(float(value)).astype(DTYPES[dtype].numpy).astype(np.float32)
-    bits: int = struct.unpack("<I", struct.pack("<f", float(rounded)))[0]
-    return bits
+    return int.from_bytes(_FP32.pack(float(rounded)), "little")
 
 
 def compile_values(variables: Sequence[str], values: Sequence[int], name: str = "values") -> Function:
     """A function that gives `values`, some or all of them SymInts, for values of the variables, in their order."""
     names = {each: f"v{at}" for at, each in enumerate(variables)}
     lines = [f"def {name}({', '.join(names.values())}):"]
-    for step in _ordered(values):
-        names[step.name] = f"t{len(lines)}"
-        operands = [f"({each.text(names)})" for each in step.inputs]
-        lines.append(f"    {names[step.name]} = {step.text.format(*operands)}")
+    for value in values:
+        if isinstance(value, SymInt):
+            _write_steps(value, names, lines)
     results = [value.text(names) if isinstance(value, SymInt) else repr(value) for value in values]
     lines.append(f"    return ({', '.join(results)}{',' if results else ''})")
     scope: dict[str, Any] = {"float_bits": float_bits}
@@ -181,41 +163,45 @@ def compile_values(variables: Sequence[str], values: Sequence[int], name: str = 
     return made
 
 
-def _ordered(values: Sequence[int]) -> Iterator[_Step]:
-    """The steps that the values need, each once, after those that it needs."""
-    done: set[str] = set()
-    for value in values:
-        if isinstance(value, SymInt):
-            for step in value._steps.values():
-                if step.name not in done:
-                    done.add(step.name)
-                    yield step
+def _write_steps(value: SymInt, names: dict[str, str], lines: list[str]) -> None:
+    """A line for each quotient that has no name yet, after those that it needs."""
+    for atom in value.atoms:
+        if atom not in names and isinstance(atom, _Quotient):
+            for each in atom.inputs:
+                _write_steps(each, names, lines)
+            names[atom] = f"t{len(lines)}"
+            lines.append(f"    {names[atom]} = {atom.rule.format(*(f'({each.text(names)})' for each in atom.inputs))}")
 
 
-def _sum(a: SymInt, b: SymInt, factor: int) -> SymInt:
-    total = dict(a._terms)
-    for monomial, value in b._terms.items():
+def _made(terms: Polynomial) -> SymInt:
+    made = int.__new__(SymInt, 0)
+    made._terms = terms
+    return made
+
+
+def _terms_of(value: int) -> Polynomial:
+    if isinstance(value, SymInt):
+        return value._terms
+    return {(): value} if value else {}
+
+
+def _sum(a: Polynomial, b: Polynomial, factor: int) -> int:
+    total = dict(a)
+    for monomial, value in b.items():
         total[monomial] = total.get(monomial, 0) + factor * value
-    return _kept(total, a, b)
+    return _simple(total)
 
 
-def _kept(terms: Mapping[Monomial, int], *sources: SymInt) -> SymInt:
-    found = {monomial: factor for monomial, factor in terms.items() if factor}
-    steps: dict[str, _Step] = {}
-    for each in sources:
-        steps.update(each._steps)
-    return SymInt._of(found, steps)
-
-
-def _simple(value: SymInt) -> int:
-    known = value.constant
-    return value if known is None else known
+def _simple(terms: Polynomial) -> int:
+    """The value without terms of factor 0; a plain number if it depends on nothing."""
+    kept = {monomial: factor for monomial, factor in terms.items() if factor}
+    if not kept:
+        return 0
+    return kept[()] if len(kept) == 1 and () in kept else _made(kept)
 
 
 def _exact_quotient(value: SymInt, by: int) -> int | None:
     """value // by without a division, where every coefficient is a multiple of a plain number."""
-    if isinstance(by, SymInt):
+    if isinstance(by, SymInt) or by == 0 or any(factor % by for factor in value._terms.values()):
         return None
-    if by != 0 and all(factor % by == 0 for factor in value._terms.values()):
-        return _simple(SymInt._of({each: factor // by for each, factor in value._terms.items()}, value._steps))
-    return None
+    return _made({each: factor // by for each, factor in value._terms.items()})

@@ -1,13 +1,14 @@
 """Vector segments planned for all shapes: for each structure of the iteration space a template and a chooser of tiles.
 
-A structure is which dims of the domain are 1 and which of the others the rows of a tile walk. Shapes that have it in common
-differ only in numbers, which the template takes as they come.
+A structure says which dims the iteration space has and which of them tiles walk. Shapes that have it in common differ only in
+numbers, which the template takes as they come; almost all shapes of a segment do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins
@@ -28,6 +29,9 @@ from npuvm.isa import EvenEntries, Image, Isa
 
 __all__ = ["Chosen", "VectorFamily", "tile_walk"]
 
+_MANY = 2048
+"""Elements from which a structure without columns of single elements pays for being planned."""
+
 _TILE = ("<tile rows>", "<tile cols>")
 """Variables beside the symbols, under names that no symbol has."""
 
@@ -47,73 +51,78 @@ class VectorFamily:
     """All instances of a segment on one chip, without pins. `symbols` are the names whose values an instance is made from."""
 
     def __init__(self, segment: VectorSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
-        self._segment = segment
-        self._symbols = tuple(symbols)
-        self._chip = chip
-        self._isa = isa
-        self._domain: Function = compile_values(symbols, [_symbol(dim) for dim in segment.domain], "domain")
-        self._structures: dict[tuple[bool, ...], _Structure] = {}
+        self._maker = _Maker(segment, tuple(symbols), chip, isa)
+        self._structure: _Structure | None = None
 
     def instance(self, values: Sequence[int]) -> tuple[Image, tuple[str, ...]] | None:
         """The image for values of the symbols, and the tensors whose addresses it takes; None when a dim of the domain is 0.
 
         Raises RowsDoNotFit and CompileError as `compile_vector` does.
         """
-        sizes = self._domain(*values)
-        ones = tuple([size == 1 for size in sizes])
-        structure = self._structures.get(ones)
+        structure = self._structure
         if structure is None:
-            if 0 in sizes:
-                return None
-            structure = self._structures[ones] = self._make_structure(ones)
-        elif 0 in sizes:
-            return None
+            symbols = self._maker.symbols
+            structure = self._structure = _Structure(self._maker, {name: SymInt.variable(name) for name in symbols})
         return structure.instance(values)
 
     def chosen(self, values: Sequence[int]) -> Chosen | None:
         """What `instance` makes its image of, for who wants to see it."""
-        if self.instance(values) is None:
+        if self.instance(values) is None or self._structure is None:
             return None
-        ones = tuple([size == 1 for size in self._domain(*values)])
-        return self._structures[ones].chosen(values)
-
-    def _make_structure(self, ones: Sequence[bool]) -> _Structure:
-        binding: dict[str, int] = {name: SymInt.variable(name) for name in self._symbols}
-        for dim, one in zip(self._segment.domain, ones, strict=True):
-            if one and isinstance(dim, str):
-                binding[dim] = 1
-        return _Structure(self._segment, self._symbols, binding, self._chip, self._isa)
+        return self._structure.chosen(values)
 
 
 class _Structure:
-    """Instances whose space has the same dims."""
+    """Instances whose space has the same dims.
 
-    def __init__(
-        self, segment: VectorSegment, symbols: Sequence[str], binding: Mapping[str, int], chip: NpuConfig, isa: Isa
-    ) -> None:
-        self._segment, self._symbols, self._binding = segment, symbols, binding
-        self._chip, self._isa = chip, isa
+    Where the columns of all tiles would be single elements, there is another structure without that dim.
+    """
+
+    def __init__(self, maker: _Maker, binding: Mapping[str, int]) -> None:
+        self._maker, self._binding = maker, binding
         self._outside: Sequence[int] = ()
-        space = make_space(segment, binding, self._first)
-        self._sizes: Function = compile_values(symbols, space.sizes, "sizes")
+        space = make_space(maker.segment, binding, self._first)
+        self._sizes: Function = compile_values(maker.symbols, space.sizes, "sizes")
         self._rows: dict[int | None, _Rows] = {}
+        self._col = space.col
+        columns = space.sizes[space.col]
+        self._may_be_narrow = isinstance(columns, SymInt) and not space.reduced[space.col] and len(space.sizes) > 1
+        self._columns = frozenset(columns.atoms) if isinstance(columns, SymInt) else frozenset()
+        self._narrow: _Structure | None = None
 
     def _first(self, sizes: Sequence[int], dims: Sequence[int]) -> int | None:
         self._outside = dims
         return dims[0] if dims else None
 
-    def instance(self, values: Sequence[int]) -> tuple[Image, tuple[str, ...]]:
+    def instance(self, values: Sequence[int]) -> tuple[Image, tuple[str, ...]] | None:
+        """As that of the family."""
         sizes = self._sizes(*values)
+        if 0 in sizes:
+            return None
+        if self._is_narrow(sizes):
+            if self._narrow is None:
+                self._narrow = self._without_columns()
+            return self._narrow.instance(values)
         row = largest_dim(sizes, self._outside)
         rows = self._rows.get(row)
         if rows is None:
-            space = make_space(self._segment, self._binding, lambda sizes, dims: row)
-            rows = self._rows[row] = _Rows(self._segment, self._symbols, self._binding, space, self._chip, self._isa)
+            space = make_space(self._maker.segment, self._binding, lambda sizes, dims: row)
+            rows = self._rows[row] = _Rows(self._maker, self._binding, space)
         return rows.instance(values, sizes)
+
+    def _is_narrow(self, sizes: Sequence[int]) -> bool:
+        return self._may_be_narrow and sizes[self._col] == 1 and prod(sizes) >= _MANY
+
+    def _without_columns(self) -> _Structure:
+        return _Structure(
+            self._maker, {name: 1 if name in self._columns else value for name, value in self._binding.items()}
+        )
 
     def chosen(self, values: Sequence[int]) -> Chosen:
         """What the instance of these values, made before, consists of."""
         sizes = self._sizes(*values)
+        if self._is_narrow(sizes) and self._narrow is not None:
+            return self._narrow.chosen(values)
         choice, way = self._rows[largest_dim(sizes, self._outside)].choose(sizes)
         return Chosen(choice, way.space.whole, way.segment, way.program, way.storage)
 
@@ -121,23 +130,13 @@ class _Structure:
 class _Rows:
     """Instances whose tiles walk the same dims. Which of several ways to work on a tile is best depends on the sizes."""
 
-    def __init__(
-        self,
-        segment: VectorSegment,
-        symbols: Sequence[str],
-        binding: Mapping[str, int],
-        space: Space,
-        chip: NpuConfig,
-        isa: Isa,
-    ) -> None:
-        self._name = segment.name
-        self._space = space
-        maker = _Maker(segment, symbols, binding, chip, isa)
+    def __init__(self, maker: _Maker, binding: Mapping[str, int], space: Space) -> None:
+        self._name = maker.segment.name
         spaces = [space]
         if not space.whole and space.may_be_whole():
             spaces.append(replace(space, whole=True))
         self._whole_only = space.whole
-        self._ways = [_Ways(maker, each) for each in spaces]
+        self._ways = [_Ways(maker, binding, each) for each in spaces]
 
     def instance(self, values: Sequence[int], sizes: Sequence[int]) -> tuple[Image, tuple[str, ...]]:
         choice, way = self.choose(sizes)
@@ -159,8 +158,8 @@ class _Rows:
 class _Ways:
     """One way to reduce, with less and less room for anything else: gaps between banks are given up, then second slots."""
 
-    def __init__(self, maker: _Maker, space: Space) -> None:
-        self._maker, self._space = maker, space
+    def __init__(self, maker: _Maker, binding: Mapping[str, int], space: Space) -> None:
+        self._maker, self._binding, self._space = maker, binding, space
         gaps = [maker.chip, None] if stripe_bytes(maker.chip) else [None]
         depths = (2, 1) if space.whole else (2,)
         self._levels = [(depth, banked) for depth in depths for banked in gaps]
@@ -170,7 +169,7 @@ class _Ways:
         """The best tile of the first level at which one fits."""
         for at, level in enumerate(self._levels):
             if at == len(self._made):
-                self._made.append(self._maker.way(self._space, *level))
+                self._made.append(self._maker.way(self._binding, self._space, *level))
             way = self._made[at]
             choice = way.chooser.choose(sizes)
             if choice is not None:
@@ -180,18 +179,17 @@ class _Ways:
 
 @dataclass(frozen=True, slots=True)
 class _Maker:
-    """Makes the ways of a structure."""
+    """Makes the ways of all structures of a segment."""
 
     segment: VectorSegment
     symbols: Sequence[str]
-    binding: Mapping[str, int]
     chip: NpuConfig
     isa: Isa
 
-    def way(self, space: Space, depth: int, banked: NpuConfig | None) -> _Way:
+    def way(self, binding: Mapping[str, int], space: Space, depth: int, banked: NpuConfig | None) -> _Way:
         """Tile program and buffers with rings of `depth` slots; `banked` is a chip whose banks they are to respect."""
         segment = covered(self.segment, space, self.chip, self.isa, again=depth > 1)
-        program, storage = tiled(segment, space, self.binding, self.isa, Pins(), depth, banked)
+        program, storage = tiled(segment, space, binding, self.isa, Pins(), depth, banked)
         return _Way(self, segment, space, program, storage)
 
 
@@ -267,7 +265,3 @@ def tile_walk(space: Space, tile: VectorTile) -> GridWalk:
     inner = [dim for dim in sorted(counts) if space.reduced[dim]]
     axes = tuple(Axis(dim_name(dim), counts[dim]) for dim in (*outer, *inner))
     return GridWalk(axes or (Axis("none", 1),), {})
-
-
-def _symbol(dim: str | int) -> int:
-    return SymInt.variable(dim) if isinstance(dim, str) else dim
