@@ -10,6 +10,8 @@ from typing import Any
 from npuvm.compiler.allowed import Allowance
 from npuvm.compiler.builder_along import AlongMethods
 from npuvm.compiler.builder_base import listed_axes, listed_dims, typed_number
+from npuvm.compiler.builder_conv import ConvMethods
+from npuvm.compiler.builder_indexed import IndexMethods
 from npuvm.compiler.builder_pool import PoolMethods
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Graph, Node, Param
@@ -22,7 +24,7 @@ from npuvm.compiler.value import Operand, ParamRef, Value, kernel_error
 __all__ = ["Kernel", "KernelBuilder", "kernel"]
 
 
-class KernelBuilder(PoolMethods, AlongMethods):
+class KernelBuilder(PoolMethods, ConvMethods, AlongMethods, IndexMethods):
     """What a kernel function gets as its first argument: one method an operation, each appends to the graph.
 
     Every method raises CompileError naming the kernel's source line, what is wrong and what is allowed.

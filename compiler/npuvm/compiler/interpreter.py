@@ -11,9 +11,12 @@ import numpy.typing as npt
 
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.interpreter_along import evaluate_along
+from npuvm.compiler.interpreter_conv import evaluate_conv
+from npuvm.compiler.interpreter_indexed import evaluate_indexed
 from npuvm.compiler.interpreter_views import evaluate_view
 from npuvm.compiler.ir import Graph, Node
 from npuvm.compiler.ops_along import ALONG_RULES
+from npuvm.compiler.ops_indexed import INDEXED
 from npuvm.compiler.ops_views import VIEW_RULES
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.types import DTYPES
@@ -101,6 +104,8 @@ def evaluate_node(node: Node, inputs: Sequence[Array], binding: Mapping[str, int
         return evaluate_view(node, inputs, binding)
     if node.op in ALONG_RULES:
         return evaluate_along(node, inputs, binding)
+    if node.op in INDEXED:
+        return evaluate_indexed(node, inputs, binding)
     match node.op:
         case "const":
             return np.asarray(node.number(), dtype=target)
@@ -118,6 +123,8 @@ def evaluate_node(node: Node, inputs: Sequence[Array], binding: Mapping[str, int
             return inputs[0].transpose(node.axes())
         case "matmul":
             return _matmul(node, inputs)
+        case "conv2d":
+            return evaluate_conv(node, inputs, binding)
     raise CompileError(f"the interpreter has no meaning for '{node.op}'", node.where or None)
 
 

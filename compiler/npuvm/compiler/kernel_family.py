@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 
 from npuvm.compiler.blocks import check_blocks
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
-from npuvm.compiler.cube_codegen import compile_matmul
-from npuvm.compiler.cube_lower import lower_cube
+from npuvm.compiler.cube_segment import compile_cube_segment
 from npuvm.compiler.ir import Graph
 from npuvm.compiler.ops_views import CHECKED_VIEWS
+from npuvm.compiler.pick_codegen import compile_pick
+from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan, make_plan
-from npuvm.compiler.segments import CubeSegment, Segment, VectorSegment
+from npuvm.compiler.segments import CubeSegment, PickSegment, Segment, VectorSegment
 from npuvm.compiler.stack_launch import plan_workspace
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.vector_codegen import compile_vector
@@ -140,22 +141,34 @@ class _VectorLaunches:
 
 
 class _CubeLaunches:
-    """Launches of a matrix product."""
+    """Launches of a matrix product or a convolution."""
 
     def __init__(self, segment: CubeSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
         self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
 
     def launch(self, values: Sequence[int]) -> Launch | None:
-        spec, args = lower_cube(self._segment, dict(zip(self._names, values, strict=True)))
-        product = compile_matmul(spec, len(args), self._chip, self._isa)
-        return (
-            None if product is None else Launch(self._segment.name, "cube", product.image, args, self._segment.written)
-        )
+        binding = dict(zip(self._names, values, strict=True))
+        made = compile_cube_segment(self._segment, binding, self._chip, self._isa)
+        return None if made is None else Launch(self._segment.name, "cube", *made, self._segment.written)
 
 
-def _launches(segment: Segment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> _VectorLaunches | _CubeLaunches:
+class _PickLaunches:
+    """Launches of rows picked by index."""
+
+    def __init__(self, segment: PickSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+        self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
+
+    def launch(self, values: Sequence[int]) -> Launch | None:
+        spec, args = lower_pick(self._segment, dict(zip(self._names, values, strict=True)))
+        image = compile_pick(spec, len(args), self._chip, self._isa)
+        return None if image is None else Launch(self._segment.name, "vector", image, args, self._segment.written)
+
+
+def _launches(segment: Segment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> _VectorLaunches | _CubeLaunches | _PickLaunches:
     if isinstance(segment, CubeSegment):
         return _CubeLaunches(segment, names, chip, isa)
+    if isinstance(segment, PickSegment):
+        return _PickLaunches(segment, names, chip, isa)
     return _VectorLaunches(segment, names, chip, isa)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ops_along import ALONG_RULES
+from npuvm.compiler.ops_conv import CONV_RULES
+from npuvm.compiler.ops_indexed import INDEXED_RULES
 from npuvm.compiler.ops_views import STRIDED, VIEW_RULES
 from npuvm.compiler.types import DTYPES, Dim, TensorType, dims_text
 
@@ -237,6 +239,8 @@ def _specs() -> list[OpSpec]:
     specs += [OpSpec(op, 1, 1, ("axes", "keepdims"), _reduce(op)) for op in REDUCES]
     specs += [OpSpec(op, 1, most, attrs, rule) for op, (most, attrs, rule) in VIEW_RULES.items()]
     specs += [OpSpec(op, count, count, attrs, rule) for op, (count, attrs, rule) in ALONG_RULES.items()]
+    specs += [OpSpec(op, *rule) for op, rule in CONV_RULES.items()]
+    specs += [OpSpec(op, *rule) for op, rule in INDEXED_RULES.items()]
     return [
         *specs,
         OpSpec("load", 0, 0, ("param", "dtype", "shape", "cache"), _declared),

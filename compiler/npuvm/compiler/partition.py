@@ -8,6 +8,8 @@ from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Graph, Node
 from npuvm.compiler.ops import REDUCES, VIEWS, broadcast_shapes
 from npuvm.compiler.ops_along import axis_of
+from npuvm.compiler.ops_conv import CUBE_OPS
+from npuvm.compiler.ops_indexed import INDEXED
 from npuvm.compiler.ops_views import ASSEMBLED
 from npuvm.compiler.rewrite import is_scalar
 from npuvm.compiler.types import DTYPES, Dim
@@ -17,7 +19,9 @@ __all__ = ["Draft", "partition", "root_of"]
 
 @dataclass(slots=True)
 class Draft:
-    """A segment under construction; see VectorSegment for domain, axes and form. A matrix product has one node."""
+    """A segment under construction; see VectorSegment for domain, axes and form. A matrix product has one node, as have rows
+    picked by index; both are `cube`: no vector operation joins them.
+    """
 
     cube: bool = False
     domain: tuple[Dim, ...] = ()
@@ -62,7 +66,7 @@ class _Partition:
     def run(self, graph: Graph) -> list[Draft]:
         self._floating = _floating(graph)
         for node in _demand_order(graph):
-            if node.op == "matmul":
+            if node.op in CUBE_OPS or node.op in INDEXED:
                 self._place[node.id] = len(self._drafts)
                 self._drafts.append(Draft(cube=True, domain=node.type.shape, nodes=[node]))
             elif node.op in ASSEMBLED:
@@ -177,7 +181,7 @@ def _floating(graph: Graph) -> set[int]:
         shape = node.type.shape
         for each in node.inputs:
             spread = node.op not in REDUCES and not _cheap(each.type.shape, shape)
-            if spread or node.op in (*VIEWS, *ASSEMBLED, "store", "matmul"):
+            if spread or node.op in (*VIEWS, *ASSEMBLED, "store", *CUBE_OPS, *INDEXED):
                 result.discard(each.id)
     return result
 

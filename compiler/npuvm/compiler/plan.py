@@ -6,9 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from npuvm.compiler.assembly import assembled_of, copy_groups, fill_segment, part_accesses
+from npuvm.compiler.conv_segment import conv_segment
 from npuvm.compiler.ir import Graph, Node
 from npuvm.compiler.legalize import CastPairs, legalize
+from npuvm.compiler.ops_conv import CUBE_OPS
+from npuvm.compiler.ops_indexed import INDEXED
 from npuvm.compiler.partition import Draft, partition, root_of
+from npuvm.compiler.pick_segment import dense, pick_segment, zero_segment
 from npuvm.compiler.rewrite import is_scalar
 from npuvm.compiler.segments import Access, CubeSegment, GmTensor, Segment, VectorSegment
 from npuvm.compiler.symbols import Product
@@ -91,7 +95,7 @@ class _Planner:
                 for home in self._homes[node.id]:
                     plan.segments.append(fill_segment(self._next_name(), node, home))
         for draft in self._drafts:
-            plan.segments.append(self._cube(draft) if draft.cube else self._vector(draft))
+            plan.segments.append(self._alone(draft) if draft.cube else self._vector(draft))
         for node in self._assembled:
             self._finish(node)
         for store in self._pending:
@@ -182,7 +186,9 @@ class _Planner:
 
     def _writable(self, root: Node, layout: Layout) -> bool:
         """The cube's results leave once, in rows of adjacent elements; the vector unit's leave any way, any number of times."""
-        return root.op != "matmul" or (layout.strides[-1] == _ONE and not self._homes.get(root.id))
+        if root.op in INDEXED:
+            return dense(layout) and not self._homes.get(root.id)
+        return root.op not in CUBE_OPS or (layout.strides[-1] == _ONE and not self._homes.get(root.id))
 
     # Segments.
 
@@ -201,8 +207,26 @@ class _Planner:
     def _next_name(self) -> str:
         return f"v{sum(isinstance(each, VectorSegment) for each in self._plan.segments)}"
 
+    def _alone(self, draft: Draft) -> Segment:
+        node = draft.nodes[0]
+        if node.op not in INDEXED:
+            return self._cube(draft)
+        home = self._homes[node.id][0]
+        if node.op != "gather":
+            self._start_table(node, home)
+        return pick_segment(node, self._read, self._copied, home, self._plan.segments)
+
+    def _start_table(self, node: Node, home: Access) -> None:
+        """What rows are scattered to begins as a copy, or as zeros."""
+        if len(node.inputs) == 3:
+            self._copy(node.inputs[2], home)
+        else:
+            self._plan.segments.append(zero_segment(self._next_name(), node, home))
+
     def _cube(self, draft: Draft) -> CubeSegment:
         node = draft.nodes[0]
+        if node.op == "conv2d":
+            return conv_segment(node, self._read, self._copied, self._homes[node.id][0], self._plan.segments)
         a, flip_a = self._operand(node.inputs[0])
         b, flip_b = self._operand(node.inputs[1])
         bias = self._read(node.inputs[2]) if len(node.inputs) == 3 else None

@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 
 from npuvm.compiler.builder import Kernel
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
-from npuvm.compiler.cube_codegen import compile_matmul
-from npuvm.compiler.cube_lower import lower_cube
+from npuvm.compiler.cube_segment import compile_cube_segment
 from npuvm.compiler.ir import Graph
 from npuvm.compiler.kernel_family import KernelFamily
+from npuvm.compiler.pick_codegen import compile_pick
+from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan
 from npuvm.compiler.program_pins import pins_of_segment
 from npuvm.compiler.schedule import Pins
-from npuvm.compiler.segments import CubeSegment, Segment
+from npuvm.compiler.segments import CubeSegment, PickSegment, Segment
 from npuvm.compiler.stack_launch import in_one_launch, plan_workspace, stacked
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.vector_codegen import compile_vector
@@ -87,9 +88,12 @@ def _launches(plan: Plan, binding: Mapping[str, int], chip: NpuConfig, isa: Isa,
 
 def _launch(segment: Segment, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins) -> Launch | None:
     if isinstance(segment, CubeSegment):
-        spec, args = lower_cube(segment, binding)
-        product = compile_matmul(spec, len(args), chip, isa, pins)
-        return None if product is None else Launch(segment.name, "cube", product.image, args, segment.written)
+        made = compile_cube_segment(segment, binding, chip, isa, pins)
+        return None if made is None else Launch(segment.name, "cube", *made, segment.written)
+    if isinstance(segment, PickSegment):
+        rows, args = lower_pick(segment, binding)
+        image = compile_pick(rows, len(args), chip, isa, pins)
+        return None if image is None else Launch(segment.name, "vector", image, args, segment.written)
     result = compile_vector(segment, binding, chip, isa, pins)
     return None if result is None else Launch(segment.name, "vector", result.image, result.tensors, segment.written)
 

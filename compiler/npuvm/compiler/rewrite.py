@@ -7,6 +7,8 @@ import numpy as np
 from npuvm.compiler.interpreter import evaluate_node
 from npuvm.compiler.ir import Graph, Node
 from npuvm.compiler.ops import BINARY, UNARY, Attr, broadcast_shapes, infer_type
+from npuvm.compiler.ops_conv import CUBE_OPS
+from npuvm.compiler.ops_indexed import INDEXED
 from npuvm.compiler.ops_views import ASSEMBLED, STRIDED, takes_all
 from npuvm.compiler.types import Dim, TensorType
 
@@ -138,7 +140,7 @@ def _computed(node: Node) -> bool:
     """Whether the vector unit makes the value, so that a reshape of it is not free."""
     while node.op in ("reshape", "permute"):
         node = node.inputs[0]
-    return node.op not in ("load", "matmul", *STRIDED, *ASSEMBLED) and not is_scalar(node)
+    return node.op not in ("load", *CUBE_OPS, *INDEXED, *STRIDED, *ASSEMBLED) and not is_scalar(node)
 
 
 def is_scalar(node: Node) -> bool:

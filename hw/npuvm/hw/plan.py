@@ -194,6 +194,7 @@ class BlockPlan:
             pitch=desc.pitch,
             shape=(rows, cols),
             window=Window(window.rows, window.cols) if window else None,
+            image=any(each is not None and dim != 1 for dim, each in zip(spec.shape, fixed, strict=True)),
         )
 
     def _desc(self, leaf: Leaf, index: int) -> DescDef:

@@ -148,7 +148,9 @@ def bytes_by_level(tables: Sequence[SiteTable], memory: MemorySystem | MemoryVie
         for (index, *sizes), times in zip(table.kinds.tolist(), table.times.tolist(), strict=True):
             for operand in table.sites[index].operands:
                 if operand.space in on_chip:
-                    rows, cols = ((*sizes, 1)[at] for at in operand.shape)
+                    # Of an image as much is read as is made of it.
+                    shape = table.sites[index].operands[0].shape if operand.image else operand.shape
+                    rows, cols = (sizes[at] if at >= 0 else -at for at in shape)
                     counted = rows if operand.pitch else min(rows, 1)
                     moved = counted * cols * operand.itemsize * (operand.reads + operand.writes)
                     on_chip[operand.space] += times * moved

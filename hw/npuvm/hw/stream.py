@@ -60,8 +60,8 @@ class Window:
 class OperandSite:
     """The static part of one descriptor operand of a site.
 
-    `shape` gives (rows, cols) as indices into the size columns of the stream, -n for the constant n. `pitch` is in bytes
-    between rows, 0 for the same row again and again.
+    `shape` gives (rows, cols) as indices into the size columns of the stream, -n for the constant n; an `image` has numbers of
+    the instruction. `pitch` is in bytes between rows, 0 for the same row again and again.
     """
 
     name: str
@@ -74,6 +74,7 @@ class OperandSite:
     pitch: int
     shape: tuple[int, int]
     window: Window | None = None
+    image: bool = False
 
 
 @dataclass(frozen=True, slots=True)

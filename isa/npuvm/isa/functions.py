@@ -92,8 +92,8 @@ def scatter_add_rows(tiles: Tiles, plain: Mapping[str, int], out: DType) -> Arra
 def im2col_tile(tiles: Tiles, plain: Mapping[str, int], out: DType) -> Array:
     """Windows of an image: dst[i, j] is element start - 1 + j of the kernel's at output pixel (i // width, i % width).
 
-    src is (height, span), rows of pixels that stand `pixel` elements apart. The kernel's elements are counted over its rows, its
-    `kernel_w` columns and the `channels`; what they find outside src is 0.
+    src is (height, span), rows of pixels that stand `pixel` elements apart. The kernel's elements are counted over its rows,
+    its `kernel_w` columns and the `channels`; what they find outside src is 0.
     """
     image = tiles["src"]
     down, right = np.divmod(np.arange(plain["rows"]), plain["width"])

@@ -93,8 +93,8 @@ class OperandSpec:
     """One operand of an instruction.
 
     `low` and `high` are the smallest and the largest value, inclusive. A region operand (kind desc with a role) has
-    `role` read | write | readwrite, the allowed `spaces`, its `shape` (names of size operands, of plain numbers, or 1), and `dtype`:
-    "dtype", "dtype2", "acc" or the name of a data type.
+    `role` read | write | readwrite, the allowed `spaces`, its `shape` (names of size operands or of plain numbers, or 1),
+    and `dtype`: "dtype", "dtype2", "acc" or the name of a data type.
     """
 
     name: str

@@ -24,6 +24,7 @@ __all__ = ["Work", "work_of"]
 _PRIMITIVES_OF_FUNCTION: Mapping[str, tuple[str, ...]] = {
     "copy_tile": (),
     "transpose_tile": (),
+    "im2col_tile": (),
     "matmul": (),
     "matmul_accumulate": (),
     "fixpipe_tile": ("copy",),

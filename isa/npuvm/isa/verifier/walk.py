@@ -326,8 +326,10 @@ class Walk:
             if desc.role != "none":
                 slots.append((desc.ring, desc.role, name))
             rows, cols = (
-                d if isinstance(d, int) else size_at(tables, tables.sizes[leaf.insn.args[d]], point)
-                for d in operand.shape
+                each
+                if (each := leaf.spec.constant(leaf.insn, dim)) is not None
+                else size_at(tables, tables.sizes[leaf.insn.args[dim]], point)
+                for dim in operand.shape
             )
             if desc.space != "gm" and rows and cols:
                 dtype = leaf.spec.region_dtype(self._isa, operand, leaf.insn.dtype, leaf.insn.dtype2)

@@ -1,0 +1,110 @@
+"""Compiles a convolution: checks, tile choice, walk, emission, image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from npuvm.compiler.conv_emit import ConvEmitter
+from npuvm.compiler.conv_plan import ConvTile, choose_conv_tile
+from npuvm.compiler.conv_spec import ConvSpec, product_of
+from npuvm.compiler.cube_cost import TileProblem
+from npuvm.compiler.cube_spec import Side
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.schedule import Pins, pin_error
+from npuvm.compiler.schedule_walk import TileDim, Walk, plan_walk
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Image, Isa
+
+__all__ = ["ConvKernel", "compile_conv"]
+
+_PINS = ("cores", "order", "cache", "stack", "share")
+_MOST_STEP = (1 << 16) - 1
+"""The largest stride and dilation that the instruction of windows has room for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConvKernel:
+    """A convolution as a program image, and what was decided for it."""
+
+    image: Image
+    spec: ConvSpec
+    tile: ConvTile
+    walk: Walk
+    core_type: str
+
+
+def compile_conv(spec: ConvSpec, n_args: int, chip: NpuConfig, isa: Isa, pins: Pins | None = None) -> ConvKernel | None:
+    """Program of a convolution; None when the result has no elements.
+
+    `n_args` is the number of addresses the launch gives; views name theirs by index.
+    CompileError when types, sizes or pins cannot be had on this chip.
+    """
+    pins = pins or Pins()
+    if spec.is_empty:
+        return None
+    _check(spec, chip, isa)
+    _check_pins(pins, spec, chip)
+    problem = _problem(spec, chip, isa, pins)
+    cores = pins.cores or chip.cores_with("cube")
+    tile = choose_conv_tile(problem, spec, cores)
+    whole = tile.cols == spec.out[1] and (spec.out[0] == 1 or spec.y.row == spec.out[1] * spec.y.pixel)
+    product = product_of(spec, whole)
+    walk = plan_walk(
+        [TileDim(f"b{i}", size) for i, size in enumerate(product.batch)],
+        TileDim("m", -(-product.m // (tile.rows * tile.cols))),
+        TileDim("n", -(-product.n // tile.filters)),
+        cores,
+        pins,
+    )
+    core_type = chip.core_type_with("cube")
+    emitter = ConvEmitter(spec, tile, whole, product, problem, core_type, n_args)
+    emitter.write(product, problem, walk)
+    image = emitter.b.build(core_type, walk.ranges)
+    return ConvKernel(image, spec, tile, walk, core_type)
+
+
+def _check(spec: ConvSpec, chip: NpuConfig, isa: Isa) -> None:
+    dtype = spec.x.dtype
+    if dtype not in chip.core.cube.cycles_per_block:
+        supported = ", ".join(chip.core.cube.cycles_per_block)
+        raise CompileError(f"the cube of {chip.name} does not take {dtype}; allowed: {supported}", spec.name)
+    if not isa.features[isa.instruction("mvim2col").feature]:
+        raise CompileError("a convolution needs the instruction mvim2col, whose feature im2col is off", spec.name)
+    for name, steps, counts in (("stride", spec.strides, spec.out), ("dilation", spec.dilations, spec.kernel)):
+        for step, count in zip(steps, counts, strict=True):
+            if count > 1 and step > _MOST_STEP:
+                raise CompileError(f"a {name} of {step}; allowed: at most {_MOST_STEP}", spec.name)
+
+
+def _check_pins(pins: Pins, spec: ConvSpec, chip: NpuConfig) -> None:
+    default = Pins()
+    for each in fields(Pins):
+        value = getattr(pins, each.name)
+        if each.name not in _PINS and value != getattr(default, each.name):
+            pin_error(each.name, value, f"{', '.join(_PINS)} for a convolution", spec.name)
+    pins.check_names("cache", ("a", "b", "bias", "c"), spec.name)
+    if pins.order == "swizzle":
+        pin_error("order", pins.order, "row, column for a convolution", spec.name)
+    most = chip.cores_with("cube")
+    if pins.cores is not None and pins.cores > most:
+        pin_error("cores", pins.cores, f"at most {most} cores with a cube on {chip.name}", spec.name)
+
+
+def _problem(spec: ConvSpec, chip: NpuConfig, isa: Isa, pins: Pins) -> TileProblem:
+    fixpipe, store = chip.core.fixpipe, chip.core.store
+    # 0 where the cube core has no UB.
+    ub_rate = min(fixpipe.ub_bytes_per_cycle, store.bytes_per_cycle)
+    bias = spec.bias.dtype if spec.bias is not None else (spec.x.dtype if spec.depth == 0 else None)
+    item = isa.dtypes[spec.x.dtype].itemsize
+    group = spec.filters * spec.depth * item if spec.groups > 1 else 0
+    return TileProblem(
+        isa,
+        chip,
+        spec.x.dtype,
+        isa.dtypes[spec.y.dtype].itemsize,
+        isa.dtypes[bias].itemsize if bias is not None else 0,
+        Side(False, 0, (0, 0, 0), item),
+        Side(True, spec.depth * item, (0, 0, group), item),
+        via_ub=ub_rate > fixpipe.gm_bytes_per_cycle,
+        pins=pins,
+    )

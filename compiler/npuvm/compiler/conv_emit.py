@@ -1,0 +1,246 @@
+"""Code of a convolution: rows of an image -> L1 -> windows of it to L0A, kernels -> L1 -> L0B -> cube -> L0C -> fixpipe.
+
+It is the matrix product of pixels by filters over the elements of a kernel. What stands outside the images is read as 0 by the
+windows of the loads. An image stays in L1 for all filters of its tile, the kernels for all tiles that need the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from npuvm.compiler.blocks import align_up
+from npuvm.compiler.conv_plan import ConvTile
+from npuvm.compiler.conv_spec import ConvSpec
+from npuvm.compiler.cube_base import Step
+from npuvm.compiler.cube_cost import TileProblem
+from npuvm.compiler.cube_emit import MatmulEmitter
+from npuvm.compiler.cube_extent import Extent, axis_strides, loop_extent
+from npuvm.compiler.cube_plan import slot_bytes
+from npuvm.compiler.cube_spec import MatmulSpec
+from npuvm.compiler.emit_handles import Buffer, Desc, Loop, Size, Window, changed, changes
+from npuvm.hw.config import CoreType
+from npuvm.isa import Pred
+
+__all__ = ["ConvEmitter"]
+
+_IMAGE, _ROW, _GROUP = "b0", "b1", "b2"
+"""Batch dimensions of the product: images, rows of the result where a tile is a part of one, groups."""
+
+
+class ConvEmitter(MatmulEmitter):
+    """Writes a convolution as the product `spec` with tiles `tile`; the rest is as for a matrix product.
+
+    `whole_rows` says that dimension m of the product is made of whole rows of the result.
+    """
+
+    def __init__(
+        self,
+        conv: ConvSpec,
+        tile: ConvTile,
+        whole_rows: bool,
+        spec: MatmulSpec,
+        problem: TileProblem,
+        core_type: CoreType,
+        n_args: int,
+    ) -> None:
+        self._conv, self._shape = conv, tile
+        self._item = problem.item
+        self._rows, self._cols, self._pixel = tile.image(conv, problem.item)
+        self._blocks = -(-conv.channels // tile.block) if conv.channels else 0
+        self._whole = whole_rows
+        super().__init__(spec, problem, tile.cube, core_type, n_args)
+
+    def _make_rings(self) -> dict[str, Buffer]:
+        table = np.array([[*self.tile.l1, *self.tile.l0]], dtype=np.int64)
+        slots = {name: int(size[0]) for name, size in slot_bytes(self.problem, table).items()}
+        slots["l1.a"] = self._rows * self._cols * self._pixel
+        plan = [("l0c", "cube", "fixpipe")]
+        if self.spec.k:
+            plan += [("l1.a", "load", "move"), ("l1.b", "load", "move")]
+        if self.bias is not None:
+            plan.append(("l1.bias", "load", "move"))
+        if self.spec.k or not self.bias_moves:
+            plan += [("l0a", "move", "cube"), ("l0b", "move", "cube")]
+        if self.problem.via_ub:
+            plan.append(("ub.c", "fixpipe", "store"))
+        depth = {name: self.problem.depth(name) for name, *_ in plan} | {"l0c": self.tile.l0c_depth}
+        return {
+            name: self.b.ring(name, name.split(".")[0], slots[name], depth[name], producer, consumer)
+            for name, producer, consumer in plan
+        }
+
+    # One tile of the result.
+
+    def _tile(self, step: Step, ones: Desc | None) -> None:
+        l0c = self.rings["l0c"]
+        if self.bias is not None:
+            self._start_with_bias(step, self.bias, ones)
+        else:
+            self._sync("cube", "cube.acquire", wait=[l0c.free])
+        if self.spec.k:
+            self._windows(step)
+        self._sync("cube", "cube.release", set=[l0c.ready])
+        self._result(step)
+
+    def _windows(self, step: Step) -> None:
+        """All blocks of channels: load their image, then multiply the windows by the kernels."""
+        image = self.rings["l1.a"]
+        moved = step.moved_by(["m", _IMAGE, _ROW, *([_GROUP] if self._conv.groups > 1 else [])])
+        with self._repeat(self._blocks) as block:
+            kept = block is None
+            self._load_image(step, block, changed(*moved) if kept else None)
+            self._sync("move", "move.acquire", wait=[image.ready], pred=changed(*moved) if kept else None)
+            if kept:
+                self._chunks(step)
+            else:
+                self._taps(step, block)
+            self._sync("move", "move.release", set=[image.free], pred=changes(*moved) if kept else None)
+
+    def _chunks(self, step: Step) -> None:
+        """The elements of the kernels in a row, `chunk` of them in L1 at a time."""
+        chunk = self._shape.chunk
+        with self._repeat(-(-self.spec.k // chunk)) as loop:
+            k = loop_extent(self.spec.k, chunk, loop)
+            far = {} if loop is None else {loop: chunk}
+            self._multiply(step, k, far, far, [] if loop is None else [loop])
+
+    def _taps(self, step: Step, block: Loop) -> None:
+        """A block of channels for each pixel of the kernel; the last block may be smaller."""
+        width = self._shape.block
+        with self._repeat(self._conv.kernel[0] * self._conv.kernel[1]) as tap:
+            k = loop_extent(self._conv.channels, width, block)
+            taps = [] if tap is None else [tap]
+            memory = {block: width} | dict.fromkeys(taps, self._conv.channels)
+            self._multiply(step, k, memory, dict.fromkeys(taps, width), [block, *taps])
+
+    def _multiply(
+        self, step: Step, k: Extent, memory: Mapping[Loop, int], image: Mapping[Loop, int], loops: list[Loop]
+    ) -> None:
+        """Load a chunk of the kernels and multiply it, step by step.
+
+        `memory` says how far each loop moves in the kernels in global memory, `image` in those of the image in L1, in elements.
+        """
+        kernels = self.rings["l1.b"]
+        moved = step.moved_by(["n", *([_GROUP] if self._conv.groups > 1 else [])])
+        kept = not loops
+        self._load_kernels(step, k, memory, changed(*moved) if kept else None)
+        self._sync("move", None, wait=[kernels.ready], pred=changed(*moved) if kept else None)
+        m_size, n_size = step.m.whole(self.b), step.n.whole(self.b)
+        with self._part_loop(k, self.k0) as inner:
+            k_size = k.inner(self.b, self.k0, inner)
+            within = {} if inner is None else {inner: self.k0}
+            self._move_windows(m_size, k_size, {**image, **within})
+            self._move_b(k_size, n_size, None, within)
+            self._mma((m_size, n_size, k_size), None, None, [*loops, *within])
+        self._sync("move", None, set=[kernels.free], pred=changes(*moved) if kept else None)
+
+    def _repeat(self, times: int) -> Any:
+        return self.b.loop(times) if times > 1 else nullcontext()
+
+    # Loads.
+
+    def _load_image(self, step: Step, block: Loop | None, pred: Pred | None) -> None:
+        """Rows of pixels, a load each: the window's rows are the pixels of x, its columns say whether the row is one of x."""
+        conv, view, ring, unit = self._conv, self._conv.x, self.rings["l1.a"], self._shape.block
+        (step_h, step_w), (top, left) = conv.strides, conv.pads
+        rows_apart = {"m": self._shape.rows * step_h} if self._whole else {_ROW: step_h}
+        pixels_apart = {} if self._whole else {"m": self._shape.cols * step_w}
+        elements = {_IMAGE: view.image, _GROUP: conv.channels if conv.groups > 1 else 0}
+        elements |= {dim: rows * view.row for dim, rows in rows_apart.items()}
+        elements |= {dim: pixels * view.pixel for dim, pixels in pixels_apart.items()}
+        item = self._item
+        strides = axis_strides(step.walk.axes, step.loops, {dim: count * item for dim, count in elements.items()})
+        if block is not None:
+            strides[block] = unit * item
+        channels = loop_extent(conv.channels, unit, block).whole(self.b)
+        pixels, pitch = self.b.size(self._cols), self._cols * self._pixel
+        for at in range(self._rows):
+            row = at * (conv.dilations[0] if self._shape.compact else 1) - top
+            window = self._window(step, row, rows_apart, pixels_apart)
+            self._emit_piece(
+                "load.a",
+                at == 0,
+                at == self._rows - 1,
+                ring,
+                dst=self.b.desc(ring, self._pixel, role="producer", offset=at * pitch),
+                src=self.b.desc(
+                    self.b.arg(view.arg),
+                    view.pixel * item,
+                    strides=strides,
+                    offset=(view.offset + row * view.row - left * view.pixel) * item,
+                    window=window,
+                ),
+                rows=pixels,
+                cols=channels,
+                cache=self.problem.pins.cache.get("a", view.cache),
+                pred=pred,
+            )
+
+    def _window(self, step: Step, row: int, rows_apart: Mapping[str, int], pixels_apart: Mapping[str, int]) -> Window:
+        unit, (height, width) = self._shape.block, self._conv.size
+        loops = {axis.dim: loop for loop, axis in zip(step.loops, step.walk.axes, strict=True) if axis.trip > 1}
+        down = next(((loops[dim], rows) for dim, rows in rows_apart.items() if dim in loops), (None, 0))
+        right = next(((loops[dim], pixels) for dim, pixels in pixels_apart.items() if dim in loops), (None, 0))
+        return Window(
+            width, height * unit, -self._conv.pads[1], row * unit, right[0], right[1], down[0], down[1] * unit
+        )
+
+    def _load_kernels(self, step: Step, k: Extent, memory: Mapping[Loop, int], pred: Pred | None) -> None:
+        """Rows of kernels: `filters` of them, a chunk of the elements of each."""
+        view, item, ring = self.spec.b, self._item, self.rings["l1.b"]
+        elements = {"n": self.n1 * view.col, _GROUP: view.batch[2]}
+        strides = axis_strides(step.walk.axes, step.loops, {dim: count * item for dim, count in elements.items()})
+        strides |= {loop: count * item for loop, count in memory.items()}
+        self._emit_piece(
+            "load.b",
+            True,
+            True,
+            ring,
+            dst=self.b.desc(ring, self._l1_pitch("b"), role="producer"),
+            src=self.b.desc(self.b.arg(view.arg), view.col * item, strides=strides, offset=view.offset * item),
+            rows=step.n.whole(self.b),
+            cols=k.whole(self.b),
+            cache=self._cache("b", view),
+            pred=pred,
+        )
+
+    # Moves.
+
+    def _move_windows(self, m: Size, k: Size, far: Mapping[Loop, int]) -> None:
+        """Windows of the image to L0A: pixels by elements of a kernel, from where the loops are in it."""
+        conv, l0a = self._conv, self.rings["l0a"]
+        one_row = self._shape.rows == 1
+        start = self.b.size(1)
+        if far:
+            start = self.b.size_affine(self._blocked_depth, 1, list(far.items()))
+        self._emit(
+            "move.a",
+            "mvim2col",
+            self.spec.b.dtype,
+            dst=self.b.desc(l0a, align_up(self.k0 * self.item), role="producer"),
+            src=self.b.desc(self.rings["l1.a"], self._cols * self._pixel, role="consumer"),
+            rows=m,
+            cols=k,
+            start=start,
+            height=self._rows,
+            span=self._cols * (self._pixel // self._item),
+            width=self._shape.cols,
+            pixel=self._pixel // self._item,
+            channels=self._shape.block,
+            kernel_w=conv.kernel[1],
+            stride_h=0 if one_row else conv.strides[0],
+            stride_w=conv.strides[1] if self._shape.cols > 1 else 0,
+            dilation_h=1 if one_row else conv.dilations[0],
+            dilation_w=conv.dilations[1] if conv.kernel[1] > 1 else 1,
+            wait=[l0a.free],
+            set=[l0a.ready],
+        )
+
+    @property
+    def _blocked_depth(self) -> int:
+        """Elements of a kernel in one block of channels."""
+        return self._conv.kernel[0] * self._conv.kernel[1] * self._shape.block

@@ -1,0 +1,85 @@
+"""What a convolution is to its code generator: sizes, and how its tensors lie in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from npuvm.compiler.cube_spec import MatmulSpec, MatView
+
+__all__ = ["ConvSpec", "ImageView", "product_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageView:
+    """Images in global memory: elements from one image, row, pixel to the next; the channels of a pixel are adjacent."""
+
+    arg: int
+    dtype: str
+    image: int
+    row: int
+    pixel: int
+    offset: int = 0
+    cache: str = "normal"
+
+
+@dataclass(frozen=True, slots=True)
+class ConvSpec:
+    """y[i, p, q, g, o] = sum of x[i, p * stride - pad + r * dilation, q * ..., g, c] * w[g, o, r, s, c] (+ bias[g, o]).
+
+    `channels` and `filters` are those of one of the `groups`. `w` has the elements of a kernel adjacent; its rows are the
+    kernels, its batch the groups. `bias` has col stride 1. `pads` are those before the first row and column.
+    """
+
+    images: int
+    size: tuple[int, int]
+    out: tuple[int, int]
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    pads: tuple[int, int]
+    channels: int
+    filters: int
+    groups: int
+    x: ImageView
+    w: MatView
+    y: ImageView
+    bias: MatView | None = None
+    name: str = "conv2d"
+
+    @property
+    def depth(self) -> int:
+        """Elements of a kernel: products in each sum."""
+        return prod(self.kernel) * self.channels
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the result has no elements."""
+        return self.images * prod(self.out) * self.filters * self.groups == 0
+
+
+def product_of(spec: ConvSpec, whole_rows: bool) -> MatmulSpec:
+    """The matrix product that a convolution is, of pixels by filters, for each image and group.
+
+    With `whole_rows` the pixels are those of an image, else of one row of it, and rows are batches too. The view of a stands
+    for nothing: windows of the image take its place.
+    """
+    y, rows = spec.y, 1 if whole_rows else spec.out[0]
+    batch = (spec.images, rows, spec.groups)
+    pixels = spec.out[0] * spec.out[1] if whole_rows else spec.out[1]
+    group = spec.filters if spec.groups > 1 else 0
+    bias = None
+    if spec.bias is not None:
+        each = spec.bias
+        bias = MatView(each.arg, each.dtype, 0, 1, (0, 0, group), each.offset, each.cache)
+    return MatmulSpec(
+        pixels,
+        spec.filters,
+        spec.depth,
+        MatView(spec.x.arg, spec.x.dtype, spec.depth, 1, (0, 0, 0)),
+        MatView(spec.w.arg, spec.w.dtype, 1, spec.depth, (0, 0, group * spec.depth), spec.w.offset, spec.w.cache),
+        MatView(y.arg, y.dtype, y.pixel, 1, (y.image, 0 if whole_rows else y.row, group), y.offset, y.cache),
+        batch,
+        bias,
+        name=spec.name,
+    )

@@ -1,0 +1,29 @@
+"""The program of a segment that the cube computes: a matrix product or a convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from npuvm.compiler.conv_codegen import compile_conv
+from npuvm.compiler.conv_segment import ConvSegment, lower_conv
+from npuvm.compiler.cube_codegen import compile_matmul
+from npuvm.compiler.cube_lower import lower_cube
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.segments import CubeSegment
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Image, Isa
+
+__all__ = ["compile_cube_segment"]
+
+
+def compile_cube_segment(
+    segment: CubeSegment, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins | None = None
+) -> tuple[Image, tuple[str, ...]] | None:
+    """The program for these sizes, and the tensors whose addresses it takes; None when the result has no elements."""
+    if isinstance(segment, ConvSegment):
+        conv, args = lower_conv(segment, binding)
+        windows = compile_conv(conv, len(args), chip, isa, pins)
+        return None if windows is None else (windows.image, args)
+    spec, args = lower_cube(segment, binding)
+    product = compile_matmul(spec, len(args), chip, isa, pins)
+    return None if product is None else (product.image, args)

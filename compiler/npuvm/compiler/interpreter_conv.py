@@ -1,0 +1,44 @@
+"""The numpy meaning of convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npuvm.compiler.ir import Node
+from npuvm.compiler.ops_conv import conv_numbers
+from npuvm.compiler.symbols import evaluate
+
+__all__ = ["evaluate_conv"]
+
+Array = npt.NDArray[Any]
+
+
+def evaluate_conv(node: Node, inputs: Sequence[Array], binding: Mapping[str, int]) -> Array:
+    """x [N, H, W, C] with w [O, KH, KW, C / groups] and maybe a bias [O]: one product for each element of the kernel.
+
+    Sums are float32, for int8 int32, and rounded once.
+    """
+    x, w = inputs[:2]
+    sums = np.dtype(np.int32 if x.dtype == np.int8 else np.float32)
+    top, bottom, left, right = conv_numbers(node.attrs, "pads", 4, 0)
+    (step_h, step_w), (far_h, far_w) = (conv_numbers(node.attrs, name, 2, 1) for name in ("strides", "dilations"))
+    (groups,) = conv_numbers(node.attrs, "groups", 1, 1)
+    count, high, wide, filters = evaluate(node.type.shape, binding)
+    padded = np.pad(x.astype(sums), ((0, 0), (top, bottom), (left, right), (0, 0)))
+    result = np.zeros((count, high, wide, groups, filters // groups), dtype=sums)
+    kernels = w.astype(sums).reshape(groups, filters // groups, *w.shape[1:])
+    if result.size:
+        for row in range(w.shape[1]):
+            for col in range(w.shape[2]):
+                rows = slice(row * far_h, row * far_h + (high - 1) * step_h + 1, step_h)
+                cols = slice(col * far_w, col * far_w + (wide - 1) * step_w + 1, step_w)
+                part = padded[:, rows, cols].reshape(count, high, wide, groups, w.shape[3])
+                result += np.einsum("nhwgc,goc->nhwgo", part, kernels[:, :, row, col])
+    result = result.reshape(count, high, wide, filters)
+    if len(inputs) == 3:
+        result = result + inputs[2].astype(sums)
+    return np.asarray(result.astype(node.type.info.numpy))

@@ -1,0 +1,73 @@
+"""The convolution of the graph: channels last, kernels with their channels last, groups, strides, padding, dilation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.types import Dim, TensorType
+
+__all__ = ["CONV_RULES", "CUBE_OPS", "conv_numbers"]
+
+CUBE_OPS = ("matmul", "conv2d")
+"""Operations that the cube computes, each in a segment of its own."""
+
+_DTYPES = ("fp32", "fp16", "bf16", "int8")
+_Attrs = Mapping[str, object]
+
+
+def conv_numbers(attrs: _Attrs, name: str, count: int, least: int) -> tuple[int, ...]:
+    """Plain numbers among the attributes of a convolution. Raises CompileError."""
+    value = attrs.get(name)
+    if not isinstance(value, tuple) or len(value) != count or any(not isinstance(x, int) or x < least for x in value):
+        raise CompileError(f"conv2d: '{name}' must be {count} whole numbers >= {least}, not {value!r}")
+    return value
+
+
+def _conv2d(inputs: Sequence[TensorType], attrs: _Attrs) -> TensorType:
+    """x [N, H, W, C] with w [O, KH, KW, C / groups] and bias [O] gives [N, *out, O]."""
+    x, w = inputs[0], inputs[1]
+    if x.dtype != w.dtype or x.dtype not in _DTYPES:
+        raise CompileError(f"conv2d: {x} and {w} must have one dtype of {', '.join(_DTYPES)} (use cast)")
+    if x.rank != 4 or w.rank != 4:
+        raise CompileError(f"conv2d: {x} and {w} must have rank 4")
+    (_, _, _, channels), (filters, kernel_h, kernel_w, depth) = x.shape, w.shape
+    if not isinstance(kernel_h, int) or not isinstance(kernel_w, int):
+        raise CompileError(f"conv2d: the kernel of {w} must have a size that is a number")
+    conv_numbers(attrs, "strides", 2, 1)
+    conv_numbers(attrs, "dilations", 2, 1)
+    conv_numbers(attrs, "pads", 4, 0)
+    (groups,) = conv_numbers(attrs, "groups", 1, 1)
+    _check_groups(channels, filters, depth, groups)
+    sums = "int32" if x.dtype == "int8" else "fp32"
+    allowed = ("int32",) if x.dtype == "int8" else ("fp32", "fp16", "bf16")
+    if attrs.get("dtype") not in allowed:
+        raise CompileError(f"conv2d of {x.dtype} cannot give {attrs.get('dtype')}; allowed: {', '.join(allowed)}")
+    if len(inputs) == 3:
+        bias = inputs[2]
+        if bias.dtype not in (x.dtype, sums) or bias.shape != (filters,):
+            raise CompileError(f"conv2d: the bias {bias} must be {x.dtype} or {sums} with the shape [{filters}]")
+    out = attrs.get("out")
+    if not isinstance(out, tuple) or len(out) != 2:
+        raise CompileError(f"conv2d: 'out' must be two dims, not {out!r}")
+    return TensorType(str(attrs["dtype"]), (x.shape[0], *out, filters))
+
+
+def _check_groups(channels: Dim, filters: Dim, depth: Dim, groups: int) -> None:
+    if groups == 1:
+        if channels != depth:
+            raise CompileError(f"conv2d: x has {channels} channels, the kernel {depth}; they must be the same")
+        return
+    if not isinstance(channels, int) or not isinstance(filters, int) or not isinstance(depth, int):
+        raise CompileError(f"conv2d in {groups} groups needs numbers of channels, not {channels}, {filters}, {depth}")
+    if channels != depth * groups or filters % groups:
+        raise CompileError(
+            f"conv2d in {groups} groups: x has {channels} channels, a kernel {depth}, and there are {filters} of them; "
+            f"allowed: {groups} times the channels of a kernel, and a multiple of {groups} kernels"
+        )
+
+
+CONV_RULES: Mapping[str, tuple[int, int, tuple[str, ...], Callable[[Sequence[TensorType], _Attrs], TensorType]]] = {
+    "conv2d": (2, 3, ("strides", "pads", "dilations", "groups", "out", "dtype"), _conv2d)
+}
+"""Least and most inputs, attributes and type rule."""
