@@ -9,6 +9,7 @@ from npuvm.compiler.allowed import Allowance
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ops import Attr, Attrs, infer_type
 from npuvm.compiler.ops_along import check_along
+from npuvm.compiler.ops_indexed import check_indexed
 from npuvm.compiler.ops_views import check_views
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.sums import Computed
@@ -144,6 +145,7 @@ class Graph:
         self._check_reduces(binding)
         check_views(self.nodes, binding)
         check_along(self.nodes, binding)
+        check_indexed(self.nodes, binding)
         return binding
 
     def _bind_param(

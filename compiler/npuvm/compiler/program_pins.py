@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from npuvm.compiler.cube_cost import RINGS
 from npuvm.compiler.schedule import Pins, pin_error
-from npuvm.compiler.segments import CubeSegment, Segment
+from npuvm.compiler.segments import CubeSegment, PickSegment, Segment
 
 __all__ = ["pins_of_segment"]
 
@@ -29,6 +29,8 @@ def pins_of_segment(pins: Pins, segment: Segment, segments: Sequence[Segment]) -
         return pins
     if pins.events is not None:
         pin_error("events", pins.events, "a kernel of one segment; this one has " + ", ".join(s.name for s in segments))
+    if isinstance(segment, PickSegment):
+        return Pins(cores=pins.cores)
     names = {each.name for each in segments}
     for field in ("ring_depth", "address", "cache", "transfer"):
         for operand, value in getattr(pins, field).items():

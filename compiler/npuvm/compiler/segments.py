@@ -12,7 +12,7 @@ from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.types import DTYPES, Dim
 from npuvm.compiler.views import Layout
 
-__all__ = ["Access", "CubeSegment", "GmTensor", "Segment", "VectorSegment"]
+__all__ = ["Access", "CubeSegment", "GmTensor", "PickSegment", "Segment", "VectorSegment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,4 +116,29 @@ class CubeSegment:
         return f"cube {self.name}\n  %{self.node.id} = {a} x {b}{bias} -> {self.c}"
 
 
-Segment = VectorSegment | CubeSegment
+@dataclass(slots=True)
+class PickSegment:
+    """One gather, scatter or scatter_add. `table` [.., N, ..] is what rows are picked of, `rows` what goes there or comes.
+
+    All tensors are dense: their elements follow each other in the order of their dims. A table that is written holds already
+    what it starts as.
+    """
+
+    name: str
+    node: Node
+    table: Access
+    index: Access
+    rows: Access
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Names of the tensors that are written."""
+        return ((self.rows if self.node.op == "gather" else self.table).tensor.name,)
+
+    def __str__(self) -> str:
+        if self.node.op == "gather":
+            return f"pick {self.name}\n  %{self.node.id} = {self.table} by {self.index} -> {self.rows}"
+        return f"pick {self.name}\n  %{self.node.id} = {self.node.op} {self.rows} by {self.index} -> {self.table}"
+
+
+Segment = VectorSegment | CubeSegment | PickSegment

@@ -1,0 +1,168 @@
+"""Writes the program of a segment that picks rows by index.
+
+A block of indices is loaded and wrapped (below zero they count from the end) once for several tiles of rows. A gather picks
+rows into UB and stores them one after the other; a scatter loads them so, and sends them to their places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+
+from npuvm.compiler.emit import InstrBuilder
+from npuvm.compiler.emit_handles import Buffer, Loop, Sem, Size
+from npuvm.compiler.pick_plan import PickTile, plan_pick
+from npuvm.compiler.pick_segment import PickSpec
+from npuvm.compiler.schedule import Pins, pin_error
+from npuvm.compiler.types import DTYPES
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Image, Isa
+
+__all__ = ["compile_pick"]
+
+_INDEX_BYTES = 4
+_WORD = (1 << 32) - 1
+
+_FREE_PINS = ("cores", "cache", "stack")
+"""Pins that a segment like this does not refuse; there is nothing else to decide."""
+
+
+def _ready(ring: Buffer) -> Sem:
+    assert ring.ready is not None
+    return ring.ready
+
+
+def _free(ring: Buffer) -> Sem:
+    assert ring.free is not None
+    return ring.free
+
+
+def compile_pick(spec: PickSpec, args: int, chip: NpuConfig, isa: Isa, pins: Pins | None = None) -> Image | None:
+    """The program of a segment with so many arguments; None when there is nothing to pick.
+
+    CompileError when rows are too long to be addressed, or a pin cannot be honoured.
+    """
+    pins = pins or Pins()
+    _check_pins(pins, chip, spec.name)
+    if not spec.outer * spec.inner * spec.picks:
+        return None
+    cores = pins.cores or chip.cores_with("vector")
+    tile = plan_pick(spec, chip.capacity_bytes("ub"), cores)
+    builder = InstrBuilder(isa, {"ub": chip.capacity_bytes("ub")}, spec.name, args)
+    writer = _Writer(builder, spec, tile)
+    writer.write()
+    return builder.build(chip.core_type_with("vector"), _ranges(spec, tile, cores))
+
+
+def _check_pins(pins: Pins, chip: NpuConfig, where: str) -> None:
+    default = Pins()
+    for name in Pins.__dataclass_fields__:
+        if name not in _FREE_PINS and getattr(pins, name) != getattr(default, name):
+            pin_error(name, getattr(pins, name), "nothing for rows by index; only cores", where)
+    if pins.cache:
+        pin_error("cache", pins.cache, "nothing for rows by index: they are loaded as the kernel's load says", where)
+    cores = chip.cores_with("vector")
+    if pins.cores is not None and pins.cores > cores:
+        pin_error("cores", pins.cores, f"at most {cores} cores with a vector unit on {chip.name}", where)
+
+
+def _ranges(spec: PickSpec, tile: PickTile, cores: int) -> list[list[tuple[int, int]]]:
+    """Equal shares of the tiles of the grid. Where the order of rows counts a core has all blocks of its columns."""
+    ordered = spec.op == "scatter"
+    units = spec.outer * tile.parts * (1 if ordered else tile.blocks)
+    each = tile.blocks if ordered else 1
+    used = min(cores, units)
+    cuts = [units * core // used * each for core in range(used + 1)]
+    return [[span] for span in pairwise(cuts)]
+
+
+class _Writer:
+    """Writes one segment. Bytes of the table, the rows and a tile's columns are numbers of this shape."""
+
+    def __init__(self, builder: InstrBuilder, spec: PickSpec, tile: PickTile) -> None:
+        self._builder = builder
+        self._spec = spec
+        self._tile = tile
+        self._item = DTYPES[spec.dtype].item_bytes
+        self._row = spec.inner * self._item
+
+    def write(self) -> None:
+        b, spec, tile = self._builder, self._spec, self._tile
+        consumer = "load" if spec.op == "gather" else "store"
+        raw = b.ring("index", "ub", tile.block * _INDEX_BYTES, 1, "load", "vector")
+        picks = b.ring("picks", "ub", tile.block * _INDEX_BYTES, 1, "vector", consumer)
+        rows = b.ring("rows", "ub", tile.rows * tile.pitch, tile.depth, "load", "store")
+        with b.grid([spec.outer, tile.parts, tile.blocks]) as (outer, part, block):
+            self._indices(raw, picks, block)
+            b.sync(consumer, wait=[_ready(picks)])
+            with self._tiles(block) as inner:
+                self._move(rows, picks, outer, part, block, inner)
+            b.sync(consumer, set=[_free(picks)])
+
+    @contextmanager
+    def _tiles(self, block: Loop) -> Iterator[Loop | None]:
+        """The loop over the tiles of a block, if there are several."""
+        tile, in_all = self._tile, -(-self._spec.picks // self._tile.rows)
+        if tile.tiles == 1:
+            yield None
+            return
+        trip: int | Size = tile.tiles
+        if in_all % tile.tiles:
+            trip = self._builder.size_affine(tile.tiles, in_all, [(block, -tile.tiles)])
+        with self._builder.loop(trip) as inner:
+            yield inner
+
+    def _left(self, full: int, steps: list[tuple[Loop, int]]) -> Size:
+        """How many of the indices are left where the loops stand, `full` at most."""
+        picks = self._spec.picks
+        if picks == full:
+            return self._builder.size(full)
+        return self._builder.size_affine(full, picks, [(loop, -step) for loop, step in steps])
+
+    def _indices(self, raw: Buffer, picks: Buffer, block: Loop) -> None:
+        """Load a block of indices and wrap those below zero: min(index, 0) is cut at -1, times -count, and added."""
+        b, spec, size = self._builder, self._spec, self._tile.block
+        arg, first = spec.index
+        far = b.desc(b.arg(arg), offset=first * _INDEX_BYTES, strides={block: size * _INDEX_BYTES})
+        one, many = b.size(1), self._left(size, [(block, size)])
+        loaded = b.desc(raw, role="producer")
+        b.emit("ld", "int32", wait=[_free(raw)], set=[_ready(raw)], dst=loaded, src=far, rows=one, cols=many)
+        a, out = b.desc(raw, role="consumer"), b.desc(picks, role="producer")
+        b.emit("vmins", "int32", wait=[_ready(raw), _free(picks)], dst=out, a=a, imm=0, rows=one, cols=many)
+        b.emit("vmaxs", "int32", order=True, dst=out, a=out, imm=_WORD, rows=one, cols=many)
+        b.emit("vmuls", "int32", order=True, dst=out, a=out, imm=-spec.count & _WORD, rows=one, cols=many)
+        done = [_free(raw), _ready(picks)]
+        b.emit("vadd", "int32", order=True, set=done, dst=out, a=out, b=a, rows=one, cols=many)
+
+    def _move(self, rows: Buffer, picks: Buffer, outer: Loop, part: Loop, block: Loop, inner: Loop | None) -> None:
+        """One tile: rows by index between the table and UB, rows one after the other between UB and the other tensor."""
+        b, spec, tile = self._builder, self._spec, self._tile
+        steps = [(block, tile.block), *([(inner, tile.rows)] if inner is not None else [])]
+        count = self._left(tile.rows, steps)
+        tail = spec.inner - (tile.parts - 1) * tile.cols
+        cols = b.size_tail(part, tile.cols, tail)
+        by_part = {part: tile.cols * self._item}
+        arg, first = spec.table
+        table = b.desc(b.arg(arg), offset=first * self._item, strides={outer: spec.count * self._row, **by_part})
+        arg, first = spec.rows
+        along = {outer: spec.picks * self._row, **by_part, **{loop: step * self._row for loop, step in steps}}
+        lined = b.desc(b.arg(arg), self._row, offset=first * self._item, strides=along)
+        starts = {inner: tile.rows * _INDEX_BYTES} if inner is not None else {}
+        index = b.desc(picks, _INDEX_BYTES, strides=starts, role="consumer")
+        loaded, stored = (b.desc(rows, tile.pitch, role=role) for role in ("producer", "consumer"))
+        # Rows of one element are one row where they follow each other.
+        high, wide = (b.size(1), count) if spec.inner == 1 else (count, cols)
+        empty, full, dtype = [_free(rows)], [_ready(rows)], spec.dtype
+        if spec.op == "gather":
+            b.emit(
+                "ldx", dtype, wait=empty, set=full, dst=loaded, src=table, index=index, rows=count, cols=cols,
+                cache=spec.cache, stride=self._row, count=spec.count,
+            )  # fmt: skip
+            b.emit("st", dtype, wait=full, set=empty, dst=lined, src=stored, rows=high, cols=wide)
+            return
+        b.emit("ld", dtype, wait=empty, set=full, dst=loaded, src=lined, rows=high, cols=wide)
+        b.emit(
+            "stx" if spec.op == "scatter" else "stxadd", dtype, wait=full, set=empty, dst=table, src=stored, index=index,
+            rows=count, cols=cols, stride=self._row, count=spec.count,
+        )  # fmt: skip
