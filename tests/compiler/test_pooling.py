@@ -132,6 +132,12 @@ def test_pools_of_networks(chip: str, pool: Pool) -> None:
     check(pool, "fp16", (2, 5, 28, 30), chip)
 
 
+def test_a_pool_of_three_dims() -> None:
+    pool = Pool("max_pool", (2, 3, 2), (2, 1, 2), (1, 1, 0), (1, 1, 1))
+    check(pool, "fp32", (2, 3, 5, 6, 7), "edge")
+    check(Pool("avg_pool", (2, 2, 2), (2, 2, 2), (1, 1, 1), (1, 1, 1), True, False), "fp32", (2, 5, 6, 7), "edge")
+
+
 def test_a_pool_of_nothing() -> None:
     graph = build(lambda k, x: k.store(k.max_pool(x, (2, 2))), x="fp32[N, H, W]")
     out = run_graph(graph, {"x": np.zeros((0, 4, 4), np.float32)}, the_chip("edge")).outputs["out0"]

@@ -1,7 +1,7 @@
 """The builder's pooling methods: reduces over windows of the last dims, one dim after the other.
 
-A window along a dim is a number of strided slices of the padded input, joined element by element, so that whole rows are moved
-at a time; where the elements of a row would lie apart, it is a last dim of its own that is reduced.
+A window along a dim is a number of slices of the padded input, joined element by element, so that whole rows are moved at
+a time; a long one is a dim of its own that is reduced.
 """
 
 from __future__ import annotations
@@ -186,24 +186,41 @@ class PoolMethods(ViewMethods):
         """The windows along one axis, each reduced to an element."""
         axis, rank = windows.axis, x.type.rank
         last = axis == rank - 1
-        if windows.kernel > 1 and (windows.kernel > _MOST_SLICES or (last and windows.stride > 1)):
-            parts = self._emit(
-                "windows", (x,), axes=(axis,), kernel=(windows.kernel,), steps=(windows.stride,),
-                dilations=(windows.dilation,), counts=(windows.count,),
-            )  # fmt: skip
-            if last:
-                return reduce(prepare(parts), -1)
-            ordered = self._all.permute(parts, (*range(axis), rank, *range(axis, rank)))
-            return reduce(prepare(ordered), axis)
-        shape = (*x.shape[:axis], windows.count, *x.shape[axis + 1 :])
-        steps = [windows.stride if i == axis else 1 for i in range(rank)]
+        if windows.kernel > _MOST_SLICES:
+            return self._reduced(x, windows, prepare, reduce)
+        # In the last axis neighbours must stay so: windows are joined at every element, and one in a stride is read.
+        apart = last and windows.stride > 1 and windows.kernel > 1
+        stride = 1 if apart else windows.stride
+        count = windows.count
+        if apart:
+            count = self._dim("pooling", (self._dims.of(count) - sum_of(1)).scaled(windows.stride) + sum_of(1))
         result: Value | None = None
         for at in range(windows.kernel):
-            starts = [sum_of(at * windows.dilation if i == axis else 0) for i in range(rank)]
-            part = prepare(self._slice(x, starts, shape, steps))
+            part = prepare(self._along(x, axis, at * windows.dilation, count, stride))
             result = part if result is None else join(result, part)
         assert result is not None
-        return result
+        return self._along(result, axis, 0, windows.count, windows.stride) if apart else result
+
+    def _along(self, x: Value, axis: int, start: int, count: Dim, step: int) -> Value:
+        """`count` elements along an axis, `step` apart."""
+        others = range(x.type.rank)
+        shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+        starts = [sum_of(start if at == axis else 0) for at in others]
+        return self._slice(x, starts, shape, [step if at == axis else 1 for at in others])
+
+    def _reduced(
+        self, x: Value, windows: _Axis, prepare: Callable[[Value], Value], reduce: Callable[..., Value]
+    ) -> Value:
+        """Long windows as a dim that is reduced, which stands where the dims behind it keep their neighbours."""
+        axis, rank = windows.axis, x.type.rank
+        parts = self._emit(
+            "windows", (x,), axes=(axis,), kernel=(windows.kernel,), steps=(windows.stride,),
+            dilations=(windows.dilation,), counts=(windows.count,),
+        )  # fmt: skip
+        if axis == rank - 1:
+            return reduce(prepare(parts), -1)
+        ordered = self._all.permute(parts, (*range(axis), rank, *range(axis, rank)))
+        return reduce(prepare(ordered), axis)
 
     def _window_size(self, windows: _Axis, rank: int, count_include_pad: bool) -> Value | float:
         """How many elements each window has: a number where all have the same, else along the windows' axis.
