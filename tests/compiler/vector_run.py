@@ -14,9 +14,12 @@ from tests.compiler.graphs import CASTS
 from npuvm.compiler import DTYPES, Graph
 from npuvm.compiler.cube_codegen import compile_matmul
 from npuvm.compiler.cube_lower import lower_cube
+from npuvm.compiler.pick_codegen import compile_pick
+from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan, make_plan
+from npuvm.compiler.program_pins import pins_of_segment
 from npuvm.compiler.schedule import Pins
-from npuvm.compiler.segments import VectorSegment
+from npuvm.compiler.segments import PickSegment, VectorSegment
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.vector_codegen import VectorKernel, compile_vector
 from npuvm.compiler.vector_family import VectorFamily
@@ -120,6 +123,13 @@ def run_plan_on(
             ran.kernels.append(kernel)
             if pins is None:
                 image, names = instance(segment, binding, chip, isa)
+            verify(isa, image, limits_of(chip.name), argument_bytes=[places[name][1] for name in names])
+        elif isinstance(segment, PickSegment):
+            rows, names = lower_pick(segment, binding)
+            picked = compile_pick(rows, len(names), chip, isa, pins_of_segment(pins or Pins(), segment, plan.segments))
+            if picked is None:
+                continue
+            image = picked
             verify(isa, image, limits_of(chip.name), argument_bytes=[places[name][1] for name in names])
         else:
             spec, names = lower_cube(segment, binding)
