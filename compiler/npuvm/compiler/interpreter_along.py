@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.ir import Node
-from npuvm.compiler.ops_along import axis_of
+from npuvm.compiler.ops_along import BESTS, axis_of
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.types import DTYPES
 
@@ -26,6 +26,8 @@ def evaluate_along(node: Node, inputs: Sequence[Array], binding: Mapping[str, in
         numbers = np.arange(shape[axis_of(node)]).reshape(along)
         return np.broadcast_to(_saturated(numbers, target), shape)
     x = inputs[0]
+    if node.op in BESTS.values():
+        x, shape = x[..., 0, :], (*shape[:-2], shape[-2])
     if node.op == "one_hot":
         axis = axis_of(node)
         numbers = np.arange(shape[axis]).reshape([-1 if each == axis else 1 for each in range(len(shape))])
@@ -39,7 +41,8 @@ def evaluate_along(node: Node, inputs: Sequence[Array], binding: Mapping[str, in
     if node.op == "cumsum":
         return np.cumsum(wide, axis=axis_of(node), dtype=wide.dtype).astype(target)
     order = _descending(wide)[..., : shape[-1]]
-    return order.astype(np.int32) if node.op == "top_indices" else np.take_along_axis(x, order, -1)
+    result = order.astype(np.int32) if node.op.endswith("indices") else np.take_along_axis(x, order, -1)
+    return result[..., None] if node.op in BESTS.values() else result
 
 
 def _saturated(numbers: Array, target: np.dtype[Any]) -> Array:

@@ -4,6 +4,7 @@
 * one_hot compares an iota with its input.
 * argmax and argmin are the least place of those that equal the extreme; NaN is the extreme where there is one, and the
   places of the NaNs are found by their being unequal to themselves.
+* top-k has the k and the row that they are taken from as dims of their own.
 * cumsum of fp16 and bf16 is computed in fp32.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from npuvm.compiler.ir import Node
-from npuvm.compiler.ops_along import axis_of
+from npuvm.compiler.ops_along import BESTS, TOPS, axis_of
 from npuvm.compiler.rewrite import Rewriter
 from npuvm.compiler.types import DTYPES, Dim
 
@@ -71,11 +72,20 @@ def _cumsum(r: Rewriter, node: Node, inputs: list[Node]) -> Node:
     return r.cast(r.add("cumsum", wide, axis=axis, where=node.where), x.type.dtype)
 
 
+def _top(r: Rewriter, node: Node, inputs: list[Node]) -> Node:
+    *outer, size = inputs[0].type.shape
+    rows = r.reshape(inputs[0], (*outer, 1, size))
+    count = r.add("size", dtype="int32", dims=(size,))
+    best = r.add(BESTS[node.op], rows, count, k=node.dims("k"), where=node.where)
+    return r.reshape(best, node.type.shape)
+
+
 ALONG_FORMS: Mapping[str, Callable[[Rewriter, Node, list[Node]], Node]] = {
     "iota": _iota,
     "one_hot": _one_hot,
     "argmax": _place,
     "argmin": _place,
     "cumsum": _cumsum,
+    **dict.fromkeys(TOPS, _top),
 }
 """The rewriting of each operation: the rewriter, the operation, its inputs rewritten."""

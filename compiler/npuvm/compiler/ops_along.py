@@ -12,10 +12,13 @@ from npuvm.compiler.types import DTYPES, Dim, TensorType
 if TYPE_CHECKING:
     from npuvm.compiler.ir import Node
 
-__all__ = ["ALONG_RULES", "TOPS", "axis_of", "check_along"]
+__all__ = ["ALONG_RULES", "BESTS", "TOPS", "axis_of", "check_along"]
 
 TOPS = ("top_values", "top_indices")
 """The k largest elements along the last axis, and where they are."""
+
+BESTS = {"top_values": "best_values", "top_indices": "best_indices"}
+"""The same with the k and the elements they are taken from as dims of their own: [.., 1, N] gives [.., k, 1]."""
 
 _FLOATS = ("fp32", "fp16", "bf16")
 _NUMBERS = (*_FLOATS, "int32")
@@ -109,6 +112,16 @@ def _top(op: str) -> _Rule:
     return infer
 
 
+def _best(op: str) -> _Rule:
+    def infer(inputs: Sequence[TensorType], attrs: _Attrs) -> TensorType:
+        x = inputs[0]
+        if x.rank < 2 or x.shape[-2] != 1:
+            raise CompileError(f"{op}: the last but one dim of {x} must be 1")
+        return TensorType("int32" if op == "best_indices" else x.dtype, (*x.shape[:-2], _one_dim(op, attrs, "k"), 1))
+
+    return infer
+
+
 ALONG_RULES: Mapping[str, tuple[int, tuple[str, ...], _Rule]] = {
     "iota": (0, ("dtype", "shape", "axis"), _iota),
     "one_hot": (1, ("depth", "dtype", "axis"), _one_hot),
@@ -116,6 +129,7 @@ ALONG_RULES: Mapping[str, tuple[int, tuple[str, ...], _Rule]] = {
     "argmin": (1, ("axis", "keepdims"), _place("argmin")),
     "cumsum": (1, ("axis",), _cumsum),
     **{op: (1, ("k",), _top(op)) for op in TOPS},
+    **{op: (2, ("k",), _best(op)) for op in BESTS.values()},
 }
 """Inputs, attributes and type rule of each operation."""
 

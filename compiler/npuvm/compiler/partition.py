@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Graph, Node
 from npuvm.compiler.ops import REDUCES, VIEWS, broadcast_shapes
-from npuvm.compiler.ops_along import axis_of
+from npuvm.compiler.ops_along import BESTS, axis_of
 from npuvm.compiler.ops_conv import CUBE_OPS
 from npuvm.compiler.ops_indexed import INDEXED
 from npuvm.compiler.ops_views import ASSEMBLED
@@ -112,6 +112,8 @@ class _Partition:
         """Add the node when the draft can hold it."""
         if draft.nodes and len(draft.nodes) >= self._max_nodes and node.id not in self._floating:
             return False
+        if node.op in BESTS.values() or draft.form == "top":
+            return _join_top(draft, node)
         if node.op in REDUCES:
             return self._join_reduce(draft, node)
         if node.op == "cumsum" and not _scans(draft, node):
@@ -153,6 +155,19 @@ class _Partition:
         draft.after.add(node.id)
         draft.nodes.append(node)
         return True
+
+
+def _join_top(draft: Draft, node: Node) -> bool:
+    """Top-k shares a draft only with the places of the same top-k."""
+    if draft.nodes:
+        first = draft.nodes[0]
+        same = node.op in BESTS.values() and (node.inputs, node.attrs) == (first.inputs, first.attrs)
+        if draft.form != "top" or not same:
+            return False
+    source = node.inputs[0].type.shape
+    draft.form, draft.domain, draft.axes = "top", (*source[:-2], node.type.shape[-2], source[-1]), (-2, -1)
+    draft.nodes.append(node)
+    return True
 
 
 def _scan_axes(node: Node) -> tuple[int, ...]:

@@ -54,7 +54,7 @@ class VectorSegment:
     (-1), that reduces of this segment run over. `form`: "map" has no reduce; "row" holds whole rows of the reduced axes
     (the last ones) in UB, so that reduces and what follows them are one pass; "accumulate" walks over tiles of the reduced
     axes, and what follows a reduce in it is computed after the last of them; "scan" walks over tiles of the axis of prefix sums
-    in order.
+    in order; "top" has whole rows in UB and takes from them one element after the other.
     `reads` are the values that come from global memory, `writes` those that go there. A segment without nodes is a copy.
     `named` and `allowed` are those of the graph.
     """

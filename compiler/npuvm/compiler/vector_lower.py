@@ -61,6 +61,7 @@ class Lowering:
         self._spread: dict[tuple[object, ...], Use] = {}
         self._fills: dict[tuple[object, ...], Reg] = {}
         self._late: set[int] = set()
+        self.shared: dict[tuple[str, int], tuple[Reg, Reg]] = {}
         self._writes: dict[int, list[int]] = {}
         for at, transfer in enumerate(space.writes):
             self._writes.setdefault(transfer.node.id, []).append(at)
@@ -123,7 +124,7 @@ class Lowering:
         if when is ALWAYS and absent:
             when = When("first", absent)
         shape = self.shape(node)
-        value = self._scalar(node)
+        value = self.scalar(node)
         if value is not None:
             dst = Use(self._out(node, when))
             self.fill_tile(dst, shape, value, node.type.dtype, when)
@@ -151,7 +152,7 @@ class Lowering:
 
     # Operands.
 
-    def _scalar(self, node: Node) -> float | int | bool | None:
+    def scalar(self, node: Node) -> float | int | bool | None:
         """The value of a constant or size, if the node is one."""
         if node.id in self._scalars:
             return self._scalars[node.id]
@@ -164,7 +165,7 @@ class Lowering:
 
     def operand(self, node: Node, shape: Shape, when: When) -> Use:
         """The value as an operand of an instruction over a tile of `shape`."""
-        value = self._scalar(node)
+        value = self.scalar(node)
         if value is not None:
             row = ROW if shape == FULL else shape
             return Use(self.fill(value, node.type.dtype, row), "spread" if shape == FULL else "plain")
@@ -212,7 +213,7 @@ class Lowering:
             raise CompileError(f"the vector unit has no '{node.op}'", node.where or None)
 
     def alias(self, node: Node) -> None:
-        value = self._scalar(node.inputs[0])
+        value = self.scalar(node.inputs[0])
         if value is not None:
             self._scalars[node.id] = value
         else:
@@ -267,7 +268,7 @@ class Lowering:
         if not node.attrs["immediate"]:
             return sources, None
         number = node.inputs[-1]
-        value = self._scalar(number)
+        value = self.scalar(number)
         if value is None:
             raise CompileError(f"%{number.id} is no number for the immediate of {node!r}", node.where or None)
         bits = immediate_bits(-value if node.attrs["negated"] else value, number.type.dtype)

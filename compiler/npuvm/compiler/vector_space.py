@@ -152,7 +152,7 @@ def make_space(segment: VectorSegment, binding: Mapping[str, int], largest: Larg
 
     moved = [joined(each) for each in reads], [joined(each) for each in writes]
     row, col = _tile_dims(segment, sizes, marks, [*moved[0], *moved[1]], largest)
-    whole = segment.form == "row" and any(marks)
+    whole = segment.form in ("row", "top") and any(marks)
     return Space(sizes, marks, present, tuple(moved[0]), tuple(moved[1]), row, col, whole)
 
 
