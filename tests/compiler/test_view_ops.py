@@ -125,12 +125,14 @@ def _sum(k: KernelBuilder, x: Value, a: Array, number: int) -> Pair:
 
 def _product(k: KernelBuilder, x: Value, a: Array, number: int) -> Pair:
     """Small whole numbers, so that sums are exact in any order."""
-    if a.ndim < 2 or a.dtype != np.float16 or 0 in a.shape or np.abs(a).max() > 500:
+    if a.ndim < 2 or a.dtype != np.float16 or 0 in a.shape:
         return k.neg(x), -a
-    wide = a.astype(np.float32)
-    if number % 2:
-        return k.matmul(x, x, transpose_b=True), (wide @ np.swapaxes(wide, -1, -2)).astype(np.float16)
-    return k.matmul(x, x, transpose_a=True), (np.swapaxes(wide, -1, -2) @ wide).astype(np.float16)
+    wide, flipped = a.astype(np.float32), np.swapaxes(a, -1, -2).astype(np.float32)
+    result = wide @ flipped if number % 2 else flipped @ wide
+    if np.abs(result).max() > 2000:
+        return k.neg(x), -a
+    value = k.matmul(x, x, transpose_b=True) if number % 2 else k.matmul(x, x, transpose_a=True)
+    return value, result.astype(np.float16)
 
 
 _STEPS: list[Callable[[KernelBuilder, Value, Array, int], Pair]] = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from npuvm.compiler.assembly import assembled_of, copy_groups, fill_segment, part_accesses
@@ -98,11 +98,13 @@ class _Planner:
             plan.segments.append(self._alone(draft) if draft.cube else self._vector(draft))
         for node in self._assembled:
             self._finish(node)
-        for store in self._pending:
-            value = store.inputs[0]
-            self._copy(
-                value, Access(self._tensor(str(store.attrs["output"])), contiguous(value.type.shape), _cache(store))
+        self._copy_together(
+            (
+                store.inputs[0],
+                Access(self._tensor(str(store.attrs["output"])), contiguous(store.type.shape), _cache(store)),
             )
+            for store in self._pending
+        )
         return plan
 
     def _tensor(self, name: str) -> GmTensor:
@@ -166,8 +168,12 @@ class _Planner:
             root = root_of(each)[0]
             if root.id in self._parts:
                 self._finish(root)
+        self._copy_together(copies)
+
+    def _copy_together(self, copies: Iterable[tuple[Node, Access]]) -> None:
+        """Copies of values; those of one shape share a segment."""
         for group in copy_groups(copies, MAX_TENSORS // 2):
-            reads = {each.id: (each, self._read(each)) for each, _ in group}
+            reads = {each.id: (each, self._read(each)) for each, _ in group if not is_scalar(each)}
             segment = VectorSegment("", group[0][0].type.shape, reads=list(reads.values()), writes=group)
             segment.name = self._next_name()
             self._plan.segments.append(segment)
@@ -269,9 +275,7 @@ class _Planner:
         return self._copies[node.id]
 
     def _copy(self, node: Node, target: Access) -> Access:
-        reads = [] if is_scalar(node) else [(node, self._read(node))]
-        segment = VectorSegment(self._next_name(), node.type.shape, reads=reads, writes=[(node, target)])
-        self._plan.segments.append(segment)
+        self._copy_together([(node, target)])
         return target
 
 
