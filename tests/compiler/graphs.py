@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from npuvm.compiler.ir import Node
 from npuvm.compiler.ops import Attrs
 from npuvm.compiler.plan import Plan
 from npuvm.compiler.rewrite import is_scalar
-from npuvm.compiler.segments import Access, VectorSegment
+from npuvm.compiler.segments import Access, PickSegment, VectorSegment
 from npuvm.compiler.symbols import evaluate
 
 Array = npt.NDArray[Any]
@@ -88,6 +89,8 @@ def run_plan(plan: Plan, inputs: dict[str, Array]) -> dict[str, Array]:
                     values[node.id] = evaluate_node(node, [value_of(each, values) for each in node.inputs], binding)
                 for node, access in segment.writes:
                     view(access)[...] = value_of(node, values)
+            elif isinstance(segment, PickSegment):
+                pick(segment, view)
             else:
                 a, b = view(segment.a), view(segment.b)
                 a, b = (
@@ -100,6 +103,21 @@ def run_plan(plan: Plan, inputs: dict[str, Array]) -> dict[str, Array]:
                 view(segment.c)[...] = evaluate_node(plain, operands, binding)
     outputs = [tensor for tensor in plan.tensors if tensor.kind == "output"]
     return {tensor.name: memory[tensor.name].reshape(evaluate(tensor.shape, binding)) for tensor in outputs}
+
+
+def pick(segment: PickSegment, view: Callable[[Access], Array]) -> None:
+    """A gather or scatter, by the flat table that the segment sees."""
+    axis = int(str(segment.node.attrs["axis"]))
+    table = np.moveaxis(view(segment.table), axis, 0)
+    index, rows = view(segment.index), view(segment.rows)
+    rows = np.moveaxis(rows, range(axis, axis + index.ndim), range(index.ndim))
+    for at in np.ndindex(index.shape):
+        if segment.node.op == "gather":
+            rows[at] = table[index[at]]
+        elif segment.node.op == "scatter":
+            table[index[at]] = rows[at]
+        else:
+            table[index[at]] += rows[at]
 
 
 @st.composite

@@ -14,6 +14,7 @@ from npuvm.compiler import CompiledKernel, Kernel, Pins, Stack, compile_kernel, 
 from npuvm.hw.compiled import backend_of
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import DeviceError
+from npuvm.hw.indices import IndexDistribution, IndexSource
 from npuvm.hw.launch import capacity_limits
 from npuvm.hw.simulator import EngineName, HazardMode, l2_state, simulate, timing_engine
 from npuvm.hw.state import GlobalMemory
@@ -37,8 +38,9 @@ class LaunchRecord:
 
     `tag` is the caller's. `compile_us` is measured host time, charged to the first launch of a kernel call; `cached` says
     that the program came from the cache. `addresses` and `windows` are those of `npuvm.hw.simulator.simulate`: with `chip`,
-    `isa`, `image` and `result.scalar_loads` they are what it takes to simulate the launch again; for what it found in L2 also
-    the launches before, `discarded`, the (address, bytes) that the host wrote or freed since the last one, and `cold_l2`.
+    `isa`, `image`, `result.scalar_loads` and `index_source` they are what it takes to simulate the launch again; for what it
+    found in L2 also the launches before, `discarded`, the (address, bytes) that the host wrote or freed since the last one, and
+    `cold_l2`.
     """
 
     chip: NpuConfig
@@ -55,6 +57,12 @@ class LaunchRecord:
     windows: tuple[tuple[int, int], ...]
     discarded: tuple[tuple[int, int], ...]
     cold_l2: bool
+    indices: IndexDistribution | None = None
+
+    @property
+    def index_source(self) -> IndexSource | None:
+        """Which rows instructions have picked by index: those of the run with data, or the distribution that was declared."""
+        return self.result.indices or self.indices
 
 
 class LaunchObserver(Protocol):
@@ -76,7 +84,8 @@ class Device:
 
     `engine` is that of `simulate`; None takes the compiled one where numba is installed, only time is simulated, and nothing
     is traced or checked. With `cold_l2` every launch finds L2 empty instead of as the one before left it; then, without data,
-    a launch that is the same as one before is not simulated again (`npuvm.runtime.repeats`).
+    a launch that is the same as one before is not simulated again (`npuvm.runtime.repeats`). `indices` says which rows kernels
+    pick by index where only time is simulated.
     """
 
     def __init__(
@@ -90,6 +99,7 @@ class Device:
         cold_l2: bool = False,
         engine: EngineName | None = None,
         observers: Sequence[LaunchObserver] = (),
+        indices: IndexDistribution | None = None,
     ) -> None:
         self.chip = load_chip(chip, overrides) if isinstance(chip, str) else chip
         self.isa: Isa = load_isa(self.chip.isa.base, self.chip.isa.extensions)
@@ -105,6 +115,7 @@ class Device:
         self._l2 = l2_state(self.chip)
         self._cold_l2 = cold_l2
         self._engine = engine
+        self._indices = indices
         self._discarded: list[tuple[int, int]] = []
         self._repeats = ColdLaunches(self.chip) if cold_l2 and timing_only else None
         self._allocator = Allocator(self.chip.capacity_bytes("gm"))
@@ -240,7 +251,9 @@ class Device:
         name = image.name if kernel is None else kernel.name
         where = (addresses, windows, tuple(self._discarded), self._cold_l2)
         self._discarded.clear()
-        record = LaunchRecord(self.chip, self.isa, name, image, tag, result, times, compile_us, cached, *where)
+        record = LaunchRecord(
+            self.chip, self.isa, name, image, tag, result, times, compile_us, cached, *where, self._indices
+        )
         self.launches.append(record)
         for observer in self._observers:
             observer.launched(record)
@@ -266,6 +279,7 @@ class Device:
             hazards=self._hazards,
             trace=trace,
             engine=self._engine_for(trace),
+            indices=self._indices,
         )
         if self._repeats is not None:
             self._repeats.keep(image, addresses, result)

@@ -98,8 +98,8 @@ def by_kernel(records: Sequence[LaunchRecord]) -> dict[str, list[int]]:
 def replay(records: Sequence[LaunchRecord], chip: NpuConfig, engine: EngineName | None = None) -> Replay:
     """Simulate recorded launches again on a chip of the same instruction set and topology, time only.
 
-    Images, addresses and the values of scalar loads are those of the record; L2 begins empty and goes through the same launches
-    and the same writes of the host. So on the recorded chip the cycles are the recorded ones.
+    Images, addresses, the values of scalar loads and indices are those of the record; L2 begins empty and goes through the
+    same launches and the same writes of the host. So on the recorded chip the cycles are the recorded ones.
     `engine` is that of `simulate`; None takes `timing_engine`.
     """
     l2 = l2_state(chip)
@@ -120,6 +120,7 @@ def replay(records: Sequence[LaunchRecord], chip: NpuConfig, engine: EngineName 
             l2=l2,
             registers=record.result.scalar_loads,
             engine=engine or timing_engine(),
+            indices=record.index_source,
         )
         stream.launch(float(chip.cycles_to_us(result.cycles)))
         results.append(result)
