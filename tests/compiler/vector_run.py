@@ -129,7 +129,7 @@ def run_plan_on(
             picked = compile_pick(rows, len(names), chip, isa, pins_of_segment(pins or Pins(), segment, plan.segments))
             if picked is None:
                 continue
-            image = picked
+            image = picked.image
             verify(isa, image, limits_of(chip.name), argument_bytes=[places[name][1] for name in names])
         else:
             spec, names = lower_cube(segment, binding)

@@ -17,12 +17,14 @@ from npuvm.compiler.cube_plan import candidate_tiles as cube_candidates
 from npuvm.compiler.cube_plan import slot_bytes
 from npuvm.compiler.inspection_rings import RingEvents, ring_events
 from npuvm.compiler.ir import Graph
+from npuvm.compiler.pick_codegen import PickKernel, compile_pick
+from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan, make_plan
 from npuvm.compiler.program import CompiledKernel, compile_kernel
 from npuvm.compiler.program_pins import pins_of_segment
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.schedule_walk import Walk
-from npuvm.compiler.segments import CubeSegment, Segment, VectorSegment
+from npuvm.compiler.segments import CubeSegment, PickSegment, Segment, VectorSegment
 from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_buffers import Slot
 from npuvm.compiler.vector_codegen import VectorKernel, compile_vector
@@ -76,7 +78,7 @@ class InspectedSegment:
     """
 
     segment: Segment
-    kernel: VectorKernel | MatmulKernel
+    kernel: VectorKernel | MatmulKernel | PickKernel
     args: tuple[str, ...]
     tile: str
     cycles: float
@@ -145,6 +147,11 @@ def _segments(
             product = compile_matmul(spec, len(args), chip, isa, own)
             if product is not None:
                 found.append(_cube(segment, product, args, chip, isa))
+        elif isinstance(segment, PickSegment):
+            rows, args = lower_pick(segment, binding)
+            picked = compile_pick(rows, len(args), chip, isa, own)
+            if picked is not None:
+                found.append(_pick(segment, picked, args, isa))
         else:
             kernel = _vector_kernel(segment, binding, chip, isa, own)
             if kernel is not None:
@@ -169,6 +176,19 @@ def _vector_kernel(
     walk = Walk((tile_walk(space, tile),), tuple(entry.ranges for entry in image.entries))
     core_type = chip.core_type_with("vector")
     return VectorKernel(image, tensors, tile, space, walk, core_type, chosen.covered, chosen.program, chosen.storage)
+
+
+def _pick(segment: PickSegment, kernel: PickKernel, args: tuple[str, ...], isa: Isa) -> InspectedSegment:
+    """Rows by index: there is one tile, and a ring for each of what is loaded and calculated."""
+    tile = kernel.tile
+    text = f"{tile.rows} x {tile.cols}, indices of {tile.tiles} tiles together"
+    item = DTYPES[kernel.spec.dtype].item_bytes
+    used = {"index": 4 * tile.block, "picks": 4 * tile.block, "rows": tile.rows * tile.cols * item}
+    buffers = tuple(
+        BufferUse(name, events.space, events.slot_bytes, events.slots, nbytes, (name,), events=events)
+        for (name, nbytes), events in zip(used.items(), ring_events(kernel.image, isa), strict=True)
+    )
+    return InspectedSegment(segment, kernel, args, text, kernel.cycles, (Candidate(text, kernel.cycles),), buffers)
 
 
 def _vector(segment: Segment, kernel: VectorKernel, chip: NpuConfig, isa: Isa, pins: Pins) -> InspectedSegment:

@@ -9,6 +9,7 @@ from npuvm.compiler.cube_codegen import MatmulKernel
 from npuvm.compiler.cube_spec import MatView
 from npuvm.compiler.inspection import BufferUse, Inspected, InspectedSegment
 from npuvm.compiler.ir import Node
+from npuvm.compiler.pick_codegen import PickKernel
 from npuvm.compiler.printer import print_graph, print_node
 from npuvm.compiler.schedule_walk import Walk
 from npuvm.compiler.segments import VectorSegment
@@ -64,6 +65,8 @@ def _segment_texts(segment: InspectedSegment, chip: NpuConfig, isa: Isa) -> list
             ("covered", _covered_text(kernel.covered)),
             ("program", _program_text(kernel.program)),
         ]
+    elif isinstance(kernel, PickKernel):
+        head = [("rows", _rows_text(kernel))]
     else:
         head = [("product", _product_text(kernel))]
     return [
@@ -134,6 +137,22 @@ def _insn_text(insn: VecInsn) -> str:
 
 def _use_text(use: Use) -> str:
     return use.reg.name if use.how == "plain" else f"{use.reg.name}:{use.how}"
+
+
+# Rows by index.
+
+
+def _rows_text(kernel: PickKernel) -> str:
+    spec, tile = kernel.spec, kernel.tile
+    lines = [
+        f"{spec.op} {spec.dtype}: {spec.outer} times {spec.picks} of {spec.count} rows of {spec.inner} elements",
+        *(
+            f"{name:5} argument {arg}, from element {first}"
+            for name, (arg, first) in (("table", spec.table), ("index", spec.index), ("rows", spec.rows))
+        ),
+        f"a row in {tile.parts} pieces, indices in {tile.blocks} blocks",
+    ]
+    return _text(lines)
 
 
 # Matrix products.

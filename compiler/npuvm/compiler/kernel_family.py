@@ -160,11 +160,15 @@ class _PickLaunches:
 
     def launch(self, values: Sequence[int]) -> Launch | None:
         spec, args = lower_pick(self._segment, dict(zip(self._names, values, strict=True)))
-        image = compile_pick(spec, len(args), self._chip, self._isa)
-        return None if image is None else Launch(self._segment.name, "vector", image, args, self._segment.written)
+        picked = compile_pick(spec, len(args), self._chip, self._isa)
+        if picked is None:
+            return None
+        return Launch(self._segment.name, "vector", picked.image, args, self._segment.written)
 
 
-def _launches(segment: Segment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> _VectorLaunches | _CubeLaunches | _PickLaunches:
+def _launches(
+    segment: Segment, names: Sequence[str], chip: NpuConfig, isa: Isa
+) -> _VectorLaunches | _CubeLaunches | _PickLaunches:
     if isinstance(segment, CubeSegment):
         return _CubeLaunches(segment, names, chip, isa)
     if isinstance(segment, PickSegment):

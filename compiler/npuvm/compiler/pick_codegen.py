@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 
 from npuvm.compiler.emit import InstrBuilder
 from npuvm.compiler.emit_handles import Buffer, Loop, Sem, Size
-from npuvm.compiler.pick_plan import PickTile, plan_pick
+from npuvm.compiler.pick_plan import PickTile, pick_cycles, plan_pick
 from npuvm.compiler.pick_segment import PickSpec
 from npuvm.compiler.schedule import Pins, pin_error
+from npuvm.compiler.schedule_walk import Axis, GridWalk, Walk
 from npuvm.compiler.types import DTYPES
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
-__all__ = ["compile_pick"]
+__all__ = ["PickKernel", "compile_pick"]
 
 _INDEX_BYTES = 4
 _WORD = (1 << 32) - 1
@@ -38,7 +40,18 @@ def _free(ring: Buffer) -> Sem:
     return ring.free
 
 
-def compile_pick(spec: PickSpec, args: int, chip: NpuConfig, isa: Isa, pins: Pins | None = None) -> Image | None:
+@dataclass(frozen=True, slots=True)
+class PickKernel:
+    """A segment that picks rows as a program image; `cycles` is an estimate of how long its ports are busy on one core."""
+
+    image: Image
+    spec: PickSpec
+    tile: PickTile
+    walk: Walk
+    cycles: float
+
+
+def compile_pick(spec: PickSpec, args: int, chip: NpuConfig, isa: Isa, pins: Pins | None = None) -> PickKernel | None:
     """The program of a segment with so many arguments; None when there is nothing to pick.
 
     CompileError when rows are too long to be addressed, or a pin cannot be honoured.
@@ -50,9 +63,11 @@ def compile_pick(spec: PickSpec, args: int, chip: NpuConfig, isa: Isa, pins: Pin
     cores = pins.cores or chip.cores_with("vector")
     tile = plan_pick(spec, chip.capacity_bytes("ub"), cores)
     builder = InstrBuilder(isa, {"ub": chip.capacity_bytes("ub")}, spec.name, args)
-    writer = _Writer(builder, spec, tile)
-    writer.write()
-    return builder.build(chip.core_type_with("vector"), _ranges(spec, tile, cores))
+    _Writer(builder, spec, tile).write()
+    axes = (Axis("outer", spec.outer), Axis("part", tile.parts), Axis("block", tile.blocks))
+    walk = Walk((GridWalk(axes, {}),), _ranges(spec, tile, cores))
+    image = builder.build(chip.core_type_with("vector"), walk.ranges)
+    return PickKernel(image, spec, tile, walk, pick_cycles(spec, tile, chip, len(walk.ranges)))
 
 
 def _check_pins(pins: Pins, chip: NpuConfig, where: str) -> None:
@@ -67,14 +82,14 @@ def _check_pins(pins: Pins, chip: NpuConfig, where: str) -> None:
         pin_error("cores", pins.cores, f"at most {cores} cores with a vector unit on {chip.name}", where)
 
 
-def _ranges(spec: PickSpec, tile: PickTile, cores: int) -> list[list[tuple[int, int]]]:
+def _ranges(spec: PickSpec, tile: PickTile, cores: int) -> tuple[tuple[tuple[int, int]], ...]:
     """Equal shares of the tiles of the grid. Where the order of rows counts a core has all blocks of its columns."""
     ordered = spec.op == "scatter"
     units = spec.outer * tile.parts * (1 if ordered else tile.blocks)
     each = tile.blocks if ordered else 1
     used = min(cores, units)
     cuts = [units * core // used * each for core in range(used + 1)]
-    return [[span] for span in pairwise(cuts)]
+    return tuple((span,) for span in pairwise(cuts))
 
 
 class _Writer:

@@ -9,8 +9,9 @@ from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ops_indexed import MOST_ROWS
 from npuvm.compiler.pick_segment import PickSpec
 from npuvm.compiler.types import DTYPES
+from npuvm.hw.config import NpuConfig
 
-__all__ = ["PickTile", "plan_pick"]
+__all__ = ["PickTile", "pick_cycles", "plan_pick"]
 
 _INDEX_BYTES = 4
 _LINE = 8
@@ -68,3 +69,14 @@ def plan_pick(spec: PickSpec, ub_bytes: int, cores: int) -> PickTile:
     each = -(-in_all * alone // cores)
     tiles = max(1, min(in_all, each, most // rows))
     return PickTile(rows, cols, pitch, tiles, parts, -(-in_all // tiles), 2)
+
+
+def pick_cycles(spec: PickSpec, tile: PickTile, chip: NpuConfig, cores: int) -> float:
+    """How long the slower port of a core passes its share of the rows: each of its pieces is a transfer of its own."""
+    pieces = -(-spec.outer * spec.picks // cores) * tile.parts
+    piece = max(spec.inner * DTYPES[spec.dtype].item_bytes / tile.parts, 1)
+    load, store = chip.core.load, chip.core.store
+    return max(
+        pieces * (max(piece, load.min_burst_bytes) / float(load.ub_bytes_per_cycle) + float(load.row_cycles)),
+        pieces * (max(piece, store.min_burst_bytes) / float(store.bytes_per_cycle) + float(store.row_cycles)),
+    )

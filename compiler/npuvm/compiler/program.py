@@ -92,8 +92,8 @@ def _launch(segment: Segment, binding: Mapping[str, int], chip: NpuConfig, isa: 
         return None if made is None else Launch(segment.name, "cube", *made, segment.written)
     if isinstance(segment, PickSegment):
         rows, args = lower_pick(segment, binding)
-        image = compile_pick(rows, len(args), chip, isa, pins)
-        return None if image is None else Launch(segment.name, "vector", image, args, segment.written)
+        picked = compile_pick(rows, len(args), chip, isa, pins)
+        return None if picked is None else Launch(segment.name, "vector", picked.image, args, segment.written)
     result = compile_vector(segment, binding, chip, isa, pins)
     return None if result is None else Launch(segment.name, "vector", result.image, result.tensors, segment.written)
 
