@@ -27,8 +27,8 @@ LENGTHS = {
     "vxor veq vne vlt vle vgt vge vsel vsuml vmaxl vminl vsumf vmaxf vminf vprodl vprodf "
     "vscanl vscanf vargmaxl vsortb vmerge",
     2: "sza desc ld vdup vadds vmuls vmaxs vmins vrsubs vdivs vrdivs vpows veqs vnes vlts vles vgts vges ldx stx stxadd viota",
-    3: "mvim2col",
     4: "dwin",
+    5: "mvim2col",
 }
 COMPARISONS = "veq vne vlt vle vgt vge veqs vnes vlts vles vgts vges visfin"
 FLOAT_ONLY = "vexp vlog vsqrt vrsqrt vrec vfloor vceil vrint vtrunc visfin vdiv vpow vdivs vrdivs vpows"
@@ -36,7 +36,7 @@ LOGICAL = "vnot vand vor vxor"
 WIDE = (
     "vadd vsub vmul vmax vmin vneg vabs vrelu vsel vadds vmuls vmaxs vmins vrsubs vsuml vmaxl vminl vsumf vmaxf vminf"
 )
-OFF = "mvim2col vsortb vmerge"
+OFF = "vsortb vmerge"
 
 A = np.array([-2.5, -1.0, 0.0, 0.5, 1.5, 2.5, 4.0, 9.0])
 B = np.array([2.0, -1.0, 3.0, 0.5, 4.0, -2.5, 2.0, 3.0])

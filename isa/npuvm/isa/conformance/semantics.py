@@ -9,6 +9,7 @@ from itertools import chain
 from npuvm.isa.conformance.semantics_bins import semantics_bins
 from npuvm.isa.conformance.semantics_cube import cube_cases
 from npuvm.isa.conformance.semantics_fixpipe import fixpipe_cases
+from npuvm.isa.conformance.semantics_im2col import im2col_cases
 from npuvm.isa.conformance.semantics_indexed import indexed_cases
 from npuvm.isa.conformance.semantics_memory import memory_cases
 from npuvm.isa.conformance.semantics_vector import vector_cases
@@ -21,7 +22,8 @@ __all__ = ["bins", "semantics_cases"]
 def semantics_cases(isa: Isa, seed: int) -> Iterator[ProgramCase]:
     """The cases; `seed` draws what is no edge value."""
     asked = frozenset(semantics_bins(isa))
-    cases = chain(*(make(isa, seed) for make in (vector_cases, memory_cases, indexed_cases, cube_cases, fixpipe_cases)))
+    makers = (vector_cases, memory_cases, indexed_cases, cube_cases, im2col_cases, fixpipe_cases)
+    cases = chain(*(make(isa, seed) for make in makers))
     for case in cases:
         # What a case happens to meet besides is not asked for.
         yield replace(case, bins=tuple(each for each in case.bins if each in asked))

@@ -73,6 +73,11 @@ _PICKED = (
     *("spread-indices", "every-other-row"),
 )
 
+_WINDOWED = (
+    *("one-element", "no-rows", "no-columns", "three-by-three", "from-the-middle", "spread-pixels", "strides", "dilation"),
+    *("one-channel", "part-of-a-row", "beyond-the-image", "the-same-again"),
+)
+
 _TILES = {
     "ld": _DMA,
     "st": _DMA,
@@ -85,6 +90,7 @@ _TILES = {
     "mvl0b": _MOVED,
     "mvl0bt": _MOVED,
     "mvl0c": _MOVED,
+    "mvim2col": _WINDOWED,
     "mma": _MULTIPLIED,
     "mmac": _MULTIPLIED,
     "fix": (*_OUT, *_OUT_ON_CHIP),
