@@ -212,6 +212,27 @@ def test_nested_parts_are_written_through_both() -> None:
     np.testing.assert_allclose(out, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("chip", CHIPS)
+def test_growing_concatenations_lie_in_one_place(chip: str) -> None:
+    """As in a dense block: every layer reads all that came before, and its result goes behind it."""
+
+    def body(k: KernelBuilder, x: Value) -> None:
+        parts = [k.relu(x)]
+        for _ in range(3):
+            parts.append(k.max(k.concat(parts, 1), 1, keepdims=True) + x[:, :1])
+        k.store(k.concat(parts, 1))
+
+    graph = build(body, x="fp32[N, 4, W]")
+    plan = make_plan(graph, CASTS)
+    assert [tensor.kind for tensor in plan.tensors] == ["param", "output"]
+    assert all(each.nodes for each in vectors(graph))
+    x = random_inputs(graph, {"N": 3, "W": 40})["x"]
+    expected = np.maximum(x, 0)
+    for _ in range(3):
+        expected = np.concatenate([expected, expected.max(1, keepdims=True) + x[:, :1]], 1)
+    same(run_plan_on(plan, {"x": x}, the_chip(chip)).outputs, {"out0": expected})
+
+
 def test_slices_are_read_where_they_lie() -> None:
     def rotate(k: KernelBuilder, x: Value, cos: Value) -> None:
         left, right = k.split(x, 2, -1)

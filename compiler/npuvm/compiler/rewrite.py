@@ -30,12 +30,29 @@ class Rewriter:
             source.name, source.params, [], list(source.derived), list(source.checks), source.pins, source.allowed
         )
         self._known: dict[tuple[object, ...], Node] = {}
+        self._joined: dict[tuple[Attr, ...], Node] = {}
 
     def add(self, op: str, *inputs: Node, where: str = "", **attrs: Attr) -> Node:
         """The value of an operation, new or known. Raises CompileError when its types do not fit."""
         short = self._shortcut(op, inputs, attrs) or self._behind_reshape(op, inputs, attrs)
         if short is not None:
             return short
+        if op == "concat":
+            return self._concat(inputs, where, attrs)
+        return self._new(op, inputs, where, attrs)
+
+    def _concat(self, inputs: tuple[Node, ...], where: str, attrs: dict[str, Attr]) -> Node:
+        """A concatenation that begins like a known one is that one with more behind it: both then lie in one place."""
+        key = (attrs["axis"], *(node.id for node in inputs))
+        for count in range(len(inputs) - 1, 1, -1):
+            known = self._joined.get(key[: count + 1])
+            if known is not None:
+                inputs = (known, *inputs[count:])
+                break
+        node = self._joined[key] = self._new("concat", inputs, where, attrs)
+        return node
+
+    def _new(self, op: str, inputs: tuple[Node, ...], where: str, attrs: dict[str, Attr]) -> Node:
         key = (
             op,
             tuple(node.id for node in inputs),
