@@ -446,6 +446,14 @@ def test_windows_do_not_join() -> None:
     assert not Windows([]).allows(0, 1)
 
 
+def test_windows_that_share_bytes_are_one() -> None:
+    windows = Windows([(600, 200), (512, 1000), (700, 10), (1500, 100), (3000, 0)])
+    assert windows.allows(512, 1600)
+    assert not windows.allows(512, 1601)
+    assert not windows.allows(511, 600)
+    assert windows.end == 3000
+
+
 def test_global_memory_grows_to_its_capacity() -> None:
     memory = GlobalMemory(1 << 22)
     memory.write(3 << 20, np.arange(4, dtype=np.int32))

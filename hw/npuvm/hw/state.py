@@ -52,10 +52,16 @@ class GlobalMemory:
 
 
 class Windows:
-    """The parts of global memory that a launch may touch, as (base, bytes)."""
+    """The parts of global memory that a launch may touch, as (base, bytes); those that share bytes are one."""
 
     def __init__(self, windows: Sequence[tuple[int, int]]) -> None:
-        self._spans = sorted((base, base + size) for base, size in windows)
+        spans: list[tuple[int, int]] = []
+        for base, size in sorted(windows):
+            if spans and base < spans[-1][1]:
+                spans[-1] = spans[-1][0], max(spans[-1][1], base + size)
+            else:
+                spans.append((base, base + size))
+        self._spans = spans
         self._bases = [base for base, _ in self._spans]
 
     @property
