@@ -290,6 +290,21 @@ def test_all_ranks(rank: int) -> None:
     same(run_graph(graph, {"x": x}, the_chip("edge")).outputs, expected)
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "int32", "int8", "bool"])
+@pytest.mark.parametrize("shape", [(7,), (1, 33), (3, 5, 4), (0, 4)])
+def test_flips(dtype: str, shape: tuple[int, ...]) -> None:
+    def body(k: KernelBuilder, x: Value) -> None:
+        k.store(k.flip(x))
+        k.store(k.concat([k.flip(x, -1), x], 0))
+
+    graph = build(body, x=f"{dtype}[{', '.join('ABC'[: len(shape)])}]")
+    inputs = random_inputs(graph, dict(zip("ABC", shape, strict=False)))
+    x = inputs["x"]
+    expected = {"out0": np.flip(x), "out1": np.concatenate([np.flip(x, -1), x], 0)}
+    same(interpret(graph, inputs), expected)
+    same(run_graph(graph, inputs, the_chip("edge")).outputs, expected)
+
+
 @pytest.mark.parametrize("dtype", ["int8", "bool", "bf16", "int32", "fp8_e4m3"])
 def test_all_dtypes_move(dtype: str) -> None:
     def body(k: KernelBuilder, x: Value) -> None:
@@ -368,6 +383,7 @@ def test_sizes_that_come_from_dims() -> None:
         (lambda k, x: k.as_strided(x, (2, -1), (1, 1)), r"sizes >= 0"),
         (lambda k, x: k.as_strided(x, (2,), (-1,)), r"sizes >= 0"),
         (lambda k, x: k.dim("M +"), r"no sum of products"),
+        (lambda k, x: k.flip(x, (0, 2)), r"flip: axes \[0, 2\]"),
         (lambda k, x: k.stack([x], 4), r"outside the 3 dims"),
     ],
 )

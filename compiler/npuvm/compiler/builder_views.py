@@ -174,6 +174,17 @@ class ViewMethods(BuilderBase):
         dims = [self._known_dims("as_strided", each) for each in (shape, strides, (offset,))]
         return self._emit("as_strided", (value,), shape=dims[0], strides=dims[1], offset=dims[2])
 
+    def flip(self, x: Value, axes: int | Sequence[int] | None = None) -> Value:
+        """The elements in reverse order along axes, all by default: gathers by descending numbers, one axis after the other."""
+        k, source = self._all, self._value("flip", x)
+        rank = source.type.rank
+        listed = tuple(range(rank)) if axes is None else listed_axes("flip", axes, rank)
+        self._check_axes("flip", source, listed)
+        for axis in listed:
+            dim = source.shape[axis]
+            source = k.gather(source, (k.size((dim,), "int32") - 1) - k.iota((dim,)), axis)
+        return source
+
     def index(self, x: Value, key: Index | tuple[Index, ...]) -> Value:
         """What `x[key]` gives: slices, numbers (which drop the dim), `...` and None (a new dim of size 1)."""
         source = self._value("index", x)
