@@ -50,19 +50,15 @@ class EagerValue(Value):
         return self._held is None
 
     def numpy(self) -> npt.NDArray[Any]:
-        """A copy on the host; runs what was gathered where this value needs it."""
-        return self.tensor().numpy()
-
-    def tensor(self) -> Tensor:
-        """The tensor on the device, which lives as long as this value; runs what was gathered where this value needs it."""
-        return self._queue.tensor_of(self)
+        """A copy on the host, as `EagerQueue.numpy` gives it."""
+        return self._queue.numpy(self)
 
 
 class EagerQueue(KernelBuilder):
     """Gathers operators and runs them as one kernel.
 
     All methods of a kernel's builder are there, on values that `tensor` and `wrap` give; sizes are numbers. What was gathered
-    is compiled and run when `numpy` or `tensor` of a value that is not computed yet is called, by `flush`, and when `limit`
+    is compiled and run when `numpy` or `tensor_of` a value that is not computed yet is called, by `flush`, and when `limit`
     operations have come together. Values that nobody refers to any more by then are not stored, and not computed where no
     other needs them. The same operations on other sizes use the same plan. `stack` is that of `Pins`.
 
@@ -95,8 +91,14 @@ class EagerQueue(KernelBuilder):
             raise DeviceError("the tensor is on another device")
         return self._loaded(_Held(tensor, owned=False))
 
-    def tensor_of(self, value: EagerValue) -> Tensor:
-        """The tensor of a value; see `EagerValue.tensor`."""
+    def numpy(self, value: Value) -> npt.NDArray[Any]:
+        """A copy of a value on the host; runs what was gathered where it needs it."""
+        return self.tensor_of(value).numpy()
+
+    def tensor_of(self, value: Value) -> Tensor:
+        """The tensor of a value on the device, which lives as long as it; runs what was gathered where it needs it."""
+        if not isinstance(value, EagerValue) or value.builder is not self:
+            raise kernel_error(f"{value!r} is no value of this queue")
         if value.pending:
             self.flush()
         if value._held is None:
@@ -146,7 +148,7 @@ class EagerQueue(KernelBuilder):
 
     def store(self, value: Value, name: str | None = None, cache: str = "normal") -> NoReturn:
         """Not for eager values. CompileError."""
-        raise kernel_error("an eager queue has no outputs; ask a value for its numpy() or tensor()")
+        raise kernel_error("an eager queue has no outputs; ask it for the numpy(value) or tensor_of(value)")
 
     def pin(self, **pins: Any) -> NoReturn:
         """Not for eager values. CompileError."""
