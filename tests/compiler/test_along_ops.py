@@ -236,3 +236,17 @@ def test_what_top_k_refuses() -> None:
         build(lambda k, x: k.store(k.topk(x, 9)[1]), x="fp32[M, 8]")
     with pytest.raises(CompileError, match="UB"):
         run_graph(graph, {"x": np.zeros((1, 60_000), np.float32)}, the_chip("edge"))
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_place_in_whole_rows_is_one_instruction(chip: str) -> None:
+    def body(k: KernelBuilder, x: Value) -> None:
+        wide = k.cast(x, "fp32")
+        k.store(k.argmax(wide, -1))
+        k.store(k.argmin(wide * 2.0, -1, keepdims=True))
+
+    x = few_values((33, 100), np.float16, 7, nans=True)
+    ran = run(build(body, x="fp16[M, N]"), {"x": x}, chip)
+    assert len(ran.plan.segments) == 1
+    np.testing.assert_array_equal(ran.outputs["out0"], np.argmax(x, -1))
+    np.testing.assert_array_equal(ran.outputs["out1"], np.argmin(x, -1, keepdims=True))

@@ -38,6 +38,8 @@ def evaluate_along(node: Node, inputs: Sequence[Array], binding: Mapping[str, in
             return np.zeros(shape, target)
         find = np.argmax if node.op == "argmax" else np.argmin
         return np.asarray(find(wide, axis=axis_of(node), keepdims=bool(node.attrs.get("keepdims")))).astype(target)
+    if node.op == "reduce_argmax":
+        return np.zeros(shape, target) if 0 in shape else np.argmax(wide, axis=-1, keepdims=True).astype(target)
     if node.op == "cumsum":
         return np.cumsum(wide, axis=axis_of(node), dtype=wide.dtype).astype(target)
     order = _descending(wide)[..., : shape[-1]]

@@ -91,7 +91,7 @@ class _Legalizer:
         return result
 
     def _along(self, node: Node, inputs: list[Node]) -> Node:
-        return ALONG_FORMS[node.op](self._r, node, inputs)
+        return ALONG_FORMS[node.op](self._r, node, inputs, not self._wide_sums)
 
     def _name(self, node: Node, x: Node, result: Node) -> None:
         """Note what the expansion stands for; views have moved behind it."""

@@ -3,7 +3,8 @@
 * iota is numbered along its axis only and spread over the others; types other than int32 and fp32 are cast.
 * one_hot compares an iota with its input.
 * argmax and argmin are the least place of those that equal the extreme; NaN is the extreme where there is one, and the
-  places of the NaNs are found by their being unequal to themselves.
+  places of the NaNs are found by their being unequal to themselves. In whole rows one instruction finds the place of the
+  maximum; for that of the minimum the order is turned round.
 * top-k has the k and the row that they are taken from as dims of their own.
 * cumsum of fp16 and bf16 is computed in fp32.
 """
@@ -35,25 +36,29 @@ def _cast(r: Rewriter, x: Node, dtype: str) -> Node:
     return r.cast(x, dtype)
 
 
-def _iota(r: Rewriter, node: Node, inputs: list[Node]) -> Node:
+def _iota(r: Rewriter, node: Node, inputs: list[Node], whole_rows: bool) -> Node:
     axis, shape = axis_of(node), node.type.shape
     numbers = _numbers(r, shape[axis], axis, len(shape), node.type.dtype)
     return numbers if numbers.type.shape == shape else r.add("broadcast_to", numbers, shape=shape, where=node.where)
 
 
-def _one_hot(r: Rewriter, node: Node, inputs: list[Node]) -> Node:
+def _one_hot(r: Rewriter, node: Node, inputs: list[Node], whole_rows: bool) -> Node:
     axis, shape = axis_of(node), node.type.shape
     numbers = _numbers(r, shape[axis], axis, len(shape), "int32")
     spread = r.reshape(inputs[0], (*shape[:axis], 1, *shape[axis + 1 :]))
     return _cast(r, r.add("eq", numbers, spread, where=node.where), node.type.dtype)
 
 
-def _place(r: Rewriter, node: Node, inputs: list[Node]) -> Node:
+def _place(r: Rewriter, node: Node, inputs: list[Node], whole_rows: bool) -> Node:
     x, axis = inputs[0], axis_of(node)
     if x.type.shape[axis] == 1:
         return r.add("broadcast_to", r.const(0, "int32"), shape=node.type.shape)
     if x.type.dtype == "int8":
         x = r.cast(x, "fp16")
+    if whole_rows and axis == x.type.rank - 1:
+        if node.op == "argmin":
+            x = r.add("neg", x) if x.type.info.kind == "float" else r.add("xor", x, r.const(-1, "int32"))
+        return r.reshape(r.add("reduce_argmax", x, axes=(axis,), keepdims=True, where=node.where), node.type.shape)
     extreme = "reduce_max" if node.op == "argmax" else "reduce_min"
     found = r.add("eq", x, r.add(extreme, x, axes=(axis,), keepdims=True, where=node.where), where=node.where)
     if x.type.info.kind == "float":
@@ -64,7 +69,7 @@ def _place(r: Rewriter, node: Node, inputs: list[Node]) -> Node:
     return r.reshape(r.add("reduce_min", place, axes=(axis,), keepdims=True, where=node.where), node.type.shape)
 
 
-def _cumsum(r: Rewriter, node: Node, inputs: list[Node]) -> Node:
+def _cumsum(r: Rewriter, node: Node, inputs: list[Node], whole_rows: bool) -> Node:
     x, axis = inputs[0], axis_of(node)
     if x.type.shape[axis] == 1:
         return x
@@ -72,7 +77,7 @@ def _cumsum(r: Rewriter, node: Node, inputs: list[Node]) -> Node:
     return r.cast(r.add("cumsum", wide, axis=axis, where=node.where), x.type.dtype)
 
 
-def _top(r: Rewriter, node: Node, inputs: list[Node]) -> Node:
+def _top(r: Rewriter, node: Node, inputs: list[Node], whole_rows: bool) -> Node:
     *outer, size = inputs[0].type.shape
     rows = r.reshape(inputs[0], (*outer, 1, size))
     count = r.add("size", dtype="int32", dims=(size,))
@@ -80,7 +85,7 @@ def _top(r: Rewriter, node: Node, inputs: list[Node]) -> Node:
     return r.reshape(best, node.type.shape)
 
 
-ALONG_FORMS: Mapping[str, Callable[[Rewriter, Node, list[Node]], Node]] = {
+ALONG_FORMS: Mapping[str, Callable[[Rewriter, Node, list[Node], bool], Node]] = {
     "iota": _iota,
     "one_hot": _one_hot,
     "argmax": _place,
@@ -88,4 +93,4 @@ ALONG_FORMS: Mapping[str, Callable[[Rewriter, Node, list[Node]], Node]] = {
     "cumsum": _cumsum,
     **dict.fromkeys(TOPS, _top),
 }
-"""The rewriting of each operation: the rewriter, the operation, its inputs rewritten."""
+"""The rewriting of each operation: the rewriter, the operation, its inputs rewritten, whether rows are taken to fit UB."""

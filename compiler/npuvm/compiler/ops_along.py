@@ -92,6 +92,16 @@ def _place(op: str) -> _Rule:
     return infer
 
 
+def _row_place(inputs: Sequence[TensorType], attrs: _Attrs) -> TensorType:
+    """The first place of the maximum of whole rows, which one instruction finds."""
+    x = inputs[0]
+    _takes("reduce_argmax", x, _NUMBERS)
+    axes = attrs.get("axes")
+    if axes != (x.rank - 1,) or attrs.get("keepdims") is not True:
+        raise CompileError(f"reduce_argmax: axes {axes!r} must be the last axis of {x}, and it is kept")
+    return TensorType("int32", (*x.shape[:-1], 1))
+
+
 def _cumsum(inputs: Sequence[TensorType], attrs: _Attrs) -> TensorType:
     _takes("cumsum", inputs[0], _NUMBERS)
     _axis("cumsum", attrs, inputs[0].rank, inputs[0])
@@ -127,6 +137,7 @@ ALONG_RULES: Mapping[str, tuple[int, tuple[str, ...], _Rule]] = {
     "one_hot": (1, ("depth", "dtype", "axis"), _one_hot),
     "argmax": (1, ("axis", "keepdims"), _place("argmax")),
     "argmin": (1, ("axis", "keepdims"), _place("argmin")),
+    "reduce_argmax": (1, ("axes", "keepdims"), _row_place),
     "cumsum": (1, ("axis",), _cumsum),
     **{op: (1, ("k",), _top(op)) for op in TOPS},
     **{op: (2, ("k",), _best(op)) for op in BESTS.values()},

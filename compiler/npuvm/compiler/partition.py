@@ -114,7 +114,7 @@ class _Partition:
             return False
         if node.op in BESTS.values() or draft.form == "top":
             return _join_top(draft, node)
-        if node.op in REDUCES:
+        if node.op in REDUCES or node.op == "reduce_argmax":
             return self._join_reduce(draft, node)
         if node.op == "cumsum" and not _scans(draft, node):
             return False
@@ -195,7 +195,7 @@ def _floating(graph: Graph) -> set[int]:
     for node in graph.nodes:
         shape = node.type.shape
         for each in node.inputs:
-            spread = node.op not in REDUCES and not _cheap(each.type.shape, shape)
+            spread = node.op not in (*REDUCES, "reduce_argmax") and not _cheap(each.type.shape, shape)
             if spread or node.op in (*VIEWS, *ASSEMBLED, "store", *CUBE_OPS, *INDEXED):
                 result.discard(each.id)
     return result

@@ -25,6 +25,7 @@ __all__ = ["ALONG_LOWERINGS"]
 
 _NUMBERS = "dst = imm + step * (start + iota(cols))"
 _EQUAL, _DIFFERENT, _OR, _SELECT = "dst = a == b", "dst = a != b", "dst = a | b", "dst = where(c, a, b)"
+_PLACE = "dst = argmax(a, axis=last)"
 _SCANS = {"last": "dst = b + cumsum(a, axis=last)", "first": "dst = b + cumsum(a, axis=first)"}
 
 
@@ -59,6 +60,19 @@ def _number(lower: Lowering, reg: Reg, along: int | None) -> None:
         numbered=Numbered("start", along, ("step", one)),
         when=ONCE if along is None else When("changed", (along,)),
     )
+
+
+def _row_place(lower: Lowering, node: Node) -> None:
+    """The place of the first maximum of each row, which is whole in the tile."""
+    source, dtype = node.inputs[0], node.inputs[0].type.dtype
+    shape = (lower.space.row is not None, True)
+    if not lower.reduced:
+        lower.where[node.id] = lower.fill(0, "int32", lower.shape(node))
+        return
+    operand = lower.operand(source, shape, ALWAYS)
+    target = lower.where[node.id] = lower.target(node)
+    name = _instruction(lower.select.isa, _PLACE, dtype)
+    lower.emit(name, dtype, shape, Use(target, "column"), (("a", operand),), over="total")
 
 
 def _cumsum(lower: Lowering, node: Node) -> None:
@@ -198,5 +212,10 @@ class _Round:
         return target
 
 
-ALONG_LOWERINGS = {"iota": _iota, "cumsum": _cumsum, **dict.fromkeys(BESTS.values(), _best)}
+ALONG_LOWERINGS = {
+    "iota": _iota,
+    "reduce_argmax": _row_place,
+    "cumsum": _cumsum,
+    **dict.fromkeys(BESTS.values(), _best),
+}
 """How each operation is put into a tile program."""

@@ -73,7 +73,7 @@ class _Cover:
         for node in self._segment.nodes:
             if self._matcher.readings(node):
                 self._chosen[node.id] = self._best(node, node, (*self._matches(node), *self._named(node)))
-            elif node.op in REDUCES and self._tile.axis is not None:
+            elif node.op in (*REDUCES, "reduce_argmax") and self._tile.axis is not None:
                 choice = self._best(node, node.inputs[0], self._reduces(node, self._tile.axis))
                 if choice.match is not None and choice.match.tiles != node.inputs:
                     self._chosen[node.id] = choice
@@ -179,7 +179,7 @@ class _Cover:
             "immediate": pattern.immediate or "",
             "negated": negated,
         }
-        op = "reduce_insn" if node.op in REDUCES else "insn"
+        op = "reduce_insn" if node.op in (*REDUCES, "reduce_argmax") else "insn"
         return Node(node.id, op, tuple(inputs), attrs, node.type, node.where)
 
 
