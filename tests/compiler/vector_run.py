@@ -12,8 +12,7 @@ import numpy.typing as npt
 from tests.compiler.graphs import CASTS
 
 from npuvm.compiler import DTYPES, Graph
-from npuvm.compiler.cube_codegen import compile_matmul
-from npuvm.compiler.cube_lower import lower_cube
+from npuvm.compiler.cube_segment import compile_cube_segment
 from npuvm.compiler.pick_codegen import compile_pick
 from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan, make_plan
@@ -132,11 +131,11 @@ def run_plan_on(
             image = picked.image
             verify(isa, image, limits_of(chip.name), argument_bytes=[places[name][1] for name in names])
         else:
-            spec, names = lower_cube(segment, binding)
-            product = compile_matmul(spec, len(names), chip, isa)
-            if product is None:
+            made = compile_cube_segment(segment, binding, chip, isa)
+            if made is None:
                 continue
-            image = product.image
+            image, names = made
+            verify(isa, image, limits_of(chip.name), argument_bytes=[places[name][1] for name in names])
         windows = [places[name] for name in names]
         addresses = [address for address, _ in windows]
         ran.runs.append(simulate(chip, isa, image, memory=memory, addresses=addresses, windows=windows))

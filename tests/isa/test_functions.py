@@ -118,3 +118,18 @@ def test_rows_added_to_one_place_add_up_one_after_the_other() -> None:
     for row, at in enumerate(tiles["index"][:, 0]):
         expected[at] += tiles["src"][row]
     np.testing.assert_array_equal(tile_function("scatter_add_rows")(tiles, {}, ISA.dtypes["int32"]), expected)
+
+
+def test_convolution_windows_of_an_image() -> None:
+    """An image of 3 x 4 pixels with 2 channels, 3 elements apart: windows by hand, and zeros beyond the image."""
+    image = np.arange(36, dtype=np.float16).reshape(3, 12)
+    plain = {"rows": 6, "cols": 8, "start": 1, "width": 3, "pixel": 3, "channels": 2, "kernel_w": 2}
+    plain |= {"stride_h": 1, "stride_w": 1, "dilation_h": 1, "dilation_w": 1}
+    found = tile_function("im2col_tile")({"src": image}, plain, ISA.dtypes["fp16"])
+    assert found[0].tolist() == [0, 1, 3, 4, 12, 13, 15, 16]
+    assert found[4].tolist() == [15, 16, 18, 19, 27, 28, 30, 31]
+    far = plain | {"start": 4, "cols": 3, "stride_h": 2, "stride_w": 2, "dilation_w": 2}
+    found = tile_function("im2col_tile")({"src": image}, far, ISA.dtypes["fp16"])
+    assert found[0].tolist() == [7, 12, 13]
+    assert found[1].tolist() == [0, 18, 19]
+    assert found[3].tolist() == [31, 0, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from npuvm.compiler.conv_emit import ConvEmitter
@@ -24,13 +25,17 @@ _MOST_STEP = (1 << 16) - 1
 
 @dataclass(frozen=True, slots=True)
 class ConvKernel:
-    """A convolution as a program image, and what was decided for it."""
+    """A convolution as a program image, and what was decided for it.
+
+    `used_bytes` has for each ring, in the order of their numbers, the bytes of the elements of one tile.
+    """
 
     image: Image
     spec: ConvSpec
     tile: ConvTile
     walk: Walk
     core_type: str
+    used_bytes: Mapping[str, int]
 
 
 def compile_conv(spec: ConvSpec, n_args: int, chip: NpuConfig, isa: Isa, pins: Pins | None = None) -> ConvKernel | None:
@@ -60,7 +65,7 @@ def compile_conv(spec: ConvSpec, n_args: int, chip: NpuConfig, isa: Isa, pins: P
     emitter = ConvEmitter(spec, tile, whole, product, problem, core_type, n_args)
     emitter.write(product, problem, walk)
     image = emitter.b.build(core_type, walk.ranges)
-    return ConvKernel(image, spec, tile, walk, core_type)
+    return ConvKernel(image, spec, tile, walk, core_type, emitter.used_bytes())
 
 
 def _check(spec: ConvSpec, chip: NpuConfig, isa: Isa) -> None:

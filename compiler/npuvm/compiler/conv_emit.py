@@ -73,6 +73,20 @@ class ConvEmitter(MatmulEmitter):
             for name, producer, consumer in plan
         }
 
+    def used_bytes(self) -> dict[str, int]:
+        """Bytes of the elements of one tile in a slot of each ring."""
+        m, n = self.m1, self.n1
+        sizes = {
+            "l0c": m * n * self.problem.acc_item,
+            "l1.a": self._rows * self._cols * self._shape.block * self._item,
+            "l1.b": n * self.k1 * self._item,
+            "l1.bias": n * self.problem.bias_item,
+            "l0a": m * self.k0 * self._item,
+            "l0b": n * self.k0 * self._item,
+            "ub.c": m * n * self.problem.out_item,
+        }
+        return {name: sizes[name] for name in self.rings}
+
     # One tile of the result.
 
     def _tile(self, step: Step, ones: Desc | None) -> None:

@@ -53,6 +53,10 @@ class ConvTile:
     l0c_depth: int
     cycles: int
 
+    def __str__(self) -> str:
+        channels = f"{self.block} channels, {self.chunk} and {self.step} elements of a kernel"
+        return f"{self.rows} x {self.cols} pixels x {self.filters}, {channels}, {self.l0c_depth} accumulators"
+
     @property
     def compact(self) -> bool:
         return self.rows == 1

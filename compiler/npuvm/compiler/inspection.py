@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from npuvm.compiler.builder import Kernel
+from npuvm.compiler.conv_codegen import ConvKernel, compile_conv
+from npuvm.compiler.conv_segment import ConvSegment, lower_conv
 from npuvm.compiler.cube_codegen import MatmulKernel, compile_matmul
 from npuvm.compiler.cube_lower import lower_cube
 from npuvm.compiler.cube_plan import candidate_tiles as cube_candidates
@@ -78,7 +80,7 @@ class InspectedSegment:
     """
 
     segment: Segment
-    kernel: VectorKernel | MatmulKernel | PickKernel
+    kernel: VectorKernel | MatmulKernel | ConvKernel | PickKernel
     args: tuple[str, ...]
     tile: str
     cycles: float
@@ -142,7 +144,12 @@ def _segments(
     found = []
     for segment in plan.segments:
         own = pins_of_segment(pins, segment, plan.segments)
-        if isinstance(segment, CubeSegment):
+        if isinstance(segment, ConvSegment):
+            conv, args = lower_conv(segment, binding)
+            windows = compile_conv(conv, len(args), chip, isa, own)
+            if windows is not None:
+                found.append(_conv(segment, windows, args, isa))
+        elif isinstance(segment, CubeSegment):
             spec, args = lower_cube(segment, binding)
             product = compile_matmul(spec, len(args), chip, isa, own)
             if product is not None:
@@ -178,12 +185,22 @@ def _vector_kernel(
     return VectorKernel(image, tensors, tile, space, walk, core_type, chosen.covered, chosen.program, chosen.storage)
 
 
+def _conv(segment: ConvSegment, kernel: ConvKernel, args: tuple[str, ...], isa: Isa) -> InspectedSegment:
+    """A convolution: of its tiles only the one taken is told."""
+    text, cycles = str(kernel.tile), kernel.tile.cycles
+    buffers = tuple(
+        BufferUse(name, events.space, events.slot_bytes, events.slots, nbytes, (name,), events=events)
+        for (name, nbytes), events in zip(kernel.used_bytes.items(), ring_events(kernel.image, isa), strict=True)
+    )
+    return InspectedSegment(segment, kernel, args, text, cycles, (Candidate(text, cycles),), buffers)
+
+
 def _pick(segment: PickSegment, kernel: PickKernel, args: tuple[str, ...], isa: Isa) -> InspectedSegment:
     """Rows by index: there is one tile, and a ring for each of what is loaded and calculated."""
     tile = kernel.tile
     text = f"{tile.rows} x {tile.cols}, indices of {tile.tiles} tiles together"
     item = DTYPES[kernel.spec.dtype].item_bytes
-    used = {"index": 4 * tile.block, "picks": 4 * tile.block, "rows": tile.rows * tile.cols * item}
+    used = {"index": 4 * tile.block, "rows": tile.rows * tile.cols * item}
     buffers = tuple(
         BufferUse(name, events.space, events.slot_bytes, events.slots, nbytes, (name,), events=events)
         for (name, nbytes), events in zip(used.items(), ring_events(kernel.image, isa), strict=True)

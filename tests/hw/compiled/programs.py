@@ -297,7 +297,11 @@ class _Core:
                 ]
             )
         if unit == "move":
-            side = rng.choice("ab")
+            side = rng.choice("abw")
+            if side == "w":
+                image = "start=s10 height=4 span=64 width=3 pixel=8 channels=8 kernel_w=2 stride_h=1 stride_w=1"
+                tiles = f"dst={self._tile('l0a')} src={self._tile('l1')}"
+                return f"mvim2col.fp16 {tiles} {size} {image} dilation_h=1 dilation_w=1"
             return f"mvl0{side}.fp16 dst={self._tile('l0' + side)} src={self._tile('l1')} {size}"
         if unit == "cube":
             tiles = f"dst={self._tile('l0c')} a={self._tile('l0a')} b={self._tile('l0b')}"

@@ -1,0 +1,309 @@
+"""Convolutions against windows multiplied in float64, on three chips with data, hazards and the verifier on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from tests.compiler.graphs import CASTS, build
+from tests.compiler.vector_run import CHIPS, Ran, run_graph, the_chip, the_isa
+
+from npuvm.compiler import CompileError, Graph, KernelBuilder, Value, interpret
+from npuvm.compiler.conv_codegen import ConvKernel, compile_conv
+from npuvm.compiler.conv_segment import ConvSegment, lower_conv
+from npuvm.compiler.inspection import inspect_kernel
+from npuvm.compiler.plan import make_plan
+from npuvm.compiler.schedule import Pins
+from npuvm.hw.simulator import EngineName, simulate
+
+Array = npt.NDArray[Any]
+Pair = tuple[int, int]
+
+NUMPY = {"fp32": np.float32, "fp16": np.float16, "bf16": ml_dtypes.bfloat16, "int8": np.int8, "int32": np.int32}
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution of `images` x `size` pixels; channels and filters are those of one group."""
+
+    images: int = 1
+    size: Pair = (5, 6)
+    channels: int = 3
+    filters: int = 4
+    kernel: Pair = (3, 3)
+    stride: Pair = (1, 1)
+    pads: tuple[Pair, Pair] = ((0, 0), (0, 0))
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    dtype: str = "fp16"
+    out: str = "fp32"
+    bias: str | None = None
+    nchw: bool = False
+
+    def graph(self) -> Graph:
+        """The kernel, for any number and size of images."""
+        c, o, (kh, kw) = self.channels * self.groups, self.filters * self.groups, self.kernel
+        shapes = (
+            {"x": f"N, {c}, H, W", "w": f"{o}, {self.channels}, {kh}, {kw}"}
+            if self.nchw
+            else {"x": f"N, H, W, {c}", "w": f"{o}, {kh}, {kw}, {self.channels}"}
+        )
+        types = {name: f"{self.dtype}[{shape}]" for name, shape in shapes.items()}
+        if self.bias is not None:
+            types["bias"] = f"{self.bias}[{o}]"
+
+        def body(k: KernelBuilder, x: Value, w: Value, bias: Value | None = None) -> None:
+            layout = "NCHW" if self.nchw else "NHWC"
+            given = (self.stride, self.pads, self.dilation, self.groups, layout, self.out)
+            k.store(k.conv2d(x, w, bias, *given))
+
+        return build(body, **types)
+
+    def arrays(self, seed: int = 0) -> dict[str, Array]:
+        """Small numbers, channels last."""
+        rng = np.random.default_rng(seed)
+        c, o = self.channels * self.groups, self.filters * self.groups
+        made = {
+            "x": _fill(rng, (self.images, *self.size, c), self.dtype),
+            "w": _fill(rng, (o, *self.kernel, self.channels), self.dtype),
+        }
+        return made if self.bias is None else made | {"bias": _fill(rng, (o,), self.bias)}
+
+    def expected(self, given: dict[str, Array]) -> Array:
+        """Every window times every kernel of its group, in float64."""
+        x, w = given["x"].astype(np.float64), given["w"].astype(np.float64)
+        padded = np.pad(x, ((0, 0), *self.pads, (0, 0)))
+        spans = tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+        views = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=(1, 2))
+        views = views[:, :: self.stride[0], :: self.stride[1], :, :: self.dilation[0], :: self.dilation[1]]
+        split = views.reshape(*views.shape[:3], self.groups, self.channels, *self.kernel)
+        kernels = w.reshape(self.groups, self.filters, *self.kernel, self.channels)
+        result = np.einsum("npqgcij,goijc->npqgo", split, kernels, optimize=True)
+        result = result.reshape(*views.shape[:3], self.groups * self.filters)
+        total: Array = result + (given["bias"].astype(np.float64) if "bias" in given else 0)
+        return total
+
+
+def _fill(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+    values = rng.integers(-9, 10, shape) if dtype.startswith("int") else rng.standard_normal(shape)
+    return values.astype(NUMPY[dtype])
+
+
+def _close(conv: Conv, got: Array, want: Array) -> None:
+    """Exact for integers, within the rounding of the products and of the output for floats."""
+    assert got.shape == want.shape
+    if conv.out == "int32":
+        np.testing.assert_array_equal(got, want.astype(np.int64))
+        return
+    depth = conv.channels * conv.kernel[0] * conv.kernel[1] + 1
+    rounding = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8}[conv.out]
+    allowed = 64 * depth * 2.0**-24 + 1.01 * rounding * np.abs(want) + 1e-7
+    assert (np.abs(got.astype(np.float64) - want) <= allowed).all()
+
+
+def check(conv: Conv, chip: str) -> Ran:
+    """Run on a chip, and in the interpreter, and compare both with the oracle."""
+    graph, given = conv.graph(), conv.arrays()
+    want = conv.expected(given)
+    inputs = dict(given)
+    if conv.nchw:
+        want = want.transpose(0, 3, 1, 2)
+        inputs |= {name: np.ascontiguousarray(given[name].transpose(0, 3, 1, 2)) for name in ("x", "w")}
+    ran = run_graph(graph, inputs, the_chip(chip))
+    _close(conv, ran.outputs["out0"], want)
+    _close(conv, interpret(graph, inputs)["out0"], want)
+    return ran
+
+
+def conv_kernel(conv: Conv, chip: str, pins: Pins | None = None) -> ConvKernel:
+    """The program of the convolution itself."""
+    graph, given = conv.graph(), conv.arrays()
+    segments = make_plan(graph, CASTS).segments
+    segment = next(each for each in segments if isinstance(each, ConvSegment))
+    spec, args = lower_conv(segment, graph.bind({name: array.shape for name, array in given.items()}))
+    found = compile_conv(spec, len(args), the_chip(chip), the_isa(), pins)
+    assert found is not None
+    return found
+
+
+_SIZES = (1, 2, 3, 5, 7, 8, 13, 16, 17, 31, 40)
+
+
+@st.composite
+def convs(draw: st.DrawFn) -> Conv:
+    """Any convolution of a small image."""
+
+    def pair(values: st.SearchStrategy[int]) -> Pair:
+        return draw(values), draw(values)
+
+    dtype = draw(st.sampled_from(["fp16", "bf16", "fp32", "int8"]))
+    outs = ["int32"] if dtype == "int8" else ["fp32", "fp16", "bf16"]
+    sums = "int32" if dtype == "int8" else "fp32"
+    conv = Conv(
+        images=draw(st.integers(0, 3)),
+        size=pair(st.sampled_from(_SIZES)),
+        channels=draw(st.sampled_from([1, 2, 3, 7, 16, 17, 40])),
+        filters=draw(st.sampled_from([1, 2, 5, 16, 17, 33])),
+        kernel=pair(st.integers(1, 4)),
+        stride=pair(st.integers(1, 3)),
+        pads=(pair(st.integers(0, 3)), pair(st.integers(0, 3))),
+        dilation=pair(st.integers(1, 3)),
+        groups=draw(st.sampled_from([1, 1, 2, 3])),
+        dtype=dtype,
+        out=draw(st.sampled_from(outs)),
+        bias=draw(st.sampled_from([None, dtype, sums])),
+        nchw=draw(st.booleans()),
+    )
+    spans = [(k - 1) * d + 1 for k, d in zip(conv.kernel, conv.dilation, strict=True)]
+    assume(all(size + sum(pad) >= span for size, pad, span in zip(conv.size, conv.pads, spans, strict=True)))
+    return conv
+
+
+@given(conv=convs(), chip=st.sampled_from(CHIPS))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_convolution(conv: Conv, chip: str) -> None:
+    _check_any(conv, chip)
+
+
+@pytest.mark.slow
+@given(conv=convs(), chip=st.sampled_from(CHIPS))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_many_convolutions(conv: Conv, chip: str) -> None:
+    _check_any(conv, chip)
+
+
+def _check_any(conv: Conv, chip: str) -> None:
+    if conv.dtype not in the_chip(chip).core.cube.cycles_per_block:
+        conv = replace(conv, dtype="fp16", out="fp16", bias=conv.bias and "fp16")
+    check(conv, chip)
+
+
+CASES = {
+    "several tiles": Conv(2, (20, 19), 24, 40, pads=((1, 1), (1, 1)), bias="fp16"),
+    "a part of a row": Conv(1, (2, 700), 16, 8, pads=((1, 1), (1, 1))),
+    "blocks of channels": Conv(1, (43, 33), 900, 4, (3, 2), pads=((1, 1), (0, 1)), dilation=(20, 30)),
+    "depthwise": Conv(1, (6, 7), 1, 1, groups=20, pads=((1, 1), (1, 1))),
+    "one element": Conv(1, (1, 1), 1, 1, (1, 1)),
+    "only padding in a window": Conv(1, (3, 3), 2, 3, (1, 1), (3, 3), ((4, 4), (4, 4))),
+    "no channels": Conv(1, (3, 3), 0, 3, (2, 2)),
+    "no channels, a bias": Conv(1, (3, 3), 0, 3, (2, 2), bias="fp16"),
+    "no filters": Conv(1, (3, 3), 2, 0, (2, 2)),
+    "no images": Conv(0, (3, 3), 2, 3, (2, 2)),
+    "an empty image in padding": Conv(1, (0, 2), 2, 3, (2, 2), pads=((1, 1), (1, 1))),
+    "long dilation": Conv(1, (50, 50), 3, 5, (3, 3), dilation=(18, 18), pads=((18, 18), (18, 18))),
+}
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("name", CASES)
+def test_shapes_at_the_borders(name: str, chip: str) -> None:
+    check(CASES[name], chip)
+
+
+def test_tiles_of_every_kind_are_taken() -> None:
+    """The cases above reach rows, parts of rows and blocks of channels."""
+    assert conv_kernel(CASES["several tiles"], "edge").tile.rows > 1
+    part = conv_kernel(CASES["a part of a row"], "edge")
+    assert (part.tile.rows, part.tile.cols < part.spec.out[1]) == (1, True)
+    blocks = conv_kernel(CASES["blocks of channels"], "edge")
+    assert blocks.tile.block < blocks.spec.channels
+
+
+def test_a_kernel_of_one_pixel_is_a_matrix_product() -> None:
+    for nchw in (False, True):
+        ran = check(Conv(2, (4, 5), 20, 9, (1, 1), bias="fp16", out="fp16", nchw=nchw), "edge")
+        assert not any(isinstance(each, ConvSegment) for each in ran.plan.segments)
+
+
+def test_channels_last_needs_no_copy_and_channels_first_three() -> None:
+    conv = Conv(1, (4, 5), 4, 6)
+    assert [each.name for each in make_plan(conv.graph(), CASTS).segments] == ["c0"]
+    first = make_plan(replace(conv, nchw=True).graph(), CASTS).segments
+    assert sorted(each.name for each in first) == ["c0", "v0", "v1", "v2"]
+
+
+@pytest.mark.parametrize("layout", ["NCW", "NWC"])
+@pytest.mark.parametrize(("padding", "pads", "stride"), [(2, (2, 2), 2), ([(1, 3)], (1, 3), 3), ("same", (1, 2), 1)])
+def test_along_one_dim(layout: str, padding: Any, pads: Pair, stride: int) -> None:
+    conv = Conv(2, (1, 23), 6, 5, (1, 4), (1, stride), ((0, 0), pads), out="fp16")
+    first = layout == "NCW"
+    types = {"x": "fp16[N, 6, W]", "w": "fp16[5, 6, 4]"} if first else {"x": "fp16[N, W, 6]", "w": "fp16[5, 4, 6]"}
+    graph = build(lambda k, x, w: k.store(k.conv1d(x, w, stride=stride, padding=padding, layout=layout)), **types)
+    given = conv.arrays()
+    want, inputs = conv.expected(given)[:, 0], {name: each[:, 0] for name, each in given.items()}
+    if first:
+        inputs = {name: np.ascontiguousarray(each.swapaxes(1, 2)) for name, each in inputs.items()}
+        want = want.swapaxes(1, 2)
+    _close(conv, run_graph(graph, inputs, the_chip("edge")).outputs["out0"], want)
+
+
+def test_sizes_of_the_result_are_symbols() -> None:
+    graph = Conv(stride=(2, 1), pads=((1, 1), (0, 2))).graph()
+    for size in ((7, 4), (8, 9)):
+        shapes = {"x": (3, *size, 3), "w": (4, 3, 3, 3)}
+        want = (3, (size[0] + 2 - 3) // 2 + 1, size[1] + 2 - 3 + 1, 4)
+        assert graph.output_shapes(graph.bind(shapes)) == {"out0": want}
+    with pytest.raises(CompileError, match="is no size"):
+        graph.bind({"x": (1, 0, 0, 3), "w": (4, 3, 3, 3)})
+
+
+@pytest.mark.parametrize(
+    ("conv", "message"),
+    [
+        (Conv(out="int32"), "conv2d of fp16 cannot give int32; allowed: fp32, fp16, bf16"),
+        (Conv(bias="int32"), "must be fp16 or fp32 with the shape"),
+        (Conv(stride=(0, 1)), "whole numbers >= 1"),
+        (Conv(pads=((-1, 0), (0, 0))), "must be one number >= 0"),
+    ],
+)
+def test_what_cannot_be(conv: Conv, message: str) -> None:
+    with pytest.raises(CompileError, match=message):
+        conv.graph()
+
+
+def test_groups_must_divide_channels_and_filters() -> None:
+    with pytest.raises(CompileError, match="in 2 groups: x has 5 channels, a kernel 2"):
+        build(lambda k, x, w: k.store(k.conv2d(x, w, groups=2)), x="fp16[1, 5, 4, 4]", w="fp16[4, 2, 3, 3]")
+    with pytest.raises(CompileError, match="'same' needs stride 1"):
+        build(
+            lambda k, x, w: k.store(k.conv2d(x, w, padding="same", stride=2)),
+            x="fp16[1, 5, 4, 4]",
+            w="fp16[4, 5, 3, 3]",
+        )
+
+
+def test_pins() -> None:
+    conv = Conv(2, (9, 9), 8, 8)
+    assert len(conv_kernel(conv, "ascend_910a", Pins(cores=2)).image.entries) == 2
+    with pytest.raises(CompileError, match="pin grid"):
+        conv_kernel(conv, "ascend_910a", Pins(grid=(2, 1)))
+    with pytest.raises(CompileError, match="at most 1 cores"):
+        conv_kernel(conv, "edge", Pins(cores=2))
+
+
+def test_a_convolution_can_be_inspected() -> None:
+    conv = Conv(2, (9, 9), 8, 8, bias="fp16")
+    seen = inspect_kernel(
+        conv.graph(), {name: array.shape for name, array in conv.arrays().items()}, the_chip("edge"), the_isa()
+    )
+    (segment,) = seen.segments
+    assert "pixels" in segment.tile
+    assert {each.name for each in segment.buffers} >= {"l1.a", "l1.b", "l1.bias", "l0a", "l0b", "l0c"}
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_both_engines_say_the_same_cycles(chip: str) -> None:
+    image = conv_kernel(Conv(2, (20, 19), 24, 40, pads=((1, 1), (1, 1)), bias="fp16"), chip).image
+    addresses = [1 << 20, 2 << 20, 3 << 20, 4 << 20]
+    engines: tuple[EngineName, EngineName] = ("simpy", "compiled")
+    runs = [
+        simulate(the_chip(chip), the_isa(), image, addresses=addresses, data=False, engine=engine) for engine in engines
+    ]
+    assert runs[0].cycles == runs[1].cycles
+    assert runs[0].bytes == runs[1].bytes
