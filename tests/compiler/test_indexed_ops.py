@@ -18,7 +18,7 @@ from npuvm.compiler.pick_segment import PickSpec
 from npuvm.compiler.schedule import Pins
 from npuvm.hw.errors import TrapError
 
-SIZES = st.sampled_from([1, 2, 3, 7, 8, 9, 31, 33, 64, 101, 257])
+SIZES = st.sampled_from([1, 2, 3, 7, 8, 9, 31, 33, 64])
 SLOW = [HealthCheck.too_slow]
 
 
@@ -42,7 +42,7 @@ def values(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Any:
 )  # fmt: skip
 @example(before=1, count=7, inner=1, rows=257, axis=2, dtype="fp16", chip="edge", seed=0)
 @example(before=2, count=101, inner=257, rows=257, axis=0, dtype="fp32", chip="edge", seed=0)
-@settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=20, deadline=None, suppress_health_check=SLOW)
 def test_gather_along_any_axis(
     before: int, count: int, inner: int, rows: int, axis: int, dtype: str, chip: str, seed: int
 ) -> None:
@@ -78,7 +78,7 @@ def test_embedding_takes_indices_of_any_rank(chip: str) -> None:
 )  # fmt: skip
 @example(before=1, count=3, inner=1, rows=257, axis=2, dtype="fp16", chip="edge", zero=True, seed=0)
 @example(before=3, count=2, inner=101, rows=257, axis=1, dtype="int32", chip="ascend_910b1", zero=False, seed=0)
-@settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=20, deadline=None, suppress_health_check=SLOW)
 def test_rows_with_equal_indices_add_up(
     before: int, count: int, inner: int, rows: int, axis: int, dtype: str, chip: str, zero: bool, seed: int
 ) -> None:
@@ -107,7 +107,7 @@ def test_rows_with_equal_indices_add_up(
     chip=st.sampled_from(CHIPS),
 )  # fmt: skip
 @example(count=2, inner=257, rows=257, axis=1, dtype="int8", chip="edge")
-@settings(max_examples=25, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=12, deadline=None, suppress_health_check=SLOW)
 def test_of_rows_set_to_one_place_the_last_counts(
     count: int, inner: int, rows: int, axis: int, dtype: str, chip: str
 ) -> None:
@@ -188,7 +188,7 @@ def test_an_index_outside_traps() -> None:
     x = np.zeros((4, 8), np.float32)
     for wrong in (4, -5):
         inputs = {"x": x, "i": np.array([0, wrong], np.int32)}
-        with pytest.raises(TrapError, match="gm_range.*operand index has .* in row .*; allowed are 0 to 3"):
+        with pytest.raises(TrapError, match="gm_range.*operand index has .* in row .*; allowed are -4 to 3"):
             run_graph(graph, inputs, the_chip("edge"))
         with pytest.raises(CompileError, match=f"index {wrong} is outside an axis of 4 elements"):
             interpret(graph, inputs)

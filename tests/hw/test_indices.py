@@ -86,6 +86,13 @@ def test_rows_in_order_take_as_long_as_a_load_of_the_same_rows() -> None:
     np.testing.assert_array_equal(gathered, rows)
 
 
+def test_an_index_below_zero_counts_from_the_end() -> None:
+    below, _, gathered = run(gather(), [-1 - i for i in range(ROWS)])
+    above, _, same = run(gather(), [COUNT - 1 - i for i in range(ROWS)])
+    np.testing.assert_array_equal(gathered, same)
+    assert (below.cycles, below.indices) == (above.cycles, above.indices)
+
+
 def test_rows_far_apart_read_more_of_memory_than_one_row_again_and_again() -> None:
     far, _, gathered = run(gather(), [(37 * i) % COUNT for i in range(ROWS)])
     again, _, same = run(gather(), [3] * ROWS)

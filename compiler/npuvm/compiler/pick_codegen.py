@@ -1,7 +1,7 @@
 """Writes the program of a segment that picks rows by index.
 
-A block of indices is loaded and wrapped (below zero they count from the end) once for several tiles of rows. A gather picks
-rows into UB and stores them one after the other; a scatter loads them so, and sends them to their places.
+A block of indices is loaded once for several tiles of rows. A gather picks rows into UB and stores them one after the other; a
+scatter loads them so, and sends them to their places.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from npuvm.isa import Image, Isa
 __all__ = ["PickKernel", "compile_pick"]
 
 _INDEX_BYTES = 4
-_WORD = (1 << 32) - 1
 
 _FREE_PINS = ("cores", "cache", "stack")
 """Pins that a segment like this does not refuse; there is nothing else to decide."""
@@ -105,15 +104,14 @@ class _Writer:
     def write(self) -> None:
         b, spec, tile = self._builder, self._spec, self._tile
         consumer = "load" if spec.op == "gather" else "store"
-        raw = b.ring("index", "ub", tile.block * _INDEX_BYTES, 1, "load", "vector")
-        picks = b.ring("picks", "ub", tile.block * _INDEX_BYTES, 1, "vector", consumer)
+        index = b.ring("index", "ub", tile.block * _INDEX_BYTES, 2, "load", consumer)
         rows = b.ring("rows", "ub", tile.rows * tile.pitch, tile.depth, "load", "store")
         with b.grid([spec.outer, tile.parts, tile.blocks]) as (outer, part, block):
-            self._indices(raw, picks, block)
-            b.sync(consumer, wait=[_ready(picks)])
+            self._indices(index, block)
+            b.sync(consumer, wait=[_ready(index)])
             with self._tiles(block) as inner:
-                self._move(rows, picks, outer, part, block, inner)
-            b.sync(consumer, set=[_free(picks)])
+                self._move(rows, index, outer, part, block, inner)
+            b.sync(consumer, set=[_free(index)])
 
     @contextmanager
     def _tiles(self, block: Loop) -> Iterator[Loop | None]:
@@ -135,22 +133,16 @@ class _Writer:
             return self._builder.size(full)
         return self._builder.size_affine(full, picks, [(loop, -step) for loop, step in steps])
 
-    def _indices(self, raw: Buffer, picks: Buffer, block: Loop) -> None:
-        """Load a block of indices and wrap those below zero: min(index, 0) is cut at -1, times -count, and added."""
-        b, spec, size = self._builder, self._spec, self._tile.block
-        arg, first = spec.index
+    def _indices(self, index: Buffer, block: Loop) -> None:
+        """Load a block of indices."""
+        b, size = self._builder, self._tile.block
+        arg, first = self._spec.index
         far = b.desc(b.arg(arg), offset=first * _INDEX_BYTES, strides={block: size * _INDEX_BYTES})
-        one, many = b.size(1), self._left(size, [(block, size)])
-        loaded = b.desc(raw, role="producer")
-        b.emit("ld", "int32", wait=[_free(raw)], set=[_ready(raw)], dst=loaded, src=far, rows=one, cols=many)
-        a, out = b.desc(raw, role="consumer"), b.desc(picks, role="producer")
-        b.emit("vmins", "int32", wait=[_ready(raw), _free(picks)], dst=out, a=a, imm=0, rows=one, cols=many)
-        b.emit("vmaxs", "int32", order=True, dst=out, a=out, imm=_WORD, rows=one, cols=many)
-        b.emit("vmuls", "int32", order=True, dst=out, a=out, imm=-spec.count & _WORD, rows=one, cols=many)
-        done = [_free(raw), _ready(picks)]
-        b.emit("vadd", "int32", order=True, set=done, dst=out, a=out, b=a, rows=one, cols=many)
+        near = b.desc(index, role="producer")
+        many = self._left(size, [(block, size)])
+        b.emit("ld", "int32", wait=[_free(index)], set=[_ready(index)], dst=near, src=far, rows=b.size(1), cols=many)
 
-    def _move(self, rows: Buffer, picks: Buffer, outer: Loop, part: Loop, block: Loop, inner: Loop | None) -> None:
+    def _move(self, rows: Buffer, vector: Buffer, outer: Loop, part: Loop, block: Loop, inner: Loop | None) -> None:
         """One tile: rows by index between the table and UB, rows one after the other between UB and the other tensor."""
         b, spec, tile = self._builder, self._spec, self._tile
         steps = [(block, tile.block), *([(inner, tile.rows)] if inner is not None else [])]
@@ -164,7 +156,7 @@ class _Writer:
         along = {outer: spec.picks * self._row, **by_part, **{loop: step * self._row for loop, step in steps}}
         lined = b.desc(b.arg(arg), self._row, offset=first * self._item, strides=along)
         starts = {inner: tile.rows * _INDEX_BYTES} if inner is not None else {}
-        index = b.desc(picks, _INDEX_BYTES, strides=starts, role="consumer")
+        index = b.desc(vector, _INDEX_BYTES, strides=starts, role="consumer")
         loaded, stored = (b.desc(rows, tile.pitch, role=role) for role in ("producer", "consumer"))
         # Rows of one element are one row where they follow each other.
         high, wide = (b.size(1), count) if spec.inner == 1 else (count, cols)

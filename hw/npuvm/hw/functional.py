@@ -344,7 +344,7 @@ class _SiteCode:
         assert gm is not None and indexed is not None and self._function is not None
         vector = self._operands[indexed.operand]
         local = next(o for o in self._operands if o is not gm and o is not vector)
-        index = vector.tile(state, addresses[vector.index], sizes)[:, 0].astype(np.int64)
+        index = _from_start(vector.tile(state, addresses[vector.index], sizes), indexed.count)
         view = local.tile(state, addresses[local.index], sizes)
         low, high = int(index.min()), int(index.max())
         if low < 0 or high >= indexed.count:
@@ -372,18 +372,23 @@ class _SiteCode:
             yield "alignment", gm.misaligned(address, indexed.stride)
         if next(vector.faults(state, addresses[vector.index], sizes), None) is not None:
             return
-        index = vector.tile(state, addresses[vector.index], sizes)[:, 0].astype(np.int64)
+        given = vector.tile(state, addresses[vector.index], sizes)
+        index = _from_start(given, indexed.count)
         wrong = np.flatnonzero((index < 0) | (index >= indexed.count))
         if len(wrong):
             row = int(wrong[0])
-            yield (
-                "gm_range",
-                f"operand {vector.name} has {index[row]} in row {row}; allowed are 0 to {indexed.count - 1}",
-            )
+            allowed = f"allowed are {-indexed.count} to {indexed.count - 1}"
+            yield "gm_range", f"operand {vector.name} has {given[row, 0]} in row {row}; {allowed}"
             return
         low, high = int(index.min()), int(index.max())
         base = address + low * indexed.stride
         yield from executor.gm_faults(gm, base, high - low + 1, cols, indexed.stride)
+
+
+def _from_start(index: Array, count: int) -> NDArray[np.int64]:
+    """A vector of indices, those below zero counted from the end of a table of `count` rows."""
+    wide = index[:, 0].astype(np.int64)
+    return np.where(wide < 0, wide + count, wide)
 
 
 def _inside(gm: _Operand, shape: tuple[int, int], origin: list[int]) -> tuple[int, int, int, int]:

@@ -70,11 +70,20 @@ _OUT_ON_CHIP = ("to-ub", "to-ub-relu", "to-l1", "to-l1-relu")
 
 _PICKED = (
     *("one-element", "no-rows", "no-columns", "whole-rows", "in-order", "again", "unaligned-tail", "column"),
-    *("spread-indices", "every-other-row"),
+    *("spread-indices", "from-the-end", "every-other-row"),
 )
 
 _WINDOWED = (
-    *("one-element", "no-rows", "no-columns", "three-by-three", "from-the-middle", "spread-pixels", "strides", "dilation"),
+    *(
+        "one-element",
+        "no-rows",
+        "no-columns",
+        "three-by-three",
+        "from-the-middle",
+        "spread-pixels",
+        "strides",
+        "dilation",
+    ),
     *("one-channel", "part-of-a-row", "beyond-the-image", "the-same-again"),
 )
 

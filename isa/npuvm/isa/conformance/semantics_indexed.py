@@ -49,6 +49,7 @@ _PICKS: Mapping[str, _Pick] = {
     "unaligned-tail": _Pick((6, 1, 8), 7, 5, spread=64),
     "column": _Pick((8, 1, 1, 0, 5), 1, 7),
     "spread-indices": _Pick((5, 0, 8, 2), 9, 1, index_pitch=32),
+    "from-the-end": _Pick((-1, 0, -9, -3, 8), 11, 4),
     "every-other-row": _Pick((3, 1, 2), 6, 0, apart=2 * _TABLE[1]),
 }
 """Kinds of tiles by the name of their bin."""
@@ -84,7 +85,7 @@ def _case(name: str, dtype: str, random: np.random.Generator) -> ProgramCase:
         values = _values(name, dtype, random, (len(pick.index), pick.cols))
         table = after[i * _TABLE[0] : (i + 1) * _TABLE[0]].reshape(-1)
         for k, at in enumerate(pick.index):
-            start = at * (pick.apart or _TABLE[1]) + pick.col
+            start = (at if at >= 0 else _TABLE[0] + at) * (pick.apart or _TABLE[1]) + pick.col
             row = table[start : start + pick.cols]
             raw = _bytes(row if name == "ldx" else values[k])
             where = i * _SLOT + k * _pitch(pick, tables.itemsize)

@@ -254,7 +254,8 @@ def _row_cases() -> Iterator[ProgramCase]:
 _INDICES: Mapping[str, tuple[int, int, str | None]] = {
     "last-row": (7, 8, None),
     "beyond-its-table": (8, 8, "gm_range"),
-    "negative": (-1, 8, "gm_range"),
+    "first-from-the-end": (-8, 8, None),
+    "before-its-table": (-9, 8, "gm_range"),
     "outside-the-windows": (8, 9, "gm_range"),
 }
 """The index of two rows, the rows of its table, of which eight lie in the argument, and the trap."""
