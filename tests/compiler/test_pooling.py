@@ -138,6 +138,25 @@ def test_a_pool_of_three_dims() -> None:
     check(Pool("avg_pool", (2, 2, 2), (2, 2, 2), (1, 1, 1), (1, 1, 1), True, False), "fp32", (2, 5, 6, 7), "edge")
 
 
+@pytest.mark.parametrize("chip", CHIPS)
+def test_channels_last(chip: str) -> None:
+    def body(k: KernelBuilder, x: Value) -> None:
+        k.store(k.max_pool(x, (3, 2), 2, (1, (0, 1)), axes=(1, 2)))
+        k.store(k.avg_pool(x, (2, 11), (2, 3), axes=(-2, -3)))
+
+    graph = build(body, x="fp32[N, H, W, C]")
+    x = random_inputs(graph, {"N": 2, "H": 15, "W": 13, "C": 24})["x"]
+    first = np.moveaxis(x, 3, 1)
+    wide = np.concatenate([first, np.full((2, 24, 15, 1), -np.inf, np.float32)], 3)
+    expected = {
+        "out0": np.moveaxis(Pool("max_pool", (3, 2), (2, 2), (1, 0), (1, 1)).expected(wide), 1, 3),
+        "out1": np.moveaxis(Pool("avg_pool", (11, 2), (3, 2), (0, 0), (1, 1)).expected(first), 1, 3),
+    }
+    for actual in (interpret(graph, {"x": x}), run_graph(graph, {"x": x}, the_chip(chip)).outputs):
+        for name, array in expected.items():
+            np.testing.assert_allclose(actual[name], array, rtol=1e-5, atol=1e-5)
+
+
 def test_a_pool_of_nothing() -> None:
     graph = build(lambda k, x: k.store(k.max_pool(x, (2, 2))), x="fp32[N, H, W]")
     out = run_graph(graph, {"x": np.zeros((0, 4, 4), np.float32)}, the_chip("edge")).outputs["out0"]
@@ -150,7 +169,9 @@ def test_mistakes() -> None:
 
     for options, message in (
         ({"padding": 2}, "padding 2 must be 0 to 1"),
-        ({"padding": (1,)}, "must be one number, or 2 numbers or pairs"),
+        ({"padding": (1,)}, "must be 2 numbers; padding may be one number, or pairs"),
+        ({"axes": (1,)}, r"axes \(1,\) must be 2 numbers"),
+        ({"axes": (1, 2)}, r"axes \[1, 2\] must be different and within the 2 dims"),
         ({"stride": 0}, "stride 0 must be 2 whole numbers >= 1"),
         ({"dilation": 3}, "axis 0 of .*, padded: a window spans 7 elements, there are 4"),
     ):

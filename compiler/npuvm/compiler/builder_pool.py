@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from npuvm.compiler.builder_base import listed_axes
 from npuvm.compiler.builder_views import ViewMethods
 from npuvm.compiler.sums import Sum, sum_of
 from npuvm.compiler.types import Dim
@@ -45,11 +46,24 @@ class _Axis:
         return self.padded == self.size
 
 
-class PoolMethods(ViewMethods):
-    """Poolings over the last dims of a value, as many as `kernel` has numbers; `stride` is `kernel` unless given.
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What a kernel says of a pooling."""
 
-    A window begins every `stride` elements of the padded dim and has `kernel` elements, `dilation` apart. With `ceil_mode` a
-    last window may reach over the end, if it begins inside the input or the padding before it.
+    kernel: int | Sequence[int]
+    stride: int | Sequence[int] | None
+    padding: Padding
+    dilation: int | Sequence[int]
+    ceil_mode: bool
+    axes: Sequence[int] | None
+
+
+class PoolMethods(ViewMethods):
+    """Poolings over `axes` of a value, by default the last ones, as many as `kernel` has numbers.
+
+    `stride` is `kernel` unless given. A window begins every `stride` elements of the padded dim and has `kernel` elements, `dilation`
+    apart. With `ceil_mode` a last window may reach over the end, if it begins inside the input or the padding before it. A
+    stride costs least with channels last and `axes=(1, 2)`.
     """
 
     def max_pool(
@@ -60,11 +74,11 @@ class PoolMethods(ViewMethods):
         padding: Padding = 0,
         dilation: int | Sequence[int] = 1,
         ceil_mode: bool = False,
+        axes: Sequence[int] | None = None,
     ) -> Value:
         """The largest element of each window; padding takes no part."""
-        return self._extreme(
-            "max_pool", x, self._all.maximum, self._all.max, -1, (kernel, stride, padding, dilation), ceil_mode
-        )
+        given = _Given(kernel, stride, padding, dilation, ceil_mode, axes)
+        return self._extreme("max_pool", x, self._all.maximum, self._all.max, -1, given)
 
     def min_pool(
         self,
@@ -74,11 +88,11 @@ class PoolMethods(ViewMethods):
         padding: Padding = 0,
         dilation: int | Sequence[int] = 1,
         ceil_mode: bool = False,
+        axes: Sequence[int] | None = None,
     ) -> Value:
         """The smallest element of each window; padding takes no part."""
-        return self._extreme(
-            "min_pool", x, self._all.minimum, self._all.min, 1, (kernel, stride, padding, dilation), ceil_mode
-        )
+        given = _Given(kernel, stride, padding, dilation, ceil_mode, axes)
+        return self._extreme("min_pool", x, self._all.minimum, self._all.min, 1, given)
 
     def avg_pool(
         self,
@@ -89,14 +103,15 @@ class PoolMethods(ViewMethods):
         dilation: int | Sequence[int] = 1,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
+        axes: Sequence[int] | None = None,
     ) -> Value:
         """The mean of each window, in fp32; padding counts as zeros, or not at all."""
         k, source = self._all, self._value("avg_pool", x)
         if source.dtype not in ("fp32", "fp16", "bf16"):
             raise kernel_error(f"avg_pool does not take {source.dtype}; allowed: fp32, fp16, bf16 (use cast)")
-        axes = self._pool_axes("avg_pool", source, (kernel, stride, padding, dilation), ceil_mode)
-        total, count = self._padded(source, axes, 0.0), 1.0
-        for each in axes:
+        pooled = self._pool_axes("avg_pool", source, _Given(kernel, stride, padding, dilation, ceil_mode, axes))
+        total, count = self._padded(source, pooled, 0.0), 1.0
+        for each in pooled:
             total = self._joined(total, each, lambda part: k.cast(part, "fp32"), k.add, k.sum)
             size = self._window_size(each, source.type.rank, count_include_pad)
             if isinstance(size, float):
@@ -112,46 +127,39 @@ class PoolMethods(ViewMethods):
         join: Callable[[Value, Value], Value],
         reduce: Callable[..., Value],
         sign: int,
-        given: tuple[int | Sequence[int], int | Sequence[int] | None, Padding, int | Sequence[int]],
-        ceil_mode: bool,
+        given: _Given,
     ) -> Value:
         source = self._value(op, x)
-        axes = self._pool_axes(op, source, given, ceil_mode)
+        axes = self._pool_axes(op, source, given)
         lowest = sign * float("inf") if source.type.info.kind == "float" else sign * _INT32_MAX - (sign < 0)
         value = self._padded(source, axes, lowest)
         for each in axes:
             value = self._joined(value, each, lambda part: part, join, reduce)
         return value
 
-    def _pool_axes(
-        self,
-        op: str,
-        x: Value,
-        given: tuple[int | Sequence[int], int | Sequence[int] | None, Padding, int | Sequence[int]],
-        ceil_mode: bool,
-    ) -> list[_Axis]:
-        kernel, stride, padding, dilation = given
-        count = 1 if isinstance(kernel, int) else len(kernel)
-        kernels = self._numbers(op, "kernel", kernel, count)
+    def _pool_axes(self, op: str, x: Value, given: _Given) -> list[_Axis]:
+        count = 1 if isinstance(given.kernel, int) else len(given.kernel)
+        kernels = self._numbers(op, "kernel", given.kernel, count)
         if count > x.type.rank:
             raise kernel_error(f"{op}: a kernel of {count} dims for {x.type}")
-        strides = self._numbers(op, "stride", kernels if stride is None else stride, count)
-        dilations = self._numbers(op, "dilation", dilation, count)
-        pads = [padding] * count if isinstance(padding, int) else list(padding)
-        if len(pads) != count:
-            raise kernel_error(f"{op}: padding {padding!r} must be one number, or {count} numbers or pairs")
-        axes = []
-        for at in range(count):
-            pad = pads[at]
+        axes = listed_axes(op, range(-count, 0) if given.axes is None else given.axes, x.type.rank)
+        self._check_axes(op, x, axes)
+        strides = self._numbers(op, "stride", kernels if given.stride is None else given.stride, count)
+        dilations = self._numbers(op, "dilation", given.dilation, count)
+        pads = [given.padding] * count if isinstance(given.padding, int) else list(given.padding)
+        if len(pads) != count or len(axes) != count:
+            wrong = f"padding {given.padding!r}" if len(pads) != count else f"axes {given.axes!r}"
+            raise kernel_error(f"{op}: {wrong} must be {count} numbers; padding may be one number, or pairs")
+        found = []
+        for axis, kernel, stride, dilation, pad in zip(axes, kernels, strides, dilations, pads, strict=True):
             low, high = (pad, pad) if isinstance(pad, int) else pad
-            span = (kernels[at] - 1) * dilations[at] + 1
+            span = (kernel - 1) * dilation + 1
             if not 0 <= low <= span // 2 or not 0 <= high <= span // 2:
                 raise kernel_error(
                     f"{op}: padding {pad} must be 0 to {span // 2}, half of the {span} elements of a window"
                 )
-            axis = x.type.rank - count + at
-            axes.append(self._pool_axis(op, x, axis, (kernels[at], strides[at], dilations[at], low, high), ceil_mode))
-        return axes
+            found.append(self._pool_axis(op, x, axis, (kernel, stride, dilation, low, high), given.ceil_mode))
+        return found
 
     def _pool_axis(
         self, op: str, x: Value, axis: int, numbers: tuple[int, int, int, int, int], ceil_mode: bool
