@@ -61,9 +61,9 @@ class _Given:
 class PoolMethods(ViewMethods):
     """Poolings over `axes` of a value, by default the last ones, as many as `kernel` has numbers.
 
-    `stride` is `kernel` unless given. A window begins every `stride` elements of the padded dim and has `kernel` elements, `dilation`
-    apart. With `ceil_mode` a last window may reach over the end, if it begins inside the input or the padding before it. A
-    stride costs least with channels last and `axes=(1, 2)`.
+    `stride` is `kernel` unless given. A window begins every `stride` elements of the padded dim and has `kernel` elements,
+    `dilation` apart. With `ceil_mode` a last window may reach over the end, if it begins inside the input or the padding before
+    it. A stride costs least with channels last and `axes=(1, 2)`.
     """
 
     def max_pool(
