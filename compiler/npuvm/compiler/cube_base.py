@@ -15,7 +15,7 @@ import numpy as np
 from npuvm.compiler.blocks import align_up
 from npuvm.compiler.cube_cost import TileProblem
 from npuvm.compiler.cube_extent import Extent, axis_strides
-from npuvm.compiler.cube_plan import CubeTile, k_at_l1, slot_bytes
+from npuvm.compiler.cube_plan import CubeTile, k_at_l1, ring_slots
 from npuvm.compiler.cube_spec import MatmulSpec, MatView, Side
 from npuvm.compiler.cube_sync import SyncSites
 from npuvm.compiler.emit import InstrBuilder
@@ -72,7 +72,7 @@ class CubeWriter:
 
     def k_of(self, name: str) -> int:
         """k of an operand's tile at L1."""
-        return int(k_at_l1(self.problem, name, self.k1))
+        return k_at_l1(self.problem, name, self.k1)
 
     # Buffers and synchronisation.
 
@@ -83,14 +83,13 @@ class CubeWriter:
         )
 
     def _make_rings(self) -> dict[str, Buffer]:
-        table = np.array([[*self.tile.l1, *self.tile.l0]], dtype=np.int64)
-        slots = {name: int(size[0]) for name, size in slot_bytes(self.problem, table).items()}
+        slots = ring_slots(self.problem, self.tile)
         plan = [("l0c", "l0c", "cube", "fixpipe")]
-        if self.spec.k:
+        if self.spec.k != 0:
             plan += [("l1.a", "l1", "load", "move"), ("l1.b", "l1", "load", "move")]
         if self.bias is not None:
             plan.append(("l1.bias", "l1", "load", "move"))
-        if self.spec.k or not self.bias_moves:
+        if self.spec.k != 0 or not self.bias_moves:
             plan += [("l0a", "l0a", "move", "cube"), ("l0b", "l0b", "move", "cube")]
         if self.problem.via_ub:
             plan.append(("ub.c", "ub", "fixpipe", "store"))
@@ -157,7 +156,7 @@ class CubeWriter:
         ring = self.rings["l1.bias"]
         item = self.problem.isa.dtypes[bias.dtype].itemsize
         tile_bytes = {"n": self.n1 * item} | {f"b{i}": stride * item for i, stride in enumerate(bias.batch)}
-        loops = step.moved_by([dim for dim, stride in tile_bytes.items() if stride])
+        loops = step.moved_by([dim for dim, stride in tile_bytes.items() if stride != 0])
         strides = axis_strides(step.walk.axes, step.loops, tile_bytes)
         window = None
         if self.spec.bias is None:

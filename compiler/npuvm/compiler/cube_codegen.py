@@ -13,10 +13,11 @@ from npuvm.compiler.cube_spec import MatmulSpec, normalise, operand_side
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.schedule_walk import TileDim, Walk, plan_walk
+from npuvm.compiler.symint import several
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
-__all__ = ["MatmulKernel", "compile_matmul"]
+__all__ = ["MatmulKernel", "check_types", "compile_matmul", "problem_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,8 @@ def compile_matmul(
     if spec.is_empty:
         return None
     spec = normalise(spec)
-    _check_types(spec, chip, isa)
-    problem = _problem(spec, chip, isa, pins)
+    check_types(spec, chip, isa)
+    problem = problem_of(spec, chip, isa, pins)
     check_cube_pins(pins, spec, problem, chip)
     cores = pins.cores or chip.cores_with("cube")
     tile = choose_tile(problem, spec, cores)
@@ -60,7 +61,7 @@ def compile_matmul(
     return MatmulKernel(image, spec, tile, walk, core_type, problem.via_ub, problem)
 
 
-def _check_types(spec: MatmulSpec, chip: NpuConfig, isa: Isa) -> None:
+def check_types(spec: MatmulSpec, chip: NpuConfig, isa: Isa) -> None:
     dtype, out = spec.a.dtype, spec.c.dtype
     supported = ", ".join(chip.core.cube.cycles_per_block)
     if dtype not in chip.core.cube.cycles_per_block:
@@ -75,10 +76,10 @@ def _check_types(spec: MatmulSpec, chip: NpuConfig, isa: Isa) -> None:
         raise CompileError(f"a bias of {spec.bias.dtype} does not fit accumulators of {acc}", spec.name)
 
 
-def _problem(spec: MatmulSpec, chip: NpuConfig, isa: Isa, pins: Pins) -> TileProblem:
-    if spec.c.col != 1 and spec.n > 1:
+def problem_of(spec: MatmulSpec, chip: NpuConfig, isa: Isa, pins: Pins) -> TileProblem:
+    if spec.c.col != 1 and several(spec.n):
         raise CompileError(f"matmul result has column stride {spec.c.col}; it must be contiguous (1)", spec.name)
-    if spec.bias is not None and spec.bias.col != 1 and spec.n > 1:
+    if spec.bias is not None and spec.bias.col != 1 and several(spec.n):
         raise CompileError(f"matmul bias has stride {spec.bias.col}; it must be contiguous (1)", spec.name)
     fixpipe, store = chip.core.fixpipe, chip.core.store
     # 0 where the cube core has no UB.

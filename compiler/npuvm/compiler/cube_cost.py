@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import gcd
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from npuvm.compiler.cube_spec import MatmulSpec, Side
+from npuvm.compiler.cube_spec import Side
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins, pin_error
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["RINGS", "TileProblem", "estimate_cycles"]
+__all__ = ["RINGS", "ProductCost", "ProductSizes", "TileProblem"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -77,182 +78,207 @@ class TileProblem:
         return self.pins.ring_depth.get(ring, RINGS[ring])
 
 
-class _Tiles:
-    """Sizes of the candidates as float columns, and how often each thing happens."""
+class ProductSizes(NamedTuple):
+    """What changes from shape to shape: m, n, k, the number of matrices, and bytes between rows in memory of both operands."""
 
-    def __init__(self, problem: TileProblem, spec: MatmulSpec, table: Ints, cores: int) -> None:
-        depth = max(spec.k, 1)
-        limits = np.array([spec.m, spec.n, depth] * 2)
-        self.m, self.n, self.k, m0, n0, k0 = np.minimum(table, limits).T.astype(np.float64)
-        self.batch = float(np.prod(spec.batch)) if spec.batch else 1.0
-        self.cuts_m, self.cuts_n = np.ceil(spec.m / self.m), np.ceil(spec.n / self.n)
-        self.tiles = self.batch * self.cuts_m * self.cuts_n
-        self.waves = np.ceil(self.tiles / cores)
-        self.cores = np.minimum(cores, self.tiles)
-        self.per_core = self.tiles / self.cores
-        self.steps1, self.steps0 = np.ceil(spec.k / self.k), np.ceil(spec.k / k0)
-        self.parts_m, self.parts_n = np.ceil(self.m / m0), np.ceil(self.n / n0)
+    m: int
+    n: int
+    k: int
+    batch: int
+    a_pitch: int
+    b_pitch: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Operand:
+class _Operand(NamedTuple):
     """Loads of one operand in one tile: row segments of `row_bytes`, `rows` of them a step, once in `run` tiles.
 
     `places`: at how many different columns the cores are at one time.
     """
 
-    rows: Floats
-    row_bytes: Floats
+    rows: Ints
+    row_bytes: Ints
     pitch: int
-    run: Floats
-    places: Floats
+    run: Floats | float
+    places: Floats | float
+    dense: npt.NDArray[np.bool_]
 
-    @property
-    def dense(self) -> npt.NDArray[np.bool_]:
-        return np.asarray(self.row_bytes == self.pitch)
 
-    def served(self, chip: NpuConfig) -> Floats:
+class ProductCost:
+    """Estimates for products of one sort on `cores` cores. Tiles are no larger than the matrices."""
+
+    def __init__(self, problem: TileProblem, cores: int) -> None:
+        chip = problem.chip
+        core, memory = chip.core, chip.memory
+        self.problem, self.cores = problem, cores
+        self._item, self._out_item = problem.item, problem.out_item
+        self._flipped_a, self._flipped_b = problem.a.flipped, problem.b.flipped
+        self._columns_first = problem.pins.order in ("column", "swizzle")
+        cube, move, load = core.cube, core.move, core.load
+        self._blocks = cube.m, cube.n, cube.k_bytes // problem.item
+        self._block_cycles = float(cube.cycles_per_block[problem.dtype])
+        self._product_start = cube.startup_cycles + cube.latency_cycles
+        self._move_rates = float(move.l0a_bytes_per_cycle), float(move.l0b_bytes_per_cycle)
+        self._move_start = move.startup_cycles
+        self._load_start, self._load_row = load.l1_startup_cycles, float(load.l1_row_cycles)
+        self._port, self._burst = float(load.l1_bytes_per_cycle), load.min_burst_bytes
+        self._chunk, self._outstanding = load.chunk_bytes, load.outstanding
+        self._latency = memory.l2.latency_cycles + memory.hbm.latency_cycles
+        self._l2, self._hbm = float(chip.l2_bytes_per_cycle), float(chip.hbm_bytes_per_cycle)
+        self._line, self._access = memory.l2.line_bytes, memory.l2.access_bytes
+        self._hashed = memory.address_hash
+        self._slices = memory.l2.line_bytes, memory.l2.slices
+        self._channels = memory.hbm.interleave_bytes, memory.hbm.channels
+        self._l2_capacity = chip.capacity_bytes("l2")
+        self._decode = core.sequencer.decode_cycles_per_word
+        self._queue = core.sequencer.queue_depth
+        fixpipe, store = core.fixpipe, core.store
+        self._via_ub = problem.via_ub
+        self._fix_start = fixpipe.startup_cycles
+        self._fix_rate = float(fixpipe.ub_bytes_per_cycle if problem.via_ub else fixpipe.gm_bytes_per_cycle)
+        self._store = store.startup_cycles, float(store.row_cycles), float(store.bytes_per_cycle)
+
+    def cycles(self, sizes: ProductSizes, table: Ints, l0c_depths: Ints) -> Floats:
+        """Estimated cycles of the whole product for each candidate (m, n, k at L1, m, n, k at L0).
+
+        The next loads are dispatched behind the moves of this L1 tile; where those overflow the queue, loads and moves
+        overlap less.
+        """
+        m, n, k, m0, n0, k0 = table.T
+        depth = sizes.k
+        cuts_m, cuts_n = -(-sizes.m // m), -(-sizes.n // n)
+        tiles = sizes.batch * cuts_m * cuts_n
+        used = np.minimum(self.cores, tiles)
+        steps1, steps0 = -(-depth // k), -(-depth // k0)
+        parts_m = -(-m // m0)
+        moves = steps0 * parts_m
+        products = moves * -(-n // n0)
+        block_m, block_n, block_k = self._blocks
+        blocks = -(-m // block_m) * -(-n // block_n) * -(-depth // block_k)
+        compute = blocks * self._block_cycles + products * self._product_start
+        move = m * (depth * self._item / self._move_rates[0])
+        move = move + n * parts_m * (depth * self._item / self._move_rates[1]) + moves * (2 * self._move_start)
+        operands = self._operands(sizes, (m, n, k), (cuts_m, cuts_n), tiles / used, steps1)
+        served = [self._served(each) for each in operands]
+        load = self._load(operands, served, used, steps1)
+        out = self._out(m, n)
+        words = products * _STEP_WORDS + steps1 * _LOAD_WORDS + _TILE_WORDS
+        busy = np.where(l0c_depths > 1, compute, compute + out)
+        decode = words * self._decode
+        most = np.maximum(np.maximum(np.maximum(busy, move), np.maximum(load, out)), decode)
+        tile = most * (1 - _VISIBLE) + (busy + move + load + out + decode) * _VISIBLE
+        per_step = np.maximum(steps1, 1)
+        ahead = np.minimum(self._queue / np.maximum(2 * moves / per_step, 1), 1)
+        tile += np.minimum(load, move) * (1 - ahead)
+        first = load / per_step + self._latency
+        last = (compute + move) / np.maximum(steps0, 1) + out
+        own = -(-tiles // self.cores) * tile + first + last
+        shared = self._shared(sizes, operands, served, (cuts_m, m), steps1, tiles)
+        return np.asarray(np.maximum(own, shared) + _VISIBLE * own)
+
+    def _operands(
+        self,
+        sizes: ProductSizes,
+        tile: tuple[Ints, Ints, Ints],
+        cuts: tuple[Ints, Ints],
+        per_core: Floats,
+        steps1: Ints,
+    ) -> tuple[_Operand, _Operand]:
+        """Both operands. Where all of k is in one L1 tile, the one that the fastest loop does not move is loaded once a run."""
+        m, n, k = tile
+        cuts_m, cuts_n = cuts
+        own = np.maximum(per_core, 1)
+        run = np.where(steps1 <= 1, np.maximum(np.minimum(cuts_m if self._columns_first else cuts_n, own), 1), 1.0)
+        runs: tuple[Floats | float, Floats | float] = (1.0, run) if self._columns_first else (run, 1.0)
+        a_places: Floats | float = np.minimum(cuts_m, self.cores) if self._flipped_a else 1.0
+        b_places: Floats | float = 1.0 if self._flipped_b else np.minimum(cuts_n, self.cores)
+        if self._columns_first:
+            a_places = np.minimum(a_places, cuts_m / np.gcd(cuts_m, own.astype(np.int64)))
+        else:
+            b_places = np.minimum(b_places, cuts_n / np.gcd(cuts_n, own.astype(np.int64)))
+        a_rows, a_cols = (k, m) if self._flipped_a else (m, k)
+        b_rows, b_cols = (n, k) if self._flipped_b else (k, n)
+        a_bytes, b_bytes = a_cols * self._item, b_cols * self._item
+        return (
+            _Operand(a_rows, a_bytes, sizes.a_pitch, runs[0], a_places, a_bytes == sizes.a_pitch),
+            _Operand(b_rows, b_bytes, sizes.b_pitch, runs[1], b_places, b_bytes == sizes.b_pitch),
+        )
+
+    def _served(self, operand: _Operand) -> Floats:
         """Bytes for which a step's rows keep L2 busy: each access to a line costs `access_bytes` at least.
 
         A row is cut where its requests end and where a line ends. Rows begin at multiples of their own length.
         """
-        l2, chunk = chip.memory.l2, chip.core.load.chunk_bytes
-        length = np.maximum(self.row_bytes, 1)
-        aligned = np.gcd(length.astype(np.int64), l2.line_bytes) / l2.line_bytes
-        by_lines = (length / l2.line_bytes) - aligned
-        by_requests = (np.ceil(length / chunk) - 1) * (1 - aligned if chunk % l2.line_bytes == 0 else 1)
-        pieces = np.where(self.dense, length / min(chunk, l2.line_bytes), 1 + by_lines + by_requests)
-        return np.asarray(self.rows * np.maximum(self.row_bytes, pieces * l2.access_bytes))
+        length = np.maximum(operand.row_bytes, 1)
+        if self._access == 1:
+            return np.asarray(operand.rows * length, dtype=np.float64)
+        aligned = np.gcd(length, self._line) / self._line
+        cut = 1 - aligned if self._chunk % self._line == 0 else 1
+        pieces = 1 + length / self._line - aligned + (np.ceil(length / self._chunk) - 1) * cut
+        pieces = np.where(operand.dense, length / min(self._chunk, self._line), pieces)
+        return np.asarray(operand.rows * np.maximum(operand.row_bytes, pieces * self._access))
 
-    def spread(self, unit: int, count: int, hashed: bool) -> Floats:
+    def _spread(self, operand: _Operand, unit: int, count: int) -> Floats | float:
         """Share of `count` memory servers, interleaved by `unit` bytes, that one step's rows reach.
 
         Rows that begin a multiple of the interleave apart come back to the same servers, unless addresses are hashed. Cores
         begin at the same k and then drift apart: the share is the geometric mean of what one k reaches and of all.
         """
-        if hashed or self.pitch == 0 or self.pitch % unit:
-            return np.ones_like(self.rows)
-        apart = count // gcd(self.pitch // unit, count)
-        reached = np.minimum(apart, self.rows) * np.ceil(self.row_bytes / unit) * self.places
-        return np.where(self.dense, 1.0, np.sqrt(np.minimum(reached / count, 1.0)))
+        pitch = operand.pitch
+        if self._hashed or pitch == 0 or pitch % unit:
+            return 1.0
+        apart = count // gcd(pitch // unit, count)
+        reached = np.minimum(apart, operand.rows) * np.ceil(operand.row_bytes / unit) * operand.places
+        return np.where(operand.dense, 1.0, np.sqrt(np.minimum(reached / count, 1.0)))
 
+    def _load(self, operands: tuple[_Operand, ...], served: list[Floats], used: Ints, steps1: Ints) -> Floats:
+        """Cycles of the loads of one tile, operand after operand.
 
-def estimate_cycles(problem: TileProblem, spec: MatmulSpec, table: Ints, l0c_depths: Ints, cores: int) -> Floats:
-    """Estimated cycles of the whole product for each candidate (m, n, k at L1, m, n, k at L0).
+        Each takes the longest of: issue, port, requests in flight, and this core's part of the L2 slices that its rows reach.
+        """
+        total: Floats | float = 0.0
+        for each, busy in zip(operands, served, strict=True):
+            issue = np.where(each.dense, 1, each.rows) * self._load_row + self._load_start
+            port = (
+                each.rows * np.where(each.dense, each.row_bytes, np.maximum(each.row_bytes, self._burst)) / self._port
+            )
+            chunks = each.row_bytes / self._chunk
+            in_flight = each.rows * np.where(each.dense, chunks, np.ceil(chunks)) * (self._latency / self._outstanding)
+            shared = busy * used / (self._spread(each, *self._slices) * self._l2)
+            step = np.maximum(np.maximum(issue, port), np.maximum(in_flight, shared))
+            total = total + step * steps1 / each.run
+        return np.asarray(total)
 
-    The next loads are dispatched behind the moves of this L1 tile; where those overflow the queue, loads and moves
-    overlap less.
-    """
-    tiles = _Tiles(problem, spec, table, cores)
-    core = problem.chip.core
-    compute, move, out = _compute(problem, spec, tiles), _move(problem, spec, tiles), _out(problem, tiles)
-    operands = _operands(problem, tiles, cores)
-    load = _load(problem, tiles, operands)
-    words = tiles.steps0 * tiles.parts_m * tiles.parts_n * _STEP_WORDS + tiles.steps1 * _LOAD_WORDS + _TILE_WORDS
-    busy = np.where(l0c_depths > 1, compute, compute + out)
-    units = np.stack([busy, move, load, out, words * core.sequencer.decode_cycles_per_word])
-    tile = units.max(axis=0) * (1 - _VISIBLE) + units.sum(axis=0) * _VISIBLE
-    moves = 2 * tiles.steps0 * tiles.parts_m / np.maximum(tiles.steps1, 1)
-    ahead = np.minimum(core.sequencer.queue_depth / np.maximum(moves, 1), 1)
-    tile += np.minimum(load, move) * (1 - ahead)
-    memory = problem.chip.memory
-    first = load / np.maximum(tiles.steps1, 1) + memory.l2.latency_cycles + memory.hbm.latency_cycles
-    last = (compute + move) / np.maximum(tiles.steps0, 1) + out
-    own = tiles.waves * tile + first + last
-    return np.asarray(np.maximum(own, _shared(problem, spec, tiles, operands, cores)) + _VISIBLE * own)
+    def _out(self, m: Ints, n: Ints) -> Floats:
+        nbytes = m * n * self._out_item
+        fix = self._fix_start + nbytes / self._fix_rate
+        if not self._via_ub:
+            return np.asarray(fix)
+        startup, per_row, rate = self._store
+        return np.asarray(np.maximum(fix, startup + m * per_row + nbytes / rate))
 
+    def _shared(
+        self,
+        sizes: ProductSizes,
+        operands: tuple[_Operand, ...],
+        served: list[Floats],
+        rows: tuple[Ints, Ints],
+        steps1: Ints,
+        tiles: Ints,
+    ) -> Floats:
+        """Cycles that L2 and main memory need for all cores together.
 
-def _compute(problem: TileProblem, spec: MatmulSpec, tiles: _Tiles) -> Floats:
-    cube = problem.chip.core.cube
-    deep = np.ceil(spec.k / (cube.k_bytes // problem.item))
-    blocks = np.ceil(tiles.m / cube.m) * np.ceil(tiles.n / cube.n) * deep
-    starts = tiles.steps0 * tiles.parts_m * tiles.parts_n * (cube.startup_cycles + cube.latency_cycles)
-    return np.asarray(blocks * cube.cycles_per_block[problem.dtype] + starts)
-
-
-def _move(problem: TileProblem, spec: MatmulSpec, tiles: _Tiles) -> Floats:
-    """L1 to L0: the right operand is moved again for every part of the tile's rows."""
-    move = problem.chip.core.move
-    left = tiles.m * spec.k * problem.item / move.l0a_bytes_per_cycle
-    right = spec.k * tiles.n * problem.item / move.l0b_bytes_per_cycle * tiles.parts_m
-    return np.asarray(left + right + tiles.steps0 * tiles.parts_m * 2 * move.startup_cycles)
-
-
-def _operands(problem: TileProblem, tiles: _Tiles, cores: int) -> tuple[_Operand, _Operand]:
-    """Both operands. Where all of k is in one L1 tile, the one that the fastest loop does not move is loaded once a run."""
-    columns_first = problem.pins.order in ("column", "swizzle")
-    cuts = tiles.cuts_m if columns_first else tiles.cuts_n
-    run = np.where(tiles.steps1 <= 1, np.maximum(np.minimum(cuts, tiles.per_core), 1), 1.0)
-    runs = (np.ones_like(run), run) if columns_first else (run, np.ones_like(run))
-    a, b = problem.a, problem.b
-    a_rows, a_cols = (tiles.k, tiles.m) if a.flipped else (tiles.m, tiles.k)
-    b_rows, b_cols = (tiles.n, tiles.k) if b.flipped else (tiles.k, tiles.n)
-    one = np.ones_like(run)
-    a_places = np.minimum(tiles.cuts_m, cores) if a.flipped else one
-    b_places = one if b.flipped else np.minimum(tiles.cuts_n, cores)
-    per_core = np.maximum(tiles.per_core, 1).astype(np.int64)
-    if columns_first:
-        a_places = np.minimum(a_places, tiles.cuts_m / np.gcd(tiles.cuts_m.astype(np.int64), per_core))
-    else:
-        b_places = np.minimum(b_places, tiles.cuts_n / np.gcd(tiles.cuts_n.astype(np.int64), per_core))
-    return (
-        _Operand(a_rows, a_cols * problem.item, a.pitch, runs[0], a_places),
-        _Operand(b_rows, b_cols * problem.item, b.pitch, runs[1], b_places),
-    )
-
-
-def _load(problem: TileProblem, tiles: _Tiles, operands: tuple[_Operand, ...]) -> Floats:
-    """Cycles of the loads of one tile, operand after operand.
-
-    Each takes the longest of: issue, port, requests in flight, and this core's part of the L2 slices that its rows reach.
-    """
-    dma, memory = problem.chip.core.load, problem.chip.memory
-    latency = memory.l2.latency_cycles + memory.hbm.latency_cycles
-    l2_rate = float(problem.chip.l2_bytes_per_cycle)
-    cycles = np.zeros_like(tiles.m)
-    for each in operands:
-        dense = each.dense
-        issue = np.where(dense, 1, each.rows) * float(dma.l1_row_cycles) + dma.l1_startup_cycles
-        port_bytes = each.rows * np.where(dense, each.row_bytes, np.maximum(each.row_bytes, dma.min_burst_bytes))
-        chunks = np.where(dense, each.row_bytes / dma.chunk_bytes, np.ceil(each.row_bytes / dma.chunk_bytes))
-        in_flight = each.rows * chunks * latency / dma.outstanding
-        spread = each.spread(memory.l2.line_bytes, memory.l2.slices, memory.address_hash)
-        shared = each.served(problem.chip) * tiles.cores / (spread * l2_rate)
-        step = np.maximum.reduce([issue, port_bytes / dma.l1_bytes_per_cycle, in_flight, shared])
-        cycles += step * tiles.steps1 / each.run
-    return np.asarray(cycles)
-
-
-def _out(problem: TileProblem, tiles: _Tiles) -> Floats:
-    core = problem.chip.core
-    nbytes = tiles.m * tiles.n * problem.out_item
-    if not problem.via_ub:
-        return np.asarray(core.fixpipe.startup_cycles + nbytes / core.fixpipe.gm_bytes_per_cycle)
-    fix = core.fixpipe.startup_cycles + nbytes / core.fixpipe.ub_bytes_per_cycle
-    store = core.store.startup_cycles + tiles.m * float(core.store.row_cycles) + nbytes / core.store.bytes_per_cycle
-    return np.asarray(np.maximum(fix, store))
-
-
-def _shared(
-    problem: TileProblem, spec: MatmulSpec, tiles: _Tiles, operands: tuple[_Operand, _Operand], cores: int
-) -> Floats:
-    """Cycles that L2 and main memory need for all cores together.
-
-    Loads of the two operands follow each other, so each takes the time of its slower memory. Main memory is read once for a,
-    and for b once where L2 keeps it, else once for each round of row strips; results that fit L2 stay there.
-    """
-    l2, hbm, hashed = problem.chip.memory.l2, problem.chip.memory.hbm, problem.chip.memory.address_hash
-    l2_rate, hbm_rate = float(problem.chip.l2_bytes_per_cycle), float(problem.chip.hbm_bytes_per_cycle)
-    strips = np.minimum(tiles.cuts_m, cores)
-    kept = (strips * tiles.m + spec.n) * spec.k * problem.item <= problem.chip.capacity_bytes("l2")
-    passes = (np.ones_like(tiles.m), np.where(kept, 1.0, np.ceil(tiles.cuts_m / strips)))
-    stored = float(spec.m) * spec.n * tiles.batch * problem.out_item
-    stays = stored <= problem.chip.capacity_bytes("l2")
-    cycles = np.full_like(tiles.m, stored / (l2_rate if stays else min(l2_rate, hbm_rate)))
-    for each, edge, times in zip(operands, (spec.m, spec.n), passes, strict=True):
-        loaded = each.served(problem.chip) * tiles.steps1 / each.run * tiles.tiles
-        read = times * float(edge) * spec.k * tiles.batch * problem.item
-        from_l2 = loaded / (each.spread(l2.line_bytes, l2.slices, hashed) * l2_rate)
-        from_hbm = read / (each.spread(hbm.interleave_bytes, hbm.channels, hashed) * hbm_rate)
-        cycles += np.maximum(from_l2, from_hbm)
-    return np.asarray(cycles)
+        Loads of the two operands follow each other, so each takes the time of its slower memory. Main memory is read once for
+        a, and for b once where L2 keeps it, else once for each round of row strips; results that fit L2 stay there.
+        """
+        cuts_m, m = rows
+        strips = np.minimum(cuts_m, self.cores)
+        kept = (strips * m + sizes.n) * (sizes.k * self._item) <= self._l2_capacity
+        stored = sizes.m * sizes.n * sizes.batch * self._out_item
+        total: Floats | float = stored / (self._l2 if stored <= self._l2_capacity else min(self._l2, self._hbm))
+        passes: tuple[Ints | int, ...] = (1, np.where(kept, 1, -(-cuts_m // strips)))
+        for each, busy, edge, times in zip(operands, served, (sizes.m, sizes.n), passes, strict=True):
+            loaded = busy * steps1 / each.run * tiles
+            read = times * (edge * sizes.k * sizes.batch * self._item)
+            from_l2 = loaded / (self._spread(each, *self._slices) * self._l2)
+            total = total + np.maximum(from_l2, read / (self._spread(each, *self._channels) * self._hbm))
+        return np.asarray(total)

@@ -33,6 +33,7 @@ from npuvm.compiler.emit_handles import (
 )
 from npuvm.compiler.schedule import pin_error
 from npuvm.compiler.schedule_walk import Walk
+from npuvm.compiler.symint import several
 from npuvm.hw.config import CoreType
 from npuvm.isa import Pred
 
@@ -69,17 +70,17 @@ class MatmulEmitter(CubeWriter):
             self._start_with_bias(step, self.bias, ones)
         else:
             self._sync("cube", "cube.acquire", wait=[l0c.free] if self.parts == 1 else [])
-        if self.spec.k and self.k_of("a") == self.k_of("b"):
+        if self.spec.k != 0 and self.k_of("a") == self.k_of("b"):
             with self._k_loop(self.k_of("a")) as loop:
                 self._k_step(step, loop)
-        elif self.spec.k:
+        elif self.spec.k != 0:
             self._long_steps(step)
         self._sync("cube", "cube.release", set=[l0c.ready] if self.parts == 1 else [])
         self._result(step)
 
     def _k_loop(self, k: int) -> Any:
         steps = -(-self.spec.k // k)
-        return self.b.loop(steps) if steps > 1 else nullcontext()
+        return self.b.loop(steps) if several(steps) else nullcontext()
 
     def _k_step(self, step: Step, loop: Loop | None) -> None:
         """One L1 tile of k: load both operands, then multiply its L0 parts."""
@@ -124,7 +125,7 @@ class MatmulEmitter(CubeWriter):
     def _moved(self, name: str, step: Step) -> list[Loop]:
         """Grid loops that change the tile of operand `name`."""
         side = self._side(name)
-        dims = [f"b{i}" for i, stride in enumerate(side.batch) if stride]
+        dims = [f"b{i}" for i, stride in enumerate(side.batch) if stride != 0]
         return step.moved_by(["m" if name == "a" else "n", *dims])
 
     def _changed(self, name: str, step: Step) -> Pred:
@@ -208,7 +209,7 @@ class MatmulEmitter(CubeWriter):
             with self._part_loop(step.m, self.m0) as m0_loop:
                 m_size = step.m.inner(self.b, self.m0, m0_loop)
                 self._move_a(m_size, k_size, m0_loop, {**within.get("a", {}), **k0})
-                split = step.n.trips(self.n0) > 1
+                split = several(step.n.trips(self.n0))
                 if split:
                     self._sync("cube", None, wait=[self.rings["l0a"].ready])
                 with self._part_loop(step.n, self.n0) as n0_loop:
@@ -238,7 +239,7 @@ class MatmulEmitter(CubeWriter):
             self._mma_parts(step, size, "mmac", last(*loops))
 
     def _part_loop(self, extent: Extent, inner: int) -> Any:
-        return self.b.loop(extent.trip_size(self.b, inner)) if extent.trips(inner) > 1 else nullcontext()
+        return self.b.loop(extent.trip_size(self.b, inner)) if several(extent.trips(inner)) else nullcontext()
 
     def _move_a(self, m: Size, k: Size, m0_loop: Loop | None, k_steps: Mapping[Loop, int], k_from: int = 0) -> None:
         l0a = self.rings["l0a"]
@@ -386,7 +387,7 @@ class MatmulEmitter(CubeWriter):
     def _c_desc(self, step: Step, row: int) -> Desc:
         """The tile of the result from one of its rows on."""
         view, item = self.spec.c, self.problem.out_item
-        pitch = view.row * item if self.spec.m > 1 else align_up(self.spec.n * item)
+        pitch = view.row * item if several(self.spec.m) else align_up(self.spec.n * item)
         step_bytes = {"m": self.m1 * view.row * item, "n": self.n1 * item}
         offset = (view.offset + row * view.row) * item + sum(
             step.walk.origin.get(dim, 0) * step_bytes[dim] for dim in ("m", "n")

@@ -26,6 +26,8 @@ class Extent:
 
     def part(self, b: InstrBuilder, start: int, length: int) -> Size:
         """How much of [start, start + length) lies in the tile."""
+        if start == 0 and length == self.full:
+            return self.whole(b)
         full, tail = (max(0, min(length, size - start)) for size in (self.full, self.tail))
         return b.size(full) if self.loop is None else b.size_tail(self.loop, full, tail)
 
@@ -49,7 +51,7 @@ class Extent:
         if self.full % inner == 0 and (self.loop is None or self.tail % inner == 0):
             return b.size(inner)
         if self.loop is None:
-            return b.size_tail(loop, inner, self.full % inner)
+            return b.size_tail(loop, inner, self.full - (self.trips(inner) - 1) * inner)
         return b.size_affine(inner, self.total - start, [(self.loop, -self.full), (loop, -inner)])
 
 

@@ -6,19 +6,21 @@ Everything is numpy over the table; there is no loop over tiles or candidates.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from math import prod
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.blocks import BLOCK_BYTES, align_up
-from npuvm.compiler.cube_cost import RINGS, TileProblem, estimate_cycles
+from npuvm.compiler.cube_cost import RINGS, ProductCost, ProductSizes, TileProblem
 from npuvm.compiler.cube_spec import MatmulSpec
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import pin_error
+from npuvm.compiler.symint import larger
 
 __all__ = ["CubeTile", "candidate_tiles", "choose_tile", "k_at_l1", "slot_bytes"]
 
@@ -43,29 +45,51 @@ class CubeTile:
     cycles: int
 
 
-def k_at_l1(problem: TileProblem, operand: str, k: _Size) -> int | _Size:
+def k_at_l1(problem: TileProblem, operand: str, k: _Size) -> _Size:
     """k of the L1 tile of operand a or b: the pinned one, or the tile's `k`."""
-    return problem.pins.l1_k.get(operand, k)
+    pinned = problem.pins.l1_k.get(operand)
+    return k if pinned is None else k * 0 + pinned
 
 
 def slot_bytes(problem: TileProblem, table: Table) -> dict[str, Ints]:
     """Bytes of one slot of every ring, for each candidate."""
-    m, n, k, m0, n0, k0 = table.T
+    slots = _slots(problem, tuple(table.T))
+    for ring, least in _bias_at_l0(problem, table[:, 0], table[:, 1]).items():
+        slots[ring] = np.maximum(slots[ring], least)
+    return slots
+
+
+def ring_slots(problem: TileProblem, tile: CubeTile) -> dict[str, int]:
+    """Bytes of one slot of every ring, for one tile."""
+    slots = _slots(problem, (*tile.l1, *tile.l0))
+    for ring, least in _bias_at_l0(problem, *tile.l1[:2]).items():
+        slots[ring] = larger(slots[ring], least)
+    return slots
+
+
+def _slots(problem: TileProblem, tile: Sequence[_Size]) -> dict[str, _Size]:
+    m, n, k, m0, n0, k0 = tile
     item = problem.item
     a_k, b_k = k_at_l1(problem, "a", k), k_at_l1(problem, "b", k)
     a_rows, a_cols = (a_k, m) if problem.a.flipped else (m, a_k)
     b_rows, b_cols = (n, b_k) if problem.b.flipped else (b_k, n)
-    column_of_ones = m * BLOCK_BYTES if problem.bias_item else 0
     return {
         "l1.a": a_rows * align_up(a_cols * item),
         "l1.b": b_rows * align_up(b_cols * item),
         "l1.bias": align_up(n * problem.bias_item),
         "ones": align_up(m * problem.bias_item),
-        "l0a": np.maximum(m0 * align_up(k0 * item), column_of_ones),
-        "l0b": np.maximum(k0 * align_up(n0 * item), align_up(n * problem.bias_item)),
+        "l0a": m0 * align_up(k0 * item),
+        "l0b": k0 * align_up(n0 * item),
         "l0c": m // (problem.pins.l0c_parts or 1) * align_up(n * problem.acc_item),
         "ub.c": m * align_up(n * problem.out_item) if problem.via_ub else m * 0,
     }
+
+
+def _bias_at_l0(problem: TileProblem, m: _Size, n: _Size) -> dict[str, _Size]:
+    """Bytes that the product of a column of ones and the bias needs in the rings at L0."""
+    if not problem.bias_item:
+        return {}
+    return {"l0a": m * BLOCK_BYTES, "l0b": align_up(n * problem.bias_item)}
 
 
 def _used(problem: TileProblem, slots: Mapping[str, Ints], l0c_depth: int) -> dict[str, Ints]:
@@ -92,24 +116,6 @@ def _fits(problem: TileProblem, table: Table, l0c_depth: int) -> npt.NDArray[np.
 def _l0c_depths(problem: TileProblem) -> tuple[int, ...]:
     pinned = problem.pins.l0c_parts or problem.pins.ring_depth.get("l0c")
     return (pinned,) if pinned is not None else (2, 1)
-
-
-@dataclass(frozen=True)
-class _Candidates:
-    """Tiles that fit and the slots of their accumulator rings; also by column, and the values that m, n, k at L0 have."""
-
-    table: Table
-    depths: Ints
-    columns: tuple[Ints, ...]
-    edges: tuple[list[int], ...]
-
-
-@lru_cache(maxsize=64)
-def _candidates(chip_hash: str, key: _TableKey) -> _Candidates:
-    """Candidates where nothing about tiles is pinned."""
-    table, depths = _fitting(key.problem, _grow(key.problem))
-    columns = tuple(np.ascontiguousarray(column) for column in table.T)
-    return _Candidates(table, depths, columns, tuple(np.unique(column).tolist() for column in columns[3:]))
 
 
 @dataclass(frozen=True)
@@ -202,41 +208,75 @@ def _check_divides(problem: TileProblem, spec: MatmulSpec) -> None:
 
 def choose_tile(problem: TileProblem, spec: MatmulSpec, cores: int) -> CubeTile:
     """The cheapest candidate for these sizes on `cores` cores; CompileError when none fits the chip's buffers."""
-    table, depths, cycles = candidate_tiles(problem, spec, cores)
+    if problem.pins.tile.get("l1") is None and problem.pins.tile.get("l0") is None:
+        return chooser_of(problem, cores).choose(sizes_of(problem, spec))
+    return _cheapest(*candidate_tiles(problem, spec, cores))
+
+
+def candidate_tiles(problem: TileProblem, spec: MatmulSpec, cores: int) -> tuple[Table, Ints, Floats]:
+    """The candidates of `choose_tile`, the slots of their accumulator rings, and their estimated cycles."""
+    sizes = sizes_of(problem, spec)
+    if problem.pins.tile.get("l1") is None and problem.pins.tile.get("l0") is None:
+        return chooser_of(problem, cores).candidates(sizes)
+    _check_divides(problem, spec)
+    table, depths = _fitting(problem, _pinned_table(problem, spec))
+    if not len(table):
+        _refuse_pinned(problem, spec)
+    inside = np.minimum(table, np.tile([max(size, 1) for size in sizes[:3]], 2))
+    return table, depths, ProductCost(problem, cores).cycles(sizes, inside, depths)
+
+
+def _cheapest(table: Table, depths: Ints, cycles: Floats) -> CubeTile:
     best = int(np.argmin(cycles))
     m, n, k, m0, n0, k0 = table[best].tolist()
     return CubeTile((m, n, k), (m0, n0, k0), int(depths[best]), int(cycles[best]))
 
 
-def candidate_tiles(problem: TileProblem, spec: MatmulSpec, cores: int) -> tuple[Table, Ints, Floats]:
-    """The candidates of `choose_tile`, the slots of their accumulator rings, and their estimated cycles."""
-    if problem.pins.tile.get("l1") is not None or problem.pins.tile.get("l0") is not None:
-        _check_divides(problem, spec)
-        table, depths = _fitting(problem, _pinned_table(problem, spec))
-        if not len(table):
-            _refuse_pinned(problem, spec)
-    else:
-        candidates = _candidates(problem.chip.chip_hash, _TableKey(problem))
-        if not len(candidates.table):
-            core = problem.chip.core
-            sizes = ", ".join(
-                f"core.{name}={getattr(core, name)}" for name in ("l1_kib", "l0a_kib", "l0b_kib", "l0c_kib")
-            )
-            raise CompileError(
-                f"no tile of a matrix product fits {sizes} of {problem.chip.name} with these ring depths"
-            )
-        table, depths = _clip(candidates, spec)
-    return table, depths, estimate_cycles(problem, spec, table, depths, cores)
+def sizes_of(problem: TileProblem, spec: MatmulSpec) -> ProductSizes:
+    """What a product's estimate depends on besides its sort."""
+    return ProductSizes(spec.m, spec.n, spec.k, prod(spec.batch), problem.a.pitch, problem.b.pitch)
 
 
-def _clip(candidates: _Candidates, spec: MatmulSpec) -> tuple[Table, Ints]:
-    """Tiles no larger than the matrices: smaller slots, denser rows. Of those that become equal, the smallest is kept."""
-    limits = (spec.m, spec.n, max(spec.k, 1))
-    columns = candidates.columns
-    kept = columns[2] - columns[5] < limits[2]
-    for column, edges, limit in zip(columns[3:], candidates.edges, limits, strict=True):
-        kept &= column <= edges[min(bisect_left(edges, limit), len(edges) - 1)]
-    return np.minimum(candidates.table[kept], np.tile(limits, 2)), candidates.depths[kept]
+def chooser_of(problem: TileProblem, cores: int) -> TileChooser:
+    """The chooser for products of one sort, made once; CompileError when no tile fits the chip's buffers."""
+    return _chooser(problem.chip.chip_hash, _TableKey(problem), cores)
+
+
+@lru_cache(maxsize=64)
+def _chooser(chip_hash: str, key: _TableKey, cores: int) -> TileChooser:
+    return TileChooser(key.problem, cores)
+
+
+class TileChooser:
+    """Chooses among the tiles that fit, for any sizes."""
+
+    def __init__(self, problem: TileProblem, cores: int) -> None:
+        self._table, self._depths = _fitting(problem, _grow(problem))
+        if not len(self._table):
+            _refuse(problem)
+        self._columns = tuple(np.ascontiguousarray(column) for column in self._table.T)
+        self._edges = tuple(np.unique(column).tolist() for column in self._columns[3:])
+        self._cost = ProductCost(problem, cores)
+
+    def choose(self, sizes: ProductSizes) -> CubeTile:
+        """The tile with the lowest estimate."""
+        return _cheapest(*self.candidates(sizes))
+
+    def candidates(self, sizes: ProductSizes) -> tuple[Table, Ints, Floats]:
+        """Tiles no larger than the matrices, and their estimates. Of those that become equal, the smallest is kept."""
+        limits = (sizes.m, sizes.n, max(sizes.k, 1))
+        columns = self._columns
+        kept = columns[2] - columns[5] < limits[2]
+        for column, edges, limit in zip(columns[3:], self._edges, limits, strict=True):
+            kept &= column <= edges[min(bisect_left(edges, limit), len(edges) - 1)]
+        table, depths = np.minimum(self._table[kept], limits * 2), self._depths[kept]
+        return table, depths, self._cost.cycles(sizes, table, depths)
+
+
+def _refuse(problem: TileProblem) -> NoReturn:
+    core = problem.chip.core
+    sizes = ", ".join(f"core.{name}={getattr(core, name)}" for name in ("l1_kib", "l0a_kib", "l0b_kib", "l0c_kib"))
+    raise CompileError(f"no tile of a matrix product fits {sizes} of {problem.chip.name} with these ring depths")
 
 
 def _refuse_pinned(problem: TileProblem, spec: MatmulSpec) -> None:

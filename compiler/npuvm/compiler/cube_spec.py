@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.symint import SymInt, several
 from npuvm.isa import Isa
 
 __all__ = ["MatView", "MatmulSpec", "Side", "normalise", "operand_side"]
@@ -80,16 +81,20 @@ def operand_side(view: MatView, rows: int, cols: int, isa: Isa, name: str) -> Si
     """The layout of an operand of `rows` x `cols`; CompileError when no dimension is contiguous, or one runs backwards."""
     item = isa.dtypes[view.dtype].itemsize
     batch = tuple(stride * item for stride in view.batch)
-    plain = (view.col == 1 or cols <= 1) and (view.row >= 0 or rows <= 1)
-    flipped = (view.row == 1 or rows <= 1) and (view.col >= 0 or cols <= 1)
+    plain = (view.col == 1 or not several(cols)) and (_forwards(view.row) or not several(rows))
+    flipped = (view.row == 1 or not several(rows)) and (_forwards(view.col) or not several(cols))
     if plain:
-        return Side(False, view.row * item if rows > 1 else 0, batch, item)
+        return Side(False, view.row * item if several(rows) else 0, batch, item)
     if flipped:
-        return Side(True, view.col * item if cols > 1 else 0, batch, item)
+        return Side(True, view.col * item if several(cols) else 0, batch, item)
     raise CompileError(
         f"matmul operand {name} has strides ({view.row}, {view.col}) elements; one of its two dimensions must be "
         "contiguous (stride 1) and the other may not run backwards"
     )
+
+
+def _forwards(stride: int) -> bool:
+    return isinstance(stride, SymInt) or stride >= 0
 
 
 def normalise(spec: MatmulSpec) -> MatmulSpec:
@@ -123,14 +128,14 @@ def _fold_into_rows(spec: MatmulSpec) -> MatmulSpec:
         return spec
     size = spec.batch[-1]
     fixed = [view for name, view in spec.views.items() if name in ("b", "bias")]
-    if any(view.batch[-1] for view in fixed):
+    if any(view.batch[-1] != 0 for view in fixed):
         return spec
     rows = {"a": spec.a, "c": spec.c}
     if spec.m == 1:
         rows = {name: replace(view, row=view.batch[-1]) for name, view in rows.items()}
     elif any(view.batch[-1] != spec.m * view.row for view in rows.values()):
         return spec
-    if spec.k > 1 and rows["a"].col != 1 and rows["a"].row != 1:
+    if rows["a"].col != 1 and rows["a"].row != 1 and several(spec.k):
         return spec
     views = {name: replace(view, batch=view.batch[:-1]) for name, view in (spec.views | rows).items()}
     return _fold_into_rows(_with_views(replace(spec, m=spec.m * size, batch=spec.batch[:-1]), views))

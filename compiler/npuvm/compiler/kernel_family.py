@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from npuvm.compiler.blocks import check_blocks
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
+from npuvm.compiler.conv_segment import ConvSegment
+from npuvm.compiler.cube_family import CubeFamily
 from npuvm.compiler.cube_segment import compile_cube_segment
 from npuvm.compiler.ir import Graph
 from npuvm.compiler.ops_views import CHECKED_VIEWS
@@ -145,8 +147,13 @@ class _CubeLaunches:
 
     def __init__(self, segment: CubeSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
         self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
+        self._family = None if isinstance(segment, ConvSegment) else CubeFamily(segment, names, chip, isa)
 
     def launch(self, values: Sequence[int]) -> Launch | None:
+        if self._family is not None:
+            image = self._family.instance(values)
+            if image is not None:
+                return Launch(self._segment.name, "cube", image, self._family.tensors, self._segment.written)
         binding = dict(zip(self._names, values, strict=True))
         made = compile_cube_segment(self._segment, binding, self._chip, self._isa)
         return None if made is None else Launch(self._segment.name, "cube", *made, self._segment.written)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from npuvm.compiler.schedule import Pins, pin_error
-from npuvm.compiler.symint import SymInt
+from npuvm.compiler.symint import several
 
 __all__ = ["Axis", "GridWalk", "TileDim", "Walk", "plan_walk", "split_evenly"]
 
@@ -34,7 +34,7 @@ class Axis:
     @property
     def moves(self) -> bool:
         """Whether it may have more than one iteration."""
-        return isinstance(self.trip, SymInt) or self.trip > 1
+        return several(self.trip)
 
 
 @dataclass(frozen=True, slots=True)

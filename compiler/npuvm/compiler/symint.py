@@ -15,7 +15,7 @@ import numpy as np
 
 from npuvm.compiler.types import DTYPES
 
-__all__ = ["Function", "SymInt", "ceil_div", "compile_values", "float_bits"]
+__all__ = ["Function", "SymInt", "ceil_div", "compile_values", "float_bits", "larger", "several"]
 
 _FP32 = struct.Struct("<f")
 
@@ -104,6 +104,9 @@ class SymInt(int):
     def __mod__(self, other: int) -> int:
         return self - self // other * other
 
+    def __rmod__(self, other: int) -> int:
+        return other - other // self * self
+
     # Equality is structural; nothing else can be known.
 
     def __hash__(self) -> int:
@@ -120,12 +123,24 @@ class SymInt(int):
 
     __bool__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
     __index__ = __int__ = __float__ = _refuse
-    __divmod__ = __rdivmod__ = __truediv__ = __rtruediv__ = __rmod__ = __pow__ = _refuse
+    __divmod__ = __rdivmod__ = __truediv__ = __rtruediv__ = __pow__ = _refuse
 
     def __str__(self) -> str:
         return self.text()
 
     __repr__ = __str__
+
+
+def several(size: int) -> bool:
+    """Whether a size may be more than one: so for each that is not known yet."""
+    return isinstance(size, SymInt) or size > 1
+
+
+def larger(a: int, b: int) -> int:
+    """The larger of two sizes; later, where one of them is not known yet."""
+    if isinstance(a, SymInt) or isinstance(b, SymInt):
+        return SymInt._call("max({0}, {1})", _made(_terms_of(a)), _made(_terms_of(b)))
+    return max(a, b)
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -201,7 +216,9 @@ def _simple(terms: Polynomial) -> int:
 
 
 def _exact_quotient(value: SymInt, by: int) -> int | None:
-    """value // by without a division, where every coefficient is a multiple of a plain number."""
-    if isinstance(by, SymInt) or by == 0 or any(factor % by for factor in value._terms.values()):
+    """value // by without a division: by itself, or where every coefficient is a multiple of a plain number."""
+    if isinstance(by, SymInt):
+        return next((sign for sign in (1, -1) if value == by * sign), None)
+    if by == 0 or any(factor % by for factor in value._terms.values()):
         return None
     return _made({each: factor // by for each, factor in value._terms.items()})
