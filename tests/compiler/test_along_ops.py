@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.compiler.graphs import assert_close, build
-from tests.compiler.vector_run import CHIPS, Ran, run_graph, the_chip
+from tests.compiler.graphs import CASTS, assert_close, build
+from tests.compiler.vector_run import CHIPS, Ran, run_graph, the_chip, the_isa
 
 from npuvm.compiler import CompileError, Graph, KernelBuilder, Value, interpret, parse_graph, print_graph
+from npuvm.compiler.plan import make_plan
 from npuvm.compiler.schedule import Pins
+from npuvm.compiler.segments import VectorSegment
+from npuvm.compiler.vector_codegen import compile_vector
 
 SIZES = st.sampled_from([1, 2, 3, 7, 8, 9, 31, 33, 64, 101, 257])
 SLOW = [HealthCheck.too_slow]
@@ -234,8 +237,31 @@ def test_what_top_k_refuses() -> None:
         graph.bind({"x": (4, 2)})
     with pytest.raises(CompileError, match="k is 9, but the last axis of"):
         build(lambda k, x: k.store(k.topk(x, 9)[1]), x="fp32[M, 8]")
-    with pytest.raises(CompileError, match="UB"):
-        run_graph(graph, {"x": np.zeros((1, 60_000), np.float32)}, the_chip("edge"))
+    graph = build(lambda k, x: k.store(k.topk(x, 5000)[1]), x="fp32[M, N]")
+    plan = make_plan(graph, CASTS, whole_rows=False)
+    binding = plan.graph.bind({"x": (1, 60_000)})
+    with pytest.raises(CompileError, match=r"61440 needs .* bytes of UB"):
+        for segment in plan.segments:
+            assert isinstance(segment, VectorSegment)
+            compile_vector(segment, binding, the_chip("edge"), the_isa())
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize(("size", "count"), [(30_011, 3), (20_480, 1), (9_000, 40)])
+def test_the_largest_of_rows_that_do_not_fit(chip: str, size: int, count: int) -> None:
+    def body(k: KernelBuilder, x: Value, like: Value) -> None:
+        values, places = k.topk(x, "K")
+        k.store(places)
+        k.store(values)
+
+    rng = np.random.default_rng(size)
+    x = rng.integers(0, 500, (2, size)).astype(np.float32)
+    x[1] = np.where(rng.random(size) < 0.0002, np.nan, -np.inf)
+    graph = build(body, x="fp32[M, N]", like="int8[K]")
+    ran = run(graph, {"x": x, "like": np.zeros(count, np.int8)}, chip)
+    rank = np.lexsort((np.broadcast_to(np.arange(size), x.shape), -x, ~np.isnan(x)), axis=-1)[..., :count]
+    np.testing.assert_array_equal(ran.outputs["out0"], rank)
+    np.testing.assert_array_equal(ran.outputs["out1"], np.take_along_axis(x, rank, -1))
 
 
 @pytest.mark.parametrize("chip", CHIPS)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from npuvm.compiler.builder_base import BuilderBase, listed_axes
+from npuvm.compiler.ops_along import PART, TOPS
+from npuvm.compiler.sums import DimTable, sum_of
+from npuvm.compiler.symbols import product
 from npuvm.compiler.types import Dim
 from npuvm.compiler.value import Value, kernel_error
 
@@ -50,9 +53,18 @@ class AlongMethods(BuilderBase):
 
         Equal ones come in their order; NaN is larger than all numbers.
         """
-        self._value("topk", x)
-        size = self._known_dims("topk", (k,))
-        return self._emit("top_values", (x,), k=size), self._emit("top_indices", (x,), k=size)
+        rank = self._value("topk", x).type.rank
+        (size,) = self._known_dims("topk", (k,))
+        parts = self._parts(x.shape[-1], size) if rank else (0, 0, 0, 0)
+        values, places = (self._emit(op, (x,), k=(size,), parts=parts) for op in TOPS)
+        return values, places
+
+    def _parts(self, dim: Dim, k: Dim) -> tuple[Dim, ...]:
+        """How rows that are too long for UB are cut: parts, their elements, candidates of each part, all candidates."""
+        table = DimTable(self.graph.derived, self.graph.symbols())
+        parts = table.floor_div(table.of(dim) + sum_of(PART - 1), PART)
+        each = table.dim(table.least(table.of(k), sum_of(PART)))
+        return table.dim(parts), table.dim(parts.scaled(PART)), each, table.dim(parts.times(product((each,))))
 
     def _place(self, op: str, x: Value, axis: int | None, keepdims: bool) -> Value:
         rank = self._value(op, x).type.rank

@@ -5,16 +5,17 @@
 * argmax and argmin are the least place of those that equal the extreme; NaN is the extreme where there is one, and the
   places of the NaNs are found by their being unequal to themselves. In whole rows one instruction finds the place of the
   maximum; for that of the minimum the order is turned round.
-* top-k has the k and the row that they are taken from as dims of their own.
+* top-k has the k and the row that they are taken from as dims of their own. Rows that do not fit UB are cut into parts.
 * cumsum of fp16 and bf16 is computed in fp32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 
 from npuvm.compiler.ir import Node
-from npuvm.compiler.ops_along import BESTS, TOPS, axis_of
+from npuvm.compiler.ops_along import BESTS, PART, TOPS, axis_of
 from npuvm.compiler.rewrite import Rewriter
 from npuvm.compiler.types import DTYPES, Dim
 
@@ -78,11 +79,43 @@ def _cumsum(r: Rewriter, node: Node, inputs: list[Node], whole_rows: bool) -> No
 
 
 def _top(r: Rewriter, node: Node, inputs: list[Node], whole_rows: bool) -> Node:
-    *outer, size = inputs[0].type.shape
-    rows = r.reshape(inputs[0], (*outer, 1, size))
-    count = r.add("size", dtype="int32", dims=(size,))
-    best = r.add(BESTS[node.op], rows, count, k=node.dims("k"), where=node.where)
+    x = inputs[0]
+    *outer, size = x.type.shape
+    short = isinstance(size, int) and size <= PART
+    if whole_rows or short:
+        best = _best(r, BESTS[node.op], r.reshape(x, (*outer, 1, size)), node.dims("k"), node.where)
+    else:
+        best = _best_of_parts(r, node, x)
     return r.reshape(best, node.type.shape)
+
+
+def _best(r: Rewriter, op: str, rows: Node, k: tuple[Dim, ...], where: str) -> Node:
+    count = r.add("size", dtype="int32", dims=rows.type.shape[-1:])
+    return r.add(op, rows, count, k=k, where=where)
+
+
+def _best_of_parts(r: Rewriter, node: Node, x: Node) -> Node:
+    """The k largest of rows that do not fit UB, among the k largest of each part of a row.
+
+    The parts are of one size; what fills up the last is no larger than any element and comes after all. Candidates stand in the
+    order of their places where they are equal, so the first of equal candidates is the first of the elements.
+    """
+    outer = x.type.shape[:-1]
+    parts, elements, each, candidates = node.dims("parts")
+    least = -inf if x.type.info.kind == "float" else -(1 << 31)
+    if elements != x.type.shape[-1]:
+        x = r.add("pad", x, lows=(0,) * x.type.rank, sizes=(*outer, elements), value=least, where=node.where)
+    rows = r.reshape(x, (*outer, parts, 1, PART))
+    values = r.reshape(_best(r, "best_values", rows, (each,), node.where), (*outer, 1, candidates))
+    if node.op == "top_values":
+        return _best(r, "best_values", values, node.dims("k"), node.where)
+    begin = r.add("mul", _numbers(r, parts, len(outer), len(outer) + 3, "int32"), r.const(PART, "int32"))
+    places = r.add("add", _best(r, "best_indices", rows, (each,), node.where), begin)
+    chosen = _best(r, "best_indices", values, node.dims("k"), node.where)
+    hit = r.add("eq", _numbers(r, candidates, len(outer) + 1, len(outer) + 2, "int32"), chosen)
+    # The places come first, so that they are made before what is compared, which then is in one segment with the sum.
+    found = r.add("mul", r.reshape(places, (*outer, 1, candidates)), r.cast(hit, "int32"))
+    return r.add("reduce_sum", found, axes=(len(outer) + 1,), keepdims=True)
 
 
 ALONG_FORMS: Mapping[str, Callable[[Rewriter, Node, list[Node], bool], Node]] = {

@@ -12,13 +12,16 @@ from npuvm.compiler.types import DTYPES, Dim, TensorType
 if TYPE_CHECKING:
     from npuvm.compiler.ir import Node
 
-__all__ = ["ALONG_RULES", "BESTS", "TOPS", "axis_of", "check_along"]
+__all__ = ["ALONG_RULES", "BESTS", "PART", "TOPS", "axis_of", "check_along"]
 
 TOPS = ("top_values", "top_indices")
 """The k largest elements along the last axis, and where they are."""
 
 BESTS = {"top_values": "best_values", "top_indices": "best_indices"}
 """The same with the k and the elements they are taken from as dims of their own: [.., 1, N] gives [.., k, 1]."""
+
+PART = 2048
+"""Elements of the parts of rows that are too long for UB: the largest of each part are candidates for those of the row."""
 
 _FLOATS = ("fp32", "fp16", "bf16")
 _NUMBERS = (*_FLOATS, "int32")
@@ -115,6 +118,11 @@ def _top(op: str) -> _Rule:
         k = _one_dim(op, attrs, "k")
         if x.rank == 0:
             raise CompileError(f"{op}: {x} has no last axis")
+        parts = attrs.get("parts")
+        if not isinstance(parts, tuple) or len(parts) != 4:
+            raise CompileError(
+                f"{op}: 'parts' must be the number of parts, their elements, candidates of each, all candidates, not {parts!r}"
+            )
         if isinstance(k, int) and isinstance(x.shape[-1], int) and k > x.shape[-1]:
             raise CompileError(f"{op}: k is {k}, but the last axis of {x} has {x.shape[-1]} elements")
         return TensorType("int32" if op == "top_indices" else x.dtype, (*x.shape[:-1], k))
@@ -139,7 +147,7 @@ ALONG_RULES: Mapping[str, tuple[int, tuple[str, ...], _Rule]] = {
     "argmin": (1, ("axis", "keepdims"), _place("argmin")),
     "reduce_argmax": (1, ("axes", "keepdims"), _row_place),
     "cumsum": (1, ("axis",), _cumsum),
-    **{op: (1, ("k",), _top(op)) for op in TOPS},
+    **{op: (1, ("k", "parts"), _top(op)) for op in TOPS},
     **{op: (2, ("k",), _best(op)) for op in BESTS.values()},
 }
 """Inputs, attributes and type rule of each operation."""
