@@ -265,7 +265,8 @@ class MatmulEmitter(CubeWriter):
         row_bytes, col_bytes = (self.item, pitch) if self._side(name).flipped else (pitch, self.item)
         edge_bytes, k_bytes = (row_bytes, col_bytes) if name == "a" else (col_bytes, row_bytes)
         strides = {loop: elements * edge_bytes for loop, elements in edge_steps.items()}
-        strides |= {loop: elements * k_bytes for loop, elements in k_steps.items()}
+        # Parts of k are whole blocks, but for a single one, which no loop moves.
+        strides |= {loop: align_up(elements * k_bytes) for loop, elements in k_steps.items()}
         return self.b.desc(self.rings[f"l1.{name}"], pitch, strides=strides, offset=k_from * k_bytes, role="consumer")
 
     def _mma_whole(self, sizes: tuple[Size, Size, Size], pred: Pred) -> None:
