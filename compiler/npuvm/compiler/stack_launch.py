@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
+from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.stack_entries import busy
-from npuvm.compiler.stack_link import Part, link, most_phases
-from npuvm.compiler.stack_order import levels_of, lifetimes_of, place_workspace
-
-if TYPE_CHECKING:
-    from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
-    from npuvm.hw.config import NpuConfig
-    from npuvm.isa import Isa
+from npuvm.compiler.stack_link import Linkage, Part, most_phases
+from npuvm.compiler.stack_order import Lifetime, levels_of, lifetimes_of, place_workspace
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Isa, RelocTable
 
 __all__ = ["Placed", "in_one_launch", "plan_workspace", "stack_launches", "stacked"]
 
@@ -27,21 +24,29 @@ class Placed:
     first: Mapping[str, int] | None = None
 
 
-def plan_workspace(
-    tensors: Sequence[TensorSpec], launches: Sequence[Launch], levels: Sequence[int] | None = None
-) -> tuple[TensorSpec, ...]:
-    """The tensors with offsets for those of kind workspace; bytes that no later level needs are used again.
+def plan_workspace(tensors: Sequence[TensorSpec], launches: Sequence[Launch]) -> tuple[TensorSpec, ...]:
+    """The tensors with offsets for those of kind workspace; bytes that no later launch needs are used again."""
+    names = [each.name for each in tensors if each.kind == "workspace"]
+    return _with_offsets(tensors, lifetimes_of(names, [launch.args for launch in launches], range(len(launches))))
 
-    Without `levels` every launch is a level of its own.
-    """
+
+def _with_offsets(tensors: Sequence[TensorSpec], lifetimes: Mapping[str, Lifetime]) -> tuple[TensorSpec, ...]:
     sizes = {each.name: each.nbytes for each in tensors if each.kind == "workspace"}
     if not sizes:
         return tuple(tensors)
-    touched = [launch.args for launch in launches]
-    offsets = place_workspace(sizes, lifetimes_of(sizes, touched, range(len(launches)) if levels is None else levels))
-    return tuple(replace(each, offset=offsets[each.name]) if each.name in offsets else each for each in tensors)
+    offsets = place_workspace(sizes, lifetimes)
+    return tuple(
+        [
+            TensorSpec(each.name, each.kind, each.dtype, each.shape, offsets[each.name])
+            if each.name in offsets
+            else each
+            for each in tensors
+        ]
+    )
 
 
+_STACKS: OrderedDict[Hashable, tuple[NpuConfig, _Stacking]] = OrderedDict()
+_KEPT_FORMS = 256
 _STACKED: OrderedDict[tuple[int, int], tuple[CompiledKernel, NpuConfig, CompiledKernel]] = OrderedDict()
 _KEPT_STACKS = 4096
 
@@ -70,26 +75,90 @@ def stack_launches(kernel: CompiledKernel, launches: Sequence[Placed], chip: Npu
 
     Launches that do not depend on each other share a level, on cores of their own where these suffice.
     """
-    params = {each.name for each in kernel.tensors if each.kind == "param"}
-    uses = [(each.launch.args, each.launch.writes or tuple(set(each.launch.args) - params)) for each in launches]
-    levels = levels_of(uses)
-    tensors = plan_workspace(kernel.tensors, [each.launch for each in launches], levels)
-    by_level: list[list[Placed]] = [[] for _ in range(max(levels, default=-1) + 1)]
-    for each, level in zip(launches, levels, strict=True):
-        by_level[level].append(each)
-    cuts = _cut(by_level, most_phases(isa))
-    made = tuple(_one(kernel.name, number, cut, chip, isa) for number, cut in enumerate(cuts))
-    return replace(kernel, launches=made, tensors=tensors)
+    kinds = tuple([(each.name, each.kind) for each in kernel.tensors])
+    forms = tuple([_form(each) for each in launches])
+    key = (kernel.name, id(chip), isa.hash, kinds, forms)
+    found = _STACKS.get(key)
+    if found is None:
+        found = _STACKS[key] = chip, _Stacking(kernel.name, kinds, launches, chip, isa)
+        if len(_STACKS) > _KEPT_FORMS:
+            _STACKS.popitem(last=False)
+    _STACKS.move_to_end(key)
+    stacking = found[1]
+    made = stacking.launches([each.launch for each in launches])
+    tensors = _with_offsets(kernel.tensors, stacking.lifetimes)
+    return CompiledKernel(kernel.name, made, tensors, kernel.outputs, kernel.seconds)
 
 
-def _cut(levels: Sequence[Sequence[Placed]], most: int) -> list[list[Sequence[Placed]]]:
+def _form(placed: Placed) -> Hashable:
+    """What of a launch decides how it is linked: equal forms differ in sizes, strides and addresses only."""
+    launch, first = placed.launch, placed.first
+    image = launch.image
+    relocs: Hashable
+    if isinstance(image.relocs, RelocTable):
+        relocs = image.relocs.words.tobytes(), image.relocs.args.tobytes()
+    else:
+        relocs = tuple([(each.word, each.arg) for each in image.relocs])
+    cores = tuple([(core, start, len(e), phases) for core, (start, e, phases) in busy(image).items()])
+    place = None if first is None else tuple(first.items())
+    return launch.segment, launch.args, launch.writes, len(image.words), image.grids, relocs, cores, place
+
+
+class _Stacking:
+    """How launches of one form become one: levels, and for each launch that is made how its images are linked."""
+
+    def __init__(
+        self, name: str, kinds: Sequence[tuple[str, str]], launches: Sequence[Placed], chip: NpuConfig, isa: Isa
+    ) -> None:
+        params = {name for name, kind in kinds if kind == "param"}
+        workspace = {name for name, kind in kinds if kind == "workspace"}
+        uses = [
+            (each.launch.args, each.launch.writes or tuple(arg for arg in each.launch.args if arg not in params))
+            for each in launches
+        ]
+        levels = levels_of(uses)
+        self.lifetimes = lifetimes_of(workspace, [each.launch.args for each in launches], levels)
+        by_level: list[list[tuple[int, Placed]]] = [[] for _ in range(max(levels, default=-1) + 1)]
+        for number, (each, level) in enumerate(zip(launches, levels, strict=True)):
+            by_level[level].append((number, each))
+        cuts = _cut(by_level, most_phases(isa))
+        self._made = [_Joined(f"{name}.{number}", cut, chip, isa) for number, cut in enumerate(cuts)]
+
+    def launches(self, launches: Sequence[Launch]) -> tuple[Launch, ...]:
+        """The launches, in program order, as few."""
+        return tuple([each.launch(launches) for each in self._made])
+
+
+class _Joined:
+    """One launch of a stack, made of those with `numbers`."""
+
+    def __init__(self, name: str, levels: Sequence[Sequence[tuple[int, Placed]]], chip: NpuConfig, isa: Isa) -> None:
+        self._numbers = [number for level in levels for number, _ in level]
+        parts = [each for level in levels for _, each in level]
+        self._args = tuple(dict.fromkeys(arg for each in parts for arg in each.launch.args))
+        self._segment = "+".join(each.launch.segment for each in parts)
+        self._writes = tuple(dict.fromkeys(name for each in parts for name in each.launch.writes))
+        self._linkage: Linkage | None = None
+        if len(parts) > 1 or parts[0].first:
+            numbers = {arg: index for index, arg in enumerate(self._args)}
+            placed = [_place([each for _, each in level], numbers, chip) for level in levels]
+            self._linkage = Linkage(name, isa, chip.group_core_types, placed, len(self._args))
+
+    def launch(self, launches: Sequence[Launch]) -> Launch:
+        if self._linkage is None:
+            return launches[self._numbers[0]]
+        image = self._linkage.image([launches[number].image for number in self._numbers])
+        return Launch(self._segment, "stack", image, self._args, self._writes)
+
+
+def _cut(levels: Sequence[Sequence[tuple[int, Placed]]], most: int) -> list[list[list[tuple[int, Placed]]]]:
     """Levels in runs of at most `most` grids for a core of any type; a level that alone has more is cut too."""
-    cuts: list[list[Sequence[Placed]]] = []
+    cuts: list[list[list[tuple[int, Placed]]]] = []
     used: dict[str, int] = {}
     for level in levels:
-        here: list[Placed] = []
+        here: list[tuple[int, Placed]] = []
         fresh = True
-        for each in level:
+        for number, each in level:
             wanted = {core: phases for core, (_, _, phases) in busy(each.launch.image).items()}
             if not cuts or any(used.get(core, 0) + count > most for core, count in wanted.items()):
                 here, fresh, used = [], True, {}
@@ -97,23 +166,10 @@ def _cut(levels: Sequence[Sequence[Placed]], most: int) -> list[list[Sequence[Pl
             if fresh:
                 cuts[-1].append(here)
                 fresh = False
-            here.append(each)
+            here.append((number, each))
             for core, count in wanted.items():
                 used[core] = used.get(core, 0) + count
     return cuts
-
-
-def _one(name: str, number: int, levels: Sequence[Sequence[Placed]], chip: NpuConfig, isa: Isa) -> Launch:
-    launches = [each.launch for level in levels for each in level]
-    if len(launches) == 1 and not (levels[0][0].first or {}):
-        return launches[0]
-    args = tuple(dict.fromkeys(arg for launch in launches for arg in launch.args))
-    numbers = {arg: index for index, arg in enumerate(args)}
-    parts = [_place(level, numbers, chip) for level in levels]
-    segment = "+".join(launch.segment for launch in launches)
-    image = link(f"{name}.{number}", isa, chip.group_core_types, parts, len(args))
-    writes = tuple(dict.fromkeys(each for launch in launches for each in launch.writes))
-    return replace(launches[0], segment=segment, kind="stack", image=image, args=args, writes=writes)
 
 
 def _place(level: Sequence[Placed], numbers: Mapping[str, int], chip: NpuConfig) -> list[Part]:

@@ -4,6 +4,7 @@ A stack is a list of levels with a barrier of the launch between them. The parts
 each other. A core runs, level by level, the parts that were placed on it; parts that share a core within a level stand one
 behind the other with a barrier of the core between. Cores that run the same parts share one program, a copy of the parts'
 words: nothing is decoded, only the numbers of the grids' phases, the places of the relocations and the arguments change.
+Where all that lies depends on the form of the images alone, so a linkage serves all images of one form.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import numpy.typing as npt
 
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.stack_entries import Run, StackedEntries, busy
-from npuvm.isa import Entry, Image, Insn, Isa, RelocTable, encode
+from npuvm.isa import Image, Insn, Isa, RelocTable, encode
 
-__all__ = ["Part", "grid_words", "link", "most_phases"]
+__all__ = ["Linkage", "Part", "grid_words", "link", "most_phases"]
 
 _Words = npt.NDArray[np.uint64]
 _Places = npt.NDArray[np.int64]
@@ -37,14 +38,20 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class _Code:
-    """What the cores of one type run of a part: its words without the halt, and from their begin its grids and relocations."""
+    """What the cores of one type run of part `part`: its words `start` to `stop`, without the halt, and its entries.
 
-    words: _Words
+    `grids` and `reloc_words` count from `start`. `own` picks the relocations of these words, None when it is all of them.
+    """
+
+    part: int
+    start: int
+    stop: int
     grids: _Places
-    relocs: tuple[_Places, _Places, _Places]
+    reloc_words: _Places
+    reloc_args: _Places
+    own: npt.NDArray[np.bool_] | None
     low: int
     high: int
-    entries: Sequence[Entry]
     phases: int
 
 
@@ -99,98 +106,139 @@ def grid_words(isa: Isa, image: Image) -> Sequence[int]:
 
 
 def link(name: str, isa: Isa, group: Sequence[str], levels: Sequence[Sequence[Part]], n_args: int) -> Image:
-    """One image of all parts; `group` names the core types of a core group in launch order.
+    """One image of all parts; see `Linkage`."""
+    return Linkage(name, isa, group, levels, n_args).image([part.image for parts in levels for part in parts])
+
+
+class Linkage:
+    """How images of one form become one image; `group` names the core types of a core group in launch order.
 
     CompileError when a core would have more grids than phases can be numbered, or when cores of one type run different programs
     of one image.
     """
-    fixed = _fixed(isa)
-    levels_of: dict[str, list[list[_Code]]] = {}
-    for number, parts in enumerate(levels):
-        for part in parts:
-            for core_type, code in _codes(isa, fixed, part):
-                if core_type not in levels_of:
-                    levels_of[core_type] = [[] for _ in levels]
-                levels_of[core_type][number].append(code)
-    order = tuple(each for each in group if each in levels_of)
-    # Whole core groups, as many as the parts reach.
-    groups = max(
-        -(-code.high // order.count(core_type))
-        for core_type, each in levels_of.items()
-        for here in each
-        for code in here
-    )
-    text = _Text(name, fixed)
-    runs = {
-        core_type: tuple(_program(text, each, groups * order.count(core_type))) for core_type, each in levels_of.items()
-    }
-    return text.image(isa, StackedEntries(order, groups, runs), n_args)
+
+    def __init__(
+        self, name: str, isa: Isa, group: Sequence[str], levels: Sequence[Sequence[Part]], n_args: int
+    ) -> None:
+        fixed = _fixed(isa)
+        self._name, self._isa_hash, self._n_args = name, isa.hash, n_args
+        levels_of: dict[str, list[list[_Code]]] = {}
+        number = 0
+        for level, parts in enumerate(levels):
+            for part in parts:
+                for core_type, code in _codes(isa, fixed, part, number):
+                    if core_type not in levels_of:
+                        levels_of[core_type] = [[] for _ in levels]
+                    levels_of[core_type][level].append(code)
+                number += 1
+        self._order = tuple(each for each in group if each in levels_of)
+        # Whole core groups, as many as the parts reach.
+        self._groups = max(
+            -(-code.high // self._order.count(core_type))
+            for core_type, each in levels_of.items()
+            for here in each
+            for code in here
+        )
+        text = _Text(name, fixed)
+        self._runs = {
+            core_type: _programs(text, each, self._groups * self._order.count(core_type))
+            for core_type, each in levels_of.items()
+        }
+        self._words = np.zeros(text.at, dtype=np.uint64)
+        for at, word in text.words.items():
+            self._words[at] = word
+        self._copies = [(code.part, code.start, code.stop, at) for code, at in text.codes]
+        self._grids = np.concatenate([code.grids + at for code, at in text.codes])
+        self._noted = tuple(self._grids.tolist())
+        self._phases = np.array(text.phases, dtype=np.uint64) << np.uint64(fixed.phase_low)
+        self._reloc_words = np.concatenate([code.reloc_words + at for code, at in text.codes])
+        self._reloc_args = np.concatenate([code.reloc_args for code, _ in text.codes])
+        self._addends = [(code.part, code.own) for code, _ in text.codes]
+
+    def image(self, images: Sequence[Image]) -> Image:
+        """The images, in the order of the parts, as one."""
+        words = self._words.copy()
+        for part, start, stop, at in self._copies:
+            words[at : at + stop - start] = images[part].words[start:stop]
+        words[self._grids] += self._phases
+        tables = [RelocTable.of(image.relocs).addends for image in images]
+        addends = [tables[part] if own is None else tables[part][own] for part, own in self._addends]
+        relocs = RelocTable.joined(self._reloc_words, self._reloc_args, np.concatenate(addends))
+        entries = [busy(image) for image in images]
+        runs = {
+            core_type: tuple(
+                [
+                    Run(low, high, pc, tuple([(entries[part][core_type][1], first) for part, first in parts]))
+                    for low, high, pc, parts in each
+                ]
+            )
+            for core_type, each in self._runs.items()
+        }
+        stacked = StackedEntries(self._order, self._groups, runs)
+        return Image(self._name, self._isa_hash, words, stacked, relocs, self._n_args, self._noted)
 
 
-def _codes(isa: Isa, fixed: _Fixed, part: Part) -> Iterator[tuple[str, _Code]]:
+def _codes(isa: Isa, fixed: _Fixed, part: Part, number: int) -> Iterator[tuple[str, _Code]]:
     """What a part's cores of each type run."""
     image = part.image
-    grids = grid_words(isa, image)
+    grids = np.array(grid_words(isa, image), dtype=np.int64)
     relocs = RelocTable.of(image.relocs)
     args = np.array(part.args, dtype=np.int64)[relocs.args] if len(relocs) else relocs.args
     programs = busy(image)
     for core_type, (start, entries, phases) in programs.items():
-        words, places = image.words, np.array(grids, dtype=np.int64)
-        table = relocs.words, args, relocs.addends
-        if len(programs) > 1:
-            stop = min((other for other, _, _ in programs.values() if other > start), default=len(words))
-            words = words[start:stop]
-            places = places[(start <= places) & (places < stop)] - start
-            own = (start <= relocs.words) & (relocs.words < stop)
-            table = relocs.words[own] - start, args[own], relocs.addends[own]
-        if words[-1] != fixed.halt[0]:
+        stop = min((other for other, _, _ in programs.values() if other > start), default=len(image.words))
+        if image.words[stop - 1] != fixed.halt[0]:
             raise CompileError(f"the program at word {start} does not end in halt", image.name)
+        places = grids[(start <= grids) & (grids < stop)] - start
+        own = None if len(programs) == 1 else (start <= relocs.words) & (relocs.words < stop)
+        words, taken = (relocs.words, args) if own is None else (relocs.words[own], args[own])
         low = part.first.get(core_type, 0)
-        yield core_type, _Code(words[:-1], places, table, low, low + len(entries), entries, phases)
+        yield (
+            core_type,
+            _Code(number, start, stop - 1, places, words - start, taken, own, low, low + len(entries), phases),
+        )
 
 
 class _Text:
-    """The words of the stack under construction."""
+    """The words of the stack under construction: `words` that the linker adds by place, and the parts with theirs."""
 
     def __init__(self, name: str, fixed: _Fixed) -> None:
         self.name = name
         self.fixed = fixed
         self.at = 0
-        self._pieces: list[_Words] = []
-        self._grids: list[_Places] = []
-        self._added: list[int] = []
-        self._relocs: list[tuple[_Places, _Places, _Places]] = []
+        self.words: dict[int, np.uint64] = {}
+        self.codes: list[tuple[_Code, int]] = []
+        self.phases: list[int] = []
 
     def append(self, words: _Words) -> None:
-        self._pieces.append(words)
-        self.at += len(words)
+        """Add words of the linker's own."""
+        for word in words:
+            self.words[self.at] = word
+            self.at += 1
 
     def part(self, code: _Code, phase: int) -> None:
-        """Copy a part; its phases are numbered from `phase`."""
-        self._grids.append(code.grids + self.at)
-        self._added += [phase] * len(code.grids)
-        words, args, addends = code.relocs
-        self._relocs.append((words + self.at, args, addends))
-        self.append(code.words)
-
-    def image(self, isa: Isa, entries: Sequence[Entry], n_args: int) -> Image:
-        words = np.concatenate(self._pieces)
-        grids = np.concatenate(self._grids)
-        words[grids] += np.array(self._added, dtype=np.uint64) << np.uint64(self.fixed.phase_low)
-        columns = [np.concatenate(column) for column in zip(*self._relocs, strict=True)]
-        return Image(self.name, isa.hash, words, entries, RelocTable.joined(*columns), n_args, tuple(grids.tolist()))
+        """Add a part; its phases are numbered from `phase`."""
+        self.codes.append((code, self.at))
+        self.phases += [phase] * len(code.grids)
+        self.at += code.stop - code.start
 
 
-def _program(text: _Text, levels: Sequence[Sequence[_Code]], cores: int) -> Iterator[Run]:
-    """Write the programs of all cores of a type. Between two bounds all cores run the same parts."""
+def _programs(
+    text: _Text, levels: Sequence[Sequence[_Code]], cores: int
+) -> list[tuple[int, int, int, list[tuple[int, int]]]]:
+    """Write the programs of all cores of a type. Between two bounds all cores run the same parts.
+
+    Gives first core, the one after the last, first word, and the parts with the core of their first entry.
+    """
     bounds = {0, cores}
     for parts in levels:
         for code in parts:
             bounds.add(code.low)
             bounds.add(code.high)
+    runs = []
     for low, high in pairwise(sorted(bounds)):
         start, phase = text.at, 0
-        run: list[tuple[Sequence[Entry], int]] = []
+        run: list[tuple[int, int]] = []
         for number, parts in enumerate(levels):
             if number:
                 text.append(text.fixed.launch_barrier)
@@ -201,10 +249,11 @@ def _program(text: _Text, levels: Sequence[Sequence[_Code]], cores: int) -> Iter
                         text.append(text.fixed.core_barrier)
                     text.part(code, phase)
                     phase += code.phases
-                    run.append((code.entries, code.low))
+                    run.append((code.part, code.low))
                     shared = True
         text.append(text.fixed.halt)
         if phase > text.fixed.phases:
             message = f"{phase} grids on one core; allowed: {text.fixed.phases}, so cut the stack into several launches"
             raise CompileError(message, text.name)
-        yield Run(low, high, start, tuple(run))
+        runs.append((low, high, start, run))
+    return runs
