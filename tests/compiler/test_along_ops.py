@@ -276,3 +276,13 @@ def test_a_place_in_whole_rows_is_one_instruction(chip: str) -> None:
     assert len(ran.plan.segments) == 1
     np.testing.assert_array_equal(ran.outputs["out0"], np.argmax(x, -1))
     np.testing.assert_array_equal(ran.outputs["out1"], np.argmin(x, -1, keepdims=True))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("shape", [(5, 70), (1, 1), (40, 3), (0, 3), (3, 0)])
+def test_exclusive_prefix_sums(axis: int, shape: tuple[int, int]) -> None:
+    graph = build(lambda k, x: k.store(k.cumsum(x, axis, exclusive=True) * 2), x="int32[M, N]")
+    assert graph.outputs[0].type.shape == ("M", "N")
+    x = np.arange(shape[0] * shape[1], dtype=np.int32).reshape(shape)
+    ran = run(graph, {"x": x}, "edge")
+    np.testing.assert_array_equal(ran.outputs["out0"], (np.cumsum(x, axis) - x) * 2)
