@@ -103,6 +103,18 @@ def _windows(k: KernelBuilder, x: Value, a: Array, number: int) -> Pair:
     return k.windows(x, at, kernel, step, dilation), picked
 
 
+def _strided(k: KernelBuilder, x: Value, a: Array, number: int) -> Pair:
+    strides = (number % 4, number // 4 % 3)
+    rest = a.size - 1 - number // 12 % 3
+    if rest < 0:
+        return k.neg(x), -a
+    rows = 1 + min(number // 36 % 5, rest // max(strides[0], 1))
+    cols = 1 + min(number // 180 % 5, (rest - (rows - 1) * strides[0]) // max(strides[1], 1))
+    offset = a.size - 1 - rest
+    places = offset + np.arange(rows)[:, None] * strides[0] + np.arange(cols) * strides[1]
+    return k.as_strided(x, (rows, cols), strides, offset), a.reshape(-1)[places]
+
+
 def _permute(k: KernelBuilder, x: Value, a: Array, number: int) -> Pair:
     order = sorted(range(a.ndim), key=lambda axis: (number >> axis) % 7)
     return k.permute(x, order), a.transpose(order)
@@ -136,7 +148,7 @@ def _product(k: KernelBuilder, x: Value, a: Array, number: int) -> Pair:
 
 
 _STEPS: list[Callable[[KernelBuilder, Value, Array, int], Pair]] = [
-    _slice, _slice, _pad, _concat, _stack, _split, _windows, _permute, _flat, _relu, _sum, _product, _product,
+    _slice, _slice, _pad, _concat, _stack, _split, _windows, _strided, _permute, _flat, _relu, _sum, _product, _product,
 ]  # fmt: skip
 
 
@@ -349,6 +361,8 @@ def test_sizes_that_come_from_dims() -> None:
         k.store(k.slice(joined, "B", axes=0) + x)
         k.store(k.concat([x[:3], x[3:]], 0) + x)
         k.store(x[-2:] + x[:2])
+        k.store(k.pad(x, {0: ("B", 1)}, -1.0))
+        k.store(x["B":, None, 2])
 
     graph = build(body, x="fp32[A, N]", y="fp32[B, N]")
     for a, b in ((5, 3), (0, 4), (1, 1), (3, 0)):
@@ -356,6 +370,7 @@ def test_sizes_that_come_from_dims() -> None:
         x, y = inputs["x"], inputs["y"]
         joined = np.concatenate([np.maximum(x, 0), y])
         expected = {"out0": joined[a:] + y, "out1": joined[b:] + x, "out2": x + x, "out3": x[-2:] + x[:2]}
+        expected |= {"out4": np.pad(x, ((b, 1), (0, 0)), constant_values=-1), "out5": x[b:, None, 2]}
         same(interpret(graph, inputs), expected)
         same(run_plan(make_plan(graph, CASTS), inputs), expected)
 
