@@ -7,9 +7,10 @@ comparison at a time; functions are those of `FUNCTIONS`. `sum`, `prod`, `max`, 
 `axis=last` or `axis=first` reduce and keep the axis with extent 1; `cumsum` with an axis gives its prefix sums. `iota(n)` is a
 row 0, 1, ... n - 1. The name of a size operand is its value.
 
-Values are numpy arrays of one compute type (fp32, int32 or bool). Sums stay in that type, int32 wraps, a comparison gives bool,
-`max` and `min` let NaN win, `argmax` gives the int32 index of the first maximum, where NaN is the largest. Transcendental functions are evaluated in double and rounded once to the compute type, so that
-results do not depend on the vector extensions of the machine that simulates.
+Values are numpy arrays of one compute type (fp32, int32 or bool). Sums and products stay in that type, int32 wraps, a
+comparison gives bool, `max` and `min` let NaN win, `argmax` gives the int32 index of the first maximum, where NaN is the
+largest. Transcendental functions are evaluated in double and rounded once to the compute type, so that results do not depend
+on the vector extensions of the machine that simulates.
 """
 
 from __future__ import annotations
