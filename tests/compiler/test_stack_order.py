@@ -1,14 +1,17 @@
-"""Levels of dependent launches, and workspace whose bytes are used again."""
+"""Levels of dependent launches, workspace whose bytes are used again, shares of the cores."""
 
 from __future__ import annotations
 
 from itertools import pairwise, product
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.compiler.graphs import build
+from tests.compiler.vector_run import the_chip, the_isa
 
 from npuvm.compiler.stack_order import WORKSPACE_ALIGN_BYTES, Lifetime, levels_of, lifetimes_of, place_workspace
-from npuvm.compiler.stack_work import apportion
+from npuvm.compiler.stack_work import apportion, estimate_work
 
 _Use = tuple[frozenset[str], frozenset[str]]
 
@@ -83,3 +86,29 @@ def test_no_other_shares_of_the_cores_are_done_earlier(work: list[float], cores:
 def test_pinned_shares_stay() -> None:
     assert apportion(10, [1.0, 100.0, 1.0], [None, 2, None]) == [4, 2, 4]
     assert apportion(2, [1.0, 1.0, 1.0], [None, None, None]) == [1, 1, 1]
+
+
+def test_work_is_estimated_from_blocks_bytes_and_passes() -> None:
+    chip = the_chip("ascend_910b1")
+    binding = {"M": 100, "K": 64, "N": 50}
+
+    def both(k: Any, x: Any, w: Any) -> None:
+        k.store(k.relu(k.matmul(x, w)))
+
+    work = estimate_work(build(both, x="fp16[M, K]", w="fp16[K, N]"), binding, chip, the_isa())
+    cube, load = chip.core.cube, chip.core.load
+    blocks = -(-100 // cube.m) * -(-50 // cube.n) * -(-64 * 2 // cube.k_bytes) * cube.cycles_per_block["fp16"]
+    moved = (100 * 64 + 64 * 50 + 100 * 50) * 2 / load.l1_bytes_per_cycle
+    assert work["cube"] == max(blocks, moved)
+    assert work["vector"] >= (100 * 64 + 64 * 50) * 2 / load.ub_bytes_per_cycle
+
+    def many(k: Any, x: Any, w: Any) -> None:
+        for _ in range(50):
+            x = k.relu(x + 1.0)
+        k.store(x)
+        k.store(w)
+
+    graph = build(many, x="fp32[M, K]", w="fp32[K, N]")
+    plain = min(each.cycles_per_repeat for each in chip.core.vector.classes.values())
+    passes = 100 * (100 * 64 * 4) / chip.core.vector.repeat_bytes * float(plain)
+    assert estimate_work(graph, binding, chip, the_isa()) == {"cube": 0.0, "vector": passes}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -22,12 +23,28 @@ Shapes = Mapping[str, Sequence[int]]
 
 _UNITS = ("cube", "vector")
 
+_KEPT_STACKS = 1024
+_COMPILED: OrderedDict[Hashable, tuple[Stack, NpuConfig, CompiledKernel]] = OrderedDict()
+
 
 def compile_stack(stack: Stack, shapes: Shapes, chip: NpuConfig, isa: Isa) -> CompiledKernel:
     """The programs of a stack for the shapes of its parameters: one launch, more only where grids cannot be numbered.
 
-    CompileError when the shapes do not fit the kernels, or one of them cannot be compiled.
+    Programs are kept: the same shapes give the same object. CompileError when the shapes do not fit the kernels, or one of them
+    cannot be compiled.
     """
+    key = (id(stack), id(chip), isa.hash, tuple([(name, tuple(shape)) for name, shape in shapes.items()]))
+    found = _COMPILED.get(key)
+    if found is None:
+        # Stack and chip are kept, so that no others can have their ids.
+        found = _COMPILED[key] = stack, chip, _compile(stack, shapes, chip, isa)
+        if len(_COMPILED) > _KEPT_STACKS:
+            _COMPILED.popitem(last=False)
+    _COMPILED.move_to_end(key)
+    return found[2]
+
+
+def _compile(stack: Stack, shapes: Shapes, chip: NpuConfig, isa: Isa) -> CompiledKernel:
     for param in stack.params:
         if param.name not in shapes:
             raise CompileError(f"no shape for parameter '{param.name}'", stack.name)

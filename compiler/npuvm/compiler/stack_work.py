@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from math import prod
 
@@ -10,15 +10,17 @@ from npuvm.compiler.ir import Graph, Node
 from npuvm.compiler.legalize import legalize
 from npuvm.compiler.ops import VIEWS
 from npuvm.compiler.symbols import evaluate
-from npuvm.compiler.types import DTYPES, TensorType
+from npuvm.compiler.types import DTYPES, Dim, TensorType
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
 __all__ = ["apportion", "estimate_work"]
 
 _KEPT_GRAPHS = 256
+_Operand = tuple[int, int]
+"""Of a tensor the number of its shape, and the bytes of an element."""
+
 _NO_WORK = frozenset((*VIEWS, "load", "store", "const", "size", "broadcast_to"))
-_LEGAL: OrderedDict[tuple[int, str], tuple[Graph, Graph]] = OrderedDict()
 
 
 def estimate_work(graph: Graph, binding: Mapping[str, int], chip: NpuConfig, isa: Isa) -> dict[str, float]:
@@ -27,23 +29,14 @@ def estimate_work(graph: Graph, binding: Mapping[str, int], chip: NpuConfig, isa
     Every operation of the legal form is charged one pass over its largest operand, at the rate of the chip's plainest vector
     instruction; products are charged their blocks. Parameters and outputs are moved once.
     """
-    legal = _legal(graph, isa)
-    cube = moved_l1 = vector = 0.0
-    plain = min(each.cycles_per_repeat for each in chip.core.vector.classes.values())
-    for node in legal.nodes:
-        if node.op == "matmul":
-            cube += _blocks(node, binding, chip)
-            moved_l1 += sum(_nbytes(each.type, binding) for each in (*node.inputs, node))
-        elif node.op not in _NO_WORK:
-            largest = max(_nbytes(each.type, binding) for each in (*node.inputs, node))
-            vector += largest / chip.core.vector.repeat_bytes * float(plain)
-    read = sum(_nbytes(each.type, binding) for each in legal.params)
-    written = sum(_nbytes(each.type, binding) for each in legal.outputs)
-    if moved_l1:
-        cube = max(cube, moved_l1 / chip.core.load.l1_bytes_per_cycle)
-    if vector or not moved_l1:
-        vector = max(vector, read / chip.core.load.ub_bytes_per_cycle, written / chip.core.store.bytes_per_cycle)
-    return {"cube": cube, "vector": vector}
+    # An entry keeps graph and chip alive, so that an id names one of them.
+    key = (id(graph), id(chip), isa.hash)
+    found = _ESTIMATES.get(key)
+    if found is None:
+        found = _ESTIMATES[key] = graph, chip, _Estimate(graph, chip, isa)
+        if len(_ESTIMATES) > _KEPT_GRAPHS:
+            _ESTIMATES.popitem(last=False)
+    return found[2].work(binding)
 
 
 def apportion(cores: int, work: Sequence[float], fixed: Sequence[int | None]) -> list[int]:
@@ -61,27 +54,57 @@ def apportion(cores: int, work: Sequence[float], fixed: Sequence[int | None]) ->
     return shares
 
 
-def _legal(graph: Graph, isa: Isa) -> Graph:
-    """The legal form of a graph, kept for the graphs used last; an entry keeps its graph alive, so an id names one."""
-    key = (id(graph), isa.hash)
-    found = _LEGAL.get(key)
-    if found is None:
+class _Estimate:
+    """What has to be counted of a graph: few different shapes, and how often each goes through a unit."""
+
+    def __init__(self, graph: Graph, chip: NpuConfig, isa: Isa) -> None:
+        self._chip = chip
+        self._shapes: dict[tuple[Dim, ...], int] = {}
         casts = [(a, b) for a, b in isa.instruction("vcast").dtypes if b is not None]
-        found = _LEGAL[key] = graph, legalize(graph, casts)
-        if len(_LEGAL) > _KEPT_GRAPHS:
-            _LEGAL.popitem(last=False)
-    return found[1]
+        legal = legalize(graph, casts)
+        passes: Counter[tuple[_Operand, ...]] = Counter()
+        self._products = [node for node in legal.nodes if node.op == "matmul"]
+        for node in legal.nodes:
+            if node.op != "matmul" and node.op not in _NO_WORK:
+                passes[tuple(sorted({self._operand(each.type) for each in (*node.inputs, node)}))] += 1
+        self._passes = list(passes.items())
+        self._moved = [self._operand(each.type) for node in self._products for each in (*node.inputs, node)]
+        self._read = [self._operand(each.type) for each in legal.params]
+        self._written = [self._operand(each.type) for each in legal.outputs]
+        core = chip.core
+        self._pass_rate = core.vector.repeat_bytes / float(
+            min(c.cycles_per_repeat for c in core.vector.classes.values())
+        )
+
+    def _operand(self, kind: TensorType) -> _Operand:
+        return self._shapes.setdefault(kind.shape, len(self._shapes)), DTYPES[kind.dtype].item_bytes
+
+    def work(self, binding: Mapping[str, int]) -> dict[str, float]:
+        """Cycles by unit for concrete sizes."""
+        counts = [prod(evaluate(shape, binding)) for shape in self._shapes]
+
+        def nbytes(operands: Sequence[_Operand]) -> int:
+            return sum([counts[shape] * item for shape, item in operands])
+
+        core = self._chip.core
+        cube = float(sum(_blocks(node, binding, self._chip) for node in self._products))
+        if self._products:
+            cube = max(cube, nbytes(self._moved) / core.load.l1_bytes_per_cycle)
+        passed = sum(times * max([counts[shape] * item for shape, item in each]) for each, times in self._passes)
+        vector = passed / self._pass_rate
+        if vector or not self._products:
+            read, written = nbytes(self._read), nbytes(self._written)
+            vector = max(vector, read / core.load.ub_bytes_per_cycle, written / core.store.bytes_per_cycle)
+        return {"cube": cube, "vector": vector}
 
 
-def _blocks(node: Node, binding: Mapping[str, int], chip: NpuConfig) -> float:
+def _blocks(node: Node, binding: Mapping[str, int], chip: NpuConfig) -> int:
     """Cube cycles of a product."""
     unit, dtype = chip.core.cube, node.inputs[0].type.dtype
     *batch, m, n = evaluate(node.type.shape, binding)
     k = evaluate(node.inputs[0].type.shape, binding)[-2 if node.attrs.get("transpose_a") else -1]
     depth = max(1, unit.k_bytes // DTYPES[dtype].item_bytes)
-    blocks = prod(batch) * -(-m // unit.m) * -(-n // unit.n) * -(-k // depth)
-    return float(blocks * unit.cycles_per_block.get(dtype, 1))
+    return prod(batch) * -(-m // unit.m) * -(-n // unit.n) * -(-k // depth) * unit.cycles_per_block.get(dtype, 1)
 
 
-def _nbytes(kind: TensorType, binding: Mapping[str, int]) -> int:
-    return prod(evaluate(kind.shape, binding)) * DTYPES[kind.dtype].item_bytes
+_ESTIMATES: OrderedDict[tuple[int, int, str], tuple[Graph, NpuConfig, _Estimate]] = OrderedDict()
