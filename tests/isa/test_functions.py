@@ -123,7 +123,7 @@ def test_rows_added_to_one_place_add_up_one_after_the_other() -> None:
 def test_convolution_windows_of_an_image() -> None:
     """An image of 3 x 4 pixels with 2 channels, 3 elements apart: windows by hand, and zeros beyond the image."""
     image = np.arange(36, dtype=np.float16).reshape(3, 12)
-    plain = {"rows": 6, "cols": 8, "start": 1, "width": 3, "pixel": 3, "channels": 2, "kernel_w": 2}
+    plain = {"rows": 6, "cols": 8, "start": 1, "width": 3, "apart": 3, "channels": 2, "kernel_w": 2}
     plain |= {"stride_h": 1, "stride_w": 1, "dilation_h": 1, "dilation_w": 1}
     found = tile_function("im2col_tile")({"src": image}, plain, ISA.dtypes["fp16"])
     assert found[0].tolist() == [0, 1, 3, 4, 12, 13, 15, 16]
@@ -133,3 +133,17 @@ def test_convolution_windows_of_an_image() -> None:
     assert found[0].tolist() == [7, 12, 13]
     assert found[1].tolist() == [0, 18, 19]
     assert found[3].tolist() == [31, 0, 0]
+    turned = tile_function("im2col_transposed_tile")({"src": image}, plain | {"rows": 8, "cols": 6}, ISA.dtypes["fp16"])
+    assert turned[:, 4].tolist() == [15, 16, 18, 19, 27, 28, 30, 31]
+
+
+def test_convolution_windows_of_planes() -> None:
+    """Two channels of 3 x 4 pixels, one column of zeros before them: windows by hand."""
+    image = np.arange(1, 25, dtype=np.float16).reshape(2, 12)
+    plain = {"rows": 8, "cols": 8, "start": 1, "width": 4, "apart": 4, "kernel_h": 2, "kernel_w": 2, "left": 1, "layout": 1}
+    plain |= {"stride_h": 1, "stride_w": 1, "dilation_h": 1, "dilation_w": 1}
+    found = tile_function("im2col_tile")({"src": image}, plain, ISA.dtypes["fp16"])
+    assert found[0].tolist() == [0, 1, 0, 5, 0, 13, 0, 17]
+    assert found[6].tolist() == [6, 7, 10, 11, 18, 19, 22, 23]
+    part = tile_function("im2col_tile")({"src": image}, plain | {"start": 4, "cols": 3}, ISA.dtypes["fp16"])
+    assert part[6].tolist() == [11, 18, 19]

@@ -28,7 +28,7 @@ LENGTHS = {
     "vscanl vscanf vargmaxl vsortb vmerge",
     2: "sza desc ld vdup vadds vmuls vmaxs vmins vrsubs vdivs vrdivs vpows veqs vnes vlts vles vgts vges ldx stx stxadd viota",
     4: "dwin",
-    5: "mvim2col",
+    6: "mvim2col mvim2colt",
 }
 COMPARISONS = "veq vne vlt vle vgt vge veqs vnes vlts vles vgts vges visfin"
 FLOAT_ONLY = "vexp vlog vsqrt vrsqrt vrec vfloor vceil vrint vtrunc visfin vdiv vpow vdivs vrdivs vpows"

@@ -35,10 +35,7 @@ class ConvMethods(ViewMethods):
         layout: str = "NCHW",
         dtype: str | None = None,
     ) -> Value:
-        """x [N, C, H, W] with w [O, C / groups, KH, KW], or layout "NHWC": x [N, H, W, C] with w [O, KH, KW, C / groups].
-
-        The chip takes channels last; with "NCHW" x, w and the result are copied into the other order where they have to be.
-        """
+        """x [N, C, H, W] with w [O, C / groups, KH, KW], or layout "NHWC": x [N, H, W, C] with w [O, KH, KW, C / groups]."""
         if layout not in _LAYOUTS_2D:
             raise kernel_error(f"conv2d: layout '{layout}' is unknown; allowed: {', '.join(_LAYOUTS_2D)}")
         image, kernel = self._rank("conv2d", x, 4), self._rank("conv2d", w, 4)
@@ -47,9 +44,13 @@ class ConvMethods(ViewMethods):
             return self._conv(image, kernel, bias, given)
         if self._is_pointwise(kernel.shape[2:], given):
             return self._planes(image, kernel, bias, dtype)
-        k = self._all
-        found = self._conv(k.permute(image, (0, 2, 3, 1)), k.permute(kernel, (0, 2, 3, 1)), bias, given)
-        return k.permute(found, (0, 3, 1, 2))
+        k, sums = self._all, "int32" if image.dtype == "int8" else "fp32"
+        if bias is None or self._value("conv2d", bias).dtype == image.dtype != "int8":
+            return self._conv(image, kernel, bias, given, planes=True)
+        # Along the rows of a product the cube takes no bias of another type than its operands'.
+        found = self._conv(image, kernel, None, (*given[:-1], sums), planes=True)
+        column = k.reshape(k.cast(bias, sums), (kernel.shape[0], 1, 1))
+        return k.cast(found + column, dtype or ("int32" if image.dtype == "int8" else image.dtype))
 
     def conv1d(
         self,
@@ -86,27 +87,29 @@ class ConvMethods(ViewMethods):
         w: Value,
         bias: Value | None,
         given: tuple[int | Sequence[int], Padding | str, int | Sequence[int], int, str | None],
+        planes: bool = False,
     ) -> Value:
-        """A convolution of channels-last values."""
+        """A convolution of values with channels last, or before rows and columns."""
         stride, padding, dilation, groups, dtype = given
         strides, dilations = self._two("conv2d", "stride", stride), self._two("conv2d", "dilation", dilation)
-        kernel = w.shape[1:3]
+        first = 2 if planes else 1
+        kernel = w.shape[first : first + 2]
         pads = self._pads(padding, kernel, strides, dilations)
         out = []
         for at in range(2):
-            size, (low, high), each = x.shape[1 + at], pads[at], kernel[at]
+            size, (low, high), each = x.shape[first + at], pads[at], kernel[at]
             if not isinstance(each, int) or each < 1:
                 raise kernel_error(f"conv2d: the kernel of {w.type} must have sizes that are numbers >= 1")
             padded, span = self._dims.of(size) + sum_of(low, high), (each - 1) * dilations[at] + 1
             where = f"conv2d: dim {at} of the image {x.type}, padded"
             out.append(self._dim("conv2d", self._window_count(padded, span, strides[at], where)))
         default = "int32" if x.dtype == "int8" else x.dtype
-        if self._is_pointwise(kernel, given):
+        if not planes and self._is_pointwise(kernel, given):
             return self._points(x, w, bias, dtype or default)
         inputs = (x, w) if bias is None else (x, w, self._value("conv2d", bias))
         return self._emit(
             "conv2d", inputs, strides=strides, pads=(*pads[0], *pads[1]), dilations=dilations, groups=(groups,),
-            out=tuple(out), dtype=dtype or default,
+            planes=planes, out=tuple(out), dtype=dtype or default,
         )  # fmt: skip
 
     def _points(self, x: Value, w: Value, bias: Value | None, dtype: str) -> Value:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from npuvm.compiler.conv_emit import ConvEmitter
 from npuvm.compiler.conv_plan import ConvTile, choose_conv_tile
+from npuvm.compiler.conv_planes import PlanesEmitter
 from npuvm.compiler.conv_spec import ConvSpec, product_of
 from npuvm.compiler.cube_cost import TileProblem
 from npuvm.compiler.cube_spec import Side
@@ -52,17 +53,20 @@ def compile_conv(spec: ConvSpec, n_args: int, chip: NpuConfig, isa: Isa, pins: P
     problem = _problem(spec, chip, isa, pins)
     cores = pins.cores or chip.cores_with("cube")
     tile = choose_conv_tile(problem, spec, cores)
-    whole = tile.cols == spec.out[1] and (spec.out[0] == 1 or spec.y.row == spec.out[1] * spec.y.pixel)
-    product = product_of(spec, whole)
+    product = product_of(spec, tile.whole)
+    m, n, _ = tile.cube(spec).l1
+    # An image is loaded once for all filters: they are the innermost dimension.
+    order = pins.order or ("column" if spec.planes else "row")
     walk = plan_walk(
         [TileDim(f"b{i}", size) for i, size in enumerate(product.batch)],
-        TileDim("m", -(-product.m // (tile.rows * tile.cols))),
-        TileDim("n", -(-product.n // tile.filters)),
+        TileDim("m", -(-product.m // m)),
+        TileDim("n", -(-product.n // n)),
         cores,
-        pins,
+        replace(pins, order=order),
     )
     core_type = chip.core_type_with("cube")
-    emitter = ConvEmitter(spec, tile, whole, product, problem, core_type, n_args)
+    kind = PlanesEmitter if spec.planes else ConvEmitter
+    emitter = kind(spec, tile, product, problem, core_type, n_args)
     emitter.write(product, problem, walk)
     image = emitter.b.build(core_type, walk.ranges)
     return ConvKernel(image, spec, tile, walk, core_type, emitter.used_bytes())
@@ -102,14 +106,14 @@ def _problem(spec: ConvSpec, chip: NpuConfig, isa: Isa, pins: Pins) -> TileProbl
     bias = spec.bias.dtype if spec.bias is not None else (spec.x.dtype if spec.depth == 0 else None)
     item = isa.dtypes[spec.x.dtype].itemsize
     group = spec.filters * spec.depth * item if spec.groups > 1 else 0
+    kernels, image = Side(not spec.planes, spec.depth * item, (0, 0, group), item), Side(False, 0, (0, 0, 0), item)
     return TileProblem(
         isa,
         chip,
         spec.x.dtype,
         isa.dtypes[spec.y.dtype].itemsize,
         isa.dtypes[bias].itemsize if bias is not None else 0,
-        Side(False, 0, (0, 0, 0), item),
-        Side(True, spec.depth * item, (0, 0, group), item),
+        *((kernels, image) if spec.planes else (image, kernels)),
         via_ub=ub_rate > fixpipe.gm_bytes_per_cycle,
         pins=pins,
     )

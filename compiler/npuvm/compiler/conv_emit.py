@@ -25,23 +25,27 @@ from npuvm.compiler.emit_handles import Buffer, Desc, Loop, Size, Window, change
 from npuvm.hw.config import CoreType
 from npuvm.isa import Pred
 
-__all__ = ["ConvEmitter"]
+__all__ = ["GROUP", "IMAGE", "ROW", "ConvEmitter"]
 
-_IMAGE, _ROW, _GROUP = "b0", "b1", "b2"
+IMAGE, ROW, GROUP = "b0", "b1", "b2"
 """Batch dimensions of the product: images, rows of the result where a tile is a part of one, groups."""
+
+_EDGE = {"a": "m", "b": "n"}
+"""The dimension that each side of the product has for itself."""
 
 
 class ConvEmitter(MatmulEmitter):
     """Writes a convolution as the product `spec` with tiles `tile`; the rest is as for a matrix product.
 
-    `whole_rows` says that dimension m of the product is made of whole rows of the result.
+    `kernels` and `images` are the sides of the product that they stand on.
     """
+
+    kernels, images = "b", "a"
 
     def __init__(
         self,
         conv: ConvSpec,
         tile: ConvTile,
-        whole_rows: bool,
         spec: MatmulSpec,
         problem: TileProblem,
         core_type: CoreType,
@@ -51,13 +55,10 @@ class ConvEmitter(MatmulEmitter):
         self._item = problem.item
         self._rows, self._cols, self._pixel = tile.image(conv, problem.item)
         self._blocks = -(-conv.channels // tile.block) if conv.channels else 0
-        self._whole = whole_rows
-        super().__init__(spec, problem, tile.cube, core_type, n_args)
+        super().__init__(spec, problem, tile.cube(conv), core_type, n_args)
 
     def _make_rings(self) -> dict[str, Buffer]:
-        table = np.array([[*self.tile.l1, *self.tile.l0]], dtype=np.int64)
-        slots = {name: int(size[0]) for name, size in slot_bytes(self.problem, table).items()}
-        slots["l1.a"] = self._rows * self._cols * self._pixel
+        slots = self._slots()
         plan = [("l0c", "cube", "fixpipe")]
         if self.spec.k:
             plan += [("l1.a", "load", "move"), ("l1.b", "load", "move")]
@@ -72,6 +73,12 @@ class ConvEmitter(MatmulEmitter):
             name: self.b.ring(name, name.split(".")[0], slots[name], depth[name], producer, consumer)
             for name, producer, consumer in plan
         }
+
+    def _slots(self) -> dict[str, int]:
+        """Bytes of a slot of each ring."""
+        table = np.array([[*self.tile.l1, *self.tile.l0]], dtype=np.int64)
+        slots = {name: int(size[0]) for name, size in slot_bytes(self.problem, table).items()}
+        return slots | {"l1.a": self._rows * self._cols * self._pixel}
 
     def used_bytes(self) -> dict[str, int]:
         """Bytes of the elements of one tile in a slot of each ring."""
@@ -102,8 +109,8 @@ class ConvEmitter(MatmulEmitter):
 
     def _windows(self, step: Step) -> None:
         """All blocks of channels: load their image, then multiply the windows by the kernels."""
-        image = self.rings["l1.a"]
-        moved = step.moved_by(["m", _IMAGE, _ROW, *([_GROUP] if self._conv.groups > 1 else [])])
+        image = self.rings[f"l1.{self.images}"]
+        moved = step.moved_by([_EDGE[self.images], IMAGE, ROW, *([GROUP] if self._conv.groups > 1 else [])])
         with self._repeat(self._blocks) as block:
             kept = block is None
             self._load_image(step, block, changed(*moved) if kept else None)
@@ -138,8 +145,8 @@ class ConvEmitter(MatmulEmitter):
 
         `memory` says how far each loop moves in the kernels in global memory, `image` in those of the image in L1, in elements.
         """
-        kernels = self.rings["l1.b"]
-        moved = step.moved_by(["n", *([_GROUP] if self._conv.groups > 1 else [])])
+        kernels = self.rings[f"l1.{self.kernels}"]
+        moved = step.moved_by([_EDGE[self.kernels], *([GROUP] if self._conv.groups > 1 else [])])
         kept = not loops
         self._load_kernels(step, k, memory, changed(*moved) if kept else None)
         self._sync("move", None, wait=[kernels.ready], pred=changed(*moved) if kept else None)
@@ -147,8 +154,7 @@ class ConvEmitter(MatmulEmitter):
         with self._part_loop(k, self.k0) as inner:
             k_size = k.inner(self.b, self.k0, inner)
             within = {} if inner is None else {inner: self.k0}
-            self._move_windows(m_size, k_size, {**image, **within})
-            self._move_b(k_size, n_size, None, within)
+            self._move_both(m_size, n_size, k_size, {**image, **within}, within)
             self._mma((m_size, n_size, k_size), None, None, [*loops, *within])
         self._sync("move", None, set=[kernels.free], pred=changes(*moved) if kept else None)
 
@@ -161,9 +167,9 @@ class ConvEmitter(MatmulEmitter):
         """Rows of pixels, a load each: the window's rows are the pixels of x, its columns say whether the row is one of x."""
         conv, view, ring, unit = self._conv, self._conv.x, self.rings["l1.a"], self._shape.block
         (step_h, step_w), (top, left) = conv.strides, conv.pads
-        rows_apart = {"m": self._shape.rows * step_h} if self._whole else {_ROW: step_h}
-        pixels_apart = {} if self._whole else {"m": self._shape.cols * step_w}
-        elements = {_IMAGE: view.image, _GROUP: conv.channels if conv.groups > 1 else 0}
+        rows_apart = {"m": self._shape.rows * step_h} if self._shape.whole else {ROW: step_h}
+        pixels_apart = {} if self._shape.whole else {"m": self._shape.cols * step_w}
+        elements = {IMAGE: view.image, GROUP: conv.channels if conv.groups > 1 else 0}
         elements |= {dim: rows * view.row for dim, rows in rows_apart.items()}
         elements |= {dim: pixels * view.pixel for dim, pixels in pixels_apart.items()}
         item = self._item
@@ -173,7 +179,7 @@ class ConvEmitter(MatmulEmitter):
         channels = loop_extent(conv.channels, unit, block).whole(self.b)
         pixels, pitch = self.b.size(self._cols), self._cols * self._pixel
         for at in range(self._rows):
-            row = at * (conv.dilations[0] if self._shape.compact else 1) - top
+            row = at * (conv.dilations[0] if self._shape.compact(conv) else 1) - top
             window = self._window(step, row, rows_apart, pixels_apart)
             self._emit_piece(
                 "load.a",
@@ -204,33 +210,35 @@ class ConvEmitter(MatmulEmitter):
         )
 
     def _load_kernels(self, step: Step, k: Extent, memory: Mapping[Loop, int], pred: Pred | None) -> None:
-        """Rows of kernels: `filters` of them, a chunk of the elements of each."""
-        view, item, ring = self.spec.b, self._item, self.rings["l1.b"]
-        elements = {"n": self.n1 * view.col, _GROUP: view.batch[2]}
+        """Rows of kernels: those of a tile, a chunk of the elements of each."""
+        conv, name, item, view = self._conv, self.kernels, self._item, self._conv.w
+        ring, edge = self.rings[f"l1.{name}"], _EDGE[name]
+        filters = {"a": step.m, "b": step.n}[name].whole(self.b)
+        elements = {edge: self._shape.filters * conv.depth, GROUP: conv.filters * conv.depth if conv.groups > 1 else 0}
         strides = axis_strides(step.walk.axes, step.loops, {dim: count * item for dim, count in elements.items()})
         strides |= {loop: count * item for loop, count in memory.items()}
         self._emit_piece(
-            "load.b",
+            f"load.{name}",
             True,
             True,
             ring,
-            dst=self.b.desc(ring, self._l1_pitch("b"), role="producer"),
-            src=self.b.desc(self.b.arg(view.arg), view.col * item, strides=strides, offset=view.offset * item),
-            rows=step.n.whole(self.b),
+            dst=self.b.desc(ring, self._l1_pitch(name), role="producer"),
+            src=self.b.desc(self.b.arg(view.arg), conv.depth * item, strides=strides, offset=view.offset * item),
+            rows=filters,
             cols=k.whole(self.b),
-            cache=self._cache("b", view),
+            cache=self.problem.pins.cache.get("b", view.cache),
             pred=pred,
         )
 
     # Moves.
 
-    def _move_windows(self, m: Size, k: Size, far: Mapping[Loop, int]) -> None:
-        """Windows of the image to L0A: pixels by elements of a kernel, from where the loops are in it."""
-        conv, l0a = self._conv, self.rings["l0a"]
-        one_row = self._shape.rows == 1
-        start = self.b.size(1)
-        if far:
-            start = self.b.size_affine(self._blocked_depth, 1, list(far.items()))
+    def _move_both(self, m: Size, n: Size, k: Size, far: Mapping[Loop, int], within: Mapping[Loop, int]) -> None:
+        """Windows of the image and a step of the kernels to L0.
+
+        `far` says how far loops move in those elements of a kernel that the image serves, `within` in those of the chunk.
+        """
+        conv, shape, l0a = self._conv, self._shape, self.rings["l0a"]
+        one_row = shape.rows == 1
         self._emit(
             "move.a",
             "mvim2col",
@@ -239,22 +247,23 @@ class ConvEmitter(MatmulEmitter):
             src=self.b.desc(self.rings["l1.a"], self._cols * self._pixel, role="consumer"),
             rows=m,
             cols=k,
-            start=start,
+            start=self._start(far, conv.kernel[0] * conv.kernel[1] * shape.block),
             height=self._rows,
             span=self._cols * (self._pixel // self._item),
-            width=self._shape.cols,
-            pixel=self._pixel // self._item,
-            channels=self._shape.block,
+            width=shape.cols,
+            apart=self._pixel // self._item,
+            channels=shape.block,
+            kernel_h=conv.kernel[0],
             kernel_w=conv.kernel[1],
             stride_h=0 if one_row else conv.strides[0],
-            stride_w=conv.strides[1] if self._shape.cols > 1 else 0,
-            dilation_h=1 if one_row else conv.dilations[0],
+            stride_w=conv.strides[1] if shape.cols > 1 else 0,
+            dilation_h=1 if one_row or conv.kernel[0] == 1 else conv.dilations[0],
             dilation_w=conv.dilations[1] if conv.kernel[1] > 1 else 1,
             wait=[l0a.free],
             set=[l0a.ready],
         )
+        self._move_b(k, n, None, within)
 
-    @property
-    def _blocked_depth(self) -> int:
-        """Elements of a kernel in one block of channels."""
-        return self._conv.kernel[0] * self._conv.kernel[1] * self._shape.block
+    def _start(self, far: Mapping[Loop, int], most: int) -> Size:
+        """Which of the `most` elements of a kernel is the first, counted from 1."""
+        return self.b.size_affine(most, 1, list(far.items())) if far else self.b.size(1)

@@ -6,7 +6,7 @@ windows reach, lies in L1 with all channels of its group, or with blocks of them
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -40,12 +40,13 @@ _STEP_WORDS, _ROW_WORDS, _TILE_WORDS = 24, 4, 50
 class ConvTile:
     """`rows` x `cols` pixels of the result by `filters`; cols are all of a row, or rows is 1.
 
-    `block` channels lie in L1 at a time; `chunk` elements of the kernels do, and `step` of them are one product. `compact`
-    images hold only the rows that the kernel's rows meet, for tiles of one row. `cycles` is an estimate.
+    `whole`: tiles are made of whole rows, which follow each other. `block` channels lie in L1 at a time; `chunk` elements of
+    the kernels do, and `step` of them are one product. `cycles` is an estimate.
     """
 
     rows: int
     cols: int
+    whole: bool
     filters: int
     block: int
     chunk: int
@@ -57,27 +58,30 @@ class ConvTile:
         channels = f"{self.block} channels, {self.chunk} and {self.step} elements of a kernel"
         return f"{self.rows} x {self.cols} pixels x {self.filters}, {channels}, {self.l0c_depth} accumulators"
 
-    @property
-    def compact(self) -> bool:
-        return self.rows == 1
+    def compact(self, spec: ConvSpec) -> bool:
+        """Whether the image holds only the rows that the kernel's rows meet, for a tile of one row of the result."""
+        return not self.whole if spec.planes else self.rows == 1
 
-    @property
-    def cube(self) -> CubeTile:
+    def cube(self, spec: ConvSpec) -> CubeTile:
         """As the tile of a matrix product."""
-        m = self.rows * self.cols
-        sizes = (m, self.filters, self.step)
-        return CubeTile((m, self.filters, self.chunk), sizes, self.l0c_depth, self.cycles)
+        pixels = self.rows * self.cols
+        m, n = (self.filters, pixels) if spec.planes else (pixels, self.filters)
+        return CubeTile((m, n, self.chunk), (m, n, self.step), self.l0c_depth, self.cycles)
 
     def image(self, spec: ConvSpec, item: int) -> tuple[int, int, int]:
-        """Rows, pixels of a row, and bytes of a pixel of the image in L1."""
+        """Rows, pixels of a row, and bytes of a pixel of the image in L1; of planes the bytes of one channel."""
         (kernel_h, kernel_w), (step_h, step_w), (far_h, far_w) = spec.kernel, spec.strides, spec.dilations
-        rows = kernel_h if self.compact else (self.rows - 1) * step_h + (kernel_h - 1) * far_h + 1
-        return rows, (self.cols - 1) * step_w + (kernel_w - 1) * far_w + 1, align_up(self.block * item)
+        rows = kernel_h if self.compact(spec) else (self.rows - 1) * step_h + (kernel_h - 1) * far_h + 1
+        cols = (self.cols - 1) * step_w + (kernel_w - 1) * far_w + 1
+        if not spec.planes:
+            return rows, cols, align_up(self.block * item)
+        cols = max(spec.size[1], 1) if self.whole else align_up(cols * item) // item
+        return rows, cols, align_up(rows * cols * item)
 
 
 def choose_conv_tile(problem: TileProblem, spec: ConvSpec, cores: int) -> ConvTile:
     """The cheapest candidate on `cores` cores; CompileError when none fits the chip's buffers."""
-    table = np.array(list(_candidates(problem, spec)), dtype=np.int64).reshape(-1, 6)
+    table = np.array(list(_candidates(problem, spec)), dtype=np.int64).reshape(-1, 7)
     best: ConvTile | None = None
     for depth in (2, 1):
         kept = table[_fits(problem, spec, table, depth)]
@@ -85,8 +89,8 @@ def choose_conv_tile(problem: TileProblem, spec: ConvSpec, cores: int) -> ConvTi
             cycles = _estimate(problem, spec, kept, depth, cores)
             at = int(np.argmin(cycles))
             if best is None or cycles[at] < best.cycles:
-                rows, cols, filters, block, chunk, step = kept[at].tolist()
-                best = ConvTile(rows, cols, filters, block, chunk, step, depth, int(cycles[at]))
+                rows, cols, whole, *rest = kept[at].tolist()
+                best = ConvTile(rows, cols, bool(whole), *rest, depth, int(cycles[at]))
     if best is None:
         core = problem.chip.core
         raise CompileError(
@@ -97,26 +101,35 @@ def choose_conv_tile(problem: TileProblem, spec: ConvSpec, cores: int) -> ConvTi
     return best
 
 
-def _candidates(problem: TileProblem, spec: ConvSpec) -> list[tuple[int, int, int, int, int, int]]:
-    """(rows, cols, filters, block, chunk, step) of all tiles, whether they fit or not."""
-    cube = problem.chip.core.cube
+def _candidates(problem: TileProblem, spec: ConvSpec) -> list[tuple[int, ...]]:
+    """(rows, cols, whole, filters, block, chunk, step) of all tiles, whether they fit or not."""
+    cube, item = problem.chip.core.cube, problem.item
     high, wide = spec.out
+    units = (cube.n, cube.m) if spec.planes else (cube.m, cube.n)
+    units = max(units[0], BLOCK_BYTES // item) if spec.planes else units[0], max(units[1], BLOCK_BYTES // item)
+    filters = _clipped([each * units[1] for each in _STEPS], spec.filters)
+    areas = [(rows, wide, 1) for rows in _clipped(_STEPS, high)] if spec.merges_rows else []
+    parts = [(1, cols, 0) for cols in _clipped([each * units[0] for each in (1, 2, 4, 8, 16, 32)], wide)]
+    areas += [each for each in parts if spec.planes or (1, each[1], 1) not in areas]
+    inner = list(dict.fromkeys(_inner(spec, max(cube.k_bytes, BLOCK_BYTES) // item)))
+    return [(*area, each, *rest) for area in areas for each in filters for rest in inner]
+
+
+def _inner(spec: ConvSpec, quantum: int) -> Iterator[tuple[int, int, int]]:
+    """(block, chunk, step): all channels and a part of the kernels, or a block of channels and its part of them."""
     depth, channels = max(spec.depth, 1), max(spec.channels, 1)
-    quantum = max(cube.k_bytes, BLOCK_BYTES) // problem.item
-    filters = _clipped([each * max(cube.n, BLOCK_BYTES // problem.item) for each in _STEPS], spec.filters)
-    areas = [(rows, wide) for rows in _clipped(_STEPS, high)] if spec.y.row == wide * spec.y.pixel or high == 1 else []
-    parts = _clipped([each * cube.m for each in (1, 2, 4, 8, 16)], wide)
-    areas += [(1, cols) for cols in parts if (1, cols) not in areas]
-    inner = []
+    taps = prod(spec.kernel)
     for step in _clipped([quantum * each for each in (1, 2, 4, 6, 8, 12, 16)], depth):
         if step == depth:
-            inner.append((channels, depth, depth))
+            yield channels, depth, depth
             continue
-        inner += [(channels, min(step * each, depth), step) for each in (*_DEPTHS, depth) if step * each < 2 * depth]
-        blocks = {step * each for each in _DEPTHS if step * each < channels}
-        inner += [(block, block, step) for block in blocks]
-    tiles = [(*area, each, *rest) for area in areas for each in filters for rest in dict.fromkeys(inner)]
-    return [tile for tile in tiles if tile[4] == depth or tile[4] % tile[5] == 0]
+        for times in _DEPTHS:
+            if step * times < depth:
+                yield channels, step * times, step
+            if step * times < channels:
+                block = step * times
+                yield block, block * taps if spec.planes else block, step
+        yield channels, depth, step
 
 
 def _clipped(sizes: Sequence[int], limit: int) -> list[int]:
@@ -129,14 +142,26 @@ class _Columns:
     """Sizes of the candidates as columns, and how often things happen."""
 
     def __init__(self, problem: TileProblem, spec: ConvSpec, table: Ints) -> None:
-        self.rows, self.cols, self.filters, self.block, self.chunk, self.step = table.T
+        self.rows, self.cols, self.whole, self.filters, self.block, self.chunk, self.step = table.T
         item = problem.item
         (kernel_h, kernel_w), (step_h, step_w), (far_h, far_w) = spec.kernel, spec.strides, spec.dilations
-        self.m = self.rows * self.cols
-        span_h = (self.rows - 1) * step_h + (kernel_h - 1) * far_h + 1
-        self.image_rows = np.where(self.rows == 1, kernel_h, span_h)
+        self.pixels = self.rows * self.cols
+        self.m, self.n = (self.filters, self.pixels) if spec.planes else (self.pixels, self.filters)
+        compact = self.whole == 0 if spec.planes else self.rows == 1
+        self.image_rows = np.where(compact, kernel_h, (self.rows - 1) * step_h + (kernel_h - 1) * far_h + 1)
         self.image_cols = (self.cols - 1) * step_w + (kernel_w - 1) * far_w + 1
-        self.pixel = -(-self.block * item // BLOCK_BYTES) * BLOCK_BYTES
+        if spec.planes:
+            self.image_cols = np.where(self.whole, max(spec.size[1], 1), _aligned(self.image_cols * item) // item)
+            self.image = self.block * _aligned(self.image_rows * self.image_cols * item)
+            self.loads = np.where(self.whole, 1, self.image_rows)
+            self.load_rows, self.load_bytes = self.block, self.image_rows * self.image_cols * item // self.loads
+        else:
+            pixel = _aligned(self.block * item)
+            self.image = self.image_rows * self.image_cols * pixel
+            self.loads = self.image_rows
+            dense = (spec.x.pixel == self.block) & (pixel == self.block * item)
+            self.load_rows = np.where(dense, 1, self.image_cols)
+            self.load_bytes = np.where(dense, self.image_cols, 1) * self.block * item
         self.blocks = -(-max(spec.channels, 1) // self.block)
         of_block = np.where(self.blocks > 1, self.block * prod(spec.kernel), max(spec.depth, 1))
         self.chunks = -(-of_block // self.chunk)
@@ -146,19 +171,21 @@ class _Columns:
 def _fits(problem: TileProblem, spec: ConvSpec, table: Ints, depth: int) -> npt.NDArray[np.bool_]:
     t, item, chip = _Columns(problem, spec, table), problem.item, problem.chip
     step, bias = _aligned(t.step * item), problem.bias_item
-    column = t.m * BLOCK_BYTES if bias else 0
-    l1 = 2 * t.image_rows * t.image_cols * t.pixel + 2 * t.filters * _aligned(t.chunk * item)
+    l1 = 2 * t.image + 2 * t.filters * _aligned(t.chunk * item)
     if bias:
-        l1 = l1 + 2 * _aligned(t.filters * bias) + _aligned(t.m * bias)
+        l1 = l1 + 2 * _aligned(t.filters * bias) + _aligned(np.maximum(t.m, t.n) * bias)
     used = {
         "l1": l1,
-        "l0a": 2 * np.maximum(t.m * step, column),
-        "l0b": 2 * np.maximum(t.step * _aligned(t.filters * item), _aligned(t.filters * bias)),
-        "l0c": depth * t.m * _aligned(t.filters * problem.acc_item),
+        "l0a": 2 * np.maximum(t.m * step, t.m * BLOCK_BYTES if bias else 0),
+        "l0b": 2 * np.maximum(t.step * _aligned(t.n * item), _aligned(t.n * bias)),
+        "l0c": depth * t.m * _aligned(t.n * problem.acc_item),
     }
     if problem.via_ub:
-        used["ub"] = 2 * t.m * _aligned(t.filters * problem.out_item)
-    fits: npt.NDArray[np.bool_] = t.image_rows <= _MOST_ROWS
+        used["ub"] = 2 * t.m * _aligned(t.n * problem.out_item)
+    # With planes a block's part of the kernels is cut into whole steps.
+    fits: npt.NDArray[np.bool_] = (t.loads <= _MOST_ROWS) & (
+        (t.chunks == 1) & (t.blocks == 1) | (t.chunk % t.step == 0)
+    )
     for space, nbytes in used.items():
         fits = fits & (nbytes <= chip.capacity_bytes(space))
     return fits
@@ -175,19 +202,18 @@ def _estimate(problem: TileProblem, spec: ConvSpec, table: Ints, depth: int, cor
     tiles = spec.images * spec.groups * np.ceil(spec.out[0] / t.rows) * np.ceil(spec.out[1] / t.cols) * tiles_n
     waves = np.ceil(tiles / cores)
     cube, move, load = core.cube, core.move, core.load
-    blocks = np.ceil(t.m / cube.m) * np.ceil(t.filters / cube.n) * np.ceil(t.step * item / cube.k_bytes)
+    blocks = np.ceil(t.m / cube.m) * np.ceil(t.n / cube.n) * np.ceil(t.step * item / cube.k_bytes)
     compute = t.steps * (blocks * cube.cycles_per_block[problem.dtype] + cube.startup_cycles + cube.latency_cycles)
     step = _aligned(t.step * item)
     moves = t.steps * (
         2 * move.startup_cycles
         + t.m * step / move.l0a_bytes_per_cycle
-        + t.step * _aligned(t.filters * item) / move.l0b_bytes_per_cycle
+        + t.step * _aligned(t.n * item) / move.l0b_bytes_per_cycle
     )
     kept = np.where(t.blocks > 1, 1.0, tiles_n)
-    dense = (spec.x.pixel == t.block) & (t.pixel == t.block * item)
-    rows = np.where(dense, 1, t.image_cols) * float(load.l1_row_cycles) + load.l1_startup_cycles
-    row_bytes = t.image_cols * np.where(dense, t.pixel, np.maximum(t.block * item, load.min_burst_bytes))
-    image = t.image_rows * t.blocks * np.maximum(rows, row_bytes / load.l1_bytes_per_cycle) / kept
+    issue = t.load_rows * float(load.l1_row_cycles) + load.l1_startup_cycles
+    moved = t.load_rows * np.maximum(t.load_bytes, load.min_burst_bytes) / load.l1_bytes_per_cycle
+    image = t.loads * t.blocks * np.maximum(issue, moved) / kept
     shared = float(problem.chip.l2_bytes_per_cycle) / np.minimum(cores, tiles)
     rate = np.minimum(float(load.l1_bytes_per_cycle), shared)
     once = (t.blocks == 1) & (t.chunks == 1) & (tiles_n == 1)
@@ -200,7 +226,7 @@ def _estimate(problem: TileProblem, spec: ConvSpec, table: Ints, depth: int, cor
     out = core.fixpipe.startup_cycles + out_bytes / (
         core.fixpipe.ub_bytes_per_cycle if problem.via_ub else core.fixpipe.gm_bytes_per_cycle
     )
-    words = t.steps * _STEP_WORDS + t.image_rows * t.blocks * _ROW_WORDS + _TILE_WORDS
+    words = t.steps * _STEP_WORDS + t.loads * t.blocks * _ROW_WORDS + _TILE_WORDS
     busy = compute if depth > 1 else compute + out
     units = np.stack([busy, moves, image + weights, out, words * float(core.sequencer.decode_cycles_per_word)])
     tile = units.max(axis=0) * (1 - _VISIBLE) + units.sum(axis=0) * _VISIBLE

@@ -20,7 +20,8 @@ __all__ = ["ConvSegment", "conv_segment", "lower_conv"]
 class ConvSegment(CubeSegment):
     """One convolution: `a` are the images [N, H, W, C], `b` the kernels [O, KH, KW, C / groups], `c` the result [N, P, Q, O].
 
-    The channels of a pixel, and the elements of a kernel, are adjacent.
+    The channels of a pixel, and the elements of a kernel, are adjacent. Or they are all planes, with channels before rows and
+    columns; then the pixels of a row are adjacent.
     """
 
     def __str__(self) -> str:
@@ -59,14 +60,16 @@ def lower_conv(segment: ConvSegment, binding: Mapping[str, int]) -> tuple[ConvSp
     (groups,) = conv_numbers(attrs, "groups", 1, 1)
     strides, dilations = (conv_numbers(attrs, name, 2, 1) for name in ("strides", "dilations"))
     top, _, left, _ = conv_numbers(attrs, "pads", 4, 0)
-    images, height, width, _ = evaluate(segment.a.layout.dims, binding)
-    filters, kernel_h, kernel_w, channels = evaluate(segment.b.layout.dims, binding)
-    _, high, wide, _ = evaluate(segment.c.layout.dims, binding)
+    planes = bool(attrs.get("planes"))
+    last = (0, 2, 3, 1) if planes else (0, 1, 2, 3)
+    images, height, width, _ = _ordered(evaluate(segment.a.layout.dims, binding), last)
+    filters, kernel_h, kernel_w, channels = _ordered(evaluate(segment.b.layout.dims, binding), last)
+    _, high, wide, _ = _ordered(evaluate(segment.c.layout.dims, binding), last)
 
     def image(access: Access) -> ImageView:
-        image, row, pixel, _ = access.layout.stride_values(binding)
+        image, row, pixel, channel = _ordered(access.layout.stride_values(binding), last)
         number, offset = tensors.index(access.tensor.name), access.layout.offset.value(binding)
-        return ImageView(number, access.tensor.dtype, image, row, pixel, offset, access.cache)
+        return ImageView(number, access.tensor.dtype, image, row, pixel, channel, offset, access.cache)
 
     def matrix(access: Access, row: int) -> MatView:
         number, offset = tensors.index(access.tensor.name), access.layout.offset.value(binding)
@@ -87,6 +90,11 @@ def lower_conv(segment: ConvSegment, binding: Mapping[str, int]) -> tuple[ConvSp
         w=matrix(segment.b, kernel_h * kernel_w * channels),
         y=image(segment.c),
         bias=None if segment.bias is None else matrix(segment.bias, 0),
+        planes=planes,
         name=segment.name,
     )
     return spec, tensors
+
+
+def _ordered(values: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
+    return tuple(values[at] for at in order)

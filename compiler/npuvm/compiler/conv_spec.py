@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from npuvm.compiler.cube_spec import MatmulSpec, MatView
@@ -12,13 +12,14 @@ __all__ = ["ConvSpec", "ImageView", "product_of"]
 
 @dataclass(frozen=True, slots=True)
 class ImageView:
-    """Images in global memory: elements from one image, row, pixel to the next; the channels of a pixel are adjacent."""
+    """Images in global memory: elements from one image, row, pixel, channel to the next; channels or pixels are adjacent."""
 
     arg: int
     dtype: str
     image: int
     row: int
     pixel: int
+    channel: int = 1
     offset: int = 0
     cache: str = "normal"
 
@@ -27,8 +28,9 @@ class ImageView:
 class ConvSpec:
     """y[i, p, q, g, o] = sum of x[i, p * stride - pad + r * dilation, q * ..., g, c] * w[g, o, r, s, c] (+ bias[g, o]).
 
-    `channels` and `filters` are those of one of the `groups`. `w` has the elements of a kernel adjacent; its rows are the
-    kernels, its batch the groups. `bias` has col stride 1. `pads` are those before the first row and column.
+    `channels` and `filters` are those of one of the `groups`. With `planes` the pixels of x and y are adjacent and the kernels
+    have their channels first, else channels are adjacent. `w` has the elements of a kernel adjacent, kernel after kernel.
+    `pads` are those before the first row and column.
     """
 
     images: int
@@ -45,12 +47,19 @@ class ConvSpec:
     w: MatView
     y: ImageView
     bias: MatView | None = None
+    planes: bool = False
     name: str = "conv2d"
 
     @property
     def depth(self) -> int:
         """Elements of a kernel: products in each sum."""
         return prod(self.kernel) * self.channels
+
+    @property
+    def merges_rows(self) -> bool:
+        """Whether the rows of x and of y follow each other, so that a tile may be several whole rows of the result."""
+        joined = self.out[0] <= 1 or self.y.row == self.out[1] * self.y.pixel
+        return joined and (not self.planes or self.size[0] <= 1 or self.x.row == self.size[1])
 
     @property
     def is_empty(self) -> bool:
@@ -61,25 +70,23 @@ class ConvSpec:
 def product_of(spec: ConvSpec, whole_rows: bool) -> MatmulSpec:
     """The matrix product that a convolution is, of pixels by filters, for each image and group.
 
-    With `whole_rows` the pixels are those of an image, else of one row of it, and rows are batches too. The view of a stands
-    for nothing: windows of the image take its place.
+    With `whole_rows` the pixels are those of an image, else of one row of it, and rows are batches too. With planes the filters
+    are the rows of the product, and its bias is left out. The view of the side of x stands for nothing: windows take its place.
     """
     y, rows = spec.y, 1 if whole_rows else spec.out[0]
     batch = (spec.images, rows, spec.groups)
     pixels = spec.out[0] * spec.out[1] if whole_rows else spec.out[1]
     group = spec.filters if spec.groups > 1 else 0
+    weights = MatView(spec.w.arg, spec.w.dtype, spec.depth, 1, (0, 0, group * spec.depth), spec.w.offset, spec.w.cache)
+    image = MatView(spec.x.arg, spec.x.dtype, spec.depth, 1, (0, 0, 0))
+    steps = (y.image, 0 if whole_rows else y.row, group * y.channel)
+    if spec.planes:
+        target = MatView(y.arg, y.dtype, y.channel, 1, steps, y.offset, y.cache)
+        return MatmulSpec(spec.filters, pixels, spec.depth, weights, image, target, batch, name=spec.name)
     bias = None
     if spec.bias is not None:
         each = spec.bias
         bias = MatView(each.arg, each.dtype, 0, 1, (0, 0, group), each.offset, each.cache)
-    return MatmulSpec(
-        pixels,
-        spec.filters,
-        spec.depth,
-        MatView(spec.x.arg, spec.x.dtype, spec.depth, 1, (0, 0, 0)),
-        MatView(spec.w.arg, spec.w.dtype, 1, spec.depth, (0, 0, group * spec.depth), spec.w.offset, spec.w.cache),
-        MatView(y.arg, y.dtype, y.pixel, 1, (y.image, 0 if whole_rows else y.row, group), y.offset, y.cache),
-        batch,
-        bias,
-        name=spec.name,
-    )
+    flipped = replace(weights, row=1, col=spec.depth)
+    target = MatView(y.arg, y.dtype, y.pixel, 1, steps, y.offset, y.cache)
+    return MatmulSpec(pixels, spec.filters, spec.depth, image, flipped, target, batch, bias, name=spec.name)

@@ -18,16 +18,20 @@ Array = npt.NDArray[Any]
 
 
 def evaluate_conv(node: Node, inputs: Sequence[Array], binding: Mapping[str, int]) -> Array:
-    """x [N, H, W, C] with w [O, KH, KW, C / groups] and maybe a bias [O]: one product for each element of the kernel.
+    """x [N, H, W, C] with w [O, KH, KW, C / groups] and maybe a bias [O]: one product for each pixel of the kernel.
 
-    Sums are float32, for int8 int32, and rounded once.
+    With `planes` channels stand before rows and columns. Sums are float32, for int8 int32, and rounded once.
     """
     x, w = inputs[:2]
+    planes = bool(node.attrs.get("planes"))
+    if planes:
+        x, w = x.transpose(0, 2, 3, 1), w.transpose(0, 2, 3, 1)
     sums = np.dtype(np.int32 if x.dtype == np.int8 else np.float32)
     top, bottom, left, right = conv_numbers(node.attrs, "pads", 4, 0)
     (step_h, step_w), (far_h, far_w) = (conv_numbers(node.attrs, name, 2, 1) for name in ("strides", "dilations"))
     (groups,) = conv_numbers(node.attrs, "groups", 1, 1)
-    count, high, wide, filters = evaluate(node.type.shape, binding)
+    shape = evaluate(node.type.shape, binding)
+    count, high, wide, filters = (shape[0], *shape[2:], shape[1]) if planes else shape
     padded = np.pad(x.astype(sums), ((0, 0), (top, bottom), (left, right), (0, 0)))
     result = np.zeros((count, high, wide, groups, filters // groups), dtype=sums)
     kernels = w.astype(sums).reshape(groups, filters // groups, *w.shape[1:])
@@ -41,4 +45,6 @@ def evaluate_conv(node: Node, inputs: Sequence[Array], binding: Mapping[str, int
     result = result.reshape(count, high, wide, filters)
     if len(inputs) == 3:
         result = result + inputs[2].astype(sums)
+    if planes:
+        result = result.transpose(0, 3, 1, 2)
     return np.asarray(result.astype(node.type.info.numpy))

@@ -1,4 +1,4 @@
-"""The convolution of the graph: channels last, kernels with their channels last, groups, strides, padding, dilation."""
+"""The convolution of the graph: strides, padding, dilation, groups; channels last, or first."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ def conv_numbers(attrs: _Attrs, name: str, count: int, least: int) -> tuple[int,
 
 
 def _conv2d(inputs: Sequence[TensorType], attrs: _Attrs) -> TensorType:
-    """x [N, H, W, C] with w [O, KH, KW, C / groups] and bias [O] gives [N, *out, O]."""
+    """x [N, H, W, C] with w [O, KH, KW, C / groups] and bias [O] gives [N, *out, O]; with `planes` all have channels first."""
     x, w = inputs[0], inputs[1]
     if x.dtype != w.dtype or x.dtype not in _DTYPES:
         raise CompileError(f"conv2d: {x} and {w} must have one dtype of {', '.join(_DTYPES)} (use cast)")
     if x.rank != 4 or w.rank != 4:
         raise CompileError(f"conv2d: {x} and {w} must have rank 4")
-    (_, _, _, channels), (filters, kernel_h, kernel_w, depth) = x.shape, w.shape
+    planes = bool(attrs.get("planes"))
+    channels, filters, depth = x.shape[1 if planes else 3], w.shape[0], w.shape[1 if planes else 3]
+    kernel_h, kernel_w = w.shape[2:] if planes else w.shape[1:3]
     if not isinstance(kernel_h, int) or not isinstance(kernel_w, int):
         raise CompileError(f"conv2d: the kernel of {w} must have a size that is a number")
     conv_numbers(attrs, "strides", 2, 1)
@@ -50,7 +52,8 @@ def _conv2d(inputs: Sequence[TensorType], attrs: _Attrs) -> TensorType:
     out = attrs.get("out")
     if not isinstance(out, tuple) or len(out) != 2:
         raise CompileError(f"conv2d: 'out' must be two dims, not {out!r}")
-    return TensorType(str(attrs["dtype"]), (x.shape[0], *out, filters))
+    shape = (x.shape[0], filters, *out) if planes else (x.shape[0], *out, filters)
+    return TensorType(str(attrs["dtype"]), shape)
 
 
 def _check_groups(channels: Dim, filters: Dim, depth: Dim, groups: int) -> None:
@@ -68,6 +71,6 @@ def _check_groups(channels: Dim, filters: Dim, depth: Dim, groups: int) -> None:
 
 
 CONV_RULES: Mapping[str, tuple[int, int, tuple[str, ...], Callable[[Sequence[TensorType], _Attrs], TensorType]]] = {
-    "conv2d": (2, 3, ("strides", "pads", "dilations", "groups", "out", "dtype"), _conv2d)
+    "conv2d": (2, 3, ("strides", "pads", "dilations", "groups", "planes", "out", "dtype"), _conv2d)
 }
 """Least and most inputs, attributes and type rule."""

@@ -90,20 +90,37 @@ def scatter_add_rows(tiles: Tiles, plain: Mapping[str, int], out: DType) -> Arra
 
 
 def im2col_tile(tiles: Tiles, plain: Mapping[str, int], out: DType) -> Array:
-    """Windows of an image: dst[i, j] is element start - 1 + j of the kernel's at output pixel (i // width, i % width).
+    """Windows of the image src: dst[i, j] is what element start - 1 + j of the kernel meets at output pixel i."""
+    return convert(_windows(tiles["src"], plain, plain["rows"], plain["cols"]), out)
 
-    src is (height, span), rows of pixels that stand `pixel` elements apart. The kernel's elements are counted over its rows,
-    its `kernel_w` columns and the `channels`; what they find outside src is 0.
+
+def im2col_transposed_tile(tiles: Tiles, plain: Mapping[str, int], out: DType) -> Array:
+    """dst[i, j] is what element start - 1 + i of the kernel meets at output pixel j."""
+    return convert(_windows(tiles["src"], plain, plain["cols"], plain["rows"]).T, out)
+
+
+def _windows(image: Array, plain: Mapping[str, int], pixels: int, elements: int) -> Array:
+    """What the kernel's elements meet at output pixels (i // width, i % width); 0 outside the image.
+
+    Layout 0: an element of the image is (row, `apart` * column + channel), and the kernel's are counted over rows, columns,
+    channels; 1: it is (channel, `apart` * row + column), and they are counted over channels, rows, columns.
     """
-    image = tiles["src"]
-    down, right = np.divmod(np.arange(plain["rows"]), plain["width"])
-    tap, channel = np.divmod(plain["start"] - 1 + np.arange(plain["cols"]), plain["channels"])
+    down, right = np.divmod(np.arange(pixels), plain["width"])
+    number = plain["start"] - 1 + np.arange(elements)
+    if plain.get("layout"):
+        channel, tap = np.divmod(number, plain["kernel_h"] * plain["kernel_w"])
+    else:
+        tap, channel = np.divmod(number, plain["channels"])
     kernel_row, kernel_col = np.divmod(tap, plain["kernel_w"])
     row = down[:, None] * plain["stride_h"] + kernel_row * plain["dilation_h"]
-    col = (right[:, None] * plain["stride_w"] + kernel_col * plain["dilation_w"]) * plain["pixel"] + channel
-    inside = (row < image.shape[0]) & (col < image.shape[1])
-    found = image[np.where(inside, row, 0), np.where(inside, col, 0)]
-    return convert(np.where(inside, found, image.dtype.type(0)), out)
+    col = right[:, None] * plain["stride_w"] + kernel_col * plain["dilation_w"] - plain.get("left", 0)
+    if plain.get("layout"):
+        inside, at = col < plain["apart"], (np.broadcast_to(channel, row.shape), row * plain["apart"] + col)
+    else:
+        inside, at = np.ones(row.shape, dtype=np.bool_), (row, col * plain["apart"] + channel)
+    inside &= (col >= 0) & (at[0] < image.shape[0]) & (at[1] < image.shape[1])
+    found = image[np.where(inside, at[0], 0), np.where(inside, at[1], 0)]
+    return np.where(inside, found, image.dtype.type(0))
 
 
 def _product(tiles: Tiles) -> Array:
@@ -142,6 +159,7 @@ FUNCTIONS: Mapping[str, TileFunction] = {
         scatter_rows,
         scatter_add_rows,
         im2col_tile,
+        im2col_transposed_tile,
     )
 }
 """Every function that an instruction's `function` may name."""

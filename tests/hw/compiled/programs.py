@@ -299,9 +299,10 @@ class _Core:
         if unit == "move":
             side = rng.choice("abw")
             if side == "w":
-                image = "start=s10 height=4 span=64 width=3 pixel=8 channels=8 kernel_w=2 stride_h=1 stride_w=1"
-                tiles = f"dst={self._tile('l0a')} src={self._tile('l1')}"
-                return f"mvim2col.fp16 {tiles} {size} {image} dilation_h=1 dilation_w=1"
+                image = "start=s10 height=4 span=64 width=3 apart=8 channels=8 kernel_h=1 kernel_w=2 stride_h=1 stride_w=1"
+                op, space = rng.choice([("mvim2col", "l0a"), ("mvim2colt", "l0b")])
+                tiles = f"dst={self._tile(space)} src={self._tile('l1')}"
+                return f"{op}.fp16 {tiles} {size} {image} dilation_h=1 dilation_w=1"
             return f"mvl0{side}.fp16 dst={self._tile('l0' + side)} src={self._tile('l1')} {size}"
         if unit == "cube":
             tiles = f"dst={self._tile('l0c')} a={self._tile('l0a')} b={self._tile('l0b')}"

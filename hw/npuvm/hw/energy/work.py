@@ -25,6 +25,7 @@ _PRIMITIVES_OF_FUNCTION: Mapping[str, tuple[str, ...]] = {
     "copy_tile": (),
     "transpose_tile": (),
     "im2col_tile": (),
+    "im2col_transposed_tile": (),
     "matmul": (),
     "matmul_accumulate": (),
     "fixpipe_tile": ("copy",),

@@ -74,17 +74,9 @@ _PICKED = (
 )
 
 _WINDOWED = (
-    *(
-        "one-element",
-        "no-rows",
-        "no-columns",
-        "three-by-three",
-        "from-the-middle",
-        "spread-pixels",
-        "strides",
-        "dilation",
-    ),
-    *("one-channel", "part-of-a-row", "beyond-the-image", "the-same-again"),
+    *("one-element", "no-rows", "no-columns", "three-by-three", "from-the-middle", "spread-pixels", "strides", "dilation"),
+    *("one-channel", "part-of-a-row", "beyond-the-image", "the-same-again", "left", "planes", "planes-from-the-middle"),
+    *("planes-steps", "planes-beyond-the-image"),
 )
 
 _TILES = {
@@ -100,6 +92,7 @@ _TILES = {
     "mvl0bt": _MOVED,
     "mvl0c": _MOVED,
     "mvim2col": _WINDOWED,
+    "mvim2colt": _WINDOWED,
     "mma": _MULTIPLIED,
     "mmac": _MULTIPLIED,
     "fix": (*_OUT, *_OUT_ON_CHIP),

@@ -1,0 +1,205 @@
+"""Code of a convolution of planes, with channels before rows and columns: filters by pixels, where those of `conv_emit` are
+pixels by filters.
+
+The windows of an image go to L0B, the kernels to L0A. Where tiles are whole rows, a load takes a row of elements from each
+channel, from the first row of the image to the last; columns of padding are made by the windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from npuvm.compiler.blocks import align_up
+from npuvm.compiler.conv_emit import GROUP, IMAGE, ROW, ConvEmitter
+from npuvm.compiler.cube_base import Step
+from npuvm.compiler.cube_cost import TileProblem
+from npuvm.compiler.cube_extent import axis_strides, loop_extent
+from npuvm.compiler.cube_spec import MatmulSpec, MatView
+from npuvm.compiler.emit_handles import Desc, Loop, Size, Window, changed, changes
+from npuvm.isa import Pred
+
+__all__ = ["PlanesEmitter"]
+
+
+class PlanesEmitter(ConvEmitter):
+    """Writes a convolution as the product of kernels by windows."""
+
+    kernels, images = "a", "b"
+
+    def _set_product(self, spec: MatmulSpec, problem: TileProblem) -> None:
+        super()._set_product(spec, problem)
+        if self._conv.bias is not None:
+            self.bias = self._conv.bias
+
+    def _slots(self) -> dict[str, int]:
+        slots = super()._slots() | {"l1.a": self.m1 * self._l1_pitch("a"), "l1.b": self._shape.block * self._pixel}
+        if self._conv.bias is not None:
+            slots["l1.bias"] = align_up(self.m1 * self.problem.bias_item)
+        return slots
+
+    def used_bytes(self) -> dict[str, int]:
+        sizes = super().used_bytes()
+        plane = self._rows * self._cols * self._item
+        own = {"l1.a": self.m1 * self.k1 * self._item, "l1.b": self._shape.block * plane}
+        if self._conv.bias is not None:
+            own["l1.bias"] = self.m1 * self.problem.bias_item
+        return {name: own.get(name, size) for name, size in sizes.items()}
+
+    # The bias: a column of it times a row of ones.
+
+    def _load_ones(self) -> Desc | None:
+        if self._conv.bias is None:
+            return super()._load_ones()
+        pitch = align_up(self.n1 * self._item)
+        one = int(np.ones(1, dtype=np.float32).view(np.uint32)[0])
+        ready = self.b.semaphore("ones.ready")
+        nowhere = self.b.desc(self.b.arg(self.spec.c.arg), 0, window=Window(0, 0))
+        ones = self.b.desc(self.b.temp("ones", "l1", pitch), pitch)
+        sizes = {"rows": self.b.size(1), "cols": self.b.size(self.n1)}
+        self.b.emit("ld", self._conv.bias.dtype, dst=ones, src=nowhere, pad=one, set=[ready], **sizes)
+        self.b.sync("move", wait=[ready])
+        return ones
+
+    def _start_with_bias(self, step: Step, bias: MatView, ones: Desc | None) -> None:
+        if self._conv.bias is None:
+            super()._start_with_bias(step, bias, ones)
+            return
+        assert ones is not None
+        loops = self._load_column(step, bias)
+        ring, l0a, l0b, l0c = (self.rings[name] for name in ("l1.bias", "l0a", "l0b", "l0c"))
+        m, n, one = step.m.whole(self.b), step.n.whole(self.b), self.b.size(1)
+        self._sync("move", None, wait=[ring.ready], pred=changed(*loops))
+        self._sync("cube", "cube.acquire", wait=[l0c.free])
+        row = self.b.desc(ring, ring.slot_bytes, role="consumer")
+        pitches = {"a": align_up(self._item), "b": align_up(self.n1 * self._item)}
+        column = self.b.desc(l0a, pitches["a"], role="producer")
+        target = self.b.desc(l0b, pitches["b"], role="producer")
+        for site, op, dst, src, sizes, side in (
+            ("move.bias", "mvl0at", column, row, (m, one), l0a),
+            ("move.b", "mvl0b", target, ones, (one, n), l0b),
+        ):
+            self._emit(
+                site, op, bias.dtype, dst=dst, src=src, rows=sizes[0], cols=sizes[1], wait=[side.free], set=[side.ready]
+            )
+        self._emit(
+            "mma",
+            "mma",
+            bias.dtype,
+            dst=self.b.desc(l0c, self._l0c_pitch, role="producer"),
+            a=self.b.desc(l0a, pitches["a"], role="consumer"),
+            b=self.b.desc(l0b, pitches["b"], role="consumer"),
+            m=m,
+            n=n,
+            k=one,
+            wait=[l0a.ready, l0b.ready],
+            set=[l0a.free, l0b.free],
+        )
+        self._sync("move", None, set=[ring.free], pred=changes(*loops))
+
+    def _load_column(self, step: Step, bias: MatView) -> list[Loop]:
+        """Load the bias of a tile's filters where it changes; returns the loops that change it."""
+        ring, item = self.rings["l1.bias"], self._item
+        group = self._conv.filters if self._conv.groups > 1 else 0
+        loops = step.moved_by(["m", *([GROUP] if group else [])])
+        strides = axis_strides(step.walk.axes, step.loops, {"m": self.m1 * item, GROUP: group * item})
+        self._emit(
+            "load.bias",
+            "ld",
+            bias.dtype,
+            dst=self.b.desc(ring, ring.slot_bytes, role="producer"),
+            src=self.b.desc(self.b.arg(bias.arg), 0, strides=strides, offset=bias.offset * item),
+            rows=self.b.size(1),
+            cols=step.m.whole(self.b),
+            cache=self._cache("bias", bias),
+            wait=[ring.free],
+            set=[ring.ready],
+            pred=changed(*loops),
+        )
+        return loops
+
+    # Blocks of channels, loads and moves.
+
+    def _taps(self, step: Step, block: Loop) -> None:
+        """With channels first a block of them is a range of the kernels' elements."""
+        k = loop_extent(self.spec.k, self._shape.chunk, block)
+        self._multiply(step, k, {block: self._shape.chunk}, {}, [block])
+
+    def _load_image(self, step: Step, block: Loop | None, pred: Pred | None) -> None:
+        """A row of each channel: the rows of the image in one run, or one of them at a time."""
+        conv, shape, view, ring, item = self._conv, self._shape, self._conv.x, self.rings["l1.b"], self._item
+        (step_h, step_w), (top, left) = conv.strides, conv.pads
+        unit, (height, width) = shape.block, conv.size
+        channels = loop_extent(conv.channels, unit, block).whole(self.b)
+        loops = {axis.dim: loop for loop, axis in zip(step.loops, step.walk.axes, strict=True) if axis.trip > 1}
+        elements = {IMAGE: view.image, GROUP: conv.channels * view.channel if conv.groups > 1 else 0}
+        elements |= (
+            {"n": shape.rows * step_h * view.row} if shape.whole else {ROW: step_h * view.row, "n": shape.cols * step_w}
+        )
+        strides = axis_strides(step.walk.axes, step.loops, {dim: count * item for dim, count in elements.items()})
+        if block is not None:
+            strides[block] = unit * view.channel * item
+        count = 1 if shape.whole else self._rows
+        for at in range(count):
+            row = at * conv.dilations[0] - top
+            if shape.whole:
+                down = loops.get("n")
+                window = Window(
+                    unit, height * width, 0, row * width, None, 0, down, shape.rows * step_h * width if down else 0
+                )
+                offset, cols = row * view.row, self._rows * self._cols
+            else:
+                down, right = loops.get(ROW), loops.get("n")
+                rows = (down, step_h * unit) if down else (None, 0)
+                columns = (right, shape.cols * step_w) if right else (None, 0)
+                window = Window(height * unit, width, row * unit, -left, *rows, *columns)
+                offset, cols = row * view.row - left, self._cols
+            self._emit_piece(
+                "load.b",
+                at == 0,
+                at == count - 1,
+                ring,
+                dst=self.b.desc(ring, self._pixel, role="producer", offset=at * self._cols * item),
+                src=self.b.desc(
+                    self.b.arg(view.arg),
+                    view.channel * item,
+                    strides=strides,
+                    offset=(view.offset + offset) * item,
+                    window=window,
+                ),
+                rows=channels,
+                cols=self.b.size(cols),
+                cache=self.problem.pins.cache.get("a", view.cache),
+                pred=pred,
+            )
+
+    def _move_both(self, m: Size, n: Size, k: Size, far: Mapping[Loop, int], within: Mapping[Loop, int]) -> None:
+        conv, shape, l0b = self._conv, self._shape, self.rings["l0b"]
+        self._move_a(m, k, None, within)
+        one_row = shape.rows == 1
+        self._emit(
+            "move.b",
+            "mvim2colt",
+            self.spec.a.dtype,
+            dst=self.b.desc(l0b, align_up(self.n1 * self._item), role="producer"),
+            src=self.b.desc(self.rings["l1.b"], self._pixel, role="consumer"),
+            layout="planes",
+            rows=k,
+            cols=n,
+            start=self._start(far, conv.kernel[0] * conv.kernel[1] * shape.block),
+            height=shape.block,
+            span=self._rows * self._cols,
+            width=shape.cols,
+            apart=self._cols,
+            channels=1,
+            kernel_h=conv.kernel[0],
+            kernel_w=conv.kernel[1],
+            stride_h=0 if one_row else conv.strides[0],
+            stride_w=conv.strides[1] if shape.cols > 1 else 0,
+            dilation_h=conv.dilations[0] if shape.whole and conv.kernel[0] > 1 else 1,
+            dilation_w=conv.dilations[1] if conv.kernel[1] > 1 else 1,
+            left=conv.pads[1] if shape.whole else 0,
+            wait=[l0b.free],
+            set=[l0b.ready],
+        )
