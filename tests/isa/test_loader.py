@@ -138,7 +138,7 @@ def test_extension_with_a_format_and_a_feature() -> None:
         (GOOD.replace("fp16", "fp12"), "no data type 'fp12'"),
         (GOOD.replace("fp16", "fp16->fp32"), "for formats with dtype2"),
         (GOOD.replace("a + a", "a + z"), "no such operand; there are: dst, a"),
-        (GOOD.replace("a + a", "a + rows"), "no such operand"),
+        (GOOD.replace("a + a", "a + height"), "no such operand"),
         (GOOD.replace("dst = a", "a = a"), "semantics assigns a from a; allowed: dst from a"),
         (GOOD.replace("a + a", "dst + a"), "semantics assigns dst from dst, a; allowed: dst from a"),
         (GOOD.replace("a + a", "import os"), "is no expression"),
