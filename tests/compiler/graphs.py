@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,9 @@ def run_plan(plan: Plan, inputs: dict[str, Array]) -> dict[str, Array]:
     with np.errstate(all="ignore"):
         for segment in plan.segments:
             if isinstance(segment, VectorSegment):
-                values = {node.id: view(access).copy() for node, access in segment.reads}
+                values = {}
+                for node, access in segment.reads:
+                    values[node.id] = view(access) if access.picks is None else picked(access, values, memory, binding)
                 for node in segment.nodes:
                     values[node.id] = evaluate_node(node, [value_of(each, values) for each in node.inputs], binding)
                 for node, access in segment.writes:
@@ -103,6 +105,23 @@ def run_plan(plan: Plan, inputs: dict[str, Array]) -> dict[str, Array]:
                 view(segment.c)[...] = evaluate_node(plain, operands, binding)
     outputs = [tensor for tensor in plan.tensors if tensor.kind == "output"]
     return {tensor.name: memory[tensor.name].reshape(evaluate(tensor.shape, binding)) for tensor in outputs}
+
+
+def picked(
+    access: Access, values: Mapping[int, Array], memory: Mapping[str, Array], binding: Mapping[str, int]
+) -> Array:
+    """Rows of a table by indices that were read before."""
+    flat, picks = memory[access.tensor.name], access.picks
+    assert picks is not None
+    index = values[picks.index]
+    shape, strides = evaluate(access.layout.dims, binding), access.layout.stride_values(binding)
+    result = np.empty(shape, flat.dtype)
+    (count,) = evaluate((picks.count,), binding)
+    for place in np.ndindex(*shape):
+        row = int(index[tuple(min(at, size - 1) for at, size in zip(place, index.shape, strict=True))])
+        first = access.layout.offset.value(binding) + row % count * picks.row.value(binding)
+        result[place] = flat[first + sum(at * stride for at, stride in zip(place, strides, strict=True))]
+    return result
 
 
 def pick(segment: PickSegment, view: Callable[[Access], Array]) -> None:

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tests.compiler.graphs import assert_close, build
+from tests.compiler.graphs import CASTS, assert_close, build, run_plan
 from tests.compiler.vector_run import CHIPS, Ran, run_graph, the_chip, the_isa
 
 from npuvm.compiler import DTYPES, CompileError, Graph, KernelBuilder, Value, interpret, parse_graph, print_graph
 from npuvm.compiler.pick_codegen import compile_pick
 from npuvm.compiler.pick_plan import plan_pick
 from npuvm.compiler.pick_segment import PickSpec
+from npuvm.compiler.plan import make_plan
 from npuvm.compiler.schedule import Pins
+from npuvm.compiler.segments import PickSegment, VectorSegment
 from npuvm.hw.errors import TrapError
 
 SIZES = st.sampled_from([1, 2, 3, 7, 8, 9, 31, 33, 64])
@@ -188,7 +190,7 @@ def test_an_index_outside_traps() -> None:
     x = np.zeros((4, 8), np.float32)
     for wrong in (4, -5):
         inputs = {"x": x, "i": np.array([0, wrong], np.int32)}
-        with pytest.raises(TrapError, match="gm_range.*operand index has .* in row .*; allowed are -4 to 3"):
+        with pytest.raises(TrapError, match=r"gm_range.*operand index has .* in row .*; allowed are -4 to 3"):
             run_graph(graph, inputs, the_chip("edge"))
         with pytest.raises(CompileError, match=f"index {wrong} is outside an axis of 4 elements"):
             interpret(graph, inputs)
@@ -211,6 +213,89 @@ def test_indices_that_the_kernel_calculates_and_rows_that_it_goes_on_with() -> N
     }
     ran = run(build(body, x="fp32[A, B]", i="int32[R]", w="fp32[A, C]"), inputs, "ascend_910b1")
     np.testing.assert_array_equal(ran.outputs["out0"], 2 * np.maximum(inputs["x"].T[inputs["i"] + 1].T, 0))
+
+
+def encoded(k: KernelBuilder, words: Value, i: Value, positions: Value) -> Value:
+    """What a sentence encoder begins with."""
+    total = k.cast(k.embedding(words, i), "fp32") + k.cast(positions, "fp32")
+    centred = total - k.mean(total, axes=-1, keepdims=True)
+    return k.cast(centred * k.rsqrt(k.mean(centred * centred, axes=-1, keepdims=True) + 1e-6), "fp16")
+
+
+@given(
+    batch=st.sampled_from([0, 1, 2, 5]), tokens=SIZES, width=SIZES, vocabulary=SIZES, chip=st.sampled_from(CHIPS),
+    kind=st.integers(0, 8),
+)  # fmt: skip
+@example(batch=2, tokens=300, width=384, vocabulary=64, chip="ascend_910a", kind=0)
+@example(batch=0, tokens=8, width=64, vocabulary=64, chip="edge", kind=0)
+@settings(max_examples=25, deadline=None, suppress_health_check=SLOW)
+def test_rows_are_worked_on_where_they_arrive(
+    batch: int, tokens: int, width: int, vocabulary: int, chip: str, kind: int
+) -> None:
+    """Lookups are reads of the vector segment that follows, whichever dims its tiles have."""
+
+    def body(k: KernelBuilder, words: Value, i: Value, positions: Value, y: Value) -> None:
+        rows = k.embedding(words, i)
+        if kind == 0:
+            k.store(encoded(k, words, i, positions))
+        elif kind == 1:
+            k.store(k.relu(rows))
+        elif kind == 2:
+            k.store(k.transpose(k.exp(rows)))
+        elif kind == 3:
+            k.store(k.sum(rows, axes=(0, 1)))
+        elif kind == 4:
+            k.store(k.sum(rows * k.embedding(words, i), axes=-1))
+        elif kind == 5:
+            k.store(k.cast(i, "fp16") + k.max(rows, axes=-1))
+        elif kind == 6:
+            k.store(k.select(k.lt(k.broadcast_to(k.reshape(i, "B, S, 1"), "B, S, D"), 0), rows, -rows))
+        elif kind == 7:
+            k.store(k.relu(k.embedding(k.exp(y) * 2.0, k.minimum(i, 0))))
+        else:
+            k.store(rows + rows * positions)
+            k.store(k.sum(rows, axes=1, keepdims=True))
+
+    rng = np.random.default_rng(kind)
+    shape = (batch, tokens) if batch else (1, tokens)
+    inputs = {
+        "words": (rng.integers(-4, 5, (vocabulary, width)) / 4).astype(np.float16),
+        "i": rng.integers(-vocabulary, vocabulary, shape).astype(np.int32),
+        "positions": (rng.integers(-4, 5, (tokens, width)) / 4).astype(np.float16),
+        "y": (rng.integers(-4, 5, (vocabulary, width)) / 4).astype(np.float16),
+    }
+    types = {"words": "fp16[V, D]", "i": "int32[B, S]", "positions": "fp16[S, D]", "y": "fp16[V, D]"}
+    graph = build(body, **types)
+    ran = run(graph, inputs, chip)
+    np.testing.assert_array_equal(
+        run_plan(make_plan(graph, CASTS), inputs)["out0"],
+        run_plan(make_plan(graph, CASTS, whole_rows=False), inputs)["out0"],
+    )
+    if kind in (0, 1, 4, 5) and min(tokens, width) > 1:
+        assert all(type(each) is VectorSegment for each in ran.plan.segments)
+    if kind in (1, 4) and min(tokens, width) > 1:
+        assert len(ran.runs) == 1
+
+
+def test_whole_rows_that_do_not_fit_are_gathered_first() -> None:
+    def body(k: KernelBuilder, words: Value, i: Value) -> None:
+        wide = k.cast(k.embedding(words, i), "fp32")
+        k.store(wide / k.sum(wide, axes=-1, keepdims=True))
+
+    words = np.random.default_rng(1).random((3, 40_000)).astype(np.float16)
+    ran = run(build(body, words="fp16[V, D]", i="int32[S]"), {"words": words, "i": np.array([1, -1], np.int32)}, "edge")
+    assert any(type(each) is PickSegment for each in ran.plan.segments)
+
+
+def test_a_table_whose_rows_lie_apart_is_no_copy() -> None:
+    def body(k: KernelBuilder, words: Value, i: Value) -> None:
+        k.store(k.relu(k.gather(words[:, 8:24], i)))
+        k.store(k.relu(k.gather(k.reshape(words, "V, 4, 8"), i)))
+
+    rng = np.random.default_rng(1)
+    inputs = {"words": values(rng, "fp16", (50, 32)), "i": rng.integers(0, 50, 70).astype(np.int32)}
+    ran = run(build(body, words="fp16[V, 32]", i="int32[S]"), inputs, "edge")
+    assert len(ran.runs) == 2
 
 
 def spec(op: str, outer: int, count: int, inner: int, picks: int, dtype: str = "fp32") -> PickSpec:
@@ -262,7 +347,7 @@ def test_errors(body: Any, message: str) -> None:
 def test_pins_of_a_single_segment() -> None:
     one = spec("gather", 1, 8, 8, 8)
     chip = the_chip("edge")
-    with pytest.raises(CompileError, match="pin tile = .*nothing for rows by index; only cores"):
+    with pytest.raises(CompileError, match=r"pin tile = .*nothing for rows by index; only cores"):
         compile_pick(one, 3, chip, the_isa(), Pins(tile={"vector": (1, 8)}))
     with pytest.raises(CompileError, match="pin cores = 99 cannot be honoured"):
         compile_pick(one, 3, chip, the_isa(), Pins(cores=99))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from npuvm.compiler.errors import CompileError
@@ -41,12 +42,13 @@ def root_of(node: Node) -> tuple[Node, list[Node]]:
     return node, chain[::-1]
 
 
-def partition(graph: Graph, *, whole_rows: bool, max_nodes: int) -> list[Draft]:
+def partition(graph: Graph, *, whole_rows: bool, max_nodes: int, picked: Collection[int] = ()) -> list[Draft]:
     """Drafts in an order that respects all dependencies.
 
     `whole_rows`: reduces over trailing axes and what follows them may share a draft. `max_nodes` bounds a draft.
+    The gathers with these ids, `picked`, are in none: their rows are read by index.
     """
-    return _Partition(whole_rows, max_nodes).run(graph)
+    return _Partition(whole_rows, max_nodes, picked).run(graph)
 
 
 class _Partition:
@@ -56,7 +58,8 @@ class _Partition:
     floats as well, so that none does.
     """
 
-    def __init__(self, whole_rows: bool, max_nodes: int) -> None:
+    def __init__(self, whole_rows: bool, max_nodes: int, picked: Collection[int]) -> None:
+        self._picked = picked
         self._whole_rows = whole_rows
         self._max_nodes = max_nodes
         self._drafts: list[Draft] = []
@@ -66,11 +69,11 @@ class _Partition:
     def run(self, graph: Graph) -> list[Draft]:
         self._floating = _floating(graph)
         for node in _demand_order(graph):
-            if node.op in CUBE_OPS or node.op in INDEXED:
+            if node.op in ASSEMBLED or node.id in self._picked:
+                self._place[node.id] = max(self._place.get(root_of(each)[0].id, -1) for each in node.inputs)
+            elif node.op in CUBE_OPS or node.op in INDEXED:
                 self._place[node.id] = len(self._drafts)
                 self._drafts.append(Draft(cube=True, domain=node.type.shape, nodes=[node]))
-            elif node.op in ASSEMBLED:
-                self._place[node.id] = max(self._place.get(root_of(each)[0].id, -1) for each in node.inputs)
             elif node.id not in self._floating:
                 self._put(node)
         return self._drafts

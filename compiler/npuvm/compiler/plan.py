@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from npuvm.compiler.assembly import assembled_of, copy_groups, fill_segment, part_accesses
@@ -13,6 +13,7 @@ from npuvm.compiler.ops_conv import CUBE_OPS
 from npuvm.compiler.ops_indexed import INDEXED
 from npuvm.compiler.partition import Draft, partition, root_of
 from npuvm.compiler.pick_segment import dense, pick_segment, zero_segment
+from npuvm.compiler.picked_reads import in_place, picked_reads
 from npuvm.compiler.rewrite import is_scalar
 from npuvm.compiler.segments import Access, CubeSegment, GmTensor, Segment, VectorSegment
 from npuvm.compiler.symbols import Product
@@ -48,9 +49,11 @@ def make_plan(graph: Graph, casts: CastPairs, *, whole_rows: bool = True) -> Pla
     accumulate over tiles and later segments read their inputs again.
     """
     legal = legalize(graph, casts, wide_sums=not whole_rows)
+    # What follows a lookup works on its rows, where tiles have whole rows.
+    picked = in_place(legal) if whole_rows else frozenset()
     limit = len(legal.nodes) + 1
     while True:
-        plan = _Planner(legal, partition(legal, whole_rows=whole_rows, max_nodes=limit)).run()
+        plan = _Planner(legal, partition(legal, whole_rows=whole_rows, max_nodes=limit, picked=picked), picked).run()
         vectors = [each for each in plan.segments if isinstance(each, VectorSegment)]
         crowded = [len(each.nodes) for each in vectors if len(each.reads) + len(each.writes) > MAX_TENSORS]
         if not crowded or limit == 1:
@@ -59,7 +62,8 @@ def make_plan(graph: Graph, casts: CastPairs, *, whole_rows: bool = True) -> Pla
 
 
 class _Planner:
-    def __init__(self, graph: Graph, drafts: Sequence[Draft]) -> None:
+    def __init__(self, graph: Graph, drafts: Sequence[Draft], picked: Collection[int]) -> None:
+        self._picked = picked
         self._graph = graph
         self._drafts = drafts
         self._plan = Plan(graph)
@@ -183,6 +187,7 @@ class _Planner:
         seen: set[int] = set()
         users = [each for other in self._drafts if node not in other.nodes for each in other.nodes]
         used = [each for user in (*users, *self._pending) for each in user.inputs]
+        used += [each for gather in self._graph.nodes if gather.id in self._picked for each in gather.inputs]
         used += [each for copied in self._parts.values() for each, _ in copied]
         for each in used:
             root, chain = root_of(each)
@@ -204,7 +209,9 @@ class _Planner:
         for node in draft.nodes:
             for each in node.inputs:
                 known = any(each is value for value, _ in segment.reads) or each in draft.nodes
-                if not known and not is_scalar(each):
+                if not known and each.id in self._picked:
+                    segment.reads += picked_reads(each, self._read, self._copied)
+                elif not known and not is_scalar(each):
                     segment.reads.append((each, self._read(each)))
             segment.writes += [(node, home) for home in self._homes.get(node.id, [])]
         segment.name = self._next_name()

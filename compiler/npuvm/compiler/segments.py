@@ -8,11 +8,11 @@ from typing import Any
 
 from npuvm.compiler.allowed import Allowance
 from npuvm.compiler.ir import NamedOp, Node
-from npuvm.compiler.symbols import evaluate
+from npuvm.compiler.symbols import Product, evaluate
 from npuvm.compiler.types import DTYPES, Dim
 from npuvm.compiler.views import Layout
 
-__all__ = ["Access", "CubeSegment", "GmTensor", "PickSegment", "Segment", "VectorSegment"]
+__all__ = ["Access", "CubeSegment", "GmTensor", "PickSegment", "Picks", "Segment", "VectorSegment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +33,31 @@ class GmTensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Picks:
+    """How a value is picked from a table of `count` rows, `row` elements apart: by another read, the indices, of this id."""
+
+    index: int
+    count: Dim
+    row: Product
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
-    """A value read from or written to a tensor; `layout` has the value's dims, and its strides and offset in the tensor."""
+    """A value read from or written to a tensor; `layout` has the value's dims, and its strides and offset in the tensor.
+
+    With `picks` indices say where its rows are: the dims of these have stride 0.
+    """
 
     tensor: GmTensor
     layout: Layout
     cache: str = "normal"
+    picks: Picks | None = None
 
     def __str__(self) -> str:
         strides = ", ".join(str(stride) for stride in self.layout.strides)
         offset = f" + {self.layout.offset}" if self.layout.offset.terms else ""
-        return f"@{self.tensor.name}[{strides}]{offset}"
+        by = f" by %{self.picks.index}" if self.picks is not None else ""
+        return f"@{self.tensor.name}[{strides}]{offset}{by}"
 
 
 @dataclass(slots=True)

@@ -27,6 +27,7 @@ from npuvm.compiler.schedule_walk import GridWalk
 from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_buffers import tile_bytes
 from npuvm.compiler.vector_lower import Reg, Shape, Use, VecInsn, VecProgram, When
+from npuvm.compiler.vector_picks import directs, index_of, load_picked
 from npuvm.compiler.vector_regs import Numbered
 from npuvm.compiler.vector_space import Space, dim_name
 from npuvm.compiler.vector_sync import VectorSync
@@ -93,7 +94,8 @@ class TileBody:
         sync = self._c.sync
         regs = self._c.program.regs
         transfer = TileTransfer(self._b, self._c.space, self._c.tile, self._grid, self._loops, self._rows, self._cols)
-        for reg in sorted((each for each in regs if each.kind == "in"), key=self._first_use):
+        loaded = [each for each in regs if each.kind == "in" and not directs(each, self._c.space)]
+        for reg in sorted(loaded, key=self._first_use):
             self._load(reg, transfer)
         self._b.sync("vector", wait=sync.waits("vector.acquire"))
         for at, insn in enumerate(self._c.program.insns):
@@ -115,19 +117,19 @@ class TileBody:
         site = f"load.{reg.name}"
         read = self._c.space.reads[reg.read]
         argument = self._b.arg(self._c.tensors.index(read.access.tensor.name))
-        transfer.load(
-            read,
-            reg.shape,
-            argument,
-            ring,
-            Issue(
-                wait=sync.waits(site, [_sem(ring.free)]),
-                set=sync.sets(site, [_sem(ring.ready)]),
-                pred=self._ring_preds(reg)[0],
-                cache=pins.cache.get(reg.name, read.access.cache),
-            ),
-            pins.transfer.get(reg.name),
+        issue = Issue(
+            wait=sync.waits(site, [_sem(ring.free)]),
+            set=sync.sets(site, [_sem(ring.ready)]),
+            pred=self._ring_preds(reg)[0],
+            cache=pins.cache.get(reg.name, read.access.cache),
         )
+        chunk = pins.transfer.get(reg.name)
+        if read.picks is None:
+            transfer.load(read, reg.shape, argument, ring, issue, chunk)
+            return
+        index = index_of(read, self._c.space, self._c.program)
+        self._load(index, transfer)
+        load_picked(transfer, read, reg.shape, argument, (ring, self._c.buffers[index]), issue, self._ring_preds(index))
 
     def _store(self, reg: Reg, transfer: TileTransfer) -> None:
         ring, pins, sync = self._c.buffers[reg], self._c.pins, self._c.sync

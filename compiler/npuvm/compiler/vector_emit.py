@@ -11,6 +11,7 @@ from npuvm.compiler.schedule_walk import GridWalk
 from npuvm.compiler.vector_body import BodyContext, TileBody
 from npuvm.compiler.vector_buffers import Storage
 from npuvm.compiler.vector_lower import Reg, VecProgram
+from npuvm.compiler.vector_picks import directs
 from npuvm.compiler.vector_space import Space
 from npuvm.compiler.vector_sync import VectorSync
 from npuvm.compiler.vector_tile import VectorTile
@@ -43,7 +44,7 @@ def write_vector(
     pins.check_names("cache", [*loads, *stores], name)
     pins.check_names("transfer", loads, name)
     pins.check_names("address", [slot.name for slot in storage.slots], name)
-    buffers = _make_buffers(builder, program, storage, tile, pins)
+    buffers = _make_buffers(builder, space, program, storage, tile, pins)
     rings = {reg.name: buffers[reg] for reg in program.regs if reg.kind in ("in", "out")}
     events = pins.events
     declared = {each: builder.semaphore(each, count) for each, count in events.semaphores.items()} if events else {}
@@ -56,7 +57,7 @@ def write_vector(
 
 
 def _make_buffers(
-    builder: InstrBuilder, program: VecProgram, storage: Storage, tile: VectorTile, pins: Pins
+    builder: InstrBuilder, space: Space, program: VecProgram, storage: Storage, tile: VectorTile, pins: Pins
 ) -> dict[Reg, Buffer]:
     """Rings for loaded and stored registers, plain buffers for the others."""
     rings = {id(storage.of[reg]): reg for reg in program.regs if reg.kind in ("in", "out")}
@@ -71,6 +72,6 @@ def _make_buffers(
         elif reg.kind == "out":
             made[id(slot)] = builder.ring(slot.name, "ub", size, slot.depth, "vector", "store", address=address)
         else:
-            consumer = "store" if reg.writes else "vector"
+            consumer = "store" if reg.writes else "load" if directs(reg, space) else "vector"
             made[id(slot)] = builder.ring(slot.name, "ub", size, slot.depth, "load", consumer, address=address)
     return {reg: made[id(storage.of[reg])] for reg in program.regs if reg in storage.of}

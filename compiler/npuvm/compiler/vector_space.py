@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Node
+from npuvm.compiler.picked_reads import Picked, fits_tile, picked_of
 from npuvm.compiler.rewrite import is_scalar
 from npuvm.compiler.segments import Access, VectorSegment
 from npuvm.compiler.symbols import evaluate
@@ -27,7 +28,7 @@ class Transfer:
     """A value that is read from or written to global memory.
 
     `strides` are elements between neighbours, by dim of the space; 0 where the value does not have the dim. The first element
-    lies `offset` elements after the tensor's.
+    lies `offset` elements after the tensor's. With `picks` indices say where its rows are.
     """
 
     node: Node
@@ -35,6 +36,7 @@ class Transfer:
     strides: tuple[int, ...]
     item: int
     offset: int = 0
+    picks: Picked | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +150,12 @@ def make_space(segment: VectorSegment, binding: Mapping[str, int], largest: Larg
 
     def joined(transfer: Transfer) -> Transfer:
         strides = tuple(transfer.strides[at] for at in last) or (1,)
-        return Transfer(transfer.node, transfer.access, strides, transfer.item, transfer.offset)
+        return replace(transfer, strides=strides)
 
     moved = [joined(each) for each in reads], [joined(each) for each in writes]
     row, col = _tile_dims(segment, sizes, marks, [*moved[0], *moved[1]], largest)
+    if not fits_tile(moved[0], present, row, col):
+        raise RowsDoNotFit("rows that indices pick are not the rows of its tiles", segment.name)
     whole = segment.form in ("row", "top") and any(marks)
     return Space(sizes, marks, present, tuple(moved[0]), tuple(moved[1]), row, col, whole)
 
@@ -168,7 +172,7 @@ def _transfer(
     strides = (0,) * (rank - len(own)) + own
     present = tuple(strides[axis] if flag else 0 for axis, flag in zip(kept, flags, strict=True))
     offset = access.layout.offset.value(binding)
-    return Transfer(node, access, present, DTYPES[node.type.dtype].item_bytes, offset)
+    return Transfer(node, access, present, DTYPES[node.type.dtype].item_bytes, offset, picked_of(access, binding))
 
 
 def _groups(

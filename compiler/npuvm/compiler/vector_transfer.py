@@ -19,13 +19,13 @@ from npuvm.compiler.vector_space import Space, Transfer, dim_name
 from npuvm.compiler.vector_tile import VectorTile
 from npuvm.isa import Pred
 
-__all__ = ["Issue", "TileTransfer"]
+__all__ = ["Issue", "TileForm", "TileTransfer"]
 
 _ONE = Extent(1, 1, None, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class TileForm:
     """A tile as a DMA instruction sees it: extents, and bytes between rows in global memory and in UB."""
 
     rows: Extent
@@ -75,6 +75,27 @@ class TileTransfer:
         """Empty a slot of the ring."""
         self._move("st", transfer, shape, tensor, ring, issue, None)
 
+    def pick(self, transfer: Transfer, places: tuple[Arg, Buffer, Desc], form: TileForm, issue: Issue) -> None:
+        """Fill a slot of the ring with rows of the tensor that a vector of indices, the last place, picks."""
+        tensor, ring, index = places
+        picks = transfer.picks
+        assert picks is not None
+        self.builder.emit(
+            "ldx",
+            transfer.node.type.dtype,
+            dst=self._ub_desc("ld", ring, form.ub_pitch, 0, {}),
+            src=self._gm_desc(transfer, tensor, 0, 0, {}),
+            index=index,
+            rows=form.rows.whole(self.builder),
+            cols=form.cols.whole(self.builder),
+            stride=picks.row * transfer.item,
+            count=picks.count,
+            cache=issue.cache,
+            wait=issue.wait,
+            set=issue.set,
+            pred=issue.pred,
+        )
+
     def _move(
         self,
         op: str,
@@ -92,7 +113,7 @@ class TileTransfer:
                 self._bad_chunk(ring, chunk, "nothing for a tensor whose rows are not adjacent elements")
             self._row_by_row(op, transfer, tensor, ring, issue)
             return
-        form = self._form(transfer, shape)
+        form = self.form(transfer, shape)
         if chunk is None:
             gm = self._gm_desc(transfer, tensor, form.gm_pitch, 0, {})
             ub = self._ub_desc(op, ring, form.ub_pitch, 0, {})
@@ -104,7 +125,7 @@ class TileTransfer:
         self,
         op: str,
         transfer: Transfer,
-        form: _Form,
+        form: TileForm,
         tensor: Arg,
         ring: Buffer,
         issue: Issue,
@@ -142,19 +163,19 @@ class TileTransfer:
             self._emit(op, transfer, gm, ub, (self.cols.whole(b), b.size(1)), replace(issue, wait=(), set=()))
         b.sync(unit, set=issue.set, pred=issue.pred)
 
-    def _form(self, transfer: Transfer, shape: Shape) -> _Form:
+    def form(self, transfer: Transfer, shape: Shape) -> TileForm:
         """Rows of adjacent elements where there are any; single elements one below the other otherwise."""
         space, item = self.space, transfer.item
         row_stride = transfer.strides[space.row] if space.row is not None else 0
         col_stride = transfer.strides[space.col]
         if shape == (True, True):
-            return _Form(self.rows, self.cols, row_stride * item, tile_bytes((False, True), item, 1, self.tile.cols))
+            return TileForm(self.rows, self.cols, row_stride * item, tile_bytes((False, True), item, 1, self.tile.cols))
         if shape == (False, False):
-            return _Form(_ONE, _ONE, 0, item)
+            return TileForm(_ONE, _ONE, 0, item)
         extent, stride = (self.cols, col_stride) if shape[1] else (self.rows, row_stride)
         if stride == 1:
-            return _Form(_ONE, extent, 0, tile_bytes((False, True), item, 1, extent.full))
-        return _Form(extent, _ONE, stride * item, item)
+            return TileForm(_ONE, extent, 0, tile_bytes((False, True), item, 1, extent.full))
+        return TileForm(extent, _ONE, stride * item, item)
 
     def _gm_desc(self, transfer: Transfer, tensor: Arg, pitch: int, offset: int, strides: Mapping[Loop, int]) -> Desc:
         space, tile = self.space, self.tile
