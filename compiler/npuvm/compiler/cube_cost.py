@@ -95,8 +95,8 @@ class _Operand(NamedTuple):
     `places`: at how many different columns the cores are at one time.
     """
 
-    rows: Ints
-    row_bytes: Ints
+    rows: Floats
+    row_bytes: Floats
     pitch: int
     run: Floats | float
     places: Floats | float
@@ -143,17 +143,17 @@ class ProductCost:
         The next loads are dispatched behind the moves of this L1 tile; where those overflow the queue, loads and moves
         overlap less.
         """
-        m, n, k, m0, n0, k0 = table.T
+        m, n, k, m0, n0, k0 = np.ascontiguousarray(table.T, dtype=np.float64)
         depth = sizes.k
-        cuts_m, cuts_n = -(-sizes.m // m), -(-sizes.n // n)
-        tiles = sizes.batch * cuts_m * cuts_n
+        cuts_m, cuts_n = np.ceil(sizes.m / m), np.ceil(sizes.n / n)
+        tiles = cuts_m * cuts_n * sizes.batch
         used = np.minimum(self.cores, tiles)
-        steps1, steps0 = -(-depth // k), -(-depth // k0)
-        parts_m = -(-m // m0)
+        steps1, steps0 = np.ceil(depth / k), np.ceil(depth / k0)
+        parts_m = np.ceil(m / m0)
         moves = steps0 * parts_m
-        products = moves * -(-n // n0)
+        products = moves * np.ceil(n / n0)
         block_m, block_n, block_k = self._blocks
-        blocks = -(-m // block_m) * -(-n // block_n) * -(-depth // block_k)
+        blocks = np.ceil(m / block_m) * np.ceil(n / block_n) * -(-depth // block_k)
         compute = blocks * self._block_cycles + products * self._product_start
         move = m * (depth * self._item / self._move_rates[0])
         move = move + n * parts_m * (depth * self._item / self._move_rates[1]) + moves * (2 * self._move_start)
@@ -171,17 +171,17 @@ class ProductCost:
         tile += np.minimum(load, move) * (1 - ahead)
         first = load / per_step + self._latency
         last = (compute + move) / np.maximum(steps0, 1) + out
-        own = -(-tiles // self.cores) * tile + first + last
+        own = np.ceil(tiles / self.cores) * tile + first + last
         shared = self._shared(sizes, operands, served, (cuts_m, m), steps1, tiles)
         return np.asarray(np.maximum(own, shared) + _VISIBLE * own)
 
     def _operands(
         self,
         sizes: ProductSizes,
-        tile: tuple[Ints, Ints, Ints],
-        cuts: tuple[Ints, Ints],
+        tile: tuple[Floats, Floats, Floats],
+        cuts: tuple[Floats, Floats],
         per_core: Floats,
-        steps1: Ints,
+        steps1: Floats,
     ) -> tuple[_Operand, _Operand]:
         """Both operands. Where all of k is in one L1 tile, the one that the fastest loop does not move is loaded once a run."""
         m, n, k = tile
@@ -192,9 +192,9 @@ class ProductCost:
         a_places: Floats | float = np.minimum(cuts_m, self.cores) if self._flipped_a else 1.0
         b_places: Floats | float = 1.0 if self._flipped_b else np.minimum(cuts_n, self.cores)
         if self._columns_first:
-            a_places = np.minimum(a_places, cuts_m / np.gcd(cuts_m, own.astype(np.int64)))
+            a_places = np.minimum(a_places, cuts_m / _gcd(cuts_m, own))
         else:
-            b_places = np.minimum(b_places, cuts_n / np.gcd(cuts_n, own.astype(np.int64)))
+            b_places = np.minimum(b_places, cuts_n / _gcd(cuts_n, own))
         a_rows, a_cols = (k, m) if self._flipped_a else (m, k)
         b_rows, b_cols = (n, k) if self._flipped_b else (k, n)
         a_bytes, b_bytes = a_cols * self._item, b_cols * self._item
@@ -211,7 +211,9 @@ class ProductCost:
         length = np.maximum(operand.row_bytes, 1)
         if self._access == 1:
             return np.asarray(operand.rows * length, dtype=np.float64)
-        aligned = np.gcd(length, self._line) / self._line
+        # The lowest bit that is set is what a length has in common with a power of two.
+        whole = length.astype(np.int64)
+        aligned = np.minimum(whole & -whole, self._line) / self._line
         cut = 1 - aligned if self._chunk % self._line == 0 else 1
         pieces = 1 + length / self._line - aligned + (np.ceil(length / self._chunk) - 1) * cut
         pieces = np.where(operand.dense, length / min(self._chunk, self._line), pieces)
@@ -230,7 +232,7 @@ class ProductCost:
         reached = np.minimum(apart, operand.rows) * np.ceil(operand.row_bytes / unit) * operand.places
         return np.where(operand.dense, 1.0, np.sqrt(np.minimum(reached / count, 1.0)))
 
-    def _load(self, operands: tuple[_Operand, ...], served: list[Floats], used: Ints, steps1: Ints) -> Floats:
+    def _load(self, operands: tuple[_Operand, ...], served: list[Floats], used: Floats, steps1: Floats) -> Floats:
         """Cycles of the loads of one tile, operand after operand.
 
         Each takes the longest of: issue, port, requests in flight, and this core's part of the L2 slices that its rows reach.
@@ -248,7 +250,7 @@ class ProductCost:
             total = total + step * steps1 / each.run
         return np.asarray(total)
 
-    def _out(self, m: Ints, n: Ints) -> Floats:
+    def _out(self, m: Floats, n: Floats) -> Floats:
         nbytes = m * n * self._out_item
         fix = self._fix_start + nbytes / self._fix_rate
         if not self._via_ub:
@@ -261,9 +263,9 @@ class ProductCost:
         sizes: ProductSizes,
         operands: tuple[_Operand, ...],
         served: list[Floats],
-        rows: tuple[Ints, Ints],
-        steps1: Ints,
-        tiles: Ints,
+        rows: tuple[Floats, Floats],
+        steps1: Floats,
+        tiles: Floats,
     ) -> Floats:
         """Cycles that L2 and main memory need for all cores together.
 
@@ -275,10 +277,15 @@ class ProductCost:
         kept = (strips * m + sizes.n) * (sizes.k * self._item) <= self._l2_capacity
         stored = sizes.m * sizes.n * sizes.batch * self._out_item
         total: Floats | float = stored / (self._l2 if stored <= self._l2_capacity else min(self._l2, self._hbm))
-        passes: tuple[Ints | int, ...] = (1, np.where(kept, 1, -(-cuts_m // strips)))
+        passes: tuple[Floats | int, ...] = (1, np.where(kept, 1, np.ceil(cuts_m / strips)))
         for each, busy, edge, times in zip(operands, served, (sizes.m, sizes.n), passes, strict=True):
             loaded = busy * steps1 / each.run * tiles
             read = times * (edge * sizes.k * sizes.batch * self._item)
             from_l2 = loaded / (self._spread(each, *self._slices) * self._l2)
             total = total + np.maximum(from_l2, read / (self._spread(each, *self._channels) * self._hbm))
         return np.asarray(total)
+
+
+def _gcd(a: Floats, b: Floats) -> Ints:
+    """Greatest common divisors of whole numbers; `b` may have a fraction, which is left out."""
+    return np.asarray(np.gcd(a.astype(np.int64), b.astype(np.int64)))

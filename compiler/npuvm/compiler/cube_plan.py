@@ -254,8 +254,8 @@ class TileChooser:
         self._table, self._depths = _fitting(problem, _grow(problem))
         if not len(self._table):
             _refuse(problem)
-        self._columns = tuple(np.ascontiguousarray(column) for column in self._table.T)
-        self._edges = tuple(np.unique(column).tolist() for column in self._columns[3:])
+        self._edges = tuple(np.unique(column).tolist() for column in self._table.T[3:])
+        self._within: dict[tuple[int, ...], tuple[Table, Ints, Ints]] = {}
         self._cost = ProductCost(problem, cores)
 
     def choose(self, sizes: ProductSizes) -> CubeTile:
@@ -265,12 +265,23 @@ class TileChooser:
     def candidates(self, sizes: ProductSizes) -> tuple[Table, Ints, Floats]:
         """Tiles no larger than the matrices, and their estimates. Of those that become equal, the smallest is kept."""
         limits = (sizes.m, sizes.n, max(sizes.k, 1))
-        columns = self._columns
-        kept = columns[2] - columns[5] < limits[2]
-        for column, edges, limit in zip(columns[3:], self._edges, limits, strict=True):
-            kept &= column <= edges[min(bisect_left(edges, limit), len(edges) - 1)]
-        table, depths = np.minimum(self._table[kept], limits * 2), self._depths[kept]
+        most = tuple(
+            [
+                edges[min(bisect_left(edges, limit), len(edges) - 1)]
+                for edges, limit in zip(self._edges, limits, strict=True)
+            ]
+        )
+        table, depths, before = self._within.get(most) or self._up_to(most)
+        kept = before < limits[2]
+        table, depths = np.minimum(table[kept], limits * 2), depths[kept]
         return table, depths, self._cost.cycles(sizes, table, depths)
+
+    def _up_to(self, most: tuple[int, ...]) -> tuple[Table, Ints, Ints]:
+        """Tiles with edges at L0 up to `most`, their accumulators, and how much of k at L1 comes before the last part at L0."""
+        kept = (self._table[:, 3:] <= most).all(axis=1)
+        table = self._table[kept]
+        found = self._within[most] = table, self._depths[kept], table[:, 2] - table[:, 5]
+        return found
 
 
 def _refuse(problem: TileProblem) -> NoReturn:

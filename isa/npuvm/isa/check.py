@@ -119,7 +119,9 @@ def _check_names(isa: Isa, instruction: Instruction, where: str | None) -> None:
                 )
         for dim in region.shape:
             if dim != 1 and dim not in sizes:
-                raise IsaError(f"{name}.{region.name}: shape names {dim!r}, which is no size and no number above 0", where)
+                raise IsaError(
+                    f"{name}.{region.name}: shape names {dim!r}, which is no size and no number above 0", where
+                )
         if region.dtype not in ("dtype", "dtype2", "acc") and region.dtype not in isa.dtypes:
             raise IsaError(f"{name}.{region.name}: dtype {region.dtype!r} is unknown", where)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import NoReturn, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ __all__ = ["ADDRESS_BITS", "Entry", "EvenEntries", "Reloc", "RelocTable"]
 
 ADDRESS_BITS = 48
 _HIGH = np.uint64((1 << 64) - (1 << ADDRESS_BITS))
+_END = np.uint64(1 << ADDRESS_BITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +124,14 @@ class RelocTable(Sequence[Reloc]):
         if not len(self.words):
             return
         try:
-            values = np.array(addresses, dtype=np.int64)[self.args] + self.addends
+            bits = (np.array(addresses, dtype=np.int64)[self.args] + self.addends).view(np.uint64)
         except OverflowError:
-            values = np.array([-1], dtype=np.int64)
-        bits = values.view(np.uint64)
-        if (bits & _HIGH).any():
             self._refuse(addresses, where)
-        words[self.words] = (words[self.words] & _HIGH) | bits
+        if bits.max() >= _END:
+            self._refuse(addresses, where)
+        words[self.words] = words[self.words] & _HIGH | bits
 
-    def _refuse(self, addresses: Sequence[int], where: str) -> None:
-        for each in self:
-            address = addresses[each.arg] + each.addend
-            if not 0 <= address < 1 << ADDRESS_BITS:
-                raise IsaError(f"address {address:#x} of argument {each.arg} does not fit {ADDRESS_BITS} bits", where)
+    def _refuse(self, addresses: Sequence[int], where: str) -> NoReturn:
+        wrong = ((addresses[each.arg] + each.addend, each.arg) for each in self)
+        address, argument = next((value, arg) for value, arg in wrong if not 0 <= value < 1 << ADDRESS_BITS)
+        raise IsaError(f"address {address:#x} of argument {argument} does not fit {ADDRESS_BITS} bits", where)

@@ -1,0 +1,205 @@
+"""Host time to compile kernels: a new graph, a new shape, a known shape, new addresses; and TorchInductor on the same computations.
+
+    python benchmarks/compile_time.py [--chip ascend_910b1] [--shapes 1000] [--kernel NAME]... [--inductor N] [--json FILE]
+
+Twenty kernels from one operator to attention, each over random shapes whose sizes are spread evenly over their logarithms from 1
+up (so sizes 1 to 8 are common). All times are CPU time of one process, in which nothing else runs.
+
+- new graph: `compile_kernel` of a graph traced anew, in a process that has compiled other graphs: plan and first instance.
+- new shape: `compile_kernel` of a planned graph for shapes that it has not seen. Nothing is made ready for particular shapes; the
+  first shape that needs another loop nest or buffer plan pays for it, and is in the maximum.
+- known shape: `compile_kernel` for shapes seen before.
+- new addresses: the words of all launches of a kernel, relocated to other tensors.
+
+The cycle collector is on; what lived before a series is frozen (`gc.freeze`), as a serving process does.
+
+With `--inductor N` and torch installed, `torch.compile` (Inductor, CPU) compiles the same computations in another process with an
+empty cache: the first ever, one more operator, and N new static shapes of each; its CPU time includes its C++ compiler's. A new
+shape in a warm process is compared with a new shape here, medians and maxima over all kernels; the first ever stands apart.
+With `dynamic=True` Inductor compiles once for all sizes above 1; that is the column "one more operator, dynamic".
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import math
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from benchmarks.compiling.inductor import Inductor, compare  # noqa: E402
+from benchmarks.compiling.kernels import KERNELS, Shapes, Subject, draw  # noqa: E402
+
+from npuvm.compiler import CompiledKernel, Kernel, compile_kernel  # noqa: E402
+from npuvm.hw.config import NpuConfig, load_chip  # noqa: E402
+from npuvm.isa import Isa, load_isa  # noqa: E402
+
+GRAPHS = 5
+"""Graphs made anew of each kernel."""
+
+AGAIN = 200
+"""Shapes that are compiled again and relocated."""
+
+AIMS = {"graph": 10_000, "new": 100, "most": 1000, "known": 5, "moved": 10}
+"""Microseconds that are aimed at."""
+
+
+def main() -> None:
+    """Measure, print the table, write the JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--chip", default="ascend_910b1")
+    parser.add_argument("--shapes", type=int, default=1000, help="new shapes of each kernel")
+    parser.add_argument("--kernel", action="append", choices=[each.name for each in KERNELS], help="only these")
+    parser.add_argument(
+        "--inductor", type=int, metavar="N", help="compare with torch.compile over N static shapes each"
+    )
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    chip = load_chip(options.chip)
+    isa = load_isa(chip.isa.base, chip.isa.extensions)
+    subjects = [each for each in KERNELS if options.kernel is None or each.name in options.kernel]
+    warm_up(chip, isa)
+    rows = [measure(each, chip, isa, options.shapes) for each in subjects]
+    loop = spin()
+    print_rows(rows, options.chip, loop)
+    found: dict[str, Any] = {"chip": options.chip, "isa": isa.hash, "empty_loop_ns": loop, "rows": rows}
+    if options.inductor is not None:
+        found["inductor"] = inductor(subjects, rows, options.inductor)
+    if options.json is not None:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def warm_up(chip: NpuConfig, isa: Isa) -> None:
+    """Compile one kernel of each sort, so that a new graph finds the tables of the instruction set made."""
+    source = random.Random(0)
+    for subject in (KERNELS[0], KERNELS[-1]):
+        compile_kernel(subject.make(), draw(subject, source), chip, isa)
+
+
+def spin() -> float:
+    """Nanoseconds of an empty loop's turn: how fast the machine was."""
+    best = math.inf
+    for _ in range(5):
+        start = time.process_time_ns()
+        for _ in range(200_000):
+            pass
+        best = min(best, (time.process_time_ns() - start) / 200_000)
+    return best
+
+
+def clocked(work: Callable[[], Any]) -> tuple[float, Any]:
+    """CPU microseconds of a call, and its result."""
+    start = time.process_time_ns()
+    result = work()
+    return (time.process_time_ns() - start) / 1000, result
+
+
+def measure(subject: Subject, chip: NpuConfig, isa: Isa, count: int) -> dict[str, Any]:
+    """Times of one kernel in microseconds."""
+    source = random.Random(subject.name)
+    graphs = []
+    made: Kernel | None = None
+    for _ in range(GRAPHS):
+        made = subject.make()
+        shapes = draw(subject, source)
+        graphs.append(clocked(lambda made=made, shapes=shapes: compile_kernel(made, shapes, chip, isa))[0])
+    assert made is not None
+    fresh = distinct(subject, source, count)
+    gc.collect()
+    gc.freeze()
+    new, kernels = [], []
+    for shapes in fresh:
+        took, compiled = clocked(lambda shapes=shapes: compile_kernel(made, shapes, chip, isa))
+        new.append(took)
+        kernels.append(compiled)
+    gc.unfreeze()
+    return {
+        "kernel": subject.name,
+        "operators": subject.operators,
+        "launches": max(len(each.launches) for each in kernels),
+        "image_words": max((len(each.image.words) for made in kernels for each in made.launches), default=0),
+        "graph": statistics.median(graphs),
+        "graph_most": max(graphs),
+        "new": statistics.median(new),
+        "new_p99": sorted(new)[int(0.99 * len(new))],
+        "new_most": max(new),
+        "known": known(made, fresh[:AGAIN], chip, isa),
+        "moved": moved(kernels[:AGAIN]),
+    }
+
+
+def distinct(subject: Subject, source: random.Random, count: int) -> list[Shapes]:
+    """Shapes that differ from each other."""
+    found: dict[tuple[tuple[str, tuple[int, ...]], ...], Shapes] = {}
+    for _ in range(20 * count):
+        shapes = draw(subject, source)
+        found[tuple(shapes.items())] = shapes
+        if len(found) == count:
+            break
+    return list(found.values())
+
+
+def known(kernel: Kernel, fresh: list[Shapes], chip: NpuConfig, isa: Isa) -> float:
+    """A call for a shape that was compiled before; median over the shapes."""
+    times = []
+    for shapes in fresh:
+        took, _ = clocked(lambda shapes=shapes: [compile_kernel(kernel, shapes, chip, isa) for _ in range(10)])
+        times.append(took / 10)
+    return statistics.median(times)
+
+
+def moved(kernels: list[CompiledKernel]) -> float:
+    """Relocating all launches of a kernel to other addresses; median."""
+    times = []
+    for kernel in kernels:
+        places = [tuple(range(4096, 4096 * (each.image.n_args + 1), 4096)) for each in kernel.launches]
+        if not places:
+            continue
+        pairs = list(zip(kernel.launches, places, strict=True))
+        took, _ = clocked(lambda pairs=pairs: [launch.image.relocate(where) for launch, where in pairs])
+        times.append(took)
+    return statistics.median(times) if times else 0.0
+
+
+def print_rows(rows: list[dict[str, Any]], chip: str, loop: float) -> None:
+    """The table, with what is aimed at."""
+    print(f"{chip}; CPU microseconds; an empty loop's turn took {loop:.0f} ns\n")
+    print(
+        f"{'kernel':18} {'ops':>3} {'runs':>4} {'new graph':>9} {'new shape':>9} {'99 %':>7} {'most':>7} {'known':>6} {'moved':>6}"
+    )
+    for row in rows:
+        numbers = f"{row['graph']:9,.0f} {row['new']:9,.0f} {row['new_p99']:7,.0f} {row['new_most']:7,.0f}"
+        ends = f"{row['known']:6.1f} {row['moved']:6.1f}"
+        print(f"{row['kernel']:18} {row['operators']:3} {row['launches']:4} {numbers} {ends}")
+    middle = {name: statistics.median(row[name] for row in rows) for name in ("graph", "new", "known", "moved")}
+    most = max(row["new_most"] for row in rows)
+    print(
+        f"{'median of kernels':26} {middle['graph']:9,.0f} {middle['new']:9,.0f} {'':7} {most:7,.0f} "
+        f"{middle['known']:6.1f} {middle['moved']:6.1f}"
+    )
+    print(
+        f"{'aim':26} {AIMS['graph']:9,} {AIMS['new']:9,} {'':7} {AIMS['most']:7,} {AIMS['known']:6.1f} {AIMS['moved']:6.1f}"
+    )
+
+
+def inductor(subjects: list[Subject], rows: list[dict[str, Any]], shapes: int) -> dict[str, Any] | None:
+    """Compile the same computations with torch.compile, print the comparison."""
+    results = Inductor(shapes).run([each.name for each in subjects])
+    if results is None:
+        print("\nInductor: not measured, torch is not installed here (pip install torch==2.13.0)")
+        return None
+    return compare(results, rows)
+
+
+if __name__ == "__main__":
+    main()
