@@ -1,22 +1,22 @@
-"""Host time to compile kernels: a new graph, a new shape, a known shape, new addresses; and TorchInductor on the same computations.
+"""Host time to compile kernels: a new graph, a new shape, a known shape, new addresses; and what TorchInductor takes.
 
     python benchmarks/compile_time.py [--chip ascend_910b1] [--shapes 1000] [--kernel NAME]... [--inductor N] [--json FILE]
 
-Twenty kernels from one operator to attention, each over random shapes whose sizes are spread evenly over their logarithms from 1
-up (so sizes 1 to 8 are common). All times are CPU time of one process, in which nothing else runs.
+Twenty kernels from one operator to attention, each over random shapes whose sizes are spread evenly over their logarithms from
+1 up (so sizes 1 to 8 are common). All times are CPU time of one process, in which nothing else runs.
 
 - new graph: `compile_kernel` of a graph traced anew, in a process that has compiled other graphs: plan and first instance.
-- new shape: `compile_kernel` of a planned graph for shapes that it has not seen. Nothing is made ready for particular shapes; the
-  first shape that needs another loop nest or buffer plan pays for it, and is in the maximum.
+- new shape: `compile_kernel` of a planned graph for shapes that it has not seen. Nothing is made ready for particular shapes;
+  the first shape that needs another loop nest or buffer plan pays for it, and is in the maximum.
 - known shape: `compile_kernel` for shapes seen before.
 - new addresses: the words of all launches of a kernel, relocated to other tensors.
 
 The cycle collector is on; what lived before a series is frozen (`gc.freeze`), as a serving process does.
 
-With `--inductor N` and torch installed, `torch.compile` (Inductor, CPU) compiles the same computations in another process with an
-empty cache: the first ever, one more operator, and N new static shapes of each; its CPU time includes its C++ compiler's. A new
-shape in a warm process is compared with a new shape here, medians and maxima over all kernels; the first ever stands apart.
-With `dynamic=True` Inductor compiles once for all sizes above 1; that is the column "one more operator, dynamic".
+With `--inductor N` and torch installed, `torch.compile` (Inductor, CPU) compiles the same computations in another process with
+an empty cache: the first ever, one more operator, and N new static shapes of each; its CPU time includes its C++ compiler's. A
+new shape in a warm process is compared with a new shape here, medians and maxima over all kernels; the first ever stands apart.
+With `dynamic=True` Inductor compiles once for all sizes above 1; that is the column "dynamic".
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from benchmarks.compiling.inductor import Inductor, compare  # noqa: E402
 from benchmarks.compiling.kernels import KERNELS, Shapes, Subject, draw  # noqa: E402
 
 from npuvm.compiler import CompiledKernel, Kernel, compile_kernel  # noqa: E402
+from npuvm.compiler.compiled import Launch  # noqa: E402
 from npuvm.hw.config import NpuConfig, load_chip  # noqa: E402
 from npuvm.isa import Isa, load_isa  # noqa: E402
 
@@ -112,14 +114,14 @@ def measure(subject: Subject, chip: NpuConfig, isa: Isa, count: int) -> dict[str
     for _ in range(GRAPHS):
         made = subject.make()
         shapes = draw(subject, source)
-        graphs.append(clocked(lambda made=made, shapes=shapes: compile_kernel(made, shapes, chip, isa))[0])
+        graphs.append(clocked(partial(compile_kernel, made, shapes, chip, isa))[0])
     assert made is not None
     fresh = distinct(subject, source, count)
     gc.collect()
     gc.freeze()
     new, kernels = [], []
     for shapes in fresh:
-        took, compiled = clocked(lambda shapes=shapes: compile_kernel(made, shapes, chip, isa))
+        took, compiled = clocked(partial(compile_kernel, made, shapes, chip, isa))
         new.append(took)
         kernels.append(compiled)
     gc.unfreeze()
@@ -153,9 +155,21 @@ def known(kernel: Kernel, fresh: list[Shapes], chip: NpuConfig, isa: Isa) -> flo
     """A call for a shape that was compiled before; median over the shapes."""
     times = []
     for shapes in fresh:
-        took, _ = clocked(lambda shapes=shapes: [compile_kernel(kernel, shapes, chip, isa) for _ in range(10)])
+        took, _ = clocked(partial(repeated, partial(compile_kernel, kernel, shapes, chip, isa), 10))
         times.append(took / 10)
     return statistics.median(times)
+
+
+def repeated(call: Callable[[], object], times: int) -> None:
+    """Call so often."""
+    for _ in range(times):
+        call()
+
+
+def relocated(pairs: list[tuple[Launch, tuple[int, ...]]]) -> None:
+    """Relocate each launch."""
+    for launch, where in pairs:
+        launch.image.relocate(where)
 
 
 def moved(kernels: list[CompiledKernel]) -> float:
@@ -166,7 +180,7 @@ def moved(kernels: list[CompiledKernel]) -> float:
         if not places:
             continue
         pairs = list(zip(kernel.launches, places, strict=True))
-        took, _ = clocked(lambda pairs=pairs: [launch.image.relocate(where) for launch, where in pairs])
+        took, _ = clocked(partial(relocated, pairs))
         times.append(took)
     return statistics.median(times) if times else 0.0
 
@@ -174,9 +188,8 @@ def moved(kernels: list[CompiledKernel]) -> float:
 def print_rows(rows: list[dict[str, Any]], chip: str, loop: float) -> None:
     """The table, with what is aimed at."""
     print(f"{chip}; CPU microseconds; an empty loop's turn took {loop:.0f} ns\n")
-    print(
-        f"{'kernel':18} {'ops':>3} {'runs':>4} {'new graph':>9} {'new shape':>9} {'99 %':>7} {'most':>7} {'known':>6} {'moved':>6}"
-    )
+    head = f"{'new graph':>9} {'new shape':>9} {'99 %':>7} {'most':>7} {'known':>6} {'moved':>6}"
+    print(f"{'kernel':18} {'ops':>3} {'runs':>4} {head}")
     for row in rows:
         numbers = f"{row['graph']:9,.0f} {row['new']:9,.0f} {row['new_p99']:7,.0f} {row['new_most']:7,.0f}"
         ends = f"{row['known']:6.1f} {row['moved']:6.1f}"
