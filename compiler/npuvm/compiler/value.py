@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
     from npuvm.compiler.builder import KernelBuilder
     from npuvm.compiler.builder_views import Index
 
-__all__ = ["Operand", "ParamRef", "Value", "kernel_error", "kernel_line"]
+__all__ = ["Operand", "ParamRef", "Value", "kernel_error", "kernel_line", "pass_over"]
 
-_HERE = str(Path(__file__).parent)
+_builders: tuple[str, ...] = (str(Path(__file__).parent),)
 
 
 class Value:
@@ -143,13 +144,24 @@ class ParamRef:
 
 
 def kernel_line() -> str:
-    """`file:line` of the nearest frame outside this package."""
+    """`file:line` of the nearest frame outside this package and the files of other builders."""
     frame = sys._getframe(1)
-    while frame.f_code.co_filename.startswith(_HERE):
+    while frame.f_code.co_filename.startswith(_builders):
         if frame.f_back is None:
             return ""
         frame = frame.f_back
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+    return f"{_file_name(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def pass_over(file: str) -> None:
+    """Take the lines of a file for those of a builder, not of a kernel."""
+    global _builders
+    _builders = (*_builders, file)
+
+
+@lru_cache(maxsize=256)
+def _file_name(path: str) -> str:
+    return Path(path).name
 
 
 def kernel_error(message: str) -> CompileError:

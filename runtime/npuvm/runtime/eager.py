@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from npuvm.compiler import Allowance, CompileError, Graph, KernelBuilder, Node, ParamRef, Pins, Value
 from npuvm.compiler.ops import Attr
-from npuvm.compiler.value import kernel_error
+from npuvm.compiler.value import kernel_error, pass_over
 from npuvm.hw.errors import DeviceError
 from npuvm.runtime.device import Device
 from npuvm.runtime.eager_graph import Gathered, KernelStore
@@ -21,6 +21,8 @@ from npuvm.runtime.tensor import Tensor
 __all__ = ["EagerQueue", "EagerValue"]
 
 _MOST_GATHERED = 64
+
+pass_over(__file__)
 
 
 class _Held:
@@ -72,8 +74,7 @@ class EagerQueue(KernelBuilder):
             raise DeviceError(f"an eager queue gathers {limit} operations; allowed: 1 or more")
         self.device = device
         self.limit = limit
-        self.kernels = KernelStore()
-        self._pins = Pins(stack=stack)
+        self.kernels = KernelStore(Pins(stack=stack))
         self._values: dict[int, weakref.ref[EagerValue]] = {}
         self._inputs: dict[int, _Held] = {}
         self._nodes_of: dict[int, Node] = {}
@@ -134,7 +135,7 @@ class EagerQueue(KernelBuilder):
         if not alive:
             return
         wanted = [nodes[node] for node, _ in alive]
-        kernel, loads = self.kernels.get(Gathered(nodes, wanted, self.graph.allowed, self._pins))
+        kernel, loads = self.kernels.get(Gathered(nodes, wanted, self.graph.allowed))
         tensors = {f"p{index}": inputs[load.id].tensor for index, load in enumerate(loads)}
         made = self.device.run(kernel, tensors, tag="eager")
         for index, (_, value) in enumerate(alive):

@@ -38,7 +38,6 @@ class Gathered:
     nodes: Sequence[Node]
     wanted: Sequence[Node]
     allowed: Allowance
-    pins: Pins
 
 
 def needed_nodes(nodes: Sequence[Node], wanted: Sequence[Node]) -> list[Node]:
@@ -51,9 +50,13 @@ def needed_nodes(nodes: Sequence[Node], wanted: Sequence[Node]) -> list[Node]:
 
 
 class KernelStore:
-    """Kernels by the form of what was gathered: the same operations on tensors whose sizes are equal in the same places."""
+    """Kernels with `pins` by the form of what was gathered.
 
-    def __init__(self, capacity: int = 256) -> None:
+    The form is the same for the same operations on tensors whose sizes are equal in the same places.
+    """
+
+    def __init__(self, pins: Pins, capacity: int = 256) -> None:
+        self._pins = pins
         self._capacity = capacity
         self._kernels: OrderedDict[Hashable, Kernel] = OrderedDict()
         self._fixed: set[Hashable] = set()
@@ -63,15 +66,15 @@ class KernelStore:
 
     def get(self, gathered: Gathered) -> tuple[Kernel, list[Node]]:
         """A kernel with parameters p0, p1, .. and outputs out0, out1, .., and the loads that its parameters stand for."""
-        form = _Form(gathered)
+        form = _Form(gathered, self._pins)
         if form.key in self._fixed:
             form.fix_sizes()
-        found = self._kernels.get(form.key)
+        found = self._kernels.pop(form.key, None)
         if found is None:
-            found = self._kernels[form.key] = self._make(form)
-            if len(self._kernels) > self._capacity:
+            found = self._make(form)
+            if len(self._kernels) >= self._capacity:
                 self._kernels.popitem(last=False)
-        self._kernels.move_to_end(form.key)
+        self._kernels[form.key] = found
         return found, form.loads
 
     def _make(self, form: _Form) -> Kernel:
@@ -89,8 +92,8 @@ class KernelStore:
 class _Form:
     """Gathered operations with their sizes replaced by names, equal sizes by equal names."""
 
-    def __init__(self, gathered: Gathered) -> None:
-        self._gathered = gathered
+    def __init__(self, gathered: Gathered, pins: Pins) -> None:
+        self._gathered, self._pins = gathered, pins
         self._nodes = needed_nodes(gathered.nodes, gathered.wanted)
         self.loads = [node for node in self._nodes if node.op == "load"]
         self.names: dict[int, str] = {}
@@ -115,7 +118,7 @@ class _Form:
             for node in self._nodes
         )
         wanted = tuple([place[node.id] for node in self._gathered.wanted])
-        return rows, wanted, self._gathered.allowed, self._gathered.pins
+        return rows, wanted, self._gathered.allowed
 
     def _attr(self, node: Node, name: str, value: Attr) -> Attr:
         if name not in ("shape", "dims") or not isinstance(value, tuple):
@@ -139,7 +142,7 @@ class _Form:
             Param(f"p{index}", TensorType(node.type.dtype, tuple(self._shape(node))))
             for index, node in enumerate(self.loads)
         )
-        graph = Graph("eager", params, pins=self._gathered.pins, allowed=self._gathered.allowed)
+        graph = Graph("eager", params, pins=self._pins, allowed=self._gathered.allowed)
         builder = KernelBuilder(graph)
         made: dict[int, Node] = {}
         for node in self._nodes:
