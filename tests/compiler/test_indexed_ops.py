@@ -287,6 +287,17 @@ def test_whole_rows_that_do_not_fit_are_gathered_first() -> None:
     assert any(type(each) is PickSegment for each in ran.plan.segments)
 
 
+def test_a_lookup_takes_no_pinned_transfer() -> None:
+    def body(k: KernelBuilder, words: Value, i: Value) -> None:
+        k.store(k.relu(k.embedding(words, i)))
+
+    inputs = {"words": np.ones((3, 64), np.float16), "i": np.array([1, -1], np.int32)}
+    graph = build(body, words="fp16[V, D]", i="int32[S]")
+    with pytest.raises(CompileError, match=r"pin transfer.words = .* nothing for rows by index"):
+        run(graph, inputs, "edge", Pins(transfer={"words": (1, 64)}))
+    run(graph, inputs, "edge", Pins(tile={"vector": (1, 32)}, cache={"words": "stream"}))
+
+
 def test_a_table_whose_rows_lie_apart_is_no_copy() -> None:
     def body(k: KernelBuilder, words: Value, i: Value) -> None:
         k.store(k.relu(k.gather(words[:, 8:24], i)))

@@ -127,9 +127,18 @@ class TileBody:
         if read.picks is None:
             transfer.load(read, reg.shape, argument, ring, issue, chunk)
             return
+        if chunk is not None:
+            pin_error(
+                f"transfer.{reg.name}", chunk, "nothing for rows by index: they are picked together", self._b.name
+            )
         index = index_of(read, self._c.space, self._c.program)
         self._load(index, transfer)
-        load_picked(transfer, read, reg.shape, argument, (ring, self._c.buffers[index]), issue, self._ring_preds(index))
+        vector, (acquire, release) = self._c.buffers[index], self._ring_preds(index)
+        own = (
+            Issue(sync.waits("", [_sem(vector.ready)]), (), acquire, ""),
+            Issue((), sync.sets("", [_sem(vector.free)]), release, ""),
+        )
+        load_picked(transfer, read, reg.shape, argument, (ring, vector), issue, own)
 
     def _store(self, reg: Reg, transfer: TileTransfer) -> None:
         ring, pins, sync = self._c.buffers[reg], self._c.pins, self._c.sync

@@ -200,6 +200,7 @@ def _nonempty(segment: VectorSegment, binding: Mapping[str, int]) -> VectorSegme
         if node.id in needed:
             nodes.insert(0, _neutral(node) if node.op in REDUCES else node)
             needed.update(each.id for each in nodes[0].inputs)
+    needed.update(access.picks.index for node, access in segment.reads if access.picks and node.id in needed)
     reads = [(node, access) for node, access in segment.reads if node.id in needed]
     domain = _joint_shape([*nodes, *(node for node, _ in (*reads, *writes))], len(segment.domain), binding)
     return replace(segment, domain=domain, reduce_axes=(), form="map", nodes=nodes, reads=reads, writes=writes, memo={})

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from npuvm.compiler.emit_handles import Arg, Buffer, Sem
+from npuvm.compiler.emit_handles import Arg, Buffer
 from npuvm.compiler.picked_reads import index_ids
 from npuvm.compiler.vector_lower import Reg, Shape, VecProgram
 from npuvm.compiler.vector_space import Space, Transfer
 from npuvm.compiler.vector_transfer import Issue, TileTransfer
-from npuvm.isa import Pred
 
 __all__ = ["directs", "index_of", "load_picked"]
 
@@ -37,30 +36,18 @@ def load_picked(
     tensor: Arg,
     rings: tuple[Buffer, Buffer],
     issue: Issue,
-    preds: tuple[Pred | None, Pred | None],
+    own: tuple[Issue, Issue],
 ) -> None:
-    """Pick a tile's rows into the first ring by the indices in the second; `preds` say when these come and may go."""
-    b, picks, (ring, vector) = transfer.builder, read.picks, rings
-    assert picks is not None
-    form = transfer.form(read, shape)
+    """Pick a tile's rows into the first ring by the indices in the second; `own` says how these are awaited and given back."""
+    b, (ring, vector), (acquire, release) = transfer.builder, rings, own
     waits, sets = list(issue.wait), list(issue.set)
-    ready, free = _sem(vector.ready), _sem(vector.free)
-    acquire, release = preds
-    if acquire == issue.pred:
-        waits.append(ready)
+    if acquire.pred == issue.pred:
+        waits += acquire.wait
     else:
-        b.sync("load", wait=[ready], pred=acquire)
-    together = release == issue.pred
-    transfer.pick(
-        read,
-        (tensor, ring, b.desc(vector, _INDEX_BYTES, role="consumer")),
-        form,
-        replace(issue, wait=waits, set=[*sets, free] if together else sets),
-    )
+        b.sync("load", wait=acquire.wait, pred=acquire.pred)
+    together = release.pred == issue.pred
+    index = b.desc(vector, _INDEX_BYTES, role="consumer")
+    with_own = replace(issue, wait=waits, set=[*sets, *release.set] if together else sets)
+    transfer.pick(read, (tensor, ring, index), transfer.form(read, shape), with_own)
     if not together:
-        b.sync("load", set=[free], pred=release)
-
-
-def _sem(sem: Sem | None) -> Sem:
-    assert sem is not None
-    return sem
+        b.sync("load", set=release.set, pred=release.pred)
