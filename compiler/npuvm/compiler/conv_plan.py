@@ -89,8 +89,8 @@ def choose_conv_tile(problem: TileProblem, spec: ConvSpec, cores: int) -> ConvTi
             cycles = _estimate(problem, spec, kept, depth, cores)
             at = int(np.argmin(cycles))
             if best is None or cycles[at] < best.cycles:
-                rows, cols, whole, *rest = kept[at].tolist()
-                best = ConvTile(rows, cols, bool(whole), *rest, depth, int(cycles[at]))
+                rows, cols, whole, filters, block, chunk, step = kept[at].tolist()
+                best = ConvTile(rows, cols, bool(whole), filters, block, chunk, step, depth, int(cycles[at]))
     if best is None:
         core = problem.chip.core
         raise CompileError(
@@ -159,7 +159,7 @@ class _Columns:
             pixel = _aligned(self.block * item)
             self.image = self.image_rows * self.image_cols * pixel
             self.loads = self.image_rows
-            dense = (spec.x.pixel == self.block) & (pixel == self.block * item)
+            dense = self.block == spec.x.pixel
             self.load_rows = np.where(dense, 1, self.image_cols)
             self.load_bytes = np.where(dense, self.image_cols, 1) * self.block * item
         self.blocks = -(-max(spec.channels, 1) // self.block)
@@ -217,14 +217,23 @@ def _estimate(problem: TileProblem, spec: ConvSpec, table: Ints, depth: int, cor
     shared = float(problem.chip.l2_bytes_per_cycle) / np.minimum(cores, tiles)
     rate = np.minimum(float(load.l1_bytes_per_cycle), shared)
     once = (t.blocks == 1) & (t.chunks == 1) & (tiles_n == 1)
-    weights = (
-        t.filters
-        * (t.blocks * t.chunks * float(load.l1_row_cycles) + max(spec.depth, 1) * item / rate)
-        / np.where(once, np.maximum(waves, 1), 1)
+    # Rows of kernels are requests of their own, unless the kernels are loaded whole.
+    piece = np.where(t.chunk == max(spec.depth, 1), t.chunk * item, np.maximum(t.chunk * item, load.min_burst_bytes))
+    of_block = np.where(t.blocks > 1, t.block * prod(spec.kernel), max(spec.depth, 1))
+    pieces = t.filters * t.blocks * np.ceil(of_block / t.chunk)
+    latency = problem.chip.memory.l2.latency_cycles + problem.chip.memory.hbm.latency_cycles
+    flight = np.ceil(piece / load.chunk_bytes) * latency / load.outstanding
+    weights = pieces * np.maximum(piece / rate + float(load.l1_row_cycles), flight)
+    weights = weights / np.where(once, np.maximum(waves, 1), 1)
+    target = spec.y.channel if spec.planes else spec.y.pixel
+    line = np.where(
+        t.n == target, t.n * problem.out_item, np.maximum(t.n * problem.out_item, core.store.min_burst_bytes)
     )
-    out_bytes = t.m * t.filters * problem.out_item
-    out = core.fixpipe.startup_cycles + out_bytes / (
-        core.fixpipe.ub_bytes_per_cycle if problem.via_ub else core.fixpipe.gm_bytes_per_cycle
+    via_ub = core.fixpipe.ub_bytes_per_cycle
+    out = core.fixpipe.startup_cycles + np.where(
+        problem.via_ub,
+        np.maximum(t.m * t.n * problem.out_item / max(via_ub, 1), t.m * line / max(core.store.bytes_per_cycle, 1)),
+        t.m * line / max(core.fixpipe.gm_bytes_per_cycle, 1),
     )
     words = t.steps * _STEP_WORDS + t.loads * t.blocks * _ROW_WORDS + _TILE_WORDS
     busy = compute if depth > 1 else compute + out

@@ -57,8 +57,8 @@ class PlanesEmitter(ConvEmitter):
         ready = self.b.semaphore("ones.ready")
         nowhere = self.b.desc(self.b.arg(self.spec.c.arg), 0, window=Window(0, 0))
         ones = self.b.desc(self.b.temp("ones", "l1", pitch), pitch)
-        sizes = {"rows": self.b.size(1), "cols": self.b.size(self.n1)}
-        self.b.emit("ld", self._conv.bias.dtype, dst=ones, src=nowhere, pad=one, set=[ready], **sizes)
+        rows, cols = self.b.size(1), self.b.size(self.n1)
+        self.b.emit("ld", self._conv.bias.dtype, dst=ones, src=nowhere, rows=rows, cols=cols, pad=one, set=[ready])
         self.b.sync("move", wait=[ready])
         return ones
 
