@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.compiler.graphs import CASTS, assert_close, build
-from tests.compiler.vector_run import CHIPS, Ran, run_graph, the_chip, the_isa
+from tests.compiler.vector_run import CHIPS, Ran, run_graph, run_plan_on, the_chip, the_isa
 
 from npuvm.compiler import CompileError, Graph, KernelBuilder, Value, interpret, parse_graph, print_graph
 from npuvm.compiler.plan import make_plan
@@ -286,3 +286,56 @@ def test_exclusive_prefix_sums(axis: int, shape: tuple[int, int]) -> None:
     x = np.arange(shape[0] * shape[1], dtype=np.int32).reshape(shape)
     ran = run(graph, {"x": x}, "edge")
     np.testing.assert_array_equal(ran.outputs["out0"], (np.cumsum(x, axis) - x) * 2)
+
+
+@st.composite
+def mixed_graphs(draw: st.DrawFn) -> tuple[Graph, dict[str, int]]:
+    """Kernels that mix operations along axes with element-wise ones, reduces and views; all values are whole numbers."""
+    binding = {dim: draw(st.sampled_from([1, 2, 5, 17, 33])) for dim in "ABC"}
+    steps = draw(st.lists(st.integers(0, 10**6), min_size=2, max_size=7))
+    dtype = draw(st.sampled_from(["int32", "fp32"]))
+
+    def body(k: KernelBuilder, x: Value) -> None:
+        values = [x]
+        for step in steps:
+            value, axis, pick = values[step // 13 % len(values)], step // 100 % 3, step // 300
+            match step % 9:
+                case 0:
+                    sums = k.cumsum(value, axis, exclusive=pick % 3 == 0)
+                    values.append(k.minimum(k.maximum(sums, -50), 50))
+                case 1:
+                    place = (k.argmax, k.argmin)[pick % 2](value, axis, keepdims=True)
+                    values.append(k.cast(k.broadcast_to(place, "A, B, C"), dtype) - value)
+                case 2:
+                    values.append(k.select(k.lt(k.iota("A, B, C", axis), k.iota("A, B, C", pick % 3)), value, x))
+                case 3:
+                    values.append(value + k.cast(k.iota("A, B, C", axis), dtype))
+                case 4:
+                    values.append(value - k.max(value, axis, keepdims=True))
+                case 5:
+                    k.store(k.prod(k.minimum(k.maximum(value, -1), 1), (axis,)))
+                case 6:
+                    k.store(k.permute(value, ((0, 2, 1), (2, 1, 0), (1, 0, 2))[pick % 3]))
+                case 7:
+                    found, places = k.topk(value, 1 + pick % min(3, binding["C"]))
+                    k.store(found)
+                    k.store(places)
+                case _:
+                    hot = k.one_hot(k.cast(k.sum(k.minimum(k.maximum(value, 0), 1), axis), "int32"), 7)
+                    k.store(hot)
+        k.store(values[-1], name="result")
+
+    return build(body, x=f"{dtype}[A, B, C]"), binding
+
+
+@given(case=mixed_graphs(), chip=st.sampled_from(CHIPS), whole=st.booleans(), seed=st.integers(0, 9))
+@settings(max_examples=10, deadline=None, suppress_health_check=SLOW)
+def test_operations_along_axes_mix(case: tuple[Graph, dict[str, int]], chip: str, whole: bool, seed: int) -> None:
+    graph, binding = case
+    shape = tuple(binding.values())
+    x = np.random.default_rng(seed).integers(-9, 10, shape).astype(graph.params[0].type.info.numpy)
+    expected = interpret(graph, {"x": x})
+    plan = make_plan(graph, CASTS, whole_rows=whole)
+    ran = run_plan_on(plan, {"x": x}, the_chip(chip))
+    for name, value in expected.items():
+        np.testing.assert_array_equal(ran.outputs[name], value, err_msg=name)
