@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.stack_entries import busy
-from npuvm.compiler.stack_link import Linkage, Part, most_phases
+from npuvm.compiler.stack_link import Linkage, Part, grid_words, most_phases
 from npuvm.compiler.stack_order import Lifetime, levels_of, lifetimes_of, place_workspace
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa, RelocTable
@@ -76,7 +76,7 @@ def stack_launches(kernel: CompiledKernel, launches: Sequence[Placed], chip: Npu
     Launches that do not depend on each other share a level, on cores of their own where these suffice.
     """
     kinds = tuple([(each.name, each.kind) for each in kernel.tensors])
-    forms = tuple([_form(each) for each in launches])
+    forms = tuple([_form(each, isa) for each in launches])
     key = (kernel.name, id(chip), isa.hash, kinds, forms)
     found = _STACKS.get(key)
     if found is None:
@@ -90,7 +90,7 @@ def stack_launches(kernel: CompiledKernel, launches: Sequence[Placed], chip: Npu
     return CompiledKernel(kernel.name, made, tensors, kernel.outputs, kernel.seconds)
 
 
-def _form(placed: Placed) -> Hashable:
+def _form(placed: Placed, isa: Isa) -> Hashable:
     """What of a launch decides how it is linked: equal forms differ in sizes, strides and addresses only."""
     launch, first = placed.launch, placed.first
     image = launch.image
@@ -99,9 +99,10 @@ def _form(placed: Placed) -> Hashable:
         relocs = image.relocs.words.tobytes(), image.relocs.args.tobytes()
     else:
         relocs = tuple([(each.word, each.arg) for each in image.relocs])
+    grids = image.grids if image.grids is not None else tuple(grid_words(isa, image))
     cores = tuple([(core, start, len(e), phases) for core, (start, e, phases) in busy(image).items()])
     place = None if first is None else tuple(first.items())
-    return launch.segment, launch.args, launch.writes, len(image.words), image.grids, relocs, cores, place
+    return launch.segment, launch.args, launch.writes, len(image.words), grids, relocs, cores, place
 
 
 class _Stacking:
