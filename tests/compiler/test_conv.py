@@ -18,6 +18,7 @@ from npuvm.compiler import CompileError, Graph, KernelBuilder, Value, interpret
 from npuvm.compiler.conv_codegen import ConvKernel, compile_conv
 from npuvm.compiler.conv_segment import ConvSegment, lower_conv
 from npuvm.compiler.inspection import inspect_kernel
+from npuvm.compiler.ops_conv import product_sizes
 from npuvm.compiler.plan import make_plan
 from npuvm.compiler.schedule import Pins
 from npuvm.hw.simulator import EngineName, simulate
@@ -325,3 +326,11 @@ def test_both_engines_say_the_same_cycles(chip: str, nchw: bool) -> None:
     ]
     assert runs[0].cycles == runs[1].cycles
     assert runs[0].bytes == runs[1].bytes
+
+
+@pytest.mark.parametrize("nchw", [False, True])
+def test_the_work_of_a_convolution_is_that_of_its_products(nchw: bool) -> None:
+    conv = Conv(2, (5, 6), 3, 4, (3, 2), groups=5, nchw=nchw)
+    graph = conv.graph()
+    node = next(each for each in graph.nodes if each.op == "conv2d")
+    assert product_sizes(node, graph.bind(conv.shapes())) == (5, 2 * 3 * 5, 4, 3 * 3 * 2)

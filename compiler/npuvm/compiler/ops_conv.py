@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import TYPE_CHECKING
 
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.types import Dim, TensorType
 
-__all__ = ["CONV_RULES", "CUBE_OPS", "conv_numbers"]
+if TYPE_CHECKING:
+    from npuvm.compiler.ir import Node
+
+__all__ = ["CONV_RULES", "CUBE_OPS", "conv_numbers", "product_sizes"]
 
 CUBE_OPS = ("matmul", "conv2d")
 """Operations that the cube computes, each in a segment of its own."""
@@ -22,6 +28,17 @@ def conv_numbers(attrs: _Attrs, name: str, count: int, least: int) -> tuple[int,
     if not isinstance(value, tuple) or len(value) != count or any(not isinstance(x, int) or x < least for x in value):
         raise CompileError(f"conv2d: '{name}' must be {count} whole numbers >= {least}, not {value!r}")
     return value
+
+
+def product_sizes(node: Node, binding: Mapping[str, int]) -> tuple[int, int, int, int]:
+    """(batch, m, n, k) of the matrix products that an operation of the cube is: a convolution has one for each group."""
+    left, right = (evaluate(each.type.shape, binding) for each in node.inputs[:2])
+    result = evaluate(node.type.shape, binding)
+    if node.op == "matmul":
+        *batch, m, n = result
+        return prod(batch), m, n, left[-2 if node.attrs.get("transpose_a") else -1]
+    (groups,) = conv_numbers(node.attrs, "groups", 1, 1)
+    return groups, prod(result) // max(right[0], 1), right[0] // groups, prod(right[1:])
 
 
 def _conv2d(inputs: Sequence[TensorType], attrs: _Attrs) -> TensorType:

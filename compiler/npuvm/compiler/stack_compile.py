@@ -10,6 +10,7 @@ from math import prod
 from npuvm.compiler.builder import Kernel
 from npuvm.compiler.compiled import CompiledKernel, TensorSpec
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.ops_conv import CUBE_OPS
 from npuvm.compiler.program import compile_kernel
 from npuvm.compiler.stack_kernels import Stack, names_of, output_shapes, params_of
 from npuvm.compiler.stack_launch import Placed, stack_launches
@@ -175,7 +176,7 @@ class _Build:
             return None
         pins = kernel.graph.pins
         cores = pins.cores or (None if pins.grid is None else prod(pins.grid))
-        products = any(node.op == "matmul" for node in kernel.graph.nodes)
+        products = any(node.op in CUBE_OPS for node in kernel.graph.nodes)
         in_group = self.chip.cores_with("cube" if products else "vector") // self.chip.core.count
         return None if cores is None else -(-cores // in_group)
 

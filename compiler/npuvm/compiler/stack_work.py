@@ -9,6 +9,7 @@ from math import prod
 from npuvm.compiler.ir import Graph, Node
 from npuvm.compiler.legalize import legalize
 from npuvm.compiler.ops import VIEWS
+from npuvm.compiler.ops_conv import CUBE_OPS, product_sizes
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.types import DTYPES, Dim, TensorType
 from npuvm.hw.config import NpuConfig
@@ -63,9 +64,9 @@ class _Estimate:
         casts = [(a, b) for a, b in isa.instruction("vcast").dtypes if b is not None]
         legal = legalize(graph, casts)
         passes: Counter[tuple[_Operand, ...]] = Counter()
-        self._products = [node for node in legal.nodes if node.op == "matmul"]
+        self._products = [node for node in legal.nodes if node.op in CUBE_OPS]
         for node in legal.nodes:
-            if node.op != "matmul" and node.op not in _NO_WORK:
+            if node.op not in CUBE_OPS and node.op not in _NO_WORK:
                 passes[tuple(sorted({self._operand(each.type) for each in (*node.inputs, node)}))] += 1
         self._passes = list(passes.items())
         self._moved = [self._operand(each.type) for node in self._products for each in (*node.inputs, node)]
@@ -101,10 +102,9 @@ class _Estimate:
 def _blocks(node: Node, binding: Mapping[str, int], chip: NpuConfig) -> int:
     """Cube cycles of a product."""
     unit, dtype = chip.core.cube, node.inputs[0].type.dtype
-    *batch, m, n = evaluate(node.type.shape, binding)
-    k = evaluate(node.inputs[0].type.shape, binding)[-2 if node.attrs.get("transpose_a") else -1]
+    batch, m, n, k = product_sizes(node, binding)
     depth = max(1, unit.k_bytes // DTYPES[dtype].item_bytes)
-    return prod(batch) * -(-m // unit.m) * -(-n // unit.n) * -(-k // depth) * unit.cycles_per_block.get(dtype, 1)
+    return batch * -(-m // unit.m) * -(-n // unit.n) * -(-k // depth) * unit.cycles_per_block.get(dtype, 1)
 
 
 _ESTIMATES: OrderedDict[tuple[int, int, str], tuple[Graph, NpuConfig, _Estimate]] = OrderedDict()

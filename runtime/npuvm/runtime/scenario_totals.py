@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from npuvm.compiler import DTYPES, Graph, Node
+from npuvm.compiler import DTYPES, Graph
+from npuvm.compiler.ops_conv import CUBE_OPS, product_sizes
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.stats import RunResult
 from npuvm.runtime.scenario_report import Totals
@@ -86,18 +87,10 @@ def cube_cycles(chip: NpuConfig, graph: Graph, binding: Mapping[str, int]) -> fl
     cube = chip.core.cube
     cycles = 0.0
     for node in graph.nodes:
-        if node.op == "matmul":
+        if node.op in CUBE_OPS:
             dtype = node.inputs[0].type.dtype
             depth = cube.k_bytes // DTYPES[dtype].item_bytes
             per_block = cube.cycles_per_block.get(dtype)
             if per_block is not None:
-                cycles += _multiply_adds(node, binding) / (cube.m * cube.n * depth) * per_block
+                cycles += prod(product_sizes(node, binding)) / (cube.m * cube.n * depth) * per_block
     return cycles / chip.cores_with("cube")
-
-
-def _multiply_adds(node: Node, binding: Mapping[str, int]) -> int:
-    def sizes(shape: Sequence[int | str]) -> list[int]:
-        return [binding[dim] if isinstance(dim, str) else dim for dim in shape]
-
-    depth = sizes(node.inputs[0].type.shape)[-2 if node.attrs.get("transpose_a") else -1]
-    return prod(sizes(node.type.shape)) * depth
