@@ -1,11 +1,14 @@
 """Matrix products planned for all shapes: the choice of a tile, and a template for each of two loop nests.
 
-Where all of k is in one L1 tile, an operand stays there for as long as its tile serves; else k is walked.
+Where all of k is in one L1 tile, an operand stays there for as long as its tile serves; else k is walked. Templates do not
+depend on the kernel: products of one sort share them, whatever computes their sizes and strides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from math import prod
 
 from npuvm.compiler.cube_codegen import check_types, problem_of
@@ -13,7 +16,7 @@ from npuvm.compiler.cube_cost import ProductSizes
 from npuvm.compiler.cube_emit import MatmulEmitter
 from npuvm.compiler.cube_lower import lower_cube
 from npuvm.compiler.cube_plan import CubeTile, chooser_of
-from npuvm.compiler.cube_spec import normalise
+from npuvm.compiler.cube_spec import MatmulSpec, MatView, normalise
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.schedule_walk import Axis, GridWalk, Walk
 from npuvm.compiler.segments import CubeSegment
@@ -24,8 +27,10 @@ from npuvm.isa import EvenEntries, Image, Isa
 
 __all__ = ["CubeFamily"]
 
-_TILE = ("<m>", "<n>", "<k at L1>", "<k at L0>", "<accumulators>")
-"""Variables beside the symbols, under names that no symbol has."""
+_TILE = ("m", "n", "k at L1", "k at L0", "accumulators")
+"""Variables that the choice of a tile gives."""
+
+_KEPT_SORTS = 256
 
 
 class CubeFamily:
@@ -33,43 +38,111 @@ class CubeFamily:
 
     def __init__(self, segment: CubeSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
         spec, self.tensors = lower_cube(segment, {name: SymInt.variable(name) for name in symbols})
-        self._spec = normalise(spec)
-        check_types(self._spec, chip, isa)
-        self._problem = problem_of(self._spec, chip, isa, Pins())
-        self._symbols = tuple(symbols)
-        spec, problem = self._spec, self._problem
+        spec = normalise(spec)
+        check_types(spec, chip, isa)
+        problem = problem_of(spec, chip, isa, Pins())
+        self._name = spec.name
+        sort = _Sort(spec)
         self._sizes: Function = compile_values(
-            symbols, (spec.m, spec.n, spec.k, prod(spec.batch), problem.a.pitch, problem.b.pitch), "sizes"
+            symbols,
+            (spec.m, spec.n, spec.k, prod(spec.batch), problem.a.pitch, problem.b.pitch, *sort.numbers),
+            "sizes",
         )
         self._cores = chip.cores_with("cube")
         self._core_type = chip.core_type_with("cube")
         self._chooser = chooser_of(problem, self._cores)
-        self._templates: dict[bool, Template] = {}
+        self._templates = _TEMPLATES.get(sort, len(self.tensors), chip, isa)
 
     def instance(self, values: Sequence[int]) -> Image | None:
         """The image for values of the symbols; None when m, n, k or a batch dim is 0."""
-        sizes = ProductSizes(*self._sizes(*values))
-        m, n, k, batch, _, _ = sizes
+        m, n, k, batch, a_pitch, b_pitch, *numbers = self._sizes(*values)
         if m * n * k * batch == 0:
             return None
-        tile = self._chooser.choose(sizes)
+        tile = self._chooser.choose(ProductSizes(m, n, k, batch, a_pitch, b_pitch))
         (m1, n1, k1), (_, _, k0) = tile.l1, tile.l0
-        whole = k1 >= k
-        template = self._templates.get(whole)
-        if template is None:
-            template = self._templates[whole] = self._make_template(whole)
-        words, relocs = template.instance((*values, m1, n1, k1, k0, tile.l0c_depth))
+        template = self._templates[k1 >= k]
+        words, relocs = template.instance((*numbers, m1, n1, k1, k0, tile.l0c_depth))
         tiles = batch * -(-m // m1) * -(-n // n1)
         entries = EvenEntries(self._core_type, min(self._cores, tiles), (tiles,))
-        return Image(template.name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
+        return Image(self._name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
 
-    def _make_template(self, whole: bool) -> Template:
-        """The program for tiles that have all of k at L1, or do not."""
-        spec = self._spec
-        m, n, k, k0, depth = (SymInt.variable(name) for name in _TILE)
-        tile = CubeTile((m, n, spec.k if whole else k), (m, n, k0), depth, 0)
-        emitter = MatmulEmitter(spec, self._problem, tile, self._core_type, len(self.tensors))
-        axes = [Axis(f"b{at}", size) for at, size in enumerate(spec.batch)]
-        axes += [Axis("m", ceil_div(spec.m, m)), Axis("n", ceil_div(spec.n, n))]
-        emitter.write(spec, self._problem, Walk((GridWalk(tuple(axes), {}),), ()))
-        return emitter.b.template((*self._symbols, *_TILE))
+
+class _Sort:
+    """A product with a variable for each of its `numbers` but 0 and 1; `key` tells it from products of other sorts."""
+
+    def __init__(self, spec: MatmulSpec) -> None:
+        self.numbers: list[int] = []
+        constants: list[int | None] = []
+
+        def variable(value: int) -> int:
+            known = not isinstance(value, SymInt) and value in (0, 1)
+            constants.append(value if known else None)
+            if known:
+                return value
+            self.numbers.append(value)
+            return SymInt.variable(f"number {len(self.numbers)}")
+
+        def view(each: MatView) -> MatView:
+            return replace(
+                each,
+                row=variable(each.row),
+                col=variable(each.col),
+                offset=variable(each.offset),
+                batch=tuple(variable(stride) for stride in each.batch),
+            )
+
+        self.spec = replace(
+            spec,
+            a=view(spec.a),
+            b=view(spec.b),
+            c=view(spec.c),
+            bias=None if spec.bias is None else view(spec.bias),
+            m=variable(spec.m),
+            n=variable(spec.n),
+            k=variable(spec.k),
+            batch=tuple(variable(size) for size in spec.batch),
+            name="product",
+        )
+        kinds = [(each.arg, each.dtype, each.cache, len(each.batch)) for each in spec.views.values()]
+        self.key = (tuple(constants), tuple(kinds), len(spec.batch), spec.relu)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the variables, in the order of `numbers`."""
+        return tuple(f"number {at + 1}" for at in range(len(self.numbers)))
+
+
+class _Templates:
+    """The most recently used templates, by sort of product, chip and instruction set."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Hashable, tuple[Template, Template]] = OrderedDict()
+
+    def get(self, sort: _Sort, n_args: int, chip: NpuConfig, isa: Isa) -> tuple[Template, Template]:
+        """Templates for tiles that have some of k at L1, and all of it."""
+        key = (sort.key, n_args, chip.chip_hash, isa.hash)
+        found = self._kept.get(key)
+        if found is None:
+            found = self._kept[key] = (
+                _template(sort, n_args, chip, isa, whole=False),
+                _template(sort, n_args, chip, isa, whole=True),
+            )
+            if len(self._kept) > _KEPT_SORTS:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return found
+
+
+_TEMPLATES = _Templates()
+
+
+def _template(sort: _Sort, n_args: int, chip: NpuConfig, isa: Isa, *, whole: bool) -> Template:
+    spec = sort.spec
+    problem = problem_of(spec, chip, isa, Pins())
+    m, n, k, k0, depth = (SymInt.variable(name) for name in _TILE)
+    tile = CubeTile((m, n, spec.k if whole else k), (m, n, k0), depth, 0)
+    emitter = MatmulEmitter(spec, problem, tile, chip.core_type_with("cube"), n_args)
+    axes = [Axis(f"b{at}", size) for at, size in enumerate(spec.batch)]
+    axes += [Axis("m", ceil_div(spec.m, m)), Axis("n", ceil_div(spec.n, n))]
+    emitter.write(spec, problem, Walk((GridWalk(tuple(axes), {}),), ()))
+    return emitter.b.template((*sort.variables, *_TILE))

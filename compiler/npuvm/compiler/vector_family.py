@@ -54,16 +54,21 @@ class VectorFamily:
         self._maker = _Maker(segment, tuple(symbols), chip, isa)
         self._structure: _Structure | None = None
 
+    def prepare(self) -> None:
+        """Make all that almost any shape needs. Raises RowsDoNotFit and CompileError as `compile_vector` does."""
+        symbols = self._maker.symbols
+        self._structure = _Structure(self._maker, {name: SymInt.variable(name) for name in symbols})
+        self._structure.prepare()
+
     def instance(self, values: Sequence[int]) -> tuple[Image, tuple[str, ...]] | None:
         """The image for values of the symbols, and the tensors whose addresses it takes; None when a dim of the domain is 0.
 
         Raises RowsDoNotFit and CompileError as `compile_vector` does.
         """
-        structure = self._structure
-        if structure is None:
-            symbols = self._maker.symbols
-            structure = self._structure = _Structure(self._maker, {name: SymInt.variable(name) for name in symbols})
-        return structure.instance(values)
+        if self._structure is None:
+            self.prepare()
+        assert self._structure is not None
+        return self._structure.instance(values)
 
     def chosen(self, values: Sequence[int]) -> Chosen | None:
         """What `instance` makes its image of, for who wants to see it."""
@@ -103,12 +108,25 @@ class _Structure:
             if self._narrow is None:
                 self._narrow = self._without_columns()
             return self._narrow.instance(values)
-        row = largest_dim(sizes, self._outside)
+        return self._of_row(largest_dim(sizes, self._outside)).instance(values, sizes)
+
+    def prepare(self) -> None:
+        """Make the templates for each dim that rows may walk, and those of single columns."""
+        for row in self._outside or (None,):
+            self._of_row(row)
+        if self._may_be_narrow:
+            try:
+                self._narrow = self._without_columns()
+                self._narrow.prepare()
+            except CompileError:
+                self._narrow = None  # the shape that needs it will say why there is none
+
+    def _of_row(self, row: int | None) -> _Rows:
         rows = self._rows.get(row)
         if rows is None:
             space = make_space(self._maker.segment, self._binding, lambda sizes, dims: row)
             rows = self._rows[row] = _Rows(self._maker, self._binding, space)
-        return rows.instance(values, sizes)
+        return rows
 
     def _is_narrow(self, sizes: Sequence[int]) -> bool:
         return self._may_be_narrow and sizes[self._col] == 1 and prod(sizes) >= _MANY
@@ -163,7 +181,7 @@ class _Ways:
         gaps = [maker.chip, None] if stripe_bytes(maker.chip) else [None]
         depths = (2, 1) if space.whole else (2,)
         self._levels = [(depth, banked) for depth in depths for banked in gaps]
-        self._made: list[_Way] = []
+        self._made = [maker.way(binding, space, *self._levels[0])]
 
     def choose(self, sizes: Sequence[int]) -> tuple[Choice, _Way] | None:
         """The best tile of the first level at which one fits."""
@@ -202,15 +220,12 @@ class _Way:
         self.space = space
         self.chooser = TileChooser(space, program, storage, maker.chip, maker.isa)
         self._maker, self.segment, self.program, self.storage = maker, segment, program, storage
-        self._template: Template | None = None
-        self._tensors: tuple[str, ...] = ()
         self._cores = maker.chip.cores_with("vector")
         self._core_type = maker.chip.core_type_with("vector")
+        self._template, self._tensors = self._make_template()
 
     def instance(self, values: Sequence[int], sizes: Sequence[int], choice: Choice) -> tuple[Image, tuple[str, ...]]:
         template = self._template
-        if template is None:
-            template = self._template = self._make_template()
         words, relocs = template.instance((*values, choice.rows, choice.cols))
         space = self.space
         parallel, steps = 1, 1
@@ -228,7 +243,7 @@ class _Way:
         image = Image(template.name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
         return image, self._tensors
 
-    def _make_template(self) -> Template:
+    def _make_template(self) -> tuple[Template, tuple[str, ...]]:
         space, maker = self.space, self._maker
         rows: int = SymInt.variable(_TILE[0])
         cols: int = SymInt.variable(_TILE[1])
@@ -239,7 +254,7 @@ class _Way:
         if space.whole and space.reduced[space.col]:
             cols = space.cols
         tile = VectorTile(rows, cols, 0.0)
-        builder, self._tensors = write_vector(
+        builder, tensors = write_vector(
             self.segment.name,
             space,
             self.program,
@@ -250,7 +265,7 @@ class _Way:
             maker.isa,
             Pins(),
         )
-        return builder.template((*maker.symbols, *_TILE))
+        return builder.template((*maker.symbols, *_TILE)), tensors
 
 
 def tile_walk(space: Space, tile: VectorTile) -> GridWalk:
