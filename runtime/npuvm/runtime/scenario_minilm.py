@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler import Kernel
-from npuvm.runtime.models.minilm import HOST_LOOKUP, OPERATOR_KINDS, MiniLmEncoder
+from npuvm.runtime.models.minilm import OPERATOR_KINDS, MiniLmEncoder
 from npuvm.runtime.models.minilm_assets import MiniLmAssets, load_minilm
 from npuvm.runtime.models.minilm_reference import encode as encode_reference
 from npuvm.runtime.scenario import MiniLmScenario, PinFields
@@ -48,8 +48,7 @@ def run_minilm(scenario: MiniLmScenario, session: LaunchSession, header: Header,
         SentenceRow(text, len(ids), part, cosine, same)
         for text, ids, part, (cosine, same) in zip(scenario.sentences, tokens, totals, compared, strict=True)
     )
-    lookup = KindRow(HOST_LOOKUP, Totals(), host_us=encoder.lookup_us)
-    kinds = (lookup, *(KindRow(kind, Totals.sum(recorder.by_kind[kind])) for kind in OPERATOR_KINDS))
+    kinds = tuple(KindRow(kind, Totals.sum(recorder.by_kind[kind])) for kind in OPERATOR_KINDS)
     return ScenarioReport(
         header,
         stream_us=session.stream_us,

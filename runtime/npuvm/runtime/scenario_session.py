@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy.typing as npt
 
 from npuvm.compiler import Kernel, Pins
+from npuvm.hw.indices import IndexDistribution
 from npuvm.hw.simulator import EngineName, HazardMode
 from npuvm.runtime.device import Device, LaunchObserver
 from npuvm.runtime.scenario import PinFields
@@ -24,7 +25,7 @@ Array: TypeAlias = npt.NDArray[Any]
 class LaunchSession:
     """A device of its own for one run of a scenario. `chip` is a name or a file, `overrides` are laid over it.
 
-    The options are those of `Device`.
+    The options are those of `Device`. Where only time is simulated, rows that kernels pick by index are drawn uniformly.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class LaunchSession:
             cold_l2=cold_l2,
             engine=engine,
             observers=observers,
+            indices=IndexDistribution("uniform"),
         )
         self.cold_l2 = cold_l2
         self._scopes: list[list[Tensor]] = [[]]

@@ -1,12 +1,12 @@
 """The all-MiniLM-L6-v2 sentence encoder as a sequence of kernel launches.
 
-Every operator of the six layers, the pooling and the final normalisation run on the device; the host looks up the rows of the
-embedding tables. A sentence of S tokens is a tensor of S rows without padding, so every length is a new shape of every kernel.
+Everything runs on the device: the lookup of the tokens in the embedding table, every operator of the six layers, the pooling
+and the final normalisation. A sentence of S tokens is a tensor of S rows without padding, so every length is a new shape of
+every kernel.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -18,13 +18,12 @@ from npuvm.compiler import Kernel
 from npuvm.runtime.models.minilm_assets import MiniLmAssets
 from npuvm.runtime.models.minilm_kernels import make_kernels
 
-__all__ = ["HOST_LOOKUP", "OPERATOR_KINDS", "MiniLmEncoder", "Session"]
+__all__ = ["OPERATOR_KINDS", "MiniLmEncoder", "Session"]
 
 T = TypeVar("T")
 
-HOST_LOOKUP = "embedding lookup (host)"
 OPERATOR_KINDS = (
-    "embedding sum + layernorm",
+    "embedding + layernorm",
     "query, key, value projection",
     "attention scores",
     "softmax",
@@ -68,15 +67,13 @@ class _Layer(Generic[T]):
 
 
 class MiniLmEncoder(Generic[T]):
-    """The encoder with its weights on a device, in fp16; the embedding tables stay on the host, in fp16 too."""
+    """The encoder with its weights and embedding tables on a device, in fp16."""
 
     def __init__(self, assets: MiniLmAssets, session: Session[T]) -> None:
-        self.lookup_us = 0.0
-        """Measured host time of all embedding lookups so far, without the copies to the device."""
         self._session = session
         self._kernels = make_kernels(assets.config)
-        self._words = _half(assets.weights["embeddings.word_embeddings.weight"])
-        self._positions = _half(assets.weights["embeddings.position_embeddings.weight"])
+        self._words = session.tensor(_half(assets.weights["embeddings.word_embeddings.weight"]))
+        self._positions = session.tensor(_half(assets.weights["embeddings.position_embeddings.weight"]))
         self._segment = session.tensor(_half(assets.weights["embeddings.token_type_embeddings.weight"][0]))
         self._embed_norm = self._dense(assets, "embeddings.LayerNorm")
         self._layers = [self._layer(assets, f"encoder.layer.{i}.") for i in range(assets.config.layers)]
@@ -104,18 +101,12 @@ class MiniLmEncoder(Generic[T]):
 
     def encode(self, tokens: Sequence[int]) -> T:
         """The unit-length embedding, fp32 [1, hidden] on the device, of one sentence's token ids."""
-        words, positions = self._look_up(tokens)
-        inputs = {"words": words, "positions": positions, "segment": self._segment}
-        hidden = self._launch("embedding sum + layernorm", self._kernels.embed, **inputs, **vars(self._embed_norm))
+        ids = self._session.tensor(np.asarray(tokens, dtype=np.int32))
+        inputs = {"words": self._words, "ids": ids, "positions": self._positions, "segment": self._segment}
+        hidden = self._launch("embedding + layernorm", self._kernels.embed, **inputs, **vars(self._embed_norm))
         for layer in self._layers:
             hidden = self._encode_layer(layer, hidden)
         return self._launch("mean pooling + L2 norm", self._kernels.pool, x=hidden)
-
-    def _look_up(self, tokens: Sequence[int]) -> tuple[T, T]:
-        begin = time.perf_counter()
-        words, positions = self._words[np.asarray(tokens)], self._positions[: len(tokens)]
-        self.lookup_us += (time.perf_counter() - begin) * 1e6
-        return self._session.tensor(words), self._session.tensor(positions)
 
     def _encode_layer(self, layer: _Layer[T], hidden: T) -> T:
         kernels = self._kernels

@@ -17,7 +17,7 @@ __all__ = ["MiniLmKernels", "make_kernels"]
 
 @dataclass(frozen=True)
 class MiniLmKernels:
-    """One kernel for each kind of operator; S is the number of tokens, the only size that changes."""
+    """One kernel for each kind of operator; S is the number of tokens, the only size that changes from sentence to sentence."""
 
     embed: Kernel
     project: Kernel
@@ -59,16 +59,25 @@ def _embed(config: MiniLmConfig) -> Kernel:
     width = config.hidden
 
     @kernel(
-        words=f"fp16[S, {width}]",
-        positions=f"fp16[S, {width}]",
+        words=f"fp16[V, {width}]",
+        ids="int32[S]",
+        positions=f"fp16[P, {width}]",
         segment=f"fp16[{width}]",
         weight=f"fp16[{width}]",
         bias=f"fp16[{width}]",
     )
     def minilm_embed(
-        k: KernelBuilder, words: ParamRef, positions: ParamRef, segment: ParamRef, weight: ParamRef, bias: ParamRef
+        k: KernelBuilder,
+        words: ParamRef,
+        ids: ParamRef,
+        positions: ParamRef,
+        segment: ParamRef,
+        weight: ParamRef,
+        bias: ParamRef,
     ) -> None:
-        total = _wide(k, words) + _wide(k, positions) + _wide(k, segment)
+        rows = k.cast(k.embedding(k.load(words), k.load(ids)), "fp32")
+        first = k.as_strided(k.load(positions), f"S, {width}", (width, 1))
+        total = rows + k.cast(first, "fp32") + _wide(k, segment)
         k.store(_layer_norm(k, total, weight, bias, config.epsilon))
 
     return minilm_embed
