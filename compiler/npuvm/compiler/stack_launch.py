@@ -47,6 +47,8 @@ def _with_offsets(tensors: Sequence[TensorSpec], lifetimes: Mapping[str, Lifetim
 
 _STACKS: OrderedDict[Hashable, tuple[NpuConfig, _Stacking]] = OrderedDict()
 _KEPT_FORMS = 256
+_NAMED = 6
+"""Most segments that a launch is named after one by one."""
 _STACKED: OrderedDict[tuple[int, int], tuple[CompiledKernel, NpuConfig, CompiledKernel]] = OrderedDict()
 _KEPT_STACKS = 4096
 
@@ -137,7 +139,8 @@ class _Joined:
         self._numbers = [number for level in levels for number, _ in level]
         parts = [each for level in levels for _, each in level]
         self._args = tuple(dict.fromkeys(arg for each in parts for arg in each.launch.args))
-        self._segment = "+".join(each.launch.segment for each in parts)
+        names = [each.launch.segment for each in parts]
+        self._segment = "+".join(names) if len(names) <= _NAMED else f"{names[0]}..{names[-1]}"
         self._writes = tuple(dict.fromkeys(name for each in parts for name in each.launch.writes))
         self._linkage: Linkage | None = None
         if len(parts) > 1 or parts[0].first:
