@@ -339,3 +339,22 @@ def test_operations_along_axes_mix(case: tuple[Graph, dict[str, int]], chip: str
     ran = run_plan_on(plan, {"x": x}, the_chip(chip))
     for name, value in expected.items():
         np.testing.assert_array_equal(ran.outputs[name], value, err_msg=name)
+
+
+@given(
+    a=st.sampled_from([1, 2, 5, 33]), b=SIZES, dtype=st.sampled_from(["fp32", "fp16", "int32", "int8"]), nans=st.booleans(),
+    seed=st.integers(0, 99), chip=st.sampled_from(CHIPS),
+)  # fmt: skip
+@settings(max_examples=10, deadline=None, suppress_health_check=SLOW)
+def test_the_place_in_all_elements(a: int, b: int, dtype: str, nans: bool, seed: int, chip: str) -> None:
+    def body(k: KernelBuilder, x: Value) -> None:
+        k.store(k.argmax(x))
+        k.store(k.argmin(x, keepdims=True))
+        k.store(k.argmax(k.reshape(x, (-1,))))
+        k.store(k.argmin(k.max(k.cast(x, "fp32"))))
+
+    graph = build(body, x=f"{dtype}[3, A, B]")
+    x = few_values((3, a, b), graph.params[0].type.info.numpy, seed, nans)
+    ran = run(graph, {"x": x}, chip)
+    assert [ran.outputs[f"out{at}"].item() for at in range(4)] == [x.argmax(), x.argmin(), x.argmax(), 0]
+    assert ran.outputs["out1"].shape == (1, 1, 1)

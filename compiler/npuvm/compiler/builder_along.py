@@ -77,9 +77,20 @@ class AlongMethods(BuilderBase):
         rank = self._value(op, x).type.rank
         if axis is not None:
             return self._emit(op, (x,), axis=self._one_axis(op, axis, rank), keepdims=keepdims)
-        flat = x if rank == 1 else self._all.reshape(x, (-1,))
-        found = self._emit(op, (flat,), axis=0, keepdims=False)
-        return self._all.reshape(found, (1,) * rank) if keepdims and rank else found
+        if rank < 2:
+            flat = x if rank else self._all.reshape(x, (1,))
+            return self._emit(op, (flat,), axis=0, keepdims=bool(keepdims and rank))
+        found = self._place_of_all(op, self._all.cast(x, "fp16") if x.dtype == "int8" else x)
+        return self._all.reshape(found, (1,) * rank) if keepdims else found
+
+    def _place_of_all(self, op: str, x: Value) -> Value:
+        """The row with the extreme, then the place in this row: so many cores share the rows."""
+        k = self._all
+        best = k.reshape((k.max if op == "argmax" else k.min)(x, -1), (-1,))
+        places = k.reshape(self._place(op, x, -1, keepdims=False), best.shape)
+        row = self._place(op, best, 0, keepdims=False)
+        column = k.sum(k.select(k.eq(self.iota(best.shape), row), places, 0))
+        return row * k.size((x.shape[-1],), "int32") + column
 
     def _one_axis(self, op: str, axis: object, rank: int) -> int:
         if not isinstance(axis, int) or isinstance(axis, bool):
