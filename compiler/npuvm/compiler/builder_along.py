@@ -89,8 +89,9 @@ class AlongMethods(BuilderBase):
         best = k.reshape((k.max if op == "argmax" else k.min)(x, -1), (-1,))
         places = k.reshape(self._place(op, x, -1, keepdims=False), best.shape)
         row = self._place(op, best, 0, keepdims=False)
-        column = k.sum(k.select(k.eq(self.iota(best.shape), row), places, 0))
-        return row * k.size((x.shape[-1],), "int32") + column
+        # The places come first, so that they are found where the extremes of the rows are, in one pass.
+        column = k.sum(places * k.cast(k.eq(self.iota(best.shape), row), "int32"))
+        return column + row * k.size((x.shape[-1],), "int32")
 
     def _one_axis(self, op: str, axis: object, rank: int) -> int:
         if not isinstance(axis, int) or isinstance(axis, bool):
