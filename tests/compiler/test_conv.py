@@ -198,6 +198,10 @@ _PLAIN = {
     "a part of a row": Conv(1, (2, 700), 16, 8, pads=((1, 1), (1, 1))),
     "blocks of channels": Conv(1, (43, 33), 900, 4, (3, 2), pads=((1, 1), (0, 1)), dilation=(20, 30)),
     "depthwise": Conv(1, (6, 7), 1, 1, groups=20, pads=((1, 1), (1, 1))),
+    "depthwise with steps": Conv(
+        2, (9, 8), 1, 1, (2, 3), (2, 1), ((1, 0), (2, 1)), (1, 2), 17, bias="fp32", out="fp16"
+    ),
+    "depthwise integers": Conv(1, (5, 4), 1, 1, (3, 3), groups=5, dtype="int8", out="int32", bias="int8"),
     "one element": Conv(1, (1, 1), 1, 1, (1, 1)),
     "only padding in a window": Conv(1, (3, 3), 2, 3, (1, 1), (3, 3), ((4, 4), (4, 4))),
     "no channels": Conv(1, (3, 3), 0, 3, (2, 2)),
@@ -289,6 +293,13 @@ def test_what_cannot_be(conv: Conv, message: str) -> None:
 def test_groups_must_divide_channels_and_filters() -> None:
     with pytest.raises(CompileError, match="in 2 groups: x has 5 channels, a kernel 2"):
         build(lambda k, x, w: k.store(k.conv2d(x, w, groups=2)), x="fp16[1, 5, 4, 4]", w="fp16[4, 2, 3, 3]")
+    for layout, shapes in (("NHWC", ("1, 4, 4, 5", "4, 3, 3, 1")), ("NCHW", ("1, 5, 4, 4", "4, 1, 3, 3"))):
+        with pytest.raises(CompileError, match="in 4 groups: x has 5 channels, a kernel 1"):
+            build(
+                lambda k, x, w, layout=layout: k.store(k.conv2d(x, w, groups=4, layout=layout)),
+                x=f"fp16[{shapes[0]}]",
+                w=f"fp16[{shapes[1]}]",
+            )
     with pytest.raises(CompileError, match="'same' needs stride 1"):
         build(
             lambda k, x, w: k.store(k.conv2d(x, w, padding="same", stride=2)),

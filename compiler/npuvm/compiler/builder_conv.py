@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 from npuvm.compiler.builder_pool import Padding
 from npuvm.compiler.builder_views import ViewMethods
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.ops import Attr, infer_type
 from npuvm.compiler.sums import sum_of
 from npuvm.compiler.types import Dim
 from npuvm.compiler.value import Value, kernel_error
@@ -14,6 +17,9 @@ __all__ = ["ConvMethods"]
 
 _LAYOUTS_2D = ("NCHW", "NHWC")
 _LAYOUTS_1D = ("NCW", "NWC")
+
+_MOST_TAPS = 49
+"""Pixels of a kernel for each channel up to which the vector unit adds them up one by one."""
 
 
 class ConvMethods(ViewMethods):
@@ -107,10 +113,41 @@ class ConvMethods(ViewMethods):
         if not planes and self._is_pointwise(kernel, given):
             return self._points(x, w, bias, dtype or default)
         inputs = (x, w) if bias is None else (x, w, self._value("conv2d", bias))
-        return self._emit(
-            "conv2d", inputs, strides=strides, pads=(*pads[0], *pads[1]), dilations=dilations, groups=(groups,),
-            planes=planes, out=tuple(out), dtype=dtype or default,
-        )  # fmt: skip
+        attrs: dict[str, Attr] = {
+            "strides": strides, "pads": (*pads[0], *pads[1]), "dilations": dilations, "groups": (groups,),
+            "planes": planes, "out": tuple(out), "dtype": dtype or default,
+        }  # fmt: skip
+        small = int(kernel[0]) * int(kernel[1]) <= _MOST_TAPS
+        if not planes and small and w.shape[0] == groups > 1 == w.shape[3]:
+            try:
+                infer_type("conv2d", [each.type for each in inputs], attrs)
+            except CompileError as error:
+                raise kernel_error(error.message) from None
+            return self._depthwise(x, w, bias, (strides, dilations, pads, tuple(out)), dtype or default)
+        return self._emit("conv2d", inputs, **attrs)
+
+    def _depthwise(
+        self,
+        x: Value,
+        w: Value,
+        bias: Value | None,
+        given: tuple[Sequence[int], Sequence[int], Sequence[tuple[int, int]], tuple[Dim, ...]],
+        dtype: str,
+    ) -> Value:
+        """A kernel for each channel, channels last: as many products of shifted images, which the vector unit adds up."""
+        k, sums = self._all, "int32" if x.dtype == "int8" else "fp32"
+        strides, dilations, pads, out = given
+        padded = k.pad(x, {1: pads[0], 2: pads[1]}) if any(map(any, pads)) else x
+        kernels = k.cast(k.permute(k.reshape(w, w.shape[:3]), (1, 2, 0)), sums)
+        shape, steps = (x.shape[0], *out, x.shape[3]), (1, *strides, 1)
+        total = None if bias is None else k.cast(self._value("conv2d", bias), sums)
+        height, width = (int(each) for each in w.shape[1:3])
+        for row, col in product(range(height), range(width)):
+            starts = [sum_of(at) for at in (0, row * dilations[0], col * dilations[1], 0)]
+            part = k.cast(self._slice(padded, starts, shape, steps), sums) * kernels[row, col]
+            total = part if total is None else total + part
+        assert total is not None
+        return k.cast(total, dtype)
 
     def _points(self, x: Value, w: Value, bias: Value | None, dtype: str) -> Value:
         """A kernel of one pixel: a matrix product of all pixels."""
