@@ -84,7 +84,7 @@ def run_plan(plan: Plan, inputs: dict[str, Array]) -> dict[str, Array]:
     with np.errstate(all="ignore"):
         for segment in plan.segments:
             if isinstance(segment, VectorSegment):
-                values = {}
+                values: dict[int, Array] = {}
                 for node, access in segment.reads:
                     values[node.id] = view(access) if access.picks is None else picked(access, values, memory, binding)
                 for node in segment.nodes:

@@ -206,7 +206,7 @@ def test_indices_that_the_kernel_calculates_and_rows_that_it_goes_on_with() -> N
         k.store(k.sum(k.gather(k.exp(x), i), axes=1))
 
     rng = np.random.default_rng(9)
-    inputs = {
+    inputs: dict[str, Any] = {
         "x": rng.standard_normal((20, 30)).astype(np.float32),
         "i": rng.integers(0, 19, 50).astype(np.int32),
         "w": rng.standard_normal((20, 8)).astype(np.float32),
@@ -258,7 +258,7 @@ def test_rows_are_worked_on_where_they_arrive(
 
     rng = np.random.default_rng(kind)
     shape = (batch, tokens) if batch else (1, tokens)
-    inputs = {
+    inputs: dict[str, Any] = {
         "words": (rng.integers(-4, 5, (vocabulary, width)) / 4).astype(np.float16),
         "i": rng.integers(-vocabulary, vocabulary, shape).astype(np.int32),
         "positions": (rng.integers(-4, 5, (tokens, width)) / 4).astype(np.float16),

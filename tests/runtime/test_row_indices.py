@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,7 @@ def with_data(pins: Pins | None = None, chip: str = "ascend_910b1") -> Device:
     table = rng.integers(-4, 5, (300, 96)).astype(np.float16)
     ids = rng.integers(-300, 300, 70).astype(np.int32)
     base = rng.integers(-4, 5, (300, 96)).astype(np.float32)
-    inputs = {"table": table, "ids": ids, "base": base}
+    inputs: dict[str, Any] = {"table": table, "ids": ids, "base": base}
     rows, added = device.run(look_up_and_add, {n: device.tensor(each) for n, each in inputs.items()}, pins).values()
     np.testing.assert_array_equal(device.read(rows), table[ids])
     expected = base.copy()
@@ -56,7 +58,7 @@ def test_without_data_the_rows_must_be_declared() -> None:
         device.run(look_up_and_add, {name: device.empty(*each) for name, each in SHAPES.items()})
     cycles = []
     for kind in ("uniform", "sequential", "uniform"):
-        device = Device("edge", timing_only=True, indices=IndexDistribution(kind))  # type: ignore[arg-type]
+        device = Device("edge", timing_only=True, indices=IndexDistribution(kind))
         device.run(look_up_and_add, {name: device.empty(*each) for name, each in SHAPES.items()})
         cycles.append([record.result.cycles for record in device.launches])
         again = replay(device.launches, device.chip)
