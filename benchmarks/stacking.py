@@ -7,6 +7,9 @@ chip alone, "one call" ends when the result of the first call is there, with the
 chip's `start_latency_us` (docs/timing-model.md, host); "each of n" is the same for one of n calls in a row, where the
 host issues launches while the chip works. "host" is measured: CPU time to instantiate the case for a new shape, where the
 plan is known, the median over shapes. Workspace is that of the plan, and what it would be if no bytes were used again.
+
+The last rows of a chip are attention as eager operators: each run for itself when it is issued, and gathered; "host" is
+the CPU time to issue them.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from npuvm.compiler import (
     Kernel,
@@ -31,7 +36,7 @@ from npuvm.compiler import (
     parallel,
     renamed,
 )
-from npuvm.runtime import Device
+from npuvm.runtime import Device, EagerQueue
 
 CHIPS = ("ascend_910a", "ascend_910b1", "edge")
 Shapes = Mapping[str, tuple[int, ...]]
@@ -94,7 +99,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = []
-    print(f"{'':44} {'launches':>8} {'chip us':>9} {'one call':>9} {'each':>9} {'host us':>9} {'workspace KiB':>14}")
+    print(f"{'':51} {'launches':>8} {'chip us':>9} {'one call':>9} {'each':>9} {'host us':>9} {'workspace KiB':>14}")
     for name in options.chip:
         for case in cases():
             for stack in ("launches", "sequence"):
@@ -104,7 +109,13 @@ def main() -> None:
                     f"{row[each]:9.2f}" for each in ("chip_us", "one_call_us", "each_call_us", "host_us_measured")
                 ]
                 space = f"{row['workspace_bytes'] / 1024:.0f} of {row['workspace_apart_bytes'] / 1024:.0f}"
-                print(f"{name + ' ' + case.name:34} {stack:9} {row['launches']:8} {' '.join(numbers)} {space:>14}")
+                print(f"{name + ' ' + case.name:40} {stack:10} {row['launches']:8} {' '.join(numbers)} {space:>14}")
+        for label, limit in (("one by one", 1), ("gathered", 64)):
+            row = measure_eager(name, label, limit, options.calls)
+            rows.append(row)
+            numbers = [f"{row[each]:9.2f}" for each in ("chip_us", "one_call_us", "each_call_us")]
+            host = "" if row["host_us_measured"] is None else f"{row['host_us_measured']:9.2f}"
+            print(f"{name + ' eager attention':40} {label:10} {row['launches']:8} {' '.join(numbers)} {host}")
     if options.json is not None:
         options.json.write_text(json.dumps({"calls": options.calls, "rows": rows}, indent=1) + "\n")
 
@@ -202,6 +213,43 @@ def host_us(device: Device, case: Case, stack: str) -> float:
         compiled_for(device, case, shapes, stack)
         times.append((time.process_time_ns() - start) / 1000)
     return statistics.median(times)
+
+
+def measure_eager(chip: str, label: str, limit: int, calls: int) -> dict[str, Any]:
+    """One row: attention issued operator by operator, with at most `limit` of them gathered."""
+    device = Device(chip, timing_only=True)
+    queue = EagerQueue(device, limit=limit)
+    inputs = [queue.tensor(np.zeros((12, 128, 32), np.float16)) for _ in range(3)]
+
+    def call() -> float:
+        start = time.process_time_ns()
+        q, p, v = inputs
+        scores = queue.cast(queue.matmul(q, p, transpose_b=True), "fp32") * 0.125
+        e = queue.exp(scores - queue.max(scores, -1, keepdims=True))
+        weights = queue.cast(e / queue.sum(e, -1, keepdims=True), "fp16")
+        del scores, e
+        result = queue.matmul(weights, v)
+        del weights
+        issued = (time.process_time_ns() - start) / 1000
+        queue.flush()
+        del result
+        return issued
+
+    call()
+    launches, first = len(device.launches), device.stream.end_us
+    cycles = sum(record.result.cycles for record in device.launches)
+    times = [call() for _ in range(calls)]
+    return {
+        "chip": chip,
+        "case": "eager attention",
+        "stack": label,
+        "launches": launches,
+        "cycles": cycles,
+        "chip_us": float(device.chip.cycles_to_us(cycles)),
+        "one_call_us": first,
+        "each_call_us": (device.stream.end_us - first) / calls,
+        "host_us_measured": statistics.median(times) if limit > 1 else None,
+    }
 
 
 def _dtype(case: Case, name: str) -> str:

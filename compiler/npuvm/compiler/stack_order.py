@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -62,17 +63,17 @@ def place_workspace(sizes: Mapping[str, int], lifetimes: Mapping[str, Lifetime])
 
     The largest are placed first, each at the lowest offset at which it fits between those it meets.
     """
-    placed: list[tuple[int, int, Lifetime]] = []
+    placed: list[tuple[int, int, Lifetime]] = []  # by their begin
     offsets: dict[str, int] = {}
     for name in sorted(sizes, key=lambda each: -sizes[each]):
         lifetime, size = lifetimes.get(name), align_up(sizes[name], WORKSPACE_ALIGN_BYTES)
         at = 0
         if lifetime is not None:
-            for start, stop, other in sorted(placed, key=lambda each: each[0]):
+            for start, stop, other in placed:
                 if stop > at and lifetime.meets(other):
                     if at + size <= start:
                         break
                     at = stop
-            placed.append((at, at + size, lifetime))
+            insort(placed, (at, at + size, lifetime), key=lambda each: each[0])
         offsets[name] = at
     return offsets
