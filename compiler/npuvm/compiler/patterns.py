@@ -96,7 +96,9 @@ def _make_table(isa: Isa) -> PatternTable:
 
 
 def _pattern(isa: Isa, instruction: Instruction, dtypes: tuple[str, str | None]) -> Pattern | None:
-    """None for what the compiler has no use for: types or functions that the graph lacks, tiles of other shapes."""
+    """None for what the compiler has no use for: types or functions that the graph lacks, tiles of other shapes, work on what a
+    reduction gives.
+    """
     leaves: dict[str, Term] = {}
     columns: set[str] = set()
     result = ""
@@ -120,6 +122,8 @@ def _pattern(isa: Isa, instruction: Instruction, dtypes: tuple[str, str | None])
     term = _Reader(leaves, head).read(instruction.semantics or "")
     if term is None or len(immediates) > 1 or not result or not _names(term) >= leaves.keys():
         return None
+    if isinstance(term, Apply) and any(map(_holds_a_reduce, term.args)):
+        return None
     return Pattern(
         instruction,
         dtypes,
@@ -141,6 +145,10 @@ def uncast(term: Term) -> Term:
     while isinstance(term, Apply) and term.op == "cast":
         term = term.args[0]
     return term
+
+
+def _holds_a_reduce(term: Term) -> bool:
+    return isinstance(term, Apply) and (term.op.startswith("reduce_") or any(map(_holds_a_reduce, term.args)))
 
 
 def _names(term: Term) -> frozenset[str]:
