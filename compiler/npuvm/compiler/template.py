@@ -15,6 +15,7 @@ import numpy.typing as npt
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.isa import Insn, Isa, RelocTable, encode
+from npuvm.isa.image import ADDRESS_BITS
 
 __all__ = ["Template", "TemplateWriter"]
 
@@ -141,18 +142,16 @@ class Template:
     def instance(self, values: Sequence[int]) -> tuple[Words, RelocTable]:
         """Words and relocations for values of the variables; CompileError when one does not fit its field."""
         found = self._function(*values)
-        relocs = self.relocs
-        if self._loose:
-            addends = found[self._count :]
-            found = found[: self._count]
-            relocs = relocs.moved(addends)
+        fields, relocs = found, self.relocs
         words = self.words.copy()
-        if not self._count:
-            return words, relocs
         try:
-            numbers = np.array(found, dtype=np.int64)
+            if self._loose:
+                fields, relocs = found[: self._count], relocs.moved(found[self._count :])
+            numbers = np.array(fields, dtype=np.int64)
         except OverflowError:
             self._refuse(found)
+        if not self._count:
+            return words, relocs
         if (numbers < self._low).any() or (numbers > self._high).any():
             self._refuse(found)
         bits = (numbers.view(np.uint64) & self._masks) << self._shifts
@@ -160,6 +159,8 @@ class Template:
         return words, relocs
 
     def _refuse(self, found: Sequence[int]) -> NoReturn:
-        pairs = zip(self._fields, found, strict=True)
-        field, value = next((field, value) for field, value in pairs if not field.low <= value <= field.high)
-        raise CompileError(f"{field.what} is {value}; allowed: {field.low} to {field.high}", self.name)
+        for field, value in zip(self._fields, found, strict=False):
+            if not field.low <= value <= field.high:
+                raise CompileError(f"{field.what} is {value}; allowed: {field.low} to {field.high}", self.name)
+        farthest = max(found[self._count :], key=abs)
+        raise CompileError(f"an offset of {farthest} bytes does not fit {ADDRESS_BITS} bits", self.name)
