@@ -29,8 +29,11 @@ from npuvm.isa import EvenEntries, Image, Isa
 
 __all__ = ["Chosen", "VectorFamily", "tile_walk"]
 
-_MANY = 2048
-"""Elements from which a structure without columns of single elements pays for being planned."""
+_MANY = 1 << 16
+"""Elements from which one launch pays for planning a structure without columns of single elements, where there is none yet.
+
+Planning takes milliseconds of host time; a row of a single element costs some ten cycles more than an element of a row.
+"""
 
 _TILE = ("<tile rows>", "<tile cols>")
 """Variables beside the symbols, under names that no symbol has."""
@@ -91,7 +94,8 @@ class _Structure:
         self._rows: dict[int | None, _Rows] = {}
         self._col = space.col
         columns = space.sizes[space.col]
-        self._may_be_narrow = isinstance(columns, SymInt) and not space.reduced[space.col] and len(space.sizes) > 1
+        self._may_be_narrow = isinstance(columns, SymInt) and len(space.sizes) > 1
+        self._often_narrow = self._may_be_narrow and not space.reduced[space.col]
         self._columns = frozenset(columns.atoms) if isinstance(columns, SymInt) else frozenset()
         self._narrow: _Structure | None = None
 
@@ -114,7 +118,7 @@ class _Structure:
         """Make the templates for each dim that rows may walk, and those of single columns."""
         for row in self._outside or (None,):
             self._of_row(row)
-        if self._may_be_narrow:
+        if self._often_narrow:
             try:
                 self._narrow = self._without_columns()
                 self._narrow.prepare()
@@ -129,7 +133,9 @@ class _Structure:
         return rows
 
     def _is_narrow(self, sizes: Sequence[int]) -> bool:
-        return self._may_be_narrow and sizes[self._col] == 1 and prod(sizes) >= _MANY
+        if not self._may_be_narrow or sizes[self._col] != 1:
+            return False
+        return self._narrow is not None or prod(sizes) >= _MANY
 
     def _without_columns(self) -> _Structure:
         return _Structure(
