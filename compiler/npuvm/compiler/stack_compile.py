@@ -8,21 +8,26 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from npuvm.compiler.builder import Kernel
-from npuvm.compiler.compiled import CompiledKernel, TensorSpec
+from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ops_conv import CUBE_OPS
 from npuvm.compiler.program import compile_kernel
+from npuvm.compiler.schedule import Pins
 from npuvm.compiler.stack_kernels import Stack, names_of, output_shapes, params_of
 from npuvm.compiler.stack_launch import Placed, stack_launches
 from npuvm.compiler.stack_work import apportion, estimate_work
 from npuvm.hw.config import NpuConfig
-from npuvm.isa import Isa
+from npuvm.isa import EvenEntries, Image, Isa
 
 __all__ = ["compile_stack"]
 
 Shapes = Mapping[str, Sequence[int]]
 
 _UNITS = ("cube", "vector")
+
+_NO_PINS = Pins()
+_SHARE_BITS = 3
+"""Leading bits of a number of core groups that a kernel is planned for: 16 parts of a chip of 32."""
 
 _KEPT_STACKS = 1024
 _COMPILED: OrderedDict[Hashable, tuple[Stack, NpuConfig, CompiledKernel]] = OrderedDict()
@@ -121,7 +126,12 @@ class _Build:
         pins = kernel.graph.pins
         if pins.stack is not None:
             pins = replace(pins, stack=None)
-        chip = self.chip if area is None else _part_of(self.chip, area.groups)
+        chip = self.chip
+        if area is not None:
+            # Few parts of the chip, so that plans made for them are found again; cores are counted exactly below.
+            cut = max(0, area.groups.bit_length() - _SHARE_BITS) if pins == _NO_PINS else 0
+            groups = area.groups >> cut << cut
+            chip = _part_of(self.chip, groups)
         made = compile_kernel(kernel, shapes, chip, self.isa, pins)
         for phase, seconds in made.seconds.items():
             self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
@@ -130,9 +140,18 @@ class _Build:
             self.tensors.setdefault(full[each.name], replace(each, name=full[each.name]))
         for launch in made.launches:
             args, writes = (tuple(full[name] for name in listed) for listed in (launch.args, launch.writes))
-            moved = replace(launch, segment=f"{path}{launch.segment}", args=args, writes=writes)
+            image = launch.image if area is None else self._spread(launch.image, area)
+            moved = Launch(f"{path}{launch.segment}", launch.kind, image, args, writes)
             self.launches.append(Placed(moved, None if area is None else self._first(area)))
         return {each.name: each.shape for each in made.tensors if each.kind == "output"}
+
+    def _spread(self, image: Image, area: _Area) -> Image:
+        """The image on all cores of an area, where its tiles can be cut for any number of cores."""
+        entries = image.entries
+        if not isinstance(entries, EvenEntries):
+            return image
+        cores = min(area.groups * self.chip.group_core_types.count(entries.core_type), sum(entries.tiles))
+        return image if cores == entries.cores else replace(image, entries=replace(entries, cores=cores))
 
     def _first(self, area: _Area) -> dict[str, int]:
         """The first core of an area by core type."""
