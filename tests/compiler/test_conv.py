@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tests.compiler.graphs import CASTS, build
 from tests.compiler.vector_run import CHIPS, Ran, run_graph, the_chip, the_isa
+from tests.isa.off import isa_without
 
 from npuvm.compiler import CompileError, Graph, KernelBuilder, Value, interpret
 from npuvm.compiler.conv_codegen import ConvKernel, compile_conv
@@ -20,6 +21,7 @@ from npuvm.compiler.conv_segment import ConvSegment, lower_conv
 from npuvm.compiler.inspection import inspect_kernel
 from npuvm.compiler.ops_conv import product_sizes
 from npuvm.compiler.plan import make_plan
+from npuvm.compiler.program import compile_kernel
 from npuvm.compiler.schedule import Pins
 from npuvm.hw.simulator import EngineName, simulate
 
@@ -345,3 +347,17 @@ def test_the_work_of_a_convolution_is_that_of_its_products(nchw: bool) -> None:
     graph = conv.graph()
     node = next(each for each in graph.nodes if each.op == "conv2d")
     assert product_sizes(node, graph.bind(conv.shapes())) == (5, 2 * 3 * 5, 4, 3 * 3 * 2)
+
+
+def test_without_its_instruction_a_convolution_is_refused() -> None:
+    conv = Conv()
+    with pytest.raises(CompileError, match="needs the instruction mvim2col, whose feature im2col is off"):
+        compile_kernel(conv.graph(), conv.shapes(), the_chip("edge"), isa_without("im2col"))
+
+
+def test_a_kernel_that_fits_no_buffer_is_refused() -> None:
+    conv = Conv(size=(1, 9000), kernel=(1, 9000), channels=16)
+    with pytest.raises(
+        CompileError, match=r"no tile of a convolution with a kernel of .* fits core.l1_kib=256 of edge"
+    ):
+        compile_kernel(conv.graph(), conv.shapes(), the_chip("edge"), the_isa())

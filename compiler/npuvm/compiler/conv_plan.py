@@ -81,10 +81,11 @@ class ConvTile:
 
 def choose_conv_tile(problem: TileProblem, spec: ConvSpec, cores: int) -> ConvTile:
     """The cheapest candidate on `cores` cores; CompileError when none fits the chip's buffers."""
-    table = np.array(list(_candidates(problem, spec)), dtype=np.int64).reshape(-1, 7)
+    table = _candidates(problem, spec)
+    single = table[_fits(problem, spec, table, 1)]
+    double = single[_fits(problem, spec, single, 2)]
     best: ConvTile | None = None
-    for depth in (2, 1):
-        kept = table[_fits(problem, spec, table, depth)]
+    for depth, kept in ((2, double), (1, single)):
         if len(kept):
             cycles = _estimate(problem, spec, kept, depth, cores)
             at = int(np.argmin(cycles))
@@ -101,8 +102,8 @@ def choose_conv_tile(problem: TileProblem, spec: ConvSpec, cores: int) -> ConvTi
     return best
 
 
-def _candidates(problem: TileProblem, spec: ConvSpec) -> list[tuple[int, ...]]:
-    """(rows, cols, whole, filters, block, chunk, step) of all tiles, whether they fit or not."""
+def _candidates(problem: TileProblem, spec: ConvSpec) -> Ints:
+    """(rows, cols, whole, filters, block, chunk, step) of all tiles, one a row, whether they fit or not."""
     cube, item = problem.chip.core.cube, problem.item
     high, wide = spec.out
     units = (cube.n, cube.m) if spec.planes else (cube.m, cube.n)
@@ -111,8 +112,11 @@ def _candidates(problem: TileProblem, spec: ConvSpec) -> list[tuple[int, ...]]:
     areas = [(rows, wide, 1) for rows in _clipped(_STEPS, high)] if spec.merges_rows else []
     parts = [(1, cols, 0) for cols in _clipped([each * units[0] for each in (1, 2, 4, 8, 16, 32)], wide)]
     areas += [each for each in parts if spec.planes or (1, each[1], 1) not in areas]
-    inner = list(dict.fromkeys(_inner(spec, max(cube.k_bytes, BLOCK_BYTES) // item)))
-    return [(*area, each, *rest) for area in areas for each in filters for rest in inner]
+    inner = np.array(list(dict.fromkeys(_inner(spec, max(cube.k_bytes, BLOCK_BYTES) // item))), dtype=np.int64)
+    area, each, rest = np.indices((len(areas), len(filters), len(inner))).reshape(3, -1)
+    return np.column_stack(
+        [np.array(areas, dtype=np.int64)[area], np.array(filters, dtype=np.int64)[each], inner[rest]]
+    )
 
 
 def _inner(spec: ConvSpec, quantum: int) -> Iterator[tuple[int, int, int]]:
