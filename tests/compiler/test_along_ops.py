@@ -247,7 +247,7 @@ def test_what_top_k_refuses() -> None:
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-@pytest.mark.parametrize(("size", "count"), [(30_011, 3), (20_480, 1), (9_000, 40)])
+@pytest.mark.parametrize(("size", "count"), [(30_011, 3), (20_480, 1), (9_000, 11)])
 def test_the_largest_of_rows_that_do_not_fit(chip: str, size: int, count: int) -> None:
     def body(k: KernelBuilder, x: Value, like: Value) -> None:
         values, places = k.topk(x, "K")
@@ -291,7 +291,7 @@ def test_exclusive_prefix_sums(axis: int, shape: tuple[int, int]) -> None:
 @st.composite
 def mixed_graphs(draw: st.DrawFn) -> tuple[Graph, dict[str, int]]:
     """Kernels that mix operations along axes with element-wise ones, reduces and views; all values are whole numbers."""
-    binding = {dim: draw(st.sampled_from([1, 2, 5, 17, 33])) for dim in "ABC"}
+    binding = {dim: draw(st.sampled_from([1, 2, 5, 17])) for dim in "ABC"}
     steps = draw(st.lists(st.integers(0, 10**6), min_size=2, max_size=7))
     dtype = draw(st.sampled_from(["int32", "fp32"]))
 
@@ -328,6 +328,7 @@ def mixed_graphs(draw: st.DrawFn) -> tuple[Graph, dict[str, int]]:
     return build(body, x=f"{dtype}[A, B, C]"), binding
 
 
+@pytest.mark.slow
 @given(case=mixed_graphs(), chip=st.sampled_from(CHIPS), whole=st.booleans(), seed=st.integers(0, 9))
 @settings(max_examples=10, deadline=None, suppress_health_check=SLOW)
 def test_operations_along_axes_mix(case: tuple[Graph, dict[str, int]], chip: str, whole: bool, seed: int) -> None:
@@ -345,7 +346,7 @@ def test_operations_along_axes_mix(case: tuple[Graph, dict[str, int]], chip: str
     a=st.sampled_from([1, 2, 5, 33]), b=SIZES, dtype=st.sampled_from(["fp32", "fp16", "int32", "int8"]), nans=st.booleans(),
     seed=st.integers(0, 99), chip=st.sampled_from(CHIPS),
 )  # fmt: skip
-@settings(max_examples=10, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=4, deadline=None, suppress_health_check=SLOW)
 def test_the_place_in_all_elements(a: int, b: int, dtype: str, nans: bool, seed: int, chip: str) -> None:
     def body(k: KernelBuilder, x: Value) -> None:
         k.store(k.argmax(x))
