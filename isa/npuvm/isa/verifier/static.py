@@ -247,7 +247,7 @@ class StaticChecks:
 
     def _dim(self, leaf: Leaf, dim: str | int, tables: Tables) -> Dim:
         constant = leaf.spec.constant(leaf.insn, dim)
-        return constant if constant is not None else tables.sizes[leaf.insn.args[dim]]
+        return constant if constant is not None else tables.sizes[leaf.insn.args[str(dim)]]
 
     def _alignment(
         self, leaf: Leaf, name: str, desc: DescDef, ring: RingDef | None, dtype: DType, most: tuple[int, int]
