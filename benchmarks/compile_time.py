@@ -135,8 +135,8 @@ def measure(subject: Subject, chip: NpuConfig, isa: Isa, count: int) -> dict[str
         "new": statistics.median(new),
         "new_p99": sorted(new)[int(0.99 * len(new))],
         "new_most": max(new),
-        "known": known(made, fresh[:AGAIN], chip, isa),
-        "moved": moved(kernels[:AGAIN]),
+        "known": known(made, fresh[-AGAIN:], chip, isa),
+        "moved": moved(kernels[-AGAIN:]),
     }
 
 

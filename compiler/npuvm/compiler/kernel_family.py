@@ -27,8 +27,8 @@ from npuvm.isa import Isa
 
 __all__ = ["KernelFamily"]
 
-_KEPT_SHAPES = 4096
-"""Shapes whose programs are kept."""
+_KEPT_SHAPES = 512
+"""Shapes whose programs are kept of one kernel: some 5 KB each."""
 
 Shapes = Mapping[str, Sequence[int]]
 
