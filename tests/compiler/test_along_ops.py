@@ -50,13 +50,14 @@ def test_iota_numbers_an_axis(a: int, b: int, c: int, axis: int, dtype: str, chi
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-def test_a_causal_mask_is_two_iotas(chip: str) -> None:
+@pytest.mark.parametrize("reshaped", [False, True])
+def test_a_causal_mask_is_two_iotas(chip: str, reshaped: bool) -> None:
     def body(k: KernelBuilder, x: Value) -> None:
-        hidden = k.lt(k.iota("M, N", 0), k.iota("M, N", 1))
+        hidden = k.lt(k.reshape(k.iota("M"), "M, 1") if reshaped else k.iota("M, N", 0), k.iota("N"))
         k.store(k.select(hidden, -1e30, x))
 
     x = np.random.default_rng(1).standard_normal((300, 517)).astype(np.float32)
-    ran = run(build(body, x="fp32[M, N]"), {"x": x}, chip, Pins(tile={"vector": (7, 64)}))
+    ran = run(build(body, x="fp32[M, N]"), {"x": x}, chip, Pins(tile={"vector": (30, 128)}))
     np.testing.assert_array_equal(ran.outputs["out0"], np.where(np.tri(300, 517, dtype=bool), x, np.float32(-1e30)))
     assert len(ran.kernels) == 1
 

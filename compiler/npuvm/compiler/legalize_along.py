@@ -1,6 +1,7 @@
 """Rewrites operations along an axis into those that the vector unit has.
 
-* iota is numbered along its axis only and spread over the others; types other than int32 and fp32 are cast.
+* iota is numbered along its axis only, wherever views put it, and spread over the others; types other than int32 and fp32 are
+  cast.
 * one_hot compares an iota with its input.
 * argmax and argmin are the least place of those that equal the extreme; NaN is the extreme where there is one, and the
   places of the NaNs are found by their being unequal to themselves. In whole rows one instruction finds the place of the
@@ -41,6 +42,16 @@ def _iota(r: Rewriter, node: Node, inputs: list[Node], whole_rows: bool) -> Node
     axis, shape = axis_of(node), node.type.shape
     numbers = _numbers(r, shape[axis], axis, len(shape), node.type.dtype)
     return numbers if numbers.type.shape == shape else r.add("broadcast_to", numbers, shape=shape, where=node.where)
+
+
+def _view(r: Rewriter, node: Node, inputs: list[Node], whole_rows: bool) -> Node:
+    """An iota with its axis elsewhere is an iota, so that it need not cross memory to be seen so."""
+    x = inputs[0]
+    if x.op == "iota":
+        wide = [at for at, each in enumerate(node.type.shape) if each != 1]
+        if [node.type.shape[at] for at in wide] == [x.type.shape[axis_of(x)]]:
+            return r.add("iota", dtype=x.type.dtype, shape=node.type.shape, axis=wide[0])
+    return r.add(node.op, x, where=node.where, **node.attrs)
 
 
 def _one_hot(r: Rewriter, node: Node, inputs: list[Node], whole_rows: bool) -> Node:
@@ -120,6 +131,8 @@ def _best_of_parts(r: Rewriter, node: Node, x: Node) -> Node:
 
 ALONG_FORMS: Mapping[str, Callable[[Rewriter, Node, list[Node], bool], Node]] = {
     "iota": _iota,
+    "permute": _view,
+    "reshape": _view,
     "one_hot": _one_hot,
     "argmax": _place,
     "argmin": _place,
