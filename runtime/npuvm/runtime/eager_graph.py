@@ -100,7 +100,7 @@ class _Form:
         if all(node.op in _ANY_SIZE for node in self._nodes):
             for node in self.loads:
                 for dim in node.type.shape:
-                    if isinstance(dim, int) and dim > 1:
+                    if isinstance(dim, int) and dim != 1:
                         self.names.setdefault(dim, f"d{len(self.names)}")
         self.key = self._key()
 
@@ -126,8 +126,8 @@ class _Form:
         named = tuple([self.names.get(dim, dim) if isinstance(dim, int) else dim for dim in value])
         if self.names and node.op == "reshape":
             # A size that no tensor has follows from the others.
-            unknown = [index for index, dim in enumerate(named) if isinstance(dim, int) and dim > 1]
-            if len(unknown) == 1:
+            unknown = [index for index, dim in enumerate(named) if isinstance(dim, int) and dim != 1]
+            if len(unknown) == 1 and 0 not in value:
                 return (*named[: unknown[0]], -1, *named[unknown[0] + 1 :])
         return named
 
