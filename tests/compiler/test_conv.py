@@ -349,6 +349,46 @@ def test_the_work_of_a_convolution_is_that_of_its_products(nchw: bool) -> None:
     assert product_sizes(node, graph.bind(conv.shapes())) == (5, 2 * 3 * 5, 4, 3 * 3 * 2)
 
 
+@pytest.mark.parametrize("nchw", [False, True])
+def test_parts_of_values_in_and_out(nchw: bool) -> None:
+    """Strided parts of an image are read where they lie, and a result is written into its part of another."""
+    order = (0, 2, 3, 1) if nchw else (0, 1, 2, 3)  # where images, rows, columns, channels stand
+
+    def part(*bounds: slice) -> tuple[slice, ...]:
+        return tuple(bounds[at] for at in sorted(range(4), key=order.__getitem__))
+
+    every = slice(None)
+    steps = part(every, slice(1, None), slice(None, None, 2), slice(2, 6))
+    rest = part(slice(1, None), every, slice(3, None), slice(4, None))
+
+    def body(k: KernelBuilder, x: Value, w: Value) -> None:
+        layout = "NCHW" if nchw else "NHWC"
+        k.store(k.conv2d(x[steps], w, padding=1, layout=layout))
+        k.store(k.concat([k.conv2d(x[rest], w, padding=1, layout=layout), k.relu(x[rest])], axis=order[3]))
+
+    conv = Conv(3, (9, 11), 4, 6, pads=((1, 1), (1, 1)), nchw=nchw, out="fp16")
+    types = (
+        {"x": "fp16[N, 8, H, W]", "w": "fp16[6, 4, 3, 3]"}
+        if nchw
+        else {"x": "fp16[N, H, W, 8]", "w": "fp16[6, 3, 3, 4]"}
+    )
+    wide = replace(conv, channels=8).inputs()
+    inputs = {"x": wide["x"], "w": conv.inputs()["w"]}
+    last = {name: each.transpose(0, 2, 3, 1) if nchw else each for name, each in inputs.items()}
+    wanted = [
+        conv.expected({"x": last["x"][:, 1:, ::2, 2:6], "w": last["w"]}),
+        conv.expected({"x": last["x"][1:, :, 3:, 4:], "w": last["w"]}),
+    ]
+    ran = run_graph(build(body, **types), inputs, the_chip("edge"))
+    got = [each.transpose(0, 2, 3, 1) if nchw else each for each in ran.outputs.values()]
+    _close(conv, got[0], wanted[0])
+    _close(conv, got[1][..., :6], wanted[1])
+    np.testing.assert_array_equal(got[1][..., 6:], np.maximum(last["x"][1:, :, 3:, 4:], 0))
+    assert [type(each) for each in ran.plan.segments].count(ConvSegment) == 2
+    # Pixels that are not adjacent have to be copied where those of a row must be.
+    assert sum(not isinstance(each, ConvSegment) for each in ran.plan.segments) == (2 if nchw else 1)
+
+
 def test_without_its_instruction_a_convolution_is_refused() -> None:
     conv = Conv()
     with pytest.raises(CompileError, match="needs the instruction mvim2col, whose feature im2col is off"):
