@@ -31,7 +31,7 @@ NUMPY = {
     "bool": np.dtype(np.bool_),
 }
 SIZES = (1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 32, 33, 64, 65, 100, 127)
-MOST_ELEMENTS = 1600
+MOST_ELEMENTS = 1000
 _SQRT_2_OVER_PI = 0.7978845608028654
 
 
@@ -120,7 +120,7 @@ class _Maker:
             self._product()
         if kind == "rows":
             self._softmax_like()
-        for _ in range(rng.randint(1, 8)):
+        for _ in range(rng.randint(1, 7)):
             self._step()
         self._store()
         used = {dim for _, _, dims in self.params for dim in dims if isinstance(dim, str)}
@@ -195,35 +195,15 @@ class _Maker:
         a = self._pick()
         if a.dtype == "bool":
             return
-        choices: tuple[Callable[[Made], None], ...]
-        if a.dtype == "int32":
-            choices = (self._binary, self._binary, self._scalar, self._compared, self._reduced, self._cast, self._moved)
-        else:
-            choices = (
-                self._unary, self._unary, self._binary, self._binary, self._binary, self._scalar, self._compared,
-                self._reduced, self._reduced, self._divided, self._cast, self._moved, self._along,
-            )  # fmt: skip
-        self.rng.choice(choices)(a)
+        steps = [self._binary, self._binary, self._scalar, self._compared, self._reduced, self._cast, self._moved]
+        steps += [self._numbered, self._placed]
+        if a.dtype != "int32":
+            steps += [self._unary, self._unary, self._binary, self._reduced, self._divided, self._along]
+        self.rng.choice(steps)(a)
 
     def _unary(self, a: Made) -> None:
         k, value = self.k, a.value
-        name = self.rng.choice(
-            (
-                "exp",
-                "log",
-                "sqrt",
-                "rsqrt",
-                "reciprocal",
-                "relu",
-                "tanh",
-                "sigmoid",
-                "silu",
-                "gelu",
-                "erf",
-                "neg",
-                "abs",
-            )
-        )
+        name = self.rng.choice(_UNARY)
         absolute = known.EXP_BASED
         if name in ("log", "sqrt", "rsqrt", "reciprocal"):
             above = self._of(a, k.abs(value), lambda x: Enclosure(np.abs(x.value), x.error, x.dtype))
@@ -358,7 +338,48 @@ class _Maker:
             low, high = rng.randint(0, 3), rng.randint(0, 3)
             pads = [(low, high) if each == axis else (0, 0) for each in range(rank)]
             value, move = k.pad(a.value, {axis: (low, high)}), lambda x: np.pad(x, pads)
-        self.steps.append(lambda values, sizes: known.moved(values[at], move))
+        self._later(value, lambda values: known.moved(values[at], move))
+
+    def _numbered(self, a: Made) -> None:
+        """Plus the number of each element along an axis."""
+        if not a.dims:
+            return
+        axis = self.rng.randrange(len(a.dims))
+        numbers = self.k.iota(a.dims, axis, dtype=a.dtype)
+        self._of(a, a.value + numbers, lambda x: known.add(x, known.exact(_numbers(x.value.shape, axis), x.dtype)))
+
+    def _placed(self, a: Made) -> None:
+        """Places of the largest elements of a parameter, what lies there, all in order; nothing that rounding may turn over."""
+        a = self.made[0]
+        rank, at = len(a.dims), a.number
+        axis = self.rng.randrange(rank)
+        kind = self.rng.choice(("argmax", "argmin", "rows", "order"))
+        if kind in ("argmax", "argmin"):
+            self.may_be_empty = False
+            find = np.argmax if kind == "argmax" else np.argmin
+            dims: Dims = tuple(1 if each == axis else dim for each, dim in enumerate(a.dims))
+            self._add(
+                getattr(self.k, kind)(a.value, axis, keepdims=True),
+                dims,
+                "int32",
+                lambda values, sizes: known.exact(find(values[at].value, axis=axis, keepdims=True), "int32"),
+            )
+        elif kind == "rows" and rank == 2:
+            self.may_be_empty = False
+            rows = self.k.gather(a.value, self.k.argmax(a.value, 0))
+            self._later(
+                rows, lambda values: known.moved(values[at], lambda x: np.take(x, values[at].value.argmax(0), 0))
+            )
+        elif kind == "order" and rank <= 2:
+            ordered, places = self.k.topk(a.value, a.dims[-1])
+            self._later(ordered, lambda values: known.moved(values[at], lambda x: -np.sort(-x, axis=-1)))
+            self._later(
+                places, lambda values: known.exact(np.argsort(-values[at].value, axis=-1, kind="stable"), "int32")
+            )
+
+    def _later(self, value: Value, step: Callable[[list[Enclosure]], Enclosure]) -> None:
+        """A value that is stored at once."""
+        self.steps.append(lambda values, sizes: step(values))
         self._output(value, len(self.params) + len(self.steps) - 1)
 
     # Whole patterns.
@@ -426,6 +447,7 @@ class _Maker:
             self._output(other.value, other.number)
 
 
+_UNARY = ["exp", "log", "sqrt", "rsqrt", "reciprocal", "relu", "tanh", "sigmoid", "silu", "gelu", "erf", "neg", "abs"]
 _ERF = np.vectorize(erf, otypes=[np.float64])
 _SMOOTH: dict[str, tuple[Callable[[Array], Array], float]] = {
     "tanh": (np.tanh, 1.0),
@@ -438,6 +460,11 @@ _SMOOTH: dict[str, tuple[Callable[[Array], Array], float]] = {
 
 def _erf(x: Array) -> Array:
     return np.asarray(_ERF(x)) if x.size else np.zeros(x.shape)
+
+
+def _numbers(shape: tuple[int, ...], axis: int) -> Array:
+    """The number of each element along an axis."""
+    return np.indices(shape)[axis] if all(shape) else np.zeros(shape)
 
 
 def _number(number: float, dtype: str) -> Enclosure:
