@@ -9,16 +9,17 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.compiler.graphs import CASTS, assert_close, build, run_plan
-from tests.compiler.vector_run import CHIPS, Ran, run_graph, the_chip, the_isa
+from tests.compiler.vector_run import CHIPS, Ran, limits_of, run_graph, the_chip, the_isa
 
 from npuvm.compiler import DTYPES, CompileError, Graph, KernelBuilder, Value, interpret, parse_graph, print_graph
-from npuvm.compiler.pick_codegen import compile_pick
+from npuvm.compiler.pick_codegen import PickFamily, compile_pick
 from npuvm.compiler.pick_plan import plan_pick
 from npuvm.compiler.pick_segment import PickSpec
 from npuvm.compiler.plan import make_plan
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import PickSegment, VectorSegment
 from npuvm.hw.errors import TrapError
+from npuvm.isa import verify
 
 SIZES = st.sampled_from([1, 2, 3, 7, 8, 9, 31, 33, 64])
 SLOW = [HealthCheck.too_slow]
@@ -324,6 +325,24 @@ def test_tiles_of_any_size_fit(outer: int, inner: int, picks: int, dtype: str, u
     assert tile.cols * (tile.parts - 1) < inner <= tile.cols * tile.parts
     assert tile.block * (tile.blocks - 1) < picks <= tile.block * tile.blocks
     assert tile.tiles == 1 or tile.rows % 8 == 0
+
+
+@pytest.mark.parametrize("op", ["gather", "scatter", "scatter_add"])
+def test_one_template_serves_all_sizes(op: str) -> None:
+    chip, isa = the_chip("ascend_910b1"), the_isa()
+    family = PickFamily(chip, isa)
+    for outer, count, inner, picks in (
+        *((1, 9, 1, 50_000), (3, 77, 40, 9001), (2, 5, 100_003, 17), (1, 1, 1, 1), (1, 8, 64, 7), (9, 3, 41, 90_001)),
+    ):
+        one = spec(op, outer, count, inner, picks)
+        made, alone = family.instance(one, 3), PickFamily(chip, isa).instance(one, 3)
+        assert made is not None
+        assert alone is not None
+        np.testing.assert_array_equal(made.words, alone.words)
+        assert [each.ranges for each in made.entries] == [each.ranges for each in alone.entries]
+        sizes = [4 * outer * count * inner, 4 * picks, 4 * outer * picks * inner]
+        verify(isa, made, limits_of(chip.name), argument_bytes=sizes)
+    assert family.instance(spec(op, 1, 9, 0, 5), 3) is None
 
 
 def test_what_cannot_be_picked_is_told() -> None:

@@ -133,10 +133,10 @@ def run_plan_on(
             image = picked.image
             verify(isa, image, limits_of(chip.name), argument_bytes=[places[name][1] for name in names])
         else:
-            made = compile_cube_segment(segment, binding, chip, isa)
-            if made is None:
+            product = compile_cube_segment(segment, binding, chip, isa)
+            if product is None:
                 continue
-            image, names = made
+            image, names = product
             if not isinstance(segment, ConvSegment):
                 image = CubeFamily(segment, tuple(binding), chip, isa).instance(tuple(binding.values())) or image
             verify(isa, image, limits_of(chip.name), argument_bytes=[places[name][1] for name in names])

@@ -13,7 +13,7 @@ from npuvm.compiler.cube_family import CubeFamily
 from npuvm.compiler.cube_segment import compile_cube_segment
 from npuvm.compiler.ir import Graph
 from npuvm.compiler.ops_views import CHECKED_VIEWS
-from npuvm.compiler.pick_codegen import compile_pick
+from npuvm.compiler.pick_codegen import PickFamily
 from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan, make_plan
 from npuvm.compiler.segments import CubeSegment, PickSegment, Segment, VectorSegment
@@ -163,14 +163,12 @@ class _PickLaunches:
     """Launches of rows picked by index."""
 
     def __init__(self, segment: PickSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
-        self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
+        self._segment, self._names, self._family = segment, names, PickFamily(chip, isa)
 
     def launch(self, values: Sequence[int]) -> Launch | None:
         spec, args = lower_pick(self._segment, dict(zip(self._names, values, strict=True)))
-        picked = compile_pick(spec, len(args), self._chip, self._isa)
-        if picked is None:
-            return None
-        return Launch(self._segment.name, "vector", picked.image, args, self._segment.written)
+        image = self._family.instance(spec, len(args))
+        return None if image is None else Launch(self._segment.name, "vector", image, args, self._segment.written)
 
 
 def _launches(

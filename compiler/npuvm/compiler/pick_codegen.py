@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
 from npuvm.compiler.emit import InstrBuilder
 from npuvm.compiler.emit_handles import Buffer, Loop, Sem, Size
@@ -17,13 +16,18 @@ from npuvm.compiler.pick_plan import PickTile, pick_cycles, plan_pick
 from npuvm.compiler.pick_segment import PickSpec
 from npuvm.compiler.schedule import Pins, pin_error
 from npuvm.compiler.schedule_walk import Axis, GridWalk, Walk
+from npuvm.compiler.symint import SymInt, ceil_div
+from npuvm.compiler.template import Template
 from npuvm.compiler.types import DTYPES
 from npuvm.hw.config import NpuConfig
-from npuvm.isa import Image, Isa
+from npuvm.isa import EvenEntries, Image, Isa
 
-__all__ = ["PickKernel", "compile_pick"]
+__all__ = ["PickFamily", "PickKernel", "compile_pick"]
 
 _INDEX_BYTES = 4
+
+_TILE = ("rows", "cols", "pitch", "tiles", "parts", "blocks")
+"""What is open in a template beside the sizes of the segment."""
 
 _FREE_PINS = ("cores", "cache", "stack")
 """Pins that a segment like this does not refuse; there is nothing else to decide."""
@@ -57,15 +61,13 @@ def compile_pick(spec: PickSpec, args: int, chip: NpuConfig, isa: Isa, pins: Pin
     """
     pins = pins or Pins()
     _check_pins(pins, chip, spec.name)
-    if not spec.outer * spec.inner * spec.picks:
+    family = PickFamily(chip, isa, pins.cores)
+    image = family.instance(spec, args)
+    if image is None:
         return None
-    cores = pins.cores or chip.cores_with("vector")
-    tile = plan_pick(spec, chip.capacity_bytes("ub"), cores)
-    builder = InstrBuilder(isa, {"ub": chip.capacity_bytes("ub")}, spec.name, args)
-    _Writer(builder, spec, tile).write()
+    tile = family.tile(spec)
     axes = (Axis("outer", spec.outer), Axis("part", tile.parts), Axis("block", tile.blocks))
-    walk = Walk((GridWalk(axes, {}),), _ranges(spec, tile, cores))
-    image = builder.build(chip.core_type_with("vector"), walk.ranges)
+    walk = Walk((GridWalk(axes, {}),), tuple(entry.ranges for entry in image.entries))
     return PickKernel(image, spec, tile, walk, pick_cycles(spec, tile, chip, len(walk.ranges)))
 
 
@@ -81,20 +83,69 @@ def _check_pins(pins: Pins, chip: NpuConfig, where: str) -> None:
         pin_error("cores", pins.cores, f"at most {cores} cores with a vector unit on {chip.name}", where)
 
 
-def _ranges(spec: PickSpec, tile: PickTile, cores: int) -> tuple[tuple[tuple[int, int]], ...]:
-    """Equal shares of the tiles of the grid. Where the order of rows counts a core has all blocks of its columns."""
-    ordered = spec.op == "scatter"
-    units = spec.outer * tile.parts * (1 if ordered else tile.blocks)
-    each = tile.blocks if ordered else 1
-    used = min(cores, units)
-    cuts = [units * core // used * each for core in range(used + 1)]
-    return tuple((span,) for span in pairwise(cuts))
+class PickFamily:
+    """Programs of segments for all sizes: a template for each of the few forms of their tiles.
+
+    Tiles are in equal shares on the cores; where the order of rows counts, a core has all blocks of its columns.
+    """
+
+    def __init__(self, chip: NpuConfig, isa: Isa, cores: int | None = None) -> None:
+        self._chip, self._isa = chip, isa
+        self._cores = cores or chip.cores_with("vector")
+        self._templates: dict[tuple[object, ...], Template] = {}
+
+    def instance(self, spec: PickSpec, args: int) -> Image | None:
+        """The program for these sizes; None when there is nothing to pick."""
+        if not spec.outer * spec.inner * spec.picks:
+            return None
+        tile = self.tile(spec)
+        form = (spec.inner == 1, tile.tiles > 1)
+        places = (spec.table, spec.index, spec.rows)
+        key = (spec.op, spec.dtype, spec.cache, form, args, *(arg for arg, _ in places))
+        template = self._templates.get(key)
+        if template is None:
+            template = self._templates[key] = self._make(spec, args, *form)
+        sizes = (spec.outer, spec.count, spec.inner, spec.picks, *(first for _, first in places))
+        words, relocs = template.instance(
+            (*sizes, tile.rows, tile.cols, tile.pitch, tile.tiles, tile.parts, tile.blocks)
+        )
+        ordered = spec.op == "scatter"
+        units = spec.outer * tile.parts * (1 if ordered else tile.blocks)
+        core_type, steps = self._chip.core_type_with("vector"), tile.blocks if ordered else 1
+        entries = EvenEntries(core_type, min(self._cores, units), (units,), steps)
+        return Image(spec.name, template.isa_hash, words, entries, relocs, args, template.grids)
+
+    def tile(self, spec: PickSpec) -> PickTile:
+        """The tile of these sizes."""
+        return plan_pick(spec, self._chip.capacity_bytes("ub"), self._cores)
+
+    def _make(self, spec: PickSpec, args: int, single: bool, several: bool) -> Template:
+        names = ("outer", "count", "inner", "picks", "table", "index", "lined", *_TILE)
+        outer, count, inner, picks, *firsts, rows, cols, pitch, tiles, parts, blocks = map(SymInt.variable, names)
+        table, index, lined = (
+            (arg, each) for (arg, _), each in zip((spec.table, spec.index, spec.rows), firsts, strict=True)
+        )
+        open_spec = replace(
+            spec,
+            outer=outer,
+            count=count,
+            inner=1 if single else inner,
+            picks=picks,
+            table=table,
+            index=index,
+            rows=lined,
+        )
+        tile = PickTile(rows, 1 if single else cols, pitch, tiles if several else 1, parts, blocks, 2)
+        builder = InstrBuilder(self._isa, {"ub": self._chip.capacity_bytes("ub")}, spec.name, args)
+        _Writer(builder, open_spec, tile, single=single, several=several).write()
+        return builder.template(names)
 
 
 class _Writer:
-    """Writes one segment. Bytes of the table, the rows and a tile's columns are numbers of this shape."""
+    """Writes one segment. Sizes may be SymInts; `single` says that rows have one element, `several` that blocks have tiles."""
 
-    def __init__(self, builder: InstrBuilder, spec: PickSpec, tile: PickTile) -> None:
+    def __init__(self, builder: InstrBuilder, spec: PickSpec, tile: PickTile, *, single: bool, several: bool) -> None:
+        self._single, self._several = single, several
         self._builder = builder
         self._spec = spec
         self._tile = tile
@@ -116,22 +167,16 @@ class _Writer:
     @contextmanager
     def _tiles(self, block: Loop) -> Iterator[Loop | None]:
         """The loop over the tiles of a block, if there are several."""
-        tile, in_all = self._tile, -(-self._spec.picks // self._tile.rows)
-        if tile.tiles == 1:
+        if not self._several:
             yield None
             return
-        trip: int | Size = tile.tiles
-        if in_all % tile.tiles:
-            trip = self._builder.size_affine(tile.tiles, in_all, [(block, -tile.tiles)])
-        with self._builder.loop(trip) as inner:
+        tiles, in_all = self._tile.tiles, ceil_div(self._spec.picks, self._tile.rows)
+        with self._builder.loop(self._builder.size_affine(tiles, in_all, [(block, -tiles)])) as inner:
             yield inner
 
     def _left(self, full: int, steps: list[tuple[Loop, int]]) -> Size:
         """How many of the indices are left where the loops stand, `full` at most."""
-        picks = self._spec.picks
-        if picks == full:
-            return self._builder.size(full)
-        return self._builder.size_affine(full, picks, [(loop, -step) for loop, step in steps])
+        return self._builder.size_affine(full, self._spec.picks, [(loop, -step) for loop, step in steps])
 
     def _indices(self, index: Buffer, block: Loop) -> None:
         """Load a block of indices."""
@@ -159,7 +204,7 @@ class _Writer:
         index = b.desc(vector, _INDEX_BYTES, strides=starts, role="consumer")
         loaded, stored = (b.desc(rows, tile.pitch, role=role) for role in ("producer", "consumer"))
         # Rows of one element are one row where they follow each other.
-        high, wide = (b.size(1), count) if spec.inner == 1 else (count, cols)
+        high, wide = (b.size(1), count) if self._single else (count, cols)
         empty, full, dtype = [_free(rows)], [_ready(rows)], spec.dtype
         if spec.op == "gather":
             b.emit(
