@@ -103,6 +103,11 @@ class TileChooser:
             best = found
         return best
 
+    def least_bytes(self, sizes: Sequence[int]) -> int:
+        """Bytes of UB for the smallest tile."""
+        rows = sizes[self._row] if self._row is not None and self._whole and self._row_reduced else 1
+        return self.nbytes(rows, sizes[self._col] if self._whole and self._col_reduced else 1)[0]
+
     # Candidates.
 
     def _col_candidates(self, total_rows: int, total: int, kept: int) -> Iterator[int]:

@@ -156,6 +156,7 @@ class _Rows:
 
     def __init__(self, maker: _Maker, binding: Mapping[str, int], space: Space) -> None:
         self._name = maker.segment.name
+        self._capacity = maker.chip.capacity_bytes("ub")
         spaces = [space]
         if not space.whole and space.may_be_whole():
             spaces.append(replace(space, whole=True))
@@ -175,7 +176,8 @@ class _Rows:
                 best = found
         if best is None:
             error = RowsDoNotFit if self._whole_only else CompileError
-            raise error("not even the smallest tile fits UB", self._name)
+            need, room = min(ways.least_bytes(sizes) for ways in self._ways), self._capacity
+            raise error(f"the smallest tile needs {need} bytes of UB; there are {room}", self._name)
         return best
 
 
@@ -188,17 +190,26 @@ class _Ways:
         depths = (2, 1) if space.whole else (2,)
         self._levels = [(depth, banked) for depth in depths for banked in gaps]
         self._made = [maker.way(binding, space, *self._levels[0])]
+        self._made[0].prepare()
+        self._capacity = maker.chip.capacity_bytes("ub")
+        self._gaps = 3 * stripe_bytes(maker.chip) * len(self._made[0].storage.slots)
 
     def choose(self, sizes: Sequence[int]) -> tuple[Choice, _Way] | None:
         """The best tile of the first level at which one fits."""
         for at, level in enumerate(self._levels):
             if at == len(self._made):
+                if self.least_bytes(sizes) > 2 * self._capacity + self._gaps:
+                    return None
                 self._made.append(self._maker.way(self._binding, self._space, *level))
             way = self._made[at]
             choice = way.chooser.choose(sizes)
             if choice is not None:
                 return choice, way
         return None
+
+    def least_bytes(self, sizes: Sequence[int]) -> int:
+        """Bytes of the smallest tile with all the room there can be. With one slot for two it takes no less than half."""
+        return self._made[0].chooser.least_bytes(sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +239,16 @@ class _Way:
         self._maker, self.segment, self.program, self.storage = maker, segment, program, storage
         self._cores = maker.chip.cores_with("vector")
         self._core_type = maker.chip.core_type_with("vector")
+        self._template: Template | None = None
+        self._tensors: tuple[str, ...] = ()
+
+    def prepare(self) -> Template:
+        """Make the template."""
         self._template, self._tensors = self._make_template()
+        return self._template
 
     def instance(self, values: Sequence[int], sizes: Sequence[int], choice: Choice) -> tuple[Image, tuple[str, ...]]:
-        template = self._template
+        template = self._template or self.prepare()
         words, relocs = template.instance((*values, choice.rows, choice.cols))
         space = self.space
         parallel, steps = 1, 1
