@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.compiler.graphs import build
-from tests.compiler.vector_run import CHIPS, the_chip, the_isa
+from tests.compiler.vector_run import CHIPS, run_graph, the_chip, the_isa
 
 from npuvm.compiler import CompileError, Graph, Pins, compile_kernel
 from npuvm.compiler.kernel_family import KernelFamily
@@ -100,3 +101,28 @@ def test_single_columns_are_worked_on_as_rows(rows: int) -> None:
         windows = [(address, 1 << 23) for address in addresses]
         cycles.append(simulate(chip, the_isa(), launch.image, addresses=addresses, windows=windows, data=False).cycles)
     assert cycles[0] < 3 * cycles[1]
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_size_that_is_always_zero(chip: str) -> None:
+    """Nothing is planned for it: sums over nothing are zeros, products over nothing the bias, and the rest needs no launch."""
+
+    def body(k: Any, x: Any, a: Any, b: Any, c: Any) -> None:
+        k.store(k.sum(x, axes=0), name="sums")
+        k.store(x * 2.0, name="nothing")
+        k.store(k.matmul(a, b, bias=c), name="biases")
+
+    types = {"x": "fp32[0, N]", "a": "fp16[M, 0]", "b": "fp16[0, N]", "c": "fp16[N]"}
+    rng = np.random.default_rng(0)
+    inputs = {
+        "x": np.zeros((0, 33), np.float32),
+        "a": np.zeros((5, 0), np.float16),
+        "b": np.zeros((0, 33), np.float16),
+        "c": rng.standard_normal(33).astype(np.float16),
+    }
+    ran = run_graph(build(body, **types), inputs, the_chip(chip))
+    assert (ran.outputs["sums"] == 0).all()
+    assert ran.outputs["nothing"].shape == (0, 33)
+    assert (ran.outputs["biases"] == inputs["c"]).all()
+    kernel = compile_kernel(build(body, **types), {n: a.shape for n, a in inputs.items()}, the_chip(chip), the_isa())
+    assert len(kernel.launches) == 2

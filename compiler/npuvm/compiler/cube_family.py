@@ -51,12 +51,13 @@ class CubeFamily:
         self._cores = chip.cores_with("cube")
         self._core_type = chip.core_type_with("cube")
         self._chooser = chooser_of(problem, self._cores)
-        self._templates = _TEMPLATES.get(sort, len(self.tensors), chip, isa)
+        empty = any(not isinstance(size, SymInt) and size == 0 for size in (spec.m, spec.n, spec.k, *spec.batch))
+        self._templates = None if empty else _TEMPLATES.get(sort, len(self.tensors), chip, isa)
 
     def instance(self, values: Sequence[int]) -> Image | None:
         """The image for values of the symbols; None when m, n, k or a batch dim is 0."""
         m, n, k, batch, a_pitch, b_pitch, *numbers = self._sizes(*values)
-        if m * n * k * batch == 0:
+        if self._templates is None or m * n * k * batch == 0:
             return None
         tile = self._chooser.choose(ProductSizes(m, n, k, batch, a_pitch, b_pitch))
         (m1, n1, k1), (_, _, k0) = tile.l1, tile.l0

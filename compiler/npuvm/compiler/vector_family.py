@@ -56,6 +56,7 @@ class VectorFamily:
     def __init__(self, segment: VectorSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
         self._maker = _Maker(segment, tuple(symbols), chip, isa)
         self._structure: _Structure | None = None
+        self._empty = 0 in segment.domain
 
     def prepare(self) -> None:
         """Make all that almost any shape needs. Raises RowsDoNotFit and CompileError as `compile_vector` does."""
@@ -68,6 +69,8 @@ class VectorFamily:
 
         Raises RowsDoNotFit and CompileError as `compile_vector` does.
         """
+        if self._empty:
+            return None
         if self._structure is None:
             self.prepare()
         assert self._structure is not None
