@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 
 _STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32)
 _DEPTHS = (1, 2, 4, 8, 16)
-_MOST_ROWS = 64
+_MOST_ROWS = 100
 """Rows of an image in L1: two descriptors each, of 256."""
 
 _VISIBLE = 0.2
@@ -96,7 +96,7 @@ def choose_conv_tile(problem: TileProblem, spec: ConvSpec, cores: int) -> ConvTi
         core = problem.chip.core
         raise CompileError(
             f"no tile of a convolution with a kernel of {spec.kernel} pixels, stride {spec.strides} and dilation "
-            f"{spec.dilations} fits core.l1_kib={core.l1_kib} of {problem.chip.name}",
+            f"{spec.dilations} fits core.l1_kib={core.l1_kib} of {problem.chip.name} with {_MOST_ROWS} rows of pixels or less",
             spec.name,
         )
     return best
