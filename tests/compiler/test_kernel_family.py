@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from tests.compiler.graphs import build
 from tests.compiler.vector_run import CHIPS, run_graph, the_chip, the_isa
@@ -114,7 +115,7 @@ def test_a_size_that_is_always_zero(chip: str) -> None:
 
     types = {"x": "fp32[0, N]", "a": "fp16[M, 0]", "b": "fp16[0, N]", "c": "fp16[N]"}
     rng = np.random.default_rng(0)
-    inputs = {
+    inputs: dict[str, npt.NDArray[Any]] = {
         "x": np.zeros((0, 33), np.float32),
         "a": np.zeros((5, 0), np.float16),
         "b": np.zeros((0, 33), np.float16),

@@ -90,7 +90,7 @@ class Expansions:
         isa: Isa,
         words: NDArray[np.uint64],
         chip: NpuConfig,
-        relocs: tuple[Reloc, ...] = (),
+        relocs: Sequence[Reloc] = (),
         limit: int = DEFAULT_LIMIT,
     ) -> None:
         self._isa = isa

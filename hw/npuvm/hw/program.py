@@ -227,7 +227,7 @@ class ProgramText:
 
     isa: Isa
     words: NDArray[np.uint64]
-    relocs: tuple[Reloc, ...] = ()
+    relocs: Sequence[Reloc] = ()
     _plain: list[int] = field(init=False, repr=False)
     _relocs: dict[int, Reloc] = field(init=False, repr=False)
     _programs: dict[int, Program] = field(init=False, default_factory=dict, repr=False)
