@@ -13,7 +13,7 @@ from npuvm.compiler.segments import Access, CubeSegment, Segment
 from npuvm.compiler.symbols import Product, evaluate
 from npuvm.compiler.views import contiguous
 
-__all__ = ["ConvSegment", "conv_segment", "lower_conv"]
+__all__ = ["ConvSegment", "lower_conv", "make_conv_segment"]
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class ConvSegment(CubeSegment):
         return f"cube {self.name}\n  %{self.node.id} = {self.a} conv {self.b}{bias} -> {self.c}"
 
 
-def conv_segment(
+def make_conv_segment(
     node: Node,
     read: Callable[[Node], Access],
     copied: Callable[[Node], Access],

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from npuvm.compiler.assembly import assembled_of, copy_groups, fill_segment, part_accesses
-from npuvm.compiler.conv_segment import conv_segment
+from npuvm.compiler.conv_segment import make_conv_segment
 from npuvm.compiler.ir import Graph, Node
 from npuvm.compiler.legalize import CastPairs, legalize
 from npuvm.compiler.ops_conv import CUBE_OPS
@@ -239,7 +239,7 @@ class _Planner:
     def _cube(self, draft: Draft) -> CubeSegment:
         node = draft.nodes[0]
         if node.op == "conv2d":
-            return conv_segment(node, self._read, self._copied, self._homes[node.id][0], self._plan.segments)
+            return make_conv_segment(node, self._read, self._copied, self._homes[node.id][0], self._plan.segments)
         a, flip_a = self._operand(node.inputs[0])
         b, flip_b = self._operand(node.inputs[1])
         bias = self._read(node.inputs[2]) if len(node.inputs) == 3 else None
