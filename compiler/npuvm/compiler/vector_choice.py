@@ -13,9 +13,10 @@ from typing import NamedTuple
 from npuvm.compiler.blocks import BLOCK_BYTES, align_up
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.vector_buffers import Storage
+from npuvm.compiler.vector_cost import TileCost
 from npuvm.compiler.vector_lower import VecProgram
 from npuvm.compiler.vector_space import Space
-from npuvm.compiler.vector_tile import LANES, Engine, TileCosts
+from npuvm.compiler.vector_tile import LANES
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
@@ -36,50 +37,18 @@ class Choice(NamedTuple):
     cols: int
 
 
-class _Moved(NamedTuple):
-    """A transfer: which dims of the tile it has, whether its rows are adjacent elements, and the other dims it lacks."""
-
-    rows: bool
-    cols: bool
-    adjacent: bool
-    item: int
-    absent: tuple[int, ...]
-    engine: Engine
-
-
 class TileChooser:
     """Chooses tiles for one tile program, for any sizes of its space."""
 
     def __init__(self, space: Space, program: VecProgram, storage: Storage, chip: NpuConfig, isa: Isa) -> None:
-        costs = TileCosts(space, program, chip, isa, chip.cores_with("vector"), storage.depth)
         self._row, self._col = space.row, space.col
-        self._reduced = space.reduced
         self._row_reduced = space.row is not None and space.reduced[space.row]
         self._col_reduced = space.reduced[space.col]
         self._whole = space.whole
-        others = space.others
-        self._kept = tuple(dim for dim in others if not space.reduced[dim])
-        self._walked = tuple(dim for dim in others if space.reduced[dim])
-        self._cores = costs.cores
-        self._depth = storage.depth
-        self._hbm = costs.hbm
-        self._latency = costs.latency
+        self._kept = tuple(dim for dim in space.others if not space.reduced[dim])
+        self._cores = chip.cores_with("vector")
         self._capacity = chip.capacity_bytes("ub")
-        self._repeat = chip.core.vector.repeat_bytes
-        self._sorts = _sorts(costs)
-        self._moved = tuple(
-            _Moved(
-                space.has(each.node, space.row),
-                space.has(each.node, space.col),
-                each.strides[space.col] == 1,
-                each.item,
-                tuple(dim for dim in others if not space.has(each.node, dim)),
-                engine,
-            )
-            for engine, moved in ((costs.load, space.reads), (costs.store, space.writes))
-            for each in moved
-        )
-        self._loads = len(space.reads)
+        self._cost = TileCost(space, program, chip, isa, self._cores, storage.depth)
         rows, cols = SymInt.variable("rows"), SymInt.variable("cols")
         self.nbytes: Function = compile_values(("rows", "cols"), (storage.nbytes(rows, cols),), "nbytes")
 
@@ -92,7 +61,7 @@ class TileChooser:
         for cols in self._col_candidates(total_rows, total_cols, kept):
             found: Choice | None = None
             for rows in self._row_candidates(total_rows, total_cols, kept, cols):
-                cycles = self.cycles(sizes, rows, cols)
+                cycles = self._cost.cycles(sizes, rows, cols)
                 if found is not None and cycles >= found.cycles:
                     break
                 found = Choice(cycles, rows, cols)
@@ -184,79 +153,3 @@ class TileChooser:
         while rows > 1 and nbytes(rows, cols)[0] > capacity:
             rows -= max(1, rows // 64)
         return rows if nbytes(rows, cols)[0] <= capacity else 0
-
-    # The estimate.
-
-    def cycles(self, sizes: Sequence[int], rows: int, cols: int) -> float:
-        """Estimated cycles of the launch for tiles of rows x cols."""
-        total_cols = sizes[self._col]
-        count_cols = -(-total_cols // cols)
-        count_rows = 1 if self._row is None else -(-sizes[self._row] // rows)
-        parallel = prod([sizes[dim] for dim in self._kept])
-        steps = prod([sizes[dim] for dim in self._walked])
-        if self._row_reduced:
-            steps *= count_rows
-        else:
-            parallel *= count_rows
-        if self._col_reduced:
-            steps *= count_cols
-        else:
-            parallel *= count_cols
-        vector = self._vector(rows, cols, 1 / steps)
-        fair = self._hbm / min(self._cores, parallel)
-        load = store = waited = 0.0
-        for at, each in enumerate(self._moved):
-            again = 1
-            for dim in each.absent:
-                again *= sizes[dim]
-            if not each.rows:
-                again *= count_rows
-            if not each.cols:
-                again *= count_cols
-            cycles = _transfer(each, fair, rows, cols, cols == total_cols) / again
-            if at < self._loads:
-                load += cycles
-                waited = max(waited, 1 / again)
-            else:
-                store += cycles
-        slowest = max(vector, load, store, (load + waited * self._latency + vector) / self._depth)
-        return -(-parallel // self._cores) * steps * slowest + max(0.0, vector + load + store - slowest)
-
-    def _vector(self, rows: int, cols: int, once: float) -> float:
-        total = 0.0
-        for has_rows, has_cols, dense, item, when, head, per_repeat, per_row in self._sorts:
-            lines = rows if has_rows and has_cols else 1
-            width = (cols if has_cols else rows if has_rows else 1) * item
-            if dense and width % BLOCK_BYTES == 0:
-                repeats = -(-lines * width // self._repeat)
-            else:
-                repeats = lines * -(-width // self._repeat)
-            share = 1.0 if when == "always" else 1 - once if when == "not_first" else once
-            total += share * (head + repeats * per_repeat + lines * per_row)
-        return total
-
-
-def _sorts(costs: TileCosts) -> tuple[tuple[bool, bool, bool, int, str, float, float, float], ...]:
-    """Instructions that have the same repeats at the same times, with their cycles added up."""
-    sums: dict[tuple[bool, bool, bool, int, str], list[float]] = {}
-    for price in costs.prices:
-        if price.when == "changed":
-            continue
-        key = (price.shape[0], price.shape[1], price.dense, price.item, price.when)
-        total = sums.setdefault(key, [0.0, 0.0, 0.0])
-        total[0] += price.head
-        total[1] += price.per_repeat
-        total[2] += price.per_row
-    return tuple((*key, *total) for key, total in sums.items())  # type: ignore[misc]
-
-
-def _transfer(moved: _Moved, share: float, rows: int, cols: int, all_cols: bool) -> float:
-    engine = moved.engine
-    rate = min(engine.port, share)
-    lines, width = (rows if moved.rows else 1), (cols if moved.cols else 1)
-    if moved.cols and not moved.adjacent and cols > 1:
-        lines, width = lines * width, 1
-    nbytes = width * moved.item
-    if moved.rows and not (moved.cols and all_cols and moved.adjacent):
-        nbytes = max(nbytes, engine.least)
-    return engine.startup + lines * (engine.per_row + nbytes / rate)

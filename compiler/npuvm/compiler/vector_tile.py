@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple
 
-from npuvm.compiler.blocks import BLOCK_BYTES, align_up
+from npuvm.compiler.blocks import align_up
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins, pin_error
-from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_buffers import Storage
-from npuvm.compiler.vector_lower import Reg, Shape, VecProgram
-from npuvm.compiler.vector_space import RowsDoNotFit, Space, Transfer
-from npuvm.hw.config import NpuConfig, class_of
+from npuvm.compiler.vector_cost import TileCost
+from npuvm.compiler.vector_lower import VecProgram
+from npuvm.compiler.vector_space import RowsDoNotFit, Space
+from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["LANES", "Engine", "Price", "TileCosts", "VectorTile", "candidate_tiles", "choose_tile", "least_tile"]
+__all__ = ["LANES", "VectorTile", "candidate_tiles", "choose_tile", "least_tile"]
 
 _WAVES = (1, 2, 3, 4, 6, 8, 12, 16)
 """Tiles for each core that are tried, besides the largest tile that fits."""
@@ -66,12 +65,12 @@ def candidate_tiles(
     """The tiles that `choose_tile` takes the cheapest of: the pinned one, or those tried that fit UB."""
     capacity = chip.capacity_bytes("ub")
     cores = pins.cores or chip.cores_with("vector")
-    cost = TileCosts(space, program, chip, isa, cores, storage.depth)
+    cost = TileCost(space, program, chip, isa, cores, storage.depth)
     pinned = pins.tile.get("vector")
     if pinned is not None:
-        return [VectorTile(pinned[0], pinned[1], cost.cycles(pinned[0], pinned[1]))]
+        return [VectorTile(pinned[0], pinned[1], cost.cycles(space.sizes, *pinned))]
     return [
-        VectorTile(rows, cols, cost.cycles(rows, cols))
+        VectorTile(rows, cols, cost.cycles(space.sizes, rows, cols))
         for cols in _col_candidates(space, storage, capacity, cores)
         for rows in _row_candidates(space, storage, capacity, cores, cols)
     ]
@@ -134,118 +133,3 @@ def _row_candidates(space: Space, storage: Storage, capacity: int, cores: int, c
         parts = max(1, waves * cores // others)
         candidates.add(min(most, -(-space.rows // parts)))
     return sorted(candidates, reverse=True)
-
-
-class Price(NamedTuple):
-    """When an instruction runs, its tile, the cycles before its first repeat (waits included), and those that follow."""
-
-    when: str
-    shape: Shape
-    dense: bool
-    item: int
-    head: int
-    per_repeat: float
-    per_row: float
-
-
-class Engine(NamedTuple):
-    """Issue cycles of an instruction and of a row, bytes a cycle, and bytes that a row costs at least."""
-
-    startup: int
-    per_row: float
-    port: float
-    least: int
-
-
-class TileCosts:
-    """Cycles of a launch: tiles of the busiest core times the slowest unit, and one pass through the other two units.
-
-    A ring of `depth` slots turns round once in the time that loading a tile, its latency and working on it take together.
-    """
-
-    def __init__(self, space: Space, program: VecProgram, chip: NpuConfig, isa: Isa, cores: int, depth: int) -> None:
-        self._space = space
-        self.cores = cores
-        self._chip = chip
-        self._repeat = chip.core.vector.repeat_bytes
-        self.prices = self._prices(program, isa)
-        self.hbm = float(chip.hbm_bytes_per_cycle)
-        self._depth = depth
-        self.latency = chip.memory.l2.latency_cycles + chip.memory.hbm.latency_cycles
-        load, store = chip.core.load, chip.core.store
-        self.load = Engine(
-            load.startup_cycles, float(load.row_cycles), float(load.ub_bytes_per_cycle), load.min_burst_bytes
-        )
-        self.store = Engine(
-            store.startup_cycles, float(store.row_cycles), float(store.bytes_per_cycle), store.min_burst_bytes
-        )
-
-    def _prices(self, program: VecProgram, isa: Isa) -> list[Price]:
-        """Prices of the instructions; one that reads what is not known complete waits for the one before it."""
-        prices: list[Price] = []
-        written: dict[Reg, int] = {}
-        fence, latency = 0, 0
-        for at, insn in enumerate(program.insns):
-            if insn.op == "asm":
-                continue
-            regs = [insn.dst.reg, *(use.reg for _, use in insn.sources)]
-            item = max(DTYPES[reg.dtype].item_bytes for reg in regs)
-            dense = insn.shape == (True, True) and all(
-                use.how == "plain" for use in (insn.dst, *(u for _, u in insn.sources))
-            )
-            waits = any(written.get(use.reg, -1) >= fence for _, use in insn.sources)
-            fence = at if waits else fence
-            written[insn.dst.reg] = at
-            found = class_of(self._chip.core.vector, isa, isa.instruction(insn.op))
-            head = found.startup_cycles + (latency + 1 if waits else 0)
-            slopes = float(found.cycles_per_repeat), float(found.row_cycles)
-            prices.append(Price(insn.when.kind, insn.shape, dense, item, head, *slopes))
-            latency = found.latency_cycles
-        return prices
-
-    def cycles(self, rows: int, cols: int) -> float:
-        """The estimate for tiles of rows x cols."""
-        space = self._space
-        counts = {dim: space.sizes[dim] for dim in space.others}
-        counts[space.col] = -(-space.cols // cols)
-        if space.row is not None:
-            counts[space.row] = -(-space.rows // rows)
-        steps = prod(count for dim, count in counts.items() if space.reduced[dim])
-        parallel = prod(count for dim, count in counts.items() if not space.reduced[dim])
-        share = {"first": 1 / steps, "last": 1 / steps, "not_first": 1 - 1 / steps, "changed": 0.0}
-        rows, cols = min(rows, space.rows), min(cols, space.cols)
-        vector = sum(share.get(each.when, 1.0) * self._vector_cycles(each, rows, cols) for each in self.prices)
-        # Only cores that have a tile share the memory.
-        fair = self.hbm / min(self.cores, parallel)
-        load = sum(self._transfer(self.load, fair, each, rows, cols) for each in space.reads)
-        store = sum(self._transfer(self.store, fair, each, rows, cols) for each in space.writes)
-        waited = self.latency * max((1 / self._again(each, rows, cols) for each in space.reads), default=0.0)
-        slowest = max(vector, load, store, (load + waited + vector) / self._depth)
-        return -(-parallel // self.cores) * steps * slowest + max(0.0, vector + load + store - slowest)
-
-    def _vector_cycles(self, price: Price, rows: int, cols: int) -> float:
-        lines = rows if price.shape == (True, True) else 1
-        width = (rows if price.shape == (True, False) else cols if price.shape[1] else 1) * price.item
-        whole = price.dense and width % BLOCK_BYTES == 0
-        repeats = -(-lines * width // self._repeat) if whole else lines * -(-width // self._repeat)
-        return price.head + repeats * price.per_repeat + lines * price.per_row
-
-    def _again(self, transfer: Transfer, rows: int, cols: int) -> int:
-        """For how many tiles one transfer serves."""
-        space = self._space
-        again = prod(space.sizes[dim] for dim in space.others if not space.has(transfer.node, dim))
-        again *= 1 if space.has(transfer.node, space.row) else -(-space.rows // rows)
-        return again * (1 if space.has(transfer.node, space.col) else -(-space.cols // cols))
-
-    def _transfer(self, engine: Engine, share: float, transfer: Transfer, rows: int, cols: int) -> float:
-        """Cycles of a load or store, weighed by how often its tile changes."""
-        space = self._space
-        rate = min(engine.port, share)
-        has_rows, has_cols = space.has(transfer.node, space.row), space.has(transfer.node, space.col)
-        lines, width = (rows if has_rows else 1), (cols if has_cols else 1)
-        if has_cols and transfer.strides[space.col] != 1 and cols > 1:
-            lines, width = lines * width, 1
-        whole = not has_rows or (has_cols and cols == space.cols and transfer.strides[space.col] == 1)
-        row_bytes = width * transfer.item if whole else max(width * transfer.item, engine.least)
-        cycles = engine.startup + lines * engine.per_row + lines * row_bytes / rate
-        return cycles / self._again(transfer, rows, cols)
