@@ -14,6 +14,7 @@ from npuvm.compiler.builder import Kernel
 from npuvm.compiler.conv_codegen import ConvKernel, compile_conv
 from npuvm.compiler.conv_segment import ConvSegment, lower_conv
 from npuvm.compiler.cube_codegen import MatmulKernel, compile_matmul
+from npuvm.compiler.cube_family import CubeFamily
 from npuvm.compiler.cube_lower import lower_cube
 from npuvm.compiler.cube_plan import candidate_tiles as cube_candidates
 from npuvm.compiler.cube_plan import slot_bytes
@@ -32,7 +33,7 @@ from npuvm.compiler.vector_buffers import Slot
 from npuvm.compiler.vector_codegen import VectorKernel, compile_vector
 from npuvm.compiler.vector_family import VectorFamily, tile_walk
 from npuvm.compiler.vector_lower import Reg
-from npuvm.compiler.vector_space import RowsDoNotFit, make_space
+from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.compiler.vector_tile import VectorTile
 from npuvm.compiler.vector_tile import candidate_tiles as vector_candidates
 from npuvm.hw.config import NpuConfig
@@ -152,6 +153,9 @@ def _segments(
         elif isinstance(segment, CubeSegment):
             spec, args = lower_cube(segment, binding)
             product = compile_matmul(spec, len(args), chip, isa, own)
+            if product is not None and replace(own, stack=None) == Pins():
+                image = CubeFamily(segment, tuple(binding), chip, isa).instance(tuple(binding.values()))
+                product = product if image is None else replace(product, image=image)
             if product is not None:
                 found.append(_cube(segment, product, args, chip, isa))
         elif isinstance(segment, PickSegment):
@@ -179,10 +183,11 @@ def _vector_kernel(
         return compile_vector(segment, binding, chip, isa, pins)
     image, tensors = made
     tile = VectorTile(chosen.choice.rows, chosen.choice.cols, chosen.choice.cycles)
-    space = replace(make_space(segment, binding), whole=chosen.whole)
-    walk = Walk((tile_walk(space, tile),), tuple(entry.ranges for entry in image.entries))
+    walk = Walk((tile_walk(chosen.space, tile),), tuple(entry.ranges for entry in image.entries))
     core_type = chip.core_type_with("vector")
-    return VectorKernel(image, tensors, tile, space, walk, core_type, chosen.covered, chosen.program, chosen.storage)
+    return VectorKernel(
+        image, tensors, tile, chosen.space, walk, core_type, chosen.covered, chosen.program, chosen.storage
+    )
 
 
 def _conv(segment: ConvSegment, kernel: ConvKernel, args: tuple[str, ...], isa: Isa) -> InspectedSegment:

@@ -22,7 +22,7 @@ from npuvm.compiler.vector_codegen import covered, tiled
 from npuvm.compiler.vector_emit import write_vector
 from npuvm.compiler.vector_lower import VecProgram
 from npuvm.compiler.vector_phases import stripe_bytes
-from npuvm.compiler.vector_space import RowsDoNotFit, Space, dim_name, largest_dim, make_space
+from npuvm.compiler.vector_space import RowsDoNotFit, Space, Transfer, dim_name, largest_dim, make_space
 from npuvm.compiler.vector_tile import VectorTile
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import EvenEntries, Image, Isa
@@ -41,10 +41,10 @@ _TILE = ("<tile rows>", "<tile cols>")
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What an instance is made of: its tile, whether reduced dims are whole in it, and the code that works on it."""
+    """What an instance is made of: its tile in its iteration space, and the code that works on it."""
 
     choice: Choice
-    whole: bool
+    space: Space
     covered: VectorSegment
     program: VecProgram
     storage: Storage
@@ -151,7 +151,8 @@ class _Structure:
         if self._is_narrow(sizes) and self._narrow is not None:
             return self._narrow.chosen(values)
         choice, way = self._rows[largest_dim(sizes, self._outside)].choose(sizes)
-        return Chosen(choice, way.space.whole, way.segment, way.program, way.storage)
+        space = _with_numbers(way.space, self._maker.symbols, values)
+        return Chosen(choice, space, way.segment, way.program, way.storage)
 
 
 class _Rows:
@@ -292,6 +293,18 @@ class _Way:
             Pins(),
         )
         return builder.template((*maker.symbols, *_TILE)), tensors
+
+
+def _with_numbers(space: Space, symbols: Sequence[str], values: Sequence[int]) -> Space:
+    """A space with sizes, strides and offsets for values of the symbols."""
+
+    def known(numbers: Sequence[int]) -> tuple[int, ...]:
+        return compile_values(symbols, numbers)(*values)
+
+    def moved(transfers: Sequence[Transfer]) -> tuple[Transfer, ...]:
+        return tuple(replace(each, strides=known(each.strides), offset=known((each.offset,))[0]) for each in transfers)
+
+    return replace(space, sizes=known(space.sizes), reads=moved(space.reads), writes=moved(space.writes))
 
 
 def tile_walk(space: Space, tile: VectorTile) -> GridWalk:
