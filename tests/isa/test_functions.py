@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from npuvm.isa.errors import IsaError
@@ -90,7 +93,7 @@ def test_rows_are_gathered_by_index() -> None:
 
 def test_of_rows_scattered_to_one_place_the_last_counts() -> None:
     table = np.zeros((4, 2), dtype=np.int8)
-    tiles = {
+    tiles: dict[str, npt.NDArray[Any]] = {
         "dst": table,
         "src": np.array([[1, 2], [3, 4], [5, 6]], dtype=np.int8),
         "index": np.array([[2], [0], [2]], dtype=np.int32),
@@ -102,7 +105,7 @@ def test_of_rows_scattered_to_one_place_the_last_counts() -> None:
 
 def test_rows_added_to_one_place_add_up_one_after_the_other() -> None:
     """In fp16, where 2048 + 1 rounds back to 2048, order and rounding show: a sum of the addends first would be 2050."""
-    tiles = {
+    tiles: dict[str, npt.NDArray[Any]] = {
         "dst": np.array([[2048.0], [1.0]], dtype=np.float16),
         "src": np.array([[1.0], [0.5], [1.0]], dtype=np.float16),
         "index": np.array([[0], [1], [0]], dtype=np.int32),
@@ -140,7 +143,17 @@ def test_convolution_windows_of_an_image() -> None:
 def test_convolution_windows_of_planes() -> None:
     """Two channels of 3 x 4 pixels, one column of zeros before them: windows by hand."""
     image = np.arange(1, 25, dtype=np.float16).reshape(2, 12)
-    plain = {"rows": 8, "cols": 8, "start": 1, "width": 4, "apart": 4, "kernel_h": 2, "kernel_w": 2, "left": 1, "layout": 1}
+    plain = {
+        "rows": 8,
+        "cols": 8,
+        "start": 1,
+        "width": 4,
+        "apart": 4,
+        "kernel_h": 2,
+        "kernel_w": 2,
+        "left": 1,
+        "layout": 1,
+    }
     plain |= {"stride_h": 1, "stride_w": 1, "dilation_h": 1, "dilation_w": 1}
     found = tile_function("im2col_tile")({"src": image}, plain, ISA.dtypes["fp16"])
     assert found[0].tolist() == [0, 1, 0, 5, 0, 13, 0, 17]

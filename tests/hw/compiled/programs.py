@@ -299,7 +299,9 @@ class _Core:
         if unit == "move":
             side = rng.choice("abw")
             if side == "w":
-                image = "start=s10 height=4 span=64 width=3 apart=8 channels=8 kernel_h=1 kernel_w=2 stride_h=1 stride_w=1"
+                image = (
+                    "start=s10 height=4 span=64 width=3 apart=8 channels=8 kernel_h=1 kernel_w=2 stride_h=1 stride_w=1"
+                )
                 op, space = rng.choice([("mvim2col", "l0a"), ("mvim2colt", "l0b")])
                 tiles = f"dst={self._tile(space)} src={self._tile('l1')}"
                 return f"{op}.fp16 {tiles} {size} {image} dilation_h=1 dilation_w=1"

@@ -74,7 +74,16 @@ _PICKED = (
 )
 
 _WINDOWED = (
-    *("one-element", "no-rows", "no-columns", "three-by-three", "from-the-middle", "spread-pixels", "strides", "dilation"),
+    *(
+        "one-element",
+        "no-rows",
+        "no-columns",
+        "three-by-three",
+        "from-the-middle",
+        "spread-pixels",
+        "strides",
+        "dilation",
+    ),
     *("one-channel", "part-of-a-row", "beyond-the-image", "the-same-again", "left", "planes", "planes-from-the-middle"),
     *("planes-steps", "planes-beyond-the-image"),
 )

@@ -325,12 +325,7 @@ class Walk:
             name = f"{operand.name}=d{index}"
             if desc.role != "none":
                 slots.append((desc.ring, desc.role, name))
-            rows, cols = (
-                each
-                if (each := leaf.spec.constant(leaf.insn, dim)) is not None
-                else size_at(tables, tables.sizes[leaf.insn.args[dim]], point)
-                for dim in operand.shape
-            )
+            rows, cols = (_extent(leaf, dim, tables, point) for dim in operand.shape)
             if desc.space != "gm" and rows and cols:
                 dtype = leaf.spec.region_dtype(self._isa, operand, leaf.insn.dtype, leaf.insn.dtype2)
                 shape = (rows, cols * dtype.itemsize)
@@ -371,6 +366,16 @@ class Walk:
         return Region(
             name, desc.space, number, (low - before, high + after), low, high, rows, row_bytes, desc.pitch, *roles
         )
+
+
+def _extent(leaf: Leaf, dim: str | int, tables: Tables, point: Point) -> int:
+    """A dimension of an operand's shape at a point of the walk."""
+    if isinstance(dim, int):
+        return dim
+    known = leaf.spec.constant(leaf.insn, dim)
+    if known is not None:
+        return known
+    return size_at(tables, tables.sizes[leaf.insn.args[dim]], point)
 
 
 def _difference(tile: Point, following: Point) -> int:

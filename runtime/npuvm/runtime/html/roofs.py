@@ -73,8 +73,9 @@ def _vector_roofs(chip: NpuConfig, isa: Isa) -> Iterator[Roof]:
 
 
 def _operations(instruction: Instruction) -> int:
-    """Operations on each element by a vector instruction's expression; a copy is none."""
-    if instruction.unit != "vector" or instruction.semantics is None:
+    """Operations on each element of a tile that a vector instruction reads; a copy is none, running sums are their addition."""
+    reads = any(region.role != "write" for region in instruction.regions)
+    if instruction.unit != "vector" or instruction.semantics is None or not reads:
         return 0
     found = primitives(instruction.semantics, tuple(operand.name for operand in instruction.operands))
-    return sum(primitive != "copy" for primitive in found)
+    return sum(primitive != "copy" and not primitive.startswith("cumsum") for primitive in found)
