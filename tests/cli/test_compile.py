@@ -72,6 +72,46 @@ def test_a_dump_replaces_that_of_another_kernel(source: str, tmp_path: Path) -> 
     assert not [name for name in names if "-c0-" in name]
 
 
+OTHERS = """
+from npuvm.compiler import kernel
+
+@kernel(x="fp16[N, 3, H, W]", w="fp16[8, 3, 3, 3]")
+def convolved(k, x, w):
+    k.store(k.relu(k.conv2d(k.load(x), k.load(w), padding=1)))
+
+@kernel(x="fp16[M, N]", i="int32[K]")
+def picked(k, x, i):
+    k.store(k.gather(k.load(x), k.load(i)))
+
+@kernel(x="fp16[M, K]", w="fp16[K, N]")
+def stacked(k, x, w):
+    k.pin(stack="sequence")
+    k.store(k.exp(k.matmul(k.load(x), k.load(w), dtype="fp32")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "phase"),
+    [
+        (["convolved", "--shapes", "x=2x3x14x14 w=8x3x3x3"], "convolution"),
+        (["picked", "--shapes", "x=50x40 i=9", "--indices", "uniform"], "rows"),
+        (["stacked", "--shapes", "x=40x64 w=64x48"], "product"),
+    ],
+)
+def test_segments_of_every_kind_are_shown(words: list[str], phase: str, tmp_path: Path) -> None:
+    file, out = tmp_path / "others.py", tmp_path / "out"
+    file.write_text(OTHERS, encoding="utf-8")
+    kernel, *rest = words
+    assert main(["compile", f"{file}:{kernel}", *rest, "--chip", "edge", "--dump", str(out), "--explain"]) == 0
+    names = [path.name for path in out.iterdir()]
+    assert any(name.endswith(f"-{phase}.txt") for name in names)
+    assert any(name.endswith("-c0+v0-assembly.txt") for name in names) == (kernel == "stacked")
+    source = tmp_path / "kernels.py"
+    source.write_text(SOURCE, encoding="utf-8")
+    assert main(["compile", f"{source}:scaled", "--shapes", "x=100 s=", "--chip", "edge", "--dump", str(out)]) == 0
+    assert len(list(out.iterdir())) == 10
+
+
 def test_explain_tells_the_estimate_and_the_cycles(source: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["compile", f"{source}:scores", "--shapes", SHAPES, "--chip", "edge", "--explain"]
     assert main([*words, "--json"]) == 0

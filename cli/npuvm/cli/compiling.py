@@ -9,19 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from npuvm.cli.compiling_report import launch_rows, render_compiled, render_launches, to_json
+from npuvm.cli.compiling_report import IndexKind, launch_rows, render_compiled, render_launches, to_json
 from npuvm.cli.kernel_files import load_kernel, parse_shapes
 from npuvm.cli.options import ColdL2, Overrides
 from npuvm.cli.output import json_text, wide_console, write_together
 from npuvm.compiler.inspection import inspect_kernel
-from npuvm.compiler.inspection_text import phase_texts
+from npuvm.compiler.inspection_text import PHASE_NAMES, phase_texts
 from npuvm.hw.config import load_chip
 from npuvm.isa import load_isa
 
 __all__ = ["compile_file"]
 
-_STEPS = "space|covered|program|product|buffers|tile|walk|assembly"
-_PHASE_FILE = re.compile(rf"\d{{2,}}-(graph|legal|plan|\w+-({_STEPS}))\.txt")
+_PHASE_FILE = re.compile(rf"\d{{2,}}-([\w+]+-)?({'|'.join(PHASE_NAMES)})\.txt")
 
 
 def compile_file(
@@ -46,6 +45,10 @@ def compile_file(
             "--explain", help="Simulate it too, and print tiles, buffers, reuse, events, estimate and cycles."
         ),
     ] = False,
+    indices: Annotated[
+        IndexKind | None,
+        typer.Option("--indices", help="What the indices of gathers are like, for --explain.", show_default=False),
+    ] = None,
     cold_l2: ColdL2 = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the tables.")] = False,
 ) -> None:
@@ -54,6 +57,7 @@ def compile_file(
     target = load_chip(chip, overrides or ())
     isa = load_isa(target.isa.base, target.isa.extensions)
     found = inspect_kernel(kernel, parse_shapes(shapes), target, isa)
+    rows = launch_rows(kernel, found, target, cold_l2, indices) if explain else None
     written: Sequence[Path] = ()
     if dump is not None:
         texts = phase_texts(found, target, isa)
@@ -62,7 +66,6 @@ def compile_file(
         write_together(files)
         written = tuple(files)
         _remove_old(dump, written)
-    rows = launch_rows(kernel, found, target, cold_l2) if explain else None
     if as_json:
         report: dict[str, Any] = to_json(found, target, rows)
         typer.echo(json_text({**report, "files": [str(path) for path in written]}), nl=False)

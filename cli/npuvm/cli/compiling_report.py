@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -12,10 +12,14 @@ from rich.text import Text
 from npuvm.compiler import Kernel
 from npuvm.compiler.inspection import BufferUse, Inspected, InspectedSegment
 from npuvm.hw.config import NpuConfig
+from npuvm.hw.indices import IndexDistribution
 from npuvm.runtime.device import Device
 from npuvm.runtime.tables import launches_text, plain_table
 
-__all__ = ["LaunchRow", "launch_rows", "render_compiled", "render_launches", "to_json"]
+__all__ = ["IndexKind", "LaunchRow", "launch_rows", "render_compiled", "render_launches", "to_json"]
+
+
+IndexKind: TypeAlias = Literal["uniform", "sequential"]
 
 
 class LaunchRow(NamedTuple):
@@ -28,9 +32,15 @@ class LaunchRow(NamedTuple):
     cores: int
 
 
-def launch_rows(kernel: Kernel, found: Inspected, chip: NpuConfig, cold_l2: bool) -> list[LaunchRow]:
-    """Simulate the launches of a kernel, time only, one after the other on a fresh device."""
-    device = Device(chip, timing_only=True, cold_l2=cold_l2)
+def launch_rows(
+    kernel: Kernel, found: Inspected, chip: NpuConfig, cold_l2: bool, indices: IndexKind | None = None
+) -> list[LaunchRow]:
+    """Simulate the launches of a kernel, time only, one after the other on a fresh device.
+
+    `indices` says what index vectors are like; without it a kernel that has some is a SimulationError.
+    """
+    distribution = None if indices is None else IndexDistribution(indices)
+    device = Device(chip, timing_only=True, cold_l2=cold_l2, indices=distribution)
     params = [each for each in found.compiled.tensors if each.kind == "param"]
     device.run(kernel, {each.name: device.empty(each.shape, each.dtype) for each in params})
     rows = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from npuvm.compiler.conv_codegen import ConvKernel
 from npuvm.compiler.cube_codegen import MatmulKernel
 from npuvm.compiler.cube_spec import MatView
 from npuvm.compiler.inspection import BufferUse, Inspected, InspectedSegment
@@ -19,7 +20,13 @@ from npuvm.compiler.vector_space import Space, Transfer, dim_name
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa, disassemble
 
-__all__ = ["Phase", "phase_texts"]
+__all__ = ["PHASE_NAMES", "Phase", "phase_texts"]
+
+PHASE_NAMES = (
+    *("graph", "legal", "plan", "space", "covered", "program", "product", "convolution", "rows"),
+    *("buffers", "tile", "walk", "assembly"),
+)
+"""All names of phases; those of a segment stand behind its own name and a hyphen."""
 
 _SHAPES: dict[Shape, str] = {
     (True, True): "tile",
@@ -67,6 +74,8 @@ def _segment_texts(segment: InspectedSegment, chip: NpuConfig, isa: Isa) -> list
         ]
     elif isinstance(kernel, PickKernel):
         head = [("rows", _rows_text(kernel))]
+    elif isinstance(kernel, ConvKernel):
+        head = [("convolution", _convolution_text(kernel))]
     else:
         head = [("product", _product_text(kernel))]
     return [
@@ -152,6 +161,27 @@ def _rows_text(kernel: PickKernel) -> str:
         ),
         f"a row in {tile.parts} pieces, indices in {tile.blocks} blocks",
     ]
+    return _text(lines)
+
+
+# Convolutions.
+
+
+def _convolution_text(kernel: ConvKernel) -> str:
+    spec = kernel.spec
+
+    def pair(sizes: tuple[int, int]) -> str:
+        return f"{sizes[0]} x {sizes[1]}"
+
+    lines = [
+        f"{spec.images} images of {pair(spec.size)} to {pair(spec.out)}, channels {'first' if spec.planes else 'last'}",
+        f"kernel {pair(spec.kernel)}, strides {pair(spec.strides)}, dilations {pair(spec.dilations)}, pads {pair(spec.pads)}",
+        f"{spec.groups} groups of {spec.channels} channels to {spec.filters}; sums of {spec.depth} products",
+        f"x     argument {spec.x.arg} {spec.x.dtype}",
+        f"w     argument {spec.w.arg} {spec.w.dtype}",
+        f"y     argument {spec.y.arg} {spec.y.dtype}",
+    ]
+    lines += [f"bias  argument {spec.bias.arg} {spec.bias.dtype}"] if spec.bias is not None else []
     return _text(lines)
 
 
