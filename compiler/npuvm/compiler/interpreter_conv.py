@@ -42,9 +42,9 @@ def evaluate_conv(node: Node, inputs: Sequence[Array], binding: Mapping[str, int
                 cols = slice(col * far_w, col * far_w + (wide - 1) * step_w + 1, step_w)
                 part = padded[:, rows, cols].reshape(count, high, wide, groups, w.shape[3])
                 result += np.einsum("nhwgc,goc->nhwgo", part, kernels[:, :, row, col])
-    result = result.reshape(count, high, wide, filters)
+    images = result.reshape(count, high, wide, filters)
     if len(inputs) == 3:
-        result = result + inputs[2].astype(sums)
+        images = images + inputs[2].astype(sums)
     if planes:
-        result = result.transpose(0, 3, 1, 2)
-    return np.asarray(result.astype(node.type.info.numpy))
+        images = images.transpose(0, 3, 1, 2)
+    return np.asarray(images.astype(node.type.info.numpy))
