@@ -161,11 +161,11 @@ class _Rows:
     def __init__(self, maker: _Maker, binding: Mapping[str, int], space: Space) -> None:
         self._name = maker.segment.name
         self._capacity = maker.chip.capacity_bytes("ub")
-        spaces = [space]
-        if not space.whole and space.may_be_whole():
-            spaces.append(replace(space, whole=True))
         self._whole_only = space.whole
-        self._ways = [_Ways(maker, binding, each) for each in spaces]
+        self._ways = [_Ways(maker, binding, space)]
+        if not space.whole and space.may_be_whole():
+            # Where whole dims are short of room, walking over them is no worse.
+            self._ways.append(_Ways(maker, binding, replace(space, whole=True), levels=1))
 
     def instance(self, values: Sequence[int], sizes: Sequence[int]) -> tuple[Image, tuple[str, ...]]:
         choice, way = self.choose(sizes)
@@ -188,11 +188,11 @@ class _Rows:
 class _Ways:
     """One way to reduce, with less and less room for anything else: gaps between banks are given up, then second slots."""
 
-    def __init__(self, maker: _Maker, binding: Mapping[str, int], space: Space) -> None:
+    def __init__(self, maker: _Maker, binding: Mapping[str, int], space: Space, levels: int | None = None) -> None:
         self._maker, self._binding, self._space = maker, binding, space
         gaps = [maker.chip, None] if stripe_bytes(maker.chip) else [None]
         depths = (2, 1) if space.whole else (2,)
-        self._levels = [(depth, banked) for depth in depths for banked in gaps]
+        self._levels = [(depth, banked) for depth in depths for banked in gaps][:levels]
         self._made = [maker.way(binding, space, *self._levels[0])]
         self._made[0].prepare()
         self._capacity = maker.chip.capacity_bytes("ub")
