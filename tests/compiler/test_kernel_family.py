@@ -12,6 +12,7 @@ from tests.compiler.vector_run import CHIPS, run_graph, the_chip, the_isa
 
 from npuvm.compiler import CompileError, Graph, Pins, compile_kernel
 from npuvm.compiler.kernel_family import KernelFamily
+from npuvm.hw.config import load_chip
 from npuvm.hw.simulator import simulate
 
 
@@ -127,3 +128,21 @@ def test_a_size_that_is_always_zero(chip: str) -> None:
     assert (ran.outputs["biases"] == inputs["c"]).all()
     kernel = compile_kernel(build(body, **types), {n: a.shape for n, a in inputs.items()}, the_chip(chip), the_isa())
     assert len(kernel.launches) == 2
+
+
+@pytest.mark.parametrize("rows", [700, 769, 833])
+def test_products_of_many_tiles_walk_them_in_bands(rows: int) -> None:
+    """Every tile of the result is computed once, also those of the last band, which is lower or ends in a lower tile."""
+    chip = load_chip("ascend_910b1", ["core.count=2"])
+    inputs = {
+        "a": np.ones((rows, 600), np.float16),
+        "b": np.repeat(np.arange(530, dtype=np.float16)[None] / 512, 600, axis=0),
+    }
+    inputs["a"] *= (np.arange(rows) % 7).astype(np.float16)[:, None]
+    types = {"a": "fp16[M, K]", "b": "fp16[K, N]"}
+    graph = build(lambda k, a, b: k.store(k.matmul(a, b, dtype="fp32")), **types)
+    (launch,) = compile_kernel(graph, {name: each.shape for name, each in inputs.items()}, chip, the_isa()).launches
+    assert len(launch.image.grids or ()) == 2
+    (got,) = run_graph(graph, inputs, chip).outputs.values()
+    expected = inputs["a"].astype(np.float64) @ inputs["b"].astype(np.float64)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)

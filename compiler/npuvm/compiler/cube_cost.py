@@ -135,6 +135,7 @@ class ProductCost:
         self._via_ub = problem.via_ub
         self._fix_start = fixpipe.startup_cycles
         self._fix_rate = float(fixpipe.ub_bytes_per_cycle if problem.via_ub else fixpipe.gm_bytes_per_cycle)
+        self._out_burst = store.min_burst_bytes
         self._store = store.startup_cycles, float(store.row_cycles), float(store.bytes_per_cycle)
 
     def cycles(self, sizes: ProductSizes, table: Ints, l0c_depths: Ints) -> Floats:
@@ -160,7 +161,7 @@ class ProductCost:
         operands = self._operands(sizes, (m, n, k), (cuts_m, cuts_n), tiles / used, steps1)
         served = [self._served(each) for each in operands]
         load = self._load(operands, served, used, steps1)
-        out = self._out(m, n)
+        out = self._out(m, n, sizes.n)
         words = products * _STEP_WORDS + steps1 * _LOAD_WORDS + _TILE_WORDS
         busy = np.where(l0c_depths > 1, compute, compute + out)
         decode = words * self._decode
@@ -250,13 +251,14 @@ class ProductCost:
             total = total + step * steps1 / each.run
         return np.asarray(total)
 
-    def _out(self, m: Floats, n: Floats) -> Floats:
+    def _out(self, m: Floats, n: Floats, columns: int) -> Floats:
+        """Cycles of a tile's way out. Of `columns` in all, rows of fewer leave one by one, and a short one as a whole burst."""
         nbytes = m * n * self._out_item
-        fix = self._fix_start + nbytes / self._fix_rate
+        sent = np.where(n < columns, m * np.maximum(n * self._out_item, self._out_burst), nbytes)
         if not self._via_ub:
-            return np.asarray(fix)
+            return np.asarray(self._fix_start + sent / self._fix_rate)
         startup, per_row, rate = self._store
-        return np.asarray(np.maximum(fix, startup + m * per_row + nbytes / rate))
+        return np.asarray(np.maximum(self._fix_start + nbytes / self._fix_rate, startup + m * per_row + sent / rate))
 
     def _shared(
         self,
