@@ -127,7 +127,9 @@ module front_stage #(
     .op_free(op_free), .op_sem(op_sem), .op_value(op_value), .op_rd(op_rd), .op_imm(op_imm), .op_ra(op_ra),
     .op_rb(op_rb),
     .op_src(), .op_unit(), .op_dst(), .op_cache(), .op_pad(), .op_a(), .op_b(), .op_m(), .op_n(), .op_k(), .op_act(),
-    .op_c()
+    .op_c(), .op_index(), .op_count(), .op_layout(), .op_start(), .op_height(), .op_span(), .op_width(), .op_apart(),
+    .op_channels(), .op_kernel_h(), .op_kernel_w(), .op_stride_h(), .op_stride_w(), .op_dilation_h(), .op_dilation_w(),
+    .op_left(), .op_step()
   );
   /* verilator lint_on PINCONNECTEMPTY */
 
