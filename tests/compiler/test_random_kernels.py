@@ -21,6 +21,7 @@ SEEDS = 20
 """Kernels of a block; with SHAPES shapes each, all blocks together are 2,000 cases."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_random_kernels(block: int) -> None:
     counts: Counter[str] = Counter()
