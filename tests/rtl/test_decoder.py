@@ -180,4 +180,5 @@ def test_a_million_random_words(isa: Isa, bench: DecoderBench, verilator: Simula
     for part in range(10):
         vectors = random_vectors(isa, WORDS_IN_VERILATOR // 10, seed=12 + part)
         assert not differences(isa, quick, vectors, seen)
-    assert min(seen[word_class] for word_class in WordClass) > 10_000
+    # Of features that are off only the two instructions that sort are left.
+    assert min(seen[word_class] for word_class in WordClass) > 2_000
