@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import overload
 
 from npuvm.compiler.errors import CompileError
 from npuvm.isa import Entry, EvenEntries, Image
+from npuvm.isa.image_tables import EntryTable
 
 __all__ = ["Run", "StackedEntries", "busy"]
 
@@ -23,7 +23,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class StackedEntries(Sequence[Entry]):
+class StackedEntries(EntryTable):
     """Entries of `groups` core groups, whose cores have the types `order`; `runs` gives, by type, what its cores run."""
 
     order: tuple[str, ...]
@@ -33,23 +33,13 @@ class StackedEntries(Sequence[Entry]):
     def __len__(self) -> int:
         return self.groups * len(self.order)
 
-    @overload
-    def __getitem__(self, index: int) -> Entry: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Entry, ...]: ...
-    def __getitem__(self, index: int | slice) -> Entry | tuple[Entry, ...]:
-        if isinstance(index, slice):
-            return tuple(self._entry(at) for at in range(*index.indices(len(self))))
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"core {index} of {len(self)}")
-        return self._entry(index % len(self))
-
-    def _entry(self, index: int) -> Entry:
-        group, member = divmod(index, len(self.order))
+    def entry(self, core: int) -> Entry:
+        """The entry of a core of the launch."""
+        group, member = divmod(core, len(self.order))
         core_type = self.order[member]
-        core = group * self.order.count(core_type) + self.order[:member].count(core_type)
-        run = next(each for each in self.runs[core_type] if each.low <= core < each.high)
-        ranges = tuple(pair for entries, first in run.parts for pair in entries[core - first].ranges)
+        own = group * self.order.count(core_type) + self.order[:member].count(core_type)
+        run = next(each for each in self.runs[core_type] if each.low <= own < each.high)
+        ranges = tuple(pair for entries, first in run.parts for pair in entries[own - first].ranges)
         return Entry(core_type, run.pc, ranges)
 
 

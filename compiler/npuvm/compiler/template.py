@@ -134,11 +134,6 @@ class Template:
         self._low = np.array([each.low for each in fields], dtype=np.int64)
         self._high = np.array([min(each.high, (1 << 63) - 1) for each in fields], dtype=np.int64)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the words."""
-        return int(self.words.nbytes)
-
     def instance(self, values: Sequence[int]) -> tuple[Words, RelocTable]:
         """Words and relocations for values of the variables; CompileError when one does not fit its field."""
         found = self._function(*values)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from npuvm.isa.errors import IsaError
 
-__all__ = ["ADDRESS_BITS", "Entry", "EvenEntries", "Reloc", "RelocTable"]
+__all__ = ["ADDRESS_BITS", "Entry", "EntryTable", "EvenEntries", "Reloc", "RelocTable"]
 
 ADDRESS_BITS = 48
 _HIGH = np.uint64((1 << 64) - (1 << ADDRESS_BITS))
@@ -36,8 +36,29 @@ class Reloc:
     addend: int = 0
 
 
+class EntryTable(Sequence[Entry]):
+    """Entries that are made when they are asked for: a subclass has their number, and `entry` for each core from 0 on."""
+
+    __slots__ = ()
+
+    def entry(self, core: int) -> Entry:
+        """The entry of a core."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Entry, ...]: ...
+    def __getitem__(self, index: int | slice) -> Entry | tuple[Entry, ...]:
+        if isinstance(index, slice):
+            return tuple(self.entry(core) for core in range(*index.indices(len(self))))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"core {index} of {len(self)}")
+        return self.entry(index % len(self))
+
+
 @dataclass(frozen=True, slots=True)
-class EvenEntries(Sequence[Entry]):
+class EvenEntries(EntryTable):
     """Entries of `cores` cores of one type that run one program over grids of `tiles` tiles, put one after another.
 
     All tiles are cut into one range for each core, the first ones one tile longer. An iteration of a grid is one of `steps` in
@@ -52,18 +73,8 @@ class EvenEntries(Sequence[Entry]):
     def __len__(self) -> int:
         return self.cores
 
-    @overload
-    def __getitem__(self, index: int) -> Entry: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Entry, ...]: ...
-    def __getitem__(self, index: int | slice) -> Entry | tuple[Entry, ...]:
-        if isinstance(index, slice):
-            return tuple(self._entry(core) for core in range(*index.indices(self.cores)))
-        if not -self.cores <= index < self.cores:
-            raise IndexError(f"core {index} of {self.cores}")
-        return self._entry(index % self.cores)
-
-    def _entry(self, core: int) -> Entry:
+    def entry(self, core: int) -> Entry:
+        """The entry of a core."""
         short, longer = divmod(sum(self.tiles), self.cores)
         start = short * core + min(core, longer)
         stop = start + short + (core < longer)
