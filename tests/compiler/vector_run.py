@@ -12,9 +12,7 @@ import numpy.typing as npt
 from tests.compiler.graphs import CASTS
 
 from npuvm.compiler import DTYPES, Graph
-from npuvm.compiler.conv_segment import ConvSegment
-from npuvm.compiler.cube_family import CubeFamily
-from npuvm.compiler.cube_segment import compile_cube_segment
+from npuvm.compiler.cube_segment import compile_cube_segment, family_of
 from npuvm.compiler.pick_codegen import compile_pick
 from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan, make_plan
@@ -137,8 +135,7 @@ def run_plan_on(
             if product is None:
                 continue
             image, names = product
-            if not isinstance(segment, ConvSegment):
-                image = CubeFamily(segment, tuple(binding), chip, isa).instance(tuple(binding.values())) or image
+            image = family_of(segment, tuple(binding), chip, isa).instance(tuple(binding.values())) or image
             verify(isa, image, limits_of(chip.name), argument_bytes=[places[name][1] for name in names])
         windows = [places[name] for name in names]
         addresses = [address for address, _ in windows]

@@ -6,21 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 from npuvm.compiler.conv_emit import ConvEmitter
-from npuvm.compiler.conv_plan import ConvTile, choose_conv_tile
+from npuvm.compiler.conv_plan import ConvTile, ConvTileChooser
 from npuvm.compiler.conv_planes import PlanesEmitter
-from npuvm.compiler.conv_spec import ConvSpec, product_of
+from npuvm.compiler.conv_spec import ConvSpec, product_of, sizes_of
 from npuvm.compiler.cube_cost import TileProblem
 from npuvm.compiler.cube_spec import Side
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins, pin_error
 from npuvm.compiler.schedule_walk import TileDim, Walk, plan_walk
+from npuvm.compiler.symint import several
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
-__all__ = ["ConvKernel", "compile_conv"]
+__all__ = ["MOST_STEP", "ConvKernel", "check_conv", "compile_conv", "conv_problem", "emitter_of"]
 
 _PINS = ("cores", "order", "cache", "stack", "share")
-_MOST_STEP = (1 << 16) - 1
+MOST_STEP = (1 << 16) - 1
 """The largest stride and dilation that the instruction of windows has room for."""
 
 
@@ -48,11 +49,11 @@ def compile_conv(spec: ConvSpec, n_args: int, chip: NpuConfig, isa: Isa, pins: P
     pins = pins or Pins()
     if spec.is_empty:
         return None
-    _check(spec, chip, isa)
+    check_conv(spec, chip, isa)
     _check_pins(pins, spec, chip)
-    problem = _problem(spec, chip, isa, pins)
+    problem = conv_problem(spec, chip, isa, pins)
     cores = pins.cores or chip.cores_with("cube")
-    tile = choose_conv_tile(problem, spec, cores)
+    tile = ConvTileChooser(problem, spec.planes, cores).choose(sizes_of(spec), spec.name)
     product = product_of(spec, tile.whole)
     m, n, _ = tile.cube(spec).l1
     # An image is loaded once for all filters: they are the innermost dimension.
@@ -65,14 +66,19 @@ def compile_conv(spec: ConvSpec, n_args: int, chip: NpuConfig, isa: Isa, pins: P
         replace(pins, order=order),
     )
     core_type = chip.core_type_with("cube")
-    kind = PlanesEmitter if spec.planes else ConvEmitter
-    emitter = kind(spec, tile, product, problem, core_type, n_args)
+    emitter = emitter_of(spec)(spec, tile, product, problem, core_type, n_args)
     emitter.write(product, problem, walk)
     image = emitter.b.build(core_type, walk.ranges)
     return ConvKernel(image, spec, tile, walk, core_type, emitter.used_bytes())
 
 
-def _check(spec: ConvSpec, chip: NpuConfig, isa: Isa) -> None:
+def emitter_of(spec: ConvSpec) -> type[ConvEmitter]:
+    """What writes the code of such a convolution."""
+    return PlanesEmitter if spec.planes else ConvEmitter
+
+
+def check_conv(spec: ConvSpec, chip: NpuConfig, isa: Isa) -> None:
+    """Raise CompileError when the chip or the instruction set has no such convolution."""
     dtype = spec.x.dtype
     if dtype not in chip.core.cube.cycles_per_block:
         supported = ", ".join(chip.core.cube.cycles_per_block)
@@ -81,8 +87,8 @@ def _check(spec: ConvSpec, chip: NpuConfig, isa: Isa) -> None:
         raise CompileError("a convolution needs the instruction mvim2col, whose feature im2col is off", spec.name)
     for name, steps, counts in (("stride", spec.strides, spec.out), ("dilation", spec.dilations, spec.kernel)):
         for step, count in zip(steps, counts, strict=True):
-            if count > 1 and step > _MOST_STEP:
-                raise CompileError(f"a {name} of {step}; allowed: at most {_MOST_STEP}", spec.name)
+            if step > MOST_STEP and count > 1:
+                raise CompileError(f"a {name} of {step}; allowed: at most {MOST_STEP}", spec.name)
 
 
 def _check_pins(pins: Pins, spec: ConvSpec, chip: NpuConfig) -> None:
@@ -99,13 +105,14 @@ def _check_pins(pins: Pins, spec: ConvSpec, chip: NpuConfig) -> None:
         pin_error("cores", pins.cores, f"at most {most} cores with a cube on {chip.name}", spec.name)
 
 
-def _problem(spec: ConvSpec, chip: NpuConfig, isa: Isa, pins: Pins) -> TileProblem:
+def conv_problem(spec: ConvSpec, chip: NpuConfig, isa: Isa, pins: Pins) -> TileProblem:
+    """What tiles depend on besides the sizes, and how both sides of the product lie in memory."""
     fixpipe, store = chip.core.fixpipe, chip.core.store
     # 0 where the cube core has no UB.
     ub_rate = min(fixpipe.ub_bytes_per_cycle, store.bytes_per_cycle)
     bias = spec.bias.dtype if spec.bias is not None else (spec.x.dtype if spec.depth == 0 else None)
     item = isa.dtypes[spec.x.dtype].itemsize
-    group = spec.filters * spec.depth * item if spec.groups > 1 else 0
+    group = spec.filters * spec.depth * item if several(spec.groups) else 0
     kernels, image = Side(not spec.planes, spec.depth * item, (0, 0, group), item), Side(False, 0, (0, 0, 0), item)
     return TileProblem(
         isa,

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
-
 from npuvm.compiler.blocks import align_up
 from npuvm.compiler.conv_plan import ConvTile
 from npuvm.compiler.conv_spec import ConvSpec
@@ -19,9 +17,10 @@ from npuvm.compiler.cube_base import Step
 from npuvm.compiler.cube_cost import TileProblem
 from npuvm.compiler.cube_emit import MatmulEmitter
 from npuvm.compiler.cube_extent import Extent, axis_strides, loop_extent
-from npuvm.compiler.cube_plan import slot_bytes
+from npuvm.compiler.cube_plan import ring_slots
 from npuvm.compiler.cube_spec import MatmulSpec
 from npuvm.compiler.emit_handles import Buffer, Desc, Loop, Size, Window, changed, changes
+from npuvm.compiler.symint import several
 from npuvm.hw.config import CoreType
 from npuvm.isa import Pred
 
@@ -54,17 +53,16 @@ class ConvEmitter(MatmulEmitter):
         self._conv, self._shape = conv, tile
         self._item = problem.item
         self._rows, self._cols, self._pixel = tile.image(conv, problem.item)
-        self._blocks = -(-conv.channels // tile.block) if conv.channels else 0
         super().__init__(spec, problem, tile.cube(conv), core_type, n_args)
 
     def _make_rings(self) -> dict[str, Buffer]:
         slots = self._slots()
         plan = [("l0c", "cube", "fixpipe")]
-        if self.spec.k:
+        if self.spec.k != 0:
             plan += [("l1.a", "load", "move"), ("l1.b", "load", "move")]
         if self.bias is not None:
             plan.append(("l1.bias", "load", "move"))
-        if self.spec.k or not self.bias_moves:
+        if self.spec.k != 0 or not self.bias_moves:
             plan += [("l0a", "move", "cube"), ("l0b", "move", "cube")]
         if self.problem.via_ub:
             plan.append(("ub.c", "fixpipe", "store"))
@@ -76,9 +74,7 @@ class ConvEmitter(MatmulEmitter):
 
     def _slots(self) -> dict[str, int]:
         """Bytes of a slot of each ring."""
-        table = np.array([[*self.tile.l1, *self.tile.l0]], dtype=np.int64)
-        slots = {name: int(size[0]) for name, size in slot_bytes(self.problem, table).items()}
-        return slots | {"l1.a": self._rows * self._cols * self._pixel}
+        return ring_slots(self.problem, self.tile) | {"l1.a": self._rows * self._cols * self._pixel}
 
     def used_bytes(self) -> dict[str, int]:
         """Bytes of the elements of one tile in a slot of each ring."""
@@ -102,7 +98,7 @@ class ConvEmitter(MatmulEmitter):
             self._start_with_bias(step, self.bias, ones)
         else:
             self._sync("cube", "cube.acquire", wait=[l0c.free])
-        if self.spec.k:
+        if self.spec.k != 0:
             self._windows(step)
         self._sync("cube", "cube.release", set=[l0c.ready])
         self._result(step)
@@ -110,8 +106,8 @@ class ConvEmitter(MatmulEmitter):
     def _windows(self, step: Step) -> None:
         """All blocks of channels: load their image, then multiply the windows by the kernels."""
         image = self.rings[f"l1.{self.images}"]
-        moved = step.moved_by([_EDGE[self.images], IMAGE, ROW, *([GROUP] if self._conv.groups > 1 else [])])
-        with self._repeat(self._blocks) as block:
+        moved = step.moved_by([_EDGE[self.images], IMAGE, ROW, *([GROUP] if several(self._conv.groups) else [])])
+        with self._repeat(-(-self._conv.channels // self._shape.block)) as block:
             kept = block is None
             self._load_image(step, block, changed(*moved) if kept else None)
             self._sync("move", "move.acquire", wait=[image.ready], pred=changed(*moved) if kept else None)
@@ -146,7 +142,7 @@ class ConvEmitter(MatmulEmitter):
         `memory` says how far each loop moves in the kernels in global memory, `image` in those of the image in L1, in elements.
         """
         kernels = self.rings[f"l1.{self.kernels}"]
-        moved = step.moved_by([_EDGE[self.kernels], *([GROUP] if self._conv.groups > 1 else [])])
+        moved = step.moved_by([_EDGE[self.kernels], *([GROUP] if several(self._conv.groups) else [])])
         kept = not loops
         self._load_kernels(step, k, memory, changed(*moved) if kept else None)
         self._sync("move", None, wait=[kernels.ready], pred=changed(*moved) if kept else None)
@@ -159,40 +155,41 @@ class ConvEmitter(MatmulEmitter):
         self._sync("move", None, set=[kernels.free], pred=changes(*moved) if kept else None)
 
     def _repeat(self, times: int) -> Any:
-        return self.b.loop(times) if times > 1 else nullcontext()
+        return self.b.loop(times) if several(times) else nullcontext()
 
     # Loads.
 
     def _load_image(self, step: Step, block: Loop | None, pred: Pred | None) -> None:
-        """Rows of pixels, a load each: the window's rows are the pixels of x, its columns say whether the row is one of x."""
-        conv, view, ring, unit = self._conv, self._conv.x, self.rings["l1.a"], self._shape.block
+        """Whole rows of pixels in one load; or each row that the kernel meets in one, with the padding beside it."""
+        conv, view, item, shape = self._conv, self._conv.x, self._item, self._shape
         (step_h, step_w), (top, left) = conv.strides, conv.pads
-        rows_apart = {"m": self._shape.rows * step_h} if self._shape.whole else {ROW: step_h}
-        pixels_apart = {} if self._shape.whole else {"m": self._shape.cols * step_w}
-        elements = {IMAGE: view.image, GROUP: conv.channels if conv.groups > 1 else 0}
-        elements |= {dim: rows * view.row for dim, rows in rows_apart.items()}
-        elements |= {dim: pixels * view.pixel for dim, pixels in pixels_apart.items()}
-        item = self._item
+        # Where tiles are whole rows, rows of x follow each other.
+        row_apart = conv.size[1] * view.pixel if shape.whole else view.row
+        elements = {IMAGE: view.image, GROUP: conv.channels if several(conv.groups) else 0}
+        if shape.whole:
+            elements["m"] = shape.rows * step_h * row_apart
+        else:
+            elements |= {ROW: step_h * row_apart, "m": shape.cols * step_w * view.pixel}
         strides = axis_strides(step.walk.axes, step.loops, {dim: count * item for dim, count in elements.items()})
         if block is not None:
-            strides[block] = unit * item
-        channels = loop_extent(conv.channels, unit, block).whole(self.b)
-        pixels, pitch = self.b.size(self._cols), self._cols * self._pixel
-        for at in range(self._rows):
-            row = at * (conv.dilations[0] if self._shape.compact(conv) else 1) - top
-            window = self._window(step, row, rows_apart, pixels_apart)
+            strides[block] = shape.block * item
+        channels = loop_extent(conv.channels, shape.block, block).whole(self.b)
+        count, beside = (1, 0) if shape.whole else (self._rows, left)
+        pixels = self.b.size(self._rows * self._cols if shape.whole else self._cols)
+        for at in range(count):
+            row = at * conv.dilations[0] - top
             self._emit_piece(
                 "load.a",
                 at == 0,
-                at == self._rows - 1,
-                ring,
-                dst=self.b.desc(ring, self._pixel, role="producer", offset=at * pitch),
+                at == count - 1,
+                self.rings["l1.a"],
+                dst=self.b.desc(self.rings["l1.a"], self._pixel, role="producer", offset=at * self._cols * self._pixel),
                 src=self.b.desc(
                     self.b.arg(view.arg),
                     view.pixel * item,
                     strides=strides,
-                    offset=(view.offset + row * view.row - left * view.pixel) * item,
-                    window=window,
+                    offset=(view.offset + row * row_apart - beside * view.pixel) * item,
+                    window=self._window(step, row),
                 ),
                 rows=pixels,
                 cols=channels,
@@ -200,21 +197,39 @@ class ConvEmitter(MatmulEmitter):
                 pred=pred,
             )
 
-    def _window(self, step: Step, row: int, rows_apart: Mapping[str, int], pixels_apart: Mapping[str, int]) -> Window:
-        unit, (height, width) = self._shape.block, self._conv.size
-        loops = {axis.dim: loop for loop, axis in zip(step.loops, step.walk.axes, strict=True) if axis.trip > 1}
-        down = next(((loops[dim], rows) for dim, rows in rows_apart.items() if dim in loops), (None, 0))
-        right = next(((loops[dim], pixels) for dim, pixels in pixels_apart.items() if dim in loops), (None, 0))
+    def _window(self, step: Step, row: int) -> Window:
+        """Pixels of x from `row` on; of a single row its columns say whether it is one of x."""
+        conv, shape, unit, (height, width) = self._conv, self._shape, self._shape.block, self._conv.size
+        loops = self._moving(step)
+        if shape.whole:
+            apart = shape.rows * conv.strides[0] * width
+            return Window(height * width, unit, row * width, 0, loops.get("m"), apart if "m" in loops else 0)
+        right, down = loops.get("m"), loops.get(ROW)
         return Window(
-            width, height * unit, -self._conv.pads[1], row * unit, right[0], right[1], down[0], down[1] * unit
+            width,
+            height * unit,
+            -conv.pads[1],
+            row * unit,
+            right,
+            shape.cols * conv.strides[1] if right else 0,
+            down,
+            conv.strides[0] * unit if down else 0,
         )
+
+    @staticmethod
+    def _moving(step: Step) -> dict[str, Loop]:
+        """The loops of a grid that move, by the dim they walk."""
+        return {axis.dim: loop for loop, axis in zip(step.loops, step.walk.axes, strict=True) if axis.moves}
 
     def _load_kernels(self, step: Step, k: Extent, memory: Mapping[Loop, int], pred: Pred | None) -> None:
         """Rows of kernels: those of a tile, a chunk of the elements of each."""
         conv, name, item, view = self._conv, self.kernels, self._item, self._conv.w
         ring, edge = self.rings[f"l1.{name}"], _EDGE[name]
         filters = {"a": step.m, "b": step.n}[name].whole(self.b)
-        elements = {edge: self._shape.filters * conv.depth, GROUP: conv.filters * conv.depth if conv.groups > 1 else 0}
+        elements = {
+            edge: self._shape.filters * conv.depth,
+            GROUP: conv.filters * conv.depth if several(conv.groups) else 0,
+        }
         strides = axis_strides(step.walk.axes, step.loops, {dim: count * item for dim, count in elements.items()})
         strides |= {loop: count * item for loop, count in memory.items()}
         self._emit_piece(
@@ -238,7 +253,6 @@ class ConvEmitter(MatmulEmitter):
         `far` says how far loops move in those elements of a kernel that the image serves, `within` in those of the chunk.
         """
         conv, shape, l0a = self._conv, self._shape, self.rings["l0a"]
-        one_row = shape.rows == 1
         self._emit(
             "move.a",
             "mvim2col",
@@ -250,19 +264,27 @@ class ConvEmitter(MatmulEmitter):
             start=self._start(far, conv.kernel[0] * conv.kernel[1] * shape.block),
             height=self._rows,
             span=self._cols * (self._pixel // self._item),
-            width=shape.cols,
             apart=self._pixel // self._item,
             channels=shape.block,
-            kernel_h=conv.kernel[0],
-            kernel_w=conv.kernel[1],
-            stride_h=0 if one_row else conv.strides[0],
-            stride_w=conv.strides[1] if shape.cols > 1 else 0,
-            dilation_h=1 if one_row or conv.kernel[0] == 1 else conv.dilations[0],
-            dilation_w=conv.dilations[1] if conv.kernel[1] > 1 else 1,
+            **self._steps(),
             wait=[l0a.free],
             set=[l0a.ready],
         )
         self._move_b(k, n, None, within)
+
+    def _steps(self) -> dict[str, int]:
+        """How windows lie in the image, but for the steps along dims of a single pixel."""
+        conv, shape = self._conv, self._shape
+        return {
+            "width": shape.cols,
+            "kernel_h": conv.kernel[0],
+            "kernel_w": conv.kernel[1],
+            "stride_h": conv.strides[0] if several(shape.rows) else 0,
+            "stride_w": conv.strides[1] if several(shape.cols) else 0,
+            "dilation_h": conv.dilations[0] if shape.whole and several(conv.kernel[0]) else 1,
+            "dilation_w": conv.dilations[1] if several(conv.kernel[1]) else 1,
+            "left": conv.pads[1] if shape.whole else 0,
+        }
 
     def _start(self, far: Mapping[Loop, int], most: int) -> Size:
         """Which of the `most` elements of a kernel is the first, counted from 1."""

@@ -1,47 +1,58 @@
 """The choice of tiles of a convolution: a table of candidates that fit the buffers; the cheapest is taken.
 
 A tile is a number of whole rows of the result, or a part of one row, by a number of filters. Its image, the rows of x that its
-windows reach, lies in L1 with all channels of its group, or with blocks of them in turn.
+windows reach, lies in L1 with all channels of its group, or with blocks of them in turn. The table has pixels by filters; how
+much of the kernels' elements lies in L1 and L0 at a time follows: as much as there is room for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.blocks import BLOCK_BYTES, align_up
-from npuvm.compiler.conv_spec import ConvSpec
+from npuvm.compiler.conv_cost import Areas, ConvCost, Kept
+from npuvm.compiler.conv_spec import ConvSizes, ConvSpec
 from npuvm.compiler.cube_cost import TileProblem
 from npuvm.compiler.cube_plan import CubeTile
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.symint import larger
 
-__all__ = ["ConvTile", "choose_conv_tile"]
+__all__ = ["ConvTile", "ConvTileChooser"]
 
-Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32)
-_DEPTHS = (1, 2, 4, 8, 16)
-_MOST_ROWS = 100
-"""Rows of an image in L1: two descriptors each, of 256."""
+_CUTS = (0, 1, 2, 3, 4, 5, 6, 8, 11, 15)
+"""Into how many more tiles than at least the rows of a result are cut."""
 
-_VISIBLE = 0.2
-"""Share of the work beside the slowest that it does not hide, as in a matrix product."""
+_LOW = (1, 2, 3, 4)
+"""Rows of a tile that are tried whatever the number of tiles."""
 
-_STEP_WORDS, _ROW_WORDS, _TILE_WORDS = 24, 4, 50
-"""Words of a step over the kernel's elements, of the load of a row, and of a tile beside those, at most."""
+_PARTS = (1, 2, 4, 8, 16, 32)
+"""Blocks of the cube in a part of a row."""
+
+_EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+"""Blocks of the cube in the filters of a tile."""
+
+_MOST_STEP = 16
+"""Blocks of the kernels' elements in one product."""
+
+_SHORT_BYTES = 512
+"""Of each kernel, where its elements lie in L1 part by part: more of them would come later and no faster."""
+
+_MOST_LOADS = 100
+"""Rows of an image that are loaded one by one: two descriptors each, of 256."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConvTile:
-    """`rows` x `cols` pixels of the result by `filters`; cols are all of a row, or rows is 1.
+    """`rows` x `cols` pixels of the result by `filters`; with `whole` cols are all of a row, else rows is 1.
 
-    `whole`: tiles are made of whole rows, which follow each other. `block` channels lie in L1 at a time; `chunk` elements of
-    the kernels do, and `step` of them are one product. `cycles` is an estimate.
+    `block` channels lie in L1 at a time; `chunk` elements of the kernels do, and `step` of them are one product. `cycles` is an
+    estimate.
     """
 
     rows: int
@@ -58,10 +69,6 @@ class ConvTile:
         channels = f"{self.block} channels, {self.chunk} and {self.step} elements of a kernel"
         return f"{self.rows} x {self.cols} pixels x {self.filters}, {channels}, {self.l0c_depth} accumulators"
 
-    def compact(self, spec: ConvSpec) -> bool:
-        """Whether the image holds only the rows that the kernel's rows meet, for a tile of one row of the result."""
-        return not self.whole if spec.planes else self.rows == 1
-
     def cube(self, spec: ConvSpec) -> CubeTile:
         """As the tile of a matrix product."""
         pixels = self.rows * self.cols
@@ -69,71 +76,165 @@ class ConvTile:
         return CubeTile((m, n, self.chunk), (m, n, self.step), self.l0c_depth, self.cycles)
 
     def image(self, spec: ConvSpec, item: int) -> tuple[int, int, int]:
-        """Rows, pixels of a row, and bytes of a pixel of the image in L1; of planes the bytes of one channel."""
+        """Rows, pixels of a row, and bytes of a pixel of the image in L1; of planes the bytes of one channel.
+
+        For a part of a row of the result the image has only the rows that the kernel's rows meet, with their padding.
+        """
         (kernel_h, kernel_w), (step_h, step_w), (far_h, far_w) = spec.kernel, spec.strides, spec.dilations
-        rows = kernel_h if self.compact(spec) else (self.rows - 1) * step_h + (kernel_h - 1) * far_h + 1
-        cols = (self.cols - 1) * step_w + (kernel_w - 1) * far_w + 1
+        if self.whole:
+            rows, cols = (self.rows - 1) * step_h + (kernel_h - 1) * far_h + 1, larger(spec.size[1], 1)
+        else:
+            rows, cols = kernel_h, (self.cols - 1) * step_w + (kernel_w - 1) * far_w + 1
         if not spec.planes:
             return rows, cols, align_up(self.block * item)
-        cols = max(spec.size[1], 1) if self.whole else align_up(cols * item) // item
+        if not self.whole:
+            cols = align_up(cols * item) // item
         return rows, cols, align_up(rows * cols * item)
 
 
-def choose_conv_tile(problem: TileProblem, spec: ConvSpec, cores: int) -> ConvTile:
-    """The cheapest candidate on `cores` cores; CompileError when none fits the chip's buffers."""
-    table = _candidates(problem, spec)
-    single = table[_fits(problem, spec, table, 1)]
-    double = single[_fits(problem, spec, single, 2)]
-    best: ConvTile | None = None
-    for depth, kept in ((2, double), (1, single)):
-        if len(kept):
-            cycles = _estimate(problem, spec, kept, depth, cores)
-            at = int(np.argmin(cycles))
-            if best is None or cycles[at] < best.cycles:
-                rows, cols, whole, filters, block, chunk, step = kept[at].tolist()
-                best = ConvTile(rows, cols, bool(whole), filters, block, chunk, step, depth, int(cycles[at]))
-    if best is None:
-        core = problem.chip.core
-        raise CompileError(
-            f"no tile of a convolution with a kernel of {spec.kernel} pixels, stride {spec.strides} and dilation "
-            f"{spec.dilations} fits core.l1_kib={core.l1_kib} of {problem.chip.name} with {_MOST_ROWS} rows of pixels or less",
-            spec.name,
+class ConvTileChooser:
+    """Chooses tiles of convolutions of one sort, for any sizes, on `cores` cores."""
+
+    def __init__(self, problem: TileProblem, planes: bool, cores: int) -> None:
+        chip, cube = problem.chip, problem.chip.core.cube
+        self._chip, self._planes, self._item = chip, planes, problem.item
+        self._cost = ConvCost(problem, planes, cores)
+        self._bias_item, self._acc_item = problem.bias_item, problem.acc_item
+        self._out_item = problem.out_item if problem.via_ub else 0
+        spaces = ("l1", "l0a", "l0b", "l0c", *(("ub",) if problem.via_ub else ()))
+        self._capacity = {space: chip.capacity_bytes(space) for space in spaces}
+        least, block = BLOCK_BYTES // self._item, max(cube.k_bytes, BLOCK_BYTES)
+        self._unit = max(cube.n, least) if planes else cube.m
+        self._edges = [each * max(cube.m if planes else cube.n, least) for each in _EDGES]
+        self._quantum = block // self._item
+        # A step of the least elements stands there twice: pixels are rows of L0A, or columns of L0B.
+        self._most_pixels = (
+            self._capacity["l0b"] // (2 * self._quantum * self._item)
+            if planes
+            else self._capacity["l0a"] // (2 * block)
         )
-    return best
 
+    def choose(self, sizes: ConvSizes, where: str) -> ConvTile:
+        """The candidate with the lowest estimate; CompileError, about `where`, when none fits the chip's buffers."""
+        areas, filters = self._areas(sizes), np.array(_clipped(self._edges, sizes.filters) * 2, dtype=np.float64)
+        best = self._best(sizes, areas, filters, in_blocks=False)
+        if (best is None or best.chunk < sizes.depth) and sizes.channels > self._quantum:
+            other = self._best(sizes, areas, filters, in_blocks=True)
+            if other is not None and (best is None or other.cycles < best.cycles):
+                best = other
+        if best is None:
+            raise CompileError(
+                f"no tile of a convolution with a kernel of {sizes.kernel} pixels, stride {sizes.strides} and dilation "
+                f"{sizes.dilations} fits core.l1_kib={self._chip.core.l1_kib} of {self._chip.name} "
+                f"with {_MOST_LOADS} rows of pixels or less",
+                where,
+            )
+        return best
 
-def _candidates(problem: TileProblem, spec: ConvSpec) -> Ints:
-    """(rows, cols, whole, filters, block, chunk, step) of all tiles, one a row, whether they fit or not."""
-    cube, item = problem.chip.core.cube, problem.item
-    high, wide = spec.out
-    units = (cube.n, cube.m) if spec.planes else (cube.m, cube.n)
-    units = max(units[0], BLOCK_BYTES // item) if spec.planes else units[0], max(units[1], BLOCK_BYTES // item)
-    filters = _clipped([each * units[1] for each in _STEPS], spec.filters)
-    areas = [(rows, wide, 1) for rows in _clipped(_STEPS, high)] if spec.merges_rows else []
-    parts = [(1, cols, 0) for cols in _clipped([each * units[0] for each in (1, 2, 4, 8, 16, 32)], wide)]
-    areas += [each for each in parts if spec.planes or (1, each[1], 1) not in areas]
-    inner = np.array(list(dict.fromkeys(_inner(spec, max(cube.k_bytes, BLOCK_BYTES) // item))), dtype=np.int64)
-    area, each, rest = np.indices((len(areas), len(filters), len(inner))).reshape(3, -1)
-    return np.column_stack(
-        [np.array(areas, dtype=np.int64)[area], np.array(filters, dtype=np.int64)[each], inner[rest]]
-    )
+    def _areas(self, sizes: ConvSizes) -> Areas:
+        """Numbers of whole rows, where rows follow each other, and parts of one row."""
+        high, wide = sizes.out
+        heights: list[int] = []
+        if sizes.merges_rows:
+            least = min(max(sizes.depth, 1), self._quantum) if self._planes else self._quantum
+            most = min(max(self._most_pixels * self._quantum // least // wide, 1), high)
+            cuts = -(-high // most)
+            heights = sorted({*(-(-high // (cuts + more)) for more in _CUTS), *(each for each in _LOW if each <= most)})
+        parts = _clipped([each * self._unit for each in _PARTS], wide)
+        (kernel_h, kernel_w), (step_h, step_w), (far_h, far_w) = sizes.kernel, sizes.strides, sizes.dilations
+        whole, count = len(heights), len(heights) + len(parts)
+        rows, cols = np.ones(count), np.full(count, float(wide))
+        rows[:whole], cols[whole:] = heights, parts
+        loads = np.ones(count)
+        loads[whole:] = kernel_h
+        image_rows = (rows - 1) * step_h + ((kernel_h - 1) * far_h + 1)
+        image_rows[whole:] = kernel_h
+        image_cols = (cols - 1) * step_w + ((kernel_w - 1) * far_w + 1)
+        image_cols[:whole] = max(sizes.size[1], 1)
+        if self._planes:
+            image_cols[whole:] = _aligned(image_cols[whole:] * self._item) / self._item
+        return Areas(rows, cols, rows * cols, image_rows * image_cols, loads, whole)
 
+    def _best(self, sizes: ConvSizes, areas: Areas, filters: Floats, *, in_blocks: bool) -> ConvTile | None:
+        """The best tile with all channels of an image in L1, or with blocks of them; None when none fits."""
+        pixels = areas.pixels[:, None]
+        m, n = (filters, pixels) if self._planes else (pixels, filters)
+        sums = m * _aligned(n * self._acc_item)
+        double = 2 * sums <= self._capacity["l0c"]
+        fits = sums <= self._capacity["l0c"]
+        if self._out_item:
+            fits = fits & (2 * m * _aligned(n * self._out_item) <= self._capacity["ub"])
+        room = np.full(1, float(self._capacity["l1"]))
+        if self._bias_item:
+            room = room - 2 * _aligned(filters * self._bias_item) - _aligned(pixels * max(self._bias_item, self._item))
+        kept = (self._blocks if in_blocks else self._chunks)(sizes, areas, filters, room, self._most_step(sizes, m, n))
+        fits = fits & (kept.step > 0) & (areas.loads <= _MOST_LOADS)[:, None]
+        if not fits.any():
+            return None
+        cycles = self._cost.cycles(sizes, areas, filters, (m, n), kept, double)
+        at = int(np.where(fits, cycles, np.inf).argmin())
+        row, col = divmod(at, len(filters))
+        block, chunk, step = (int(each[row, col] if isinstance(each, np.ndarray) else each) for each in kept[1:])
+        depth = 2 if double[row, col] else 1
+        return ConvTile(
+            int(areas.rows[row]), int(areas.cols[row]), row < areas.whole, int(filters[col]), block, chunk, step, depth,
+            int(cycles[row, col]),
+        )  # fmt: skip
 
-def _inner(spec: ConvSpec, quantum: int) -> Iterator[tuple[int, int, int]]:
-    """(block, chunk, step): all channels and a part of the kernels, or a block of channels and its part of them."""
-    depth, channels = max(spec.depth, 1), max(spec.channels, 1)
-    taps = prod(spec.kernel)
-    for step in _clipped([quantum * each for each in (1, 2, 4, 6, 8, 12, 16)], depth):
-        if step == depth:
-            yield channels, depth, depth
-            continue
-        for times in _DEPTHS:
-            if step * times < depth:
-                yield channels, step * times, step
-            if step * times < channels:
-                block = step * times
-                yield block, block * taps if spec.planes else block, step
-        yield channels, depth, step
+    def _most_step(self, sizes: ConvSizes, m: Floats, n: Floats) -> Floats:
+        """How many elements of the kernels both L0 have room for twice: all, or whole blocks of the cube; 0 for none."""
+        quantum, depth = self._quantum, max(sizes.depth, 1)
+        most = np.minimum(
+            np.floor(self._capacity["l0a"] / (2 * quantum * self._item * m)) * quantum,
+            self._capacity["l0b"] / (2 * _aligned(n * self._item)),
+        )
+        if self._bias_item:
+            wide = (2 * m * BLOCK_BYTES > self._capacity["l0a"]) | (
+                2 * _aligned(n * self._bias_item) > self._capacity["l0b"]
+            )
+            most = np.where(wide, 0, most)
+        blocks = np.where(most >= depth, -(-depth // quantum), np.floor(most / quantum))
+        return np.minimum(blocks, _MOST_STEP) * quantum
+
+    def _chunks(self, sizes: ConvSizes, areas: Areas, filters: Floats, room: Floats, most: Floats) -> Kept:
+        """All channels of the image, and of the kernels' elements all or whole steps."""
+        item, channels, depth = self._item, max(sizes.channels, 1), max(sizes.depth, 1)
+        if self._planes:
+            image = channels * _aligned(areas.image * item)
+        else:
+            image = areas.image * align_up(channels * item)
+        at_l1 = np.floor((room - 2 * image[:, None]) / (2 * item * filters))
+        whole = at_l1 >= align_up(depth * item) // item
+        # The second half of the candidates has short parts.
+        half = len(filters) // 2
+        whole[:, half:] &= depth * item <= _SHORT_BYTES
+        at_l1[:, half:] = np.minimum(at_l1[:, half:], np.maximum(_SHORT_BYTES // item, most[:, half:]))
+        quantum = self._quantum
+        step = np.minimum(most, np.where(whole, most, np.floor(at_l1 / quantum) * quantum))
+        some = np.maximum(step, quantum)
+        # Steps of about the same length.
+        even = np.minimum(np.ceil(np.ceil(depth / np.ceil(depth / some)) / quantum) * quantum, depth)
+        part = np.maximum(np.floor(at_l1 / np.maximum(even, 1)) * even, even)
+        part = np.ceil(np.ceil(depth / np.ceil(depth / part)) / even) * even
+        return Kept(1.0, channels, np.where(whole, depth, part), np.where(step > 0, even, 0))
+
+    def _blocks(self, sizes: ConvSizes, areas: Areas, filters: Floats, room: Floats, most: Floats) -> Kept:
+        """Blocks of channels, of whole steps, and the part of the kernels' elements that goes with one."""
+        item, quantum, taps = self._item, self._quantum, sizes.kernel[0] * sizes.kernel[1]
+        if self._planes:
+            channel = 2 * _aligned(areas.image * item)[:, None] + 2 * item * taps * filters
+        else:
+            channel = 2 * item * areas.image[:, None] + 2 * item * filters
+        at_l1 = np.floor(room / channel / quantum) * quantum
+        step = np.minimum(most, at_l1)
+        some = np.maximum(step, quantum)
+        block = np.maximum(np.floor(at_l1 / some) * some, quantum)
+        each = np.ceil(sizes.channels / np.ceil(sizes.channels / block))
+        steps = np.ceil(each / some)
+        even = np.ceil(each / steps / quantum) * quantum
+        block = even * steps
+        used = np.where((step > 0) & (block < sizes.channels), even, 0)
+        return Kept(np.ceil(sizes.channels / block), block, block * taps if self._planes else block, used)
 
 
 def _clipped(sizes: Sequence[int], limit: int) -> list[int]:
@@ -142,107 +243,5 @@ def _clipped(sizes: Sequence[int], limit: int) -> list[int]:
     return sorted({min(each, limit) for each in sizes})
 
 
-class _Columns:
-    """Sizes of the candidates as columns, and how often things happen."""
-
-    def __init__(self, problem: TileProblem, spec: ConvSpec, table: Ints) -> None:
-        self.rows, self.cols, self.whole, self.filters, self.block, self.chunk, self.step = table.T
-        item = problem.item
-        (kernel_h, kernel_w), (step_h, step_w), (far_h, far_w) = spec.kernel, spec.strides, spec.dilations
-        self.pixels = self.rows * self.cols
-        self.m, self.n = (self.filters, self.pixels) if spec.planes else (self.pixels, self.filters)
-        compact = self.whole == 0 if spec.planes else self.rows == 1
-        self.image_rows = np.where(compact, kernel_h, (self.rows - 1) * step_h + (kernel_h - 1) * far_h + 1)
-        self.image_cols = (self.cols - 1) * step_w + (kernel_w - 1) * far_w + 1
-        if spec.planes:
-            self.image_cols = np.where(self.whole, max(spec.size[1], 1), _aligned(self.image_cols * item) // item)
-            self.image = self.block * _aligned(self.image_rows * self.image_cols * item)
-            self.loads = np.where(self.whole, 1, self.image_rows)
-            self.load_rows, self.load_bytes = self.block, self.image_rows * self.image_cols * item // self.loads
-        else:
-            pixel = _aligned(self.block * item)
-            self.image = self.image_rows * self.image_cols * pixel
-            self.loads = self.image_rows
-            dense = self.block == spec.x.pixel
-            self.load_rows = np.where(dense, 1, self.image_cols)
-            self.load_bytes = np.where(dense, self.image_cols, 1) * self.block * item
-        self.blocks = -(-max(spec.channels, 1) // self.block)
-        of_block = np.where(self.blocks > 1, self.block * prod(spec.kernel), max(spec.depth, 1))
-        self.chunks = -(-of_block // self.chunk)
-        self.steps = self.blocks * self.chunks * -(-self.chunk // self.step)
-
-
-def _fits(problem: TileProblem, spec: ConvSpec, table: Ints, depth: int) -> npt.NDArray[np.bool_]:
-    t, item, chip = _Columns(problem, spec, table), problem.item, problem.chip
-    step, bias = _aligned(t.step * item), problem.bias_item
-    l1 = 2 * t.image + 2 * t.filters * _aligned(t.chunk * item)
-    if bias:
-        l1 = l1 + 2 * _aligned(t.filters * bias) + _aligned(np.maximum(t.m, t.n) * bias)
-    used = {
-        "l1": l1,
-        "l0a": 2 * np.maximum(t.m * step, t.m * BLOCK_BYTES if bias else 0),
-        "l0b": 2 * np.maximum(t.step * _aligned(t.n * item), _aligned(t.n * bias)),
-        "l0c": depth * t.m * _aligned(t.n * problem.acc_item),
-    }
-    if problem.via_ub:
-        used["ub"] = 2 * t.m * _aligned(t.n * problem.out_item)
-    # With planes a block's part of the kernels is cut into whole steps.
-    fits: npt.NDArray[np.bool_] = (t.loads <= _MOST_ROWS) & (
-        (t.chunks == 1) & (t.blocks == 1) | (t.chunk % t.step == 0)
-    )
-    for space, nbytes in used.items():
-        fits = fits & (nbytes <= chip.capacity_bytes(space))
-    return fits
-
-
-def _aligned(nbytes: Ints) -> Ints:
-    return -(-nbytes // BLOCK_BYTES) * BLOCK_BYTES
-
-
-def _estimate(problem: TileProblem, spec: ConvSpec, table: Ints, depth: int, cores: int) -> Floats:
-    """Cycles of the whole convolution: the busiest unit of a core over its tiles, and the share of others that shows."""
-    t, core, item = _Columns(problem, spec, table), problem.chip.core, problem.item
-    tiles_n = np.ceil(spec.filters / t.filters)
-    tiles = spec.images * spec.groups * np.ceil(spec.out[0] / t.rows) * np.ceil(spec.out[1] / t.cols) * tiles_n
-    waves = np.ceil(tiles / cores)
-    cube, move, load = core.cube, core.move, core.load
-    blocks = np.ceil(t.m / cube.m) * np.ceil(t.n / cube.n) * np.ceil(t.step * item / cube.k_bytes)
-    compute = t.steps * (blocks * cube.cycles_per_block[problem.dtype] + cube.startup_cycles + cube.latency_cycles)
-    step = _aligned(t.step * item)
-    moves = t.steps * (
-        2 * move.startup_cycles
-        + t.m * step / move.l0a_bytes_per_cycle
-        + t.step * _aligned(t.n * item) / move.l0b_bytes_per_cycle
-    )
-    kept = np.where(t.blocks > 1, 1.0, tiles_n)
-    issue = t.load_rows * float(load.l1_row_cycles) + load.l1_startup_cycles
-    moved = t.load_rows * np.maximum(t.load_bytes, load.min_burst_bytes) / load.l1_bytes_per_cycle
-    image = t.loads * t.blocks * np.maximum(issue, moved) / kept
-    shared = float(problem.chip.l2_bytes_per_cycle) / np.minimum(cores, tiles)
-    rate = np.minimum(float(load.l1_bytes_per_cycle), shared)
-    once = (t.blocks == 1) & (t.chunks == 1) & (tiles_n == 1)
-    # Rows of kernels are requests of their own, unless the kernels are loaded whole.
-    piece = np.where(t.chunk == max(spec.depth, 1), t.chunk * item, np.maximum(t.chunk * item, load.min_burst_bytes))
-    of_block = np.where(t.blocks > 1, t.block * prod(spec.kernel), max(spec.depth, 1))
-    pieces = t.filters * t.blocks * np.ceil(of_block / t.chunk)
-    latency = problem.chip.memory.l2.latency_cycles + problem.chip.memory.hbm.latency_cycles
-    flight = np.ceil(piece / load.chunk_bytes) * latency / load.outstanding
-    weights = pieces * np.maximum(piece / rate + float(load.l1_row_cycles), flight)
-    weights = weights / np.where(once, np.maximum(waves, 1), 1)
-    target = spec.y.channel if spec.planes else spec.y.pixel
-    line = np.where(
-        t.n == target, t.n * problem.out_item, np.maximum(t.n * problem.out_item, core.store.min_burst_bytes)
-    )
-    via_ub = core.fixpipe.ub_bytes_per_cycle
-    out = core.fixpipe.startup_cycles + np.where(
-        problem.via_ub,
-        np.maximum(t.m * t.n * problem.out_item / max(via_ub, 1), t.m * line / max(core.store.bytes_per_cycle, 1)),
-        t.m * line / max(core.fixpipe.gm_bytes_per_cycle, 1),
-    )
-    words = t.steps * _STEP_WORDS + t.loads * t.blocks * _ROW_WORDS + _TILE_WORDS
-    busy = compute if depth > 1 else compute + out
-    units = np.stack([busy, moves, image + weights, out, words * float(core.sequencer.decode_cycles_per_word)])
-    tile = units.max(axis=0) * (1 - _VISIBLE) + units.sum(axis=0) * _VISIBLE
-    memory = problem.chip.memory
-    ends = (image + weights) / np.maximum(t.chunks, 1) + memory.l2.latency_cycles + memory.hbm.latency_cycles + out
-    return np.asarray(waves * tile + ends)
+def _aligned(nbytes: Floats) -> Floats:
+    return np.ceil(nbytes / BLOCK_BYTES) * BLOCK_BYTES

@@ -18,6 +18,7 @@ from npuvm.compiler.cube_cost import TileProblem
 from npuvm.compiler.cube_extent import axis_strides, loop_extent
 from npuvm.compiler.cube_spec import MatmulSpec, MatView
 from npuvm.compiler.emit_handles import Desc, Loop, Size, Window, changed, changes
+from npuvm.compiler.symint import several
 from npuvm.isa import Pred
 
 __all__ = ["PlanesEmitter"]
@@ -101,8 +102,8 @@ class PlanesEmitter(ConvEmitter):
     def _load_column(self, step: Step, bias: MatView) -> list[Loop]:
         """Load the bias of a tile's filters where it changes; returns the loops that change it."""
         ring, item = self.rings["l1.bias"], self._item
-        group = self._conv.filters if self._conv.groups > 1 else 0
-        loops = step.moved_by(["m", *([GROUP] if group else [])])
+        group = self._conv.filters if several(self._conv.groups) else 0
+        loops = step.moved_by(["m", *([GROUP] if several(self._conv.groups) else [])])
         strides = axis_strides(step.walk.axes, step.loops, {"m": self.m1 * item, GROUP: group * item})
         self._emit(
             "load.bias",
@@ -132,10 +133,14 @@ class PlanesEmitter(ConvEmitter):
         (step_h, step_w), (top, left) = conv.strides, conv.pads
         unit, (height, width) = shape.block, conv.size
         channels = loop_extent(conv.channels, unit, block).whole(self.b)
-        loops = {axis.dim: loop for loop, axis in zip(step.loops, step.walk.axes, strict=True) if axis.trip > 1}
-        elements = {IMAGE: view.image, GROUP: conv.channels * view.channel if conv.groups > 1 else 0}
+        loops = self._moving(step)
+        # Where tiles are whole rows, rows of x follow each other.
+        row_apart = width if shape.whole else view.row
+        elements = {IMAGE: view.image, GROUP: conv.channels * view.channel if several(conv.groups) else 0}
         elements |= (
-            {"n": shape.rows * step_h * view.row} if shape.whole else {ROW: step_h * view.row, "n": shape.cols * step_w}
+            {"n": shape.rows * step_h * row_apart}
+            if shape.whole
+            else {ROW: step_h * row_apart, "n": shape.cols * step_w}
         )
         strides = axis_strides(step.walk.axes, step.loops, {dim: count * item for dim, count in elements.items()})
         if block is not None:
@@ -148,13 +153,13 @@ class PlanesEmitter(ConvEmitter):
                 window = Window(
                     unit, height * width, 0, row * width, None, 0, down, shape.rows * step_h * width if down else 0
                 )
-                offset, cols = row * view.row, self._rows * self._cols
+                offset, cols = row * row_apart, self._rows * self._cols
             else:
                 down, right = loops.get(ROW), loops.get("n")
                 rows = (down, step_h * unit) if down else (None, 0)
                 columns = (right, shape.cols * step_w) if right else (None, 0)
                 window = Window(height * unit, width, row * unit, -left, *rows, *columns)
-                offset, cols = row * view.row - left, self._cols
+                offset, cols = row * row_apart - left, self._cols
             self._emit_piece(
                 "load.b",
                 at == 0,
@@ -177,7 +182,6 @@ class PlanesEmitter(ConvEmitter):
     def _move_both(self, m: Size, n: Size, k: Size, far: Mapping[Loop, int], within: Mapping[Loop, int]) -> None:
         conv, shape, l0b = self._conv, self._shape, self.rings["l0b"]
         self._move_a(m, k, None, within)
-        one_row = shape.rows == 1
         self._emit(
             "move.b",
             "mvim2colt",
@@ -190,16 +194,9 @@ class PlanesEmitter(ConvEmitter):
             start=self._start(far, conv.kernel[0] * conv.kernel[1] * shape.block),
             height=shape.block,
             span=self._rows * self._cols,
-            width=shape.cols,
             apart=self._cols,
             channels=1,
-            kernel_h=conv.kernel[0],
-            kernel_w=conv.kernel[1],
-            stride_h=0 if one_row else conv.strides[0],
-            stride_w=conv.strides[1] if shape.cols > 1 else 0,
-            dilation_h=conv.dilations[0] if shape.whole and conv.kernel[0] > 1 else 1,
-            dilation_w=conv.dilations[1] if conv.kernel[1] > 1 else 1,
-            left=conv.pads[1] if shape.whole else 0,
+            **self._steps(),
             wait=[l0b.free],
             set=[l0b.ready],
         )

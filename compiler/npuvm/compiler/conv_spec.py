@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
+from typing import NamedTuple
 
 from npuvm.compiler.cube_spec import MatmulSpec, MatView
+from npuvm.compiler.symint import several
 
-__all__ = ["ConvSpec", "ImageView", "product_of"]
+__all__ = ["ConvSizes", "ConvSpec", "ImageView", "product_of", "sizes_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +58,59 @@ class ConvSpec:
         return prod(self.kernel) * self.channels
 
     @property
-    def merges_rows(self) -> bool:
-        """Whether the rows of x and of y follow each other, so that a tile may be several whole rows of the result."""
-        joined = self.out[0] <= 1 or self.y.row == self.out[1] * self.y.pixel
-        return joined and (not self.planes or self.size[0] <= 1 or self.x.row == self.size[1])
-
-    @property
     def is_empty(self) -> bool:
         """Whether the result has no elements."""
         return self.images * prod(self.out) * self.filters * self.groups == 0
+
+
+class ConvSizes(NamedTuple):
+    """What changes from shape to shape, as the choice of a tile needs it. `images` are those of all groups.
+
+    `rows` and `rows_apart` are the distance of two rows of x and of y, and what it is where rows follow each other. `adjacent`
+    and `target` are the lengths of a pixel of x and of a row of the product where those follow each other.
+    """
+
+    images: int
+    size: tuple[int, int]
+    out: tuple[int, int]
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    channels: int
+    filters: int
+    rows: tuple[int, int]
+    rows_apart: tuple[int, int]
+    adjacent: int
+    target: int
+
+    @property
+    def depth(self) -> int:
+        """Elements of a kernel: products in each sum."""
+        return self.kernel[0] * self.kernel[1] * self.channels
+
+    @property
+    def merges_rows(self) -> bool:
+        """Whether the rows of x and of y follow each other, so that a tile may be several whole rows of the result."""
+        x, y = (a == b for a, b in zip(self.rows, self.rows_apart, strict=True))
+        return (x or self.size[0] <= 1) and (y or self.out[0] <= 1)
+
+
+def sizes_of(spec: ConvSpec) -> ConvSizes:
+    """The sizes of a convolution."""
+    return ConvSizes(
+        spec.images * spec.groups,
+        spec.size,
+        spec.out,
+        spec.kernel,
+        spec.strides,
+        spec.dilations,
+        spec.channels,
+        spec.filters,
+        (spec.x.row, spec.y.row),
+        (spec.size[1] * spec.x.pixel, spec.out[1] * spec.y.pixel),
+        spec.x.pixel,
+        spec.y.channel if spec.planes else spec.y.pixel,
+    )
 
 
 def product_of(spec: ConvSpec, whole_rows: bool) -> MatmulSpec:
@@ -76,7 +122,7 @@ def product_of(spec: ConvSpec, whole_rows: bool) -> MatmulSpec:
     y, rows = spec.y, 1 if whole_rows else spec.out[0]
     batch = (spec.images, rows, spec.groups)
     pixels = spec.out[0] * spec.out[1] if whole_rows else spec.out[1]
-    group = spec.filters if spec.groups > 1 else 0
+    group = spec.filters if several(spec.groups) else 0
     weights = MatView(spec.w.arg, spec.w.dtype, spec.depth, 1, (0, 0, group * spec.depth), spec.w.offset, spec.w.cache)
     image = MatView(spec.x.arg, spec.x.dtype, spec.depth, 1, (0, 0, 0))
     steps = (y.image, 0 if whole_rows else y.row, group * y.channel)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from npuvm.compiler.conv_codegen import compile_conv
+from npuvm.compiler.conv_family import ConvFamily
 from npuvm.compiler.conv_segment import ConvSegment, lower_conv
 from npuvm.compiler.cube_codegen import compile_matmul
+from npuvm.compiler.cube_family import CubeFamily
 from npuvm.compiler.cube_lower import lower_cube
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import CubeSegment
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
-__all__ = ["compile_cube_segment"]
+__all__ = ["compile_cube_segment", "family_of"]
 
 
 def compile_cube_segment(
@@ -27,3 +29,10 @@ def compile_cube_segment(
     spec, args = lower_cube(segment, binding)
     product = compile_matmul(spec, len(args), chip, isa, pins)
     return None if product is None else (product.image, args)
+
+
+def family_of(segment: CubeSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> CubeFamily | ConvFamily:
+    """All instances of a segment without pins; `compile_cube_segment` has those that the family gives no image for."""
+    if isinstance(segment, ConvSegment):
+        return ConvFamily(segment, symbols, chip, isa)
+    return CubeFamily(segment, symbols, chip, isa)

@@ -14,10 +14,10 @@ from npuvm.compiler.builder import Kernel
 from npuvm.compiler.conv_codegen import ConvKernel, compile_conv
 from npuvm.compiler.conv_segment import ConvSegment, lower_conv
 from npuvm.compiler.cube_codegen import MatmulKernel, compile_matmul
-from npuvm.compiler.cube_family import CubeFamily
 from npuvm.compiler.cube_lower import lower_cube
 from npuvm.compiler.cube_plan import candidate_tiles as cube_candidates
 from npuvm.compiler.cube_plan import slot_bytes
+from npuvm.compiler.cube_segment import family_of
 from npuvm.compiler.inspection_rings import RingEvents, ring_events
 from npuvm.compiler.ir import Graph
 from npuvm.compiler.pick_codegen import PickKernel, compile_pick
@@ -148,13 +148,16 @@ def _segments(
         if isinstance(segment, ConvSegment):
             conv, args = lower_conv(segment, binding)
             windows = compile_conv(conv, len(args), chip, isa, own)
+            if windows is not None and replace(own, stack=None) == Pins():
+                image = family_of(segment, tuple(binding), chip, isa).instance(tuple(binding.values()))
+                windows = windows if image is None else replace(windows, image=image)
             if windows is not None:
                 found.append(_conv(segment, windows, args, isa))
         elif isinstance(segment, CubeSegment):
             spec, args = lower_cube(segment, binding)
             product = compile_matmul(spec, len(args), chip, isa, own)
             if product is not None and replace(own, stack=None) == Pins():
-                image = CubeFamily(segment, tuple(binding), chip, isa).instance(tuple(binding.values()))
+                image = family_of(segment, tuple(binding), chip, isa).instance(tuple(binding.values()))
                 product = product if image is None else replace(product, image=image)
             if product is not None:
                 found.append(_cube(segment, product, args, chip, isa))

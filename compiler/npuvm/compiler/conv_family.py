@@ -1,0 +1,209 @@
+"""Convolutions planned for all shapes: the choice of a tile, and a template for each of six loop nests.
+
+Tiles are whole rows of the result or parts of one, and the kernels of a tile lie in L1 whole, part by part, or with a block of
+channels at a time. Templates do not depend on the kernel: convolutions of one sort share them, whatever their sizes, strides,
+dilations and padding are.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+
+from npuvm.compiler.conv_codegen import MOST_STEP, check_conv, conv_problem, emitter_of
+from npuvm.compiler.conv_plan import ConvTile, ConvTileChooser
+from npuvm.compiler.conv_segment import ConvSegment, lower_conv
+from npuvm.compiler.conv_spec import ConvSizes, ConvSpec, ImageView, product_of, sizes_of
+from npuvm.compiler.cube_spec import MatView
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.schedule_walk import Axis, GridWalk, Walk
+from npuvm.compiler.symint import Function, SymInt, ceil_div, compile_values, several
+from npuvm.compiler.template import Template
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import EvenEntries, Image, Isa
+
+__all__ = ["ConvFamily"]
+
+_TILE = ("rows", "cols", "tile filters", "block", "chunk", "step", "accumulators")
+"""Variables that the choice of a tile gives."""
+
+_ALL, _PARTS, _BLOCKS = range(3)
+"""Loop nests: all elements of the kernels in L1, parts of them, and those of a block of channels."""
+
+_KEPT_SORTS = 64
+
+
+class ConvFamily:
+    """All instances of a convolution on one chip, without pins, that have elements and something to add up.
+
+    Not those with a stride or a dilation past the room of the instruction of windows, which may stand along a single pixel.
+    """
+
+    def __init__(self, segment: ConvSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+        spec, self.tensors = lower_conv(segment, {name: SymInt.variable(name) for name in symbols})
+        self._name = spec.name
+        self._templates: dict[tuple[bool, int], Template] | None = None
+        known = (spec.images, *spec.out, spec.filters, spec.depth, spec.size[1])
+        if 0 in known or max(*spec.strides, *spec.dilations) > MOST_STEP:
+            return
+        check_conv(spec, chip, isa)
+        sort = _Sort(spec)
+        sizes = sizes_of(spec)
+        self._numbers = len(sort.numbers)
+        self._sizes: Function = compile_values(symbols, (*sort.numbers, *_flat(sizes)), "sizes")
+        self._cores, self._core_type = chip.cores_with("cube"), chip.core_type_with("cube")
+        self._chooser = ConvTileChooser(conv_problem(spec, chip, isa, Pins()), spec.planes, self._cores)
+        self._templates = _TEMPLATES.get(sort, len(self.tensors), chip, isa)
+
+    def instance(self, values: Sequence[int]) -> Image | None:
+        """The image for values of the symbols; None when a size is 0, or for a convolution that has no templates."""
+        if self._templates is None:
+            return None
+        found = self._sizes(*values)
+        sizes = _sizes(found[self._numbers :])
+        if sizes.images * sizes.out[0] * sizes.out[1] * sizes.filters * sizes.depth * sizes.size[1] == 0:
+            return None
+        tile = self._chooser.choose(sizes, self._name)
+        nest = _BLOCKS if tile.block < sizes.channels else _PARTS if tile.chunk < sizes.depth else _ALL
+        template = self._templates[tile.whole, nest]
+        given = (tile.rows, tile.cols, tile.filters, tile.block, tile.chunk, tile.step, tile.l0c_depth)
+        words, relocs = template.instance((*found[: self._numbers], *given))
+        rows, cols = -(-sizes.out[0] // tile.rows), -(-sizes.out[1] // tile.cols)
+        tiles = sizes.images * rows * cols * -(-sizes.filters // tile.filters)
+        entries = EvenEntries(self._core_type, min(self._cores, tiles), (tiles,))
+        return Image(self._name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
+
+
+def _flat(sizes: ConvSizes) -> list[int]:
+    return [number for each in sizes for number in (each if isinstance(each, tuple) else (each,))]
+
+
+def _sizes(flat: Sequence[int]) -> ConvSizes:
+    images, *pairs, channels, filters, rows_x, rows_y, apart_x, apart_y, adjacent, target = flat
+    size, out, kernel, strides, dilations = zip(pairs[::2], pairs[1::2], strict=True)
+    return ConvSizes(
+        images, size, out, kernel, strides, dilations, channels, filters, (rows_x, rows_y), (apart_x, apart_y), adjacent,
+        target,
+    )  # fmt: skip
+
+
+class _Sort:
+    """A convolution with a variable for each of its `numbers`; `key` tells it from convolutions of other sorts.
+
+    Strides of views that are 0 or 1 and groups of 1 stay what they are.
+    """
+
+    def __init__(self, spec: ConvSpec) -> None:
+        self.numbers: list[int] = []
+        constants: list[int] = []
+
+        def variable(value: int) -> int:
+            self.numbers.append(value)
+            return SymInt.variable(f"number {len(self.numbers)}")
+
+        def pair(values: tuple[int, int]) -> tuple[int, int]:
+            return variable(values[0]), variable(values[1])
+
+        def kept(value: int) -> int:
+            known = not isinstance(value, SymInt) and value in (0, 1)
+            constants.append(value if known else -1)
+            return value if known else variable(value)
+
+        def image(view: ImageView) -> ImageView:
+            return replace(
+                view,
+                image=kept(view.image),
+                row=kept(view.row),
+                pixel=kept(view.pixel),
+                channel=kept(view.channel),
+                offset=kept(view.offset),
+            )
+
+        def matrix(view: MatView) -> MatView:
+            return replace(view, row=0, offset=kept(view.offset))
+
+        self.kernel_h = spec.kernel[0]
+        self.spec = replace(
+            spec,
+            images=variable(spec.images),
+            size=pair(spec.size),
+            out=pair(spec.out),
+            kernel=pair(spec.kernel),
+            strides=pair(spec.strides),
+            dilations=pair(spec.dilations),
+            pads=pair(spec.pads),
+            channels=variable(spec.channels),
+            filters=variable(spec.filters),
+            groups=kept(spec.groups),
+            x=image(spec.x),
+            w=matrix(spec.w),
+            y=image(spec.y),
+            bias=None if spec.bias is None else matrix(spec.bias),
+            name="convolution",
+        )
+        views: list[ImageView | MatView] = [spec.x, spec.w, spec.y, *([spec.bias] if spec.bias is not None else [])]
+        self.key = (tuple(constants), tuple((each.arg, each.dtype, each.cache) for each in views), spec.planes)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the variables, in the order of `numbers`."""
+        return tuple(f"number {at + 1}" for at in range(len(self.numbers)))
+
+
+class _Templates:
+    """The most recently used templates, by sort of convolution, chip and instruction set."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Hashable, dict[int, Template]] = OrderedDict()
+
+    def get(self, sort: _Sort, n_args: int, chip: NpuConfig, isa: Isa) -> dict[tuple[bool, int], Template]:
+        """A template for tiles of whole rows or not, and each loop nest. A load for each row of a kernel needs its number."""
+        return {
+            (rows is None, nest): template
+            for rows in (None, sort.kernel_h)
+            for nest, template in self._of_rows(sort, rows, n_args, chip, isa).items()
+        }
+
+    def _of_rows(self, sort: _Sort, rows: int | None, n_args: int, chip: NpuConfig, isa: Isa) -> dict[int, Template]:
+        key = (sort.key, rows, n_args, chip.chip_hash, isa.hash)
+        found = self._kept.get(key)
+        if found is None:
+            nests = (_ALL, _PARTS, _BLOCKS)
+            found = self._kept[key] = {nest: _template(sort, rows, n_args, chip, isa, nest) for nest in nests}
+            if len(self._kept) > _KEPT_SORTS:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return found
+
+
+_TEMPLATES = _Templates()
+
+
+def _template(sort: _Sort, rows: int | None, n_args: int, chip: NpuConfig, isa: Isa, nest: int) -> Template:
+    """The template of a loop nest; `rows` are those of a kernel where tiles are parts of a row of the result."""
+    whole, spec = rows is None, sort.spec
+    if rows is not None:
+        spec = replace(spec, kernel=(rows, spec.kernel[1]))
+    high, wide, filters, block, chunk, step, depth = (SymInt.variable(name) for name in _TILE)
+    tile = ConvTile(
+        high if whole else 1,
+        spec.out[1] if whole else wide,
+        whole,
+        filters,
+        block if nest == _BLOCKS else spec.channels,
+        spec.depth if nest == _ALL else chunk,
+        step,
+        depth,
+        0,
+    )
+    made = product_of(spec, whole)
+    problem = conv_problem(spec, chip, isa, Pins())
+    emitter = emitter_of(spec)(spec, tile, made, problem, chip.core_type_with("cube"), n_args)
+    m, n, _ = tile.cube(spec).l1
+    inner = [Axis("m", ceil_div(made.m, m)), Axis("n", ceil_div(made.n, n))]
+    batch = [Axis(f"b{at}", size) for at, size in enumerate(made.batch) if several(size)]
+    # An image is loaded once for all filters: they are the innermost dimension.
+    axes = (*batch, *(reversed(inner) if spec.planes else inner))
+    emitter.write(made, problem, Walk((GridWalk(axes, {}),), ()))
+    return emitter.b.template((*sort.variables, *_TILE))
