@@ -9,7 +9,7 @@ import pytest
 
 from npuvm.cli.kernel_files import load_kernel, parse_shapes
 from npuvm.cli.main import main
-from npuvm.compiler import compile_kernel
+from npuvm.compiler import Kernel, compile_kernel
 from npuvm.compiler.inspection import inspect_kernel
 from npuvm.hw.config import load_chip
 from npuvm.isa import assemble, load_isa
@@ -44,6 +44,12 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(path)
 
 
+def _kernel(source: str) -> Kernel:
+    kernel = load_kernel(source)
+    assert isinstance(kernel, Kernel)
+    return kernel
+
+
 def test_a_dump_has_a_file_for_each_phase(source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     words = ["compile", f"{source}:scores", "--shapes", SHAPES, "--chip", "edge", "--dump", str(out)]
@@ -53,7 +59,7 @@ def test_a_dump_has_a_file_for_each_phase(source: str, tmp_path: Path, capsys: p
     assert sorted(texts) == PHASES
     assert main(words) == 0
     assert texts == {path.stem: path.read_text(encoding="utf-8") for path in out.iterdir()}
-    compiled = compile_kernel(load_kernel(f"{source}:scores"), parse_shapes(SHAPES), load_chip("edge"), load_isa())
+    compiled = compile_kernel(_kernel(f"{source}:scores"), parse_shapes(SHAPES), load_chip("edge"), load_isa())
     for launch in compiled.launches:
         (text,) = (text for name, text in texts.items() if name.endswith(f"{launch.segment}-assembly"))
         again = assemble(load_isa(), text)
@@ -186,7 +192,7 @@ def test_a_dump_that_has_no_place_leaves_nothing(
 @pytest.mark.parametrize("chip", ["ascend_910a", "ascend_910b1", "edge"])
 def test_what_is_shown_is_what_is_compiled(source: str, chip: str) -> None:
     """Tile, buffers and rings against the program itself: nothing overlaps, and the tile is the best of its candidates."""
-    kernel = load_kernel(f"{source}:scores")
+    kernel = _kernel(f"{source}:scores")
     target, isa = load_chip(chip), load_isa()
     found = inspect_kernel(kernel, parse_shapes(SHAPES), target, isa)
     assert [each.image.words.tolist() for each in found.segments] == [

@@ -13,19 +13,24 @@ from npuvm.cli.compiling_report import IndexKind, launch_rows, render_compiled, 
 from npuvm.cli.kernel_files import load_kernel, parse_shapes
 from npuvm.cli.options import ColdL2, Overrides
 from npuvm.cli.output import json_text, wide_console, write_together
+from npuvm.compiler import Stack
 from npuvm.compiler.inspection import inspect_kernel
+from npuvm.compiler.inspection_stack import InspectedStack, inspect_stack, stack_phase_texts
 from npuvm.compiler.inspection_text import PHASE_NAMES, phase_texts
 from npuvm.hw.config import load_chip
 from npuvm.isa import load_isa
 
 __all__ = ["compile_file"]
 
-_PHASE_FILE = re.compile(rf"\d{{2,}}-([\w+]+-)?({'|'.join(PHASE_NAMES)})\.txt")
+_PHASE_FILE = re.compile(rf"\d{{2,}}-([\w+.]+[-.])?({'|'.join(PHASE_NAMES)})\.txt")
 
 
 def compile_file(
     source: Annotated[
-        str, typer.Argument(metavar="FILE.py[:KERNEL]", help="A Python file; of several kernels in it, this one.")
+        str,
+        typer.Argument(
+            metavar="FILE.py[:KERNEL]", help="A Python file; of several kernels and stacks in it, this one."
+        ),
     ],
     shapes: Annotated[
         str,
@@ -52,15 +57,24 @@ def compile_file(
     cold_l2: ColdL2 = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the tables.")] = False,
 ) -> None:
-    """Compile a kernel of a Python file for concrete shapes, and show what became of it."""
+    """Compile a kernel or stack of a Python file for concrete shapes, and show what became of it."""
     kernel = load_kernel(source)
     target = load_chip(chip, overrides or ())
     isa = load_isa(target.isa.base, target.isa.extensions)
-    found = inspect_kernel(kernel, parse_shapes(shapes), target, isa)
+    sizes = parse_shapes(shapes)
+    found = (
+        inspect_stack(kernel, sizes, target, isa)
+        if isinstance(kernel, Stack)
+        else inspect_kernel(kernel, sizes, target, isa)
+    )
     rows = launch_rows(kernel, found, target, cold_l2, indices) if explain else None
     written: Sequence[Path] = ()
     if dump is not None:
-        texts = phase_texts(found, target, isa)
+        texts = (
+            stack_phase_texts(found, target, isa)
+            if isinstance(found, InspectedStack)
+            else phase_texts(found, target, isa)
+        )
         width = max(2, len(str(len(texts))))
         files = {dump / f"{at:0{width}}-{phase.name}.txt": phase.text for at, phase in enumerate(texts, 1)}
         write_together(files)

@@ -9,17 +9,19 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from npuvm.compiler import Kernel
+from npuvm.compiler import Kernel, Stack
 from npuvm.compiler.inspection import BufferUse, Inspected, InspectedSegment
+from npuvm.compiler.inspection_stack import InspectedStack
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.indices import IndexDistribution
 from npuvm.runtime.device import Device
 from npuvm.runtime.tables import launches_text, plain_table
 
-__all__ = ["IndexKind", "LaunchRow", "launch_rows", "render_compiled", "render_launches", "to_json"]
+__all__ = ["Found", "IndexKind", "LaunchRow", "launch_rows", "render_compiled", "render_launches", "to_json"]
 
 
 IndexKind: TypeAlias = Literal["uniform", "sequential"]
+Found: TypeAlias = Inspected | InspectedStack
 
 
 class LaunchRow(NamedTuple):
@@ -33,7 +35,7 @@ class LaunchRow(NamedTuple):
 
 
 def launch_rows(
-    kernel: Kernel, found: Inspected, chip: NpuConfig, cold_l2: bool, indices: IndexKind | None = None
+    kernel: Kernel | Stack, found: Found, chip: NpuConfig, cold_l2: bool, indices: IndexKind | None = None
 ) -> list[LaunchRow]:
     """Simulate the launches of a kernel, time only, one after the other on a fresh device.
 
@@ -50,7 +52,7 @@ def launch_rows(
     return rows
 
 
-def render_compiled(found: Inspected, chip: NpuConfig) -> RenderableType:
+def render_compiled(found: Found, chip: NpuConfig) -> RenderableType:
     """Tensors and launches of a compiled kernel."""
     compiled = found.compiled
     title = Text(f"{compiled.name} on {chip.name}", style="bold")
@@ -71,7 +73,7 @@ def render_compiled(found: Inspected, chip: NpuConfig) -> RenderableType:
     return Group(title, tensors, launches)
 
 
-def render_launches(found: Inspected, chip: NpuConfig, rows: Sequence[LaunchRow]) -> RenderableType:
+def render_launches(found: Found, chip: NpuConfig, rows: Sequence[LaunchRow]) -> RenderableType:
     """Every launch with its estimate against its cycles, and its segments with their buffers, reuse and events."""
     parts: list[RenderableType] = [_cycles_table(found, rows)]
     for segment in found.segments:
@@ -88,7 +90,7 @@ def render_launches(found: Inspected, chip: NpuConfig, rows: Sequence[LaunchRow]
     return Group(*parts)
 
 
-def _cycles_table(found: Inspected, rows: Sequence[LaunchRow]) -> Table:
+def _cycles_table(found: Found, rows: Sequence[LaunchRow]) -> Table:
     estimates = {each.name: each.cycles for each in found.segments}
     table = plain_table(
         [
@@ -143,7 +145,7 @@ def _reuse_lines(segment: InspectedSegment) -> list[str]:
     return [f"reuse: {', '.join(shared)}; {saved:,} bytes saved"] if shared else []
 
 
-def to_json(found: Inspected, chip: NpuConfig, rows: Sequence[LaunchRow] | None) -> dict[str, Any]:
+def to_json(found: Found, chip: NpuConfig, rows: Sequence[LaunchRow] | None) -> dict[str, Any]:
     """The same for machines; without a simulation no launch has cycles."""
     simulated = {row.name: row for row in rows or ()}
     return {

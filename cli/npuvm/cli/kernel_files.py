@@ -8,7 +8,7 @@ import traceback
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from npuvm.compiler import CompileError, Kernel
+from npuvm.compiler import CompileError, Kernel, Stack
 from npuvm.isa.errors import NpuvmError
 
 __all__ = ["load_kernel", "parse_shapes"]
@@ -16,8 +16,8 @@ __all__ = ["load_kernel", "parse_shapes"]
 _SHAPE = re.compile(r"([A-Za-z_]\w*)=((?:\d+(?:x\d+)*)?)")
 
 
-def load_kernel(source: str) -> Kernel:
-    """The kernel that "FILE.py" or "FILE.py:NAME" means; the file is run as a module, not as a script.
+def load_kernel(source: str) -> Kernel | Stack:
+    """The kernel or stack that "FILE.py" or "FILE.py:NAME" means; the file is run as a module, not as a script.
 
     CompileError when there is no such file or kernel, when several could be meant, or when the file itself fails.
     """
@@ -36,7 +36,7 @@ def load_kernel(source: str) -> Kernel:
     return next(iter(kernels.values()))
 
 
-def _kernels_of(path: Path) -> dict[str, Kernel]:
+def _kernels_of(path: Path) -> dict[str, Kernel | Stack]:
     spec = spec_from_file_location("npuvm_kernel_file", path.resolve())
     if spec is None or spec.loader is None:
         raise CompileError("not a Python file: its name must end in .py", str(path))
@@ -51,7 +51,7 @@ def _kernels_of(path: Path) -> dict[str, Kernel]:
         raise CompileError(f"{type(exc).__name__}: {' '.join(str(exc).split())}", _place(exc, path)) from exc
     finally:
         del sys.modules[spec.name]
-    return {name: value for name, value in vars(module).items() if isinstance(value, Kernel)}
+    return {name: value for name, value in vars(module).items() if isinstance(value, Kernel | Stack)}
 
 
 def _place(exc: BaseException, path: Path) -> str:

@@ -23,10 +23,10 @@ from npuvm.isa import Isa, disassemble
 __all__ = ["PHASE_NAMES", "Phase", "phase_texts"]
 
 PHASE_NAMES = (
-    *("graph", "legal", "plan", "space", "covered", "program", "product", "convolution", "rows"),
+    *("stack", "graph", "legal", "plan", "space", "covered", "program", "product", "convolution", "rows"),
     *("buffers", "tile", "walk", "assembly"),
 )
-"""All names of phases; those of a segment stand behind its own name and a hyphen."""
+"""All names of phases; those of a segment stand behind its own name and a hyphen, all of a stack's kernel behind its place."""
 
 _SHAPES: dict[Shape, str] = {
     (True, True): "tile",

@@ -19,13 +19,14 @@ from npuvm.compiler.stack_work import apportion, estimate_work
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import EvenEntries, Image, Isa
 
-__all__ = ["compile_stack"]
+__all__ = ["StackPart", "compile_stack", "stack_parts"]
 
 Shapes = Mapping[str, Sequence[int]]
 
 _UNITS = ("cube", "vector")
 
 _NO_PINS = Pins()
+_APART = Pins(stack="launches")
 _SHARE_BITS = 3
 """Leading bits of a number of core groups that a kernel is planned for: 16 parts of a chip of 32."""
 
@@ -50,7 +51,38 @@ def compile_stack(stack: Stack, shapes: Shapes, chip: NpuConfig, isa: Isa) -> Co
     return found[2]
 
 
+@dataclass(frozen=True, slots=True)
+class StackPart:
+    """A kernel of a stack, which stands at `path` and is compiled for `chip`, the whole or a part of it.
+
+    `names` are its tensors' names in the whole, `launches` those that are linked.
+    """
+
+    path: str
+    kernel: Kernel
+    shapes: Shapes
+    chip: NpuConfig
+    pins: Pins
+    names: Mapping[str, str]
+    launches: tuple[Placed, ...]
+
+
+def stack_parts(stack: Stack, shapes: Shapes, chip: NpuConfig, isa: Isa) -> tuple[StackPart, ...]:
+    """What `compile_stack` links: every kernel of the stack for its share of the cores. CompileError as there."""
+    return tuple(_built(stack, shapes, chip, isa).parts)
+
+
 def _compile(stack: Stack, shapes: Shapes, chip: NpuConfig, isa: Isa) -> CompiledKernel:
+    build = _built(stack, shapes, chip, isa)
+    kinds = {each.name: "param" for each in stack.params} | {each.name: "output" for each in stack.outputs}
+    tensors = tuple(replace(each, kind=kinds.get(each.name, "workspace")) for each in build.tensors.values())
+    order = {"param": 0, "output": 1, "workspace": 2}
+    tensors = tuple(sorted(tensors, key=lambda each: order[each.kind]))
+    whole = CompiledKernel(stack.name, (), tensors, tuple(each.name for each in stack.outputs), build.seconds)
+    return stack_launches(whole, [launch for part in build.parts for launch in part.launches], chip, isa)
+
+
+def _built(stack: Stack, shapes: Shapes, chip: NpuConfig, isa: Isa) -> _Build:
     for param in stack.params:
         if param.name not in shapes:
             raise CompileError(f"no shape for parameter '{param.name}'", stack.name)
@@ -61,12 +93,7 @@ def _compile(stack: Stack, shapes: Shapes, chip: NpuConfig, isa: Isa) -> Compile
     build = _Build(chip, isa)
     sizes = {name: tuple(shape) for name, shape in shapes.items()}
     build.add(stack, sizes, {each: each for each in names_of(stack)}, "", None)
-    kinds = {each.name: "param" for each in stack.params} | {each.name: "output" for each in stack.outputs}
-    tensors = tuple(replace(each, kind=kinds.get(each.name, "workspace")) for each in build.tensors.values())
-    order = {"param": 0, "output": 1, "workspace": 2}
-    tensors = tuple(sorted(tensors, key=lambda each: order[each.kind]))
-    whole = CompiledKernel(stack.name, (), tensors, tuple(each.name for each in stack.outputs), build.seconds)
-    return stack_launches(whole, build.launches, chip, isa)
+    return build
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +122,7 @@ class _Build:
 
     chip: NpuConfig
     isa: Isa
-    launches: list[Placed] = field(default_factory=list)
+    parts: list[StackPart] = field(default_factory=list)
     tensors: dict[str, TensorSpec] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -132,17 +159,20 @@ class _Build:
             cut = max(0, area.groups.bit_length() - _SHARE_BITS) if pins == _NO_PINS else 0
             groups = area.groups >> cut << cut
             chip = _part_of(self.chip, groups)
-        made = compile_kernel(kernel, shapes, chip, self.isa, pins)
+        apart = _APART if pins == _NO_PINS else replace(pins, stack="launches")
+        made = compile_kernel(kernel, shapes, chip, self.isa, apart)
         for phase, seconds in made.seconds.items():
             self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
         full = {each.name: names.get(each.name, f"{path}{each.name}") for each in made.tensors}
         for each in made.tensors:
             self.tensors.setdefault(full[each.name], replace(each, name=full[each.name]))
+        placed = []
         for launch in made.launches:
             args, writes = (tuple(full[name] for name in listed) for listed in (launch.args, launch.writes))
             image = launch.image if area is None else self._spread(launch.image, area)
             moved = Launch(f"{path}{launch.segment}", launch.kind, image, args, writes)
-            self.launches.append(Placed(moved, None if area is None else self._first(area)))
+            placed.append(Placed(moved, None if area is None else self._first(area)))
+        self.parts.append(StackPart(path, kernel, shapes, chip, pins, full, tuple(placed)))
         return {each.name: each.shape for each in made.tensors if each.kind == "output"}
 
     def _spread(self, image: Image, area: _Area) -> Image:
