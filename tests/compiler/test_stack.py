@@ -145,7 +145,7 @@ def test_the_same_shapes_give_the_same_object() -> None:
     shapes = {"x": (300, 40)}
     first = compile_kernel(columns, shapes, the_chip("edge"), the_isa(), _SEQUENCE)
     assert compile_kernel(columns, shapes, the_chip("edge"), the_isa(), _SEQUENCE) is first
-    pinned = replace(_SEQUENCE, repeat=64)
+    pinned = replace(_SEQUENCE, repeat=512)
     assert len(compile_kernel(columns, shapes, the_chip("edge"), the_isa(), pinned).launches) == 1
 
 

@@ -38,7 +38,8 @@ class TensorSpec:
 class Launch:
     """An image and the tensors whose addresses it takes, in order. `kind` is cube, vector, or stack for several segments.
 
-    `writes` are those of the tensors that it writes; empty when it is not known which.
+    `writes` are those of the tensors that it writes; empty when it is not known which. `continues`: it is the next part of
+    what the launch before computes, and joins it where launches are not asked for one by one.
     """
 
     segment: str
@@ -46,6 +47,7 @@ class Launch:
     image: Image
     args: tuple[str, ...]
     writes: tuple[str, ...] = ()
+    continues: bool = False
 
 
 @dataclass(frozen=True)

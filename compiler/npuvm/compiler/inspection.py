@@ -25,16 +25,15 @@ from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan, make_plan
 from npuvm.compiler.program import CompiledKernel, compile_kernel
 from npuvm.compiler.program_pins import pins_of_segment
+from npuvm.compiler.reduce_launches import ReduceFamily
 from npuvm.compiler.schedule import Pins
-from npuvm.compiler.schedule_walk import Walk
 from npuvm.compiler.segments import CubeSegment, PickSegment, Segment, VectorSegment
 from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_buffers import Slot
 from npuvm.compiler.vector_codegen import VectorKernel, compile_vector
-from npuvm.compiler.vector_family import VectorFamily, tile_walk
+from npuvm.compiler.vector_family import VectorFamily, opened
 from npuvm.compiler.vector_lower import Reg
 from npuvm.compiler.vector_space import RowsDoNotFit
-from npuvm.compiler.vector_tile import VectorTile
 from npuvm.compiler.vector_tile import candidate_tiles as vector_candidates
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
@@ -166,6 +165,8 @@ def _segments(
             picked = compile_pick(rows, len(args), chip, isa, own)
             if picked is not None:
                 found.append(_pick(segment, picked, args, isa))
+        elif parts := _shared(segment, binding, chip, isa, own):
+            found += [_vector(part, kernel, chip, isa, own) for part, kernel in parts]
         else:
             kernel = _vector_kernel(segment, binding, chip, isa, own)
             if kernel is not None:
@@ -181,16 +182,17 @@ def _vector_kernel(
         return compile_vector(segment, binding, chip, isa, pins)
     values = tuple(binding.values())
     family = VectorFamily(segment, tuple(binding), chip, isa)
-    chosen, made = family.chosen(values), family.instance(values)
-    if chosen is None or made is None:
-        return compile_vector(segment, binding, chip, isa, pins)
-    image, tensors = made
-    tile = VectorTile(chosen.choice.rows, chosen.choice.cols, chosen.choice.cycles)
-    walk = Walk((tile_walk(chosen.space, tile),), tuple(entry.ranges for entry in image.entries))
-    core_type = chip.core_type_with("vector")
-    return VectorKernel(
-        image, tensors, tile, chosen.space, walk, core_type, chosen.covered, chosen.program, chosen.storage
-    )
+    made = opened(family.chosen(values), family.instance(values), chip)
+    return made or compile_vector(segment, binding, chip, isa, pins)
+
+
+def _shared(
+    segment: VectorSegment, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins
+) -> list[tuple[VectorSegment, VectorKernel]]:
+    """The parts of a segment whose reduces cores share; none where they do not."""
+    names = tuple(binding)
+    family = ReduceFamily.of(segment, VectorFamily(segment, names, chip, isa), names)
+    return [] if family is None else family.inspected(binding, pins)
 
 
 def _conv(segment: ConvSegment, kernel: ConvKernel, args: tuple[str, ...], isa: Isa) -> InspectedSegment:

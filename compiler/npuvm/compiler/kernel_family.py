@@ -14,6 +14,7 @@ from npuvm.compiler.ops_views import CHECKED_VIEWS
 from npuvm.compiler.pick_codegen import PickFamily
 from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan, make_plan
+from npuvm.compiler.reduce_launches import Reduced, ReduceFamily, joined
 from npuvm.compiler.segments import CubeSegment, PickSegment, Segment, VectorSegment
 from npuvm.compiler.stack_launch import plan_workspace
 from npuvm.compiler.symint import Function, SymInt, compile_values
@@ -37,13 +38,20 @@ class KernelFamily:
     def __init__(self, graph: Graph, chip: NpuConfig, isa: Isa) -> None:
         self._graph, self._chip, self._isa = graph, chip, isa
         self._binder = _Binder(graph)
-        self._known: OrderedDict[tuple[tuple[int, ...], ...], CompiledKernel] = OrderedDict()
+        self._known: OrderedDict[tuple[tuple[int, ...], ...], tuple[CompiledKernel, CompiledKernel]] = OrderedDict()
         self._plans: dict[bool, _PlanFamily] = {}
         self._names = tuple(param.name for param in graph.params)
         self._outputs = tuple(output.name for output in graph.outputs)
 
     def compile(self, shapes: Shapes) -> CompiledKernel:
         """The kernel for the shapes of its parameters, as `compile_kernel` gives it."""
+        return self._both(shapes)[0]
+
+    def apart(self, shapes: Shapes) -> CompiledKernel:
+        """The same with a launch for each part of what cores share, as it is stacked with others."""
+        return self._both(shapes)[1]
+
+    def _both(self, shapes: Shapes) -> tuple[CompiledKernel, CompiledKernel]:
         try:
             key = tuple([tuple(shapes[name]) for name in self._names])
         except KeyError:
@@ -52,8 +60,8 @@ class KernelFamily:
         if found is not None and len(shapes) == len(self._names):
             self._known.move_to_end(key)
             return found
-        made = self._make(shapes, key)
-        self._known[key] = made
+        apart = self._make(shapes, key)
+        made = self._known[key] = joined(apart, self._chip, self._isa), apart
         if len(self._known) > _KEPT_SHAPES:
             self._known.popitem(last=False)
         return made
@@ -64,12 +72,12 @@ class KernelFamily:
         values = self._binder.bind(shapes, key)
         try:
             plan = self._plan(True, seconds)
-            launches = plan.launches(values)
+            launches, between = plan.launches(values)
         except RowsDoNotFit:
             plan = self._plan(False, seconds)
-            launches = plan.launches(values)
-        tensors = plan.tensors(values)
-        if plan.has_workspace:
+            launches, between = plan.launches(values)
+        tensors = plan.tensors(values) + between
+        if plan.has_workspace or between:
             tensors = plan_workspace(tensors, launches)
         seconds["instance"] = time.perf_counter() - start - seconds.get("plan", 0.0)
         return CompiledKernel(self._graph.name, launches, tensors, self._outputs, seconds)
@@ -77,6 +85,10 @@ class KernelFamily:
     def plan(self, *, whole_rows: bool) -> Plan:
         """The segments and tensors; see `make_plan`."""
         return self._plan(whole_rows, {}).plan
+
+    def reduces(self, *, whole_rows: bool) -> Mapping[str, ReduceFamily]:
+        """By name of the segment, those of the plan whose reduces cores may share."""
+        return self._plan(whole_rows, {}).reduces
 
     def _make_plan(self, whole_rows: bool) -> Plan:
         casts = [(a, b) for a, b in self._isa.instruction("vcast").dtypes if b is not None]
@@ -101,6 +113,8 @@ class _PlanFamily:
         self.plan = plan
         self.has_workspace = any(tensor.kind == "workspace" for tensor in plan.tensors)
         self._segments = [_launches(each, names, chip, isa) for each in plan.segments]
+        launches = (each for each in self._segments if isinstance(each, _VectorLaunches))
+        self.reduces = {each.name: each.reduces for each in launches if each.reduces is not None}
         dims = [dim for tensor in plan.tensors for dim in tensor.shape]
         self._dims: Function = compile_values(names, [SymInt.variable(d) if isinstance(d, str) else d for d in dims])
         ends = [0]
@@ -115,10 +129,18 @@ class _PlanFamily:
         dims = self._dims(*values)
         return tuple([TensorSpec(name, kind, dtype, dims[place]) for name, kind, dtype, place in self._tensors])
 
-    def launches(self, values: Sequence[int]) -> tuple[Launch, ...]:
-        """A launch for each segment that has something to do."""
-        made = [segment.launch(values) for segment in self._segments]
-        return tuple([each for each in made if each is not None])
+    def launches(self, values: Sequence[int]) -> tuple[tuple[Launch, ...], tuple[TensorSpec, ...]]:
+        """A launch for each segment that has something to do, two where cores share a reduce, and what is between these."""
+        made: list[Launch] = []
+        between: tuple[TensorSpec, ...] = ()
+        for segment in self._segments:
+            launch = segment.launch(values)
+            if isinstance(launch, Reduced):
+                made += launch.launches
+                between += launch.tensors
+            elif launch is not None:
+                made.append(launch)
+        return tuple(made), between
 
 
 class _VectorLaunches:
@@ -128,8 +150,12 @@ class _VectorLaunches:
         self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
         self._family = VectorFamily(segment, names, chip, isa)
         self._written = segment.written
+        self.name, self.reduces = segment.name, ReduceFamily.of(segment, self._family, names)
 
-    def launch(self, values: Sequence[int]) -> Launch | None:
+    def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
+        shared = self.reduces.launches(values) if self.reduces is not None else None
+        if shared is not None:
+            return shared
         made = self._family.instance(values)
         if made is not None:
             return Launch(self._segment.name, "vector", *made, self._written)

@@ -15,6 +15,7 @@ from npuvm.compiler.pick_codegen import compile_pick
 from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan
 from npuvm.compiler.program_pins import pins_of_segment
+from npuvm.compiler.reduce_launches import ReduceFamily, joined
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import CubeSegment, PickSegment, Segment
 from npuvm.compiler.stack_launch import in_one_launch, plan_workspace, stacked
@@ -28,6 +29,7 @@ __all__ = ["CompiledKernel", "Launch", "TensorSpec", "compile_kernel"]
 
 _KEPT_FAMILIES = 256
 _NO_PINS = Pins()
+_LAUNCHES = Pins(stack="launches")
 _SEQUENCE = Pins(stack="sequence")
 
 
@@ -46,8 +48,10 @@ def compile_kernel(
     family = _FAMILIES.get(graph, chip, isa)
     if pins == _NO_PINS:
         return family.compile(shapes)
+    if pins == _LAUNCHES:
+        return family.apart(shapes)
     if pins == _SEQUENCE:
-        return stacked(family.compile(shapes), chip, isa)
+        return stacked(family.apart(shapes), chip, isa)
     return _pinned(graph, family, shapes, chip, isa, pins)
 
 
@@ -65,25 +69,42 @@ def _pinned(
     plan = family.plan(whole_rows=True)
     planned = time.perf_counter()
     try:
-        launches = _launches(plan, binding, chip, isa, pins)
+        launches, between = _launches(plan, family.reduces(whole_rows=True), binding, chip, isa, pins)
     except RowsDoNotFit:
         plan = family.plan(whole_rows=False)
-        launches = _launches(plan, binding, chip, isa, pins)
-    tensors = tuple(TensorSpec(t.name, t.kind, t.dtype, evaluate(t.shape, binding)) for t in plan.tensors)
+        launches, between = _launches(plan, family.reduces(whole_rows=False), binding, chip, isa, pins)
+    tensors = tuple(TensorSpec(t.name, t.kind, t.dtype, evaluate(t.shape, binding)) for t in plan.tensors) + between
     outputs = tuple(output.name for output in graph.outputs)
     seconds = {"plan": planned - start, "instance": time.perf_counter() - planned}
     if pins.stack == "sequence":
         return in_one_launch(CompiledKernel(graph.name, launches, tensors, outputs, seconds), chip, isa)
-    return CompiledKernel(graph.name, launches, plan_workspace(tensors, launches), outputs, seconds)
+    made = CompiledKernel(graph.name, launches, plan_workspace(tensors, launches), outputs, seconds)
+    return made if pins.stack == "launches" else joined(made, chip, isa)
 
 
-def _launches(plan: Plan, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins) -> tuple[Launch, ...]:
-    compiled = []
+def _launches(
+    plan: Plan,
+    reduces: Mapping[str, ReduceFamily],
+    binding: Mapping[str, int],
+    chip: NpuConfig,
+    isa: Isa,
+    pins: Pins,
+) -> tuple[tuple[Launch, ...], tuple[TensorSpec, ...]]:
+    """The launches, and the tensors between those that share a reduce."""
+    compiled: list[Launch] = []
+    between: tuple[TensorSpec, ...] = ()
     for segment in plan.segments:
-        launch = _launch(segment, binding, chip, isa, pins_of_segment(pins, segment, plan.segments))
+        own = pins_of_segment(pins, segment, plan.segments)
+        family = reduces.get(segment.name)
+        shared = None if family is None else family.pinned(binding, own)
+        if shared is not None:
+            compiled += shared.launches
+            between += shared.tensors
+            continue
+        launch = _launch(segment, binding, chip, isa, own)
         if launch is not None:
             compiled.append(launch)
-    return tuple(compiled)
+    return tuple(compiled), between
 
 
 def _launch(segment: Segment, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins) -> Launch | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Node
 from npuvm.compiler.ops_along import BESTS
+from npuvm.compiler.reduce_cut import dims_of
 from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_regs import ALWAYS, COLUMN, ONCE, ROW, Numbered, Reg, Use, When
 from npuvm.compiler.vector_select import immediate_bits
@@ -58,7 +59,7 @@ def _number(lower: Lowering, reg: Reg, along: int | None) -> None:
         (),
         imm=("imm", minus),
         numbered=Numbered("start", along, ("step", one)),
-        when=ONCE if along is None else When("changed", (along,)),
+        when=ONCE if along is None else When("changed", dims_of(lower.space.cut, along)),
     )
 
 

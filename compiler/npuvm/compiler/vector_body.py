@@ -22,6 +22,7 @@ from npuvm.compiler.emit_handles import (
     not_last,
 )
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.reduce_cut import chunk_step, cut_extent, whole_size
 from npuvm.compiler.schedule import Pins, pin_error
 from npuvm.compiler.schedule_walk import GridWalk
 from npuvm.compiler.types import DTYPES
@@ -87,6 +88,9 @@ class TileBody:
     def _extent(self, dim: int | None, size: int, edge: int) -> Extent:
         if dim is None:
             return Extent(1, 1, None, 1)
+        cut = self._c.space.cut
+        if cut is not None and cut.of == dim:
+            return cut_extent(cut, size, edge, self._grid, self._loops)
         return grid_extent(size, edge, self._grid, self._loops, dim_name(dim))
 
     def emit(self) -> None:
@@ -292,8 +296,9 @@ class TileBody:
             edges = {space.col: tile.cols} | ({} if space.row is None else {space.row: tile.rows})
             edge, name = edges.get(numbered.dim, 1), dim_name(numbered.dim)
             base = 1 + offset + self._grid.origin.get(name, 0) * edge
-            steps = axis_strides(self._grid.axes, self._loops, {name: edge})
-            largest = space.sizes[numbered.dim]
+            along = {name: edge} | chunk_step(space.cut, numbered.dim, space.sizes)
+            steps = axis_strides(self._grid.axes, self._loops, along)
+            largest = whole_size(space.cut, numbered.dim, space.sizes)
             start = self._b.size_affine(largest, base, list(steps.items())) if steps else self._b.size(base)
         return {numbered.start: start, **dict([numbered.step])}
 

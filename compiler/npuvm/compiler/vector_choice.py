@@ -16,17 +16,26 @@ from npuvm.compiler.vector_buffers import Storage
 from npuvm.compiler.vector_cost import TileCost
 from npuvm.compiler.vector_lower import VecProgram
 from npuvm.compiler.vector_space import Space
-from npuvm.compiler.vector_tile import LANES
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["Choice", "TileChooser"]
+__all__ = ["FAIR_CORES", "LANES", "Choice", "TileChooser", "without_single"]
+
+FAIR_CORES = 48
+"""Cores that tiles along reduced dims are chosen for, whatever chip and pins have, so that sums are added in one order."""
+
+LANES = 64
+"""Columns come in multiples of this, where there are several tiles of them: 128 bytes of fp16, a burst that DMA moves well."""
 
 _WAVES = (1, 2, 3, 4, 8, 16)
 """Tiles for each core that are tried, as long as the estimate falls."""
 
 _STEPS = (4096, 1024, 256, 64, 16, 4, 1)
 """Sizes of a tile along a reduced dim that are tried, as long as the estimate falls."""
+
+
+_TALL = 16
+"""Rows that a tile has at least where many rows are reduced, as long as there is room for 64 columns of them."""
 
 
 class Choice(NamedTuple):
@@ -45,6 +54,7 @@ class TileChooser:
         self._row_reduced = space.row is not None and space.reduced[space.row]
         self._col_reduced = space.reduced[space.col]
         self._whole = space.whole
+        self.walks = not space.whole and (self._row_reduced or self._col_reduced)
         self._kept = tuple(dim for dim in space.others if not space.reduced[dim])
         self._cores = chip.cores_with("vector")
         self._capacity = chip.capacity_bytes("ub")
@@ -52,19 +62,54 @@ class TileChooser:
         rows, cols = SymInt.variable("rows"), SymInt.variable("cols")
         self.nbytes: Function = compile_values(("rows", "cols"), (storage.nbytes(rows, cols),), "nbytes")
 
-    def choose(self, sizes: Sequence[int]) -> Choice | None:
-        """The tile with the lowest estimate among those tried; None when not even the smallest fits."""
+    def choose(self, sizes: Sequence[int], edge: int = 0, cores: int | None = None) -> Choice | None:
+        """The tile with the lowest estimate among those tried; None when not even the smallest fits.
+
+        `edge` is the size of the tile along the reduced dim that is walked; 0 for the one that is best on FAIR_CORES cores.
+        """
+        cores = cores or self._cores
+        if not self.walks:
+            return self._search(sizes, cores, 0)
+        if edge:
+            return self._search(sizes, cores, edge)
+        fair = self.fair(sizes)
+        if fair is None or cores == FAIR_CORES:
+            return fair
+        return self._search(sizes, cores, self.edge(fair)) or fair
+
+    def fair(self, sizes: Sequence[int], edge: int = 0) -> Choice | None:
+        """The tile for FAIR_CORES cores: what is decided by its estimate is decided alike for any number of cores."""
+        return self._search(sizes, FAIR_CORES, edge)
+
+    def fair_cycles(self, sizes: Sequence[int], choice: Choice) -> float:
+        """The estimate on FAIR_CORES cores of what was chosen for these sizes."""
+        found = choice if self._cores == FAIR_CORES else self.fair(sizes, self.edge(choice))
+        return (found or choice).cycles
+
+    def edge(self, choice: Choice) -> int:
+        """The size of a tile along the reduced dim that is walked; 0 where there is none."""
+        return (choice.rows if self._row_reduced else choice.cols) if self.walks else 0
+
+    def longest(self, sizes: Sequence[int]) -> tuple[int, int]:
+        """The most elements along the reduced dim that a tile has room for, and how many it then has along the other."""
+        if self._col_reduced:
+            return self._widest(1, sizes[self._col]), 1
+        assert self._row is not None
+        cols = self._widest(min(_TALL, sizes[self._row]), sizes[self._col])
+        return (self._most_rows(sizes[self._row], cols), cols) if cols else (0, 0)
+
+    def _search(self, sizes: Sequence[int], cores: int, edge: int) -> Choice | None:
         total_rows = 1 if self._row is None else sizes[self._row]
         total_cols = sizes[self._col]
         kept = prod([sizes[dim] for dim in self._kept])
         best: Choice | None = None
-        for cols in self._col_candidates(total_rows, total_cols, kept):
+        for wide in self._col_candidates(total_rows, total_cols, kept, cores, edge):
             found: Choice | None = None
-            for rows in self._row_candidates(total_rows, total_cols, kept, cols):
-                cycles = self._cost.cycles(sizes, rows, cols)
+            for rows in self._row_candidates(total_rows, total_cols, kept, wide, cores, edge):
+                cycles = self._cost.cycles(sizes, rows, wide, cores)
                 if found is not None and cycles >= found.cycles:
                     break
-                found = Choice(cycles, rows, cols)
+                found = Choice(cycles, rows, wide)
             if found is None:
                 continue
             if best is not None and found.cycles >= best.cycles:
@@ -79,8 +124,13 @@ class TileChooser:
 
     # Candidates.
 
-    def _col_candidates(self, total_rows: int, total: int, kept: int) -> Iterator[int]:
+    def _col_candidates(self, total_rows: int, total: int, kept: int, cores: int, edge: int) -> Iterator[int]:
         least_rows = total_rows if self._whole and self._row_reduced else 1
+        if edge and self._row_reduced:
+            least_rows = edge
+        elif edge:
+            yield edge
+            return
         if self._whole and self._col_reduced:
             if self.nbytes(least_rows, total)[0] <= self._capacity:
                 yield total
@@ -95,11 +145,13 @@ class TileChooser:
         tiles = kept if self._row_reduced or self._row is None else kept * total_rows
         last = 0
         for waves in _WAVES:
-            parts = max(-(-waves * self._cores // tiles), -(-total // widest))
-            cols = min(widest, align_up(-(-total // parts), LANES))
-            if cols != last:
-                yield cols
-            last = cols
+            parts = max(-(-waves * cores // tiles), -(-total // widest))
+            wide = min(widest, align_up(-(-total // parts), LANES))
+            if self._row_reduced:
+                wide = without_single(total, wide)
+            if wide != last:
+                yield wide
+            last = wide
 
     def _widest(self, rows: int, total: int) -> int:
         """The most columns that fit with so many rows; whole lanes where not all do."""
@@ -121,7 +173,12 @@ class TileChooser:
             cols //= 2
         return cols
 
-    def _row_candidates(self, total: int, total_cols: int, kept: int, cols: int) -> Iterator[int]:
+    def _row_candidates(
+        self, total: int, total_cols: int, kept: int, cols: int, cores: int, edge: int
+    ) -> Iterator[int]:
+        if edge and self._row_reduced:
+            yield edge
+            return
         if self._whole and self._row_reduced:
             if self.nbytes(total, cols)[0] <= self._capacity:
                 yield total
@@ -136,7 +193,7 @@ class TileChooser:
         tiles = kept if self._col_reduced else kept * -(-total_cols // cols)
         last = 0
         for waves in _WAVES:
-            parts = max(waves * self._cores // tiles, -(-total // most), 1)
+            parts = max(waves * cores // tiles, -(-total // most), 1)
             rows = -(-total // parts)
             if rows != last:
                 yield rows
@@ -153,3 +210,13 @@ class TileChooser:
         while rows > 1 and nbytes(rows, cols)[0] > capacity:
             rows -= max(1, rows // 64)
         return rows if nbytes(rows, cols)[0] <= capacity else 0
+
+
+def without_single(total: int, cols: int) -> int:
+    """Columns of a tile, no more than `cols`, with which the last tile does not have a single one.
+
+    A single column is summed in another order than those beside others are.
+    """
+    while cols > 2 and total % cols == 1:
+        cols -= 8 if cols > 8 else 1
+    return cols

@@ -9,6 +9,8 @@ from math import prod
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Node
 from npuvm.compiler.ops import REDUCES
+from npuvm.compiler.reduce_cut import cut_space
+from npuvm.compiler.reduce_parts import CHUNKS, EDGE, LENGTH
 from npuvm.compiler.schedule import Pins, pin_error
 from npuvm.compiler.schedule_walk import Axis, GridWalk, TileDim, Walk, plan_walk
 from npuvm.compiler.segments import VectorSegment
@@ -21,7 +23,7 @@ from npuvm.compiler.vector_lower import VecProgram, lower_vector
 from npuvm.compiler.vector_phases import stagger, stripe_bytes
 from npuvm.compiler.vector_select import Selector
 from npuvm.compiler.vector_space import RowsDoNotFit, Space, dim_name, make_space, view_tile
-from npuvm.compiler.vector_tile import VectorTile, choose_tile, least_tile
+from npuvm.compiler.vector_tile import VectorTile, choose_tile, fair_cycles, least_tile
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
@@ -89,8 +91,14 @@ _Choice = tuple[Space, VecProgram, Storage, VectorTile, VectorSegment]
 
 
 def _best(segment: VectorSegment, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins) -> _Choice:
-    """Space, tile program, buffers and tile with the lowest estimate: reduced dims whole in a tile, or accumulated."""
+    """Space, tile program, buffers and tile with the lowest estimate: reduced dims whole in a tile, or accumulated.
+
+    As in a family, which it is does not depend on the number of cores.
+    """
     space = make_space(segment, binding)
+    if segment.chunked:
+        number, length, edge = (binding[each] for each in (CHUNKS, LENGTH, EDGE))
+        space = cut_space(space, number, length, edge, {node.id for node in segment.nodes if node.op in REDUCES})
     if space.whole or not space.may_be_whole():
         return _choose(segment, space, binding, chip, isa, pins)
     walked = _choose(segment, space, binding, chip, isa, pins)
@@ -99,10 +107,13 @@ def _best(segment: VectorSegment, binding: Mapping[str, int], chip: NpuConfig, i
     if pinned is not None and any(size < least for size, least in zip(pinned, least_tile(entire), strict=True)):
         return walked
     try:
-        whole = _choose(segment, entire, binding, chip, isa, pins)
+        whole = _with_depth(2, segment, entire, binding, chip, isa, pins, gaps_only=True)
     except RowsDoNotFit:
         return walked
-    return min(whole, walked, key=lambda choice: choice[3].cycles)
+    if pinned is not None:
+        return min(whole, walked, key=lambda choice: choice[3].cycles)
+
+    return min(whole, walked, key=lambda choice: fair_cycles(choice[0], choice[1], choice[2], choice[3], chip, isa))
 
 
 def _choose(
@@ -123,6 +134,8 @@ def _with_depth(
     chip: NpuConfig,
     isa: Isa,
     pins: Pins,
+    *,
+    gaps_only: bool = False,
 ) -> _Choice:
     segment = covered(segment, space, chip, isa, again=depth > 1)
     if not pins.address and stripe_bytes(chip):
@@ -131,7 +144,8 @@ def _with_depth(
             tile = choose_tile(space, program, storage, chip, isa, pins, segment.name)
             return space, program, storage, tile, segment
         except CompileError:  # there may be room without the gaps between buffers
-            pass
+            if gaps_only:
+                raise
     program, storage = tiled(segment, space, binding, isa, pins, depth, None)
     return space, program, storage, choose_tile(space, program, storage, chip, isa, pins, segment.name), segment
 

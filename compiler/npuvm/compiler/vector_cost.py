@@ -71,8 +71,9 @@ class TileCost:
         self._loads = len(space.reads)
         self._moved = tuple(_transfers(space, chip))
 
-    def cycles(self, sizes: Sequence[int], rows: int, cols: int) -> float:
-        """The estimate for tiles of rows x cols in a space of these sizes."""
+    def cycles(self, sizes: Sequence[int], rows: int, cols: int, cores: int | None = None) -> float:
+        """The estimate for tiles of rows x cols in a space of these sizes, on all the cores or on `cores`."""
+        cores = cores or self._cores
         all_rows, all_cols = 1 if self._row is None else sizes[self._row], sizes[self._col]
         count_rows, count_cols = -(-all_rows // rows), -(-all_cols // cols)
         rows, cols = min(rows, all_rows), min(cols, all_cols)
@@ -88,7 +89,7 @@ class TileCost:
             parallel *= count_cols
         vector = self._vector(rows, cols, 1 / steps)
         # Only cores that have a tile share the memory.
-        fair = self._hbm / min(self._cores, parallel)
+        fair = self._hbm / min(cores, parallel)
         load = store = waited = 0.0
         for at, each in enumerate(self._moved):
             again = 1
@@ -105,7 +106,7 @@ class TileCost:
             else:
                 store += moved
         slowest = max(vector, load, store, (load + waited * self._latency + vector) / self._depth)
-        return -(-parallel // self._cores) * steps * slowest + max(0.0, vector + load + store - slowest)
+        return -(-parallel // cores) * steps * slowest + max(0.0, vector + load + store - slowest)
 
     def _vector(self, rows: int, cols: int, once: float) -> float:
         total = 0.0

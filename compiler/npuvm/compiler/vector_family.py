@@ -6,19 +6,19 @@ numbers, which the template takes as they come; almost all shapes of a segment d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import inf, prod
 
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins
-from npuvm.compiler.schedule_walk import Axis, GridWalk
+from npuvm.compiler.schedule_walk import Axis, GridWalk, Walk
 from npuvm.compiler.segments import VectorSegment
 from npuvm.compiler.symint import Function, SymInt, ceil_div, compile_values
 from npuvm.compiler.template import Template
 from npuvm.compiler.vector_buffers import Storage
 from npuvm.compiler.vector_choice import Choice, TileChooser
-from npuvm.compiler.vector_codegen import covered, tiled
+from npuvm.compiler.vector_codegen import VectorKernel, covered, tiled
 from npuvm.compiler.vector_emit import write_vector
 from npuvm.compiler.vector_lower import VecProgram
 from npuvm.compiler.vector_phases import stripe_bytes
@@ -27,7 +27,7 @@ from npuvm.compiler.vector_tile import VectorTile
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import EvenEntries, Image, Isa
 
-__all__ = ["Chosen", "VectorFamily", "tile_walk"]
+__all__ = ["Chosen", "Maker", "Rows", "Structure", "VectorFamily", "Way", "opened", "tile_walk", "with_numbers"]
 
 _MANY = 1 << 16
 """Elements from which one launch pays for planning a structure without columns of single elements, where there is none yet.
@@ -54,14 +54,15 @@ class VectorFamily:
     """All instances of a segment on one chip, without pins. `symbols` are the names whose values an instance is made from."""
 
     def __init__(self, segment: VectorSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
-        self._maker = _Maker(segment, tuple(symbols), chip, isa)
-        self._structure: _Structure | None = None
+        self.chip, self.isa = chip, isa
+        self._maker = Maker(segment, tuple(symbols), chip, isa)
+        self._structure: Structure | None = None
         self._empty = 0 in segment.domain
 
     def prepare(self) -> None:
         """Make all that almost any shape needs. Raises RowsDoNotFit and CompileError as `compile_vector` does."""
         symbols = self._maker.symbols
-        self._structure = _Structure(self._maker, {name: SymInt.variable(name) for name in symbols})
+        self._structure = Structure(self._maker, {name: SymInt.variable(name) for name in symbols})
         self._structure.prepare()
 
     def instance(self, values: Sequence[int]) -> tuple[Image, tuple[str, ...]] | None:
@@ -76,31 +77,44 @@ class VectorFamily:
         assert self._structure is not None
         return self._structure.instance(values)
 
+    def fair_cycles(self, values: Sequence[int]) -> float | None:
+        """The estimate of an instance on a number of cores that is not the chip's; None when a dim of the domain is 0."""
+        if self._empty:
+            return None
+        if self._structure is None:
+            self.prepare()
+        assert self._structure is not None
+        found = self._structure.located(values)
+        return None if found is None else found[0].fair_cycles(found[1])
+
     def chosen(self, values: Sequence[int]) -> Chosen | None:
         """What `instance` makes its image of, for who wants to see it."""
-        if self.instance(values) is None or self._structure is None:
+        if self._empty:
             return None
+        if self._structure is None:
+            self.prepare()
+        assert self._structure is not None
         return self._structure.chosen(values)
 
 
-class _Structure:
+class Structure:
     """Instances whose space has the same dims.
 
     Where the columns of all tiles would be single elements, there is another structure without that dim.
     """
 
-    def __init__(self, maker: _Maker, binding: Mapping[str, int]) -> None:
-        self._maker, self._binding = maker, binding
+    def __init__(self, maker: Maker, binding: Mapping[str, int], rows: MakeRows | None = None) -> None:
+        self._maker, self._binding, self._make_rows = maker, binding, rows or Rows
         self._outside: Sequence[int] = ()
         space = make_space(maker.segment, binding, self._first)
         self._sizes: Function = compile_values(maker.symbols, space.sizes, "sizes")
-        self._rows: dict[int | None, _Rows] = {}
+        self._rows: dict[int | None, Rows] = {}
         self._col = space.col
         columns = space.sizes[space.col]
         self._may_be_narrow = isinstance(columns, SymInt) and len(space.sizes) > 1
         self._often_narrow = self._may_be_narrow and not space.reduced[space.col]
         self._columns = frozenset(columns.atoms) if isinstance(columns, SymInt) else frozenset()
-        self._narrow: _Structure | None = None
+        self._narrow: Structure | None = None
 
     def _first(self, sizes: Sequence[int], dims: Sequence[int]) -> int | None:
         self._outside = dims
@@ -108,14 +122,19 @@ class _Structure:
 
     def instance(self, values: Sequence[int]) -> tuple[Image, tuple[str, ...]] | None:
         """As that of the family."""
+        found = self.located(values)
+        return None if found is None else found[0].instance(values, found[1])
+
+    def located(self, values: Sequence[int]) -> tuple[Rows, Sequence[int]] | None:
+        """What instances with the dims of these values have in common, and the sizes of the dims; None when one is 0."""
         sizes = self._sizes(*values)
         if 0 in sizes:
             return None
         if self._is_narrow(sizes):
             if self._narrow is None:
                 self._narrow = self._without_columns()
-            return self._narrow.instance(values)
-        return self._of_row(largest_dim(sizes, self._outside)).instance(values, sizes)
+            return self._narrow.located(values)
+        return self._of_row(largest_dim(sizes, self._outside)), sizes
 
     def prepare(self) -> None:
         """Make the templates for each dim that rows may walk, and those of single columns."""
@@ -128,11 +147,11 @@ class _Structure:
             except CompileError:
                 self._narrow = None  # the shape that needs it will say why there is none
 
-    def _of_row(self, row: int | None) -> _Rows:
+    def _of_row(self, row: int | None) -> Rows:
         rows = self._rows.get(row)
         if rows is None:
             space = make_space(self._maker.segment, self._binding, lambda sizes, dims: row)
-            rows = self._rows[row] = _Rows(self._maker, self._binding, space)
+            rows = self._rows[row] = self._make_rows(self._maker, self._binding, space)
         return rows
 
     def _is_narrow(self, sizes: Sequence[int]) -> bool:
@@ -140,25 +159,24 @@ class _Structure:
             return False
         return self._narrow is not None or prod(sizes) >= _MANY
 
-    def _without_columns(self) -> _Structure:
-        return _Structure(
-            self._maker, {name: 1 if name in self._columns else value for name, value in self._binding.items()}
-        )
+    def _without_columns(self) -> Structure:
+        binding = {name: 1 if name in self._columns else value for name, value in self._binding.items()}
+        return Structure(self._maker, binding, self._make_rows)
 
-    def chosen(self, values: Sequence[int]) -> Chosen:
-        """What the instance of these values, made before, consists of."""
-        sizes = self._sizes(*values)
-        if self._is_narrow(sizes) and self._narrow is not None:
-            return self._narrow.chosen(values)
-        choice, way = self._rows[largest_dim(sizes, self._outside)].choose(sizes)
-        space = _with_numbers(way.space, self._maker.symbols, values)
+    def chosen(self, values: Sequence[int]) -> Chosen | None:
+        """What the instance of these values consists of."""
+        found = self.located(values)
+        if found is None:
+            return None
+        choice, way = found[0].choose(found[1])
+        space = with_numbers(way.space, self._maker.symbols, values)
         return Chosen(choice, space, way.segment, way.program, way.storage)
 
 
-class _Rows:
+class Rows:
     """Instances whose tiles walk the same dims. Which of several ways to work on a tile is best depends on the sizes."""
 
-    def __init__(self, maker: _Maker, binding: Mapping[str, int], space: Space) -> None:
+    def __init__(self, maker: Maker, binding: Mapping[str, int], space: Space) -> None:
         self._name = maker.segment.name
         self._capacity = maker.chip.capacity_bytes("ub")
         self._whole_only = space.whole
@@ -171,24 +189,35 @@ class _Rows:
         choice, way = self.choose(sizes)
         return way.instance(values, sizes, choice)
 
-    def choose(self, sizes: Sequence[int]) -> tuple[Choice, _Way]:
-        """The best way and its tile. Raises RowsDoNotFit and CompileError when there is none."""
-        best: tuple[Choice, _Way] | None = None
+    def choose(self, sizes: Sequence[int]) -> tuple[Choice, Way]:
+        """The best way and its tile. Raises RowsDoNotFit and CompileError when there is none.
+
+        Which way is best does not depend on the number of cores, so that sums are added in one order on all chips.
+        """
+        best: tuple[Choice, Way] | None = None
+        least = inf
         for ways in self._ways:
             found = ways.choose(sizes)
-            if found is not None and (best is None or found[0].cycles < best[0].cycles):
-                best = found
+            if found is not None:
+                cycles = found[1].chooser.fair_cycles(sizes, found[0]) if len(self._ways) > 1 else 0.0
+                if cycles < least:
+                    best, least = found, cycles
         if best is None:
             error = RowsDoNotFit if self._whole_only else CompileError
             need, room = min(ways.least_bytes(sizes) for ways in self._ways), self._capacity
             raise error(f"the smallest tile needs {need} bytes of UB; there are {room}", self._name)
         return best
 
+    def fair_cycles(self, sizes: Sequence[int]) -> float:
+        """The estimate on a number of cores that is not the chip's."""
+        choice, way = self.choose(sizes)
+        return way.chooser.fair_cycles(sizes, choice)
+
 
 class _Ways:
     """One way to reduce, with less and less room for anything else: gaps between banks are given up, then second slots."""
 
-    def __init__(self, maker: _Maker, binding: Mapping[str, int], space: Space, levels: int | None = None) -> None:
+    def __init__(self, maker: Maker, binding: Mapping[str, int], space: Space, levels: int | None = None) -> None:
         self._maker, self._binding, self._space = maker, binding, space
         gaps = [maker.chip, None] if stripe_bytes(maker.chip) else [None]
         depths = (2, 1) if space.whole else (2,)
@@ -198,7 +227,9 @@ class _Ways:
         self._capacity = maker.chip.capacity_bytes("ub")
         self._gaps = 3 * stripe_bytes(maker.chip) * len(self._made[0].storage.slots)
 
-    def choose(self, sizes: Sequence[int]) -> tuple[Choice, _Way] | None:
+    def choose(
+        self, sizes: Sequence[int], choose: Callable[[TileChooser, Sequence[int]], Choice | None] = TileChooser.choose
+    ) -> tuple[Choice, Way] | None:
         """The best tile of the first level at which one fits."""
         for at, level in enumerate(self._levels):
             if at == len(self._made):
@@ -206,7 +237,7 @@ class _Ways:
                     return None
                 self._made.append(self._maker.way(self._binding, self._space, *level))
             way = self._made[at]
-            choice = way.chooser.choose(sizes)
+            choice = choose(way.chooser, sizes)
             if choice is not None:
                 return choice, way
         return None
@@ -217,7 +248,7 @@ class _Ways:
 
 
 @dataclass(frozen=True, slots=True)
-class _Maker:
+class Maker:
     """Makes the ways of all structures of a segment."""
 
     segment: VectorSegment
@@ -225,18 +256,18 @@ class _Maker:
     chip: NpuConfig
     isa: Isa
 
-    def way(self, binding: Mapping[str, int], space: Space, depth: int, banked: NpuConfig | None) -> _Way:
+    def way(self, binding: Mapping[str, int], space: Space, depth: int, banked: NpuConfig | None) -> Way:
         """Tile program and buffers with rings of `depth` slots; `banked` is a chip whose banks they are to respect."""
         segment = covered(self.segment, space, self.chip, self.isa, again=depth > 1)
         program, storage = tiled(segment, space, binding, self.isa, Pins(), depth, banked)
-        return _Way(self, segment, space, program, storage)
+        return Way(self, segment, space, program, storage)
 
 
-class _Way:
+class Way:
     """A tile program with its chooser and, from its first instance on, its template."""
 
     def __init__(
-        self, maker: _Maker, segment: VectorSegment, space: Space, program: VecProgram, storage: Storage
+        self, maker: Maker, segment: VectorSegment, space: Space, program: VecProgram, storage: Storage
     ) -> None:
         self.space = space
         self.chooser = TileChooser(space, program, storage, maker.chip, maker.isa)
@@ -295,7 +326,11 @@ class _Way:
         return builder.template((*maker.symbols, *_TILE)), tensors
 
 
-def _with_numbers(space: Space, symbols: Sequence[str], values: Sequence[int]) -> Space:
+MakeRows = Callable[[Maker, Mapping[str, int], Space], Rows]
+"""Makes what instances have in common, for a space whose sizes are not known."""
+
+
+def with_numbers(space: Space, symbols: Sequence[str], values: Sequence[int]) -> Space:
     """A space with sizes, strides and offsets for values of the symbols."""
 
     def known(numbers: Sequence[int]) -> tuple[int, ...]:
@@ -304,7 +339,21 @@ def _with_numbers(space: Space, symbols: Sequence[str], values: Sequence[int]) -
     def moved(transfers: Sequence[Transfer]) -> tuple[Transfer, ...]:
         return tuple(replace(each, strides=known(each.strides), offset=known((each.offset,))[0]) for each in transfers)
 
-    return replace(space, sizes=known(space.sizes), reads=moved(space.reads), writes=moved(space.writes))
+    cut = space.cut and replace(space.cut, total=known((space.cut.total,))[0])
+    return replace(space, cut=cut, sizes=known(space.sizes), reads=moved(space.reads), writes=moved(space.writes))
+
+
+def opened(chosen: Chosen | None, made: tuple[Image, tuple[str, ...]] | None, chip: NpuConfig) -> VectorKernel | None:
+    """An instance as `compile_vector` gives one; None of none."""
+    if chosen is None or made is None:
+        return None
+    image, tensors = made
+    tile = VectorTile(chosen.choice.rows, chosen.choice.cols, chosen.choice.cycles)
+    walk = Walk((tile_walk(chosen.space, tile),), tuple(entry.ranges for entry in image.entries))
+    core_type = chip.core_type_with("vector")
+    return VectorKernel(
+        image, tensors, tile, chosen.space, walk, core_type, chosen.covered, chosen.program, chosen.storage
+    )
 
 
 def tile_walk(space: Space, tile: VectorTile) -> GridWalk:

@@ -13,6 +13,7 @@ from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Node
 from npuvm.compiler.ops import REDUCES
 from npuvm.compiler.patterns import Pattern
+from npuvm.compiler.reduce_cut import neutral
 from npuvm.compiler.rewrite import is_scalar
 from npuvm.compiler.segments import VectorSegment
 from npuvm.compiler.symbols import evaluate
@@ -305,9 +306,13 @@ class Lowering:
         if self._accumulates:
             total = self.register("keep", None, shape, dtype)
             copy, join = self.select.copy(dtype), self.select.join(_JOINS[node.op], dtype)
-            self.move(copy, shape, Use(total), source, When("first", self.reduced))
             sources = tuple(zip(join.tiles, (Use(total), source), strict=True))
-            later = When("not_first", self.reduced)
+            begin, later = When("first", self.reduced), When("not_first", self.reduced)
+            if space.cut is None:
+                self.move(copy, shape, Use(total), source, begin)
+            else:  # the first tile of the last chunk may be a smaller one
+                self.fill_tile(Use(total), shape, neutral(node.op, dtype), dtype, begin, over="full")
+                later = ALWAYS
             self.emit(join.instruction.name, dtype, shape, Use(total), sources, when=later)
             source = Use(total)
         last = space.reduced[space.col]

@@ -9,6 +9,7 @@ from math import prod
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Node
 from npuvm.compiler.picked_reads import Picked, fits_tile, picked_of
+from npuvm.compiler.reduce_cut import Cut
 from npuvm.compiler.rewrite import is_scalar
 from npuvm.compiler.segments import Access, VectorSegment
 from npuvm.compiler.symbols import evaluate
@@ -56,6 +57,7 @@ class Space:
     row: int | None
     col: int
     whole: bool
+    cut: Cut | None = None
 
     @property
     def rows(self) -> int:
@@ -74,12 +76,12 @@ class Space:
 
     def structure(self) -> Hashable:
         """All but sizes and strides: what the tile program depends on."""
-        return self.reduced, self.row, self.col, self.whole, tuple(self.present.items())
+        return self.reduced, self.row, self.col, self.whole, tuple(self.present.items()), self.cut is None
 
     def may_be_whole(self) -> bool:
         """Whether all that is reduced is a dim of the tile."""
         inside = [dim for dim, flag in enumerate(self.reduced) if flag]
-        return len(inside) == 1 and inside[0] in (self.row, self.col)
+        return self.cut is None and len(inside) == 1 and inside[0] in (self.row, self.col)
 
     def has(self, node: Node, dim: int | None) -> bool:
         """Whether a value has a dim."""

@@ -10,22 +10,20 @@ from npuvm.compiler.blocks import align_up
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins, pin_error
 from npuvm.compiler.vector_buffers import Storage
+from npuvm.compiler.vector_choice import LANES, Choice, TileChooser, without_single
 from npuvm.compiler.vector_cost import TileCost
 from npuvm.compiler.vector_lower import VecProgram
 from npuvm.compiler.vector_space import RowsDoNotFit, Space
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["LANES", "VectorTile", "candidate_tiles", "choose_tile", "least_tile"]
+__all__ = ["VectorTile", "candidate_tiles", "choose_tile", "fair_cycles", "least_tile"]
 
 _WAVES = (1, 2, 3, 4, 6, 8, 12, 16)
 """Tiles for each core that are tried, besides the largest tile that fits."""
 
 _STEPS = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 """Sizes of a tile along a reduced dim that are tried."""
-
-LANES = 64
-"""Columns come in multiples of this, where there are several tiles of them: 128 bytes of fp16, a burst that DMA moves well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +67,32 @@ def candidate_tiles(
     pinned = pins.tile.get("vector")
     if pinned is not None:
         return [VectorTile(pinned[0], pinned[1], cost.cycles(space.sizes, *pinned))]
+    edge = _edge(space, program, storage, chip, isa)
     return [
         VectorTile(rows, cols, cost.cycles(space.sizes, rows, cols))
-        for cols in _col_candidates(space, storage, capacity, cores)
-        for rows in _row_candidates(space, storage, capacity, cores, cols)
+        for cols in _col_candidates(space, storage, capacity, cores, edge)
+        for rows in _row_candidates(space, storage, capacity, cores, cols, edge)
     ]
+
+
+def fair_cycles(
+    space: Space, program: VecProgram, storage: Storage, tile: VectorTile, chip: NpuConfig, isa: Isa
+) -> float:
+    """The estimate on a number of cores that neither the chip nor pins have to do with."""
+    chooser = TileChooser(space, program, storage, chip, isa)
+    found = chooser.fair(space.sizes, chooser.edge(Choice(tile.cycles, tile.rows, tile.cols)))
+    return tile.cycles if found is None else found.cycles
+
+
+def _edge(space: Space, program: VecProgram, storage: Storage, chip: NpuConfig, isa: Isa) -> int:
+    """The size of a tile along the reduced dim that is walked, which does not depend on cores; 0 where there is none."""
+    if space.cut is not None:
+        return space.cut.edge
+    chooser = TileChooser(space, program, storage, chip, isa)
+    if not chooser.walks:
+        return 0
+    found = chooser.fair(space.sizes)
+    return 0 if found is None else chooser.edge(found)
 
 
 def least_tile(space: Space) -> tuple[int, int]:
@@ -103,8 +122,11 @@ def _most(fits: Callable[[int], bool], least: int, most: int) -> int:
     return least
 
 
-def _col_candidates(space: Space, storage: Storage, capacity: int, cores: int) -> Iterable[int]:
+def _col_candidates(space: Space, storage: Storage, capacity: int, cores: int, edge: int) -> Iterable[int]:
     rows, least = least_tile(space)
+    if edge and space.reduced[space.col]:
+        return [edge]
+    rows = edge or rows
     widest = _most(lambda cols: storage.nbytes(rows, cols) <= capacity, least, space.cols)
     if widest in (0, least):
         return [widest] if widest else []
@@ -116,10 +138,14 @@ def _col_candidates(space: Space, storage: Storage, capacity: int, cores: int) -
     for waves in _WAVES:
         parts = max(-(-waves * cores // others), -(-space.cols // widest))
         candidates.add(min(widest, align_up(-(-space.cols // parts), LANES)))
+    if space.row is not None and space.reduced[space.row]:
+        candidates = {without_single(space.cols, cols) for cols in candidates}
     return sorted(candidates, reverse=True)
 
 
-def _row_candidates(space: Space, storage: Storage, capacity: int, cores: int, cols: int) -> Iterable[int]:
+def _row_candidates(space: Space, storage: Storage, capacity: int, cores: int, cols: int, edge: int) -> Iterable[int]:
+    if edge and space.row is not None and space.reduced[space.row]:
+        return [edge]
     least, _ = least_tile(space)
     most = _most(lambda rows: storage.nbytes(rows, cols) <= capacity, least, space.rows)
     if most in (0, least):

@@ -1,0 +1,148 @@
+"""Chunks of what is reduced, for all shapes: how many there are follows from the shape, never from the number of cores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from npuvm.compiler.blocks import align_up
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.reduce_cut import cut_space
+from npuvm.compiler.reduce_parts import CHUNKS, LENGTH, ReduceParts
+from npuvm.compiler.symint import SymInt
+from npuvm.compiler.vector_choice import LANES, Choice, TileChooser
+from npuvm.compiler.vector_family import Chosen, Maker, Rows, Structure, Way, with_numbers
+from npuvm.compiler.vector_space import Space
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Image, Isa
+
+__all__ = ["ChunkFamily", "Chunks", "PlannedChunks"]
+
+_LEVELS = ((192, 1 << 15), (96, 1 << 14), (48, 1 << 12), (24, 1 << 12))
+"""Chunks of all results together, and the bytes that each must at least have for so many.
+
+192 and its halves are multiples of the cores of most chips, and of halves of them.
+"""
+
+_LONGEST = 1 << 31
+"""Elements along one dim, from which on a size does not fit its field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """`number` chunks of `length` elements along the dim that is cut, of which tiles have `edge` at a time."""
+
+    number: int
+    length: int
+    edge: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedChunks:
+    """The chunks of a shape; `fair_cycles` is the estimate of their launch on a number of cores that is not the chip's."""
+
+    chunks: Chunks
+    fair_cycles: float
+    sizes: Sequence[int]
+    choice: Choice
+    way: Way
+
+    def instance(self, values: Sequence[int]) -> tuple[Image, tuple[str, ...]]:
+        """The image for values of the kernel's symbols, and the tensors whose addresses it takes."""
+        chunks = self.chunks
+        return self.way.instance((*values, chunks.number, chunks.length), self.sizes, self.choice)
+
+
+class ChunkFamily:
+    """The first of two parts of a segment that reduces, on one chip. `names` are the symbols of the kernel."""
+
+    def __init__(self, parts: ReduceParts, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+        symbols = (*names, CHUNKS, LENGTH)
+        binding = {name: SymInt.variable(name) for name in symbols}
+
+        def rows(maker: Maker, binding: Mapping[str, int], space: Space) -> _ChunkRows:
+            return _ChunkRows(parts, maker, binding, space)
+
+        self._symbols = symbols
+        self._structure = Structure(Maker(parts.chunks, symbols, chip, isa), binding, rows)
+
+    def plan(self, values: Sequence[int]) -> PlannedChunks | None:
+        """The chunks for values of the symbols; None when there is nothing to cut."""
+        found = self._structure.located((*values, 0, 0))
+        if found is None:
+            return None
+        rows, sizes = found
+        assert isinstance(rows, _ChunkRows)
+        return rows.plan(sizes)
+
+    def chosen(self, planned: PlannedChunks, values: Sequence[int]) -> Chosen:
+        """What an instance is made of, for who wants to see it."""
+        chunks, way = planned.chunks, planned.way
+        space = with_numbers(way.space, self._symbols, (*values, chunks.number, chunks.length))
+        assert space.cut is not None
+        space = replace(space, cut=replace(space.cut, edge=chunks.edge))
+        return Chosen(planned.choice, space, way.segment, way.program, way.storage)
+
+
+class _ChunkRows(Rows):
+    """Chunks of shapes whose tiles walk the same dims."""
+
+    def __init__(self, parts: ReduceParts, maker: Maker, binding: Mapping[str, int], space: Space) -> None:
+        self._space = space
+        cut = cut_space(space, SymInt.variable(CHUNKS), SymInt.variable(LENGTH), 0, parts.reduces)
+        super().__init__(maker, binding, cut)
+        self._of = space.col if space.reduced[space.col] else space.row
+        self._bytes = max(1, sum(each.item for each in space.reads if space.has(each.node, self._of)))
+
+    def plan(self, sizes: Sequence[int]) -> PlannedChunks | None:
+        """The chunks for the sizes of the space before it is cut."""
+        if self._of is None or sizes[self._of] >= _LONGEST or prod(sizes) * self._bytes < 2 * _LEVELS[-1][1]:
+            return None
+        planned: list[tuple[Chunks, Sequence[int]]] = []
+
+        def choose(chooser: TileChooser, sizes: Sequence[int]) -> Choice | None:
+            chunks = self._chunks(chooser, sizes)
+            if chunks is None:
+                return None
+            cut = list(sizes)
+            assert self._of is not None
+            cut[self._of] = chunks.length
+            cut.append(chunks.number)
+            planned.append((chunks, cut))
+            return chooser.choose(cut, chunks.edge)
+
+        try:
+            found = self._ways[0].choose(sizes, choose)
+        except CompileError:
+            return None
+        if found is None:
+            return None
+        choice, way = found
+        chunks, cut = planned[-1]
+        return PlannedChunks(chunks, way.chooser.fair_cycles(cut, choice), cut, choice, way)
+
+    def _chunks(self, chooser: TileChooser, sizes: Sequence[int]) -> Chunks | None:
+        """As many chunks as there is work for; None when one core is enough, or no tile fits."""
+        space, of = self._space, self._of
+        longest, width = chooser.longest(sizes)
+        if not longest or of is None:
+            return None
+        others = [dim for dim in range(len(sizes)) if dim not in (of, space.col)]
+        units = prod([sizes[dim] for dim in others if not space.reduced[dim]])
+        of_each = self._bytes * prod([sizes[dim] for dim in others if space.reduced[dim]])
+        if of != space.col:
+            units *= -(-sizes[space.col] // width)
+            of_each *= width
+        total = sizes[of]
+        wanted = (most // units for most, least in _LEVELS if total * of_each * units >= most * least)
+        number = min(next(wanted, 0), total)
+        if number < 2:
+            return None
+        tiles = -(-total // (number * longest))
+        edge = -(-total // (number * tiles))
+        if of == space.col and longest >= LANES:
+            edge = min(align_up(edge, LANES), longest // LANES * LANES)
+        length = edge * -(-total // (number * edge))
+        number = -(-total // length)
+        return Chunks(number, length, edge) if number > 1 else None

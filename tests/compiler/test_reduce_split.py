@@ -1,0 +1,262 @@
+"""Reduces that cores share: right for all dims, types and tails, and the same bits whatever the number of cores."""
+
+from __future__ import annotations
+
+from functools import cache
+from random import Random
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tests.compiler.graphs import CASTS, build
+from tests.compiler.vector_run import CHIPS, the_chip, the_isa
+
+from npuvm.compiler import Kernel, KernelBuilder, ParamRef, Pins, compile_kernel, kernel, parallel, renamed
+from npuvm.compiler.plan import make_plan
+from npuvm.compiler.reduce_family import ChunkFamily
+from npuvm.compiler.reduce_parts import reduce_parts
+from npuvm.compiler.segments import VectorSegment
+from npuvm.compiler.types import DTYPES
+from npuvm.hw.config import load_chip
+from npuvm.runtime import Device
+
+Array = npt.NDArray[Any]
+
+_NAMES = "ABCD"
+
+
+@cache
+def device_of(chip: str, *overrides: str) -> Device:
+    """A device that finds hazards; its memory holds what earlier tests left."""
+    return Device(chip, list(overrides), hazards="raise")
+
+
+@cache
+def reduction(op: str, rank: int, axes: int | tuple[int, ...], dtype: str) -> Kernel:
+    """One reduce of one tensor."""
+
+    @kernel(x=f"{dtype}[{', '.join(_NAMES[:rank])}]")
+    def reduced(k: KernelBuilder, x: ParamRef) -> None:
+        value = k.load(x)
+        k.store(getattr(k, op)(value, axes) if op.startswith("arg") else getattr(k, op)(value, axes=axes))
+
+    return reduced
+
+
+def run(made: Kernel, inputs: dict[str, Array], device: Device, pins: Pins | None = None) -> list[Array]:
+    """The outputs, with the static verifier and the hazard checker."""
+    device.launches.clear()
+    outputs = device.run(made, {name: device.tensor(each) for name, each in inputs.items()}, pins)
+    return [device.read(each) for each in outputs.values()]
+
+
+def cores_of(device: Device) -> int:
+    """Cores of the only launch."""
+    (launch,) = device.launches
+    return len(launch.image.entries)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [
+        ((100_003,), 0),
+        ((65_536,), 0),
+        ((5000, 37), 0),
+        ((3, 70_001), 1),
+        ((3, 3001, 33), 1),
+        ((2, 40, 1200, 5), (1, 2)),
+    ],
+)
+@pytest.mark.parametrize("op", ["sum", "max"])
+def test_any_dims(chip: str, shape: tuple[int, ...], axes: int | tuple[int, ...], op: str) -> None:
+    """Whole numbers, whose sums are exact in any order."""
+    device = device_of(chip)
+    x = np.random.default_rng(len(shape)).integers(-40, 41, shape).astype(np.float32)
+    (got,) = run(reduction(op, len(shape), axes, "fp32"), {"x": x}, device)
+    assert cores_of(device) == device.chip.cores_with("vector")
+    np.testing.assert_array_equal(got, getattr(np, op)(x, axis=axes))
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16", "int32"])
+@pytest.mark.parametrize("op", ["sum", "mean", "max", "min", "prod", "argmax", "argmin"])
+def test_any_reduce(dtype: str, op: str) -> None:
+    if (op, dtype) == ("mean", "int32"):
+        return  # mean is for floats
+    shape, axis = ((90_001,) if op in ("sum", "prod", "argmax") else (7001, 10)), 0
+    device = device_of("ascend_910b1")
+    rng = np.random.default_rng(3)
+    # Products of signs and few twos are exact, so are sums below 2048 in fp16 and 256 in bf16.
+    values = rng.permutation(np.resize([1, -1, 1, 1, -1], shape[0])) if op == "prod" else rng.integers(-9, 10, shape[0])
+    if op in ("sum", "mean"):
+        values[-200:], values[:-200] = 1, 0
+    x = np.broadcast_to(values.reshape(-1, *[1] * (len(shape) - 1)), shape).astype(DTYPES[dtype].numpy)
+    if op.startswith("arg"):
+        x = x.copy()
+        x[50_000 % shape[0]] = 11 if op == "argmax" else -11
+    (got,) = run(reduction(op, len(shape), axis, dtype), {"x": np.ascontiguousarray(x)}, device)
+    wide = x.astype(np.int64 if dtype == "int32" else np.float64)
+    expected = getattr(np, op)(wide, axis=axis)
+    if op == "mean":
+        np.testing.assert_allclose(got.astype(np.float64), expected, rtol=1e-2)
+    else:
+        np.testing.assert_array_equal(got.astype(expected.dtype), expected)
+
+
+def test_last_chunks_of_every_length() -> None:
+    """Of one element, of less than a tile, of some of its tiles, of all."""
+    made, device = reduction("sum", 1, 0, "int32"), device_of("edge")
+    (segment,) = make_plan(made.graph, CASTS, whole_rows=False).segments
+    assert isinstance(segment, VectorSegment)
+    parts = reduce_parts(segment)
+    assert parts is not None
+    family, seen = ChunkFamily(parts, ("A",), device.chip, the_isa()), set()
+    for size in range(3_000_000, 3_060_000, 7):
+        planned = family.plan((size,))
+        assert planned is not None
+        chunks = planned.chunks
+        rest = size - (chunks.number - 1) * chunks.length
+        sort = (chunks.length > chunks.edge) + 2 * (rest > 1) + 2 * (rest > chunks.edge) + 2 * (rest == chunks.length)
+        if sort not in seen:
+            seen.add(sort)
+            x = np.random.default_rng(size).integers(-(1 << 31), 1 << 31, size).astype(np.int32)
+            np.testing.assert_array_equal(run(made, {"x": x}, device)[0], x.sum(dtype=np.int32))
+    assert len(seen) > 2
+
+
+def test_nan_and_infinity_are_seen() -> None:
+    x = np.zeros(80_000, np.float32)
+    x[77_777] = np.nan
+    device = device_of("ascend_910b1")
+    for op in ("sum", "max", "min"):
+        assert np.isnan(run(reduction(op, 1, 0, "fp32"), {"x": x}, device)[0])
+    x[77_777] = -np.inf
+    assert run(reduction("min", 1, 0, "fp32"), {"x": x}, device)[0] == -np.inf
+    assert run(reduction("max", 1, 0, "fp32"), {"x": x}, device)[0] == 0
+    x[:] = -np.inf
+    assert run(reduction("max", 1, 0, "fp32"), {"x": x}, device)[0] == -np.inf
+
+
+_SHAPES: list[tuple[tuple[int, ...], int | tuple[int, ...]]] = [
+    ((200_003,), 0),
+    ((5000, 37), 0),
+    ((2000, 129), 0),
+    ((300, 4097), 0),
+    ((3, 70_001), 1),
+    ((60, 20_001), 1),
+    ((30, 70, 100), 1),
+    ((7, 5, 9001), (0, 2)),
+    ((300, 501), (0, 1)),
+]
+
+
+@pytest.mark.parametrize(("shape", "axes"), _SHAPES)
+def test_the_same_bits_on_any_number_of_cores(shape: tuple[int, ...], axes: int | tuple[int, ...]) -> None:
+    made = reduction("sum", len(shape), axes, "fp32")
+    x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    device = device_of("ascend_910b1")
+    (first,) = run(made, {"x": x}, device)
+    np.testing.assert_allclose(first, np.sum(x.astype(np.float64), axis=axes), rtol=1e-4, atol=1e-2)
+    for cores in (1, 2, 3, 24):
+        (again,) = run(made, {"x": x}, device, Pins(cores=cores))
+        assert again.tobytes() == first.tobytes()
+    for groups in (7,):
+        (again,) = run(made, {"x": x}, device_of("ascend_910b1", f"core.count={groups}"))
+        assert again.tobytes() == first.tobytes()
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_what_follows_and_what_stands_beside(chip: str) -> None:
+    """Values that are used before, after and beside reduces, by both parts; and two reduces of one segment."""
+
+    @kernel(x="fp16[M, N]", b="fp32[N]", g="fp16[M, 1]")
+    def norm(k: KernelBuilder, x: ParamRef, b: ParamRef, g: ParamRef) -> None:
+        wide = k.cast(k.load(x), "fp32") * k.cast(k.load(g), "fp32")
+        shift = k.load(b) * 2.0
+        k.store(wide, name="wide")
+        k.store(k.sum(wide, 0) + shift, name="sums")
+        k.store(k.cast(k.max(wide - shift, 0), "fp16"), name="most")
+        k.store(shift, name="shift")
+
+    rng = np.random.default_rng(5)
+    x, b = rng.integers(-4, 5, (4001, 24)).astype(np.float16), rng.integers(-4, 5, 24).astype(np.float32)
+    g = rng.integers(-2, 3, (4001, 1)).astype(np.float16)
+    wide, sums, most, shift = run(norm, {"x": x, "b": b, "g": g}, device_of(chip))
+    expected = x.astype(np.float32) * g.astype(np.float32)
+    np.testing.assert_array_equal(wide, expected)
+    np.testing.assert_array_equal(sums, expected.sum(axis=0) + 2 * b)
+    np.testing.assert_array_equal(most, (expected - 2 * b).max(axis=0).astype(np.float16))
+    np.testing.assert_array_equal(shift, 2 * b)
+
+
+def test_softmax_of_few_long_rows() -> None:
+    """A maximum and a sum that follow each other, each of them shared."""
+
+    @kernel(x="fp32[M, N]")
+    def softmax(k: KernelBuilder, x: ParamRef) -> None:
+        value = k.load(x)
+        risen = k.exp(value - k.max(value, -1, keepdims=True))
+        k.store(risen / k.sum(risen, -1, keepdims=True))
+
+    device = device_of("ascend_910b1")
+    x = np.random.default_rng(0).standard_normal((2, 60_013)).astype(np.float32)
+    (got,) = run(softmax, {"x": x}, device)
+    risen = np.exp(x.astype(np.float64) - x.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(got, risen / risen.sum(axis=1, keepdims=True), rtol=1e-4)
+    assert [len(launch.image.entries) for launch in device.launches] == [48, 48, 48]
+
+
+def test_parts_are_one_launch_unless_they_are_asked_for_apart() -> None:
+    chip, isa, made = the_chip("ascend_910b1"), the_isa(), reduction("sum", 1, 0, "fp32")
+    shapes = {"x": (1 << 20,)}
+    (launch,) = compile_kernel(made, shapes, chip, isa).launches
+    assert (launch.segment, launch.kind) == ("v0", "stack")
+    assert compile_kernel(made, shapes, chip, isa).launches[0] is launch
+    names = [each.segment for each in compile_kernel(made, shapes, chip, isa, Pins(stack="launches")).launches]
+    assert names == ["v0.chunks", "v0.join"]
+    for pins in (Pins(stack="sequence"), Pins(stack="sequence", cores=5), Pins(cores=5)):
+        assert len(compile_kernel(made, shapes, chip, isa, pins).launches) == 1
+    (small,) = compile_kernel(made, {"x": (1000,)}, chip, isa).launches
+    assert small.kind == "vector"
+
+
+def test_in_stacks() -> None:
+    """Beside another kernel and after one, on shares of the chip: the same bits as alone."""
+    made, device = reduction("sum", 1, 0, "fp32"), device_of("ascend_910b1")
+    x = np.random.default_rng(2).standard_normal(90_001).astype(np.float32)
+    y = np.random.default_rng(3).standard_normal(120_000).astype(np.float32)
+    alone = [run(made, {"x": each}, device)[0] for each in (x, y)]
+    beside = parallel(renamed(made, x="a", out0="p"), renamed(made, x="b", out0="q"))
+    outputs = device.run(beside, {"a": device.tensor(x), "b": device.tensor(y)})
+    assert [device.read(outputs[name]).tobytes() for name in "pq"] == [each.tobytes() for each in alone]
+
+
+def test_code_does_not_grow_with_the_tensor() -> None:
+    made = reduction("sum", 2, 0, "fp32")
+    shapes = [(1 << 20, 64), (99_999, 33), (1 << 24, 7)]
+    kernels = [compile_kernel(made, {"x": shape}, the_chip("ascend_910b1"), the_isa()) for shape in shapes]
+    assert len({len(each.launches[0].image.words) for each in kernels}) == 1
+
+
+def test_chunks_follow_from_the_shape_and_cover_it() -> None:
+    (segment,) = make_plan(build(lambda k, x: k.store(k.sum(x, axes=1)), x="fp32[M, K, N]"), CASTS).segments
+    assert isinstance(segment, VectorSegment)
+    parts = reduce_parts(segment)
+    assert parts is not None
+    chips = [load_chip("ascend_910b1"), load_chip("ascend_910b1", ["core.count=5"])]
+    families = [ChunkFamily(parts, ("M", "K", "N"), chip, the_isa()) for chip in chips]
+    rng, cut = Random(0), 0
+    for _ in range(300):
+        values = rng.choice((1, 2, 5)), int(2 ** rng.uniform(0, 24)), int(2 ** rng.uniform(0, 9))
+        first, second = (family.plan(values) for family in families)
+        assert (first is None) == (second is None)
+        if first is None or second is None:
+            continue
+        chunks = first.chunks
+        assert chunks == second.chunks
+        assert chunks.length % chunks.edge == 0
+        assert (chunks.number - 1) * chunks.length < values[1] <= chunks.number * chunks.length
+        assert 2 <= chunks.number <= 192
+        cut += 1
+    assert cut > 100
