@@ -137,7 +137,7 @@ def test_estimates_are_called_so_and_are_those_of_the_technology(page: Page) -> 
     inputs = small_run()[0]
     technology = load_technology("n7")
     assert "Energy and area estimates" in " ".join(page.text.split())
-    parts = [estimate_energy(record.result, record.chip, technology) for record in inputs.launches[:2]]
+    parts = [estimate_energy(record.result, record.chip, technology) for record in inputs.launches[:1]]
     row = page.table_with("pJ/op")[0]
     assert float(row["total"]) == pytest.approx(EnergyReport.sum(parts).total.value * 1e-6, rel=1e-2)
     area = estimate_area(inputs.launches[0].chip, technology)

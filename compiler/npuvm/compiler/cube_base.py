@@ -53,6 +53,7 @@ class CubeWriter:
         chip = problem.chip
         spaces = [space for space in chip.spaces(core_type) if space != "gm"]
         self.b = InstrBuilder(problem.isa, {space: chip.capacity_bytes(space) for space in spaces}, spec.name, n_args)
+        self._begin()
         self.problem, self.tile = problem, tile
         self.m1, self.n1, self.k1 = tile.l1
         self.m0, self.n0, self.k0 = tile.l0
@@ -65,6 +66,9 @@ class CubeWriter:
         self.rings = self._make_rings()
         self.preset: Sem | None = None
         self.sync = self._make_sync()
+
+    def _begin(self) -> None:
+        """What the program does before anything else."""
 
     def _set_product(self, spec: MatmulSpec, problem: TileProblem) -> None:
         self.spec, self.problem = spec, problem

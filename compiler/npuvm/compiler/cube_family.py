@@ -1,8 +1,6 @@
 """Matrix products planned for all shapes: the choice of a tile, and a template for each of three loop nests.
 
-Where all of k is in one L1 tile, an operand stays there for as long as its tile serves; else k is walked. Products of many
-tiles walk them in bands of rows, so that what cores read at a time is little and near. Templates do not depend on the kernel:
-products of one sort share them, whatever computes their sizes and strides.
+Templates do not depend on the kernel: products of one sort share them, whatever computes their sizes and strides.
 """
 
 from __future__ import annotations
@@ -16,12 +14,13 @@ from npuvm.compiler.cube_codegen import check_types, problem_of
 from npuvm.compiler.cube_cost import ProductSizes
 from npuvm.compiler.cube_emit import MatmulEmitter
 from npuvm.compiler.cube_lower import lower_cube
+from npuvm.compiler.cube_nest import NESTS, WHOLE, NestChooser, nest_grids
 from npuvm.compiler.cube_plan import CubeTile, chooser_of
 from npuvm.compiler.cube_spec import MatmulSpec, MatView, normalise
 from npuvm.compiler.schedule import Pins
-from npuvm.compiler.schedule_walk import Axis, GridWalk, Walk
+from npuvm.compiler.schedule_walk import Walk
 from npuvm.compiler.segments import CubeSegment
-from npuvm.compiler.symint import Function, SymInt, ceil_div, compile_values
+from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.template import Template
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import EvenEntries, Image, Isa
@@ -30,12 +29,6 @@ __all__ = ["CubeFamily"]
 
 _TILE = ("m", "n", "k at L1", "k at L0", "accumulators", "band")
 """Variables that the choices of a tile and of a walk give."""
-
-_WHOLE, _STEPS, _BANDS = range(3)
-"""Loop nests: all of k in one L1 tile, k in steps, and k in steps with the tiles in bands."""
-
-_WAVES = 4
-"""Tiles for each core from which bands pay: the cores' parts are then larger than a row of tiles or two."""
 
 _KEPT_SORTS = 256
 
@@ -56,7 +49,7 @@ class CubeFamily:
             "sizes",
         )
         self._cores = chip.cores_with("cube")
-        self._shares = [count for count in range(1, self._cores + 1) if self._cores % count == 0]
+        self._nests = NestChooser(self._cores)
         self._core_type = chip.core_type_with("cube")
         self._chooser = chooser_of(problem, self._cores)
         empty = any(not isinstance(size, SymInt) and size == 0 for size in (spec.m, spec.n, spec.k, *spec.batch))
@@ -68,29 +61,11 @@ class CubeFamily:
         if self._templates is None or m * n * k * batch == 0:
             return None
         tile = self._chooser.choose(ProductSizes(m, n, k, batch, a_pitch, b_pitch))
-        (m1, n1, k1), (_, _, k0) = tile.l1, tile.l0
-        rows, cols = -(-m // m1), -(-n // n1)
-        tiles = batch * rows * cols
-        nest, band = _WHOLE if k1 >= k else _STEPS, 1
-        grids: tuple[int, ...] = (tiles,)
-        if nest == _STEPS and rows > 1 and cols > 1 and tiles >= _WAVES * self._cores:
-            band = self._band(rows, tiles, n1 / m1)
-            if band < rows:
-                first = (rows - 1) // band * band * batch * cols
-                nest, grids = _BANDS, (first, tiles - first)
-        template = self._templates[nest]
-        words, relocs = template.instance((*numbers, m1, n1, k1, k0, tile.l0c_depth, band))
-        entries = EvenEntries(self._core_type, min(self._cores, tiles), grids)
+        nest = self._nests.choose(m, n, k, batch, tile)
+        template = self._templates[nest.number]
+        words, relocs = template.instance((*numbers, *tile.l1, tile.l0[2], tile.l0c_depth, nest.band))
+        entries = EvenEntries(self._core_type, min(self._cores, sum(nest.tiles)), nest.tiles)
         return Image(self._name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
-
-    def _band(self, rows: int, tiles: int, wide: float) -> int:
-        """Rows of tiles in a band: so that a core's part is about square, and bands begin where the parts of cores do.
-
-        `wide` is a tile's width over its height.
-        """
-        square = (tiles / self._cores * wide) ** 0.5
-        bands = min(self._shares, key=lambda count: (abs(count - rows / square), count))
-        return -(-rows // bands)
 
 
 class _Sort:
@@ -149,8 +124,7 @@ class _Templates:
         key = (sort.key, n_args, chip.chip_hash, isa.hash)
         found = self._kept.get(key)
         if found is None:
-            nests = (_WHOLE, _STEPS, _BANDS)
-            found = self._kept[key] = tuple(_template(sort, n_args, chip, isa, nest) for nest in nests)
+            found = self._kept[key] = tuple(_template(sort, n_args, chip, isa, nest) for nest in NESTS)
             if len(self._kept) > _KEPT_SORTS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -164,16 +138,7 @@ def _template(sort: _Sort, n_args: int, chip: NpuConfig, isa: Isa, nest: int) ->
     spec = sort.spec
     problem = problem_of(spec, chip, isa, Pins())
     m, n, k, k0, depth, band = (SymInt.variable(name) for name in _TILE)
-    tile = CubeTile((m, n, spec.k if nest == _WHOLE else k), (m, n, k0), depth, 0)
+    tile = CubeTile((m, n, spec.k if nest == WHOLE else k), (m, n, k0), depth, 0)
     emitter = MatmulEmitter(spec, problem, tile, chip.core_type_with("cube"), n_args)
-    batch = [Axis(f"b{at}", size) for at, size in enumerate(spec.batch)]
-    rows, cols = ceil_div(spec.m, m), Axis("n", ceil_div(spec.n, n))
-    grids = [GridWalk((*batch, Axis("m", rows), cols), {})]
-    if nest == _BANDS:
-        whole = ceil_div(rows, band) - 1
-        grids = [
-            GridWalk((*batch, Axis("m", whole, band), cols, Axis("m", band)), {}),
-            GridWalk((*batch, cols, Axis("m", rows - whole * band)), {"m": whole * band}),
-        ]
-    emitter.write(spec, problem, Walk(tuple(grids), ()))
+    emitter.write(spec, problem, Walk(tuple(nest_grids(nest, spec, m, n, band)), ()))
     return emitter.b.template((*sort.variables, *_TILE))

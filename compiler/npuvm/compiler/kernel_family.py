@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from npuvm.compiler.blocks import check_blocks
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.cube_segment import compile_cube_segment, family_of
+from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Graph
+from npuvm.compiler.mix_family import MixFamily
+from npuvm.compiler.mix_segment import MixSegment, join_products
 from npuvm.compiler.ops_views import CHECKED_VIEWS
 from npuvm.compiler.pick_codegen import PickFamily
 from npuvm.compiler.pick_segment import lower_pick
@@ -78,7 +82,10 @@ class KernelFamily:
             launches, between = plan.launches(values)
         tensors = plan.tensors(values) + between
         if plan.has_workspace or between:
-            tensors = plan_workspace(tensors, launches)
+            # What mix programs hand over in place, or on chip, needs no memory.
+            used = {name for launch in launches for name in launch.args}
+            kept = [each for each in tensors if each.kind != "workspace" or each.name in used]
+            tensors = plan_workspace(kept, launches)
         seconds["instance"] = time.perf_counter() - start - seconds.get("plan", 0.0)
         return CompiledKernel(self._graph.name, launches, tensors, self._outputs, seconds)
 
@@ -112,7 +119,7 @@ class _PlanFamily:
     def __init__(self, plan: Plan, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
         self.plan = plan
         self.has_workspace = any(tensor.kind == "workspace" for tensor in plan.tensors)
-        self._segments = [_launches(each, names, chip, isa) for each in plan.segments]
+        self._segments = [_launches(each, names, chip, isa) for each in join_products(plan.segments)]
         launches = (each for each in self._segments if isinstance(each, _VectorLaunches))
         self.reduces = {each.name: each.reduces for each in launches if each.reduces is not None}
         dims = [dim for tensor in plan.tensors for dim in tensor.shape]
@@ -194,9 +201,37 @@ class _PickLaunches:
         return None if image is None else Launch(self._segment.name, "vector", image, args, self._segment.written)
 
 
-def _launches(
-    segment: Segment, names: Sequence[str], chip: NpuConfig, isa: Isa
-) -> _VectorLaunches | _CubeLaunches | _PickLaunches:
+class _MixLaunches:
+    """Launches of a product and the vector operations on it: one, or one for each where a shape does not allow that."""
+
+    def __init__(self, segment: MixSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+        self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
+        try:
+            self._family: MixFamily | None = MixFamily(segment, names, chip, isa)
+        except CompileError:
+            self._family = None
+
+    def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
+        image = None if self._family is None else self._family.instance(values)
+        if self._family is None or image is None:
+            cube, vector = self._apart
+            made = [each for each in (cube.launch(values), vector.launch(values)) if isinstance(each, Launch)]
+            return Reduced(tuple(made), ())
+        return Launch(self._segment.name, "mix", image, self._family.tensors, self._segment.written)
+
+    @cached_property
+    def _apart(self) -> tuple[_CubeLaunches, _VectorLaunches]:
+        """Both parts for themselves, where there is no program for both or a shape with nothing to add up."""
+        chosen = self._names, self._chip, self._isa
+        return _CubeLaunches(self._segment.product, *chosen), _VectorLaunches(self._segment.vector, *chosen)
+
+
+_Launches = _VectorLaunches | _CubeLaunches | _PickLaunches | _MixLaunches
+
+
+def _launches(segment: Segment | MixSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> _Launches:
+    if isinstance(segment, MixSegment):
+        return _MixLaunches(segment, names, chip, isa)
     if isinstance(segment, CubeSegment):
         return _CubeLaunches(segment, names, chip, isa)
     if isinstance(segment, PickSegment):

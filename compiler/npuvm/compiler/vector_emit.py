@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from npuvm.compiler.emit import InstrBuilder
 from npuvm.compiler.emit_handles import Buffer
@@ -18,7 +18,7 @@ from npuvm.compiler.vector_tile import VectorTile
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["write_vector"]
+__all__ = ["make_buffers", "write_vector"]
 
 
 def write_vector(
@@ -44,7 +44,7 @@ def write_vector(
     pins.check_names("cache", [*loads, *stores], name)
     pins.check_names("transfer", loads, name)
     pins.check_names("address", [slot.name for slot in storage.slots], name)
-    buffers = _make_buffers(builder, space, program, storage, tile, pins)
+    buffers = make_buffers(builder, space, program, storage, tile, pins.address)
     rings = {reg.name: buffers[reg] for reg in program.regs if reg.kind in ("in", "out")}
     events = pins.events
     declared = {each: builder.semaphore(each, count) for each, count in events.semaphores.items()} if events else {}
@@ -56,22 +56,32 @@ def write_vector(
     return builder, tensors
 
 
-def _make_buffers(
-    builder: InstrBuilder, space: Space, program: VecProgram, storage: Storage, tile: VectorTile, pins: Pins
+def make_buffers(
+    builder: InstrBuilder,
+    space: Space,
+    program: VecProgram,
+    storage: Storage,
+    tile: VectorTile,
+    address: Mapping[str, int] | None = None,
+    accumulators: Reg | None = None,
 ) -> dict[Reg, Buffer]:
-    """Rings for loaded and stored registers, plain buffers for the others."""
+    """Rings for loaded and stored registers, plain buffers for the others.
+
+    `address` pins buffers by name. What is in the register `accumulators` comes from the fixpipe and not by a load.
+    """
     rings = {id(storage.of[reg]): reg for reg in program.regs if reg.kind in ("in", "out")}
     made: dict[int, Buffer] = {}
-    addresses = pins.address or storage.addresses(tile.rows, tile.cols)
+    addresses = address or storage.addresses(tile.rows, tile.cols)
     for slot in storage.slots:
         size = storage.tile_bytes(slot, tile.rows, tile.cols)
-        address = addresses.get(slot.name)
+        place = addresses.get(slot.name)
         reg = rings.get(id(slot))
         if reg is None:
-            made[id(slot)] = builder.temp(slot.name, "ub", size, address=address)
+            made[id(slot)] = builder.temp(slot.name, "ub", size, address=place)
         elif reg.kind == "out":
-            made[id(slot)] = builder.ring(slot.name, "ub", size, slot.depth, "vector", "store", address=address)
+            made[id(slot)] = builder.ring(slot.name, "ub", size, slot.depth, "vector", "store", address=place)
         else:
             consumer = "store" if reg.writes else "load" if directs(reg, space) else "vector"
-            made[id(slot)] = builder.ring(slot.name, "ub", size, slot.depth, "load", consumer, address=address)
+            producer = "fixpipe" if reg is accumulators else "load"
+            made[id(slot)] = builder.ring(slot.name, "ub", size, slot.depth, producer, consumer, address=place)
     return {reg: made[id(storage.of[reg])] for reg in program.regs if reg in storage.of}

@@ -130,11 +130,16 @@ def largest_dim(sizes: Sequence[int], dims: Sequence[int]) -> int | None:
     return max(dims, key=lambda dim: (sizes[dim], dim), default=None)
 
 
-def make_space(segment: VectorSegment, binding: Mapping[str, int], largest: Largest = largest_dim) -> Space:
+def make_space(
+    segment: VectorSegment,
+    binding: Mapping[str, int],
+    largest: Largest = largest_dim,
+    beside: Sequence[Sequence[int]] = (),
+) -> Space:
     """The space of a segment whose domain has elements.
 
-    Dims of size 1 go; neighbours that lie one after the other in every tensor become one. Raises RowsDoNotFit when
-    a segment that wants whole rows reduces over dims that do not join.
+    Dims of size 1 go; neighbours that lie one after the other in every tensor become one, in what lies `beside` as well:
+    strides by axis of the domain. Raises RowsDoNotFit when a segment that wants whole rows reduces over dims that do not join.
     """
     domain = evaluate(segment.domain, binding)
     rank = len(domain)
@@ -144,7 +149,8 @@ def make_space(segment: VectorSegment, binding: Mapping[str, int], largest: Larg
     reads = [_transfer(node, access, binding, rank, kept, flags[node.id]) for node, access in segment.reads]
     writes = [_transfer(node, access, binding, rank, kept, flags[node.id]) for node, access in segment.writes]
     reduced = [axis - rank in segment.reduce_axes for axis in kept]
-    groups = _groups([domain[axis] for axis in kept], reduced, list(flags.values()), [*reads, *writes])
+    strides = [each.strides for each in (*reads, *writes)] + [tuple(each[axis] for axis in kept) for each in beside]
+    groups = _groups([domain[axis] for axis in kept], reduced, list(flags.values()), strides)
     last = [group[-1] for group in groups]
     sizes = tuple(prod(domain[kept[at]] for at in group) for group in groups) or (1,)
     marks = tuple(reduced[at] for at in last) or (False,)
@@ -178,7 +184,7 @@ def _transfer(
 
 
 def _groups(
-    sizes: Sequence[int], reduced: Sequence[bool], flags: Sequence[tuple[bool, ...]], transfers: Sequence[Transfer]
+    sizes: Sequence[int], reduced: Sequence[bool], flags: Sequence[tuple[bool, ...]], strides: Sequence[Sequence[int]]
 ) -> list[list[int]]:
     """Runs of dims that are one dim in every value."""
     groups: list[list[int]] = []
@@ -188,7 +194,7 @@ def _groups(
             at > 0
             and reduced[before] == reduced[at]
             and all(each[before] == each[at] for each in flags)
-            and all(each.strides[before] == each.strides[at] * size for each in transfers)
+            and all(each[before] == each[at] * size for each in strides)
         )
         if joins:
             groups[-1].append(at)

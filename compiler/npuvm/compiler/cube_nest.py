@@ -1,0 +1,74 @@
+"""The loop nests of a product's program: which one a shape takes, and the grids that walk its tiles.
+
+Where all of k is in one L1 tile, an operand stays there for as long as its tile serves; else k is walked. Products of many
+tiles walk them in bands of rows, so that what cores read at a time is little and near.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from npuvm.compiler.cube_plan import CubeTile
+from npuvm.compiler.cube_spec import MatmulSpec
+from npuvm.compiler.schedule_walk import Axis, GridWalk
+from npuvm.compiler.symint import ceil_div
+
+__all__ = ["BANDS", "NESTS", "STEPS", "WHOLE", "Nest", "NestChooser", "nest_grids"]
+
+WHOLE, STEPS, BANDS = NESTS = range(3)
+"""Loop nests: all of k in one L1 tile, k in steps, and k in steps with the tiles in bands."""
+
+_WAVES = 4
+"""Tiles for each core from which bands pay: the cores' parts are then larger than a row of tiles or two."""
+
+
+class Nest(NamedTuple):
+    """The loop nest of a shape: its number, rows of tiles in a band, and the tiles of each grid."""
+
+    number: int
+    band: int
+    tiles: tuple[int, ...]
+
+
+class NestChooser:
+    """Chooses for `cores` cores that share the tiles evenly."""
+
+    def __init__(self, cores: int) -> None:
+        self._cores = cores
+        self._shares = [count for count in range(1, cores + 1) if cores % count == 0]
+
+    def choose(self, m: int, n: int, k: int, batch: int, tile: CubeTile) -> Nest:
+        """The nest for a product of these sizes."""
+        m1, n1, k1 = tile.l1
+        rows, cols = -(-m // m1), -(-n // n1)
+        tiles = batch * rows * cols
+        if k1 >= k:
+            return Nest(WHOLE, 1, (tiles,))
+        if rows > 1 and cols > 1 and tiles >= _WAVES * self._cores:
+            band = self._band(rows, tiles, n1 / m1)
+            if band < rows:
+                first = (rows - 1) // band * band * batch * cols
+                return Nest(BANDS, band, (first, tiles - first))
+        return Nest(STEPS, 1, (tiles,))
+
+    def _band(self, rows: int, tiles: int, wide: float) -> int:
+        """Rows of tiles in a band: so that a core's part is about square, and bands begin where the parts of cores do.
+
+        `wide` is a tile's width over its height.
+        """
+        square = (tiles / self._cores * wide) ** 0.5
+        bands = min(self._shares, key=lambda count: (abs(count - rows / square), count))
+        return -(-rows // bands)
+
+
+def nest_grids(nest: int, spec: MatmulSpec, m: int, n: int, band: int) -> list[GridWalk]:
+    """The grids of a nest for tiles of m x n, in bands of `band` rows of tiles."""
+    batch = [Axis(f"b{at}", size) for at, size in enumerate(spec.batch)]
+    rows, cols = ceil_div(spec.m, m), Axis("n", ceil_div(spec.n, n))
+    if nest != BANDS:
+        return [GridWalk((*batch, Axis("m", rows), cols), {})]
+    whole = ceil_div(rows, band) - 1
+    return [
+        GridWalk((*batch, Axis("m", whole, band), cols, Axis("m", band)), {}),
+        GridWalk((*batch, cols, Axis("m", rows - whole * band)), {"m": whole * band}),
+    ]

@@ -1,0 +1,144 @@
+"""Writes mix programs: the cube's part, and the vector unit's part beside it or behind it.
+
+On a core with both units the fixpipe fills the vector unit's buffers band by band. Where cube cores and vector cores are
+apart, a tile goes through global memory to the vector cores of its group, and semaphores of the group say when it is there
+and how far ahead the cube may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from npuvm.compiler.cube_base import Step
+from npuvm.compiler.cube_cost import TileProblem
+from npuvm.compiler.cube_emit import MatmulEmitter
+from npuvm.compiler.cube_plan import CubeTile
+from npuvm.compiler.emit import InstrBuilder
+from npuvm.compiler.emit_handles import Loop, Sem, first, last
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.mix_body import HALF, Accumulators, Bands, write_bands
+from npuvm.compiler.mix_space import MixSpace
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.schedule_walk import Axis, GridWalk, Walk
+from npuvm.compiler.vector_body import BodyContext
+from npuvm.compiler.vector_buffers import Storage
+from npuvm.compiler.vector_emit import make_buffers
+from npuvm.compiler.vector_lower import Reg, VecProgram
+from npuvm.compiler.vector_sync import VectorSync
+from npuvm.compiler.vector_tile import VectorTile
+from npuvm.hw.config import CoreType, NpuConfig
+from npuvm.isa import Isa
+
+__all__ = ["MOST_VECTOR_CORES", "MixParts", "write_apart", "write_together"]
+
+MOST_VECTOR_CORES = 2
+"""Vector cores of a group that mix programs serve: the first and the last iteration of a loop tell them apart."""
+
+_TILES_AHEAD = 8
+"""Tiles that a cube core may be ahead of a vector core of its group."""
+
+
+@dataclass(frozen=True, slots=True)
+class MixParts:
+    """What a mix program is written from; `reg` is the vector program's register of the product's result."""
+
+    common: MixSpace
+    problem: TileProblem
+    tile: CubeTile
+    program: VecProgram
+    storage: Storage
+    bands: Bands
+    reg: Reg
+    chip: NpuConfig
+    isa: Isa
+
+
+def write_together(parts: MixParts, grids: Sequence[GridWalk]) -> InstrBuilder:
+    """The program of cores that have both units."""
+    # The result leaves for the vector unit, not as the estimate of tiles has it.
+    problem = replace(parts.problem, via_ub=False)
+    emitter = _Together(parts, problem, parts.chip.core_type_with("cube"))
+    emitter.write(parts.common.spec, problem, Walk(tuple(grids), ()))
+    return emitter.b
+
+
+def write_apart(parts: MixParts, grids: Sequence[GridWalk]) -> tuple[InstrBuilder, InstrBuilder]:
+    """The programs of the cube core and of the vector cores of a group."""
+    cores = parts.bands.cores
+    if cores > MOST_VECTOR_CORES:
+        allowed = f"at most {MOST_VECTOR_CORES}"
+        raise CompileError(
+            f"{cores} vector cores in a group; allowed in a mix program: {allowed}", parts.problem.chip.name
+        )
+    walked = [GridWalk((Axis(HALF, cores), *grid.axes), grid.origin) for grid in grids] if cores > 1 else list(grids)
+    cube = _Apart(parts, parts.problem, parts.chip.core_type_with("cube"))
+    cube.write(parts.common.spec, parts.problem, Walk(tuple(walked), ()))
+    vector = InstrBuilder(
+        parts.isa, {"ub": parts.chip.capacity_bytes("ub")}, parts.common.spec.name, len(parts.common.tensors)
+    )
+    vector.barrier("group")
+    context = _context(parts, vector, None)
+    for grid in walked:
+        with vector.grid([axis.trip for axis in grid.axes]) as loops:
+            half = next((loop for loop, axis in zip(loops, grid.axes, strict=True) if axis.dim == HALF), None)
+            _signal(vector, "load", half, wait=[ready for ready, _ in cube.handed])
+            write_bands(context, parts.bands, grid, loops)
+            _signal(vector, "load", half, give=[free for _, free in cube.handed])
+    return cube.b, vector
+
+
+def _signal(b: InstrBuilder, unit: str, half: Loop | None, wait: Sequence[Sem] = (), give: Sequence[Sem] = ()) -> None:
+    """Each vector core waits for, or sets, the semaphore of its own place in the group."""
+    predicates = [None] if half is None else [first(half), last(half)]
+    for at, pred in enumerate(predicates):
+        b.sync(unit, wait=wait[at : at + 1], set=give[at : at + 1], pred=pred)
+
+
+def _context(parts: MixParts, b: InstrBuilder, accumulators: Reg | None) -> BodyContext:
+    space = parts.common.space
+    tile = VectorTile(parts.bands.rows, parts.bands.cols, 0.0)
+    buffers = make_buffers(b, space, parts.program, parts.storage, tile, accumulators=accumulators)
+    rings = {reg.name: buffers[reg] for reg in parts.program.regs if reg.kind in ("in", "out")}
+    sync = VectorSync(None, rings, {}, [each.access.tensor.name for each in space.writes])
+    repeat = parts.chip.core.vector.repeat_bytes
+    return BodyContext(b, space, parts.program, tile, buffers, sync, parts.common.tensors, Pins(), repeat)
+
+
+class _Together(MatmulEmitter):
+    """A product whose tiles the vector unit of the same core takes over."""
+
+    def __init__(self, parts: MixParts, problem: TileProblem, core_type: CoreType) -> None:
+        super().__init__(parts.common.spec, problem, parts.tile, core_type, len(parts.common.tensors))
+        self._parts = parts
+        self._context = _context(parts, self.b, parts.reg)
+
+    def _result(self, step: Step) -> None:
+        l0c, parts = self.rings["l0c"], self._parts
+        source = Accumulators(l0c, self._l0c_pitch, self.acc, parts.reg)
+        self._sync("fixpipe", None, wait=[l0c.ready])
+        write_bands(self._context, parts.bands, step.walk, step.loops, source)
+        self._sync("fixpipe", None, set=[l0c.free])
+
+
+class _Apart(MatmulEmitter):
+    """A product whose tiles the vector cores of the group take over. `handed` has the (ready, free) of each of them."""
+
+    def __init__(self, parts: MixParts, problem: TileProblem, core_type: CoreType) -> None:
+        self._cores = parts.bands.cores
+        super().__init__(parts.common.spec, problem, parts.tile, core_type, len(parts.common.tensors))
+
+    def _begin(self) -> None:
+        self.handed = [
+            (
+                self.b.semaphore(f"tile{core}.ready", scope="group"),
+                self.b.semaphore(f"tile{core}.free", _TILES_AHEAD, "group"),
+            )
+            for core in range(self._cores)
+        ]
+        self.b.barrier("group")
+
+    def _result(self, step: Step) -> None:
+        self.b.sync("fixpipe", wait=[free for _, free in self.handed])
+        super()._result(step)
+        self.b.sync("fixpipe", set=[ready for ready, _ in self.handed])

@@ -1,0 +1,161 @@
+"""Mix programs planned for all shapes: a template for each loop nest of the product, with the vector unit's part in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from npuvm.compiler.cube_codegen import check_types, problem_of
+from npuvm.compiler.cube_cost import ProductSizes
+from npuvm.compiler.cube_nest import NESTS, WHOLE, Nest, NestChooser, nest_grids
+from npuvm.compiler.cube_plan import CubeTile, chooser_of
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.mix_body import Bands
+from npuvm.compiler.mix_emit import MixParts, write_apart, write_together
+from npuvm.compiler.mix_segment import MixSegment
+from npuvm.compiler.mix_space import mix_space
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.segments import VectorSegment
+from npuvm.compiler.symint import Function, SymInt, compile_values
+from npuvm.compiler.template import Template
+from npuvm.compiler.vector_codegen import covered, tiled
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Entry, EvenEntries, Image, Isa, RelocTable
+from npuvm.isa.image_tables import EntryTable
+
+__all__ = ["GroupEntries", "MixFamily"]
+
+_TILE = ("<rows>", "<bands>", "<cols>", "<n>", "<k at L1>", "<k at L0>", "<accumulators>", "<rows of tiles>")
+"""Variables beside the symbols, under names that no symbol has."""
+
+_CUTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""Bands that a tile is cut into: as few as fit UB."""
+
+
+class MixFamily:
+    """All instances of a mix segment on one chip; `tensors` are those whose addresses they take.
+
+    CompileError when the vector part cannot follow the product's tiles, or when both do not fit one program.
+    """
+
+    def __init__(self, segment: MixSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+        binding = {name: SymInt.variable(name) for name in symbols}
+        self._name = segment.name
+        self._order = chip.group_core_types
+        self._together = chip.core.kind == "unified"
+        # Where tiles never see global memory, the vector unit stores the result that others want.
+        vector = _with_result(segment) if self._together and segment.kept else segment.vector
+        common = mix_space(segment.product, vector, binding)
+        if common is None:
+            raise CompileError("the vector part does not work on tiles of the product", self._name)
+        spec, self.tensors = common.spec, common.tensors
+        check_types(spec, chip, isa)
+        problem = problem_of(spec, chip, isa, Pins())
+        self._sizes: Function = compile_values(
+            symbols, (spec.m, spec.n, spec.k, prod(spec.batch), problem.a.pitch, problem.b.pitch), "sizes"
+        )
+        self._groups = chip.cores_with("cube")
+        self._chooser = chooser_of(problem, self._groups)
+        self._nests = NestChooser(self._groups)
+        program, storage = tiled(
+            covered(vector, common.space, chip, isa, again=True), common.space, binding, isa, Pins(), 2, chip
+        )
+        rows, bands, cols, n, k, k0, depth, band = (SymInt.variable(name) for name in _TILE)
+        self._nbytes: Function = compile_values(_TILE[:2], (storage.nbytes(rows, bands),), "nbytes")
+        self._capacity = chip.capacity_bytes("ub")
+        result = segment.product.c.tensor.name
+        reads = common.space.reads
+        reg = next(reg for reg in program.regs if reg.read is not None and reads[reg.read].access.tensor.name == result)
+        self._cores = 1 if self._together else self._order.count(chip.core_type_with("vector"))
+        cut = Bands(rows, bands, cols, self._cores, n)
+        parts = MixParts(common, problem, CubeTile((0, 0, 0), (0, 0, 0), 0, 0), program, storage, cut, reg, chip, isa)
+        self._templates = []
+        for nest in NESTS:
+            tile = CubeTile((cut.m, cut.n, spec.k if nest == WHOLE else k), (cut.m, cut.n, k0), depth, 0)
+            grids = nest_grids(nest, spec, cut.m, cut.n, band)
+            here = replace(parts, tile=tile)
+            builders = (write_together(here, grids),) if self._together else write_apart(here, grids)
+            self._templates.append(_Joined([each.template((*symbols, *_TILE)) for each in builders]))
+
+    def instance(self, values: Sequence[int]) -> Image | None:
+        """The image for values of the symbols; None when m, n, k or a batch dim is 0, or no band of a tile fits UB."""
+        m, n, k, batch, a_pitch, b_pitch = self._sizes(*values)
+        if m * n * k * batch == 0:
+            return None
+        tile = self._chooser.choose(ProductSizes(m, n, k, batch, a_pitch, b_pitch))
+        (m1, n1, k1), (_, _, k0) = tile.l1, tile.l0
+        cols = -(-n1 // self._cores)
+        bands = next((cut for cut in _CUTS if m1 % cut == 0 and self._nbytes(m1 // cut, cols)[0] <= self._capacity), 0)
+        if not bands or (n1 % self._cores and n1 < n):
+            return None
+        nest = self._nests.choose(m, n, k, batch, tile)
+        template = self._templates[nest.number]
+        words, relocs = template.instance((*values, m1 // bands, bands, cols, n1, k1, k0, tile.l0c_depth, nest.band))
+        return Image(
+            self._name, template.isa_hash, words, self._entries(template, nest), relocs, template.n_args, template.grids
+        )
+
+    def _entries(self, template: _Joined, nest: Nest) -> EntryTable:
+        groups = EvenEntries(self._order[0], min(self._groups, sum(nest.tiles)), nest.tiles)
+        return groups if self._together else GroupEntries(self._order, groups, template.starts)
+
+
+def _with_result(segment: MixSegment) -> VectorSegment:
+    """The vector part, which writes what it reads of the product as well."""
+    access = segment.product.c
+    node = next(node for node, each in segment.vector.reads if each.tensor is access.tensor)
+    return replace(segment.vector, writes=[*segment.vector.writes, (node, access)], memo={})
+
+
+class _Joined:
+    """Templates of the core types of a group, one program behind the other; `starts` are their first words."""
+
+    def __init__(self, templates: Sequence[Template]) -> None:
+        self._templates = templates
+        ends = np.cumsum([len(each.words) for each in templates]).tolist()
+        self.starts: tuple[int, ...] = (0, *ends[:-1])
+        self.isa_hash, self.n_args = templates[0].isa_hash, templates[0].n_args
+        self.grids = tuple(
+            word + start for start, each in zip(self.starts, templates, strict=True) for word in each.grids
+        )
+
+    def instance(self, values: Sequence[int]) -> tuple[np.ndarray, RelocTable]:
+        """Words and relocations for values of the variables."""
+        made = [each.instance(values) for each in self._templates]
+        if len(made) == 1:
+            return made[0]
+        relocs = [table for _, table in made]
+        return np.concatenate([words for words, _ in made]), RelocTable.joined(
+            np.concatenate([table.words + start for start, table in zip(self.starts, relocs, strict=True)]),
+            np.concatenate([table.args for table in relocs]),
+            np.concatenate([table.addends for table in relocs]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GroupEntries(EntryTable):
+    """Entries of whole core groups whose cores have the types `order`: a cube core, then vector cores.
+
+    The cores of a group walk the tiles of its entry in `groups`, by the program of their type, cube before vector, of which
+    `starts` gives the first words. A vector core finds its part of every tile behind those of the cores before it.
+    """
+
+    order: tuple[str, ...]
+    groups: EvenEntries
+    starts: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.groups) * len(self.order)
+
+    def entry(self, core: int) -> Entry:
+        """The entry of a core of the launch."""
+        group, member = divmod(core, len(self.order))
+        ranges = self.groups.entry(group).ranges
+        if member == 0:
+            return Entry(self.order[0], self.starts[0], ranges)
+        skipped = [(member - 1) * tiles for tiles in self.groups.tiles]
+        moved = tuple((start + skip, stop + skip) for (start, stop), skip in zip(ranges, skipped, strict=True))
+        return Entry(self.order[member], self.starts[1], moved)

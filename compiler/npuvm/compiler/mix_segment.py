@@ -1,0 +1,93 @@
+"""Mix segments: a matrix product, and what is computed element by element of its result, in one program.
+
+Tiles of the result go from the cube to the vector unit one by one, while the cube works on the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from npuvm.compiler.segments import Access, CubeSegment, PickSegment, Segment, VectorSegment
+
+__all__ = ["MixSegment", "join_products"]
+
+
+@dataclass(frozen=True, slots=True)
+class MixSegment:
+    """The segments `product` and `vector`, of which the second reads what the first computes, in its shape.
+
+    `kept` says that the result of the product itself is wanted too, by others or as an output.
+    """
+
+    product: CubeSegment
+    vector: VectorSegment
+    kept: bool
+
+    @property
+    def name(self) -> str:
+        """The names of both."""
+        return f"{self.product.name}+{self.vector.name}"
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Names of the tensors that are written."""
+        return tuple(dict.fromkeys((*self.product.written, *self.vector.written)))
+
+
+def join_products(segments: Sequence[Segment]) -> list[Segment | MixSegment]:
+    """The segments of a plan in an order that runs, products joined with the first vector segment that reads them.
+
+    A vector segment takes one product, the last one where it reads several.
+    """
+    joined: list[Segment | MixSegment | None] = list(segments)
+    for at in reversed(range(len(segments))):
+        product = segments[at]
+        if type(product) is not CubeSegment:
+            continue
+        name = product.c.tensor.name
+        readers = [number for number in range(at + 1, len(segments)) if name in _read(segments[number])]
+        vector = joined[readers[0]] if readers else None
+        if not isinstance(vector, VectorSegment) or not _follows(vector, product.c):
+            continue
+        kept = product.c.tensor.kind != "workspace" or len(readers) > 1
+        mixed = MixSegment(product, vector, kept) if kept else _in_place(product, vector)
+        # The product runs where its reader does.
+        joined[at], joined[readers[0]] = None, mixed
+    return [each for each in joined if each is not None]
+
+
+def _read(segment: Segment) -> set[str]:
+    """Names of the tensors that a segment reads."""
+    if isinstance(segment, VectorSegment):
+        return {access.tensor.name for _, access in segment.reads}
+    if isinstance(segment, PickSegment):
+        return {access.tensor.name for access in (segment.table, segment.index, segment.rows)}
+    accesses = (segment.a, segment.b, *([segment.bias] if segment.bias is not None else []))
+    return {access.tensor.name for access in accesses}
+
+
+def _follows(vector: VectorSegment, result: Access) -> bool:
+    """Whether a vector segment works on the result element by element, as it lies in memory."""
+    reads = [access for _, access in vector.reads if access.tensor.name == result.tensor.name]
+    return (
+        vector.form == "map"
+        and len(reads) == 1
+        and reads[0].layout == result.layout
+        and vector.domain == result.layout.dims
+        and all(access.picks is None for _, access in vector.reads)
+        and not any(node.op == "iota" for node in vector.nodes)
+    )
+
+
+def _in_place(product: CubeSegment, vector: VectorSegment) -> MixSegment:
+    """Tiles of the product go where those of a result of the same form come to lie; it needs no memory of its own then."""
+    name, layout = product.c.tensor.name, product.c.layout
+    read = {access.tensor.name for _, access in vector.reads}
+    for node, access in vector.writes:
+        same = access.layout == layout and node.type.dtype == product.c.tensor.dtype
+        if same and access.tensor.name not in read:
+            place = Access(access.tensor, layout, product.c.cache)
+            reads = [(node, place if each.tensor.name == name else each) for node, each in vector.reads]
+            return MixSegment(replace(product, c=place), replace(vector, reads=reads, memo={}), kept=False)
+    return MixSegment(product, vector, kept=False)

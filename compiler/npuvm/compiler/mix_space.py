@@ -1,0 +1,69 @@
+"""The dims that a product and the vector segment behind it share: both walk the same tiles of the same matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from npuvm.compiler.cube_lower import lower_cube
+from npuvm.compiler.cube_spec import MatmulSpec, MatView
+from npuvm.compiler.segments import CubeSegment, VectorSegment
+from npuvm.compiler.symbols import evaluate
+from npuvm.compiler.vector_space import Space, make_space
+
+__all__ = ["MixSpace", "mix_space"]
+
+
+@dataclass(frozen=True, slots=True)
+class MixSpace:
+    """A product whose batch, m and n are the dims of `space`, in this order; `tensors` are those whose addresses both take."""
+
+    space: Space
+    spec: MatmulSpec
+    tensors: tuple[str, ...]
+
+
+def mix_space(product: CubeSegment, vector: VectorSegment, binding: Mapping[str, int]) -> MixSpace | None:
+    """The common dims, as few as possible; None where the vector segment does not work on tiles of the matrix."""
+    spec, own = lower_cube(product, binding)
+    domain = evaluate(vector.domain, binding)
+    left, right = (*spec.a.batch, spec.a.row, 0), (*spec.b.batch, 0, spec.b.col)
+    bias = () if spec.bias is None else ((*spec.bias.batch, 0, spec.bias.col),)
+    space = make_space(vector, binding, lambda sizes, dims: dims[-1] if dims else None, (left, right, *bias))
+    last = len(space.sizes) - 1
+    if last < 1 or space.col != last or space.row != last - 1 or domain[-1] == 1 or domain[-2] == 1:
+        return None
+    # A dim of the space is a run of dims of the domain, and strides along it are those of the last one.
+    ends = _ends(domain, space.sizes)
+    batch = ends[:-2]
+
+    def joined(view: MatView) -> MatView:
+        row = view.row if ends[-2] == len(domain) - 2 else view.batch[ends[-2]]
+        return replace(view, row=row, batch=tuple(view.batch[axis] for axis in batch))
+
+    views = {name: joined(view) for name, view in spec.views.items()}
+    common = replace(
+        spec,
+        m=space.sizes[-2],
+        n=space.sizes[-1],
+        batch=space.sizes[:-2],
+        a=views["a"],
+        b=views["b"],
+        c=views["c"],
+        bias=views.get("bias"),
+    )
+    others = (each.access.tensor.name for each in (*space.reads, *space.writes))
+    return MixSpace(space, common, tuple(dict.fromkeys((*own, *others))))
+
+
+def _ends(domain: Sequence[int], sizes: Sequence[int]) -> list[int]:
+    """For each size, the product of a run of dims of the domain, the last axis of the run that is not 1."""
+    ends: list[int] = []
+    axis = 0
+    for size in sizes:
+        product = 1
+        while product != size:
+            product *= domain[axis]
+            axis += 1
+        ends.append(axis - 1)
+    return ends
