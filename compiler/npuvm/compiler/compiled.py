@@ -36,7 +36,8 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """An image and the tensors whose addresses it takes, in order. `kind` is cube, vector, or stack for several segments.
+    """An image and the tensors whose addresses it takes, in order. `kind` is cube, vector, mix for both in one, or
+    stack for several segments.
 
     `writes` are those of the tensors that it writes; empty when it is not known which. `continues`: it is the next part of
     what the launch before computes, and joins it where launches are not asked for one by one.

@@ -67,8 +67,9 @@ class Pins:
       as many as it takes.
     * `repeat`: most repeats of one vector instruction; longer ones are split.
     * `events`: synchronisation by hand.
-    * `stack`: what a kernel of several segments becomes. launches: one launch for each segment. sequence: one launch for
-      all of them, with barriers on the device between segments that depend on each other.
+    * `stack`: what a kernel of several segments becomes; when it is not pinned, a launch for each, but a product together
+      with what follows it. launches: one launch for each segment. sequence: one launch for all of them, with barriers
+      on the device between segments that depend on each other.
     """
 
     tile: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
