@@ -37,10 +37,10 @@ Shapes = Mapping[str, Sequence[int]]
 
 
 class KernelFamily:
-    """All instances of a kernel without pins on one chip."""
+    """All instances of a kernel without pins on one chip; `mixed`, with products and what follows them in one program."""
 
-    def __init__(self, graph: Graph, chip: NpuConfig, isa: Isa) -> None:
-        self._graph, self._chip, self._isa = graph, chip, isa
+    def __init__(self, graph: Graph, chip: NpuConfig, isa: Isa, *, mixed: bool = True) -> None:
+        self._graph, self._chip, self._isa, self._mixed = graph, chip, isa, mixed
         self._binder = _Binder(graph)
         self._known: OrderedDict[tuple[tuple[int, ...], ...], tuple[CompiledKernel, CompiledKernel]] = OrderedDict()
         self._plans: dict[bool, _PlanFamily] = {}
@@ -107,7 +107,7 @@ class KernelFamily:
         if found is None:
             start = time.perf_counter()
             found = self._plans[whole_rows] = _PlanFamily(
-                self._make_plan(whole_rows), self._binder.names, self._chip, self._isa
+                self._make_plan(whole_rows), self._binder.names, self._chip, self._isa, self._mixed
             )
             seconds["plan"] = seconds.get("plan", 0.0) + time.perf_counter() - start
         return found
@@ -116,10 +116,11 @@ class KernelFamily:
 class _PlanFamily:
     """The segments of a plan, each for all sizes, and the shapes of its tensors."""
 
-    def __init__(self, plan: Plan, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+    def __init__(self, plan: Plan, names: Sequence[str], chip: NpuConfig, isa: Isa, mixed: bool) -> None:
         self.plan = plan
         self.has_workspace = any(tensor.kind == "workspace" for tensor in plan.tensors)
-        self._segments = [_launches(each, names, chip, isa) for each in join_products(plan.segments)]
+        segments = join_products(plan.segments) if mixed else plan.segments
+        self._segments = [_launches(each, names, chip, isa) for each in segments]
         launches = (each for each in self._segments if isinstance(each, _VectorLaunches))
         self.reduces = {each.name: each.reduces for each in launches if each.reduces is not None}
         dims = [dim for tensor in plan.tensors for dim in tensor.shape]

@@ -49,7 +49,7 @@ def compile_kernel(
     if pins == _NO_PINS:
         return family.compile(shapes)
     if pins == _LAUNCHES:
-        return family.apart(shapes)
+        return _FAMILIES.get(graph, chip, isa, mixed=False).apart(shapes)
     if pins == _SEQUENCE:
         return stacked(family.apart(shapes), chip, isa)
     return _pinned(graph, family, shapes, chip, isa, pins)
@@ -123,16 +123,16 @@ class _Families:
     """The most recently used kernels, each planned for one chip."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[int, int, str], tuple[Graph, NpuConfig, KernelFamily]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int, str, bool], tuple[Graph, NpuConfig, KernelFamily]] = OrderedDict()
 
-    def get(self, graph: Graph, chip: NpuConfig, isa: Isa) -> KernelFamily:
+    def get(self, graph: Graph, chip: NpuConfig, isa: Isa, *, mixed: bool = True) -> KernelFamily:
         """The family of a graph. An entry keeps graph and chip alive, so that an id names one of them."""
-        key = (id(graph), id(chip), isa.hash)
+        key = (id(graph), id(chip), isa.hash, mixed)
         found = self._kept.get(key)
         if found is not None:
             self._kept.move_to_end(key)
             return found[2]
-        family = KernelFamily(graph, chip, isa)
+        family = KernelFamily(graph, chip, isa, mixed=mixed)
         self._kept[key] = graph, chip, family
         if len(self._kept) > _KEPT_FAMILIES:
             self._kept.popitem(last=False)
