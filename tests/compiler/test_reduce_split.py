@@ -12,13 +12,24 @@ import pytest
 from tests.compiler.graphs import CASTS, build
 from tests.compiler.vector_run import CHIPS, the_chip, the_isa
 
-from npuvm.compiler import Kernel, KernelBuilder, ParamRef, Pins, compile_kernel, kernel, parallel, renamed
+from npuvm.compiler import (
+    CompileError,
+    Kernel,
+    KernelBuilder,
+    ParamRef,
+    Pins,
+    compile_kernel,
+    kernel,
+    parallel,
+    renamed,
+)
 from npuvm.compiler.plan import make_plan
 from npuvm.compiler.reduce_family import ChunkFamily
 from npuvm.compiler.reduce_parts import reduce_parts
 from npuvm.compiler.segments import VectorSegment
 from npuvm.compiler.types import DTYPES
 from npuvm.hw.config import load_chip
+from npuvm.isa import disassemble
 from npuvm.runtime import Device
 
 Array = npt.NDArray[Any]
@@ -106,23 +117,23 @@ def test_any_reduce(dtype: str, op: str) -> None:
 
 def test_last_chunks_of_every_length() -> None:
     """Of one element, of less than a tile, of some of its tiles, of all."""
-    made, device = reduction("sum", 1, 0, "int32"), device_of("edge")
+    made, device = reduction("sum", 1, 0, "int32"), device_of("ascend_910b1", "core.count=4")
     (segment,) = make_plan(made.graph, CASTS, whole_rows=False).segments
     assert isinstance(segment, VectorSegment)
     parts = reduce_parts(segment)
     assert parts is not None
-    family, seen = ChunkFamily(parts, ("A",), device.chip, the_isa()), set()
-    for size in range(3_000_000, 3_060_000, 7):
+    family = ChunkFamily(parts, ("A",), device.chip, the_isa())
+    planned, same = family.plan((3_000_000,)), 0
+    assert planned is not None
+    chunks = planned.chunks
+    assert chunks.length > chunks.edge
+    for rest in (1, chunks.edge - 1, chunks.edge + 1, chunks.length):
+        size = (chunks.number - 1) * chunks.length + rest
         planned = family.plan((size,))
-        assert planned is not None
-        chunks = planned.chunks
-        rest = size - (chunks.number - 1) * chunks.length
-        sort = (chunks.length > chunks.edge) + 2 * (rest > 1) + 2 * (rest > chunks.edge) + 2 * (rest == chunks.length)
-        if sort not in seen:
-            seen.add(sort)
-            x = np.random.default_rng(size).integers(-(1 << 31), 1 << 31, size).astype(np.int32)
-            np.testing.assert_array_equal(run(made, {"x": x}, device)[0], x.sum(dtype=np.int32))
-    assert len(seen) > 2
+        same += planned is not None and planned.chunks == chunks
+        x = np.random.default_rng(size).integers(-(1 << 31), 1 << 31, size).astype(np.int32)
+        np.testing.assert_array_equal(run(made, {"x": x}, device)[0], x.sum(dtype=np.int32))
+    assert same > 2
 
 
 def test_nan_and_infinity_are_seen() -> None:
@@ -205,6 +216,41 @@ def test_softmax_of_few_long_rows() -> None:
     risen = np.exp(x.astype(np.float64) - x.max(axis=1, keepdims=True))
     np.testing.assert_allclose(got, risen / risen.sum(axis=1, keepdims=True), rtol=1e-4)
     assert [len(launch.image.entries) for launch in device.launches] == [48, 48, 48]
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16", "int32"])
+def test_sums_that_are_added_in_memory(chip: str, dtype: str) -> None:
+    """Into the output, which is cleared first, and into a workspace where something follows."""
+
+    @kernel(x=f"{dtype}[M, N]", y=f"{dtype}[A]")
+    def sums(k: KernelBuilder, x: ParamRef, y: ParamRef) -> None:
+        k.pin(reduce="atomic")
+        k.store(k.sum(k.load(x), 0, keepdims=True))
+        k.store(k.sum(k.load(y)) * 2)
+
+    rng = np.random.default_rng(7)
+    x, y = (rng.integers(0, 2, shape) * (rng.random(shape) < 0.01) for shape in ((6001, 20), (90_001,)))
+    x, y = (each.astype(DTYPES[dtype].numpy) for each in (x, y))
+    device = device_of(chip)
+    columns, total = run(sums, {"x": x, "y": y}, device)
+    wide = np.dtype(np.int64 if dtype == "int32" else np.float64)
+    np.testing.assert_array_equal(columns.astype(wide), x.astype(wide).sum(axis=0, keepdims=True))
+    np.testing.assert_array_equal(total.astype(wide), (2 * y.astype(wide).sum()).astype(total.dtype).astype(wide))
+    text = "".join(disassemble(device.isa, launch.image) for launch in device.launches)
+    assert chip == "edge" or "stadd" in text
+
+
+def test_what_cannot_be_added_in_memory() -> None:
+    x = device_of("edge").tensor(np.ones((5, 70_000), np.float32))
+    with pytest.raises(CompileError, match=r'reduce_max has no atomic store; pin reduce = "atomic" is for sums'):
+        device_of("edge").run(reduction("max", 2, 0, "fp32"), {"x": x}, Pins(reduce="atomic"))
+    with pytest.raises(CompileError, match=r"pin reduce = 'any' cannot be honoured; allowed: ordered, atomic"):
+        Pins(reduce="any")
+    plain = device_of("edge").read(
+        device_of("edge").run(reduction("sum", 2, 0, "fp32"), {"x": x}, Pins(reduce="ordered"))["out0"]
+    )
+    np.testing.assert_array_equal(plain, 5)
 
 
 def test_parts_are_one_launch_unless_they_are_asked_for_apart() -> None:

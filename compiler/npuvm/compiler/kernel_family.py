@@ -37,10 +37,13 @@ Shapes = Mapping[str, Sequence[int]]
 
 
 class KernelFamily:
-    """All instances of a kernel without pins on one chip; `mixed`, with products and what follows them in one program."""
+    """All instances of a kernel without pins on one chip; `mixed`, with products and what follows them in one program.
 
-    def __init__(self, graph: Graph, chip: NpuConfig, isa: Isa, *, mixed: bool = True) -> None:
-        self._graph, self._chip, self._isa, self._mixed = graph, chip, isa, mixed
+    With `atomic` sums that cores share are added to each other in memory; CompileError for reduces that cannot be.
+    """
+
+    def __init__(self, graph: Graph, chip: NpuConfig, isa: Isa, *, mixed: bool = True, atomic: bool = False) -> None:
+        self._graph, self._chip, self._isa, self._mixed, self._atomic = graph, chip, isa, mixed, atomic
         self._binder = _Binder(graph)
         self._known: OrderedDict[tuple[tuple[int, ...], ...], tuple[CompiledKernel, CompiledKernel]] = OrderedDict()
         self._plans: dict[bool, _PlanFamily] = {}
@@ -107,7 +110,7 @@ class KernelFamily:
         if found is None:
             start = time.perf_counter()
             found = self._plans[whole_rows] = _PlanFamily(
-                self._make_plan(whole_rows), self._binder.names, self._chip, self._isa, self._mixed
+                self._make_plan(whole_rows), self._binder.names, self._chip, self._isa, self._mixed, self._atomic
             )
             seconds["plan"] = seconds.get("plan", 0.0) + time.perf_counter() - start
         return found
@@ -116,11 +119,11 @@ class KernelFamily:
 class _PlanFamily:
     """The segments of a plan, each for all sizes, and the shapes of its tensors."""
 
-    def __init__(self, plan: Plan, names: Sequence[str], chip: NpuConfig, isa: Isa, mixed: bool) -> None:
+    def __init__(self, plan: Plan, names: Sequence[str], chip: NpuConfig, isa: Isa, mixed: bool, atomic: bool) -> None:
         self.plan = plan
         self.has_workspace = any(tensor.kind == "workspace" for tensor in plan.tensors)
         segments = join_products(plan.segments) if mixed else plan.segments
-        self._segments = [_launches(each, names, chip, isa) for each in segments]
+        self._segments = [_launches(each, names, chip, isa, atomic) for each in segments]
         launches = (each for each in self._segments if isinstance(each, _VectorLaunches))
         self.reduces = {each.name: each.reduces for each in launches if each.reduces is not None}
         dims = [dim for tensor in plan.tensors for dim in tensor.shape]
@@ -154,11 +157,13 @@ class _PlanFamily:
 class _VectorLaunches:
     """Launches of a vector segment."""
 
-    def __init__(self, segment: VectorSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+    def __init__(
+        self, segment: VectorSegment, names: Sequence[str], chip: NpuConfig, isa: Isa, atomic: bool = False
+    ) -> None:
         self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
         self._family = VectorFamily(segment, names, chip, isa)
         self._written = segment.written
-        self.name, self.reduces = segment.name, ReduceFamily.of(segment, self._family, names)
+        self.name, self.reduces = segment.name, ReduceFamily.of(segment, self._family, names, atomic=atomic)
 
     def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
         shared = self.reduces.launches(values) if self.reduces is not None else None
@@ -216,8 +221,13 @@ class _MixLaunches:
         image = None if self._family is None else self._family.instance(values)
         if self._family is None or image is None:
             cube, vector = self._apart
-            made = [each for each in (cube.launch(values), vector.launch(values)) if isinstance(each, Launch)]
-            return Reduced(tuple(made), ())
+            made = cube.launch(values), vector.launch(values)
+            shared = [each for each in made if isinstance(each, Reduced)]
+            launches = [each for each in made if isinstance(each, Launch)]
+            return Reduced(
+                (*launches, *(launch for each in shared for launch in each.launches)),
+                tuple(tensor for each in shared for tensor in each.tensors),
+            )
         return Launch(self._segment.name, "mix", image, self._family.tensors, self._segment.written)
 
     @cached_property
@@ -230,14 +240,16 @@ class _MixLaunches:
 _Launches = _VectorLaunches | _CubeLaunches | _PickLaunches | _MixLaunches
 
 
-def _launches(segment: Segment | MixSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> _Launches:
+def _launches(
+    segment: Segment | MixSegment, names: Sequence[str], chip: NpuConfig, isa: Isa, atomic: bool
+) -> _Launches:
     if isinstance(segment, MixSegment):
         return _MixLaunches(segment, names, chip, isa)
     if isinstance(segment, CubeSegment):
         return _CubeLaunches(segment, names, chip, isa)
     if isinstance(segment, PickSegment):
         return _PickLaunches(segment, names, chip, isa)
-    return _VectorLaunches(segment, names, chip, isa)
+    return _VectorLaunches(segment, names, chip, isa, atomic)
 
 
 class _Binder:

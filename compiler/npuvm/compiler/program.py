@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from npuvm.compiler.builder import Kernel
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
@@ -45,11 +46,14 @@ def compile_kernel(
     graph = kernel.graph if isinstance(kernel, Kernel) else kernel
     if pins is None:
         pins = graph.pins
-    family = _FAMILIES.get(graph, chip, isa)
+    atomic = pins.reduce == "atomic"
+    if pins.reduce is not None:
+        pins = replace(pins, reduce=None)
+    family = _FAMILIES.get(graph, chip, isa, atomic=atomic)
     if pins == _NO_PINS:
         return family.compile(shapes)
     if pins == _LAUNCHES:
-        return _FAMILIES.get(graph, chip, isa, mixed=False).apart(shapes)
+        return _FAMILIES.get(graph, chip, isa, mixed=False, atomic=atomic).apart(shapes)
     if pins == _SEQUENCE:
         return stacked(family.apart(shapes), chip, isa)
     return _pinned(graph, family, shapes, chip, isa, pins)
@@ -123,16 +127,16 @@ class _Families:
     """The most recently used kernels, each planned for one chip."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[int, int, str, bool], tuple[Graph, NpuConfig, KernelFamily]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int, str, bool, bool], tuple[Graph, NpuConfig, KernelFamily]] = OrderedDict()
 
-    def get(self, graph: Graph, chip: NpuConfig, isa: Isa, *, mixed: bool = True) -> KernelFamily:
+    def get(self, graph: Graph, chip: NpuConfig, isa: Isa, *, mixed: bool = True, atomic: bool = False) -> KernelFamily:
         """The family of a graph. An entry keeps graph and chip alive, so that an id names one of them."""
-        key = (id(graph), id(chip), isa.hash, mixed)
+        key = (id(graph), id(chip), isa.hash, mixed, atomic)
         found = self._kept.get(key)
         if found is not None:
             self._kept.move_to_end(key)
             return found[2]
-        family = KernelFamily(graph, chip, isa, mixed=mixed)
+        family = KernelFamily(graph, chip, isa, mixed=mixed, atomic=atomic)
         self._kept[key] = graph, chip, family
         if len(self._kept) > _KEPT_FAMILIES:
             self._kept.popitem(last=False)

@@ -14,7 +14,7 @@ from npuvm.compiler.schedule_walk import GridWalk
 from npuvm.compiler.types import DTYPES
 
 if TYPE_CHECKING:
-    from npuvm.compiler.vector_space import Space
+    from npuvm.compiler.vector_space import Space, Transfer
 
 __all__ = ["Cut", "CutExtent", "chunk_step", "cut_extent", "cut_space", "dims_of", "neutral", "whole_size"]
 
@@ -59,22 +59,26 @@ def cut_extent(cut: Cut, size: int, edge: int, grid: GridWalk, loops: Sequence[L
 def cut_space(space: Space, number: int, length: int, edge: int, reduces: Collection[int]) -> Space:
     """A space whose reduced tile dim is cut into `number` chunks of `length` elements, which are a dim of their own, the last.
 
-    Of the values `reduces` every chunk has its own, behind those of the chunk before; all others are as they were.
+    Of the values `reduces` every chunk has its own, behind those of the chunk before, unless they are added to what is there;
+    all others are as they were.
     """
     of = space.col if space.reduced[space.col] else space.row
     assert of is not None and not space.whole
     sizes = (*space.sizes[:of], length, *space.sizes[of + 1 :], number)
     step = prod(size for size, flag in zip(space.sizes, space.reduced, strict=True) if not flag)
+
+    def further(each: Transfer) -> int:
+        if each.node.id not in reduces:
+            return each.strides[of] * length
+        return 0 if each.access.adds else step
+
     return replace(
         space,
         sizes=sizes,
         reduced=(*space.reduced, False),
         present={key: (*flags, flags[of] or key in reduces) for key, flags in space.present.items()},
         reads=tuple(replace(each, strides=(*each.strides, each.strides[of] * length)) for each in space.reads),
-        writes=tuple(
-            replace(each, strides=(*each.strides, step if each.node.id in reduces else each.strides[of] * length))
-            for each in space.writes
-        ),
+        writes=tuple(replace(each, strides=(*each.strides, further(each))) for each in space.writes),
         cut=Cut(len(space.sizes), of, space.sizes[of], edge),
     )
 

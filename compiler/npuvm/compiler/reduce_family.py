@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import inf, prod
 
 from npuvm.compiler.blocks import align_up
 from npuvm.compiler.errors import CompileError
@@ -24,6 +24,9 @@ _LEVELS = ((192, 1 << 15), (96, 1 << 14), (48, 1 << 12), (24, 1 << 12))
 
 192 and its halves are multiples of the cores of most chips, and of halves of them.
 """
+
+_MUCH_FASTER = 0.9
+"""Estimates of fewer chunks must be so much lower: fewer are shared less evenly by other numbers of cores."""
 
 _LONGEST = 1 << 31
 """Elements along one dim, from which on a size does not fit its field."""
@@ -99,17 +102,14 @@ class _ChunkRows(Rows):
         """The chunks for the sizes of the space before it is cut."""
         if self._of is None or sizes[self._of] >= _LONGEST or prod(sizes) * self._bytes < 2 * _LEVELS[-1][1]:
             return None
-        planned: list[tuple[Chunks, Sequence[int]]] = []
+        planned: dict[TileChooser, tuple[Chunks, Sequence[int]]] = {}
 
         def choose(chooser: TileChooser, sizes: Sequence[int]) -> Choice | None:
-            chunks = self._chunks(chooser, sizes)
+            chunks = self._best(chooser, sizes)
             if chunks is None:
                 return None
-            cut = list(sizes)
-            assert self._of is not None
-            cut[self._of] = chunks.length
-            cut.append(chunks.number)
-            planned.append((chunks, cut))
+            cut = self._cut(sizes, chunks)
+            planned[chooser] = chunks, cut
             return chooser.choose(cut, chunks.edge)
 
         try:
@@ -119,11 +119,20 @@ class _ChunkRows(Rows):
         if found is None:
             return None
         choice, way = found
-        chunks, cut = planned[-1]
+        chunks, cut = planned[way.chooser]
         return PlannedChunks(chunks, way.chooser.fair_cycles(cut, choice), cut, choice, way)
 
-    def _chunks(self, chooser: TileChooser, sizes: Sequence[int]) -> Chunks | None:
-        """As many chunks as there is work for; None when one core is enough, or no tile fits."""
+    def _cut(self, sizes: Sequence[int], chunks: Chunks) -> Sequence[int]:
+        """The sizes of the space that is cut."""
+        assert self._of is not None
+        return (*sizes[: self._of], chunks.length, *sizes[self._of + 1 :], chunks.number)
+
+    def _best(self, chooser: TileChooser, sizes: Sequence[int]) -> Chunks | None:
+        """The most chunks that there is work for, or a half of them where that is much faster; None when one core is enough.
+
+        Tiles are the highest that fit, and then halves as long as the estimate falls: what a tile has added up is reduced
+        once for each chunk.
+        """
         space, of = self._space, self._of
         longest, width = chooser.longest(sizes)
         if not longest or of is None:
@@ -134,15 +143,34 @@ class _ChunkRows(Rows):
         if of != space.col:
             units *= -(-sizes[space.col] // width)
             of_each *= width
-        total = sizes[of]
-        wanted = (most // units for most, least in _LEVELS if total * of_each * units >= most * least)
-        number = min(next(wanted, 0), total)
-        if number < 2:
-            return None
+        best, least_cycles = None, inf
+        for most, least in _LEVELS:
+            number = min(most // units, sizes[of])
+            if number < 2 or sizes[of] * of_each * units < most * least:
+                continue
+            found, cycles = self._with_number(chooser, sizes, number, longest)
+            if cycles >= _MUCH_FASTER * least_cycles:
+                break
+            best, least_cycles = found, cycles
+        return best
+
+    def _with_number(
+        self, chooser: TileChooser, sizes: Sequence[int], number: int, longest: int
+    ) -> tuple[Chunks | None, float]:
+        """About so many chunks with their best tiles, and the estimate."""
+        assert self._of is not None
+        total, best, least = sizes[self._of], None, inf
         tiles = -(-total // (number * longest))
-        edge = -(-total // (number * tiles))
-        if of == space.col and longest >= LANES:
-            edge = min(align_up(edge, LANES), longest // LANES * LANES)
-        length = edge * -(-total // (number * edge))
-        number = -(-total // length)
-        return Chunks(number, length, edge) if number > 1 else None
+        while True:
+            edge = -(-total // (number * tiles))
+            if self._of == self._space.col and longest >= LANES:
+                edge = min(align_up(edge, LANES), longest // LANES * LANES)
+            length = edge * -(-total // (number * edge))
+            chunks = Chunks(-(-total // length), length, edge)
+            choice = chooser.fair(self._cut(sizes, chunks), edge)
+            if chunks.number < 2 or choice is None or choice.cycles >= least:
+                return best, least
+            best, least = chunks, choice.cycles
+            if edge == 1:
+                return best, least
+            tiles *= 2

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
+from npuvm.compiler.errors import CompileError
 from npuvm.compiler.reduce_family import ChunkFamily, PlannedChunks
 from npuvm.compiler.reduce_parts import CHUNKS, EDGE, LENGTH, ReduceParts, reduce_parts
 from npuvm.compiler.schedule import Pins
@@ -18,16 +19,19 @@ from npuvm.compiler.stack_launch import in_one_launch
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.vector_codegen import VectorKernel, compile_vector
 from npuvm.compiler.vector_family import VectorFamily, opened
+from npuvm.compiler.vector_transfer import ATOMIC_STORE
 from npuvm.hw.config import NpuConfig
-from npuvm.isa import Isa
+from npuvm.isa import Image, Isa
 
 __all__ = ["ReduceFamily", "Reduced", "joined"]
 
 _JOIN_CYCLES = 800
 """Cycles of a barrier of the launch and of filling the pipeline once more, roughly."""
 
+_WORTH = 1.25
+"""How many times as fast the parts must be by their estimates, which are rough for narrow tiles."""
 
-_SHARED_PINS: Mapping[str, Any] = {"cores": None, "stack": None}
+_SHARED_PINS: Mapping[str, Any] = {"cores": None, "stack": None, "reduce": None}
 """Pins that do not tell how a program is written."""
 
 
@@ -40,84 +44,118 @@ class Reduced:
 
 
 class ReduceFamily:
-    """Launches of a segment for all shapes, where cores share its reduces. `names` are the symbols of the kernel."""
+    """Launches of a segment for all shapes, where cores share its reduces. `names` are the symbols of the kernel.
 
-    def __init__(
-        self, whole: VectorFamily, parts: ReduceParts, names: Sequence[str], chip: NpuConfig, isa: Isa
-    ) -> None:
+    `whole` makes one launch of the segment. CompileError when there is no atomic store for a part that needs one.
+    """
+
+    def __init__(self, whole: VectorFamily, parts: ReduceParts, names: Sequence[str]) -> None:
+        chip, isa = whole.chip, whole.isa
         self._names, self._chip, self._isa = tuple(names), chip, isa
         self._whole, self._parts = whole, parts
+        if parts.atomic:
+            _check_atomic(parts, isa)
         self._chunks = ChunkFamily(parts, names, chip, isa)
-        self._join = VectorFamily(parts.join, (*names, CHUNKS), chip, isa)
+        self._others = {
+            each.name: VectorFamily(each, (*names, CHUNKS), chip, isa) for each in parts.segments if not each.chunked
+        }
 
     @staticmethod
-    def of(segment: VectorSegment, whole: VectorFamily, names: Sequence[str]) -> ReduceFamily | None:
-        """The family of a segment, of which `whole` makes one launch; None when it has no reduce over tiles."""
-        parts = reduce_parts(segment)
-        return None if parts is None else ReduceFamily(whole, parts, names, whole.chip, whole.isa)
+    def of(
+        segment: VectorSegment, whole: VectorFamily, names: Sequence[str], *, atomic: bool = False
+    ) -> ReduceFamily | None:
+        """The family of a segment; None when it has no reduce over tiles."""
+        parts = reduce_parts(segment, atomic=atomic)
+        return None if parts is None else ReduceFamily(whole, parts, names)
 
     def launches(self, values: Sequence[int]) -> Reduced | None:
         """The parts for values of the symbols; None when one launch is no slower."""
         planned = self._planned(values)
         if planned is None:
             return None
-        join = self._join.instance((*values, planned.chunks.number))
-        assert join is not None
-        parts, first = self._parts, planned.instance(values)
-        return Reduced(
-            (
-                Launch(parts.chunks.name, "vector", *first, parts.chunks.written),
-                Launch(parts.join.name, "vector", *join, parts.join.written, continues=True),
-            ),
-            self._tensors(values, planned),
-        )
+        made: list[Launch] = []
+        for segment in self._parts.segments:
+            image = planned.instance(values) if segment.chunked else self._instance(segment, values, planned)
+            assert image is not None
+            made.append(Launch(segment.name, "vector", *image, segment.written, bool(made)))
+        return Reduced(tuple(made), self._tensors(values, planned))
 
     def pinned(self, binding: Mapping[str, int], pins: Pins) -> Reduced | None:
         """The same for a number of cores; None as well with pins that tell how one program is to be written."""
-        values = tuple(binding[name] for name in self._names)
-        planned = self._planned(values) if replace(pins, **_SHARED_PINS) == Pins() else None
+        values, planned = self._planned_with(binding, pins)
         if planned is None:
             return None
-        parts, chunks = self._parts, planned.chunks
-        binding = {**binding, CHUNKS: chunks.number, LENGTH: chunks.length, EDGE: chunks.edge}
         made: list[Launch] = []
-        for segment in (parts.chunks, parts.join):
-            kernel = compile_vector(segment, binding, self._chip, self._isa, pins)
-            assert kernel is not None
+        for segment, kernel in self._compiled(binding, pins, planned):
             made.append(Launch(segment.name, "vector", kernel.image, kernel.tensors, segment.written, bool(made)))
         return Reduced(tuple(made), self._tensors(values, planned))
 
     def inspected(self, binding: Mapping[str, int], pins: Pins) -> list[tuple[VectorSegment, VectorKernel]]:
         """The parts opened up, as they are launched; none when there is one launch."""
-        values = tuple(binding[name] for name in self._names)
-        planned = self._planned(values) if replace(pins, **_SHARED_PINS) == Pins() else None
+        values, planned = self._planned_with(binding, pins)
         if planned is None:
             return []
-        parts, chunks = self._parts, planned.chunks
         if pins.cores is not None:
-            binding = {**binding, CHUNKS: chunks.number, LENGTH: chunks.length, EDGE: chunks.edge}
-            made = [compile_vector(each, binding, self._chip, self._isa, pins) for each in (parts.chunks, parts.join)]
-        else:
-            seen = self._join.chosen((*values, chunks.number)), self._join.instance((*values, chunks.number))
-            made = [
-                opened(self._chunks.chosen(planned, values), planned.instance(values), self._chip),
-                opened(*seen, self._chip),
-            ]
-        return [(part, each) for part, each in zip((parts.chunks, parts.join), made, strict=True) if each is not None]
+            return self._compiled(binding, pins, planned)
+        made = []
+        for segment in self._parts.segments:
+            if segment.chunked:
+                kernel = opened(self._chunks.chosen(planned, values), planned.instance(values), self._chip)
+            else:
+                chosen = self._others[segment.name].chosen((*values, planned.chunks.number))
+                kernel = opened(chosen, self._instance(segment, values, planned), self._chip)
+            assert kernel is not None
+            made.append((segment, kernel))
+        return made
+
+    def _planned_with(self, binding: Mapping[str, int], pins: Pins) -> tuple[tuple[int, ...], PlannedChunks | None]:
+        values = tuple(binding[name] for name in self._names)
+        return values, self._planned(values) if replace(pins, **_SHARED_PINS) == Pins() else None
+
+    def _compiled(
+        self, binding: Mapping[str, int], pins: Pins, planned: PlannedChunks
+    ) -> list[tuple[VectorSegment, VectorKernel]]:
+        """The parts written for the pins."""
+        chunks = planned.chunks
+        sizes = {**binding, CHUNKS: chunks.number, LENGTH: chunks.length, EDGE: chunks.edge}
+        made = []
+        for segment in self._parts.segments:
+            kernel = compile_vector(segment, sizes, self._chip, self._isa, pins)
+            assert kernel is not None
+            made.append((segment, kernel))
+        return made
+
+    def _instance(
+        self, segment: VectorSegment, values: Sequence[int], planned: PlannedChunks
+    ) -> tuple[Image, tuple[str, ...]] | None:
+        return self._others[segment.name].instance((*values, planned.chunks.number))
 
     def _planned(self, values: Sequence[int]) -> PlannedChunks | None:
+        """The chunks; None where they are not worth it. That is decided alike for all numbers of cores."""
         whole = self._whole.fair_cycles(values)
         if whole is None or whole < _JOIN_CYCLES:
             return None
         planned = self._chunks.plan(values)
         if planned is None:
             return None
-        join = self._join.fair_cycles((*values, planned.chunks.number))
-        return planned if join is not None and planned.fair_cycles + join + _JOIN_CYCLES < whole else None
+        cycles = planned.fair_cycles
+        for each in self._others.values():
+            cycles += (each.fair_cycles((*values, planned.chunks.number)) or 0.0) + _JOIN_CYCLES
+        return planned if _WORTH * cycles <= whole else None
 
     def _tensors(self, values: Sequence[int], planned: PlannedChunks) -> tuple[TensorSpec, ...]:
         binding = dict(zip(self._names, values, strict=True)) | {CHUNKS: planned.chunks.number}
         return tuple(TensorSpec(t.name, t.kind, t.dtype, evaluate(t.shape, binding)) for t in self._parts.tensors)
+
+
+def _check_atomic(parts: ReduceParts, isa: Isa) -> None:
+    allowed = [dtype for dtype, _ in isa.instruction(ATOMIC_STORE).dtypes]
+    for node, access in parts.chunks.writes:
+        if access.adds and node.type.dtype not in allowed:
+            message = (
+                f'there is no atomic store of {node.type.dtype}; pin reduce = "atomic" is for {", ".join(allowed)}'
+            )
+            raise CompileError(message, node.where or None)
 
 
 def joined(kernel: CompiledKernel, chip: NpuConfig, isa: Isa) -> CompiledKernel:

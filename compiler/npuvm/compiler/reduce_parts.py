@@ -1,16 +1,18 @@
-"""A segment that reduces, as two: chunks of what is reduced on many cores, and what joins their results in order.
+"""A segment that reduces, in parts: chunks of what is reduced on many cores, and what joins their results.
 
-The first part has the domain of the segment, and writes for each reduce the result of every chunk to a workspace; the second
-reduces these, and computes all that follows.
+The chunks have the domain of the segment. In order: every chunk writes its own results to a workspace, a second part reduces
+these and computes all that follows. Atomic: a part before clears the results, to which all chunks are added in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Node
 from npuvm.compiler.ops import REDUCES
+from npuvm.compiler.reduce_cut import neutral
 from npuvm.compiler.rewrite import is_scalar
 from npuvm.compiler.segments import Access, GmTensor, VectorSegment
 from npuvm.compiler.types import Dim, TensorType
@@ -30,56 +32,140 @@ EDGE = "edge__of__a__chunk"
 
 @dataclass(frozen=True, slots=True)
 class ReduceParts:
-    """The two segments, the tensors between them, and the ids of the reduces."""
+    """The segments of a reduce that cores share: `chunks` on all of them; `before` clears what chunks are added to, `after`
+    is what follows the reduces. `tensors` are those between them, `reduces` the ids of the reduces.
 
+    Without `atomic` every chunk has its own results, which `after` reduces in the order of the chunks.
+    """
+
+    before: VectorSegment | None
     chunks: VectorSegment
-    join: VectorSegment
+    after: VectorSegment | None
     tensors: tuple[GmTensor, ...]
     reduces: frozenset[int]
+    atomic: bool
+
+    @property
+    def segments(self) -> tuple[VectorSegment, ...]:
+        """The parts in the order they run."""
+        return tuple(each for each in (self.before, self.chunks, self.after) if each is not None)
 
 
-def reduce_parts(segment: VectorSegment) -> ReduceParts | None:
-    """The parts of a segment; None when it has no reduce over tiles."""
+def reduce_parts(segment: VectorSegment, *, atomic: bool = False) -> ReduceParts | None:
+    """The parts of a segment; None when it has no reduce over tiles.
+
+    With `atomic` chunks are added to one result; CompileError for other reduces than sums.
+    """
     reduces = [node for node in segment.nodes if node.op in REDUCES]
     if segment.form != "accumulate" or not reduces or any(access.picks for _, access in segment.reads):
         return None
-    ids = frozenset(node.id for node in reduces)
-    late = set(ids)
+    late = {node.id for node in reduces}
     for node in segment.nodes:
         if any(each.id in late for each in node.inputs):
             late.add(node.id)
-    followers = [node for node in segment.nodes if node.id in late and node.id not in ids]
-    rank = len(segment.domain)
-    kept = tuple(1 if axis - rank in segment.reduce_axes else dim for axis, dim in enumerate(segment.domain))
-    tensors, before, reads, joins = [], [], [], []
-    fresh = max(each.id for node in segment.nodes for each in (node, *node.inputs)) + 1
+    return _atomic(segment, reduces, late) if atomic else _ordered(segment, reduces, late)
+
+
+def _ordered(segment: VectorSegment, reduces: Sequence[Node], late: Collection[int]) -> ReduceParts:
+    kept, fresh = _kept(segment), _fresh(segment)
+    shape: tuple[Dim, ...] = (CHUNKS, *kept)
+    layout = contiguous(shape)
+    own = replace(layout, dims=kept, strides=layout.strides[1:])
+    tensors, writes, reads, joins = [], [], [], []
     for number, node in enumerate(reduces):
-        shape: tuple[Dim, ...] = (CHUNKS, *kept)
         tensor = GmTensor(f"{segment.name}.chunks{number}", "workspace", node.type.dtype, shape)
-        layout = contiguous(shape)
         value = Node(fresh + number, "load", (), {"param": tensor.name}, TensorType(node.type.dtype, shape), node.where)
         tensors.append(tensor)
-        before.append((node, Access(tensor, replace(layout, dims=kept, strides=layout.strides[1:]))))
+        writes.append((node, Access(tensor, own)))
         reads.append((value, Access(tensor, layout)))
         joins.append(Node(node.id, node.op, (value,), {"axes": (0,), "keepdims": False}, node.type, node.where))
-    first = _part(
-        segment, [], [*before, *(each for each in segment.writes if each[0].id not in late)], f"{segment.name}.chunks"
+    chunks = _chunks(segment, writes, late)
+    after = _after(segment, late, joins)
+    reduce_axes = (-len(shape),)
+    after = replace(after, domain=shape, reduce_axes=reduce_axes, reads=[*reads, *after.reads])
+    return ReduceParts(None, chunks, after, tuple(tensors), _ids(reduces), atomic=False)
+
+
+def _atomic(segment: VectorSegment, reduces: Sequence[Node], late: Collection[int]) -> ReduceParts:
+    """Sums that nothing but outputs follow are added to these, others to a workspace."""
+    for node in reduces:
+        if node.op != "reduce_sum":
+            message = f'{node.op} has no atomic store; pin reduce = "atomic" is for sums and means'
+            raise CompileError(message, node.where or None)
+    kept = _kept(segment)
+    if len(late) == len(reduces):
+        writes = [(node, access) for node, access in segment.writes if node.id in late]
+        before = _cleared(segment, kept, writes)
+        return ReduceParts(before, _chunks(segment, _added(writes), late), None, (), _ids(reduces), atomic=True)
+    tensors = [
+        GmTensor(f"{segment.name}.sum{number}", "workspace", node.type.dtype, kept)
+        for number, node in enumerate(reduces)
+    ]
+    writes = [(node, Access(tensor, contiguous(kept))) for node, tensor in zip(reduces, tensors, strict=True)]
+    sums = [
+        Node(node.id, "load", (), {"param": access.tensor.name}, TensorType(node.type.dtype, kept), node.where)
+        for node, access in writes
+    ]
+    after = _after(segment, late, sums)
+    reads = [(value, access) for value, (_, access) in zip(sums, writes, strict=True)]
+    nodes = [node for node in after.nodes if node not in sums]
+    after = replace(after, form="map", domain=kept, reduce_axes=(), nodes=nodes, reads=[*reads, *after.reads])
+    before, chunks = _cleared(segment, kept, writes), _chunks(segment, _added(writes), late)
+    return ReduceParts(before, chunks, after, tuple(tensors), _ids(reduces), atomic=True)
+
+
+_Write = tuple[Node, Access]
+
+
+def _ids(nodes: Iterable[Node]) -> frozenset[int]:
+    return frozenset(node.id for node in nodes)
+
+
+def _kept(segment: VectorSegment) -> tuple[Dim, ...]:
+    """The shape of what is reduced, with all its dims."""
+    rank = len(segment.domain)
+    return tuple(1 if axis - rank in segment.reduce_axes else dim for axis, dim in enumerate(segment.domain))
+
+
+def _fresh(segment: VectorSegment) -> int:
+    return max(each.id for node in segment.nodes for each in (node, *node.inputs)) + 1
+
+
+def _added(writes: Sequence[_Write]) -> list[_Write]:
+    return [(node, replace(access, adds=True)) for node, access in writes]
+
+
+def _cleared(segment: VectorSegment, kept: tuple[Dim, ...], writes: Sequence[_Write]) -> VectorSegment:
+    """A segment that fills what is added to with zeros."""
+    nodes: dict[int, Node] = {}
+    for node, _ in writes:
+        dtype = node.type.dtype
+        zero = Node(-1, "const", (), {"dtype": dtype, "value": neutral(node.op, dtype)}, TensorType(dtype, ()))
+        nodes[node.id] = Node(node.id, "broadcast_to", (zero,), {"shape": node.type.shape}, node.type, node.where)
+    return VectorSegment(
+        f"{segment.name}.clear",
+        kept,
+        nodes=list(nodes.values()),
+        writes=[(nodes[node.id], access) for node, access in writes],
     )
+
+
+def _chunks(segment: VectorSegment, writes: list[_Write], late: Collection[int]) -> VectorSegment:
+    """What computes the reduces, and all that does not follow them."""
+    early = [each for each in segment.writes if each[0].id not in late]
+    return replace(_part(segment, [], [*writes, *early], f"{segment.name}.chunks"), chunked=True)
+
+
+def _after(segment: VectorSegment, late: Collection[int], reduces: Sequence[Node]) -> VectorSegment:
+    """What follows the reduces, for which `reduces` stand."""
     writes = [each for each in segment.writes if each[0].id in late]
-    second = _part(segment, [*joins, *followers], writes, f"{segment.name}.join")
-    join = replace(
-        second,
-        domain=(CHUNKS, *kept),
-        reduce_axes=(-rank - 1,),
-        reads=[*reads, *second.reads],
-    )
-    return ReduceParts(replace(first, chunked=True), join, tuple(tensors), ids)
+    return _part(segment, reduces, writes, f"{segment.name}.join")
 
 
 def _part(
     segment: VectorSegment,
     nodes: Sequence[Node],
-    writes: list[tuple[Node, Access]],
+    writes: list[_Write],
     name: str,
 ) -> VectorSegment:
     """The segment with what is needed for `writes`; of `nodes` those that are there take the place of its own."""

@@ -16,10 +16,11 @@ from typing import Any, NoReturn
 
 from npuvm.compiler.errors import CompileError
 
-__all__ = ["CACHE_POLICIES", "ORDERS", "STACKS", "Events", "Pins", "pin_error"]
+__all__ = ["CACHE_POLICIES", "ORDERS", "REDUCES", "STACKS", "Events", "Pins", "pin_error"]
 
 ORDERS = ("row", "column", "swizzle")
 CACHE_POLICIES = ("normal", "stream")
+REDUCES = ("ordered", "atomic")
 STACKS = ("launches", "sequence")
 _LEVELS = {"vector": 2, "l1": 3, "l0": 3}
 
@@ -67,6 +68,8 @@ class Pins:
       as many as it takes.
     * `repeat`: most repeats of one vector instruction; longer ones are split.
     * `events`: synchronisation by hand.
+    * `reduce`: how cores that share a sum join what they have. ordered (as without the pin): in the order of their parts, with
+      the same bits on any number of cores. atomic: they add it to the result in memory, in the order in which they come.
     * `stack`: what a kernel of several segments becomes; when it is not pinned, a launch for each, but a product together
       with what follows it. launches: one launch for each segment. sequence: one launch for all of them, with barriers
       on the device between segments that depend on each other.
@@ -89,6 +92,7 @@ class Pins:
     repeat: int | None = None
     events: Events | None = None
     stack: str | None = None
+    reduce: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("tile", "l1_k", "ring_depth", "address", "cache", "transfer"):
@@ -115,6 +119,8 @@ class Pins:
                 pin_error(f"address.{operand}", address, "a whole number of bytes")
         if self.stack not in (None, *STACKS):
             pin_error("stack", self.stack, ", ".join(STACKS))
+        if self.reduce not in (None, *REDUCES):
+            pin_error("reduce", self.reduce, ", ".join(REDUCES))
         if self.grid is not None:
             _sizes("grid", self.grid, 2)
         for operand, shape in self.transfer.items():

@@ -45,18 +45,20 @@ class Picks:
 class Access:
     """A value read from or written to a tensor; `layout` has the value's dims, and its strides and offset in the tensor.
 
-    With `picks` indices say where its rows are: the dims of these have stride 0.
+    With `picks` indices say where its rows are: the dims of these have stride 0. What is written with `adds` is added to what
+    is there, atomically.
     """
 
     tensor: GmTensor
     layout: Layout
     cache: str = "normal"
     picks: Picks | None = None
+    adds: bool = False
 
     def __str__(self) -> str:
         strides = ", ".join(str(stride) for stride in self.layout.strides)
         offset = f" + {self.layout.offset}" if self.layout.offset.terms else ""
-        by = f" by %{self.picks.index}" if self.picks is not None else ""
+        by = f" by %{self.picks.index}" if self.picks is not None else " added" if self.adds else ""
         return f"@{self.tensor.name}[{strides}]{offset}{by}"
 
 

@@ -22,7 +22,10 @@ from npuvm.isa import Isa
 __all__ = ["FAIR_CORES", "LANES", "Choice", "TileChooser", "without_single"]
 
 FAIR_CORES = 48
-"""Cores that tiles along reduced dims are chosen for, whatever chip and pins have, so that sums are added in one order."""
+"""Cores that decisions between ways to reduce are made for, whatever chip and pins have, so that sums have one order."""
+
+_FED = 2
+"""Tiles along reduced dims are chosen for this many times the cores whose loads main memory keeps up with."""
 
 LANES = 64
 """Columns come in multiples of this, where there are several tiles of them: 128 bytes of fp16, a burst that DMA moves well."""
@@ -57,6 +60,7 @@ class TileChooser:
         self.walks = not space.whole and (self._row_reduced or self._col_reduced)
         self._kept = tuple(dim for dim in space.others if not space.reduced[dim])
         self._cores = chip.cores_with("vector")
+        self._fed = max(1, int(_FED * chip.hbm_bytes_per_cycle / chip.core.load.ub_bytes_per_cycle))
         self._capacity = chip.capacity_bytes("ub")
         self._cost = TileCost(space, program, chip, isa, self._cores, storage.depth)
         rows, cols = SymInt.variable("rows"), SymInt.variable("cols")
@@ -65,21 +69,22 @@ class TileChooser:
     def choose(self, sizes: Sequence[int], edge: int = 0, cores: int | None = None) -> Choice | None:
         """The tile with the lowest estimate among those tried; None when not even the smallest fits.
 
-        `edge` is the size of the tile along the reduced dim that is walked; 0 for the one that is best on FAIR_CORES cores.
+        `edge` is the size of the tile along the reduced dim that is walked; 0 for the best for any number of cores.
         """
         cores = cores or self._cores
         if not self.walks:
             return self._search(sizes, cores, 0)
-        if edge:
-            return self._search(sizes, cores, edge)
-        fair = self.fair(sizes)
-        if fair is None or cores == FAIR_CORES:
-            return fair
-        return self._search(sizes, cores, self.edge(fair)) or fair
+        edge = edge or self.walked(sizes)
+        return self._search(sizes, cores, edge) if edge else None
 
     def fair(self, sizes: Sequence[int], edge: int = 0) -> Choice | None:
         """The tile for FAIR_CORES cores: what is decided by its estimate is decided alike for any number of cores."""
-        return self._search(sizes, FAIR_CORES, edge)
+        return self.choose(sizes, edge, FAIR_CORES)
+
+    def walked(self, sizes: Sequence[int]) -> int:
+        """The size of a tile along the reduced dim that is walked, whatever the number of cores; 0 when no tile fits."""
+        found = self._search(sizes, self._fed, 0)
+        return 0 if found is None else self.edge(found)
 
     def fair_cycles(self, sizes: Sequence[int], choice: Choice) -> float:
         """The estimate on FAIR_CORES cores of what was chosen for these sizes."""

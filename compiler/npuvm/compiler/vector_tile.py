@@ -89,10 +89,7 @@ def _edge(space: Space, program: VecProgram, storage: Storage, chip: NpuConfig, 
     if space.cut is not None:
         return space.cut.edge
     chooser = TileChooser(space, program, storage, chip, isa)
-    if not chooser.walks:
-        return 0
-    found = chooser.fair(space.sizes)
-    return 0 if found is None else chooser.edge(found)
+    return chooser.walked(space.sizes) if chooser.walks else 0
 
 
 def least_tile(space: Space) -> tuple[int, int]:

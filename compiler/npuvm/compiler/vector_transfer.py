@@ -19,7 +19,10 @@ from npuvm.compiler.vector_space import Space, Transfer, dim_name
 from npuvm.compiler.vector_tile import VectorTile
 from npuvm.isa import Pred
 
-__all__ = ["Issue", "TileForm", "TileTransfer"]
+__all__ = ["ATOMIC_STORE", "Issue", "TileForm", "TileTransfer"]
+
+ATOMIC_STORE = "stadd"
+"""The instruction that adds a tile to what is in memory."""
 
 _ONE = Extent(1, 1, None, 1)
 
@@ -73,7 +76,7 @@ class TileTransfer:
 
     def store(self, transfer: Transfer, shape: Shape, tensor: Arg, ring: Buffer, issue: Issue) -> None:
         """Empty a slot of the ring."""
-        self._move("st", transfer, shape, tensor, ring, issue, None)
+        self._move(ATOMIC_STORE if transfer.access.adds else "st", transfer, shape, tensor, ring, issue, None)
 
     def pick(self, transfer: Transfer, places: tuple[Arg, Buffer, Desc], form: TileForm, issue: Issue) -> None:
         """Fill a slot of the ring with rows of the tensor that a vector of indices, the last place, picks."""
