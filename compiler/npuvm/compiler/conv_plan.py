@@ -1,8 +1,9 @@
-"""The choice of tiles of a convolution: a table of candidates that fit the buffers; the cheapest is taken.
+"""The choice of tiles of a convolution: the cheapest of those that fit the buffers.
 
 A tile is a number of whole rows of the result, or a part of one row, by a number of filters. Its image, the rows of x that its
-windows reach, lies in L1 with all channels of its group, or with blocks of them in turn. The table has pixels by filters; how
-much of the kernels' elements lies in L1 and L0 at a time follows: as much as there is room for.
+windows reach, lies in L1 with all channels of its group, or with blocks of them in turn. Candidates are pixels by filters,
+from the largest down as long as that may pay; how much of the kernels' elements lies in L1 and L0 at a time follows from the
+room that is left.
 """
 
 from __future__ import annotations
@@ -10,11 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from npuvm.compiler.blocks import BLOCK_BYTES, align_up
-from npuvm.compiler.conv_cost import Areas, ConvCost, Kept
+from npuvm.compiler.conv_cost import Area, ConvCost, Edge, Pair
 from npuvm.compiler.conv_spec import ConvSizes, ConvSpec
 from npuvm.compiler.cube_cost import TileProblem
 from npuvm.compiler.cube_plan import CubeTile
@@ -23,28 +21,33 @@ from npuvm.compiler.symint import larger
 
 __all__ = ["ConvTile", "ConvTileChooser"]
 
-Floats = npt.NDArray[np.float64]
-
-_CUTS = (0, 1, 2, 3, 4, 5, 6, 8, 11, 15)
-"""Into how many more tiles than at least the rows of a result are cut."""
-
-_LOW = (1, 2, 3, 4)
-"""Rows of a tile that are tried whatever the number of tiles."""
+_HEIGHTS, _TALLER = 6, 2
+"""Numbers of rows that are looked at for a number of filters, and of those that only have room for blocks of channels."""
 
 _PARTS = (1, 2, 4, 8, 16, 32)
 """Blocks of the cube in a part of a row."""
 
-_EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+_CUTS = (1, 2, 3, 4, 6, 8, 12, 16)
+"""Into how many times as many tiles as at least the filters are cut."""
+
+_MISSES = 2
+"""Numbers of filters, each smaller than the one before, that give no better tile; then there are no more of them."""
+
+_MOST_FILTERS = 32
 """Blocks of the cube in the filters of a tile."""
 
-_MOST_STEP = 16
-"""Blocks of the kernels' elements in one product."""
-
-_SHORT_BYTES = 512
+_SHORT_BYTES = 1024
 """Of each kernel, where its elements lie in L1 part by part: more of them would come later and no faster."""
 
 _MOST_LOADS = 100
 """Rows of an image that are loaded one by one: two descriptors each, of 256."""
+
+_KEPT_FILTERS = 64
+
+_Kept = tuple[float, int, int, int]
+"""Cycles, and a block of channels, elements of the kernels in L1 and those of a step."""
+
+_Found = tuple[Pair, _Kept]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,32 +99,23 @@ class ConvTileChooser:
     """Chooses tiles of convolutions of one sort, for any sizes, on `cores` cores."""
 
     def __init__(self, problem: TileProblem, planes: bool, cores: int) -> None:
-        chip, cube = problem.chip, problem.chip.core.cube
-        self._chip, self._planes, self._item = chip, planes, problem.item
+        cube = problem.chip.core.cube
+        self._chip, self._planes, self._item, self._cores = problem.chip, planes, problem.item, cores
         self._cost = ConvCost(problem, planes, cores)
-        self._bias_item, self._acc_item = problem.bias_item, problem.acc_item
-        self._out_item = problem.out_item if problem.via_ub else 0
-        spaces = ("l1", "l0a", "l0b", "l0c", *(("ub",) if problem.via_ub else ()))
-        self._capacity = {space: chip.capacity_bytes(space) for space in spaces}
-        least, block = BLOCK_BYTES // self._item, max(cube.k_bytes, BLOCK_BYTES)
-        self._unit = max(cube.n, least) if planes else cube.m
-        self._edges = [each * max(cube.m if planes else cube.n, least) for each in _EDGES]
-        self._quantum = block // self._item
-        # A step of the least elements stands there twice: pixels are rows of L0A, or columns of L0B.
-        self._most_pixels = (
-            self._capacity["l0b"] // (2 * self._quantum * self._item)
-            if planes
-            else self._capacity["l0a"] // (2 * block)
-        )
+        self._l1, self._bias_item = problem.chip.capacity_bytes("l1"), problem.bias_item
+        self._quantum = max(cube.k_bytes, BLOCK_BYTES) // self._item
+        least = BLOCK_BYTES // self._item
+        self._parts = [each * (max(cube.n, least) if planes else cube.m) for each in _PARTS]
+        self._unit = max(cube.m if planes else cube.n, least)
+        self._most_steps = max(problem.chip.core.sequencer.queue_depth // 2, 1)
+        self._short = -(-_SHORT_BYTES // (self._quantum * self._item))
+        self._known: dict[tuple[int, int, int], list[tuple[Edge, int]]] = {}
 
     def choose(self, sizes: ConvSizes, where: str) -> ConvTile:
         """The candidate with the lowest estimate; CompileError, about `where`, when none fits the chip's buffers."""
-        areas, filters = self._areas(sizes), np.array(_clipped(self._edges, sizes.filters) * 2, dtype=np.float64)
-        best = self._best(sizes, areas, filters, in_blocks=False)
-        if (best is None or best.chunk < sizes.depth) and sizes.channels > self._quantum:
-            other = self._best(sizes, areas, filters, in_blocks=True)
-            if other is not None and (best is None or other.cycles < best.cycles):
-                best = other
+        best = self._whole_rows(sizes) if sizes.merges_rows else None
+        if best is None or best[0].area.rows == 1:
+            best = self._parts_of_rows(sizes, best)
         if best is None:
             raise CompileError(
                 f"no tile of a convolution with a kernel of {sizes.kernel} pixels, stride {sizes.strides} and dilation "
@@ -129,119 +123,154 @@ class ConvTileChooser:
                 f"with {_MOST_LOADS} rows of pixels or less",
                 where,
             )
+        (area, filters, *_, single), (cycles, block, chunk, step) = best
+        return ConvTile(
+            area.rows, area.cols, area.whole, filters.size, block, chunk, step, 1 if single else 2, int(cycles)
+        )
+
+    # Candidates.
+
+    def _better(self, sizes: ConvSizes, area: Area, filters: Edge, cuts: int, best: _Found | None) -> _Found | None:
+        """The tile if it is better than the best so far, else that."""
+        limit = float("inf") if best is None else best[1][0]
+        pair = self._cost.pair(area, filters, cuts, limit)
+        if pair is None:
+            return best
+        kept = self._kept(sizes, pair)
+        return best if kept is None or kept[0] >= limit else (pair, kept)
+
+    def _filters(self, sizes: ConvSizes) -> list[tuple[Edge, int]]:
+        """Numbers of filters from the largest down, and into how many tiles they cut all of them."""
+        key = sizes.filters, sizes.depth, sizes.target
+        found = self._known.get(key)
+        if found is None:
+            unit, least = self._unit, -(-sizes.filters // (self._unit * _MOST_FILTERS))
+            listed = {min(align_up(-(-sizes.filters // (least * cuts)), unit), sizes.filters) for cuts in _CUTS}
+            found = [(self._cost.filters(each, sizes), -(-sizes.filters // each)) for each in sorted(listed)[::-1]]
+            if len(self._known) >= _KEPT_FILTERS:
+                self._known.clear()
+            self._known[key] = found
+        return found
+
+    def _whole_rows(self, sizes: ConvSizes) -> _Found | None:
+        """The best tile of whole rows."""
+        high, wide = sizes.out
+        width, step, channels = max(sizes.size[1], 1), sizes.strides[0], max(sizes.channels, 1)
+        reach = (sizes.kernel[0] - 1) * sizes.dilations[0] + 1
+        # Of an image all channels may lie in L1, or the least block of them.
+        low, tall = (
+            min((self._l1 // (2 * align_up(each * self._item) * width) - reach) // step + 1, high)
+            for each in (channels, min(channels, self._quantum))
+        )
+        areas: dict[int, Area] = {}
+        pixels, best, misses = self._cost.pixels_at_l0(sizes), None, 0
+        for filters, cuts in self._filters(sizes):
+            before = best
+            most = min(self._cost.most_pixels(filters), pixels) // wide
+            for rows in self._heights(sizes, cuts, min(low, most), min(tall, most)):
+                area = areas.get(rows)
+                if area is None:
+                    tiles, image = -(-high // rows) * sizes.images, ((rows - 1) * step + reach) * width
+                    area = areas[rows] = self._cost.area(sizes, rows, wide, True, tiles, image, 1)
+                best = self._better(sizes, area, filters, cuts, best)
+            misses = misses + 1 if best is before else 0
+            if best is not None and misses == _MISSES:
+                break
         return best
 
-    def _areas(self, sizes: ConvSizes) -> Areas:
-        """Numbers of whole rows, where rows follow each other, and parts of one row."""
-        high, wide = sizes.out
-        heights: list[int] = []
-        if sizes.merges_rows:
-            least = min(max(sizes.depth, 1), self._quantum) if self._planes else self._quantum
-            most = min(max(self._most_pixels * self._quantum // least // wide, 1), high)
-            cuts = -(-high // most)
-            heights = sorted({*(-(-high // (cuts + more)) for more in _CUTS), *(each for each in _LOW if each <= most)})
-        parts = _clipped([each * self._unit for each in _PARTS], wide)
-        (kernel_h, kernel_w), (step_h, step_w), (far_h, far_w) = sizes.kernel, sizes.strides, sizes.dilations
-        whole, count = len(heights), len(heights) + len(parts)
-        rows, cols = np.ones(count), np.full(count, float(wide))
-        rows[:whole], cols[whole:] = heights, parts
-        loads = np.ones(count)
-        loads[whole:] = kernel_h
-        image_rows = (rows - 1) * step_h + ((kernel_h - 1) * far_h + 1)
-        image_rows[whole:] = kernel_h
-        image_cols = (cols - 1) * step_w + ((kernel_w - 1) * far_w + 1)
-        image_cols[:whole] = max(sizes.size[1], 1)
-        if self._planes:
-            image_cols[whole:] = _aligned(image_cols[whole:] * self._item) / self._item
-        return Areas(rows, cols, rows * cols, image_rows * image_cols, loads, whole)
+    def _heights(self, sizes: ConvSizes, cuts: int, low: int, tall: int) -> list[int]:
+        """Numbers of rows from `tall` and from `low` down: the lowest ones for each number of tiles that a core gets."""
+        high, columns = sizes.out[0], sizes.images * cuts
+        found: list[int] = []
+        for rows, count in ((tall if tall > low else 0, _TALLER if low > 0 else _HEIGHTS), (low, _HEIGHTS)):
+            if rows <= 0:
+                continue
+            for _ in range(count):
+                # As many tiles as make no core work longer.
+                times = -(-high // rows)
+                times = max(-(-times * columns // self._cores) * self._cores // columns, times)
+                rows = -(-high // times)
+                found.append(rows)
+                if rows == 1:
+                    break
+                rows -= 1
+        return found
 
-    def _best(self, sizes: ConvSizes, areas: Areas, filters: Floats, *, in_blocks: bool) -> ConvTile | None:
-        """The best tile with all channels of an image in L1, or with blocks of them; None when none fits."""
-        pixels = areas.pixels[:, None]
-        m, n = (filters, pixels) if self._planes else (pixels, filters)
-        sums = m * _aligned(n * self._acc_item)
-        double = 2 * sums <= self._capacity["l0c"]
-        fits = sums <= self._capacity["l0c"]
-        if self._out_item:
-            fits = fits & (2 * m * _aligned(n * self._out_item) <= self._capacity["ub"])
-        room = np.full(1, float(self._capacity["l1"]))
+    def _parts_of_rows(self, sizes: ConvSizes, best: _Found | None) -> _Found | None:
+        """The best tile of a part of a row, if it is better than the best of whole rows."""
+        (high, wide), (loads, kernel_w) = sizes.out, sizes.kernel
+        if loads > _MOST_LOADS:
+            return best
+        for cols in reversed(_clipped(self._parts, wide)):
+            width = (cols - 1) * sizes.strides[1] + (kernel_w - 1) * sizes.dilations[1] + 1
+            if self._planes:
+                width = align_up(width * self._item) // self._item
+            tiles = -(-wide // cols) * high * sizes.images
+            area = self._cost.area(sizes, 1, cols, False, tiles, loads * width, loads)
+            for filters, cuts in self._filters(sizes):
+                best = self._better(sizes, area, filters, cuts, best)
+        return best
+
+    # What of the kernels lies where.
+
+    def _kept(self, sizes: ConvSizes, pair: Pair) -> _Kept | None:
+        """With all channels of an image in L1 or with blocks of them; None when there is room for neither."""
+        room = self._l1
         if self._bias_item:
-            room = room - 2 * _aligned(filters * self._bias_item) - _aligned(pixels * max(self._bias_item, self._item))
-        kept = (self._blocks if in_blocks else self._chunks)(sizes, areas, filters, room, self._most_step(sizes, m, n))
-        fits = fits & (kept.step > 0) & (areas.loads <= _MOST_LOADS)[:, None]
-        if not fits.any():
-            return None
-        cycles = self._cost.cycles(sizes, areas, filters, (m, n), kept, double)
-        at = int(np.where(fits, cycles, np.inf).argmin())
-        row, col = divmod(at, len(filters))
-        block, chunk, step = (int(each[row, col] if isinstance(each, np.ndarray) else each) for each in kept[1:])
-        depth = 2 if double[row, col] else 1
-        return ConvTile(
-            int(areas.rows[row]), int(areas.cols[row]), row < areas.whole, int(filters[col]), block, chunk, step, depth,
-            int(cycles[row, col]),
-        )  # fmt: skip
+            room -= 2 * align_up(pair.filters.size * self._bias_item)
+            room -= align_up(pair.area.edge.size * max(self._bias_item, self._item))
+        found, cramped = self._in_parts(sizes, pair, room)
+        # Blocks of channels take less room, but are loaded again for other filters.
+        if cramped and sizes.channels > self._quantum:
+            other = self._in_blocks(sizes, pair, room)
+            if found is None or (other is not None and other[0] < found[0]):
+                return other
+        return found
 
-    def _most_step(self, sizes: ConvSizes, m: Floats, n: Floats) -> Floats:
-        """How many elements of the kernels both L0 have room for twice: all, or whole blocks of the cube; 0 for none."""
+    def _in_parts(self, sizes: ConvSizes, pair: Pair, room: int) -> tuple[_Kept | None, bool]:
+        """With all channels of the image in L1, and the kernels whole or in parts; and whether those had to be shorter.
+
+        Kernels stay in L1 where a core has several tiles of the same filters.
+        """
         quantum, depth = self._quantum, max(sizes.depth, 1)
-        most = np.minimum(
-            np.floor(self._capacity["l0a"] / (2 * quantum * self._item * m)) * quantum,
-            self._capacity["l0b"] / (2 * _aligned(n * self._item)),
-        )
-        if self._bias_item:
-            wide = (2 * m * BLOCK_BYTES > self._capacity["l0a"]) | (
-                2 * _aligned(n * self._bias_item) > self._capacity["l0b"]
-            )
-            most = np.where(wide, 0, most)
-        blocks = np.where(most >= depth, -(-depth // quantum), np.floor(most / quantum))
-        return np.minimum(blocks, _MOST_STEP) * quantum
+        needed = -(-depth // quantum)
+        at_l1 = (room - 2 * pair.area.nbytes) // (2 * self._item * quantum * pair.filters.size)
+        step = min(pair.steps, at_l1, needed)
+        if step < 1:
+            return None, True
+        steps = -(-needed // step)
+        several = pair.cuts == 1 and pair.waves > 1
+        chunk, parts = depth, 1
+        if at_l1 < needed or not (several or needed <= self._short):
+            together = min(max(min(at_l1, self._short) // step, 1), self._most_steps)
+            parts = -(-steps // together)
+            chunk = depth if parts == 1 else together * step * quantum
+        loads = pair.area.cycles / pair.cuts
+        cycles = self._cost.cycles(sizes, pair, steps, parts, loads, several and parts == 1)
+        return (cycles, max(sizes.channels, 1), chunk, min(step * quantum, depth)), at_l1 < min(needed, self._short)
 
-    def _chunks(self, sizes: ConvSizes, areas: Areas, filters: Floats, room: Floats, most: Floats) -> Kept:
-        """All channels of the image, and of the kernels' elements all or whole steps."""
-        item, channels, depth = self._item, max(sizes.channels, 1), max(sizes.depth, 1)
-        if self._planes:
-            image = channels * _aligned(areas.image * item)
-        else:
-            image = areas.image * align_up(channels * item)
-        at_l1 = np.floor((room - 2 * image[:, None]) / (2 * item * filters))
-        whole = at_l1 >= align_up(depth * item) // item
-        # The second half of the candidates has short parts.
-        half = len(filters) // 2
-        whole[:, half:] &= depth * item <= _SHORT_BYTES
-        at_l1[:, half:] = np.minimum(at_l1[:, half:], np.maximum(_SHORT_BYTES // item, most[:, half:]))
-        quantum = self._quantum
-        step = np.minimum(most, np.where(whole, most, np.floor(at_l1 / quantum) * quantum))
-        some = np.maximum(step, quantum)
-        # Steps of about the same length.
-        even = np.minimum(np.ceil(np.ceil(depth / np.ceil(depth / some)) / quantum) * quantum, depth)
-        part = np.maximum(np.floor(at_l1 / np.maximum(even, 1)) * even, even)
-        part = np.ceil(np.ceil(depth / np.ceil(depth / part)) / even) * even
-        return Kept(1.0, channels, np.where(whole, depth, part), np.where(step > 0, even, 0))
-
-    def _blocks(self, sizes: ConvSizes, areas: Areas, filters: Floats, room: Floats, most: Floats) -> Kept:
-        """Blocks of channels, of whole steps, and the part of the kernels' elements that goes with one."""
+    def _in_blocks(self, sizes: ConvSizes, pair: Pair, room: int) -> _Kept | None:
+        """With blocks of channels in L1, of whole steps, and the part of the kernels that goes with one."""
         item, quantum, taps = self._item, self._quantum, sizes.kernel[0] * sizes.kernel[1]
-        if self._planes:
-            channel = 2 * _aligned(areas.image * item)[:, None] + 2 * item * taps * filters
-        else:
-            channel = 2 * item * areas.image[:, None] + 2 * item * filters
-        at_l1 = np.floor(room / channel / quantum) * quantum
-        step = np.minimum(most, at_l1)
-        some = np.maximum(step, quantum)
-        block = np.maximum(np.floor(at_l1 / some) * some, quantum)
-        each = np.ceil(sizes.channels / np.ceil(sizes.channels / block))
-        steps = np.ceil(each / some)
-        even = np.ceil(each / steps / quantum) * quantum
-        block = even * steps
-        used = np.where((step > 0) & (block < sizes.channels), even, 0)
-        return Kept(np.ceil(sizes.channels / block), block, block * taps if self._planes else block, used)
+        channels, per_filter = -(-sizes.channels // quantum), taps if self._planes else 1
+        image = align_up(pair.area.image * item) if self._planes else pair.area.image * item
+        at_l1 = room // (2 * quantum * (image + item * per_filter * pair.filters.size))
+        step = min(pair.steps, at_l1)
+        if step < 1:
+            return None
+        blocks = -(-channels // (at_l1 // step * step))
+        together = -(-channels // (blocks * step))
+        blocks = -(-channels // (together * step))
+        if blocks == 1:
+            return None
+        block = together * step * quantum
+        loads = self._cost.image(sizes, pair.area.image, pair.area.loads, block, blocks)
+        parts = blocks if self._planes else blocks * taps
+        cycles = self._cost.cycles(sizes, pair, blocks * taps * together, parts, loads, False)
+        return cycles, block, block * per_filter, step * quantum
 
 
 def _clipped(sizes: Sequence[int], limit: int) -> list[int]:
     """Sizes up to the limit, and the limit where it is within reach."""
     limit = max(limit, 1)
-    return sorted({min(each, limit) for each in sizes})
-
-
-def _aligned(nbytes: Floats) -> Floats:
-    return np.ceil(nbytes / BLOCK_BYTES) * BLOCK_BYTES
+    return [each for each in sizes if each < limit] + ([limit] if limit <= sizes[-1] else [])
