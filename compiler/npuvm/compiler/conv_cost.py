@@ -130,7 +130,8 @@ class ConvCost:
     def filters(self, size: int, sizes: ConvSizes) -> Edge:
         """The edge of a tile along its filters."""
         edge = self._as_m(size, sizes) if self._planes else self._as_n(size, sizes)
-        return edge._replace(loads=size * max(sizes.depth, 1) * self._item / self._port)
+        nbytes = max(sizes.depth, 1) * self._item
+        return edge._replace(loads=size * max(nbytes / self._port, nbytes / self._chunk * self._in_flight))
 
     def _as_m(self, size: int, sizes: ConvSizes) -> Edge:
         quantum = self._quantum * self._item
@@ -156,8 +157,11 @@ class ConvCost:
 
     # What tiles cost.
 
-    def pair(self, area: Area, filters: Edge, cuts: int, limit: float) -> Pair | None:
-        """Both together; None when L0 has no room for them, or they take more than `limit` cycles whatever lies in L1."""
+    def pair(self, area: Area, filters: Edge, cuts: int, needed: int, limit: float) -> Pair | None:
+        """Both together; None when L0 has no room for them, or they take more than `limit` cycles whatever lies in L1.
+
+        A kernel has `needed` blocks of elements.
+        """
         m, n = (filters, area.edge) if self._planes else (area.edge, filters)
         steps = min(m.steps, n.steps)
         if m.size > n.most or steps < 1:
@@ -168,7 +172,9 @@ class ConvCost:
         single = 2 * m.size * align_up(n.size * self._acc_item) > self._l0c
         busy = compute + out if single else compute
         loads = area.cycles / cuts + filters.loads / (waves if cuts == 1 else 1)
-        if waves * (max(busy, moves, out, loads) * (1 - _VISIBLE) + (busy + moves + out + loads) * _VISIBLE) >= limit:
+        most = max(busy, moves, out, loads)
+        starts = -(-needed // steps) * (self._product_start + self._move_start)
+        if waves * (most * (1 - _VISIBLE) + (busy + moves + out + loads + starts) * _VISIBLE) >= limit:
             return None
         return Pair(area, filters, cuts, waves, steps, compute, moves, out, single)
 

@@ -80,12 +80,10 @@ def _flat(sizes: ConvSizes) -> list[int]:
 
 
 def _sizes(flat: Sequence[int]) -> ConvSizes:
-    images, *pairs, channels, filters, rows_x, rows_y, apart_x, apart_y, adjacent, target = flat
+    (images, *pairs), (channels, filters, x_row, y_row, x_apart, y_apart, *rest) = flat[:11], flat[11:]
     size, out, kernel, strides, dilations = zip(pairs[::2], pairs[1::2], strict=True)
-    return ConvSizes(
-        images, size, out, kernel, strides, dilations, channels, filters, (rows_x, rows_y), (apart_x, apart_y), adjacent,
-        target,
-    )  # fmt: skip
+    rows, apart = (x_row, y_row), (x_apart, y_apart)
+    return ConvSizes(images, size, out, kernel, strides, dilations, channels, filters, rows, apart, *rest)
 
 
 class _Sort:

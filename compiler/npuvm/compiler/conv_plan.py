@@ -133,7 +133,7 @@ class ConvTileChooser:
     def _better(self, sizes: ConvSizes, area: Area, filters: Edge, cuts: int, best: _Found | None) -> _Found | None:
         """The tile if it is better than the best so far, else that."""
         limit = float("inf") if best is None else best[1][0]
-        pair = self._cost.pair(area, filters, cuts, limit)
+        pair = self._cost.pair(area, filters, cuts, -(-sizes.depth // self._quantum), limit)
         if pair is None:
             return best
         kept = self._kept(sizes, pair)

@@ -67,7 +67,8 @@ class ConvSizes(NamedTuple):
     """What changes from shape to shape, as the choice of a tile needs it. `images` are those of all groups.
 
     `rows` and `rows_apart` are the distance of two rows of x and of y, and what it is where rows follow each other. `adjacent`
-    and `target` are the lengths of a pixel of x and of a row of the product where those follow each other.
+    and `target` are the lengths of a pixel of x and of a row of the product where those follow each other. A kernel has `depth`
+    elements.
     """
 
     images: int
@@ -82,11 +83,7 @@ class ConvSizes(NamedTuple):
     rows_apart: tuple[int, int]
     adjacent: int
     target: int
-
-    @property
-    def depth(self) -> int:
-        """Elements of a kernel: products in each sum."""
-        return self.kernel[0] * self.kernel[1] * self.channels
+    depth: int
 
     @property
     def merges_rows(self) -> bool:
@@ -110,6 +107,7 @@ def sizes_of(spec: ConvSpec) -> ConvSizes:
         (spec.size[1] * spec.x.pixel, spec.out[1] * spec.y.pixel),
         spec.x.pixel,
         spec.y.channel if spec.planes else spec.y.pixel,
+        spec.depth,
     )
 
 
