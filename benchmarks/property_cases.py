@@ -3,7 +3,8 @@
     python benchmarks/property_cases.py [--cases 100000] [--first 0] [--processes 2] [--state build/property-cases.json]
 
 Every seed is a kernel, five shapes of it are five cases on one chip (docs/reference/property-cases.md). With data; every
-program passes the static verifier and runs under the hazard checker. After every block of seeds the state file holds how
+program passes the static verifier and runs under the hazard checker. Where torch can be imported, its values must fit too; the
+report says whether they were asked for. After every block of seeds the state file holds how
 far the run has come and what failed; the same command goes on from there. A failure does not end the run; the exit code
 is 1 when there was one. `--seed N` runs that seed alone and shows the failure whole.
 """
@@ -24,7 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+import numpy as np  # noqa: E402
 from tests.compiler.random_run import SHAPES, run_seed  # noqa: E402
+from tests.compiler.torch_oracle import torch_version  # noqa: E402
 
 BLOCK = 40
 """Seeds between two writes of the state."""
@@ -45,6 +48,7 @@ def main() -> int:
     state = _load(options.state, options.first)
     last = options.first - (-options.cases // SHAPES)
     begin = time.monotonic()
+    print(f"oracles: {oracles()}")
     print(f"seeds {state['next']} to {last - 1}, of {options.first} to {last - 1}; state in {options.state}")
     with ProcessPoolExecutor(options.processes) as pool:
         while state["next"] < last:
@@ -65,6 +69,12 @@ def main() -> int:
     total = ", ".join(f"{name} {count:,}" for name, count in sorted(state["counts"].items()))
     print(f"{total}; failed seeds: {', '.join(str(each['seed']) for each in state['failures']) or 'none'}")
     return 1 if state["failures"] else 0
+
+
+def oracles() -> str:
+    """What results are compared with, by name and version."""
+    torch = torch_version()
+    return f"numpy {np.__version__}, " + (f"torch {torch}" if torch else "no torch: it is not installed")
 
 
 def run_block(seeds: range) -> tuple[dict[str, int], list[dict[str, Any]]]:
