@@ -6,7 +6,7 @@ Everything is numpy over the table; there is no loop over tiles or candidates.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.blocks import BLOCK_BYTES, align_up
+from npuvm.compiler.cube_choice import TileSearch
 from npuvm.compiler.cube_cost import RINGS, ProductCost, ProductSizes, TileProblem
 from npuvm.compiler.cube_spec import MatmulSpec
 from npuvm.compiler.errors import CompileError
@@ -127,7 +128,7 @@ class _TableKey:
     def _key(self) -> tuple[Any, ...]:
         p = self.problem
         depths = tuple(p.depth(ring) for ring in RINGS) + _l0c_depths(p)
-        return (p.dtype, p.out_item, p.bias_item, p.a.flipped, p.b.flipped, p.via_ub, depths, p.isa.hash)
+        return (p.dtype, p.out_item, p.bias_item, p.a.flipped, p.b.flipped, p.via_ub, p.pins.order, depths, p.isa.hash)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _TableKey) and self._key() == other._key()
@@ -248,7 +249,7 @@ def _chooser(chip_hash: str, key: _TableKey, cores: int) -> TileChooser:
 
 
 class TileChooser:
-    """Chooses among the tiles that fit, for any sizes."""
+    """Chooses among the tiles that fit, for any sizes with elements; k may be 0."""
 
     def __init__(self, problem: TileProblem, cores: int) -> None:
         self._table, self._depths = _fitting(problem, _grow(problem))
@@ -257,10 +258,18 @@ class TileChooser:
         self._edges = tuple(np.unique(column).tolist() for column in self._table.T[3:])
         self._within: dict[tuple[int, ...], tuple[Table, Ints, Ints]] = {}
         self._cost = ProductCost(problem, cores)
+        self._search = TileSearch(self._table, self._depths, self._cost)
 
     def choose(self, sizes: ProductSizes) -> CubeTile:
-        """The tile with the lowest estimate."""
-        return _cheapest(*self.candidates(sizes))
+        """A tile whose estimate is the lowest or some percent above it, found without estimating all candidates."""
+        if not sizes.k:
+            return _cheapest(*self.candidates(sizes))
+        m, n, k, k0, slots, cycles = self._search.choose(sizes)
+        return CubeTile((m, n, k), (m, n, k0), slots, int(cycles))
+
+    def estimate(self, sizes: ProductSizes) -> Callable[..., float]:
+        """The estimate for m, n, k at L1, k at L0 and slots of the accumulator ring, given as plain numbers."""
+        return self._search.estimate(*sizes)
 
     def candidates(self, sizes: ProductSizes) -> tuple[Table, Ints, Floats]:
         """Tiles no larger than the matrices, and their estimates. Of those that become equal, the smallest is kept."""

@@ -1,0 +1,195 @@
+"""Formulas that are written once, for arrays of candidates and for one candidate after the other.
+
+The code of a formula calculates with arrays, or it is run once with `Term`s, which remember how they were made. Those become
+functions of plain numbers, one inside the other: what does not depend on the innermost variables is calculated once for all
+their values.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from math import gcd, sqrt
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Term", "Value", "common", "compile_term", "integer", "largest", "least", "parts", "pick", "root", "same"]
+
+Value = Any
+"""A number, an array of numbers, or a Term."""
+
+
+class Term:
+    """A number that is known later: `text` is Python with a place for each of the inputs, or the name of a variable."""
+
+    __slots__ = ("inputs", "text")
+
+    def __init__(self, text: str, inputs: tuple[Value, ...] = ()) -> None:
+        self.text, self.inputs = text, inputs
+
+    def __add__(self, other: Value) -> Value:
+        return self if _is(other, 0) else Term("{0} + {1}", (self, other))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Value) -> Value:
+        return Term("{0} - {1}", (self, other))
+
+    def __rsub__(self, other: Value) -> Value:
+        return Term("{0} - {1}", (other, self))
+
+    def __mul__(self, other: Value) -> Value:
+        return self if _is(other, 1) else Term("{0} * {1}", (self, other))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Value) -> Value:
+        return self if _is(other, 1) else Term("{0} / {1}", (self, other))
+
+    def __rtruediv__(self, other: Value) -> Value:
+        return Term("{0} / {1}", (other, self))
+
+    def __floordiv__(self, other: Value) -> Value:
+        return Term("{0} // {1}", (self, other))
+
+    def __rfloordiv__(self, other: Value) -> Value:
+        return Term("{0} // {1}", (other, self))
+
+    def __mod__(self, other: Value) -> Value:
+        return Term("{0} % {1}", (self, other))
+
+    def __neg__(self) -> Value:
+        return Term("-{0}", (self,))
+
+    def __and__(self, other: Value) -> Value:
+        return Term("{0} & {1}", (self, other))
+
+    def __lt__(self, other: Value) -> Value:
+        return Term("{0} < {1}", (self, other))
+
+    def __le__(self, other: Value) -> Value:
+        return Term("{0} <= {1}", (self, other))
+
+    def __gt__(self, other: Value) -> Value:
+        return Term("{0} > {1}", (self, other))
+
+    def __bool__(self) -> bool:
+        raise TypeError("a formula cannot depend on the value of a term")
+
+
+def _is(value: Value, number: int) -> bool:
+    return isinstance(value, int | float) and value == number
+
+
+def _known(*inputs: Value) -> bool:
+    return not any(isinstance(each, Term) for each in inputs)
+
+
+def least(a: Value, b: Value) -> Value:
+    """The smaller of two."""
+    return np.minimum(a, b) if _known(a, b) else Term("{0} if {0} < {1} else {1}", (a, b))
+
+
+def largest(a: Value, b: Value) -> Value:
+    """The larger of two."""
+    return np.maximum(a, b) if _known(a, b) else Term("{0} if {0} > {1} else {1}", (a, b))
+
+
+def pick(condition: Value, yes: Value, no: Value) -> Value:
+    """One of two, as the condition says."""
+    return (
+        np.where(condition, yes, no)
+        if _known(condition, yes, no)
+        else Term("{1} if {0} else {2}", (condition, yes, no))
+    )
+
+
+def same(a: Value, b: Value) -> Value:
+    """Whether two numbers are equal."""
+    return a == b if _known(a, b) else Term("{0} == {1}", (a, b))
+
+
+def parts(whole: Value, part: Value) -> Value:
+    """How many parts cover the whole."""
+    return 1 if isinstance(whole, Term) and whole is part else -(-whole // part)
+
+
+def root(value: Value) -> Value:
+    """The square root."""
+    return np.sqrt(value) if _known(value) else Term("sqrt({0})", (value,))
+
+
+def common(a: Value, b: Value) -> Value:
+    """The greatest common divisor of a whole number and one without its fraction."""
+    return np.gcd(integer(a), integer(b)) if _known(a, b) else Term("gcd({0}, int({1}))", (a, b))
+
+
+def integer(value: Value) -> Value:
+    """Whole numbers as integers, which terms of whole numbers are."""
+    return np.asarray(value).astype(np.int64) if _known(value) else value
+
+
+def compile_term(first: Sequence[str], then: Sequence[str], value: Term) -> Callable[..., Callable[..., float]]:
+    """A function of the variables `first`, which returns one of the variables `then`, which returns the value."""
+    writer = _Writer(then)
+    result = writer.add(value)
+    scope: dict[str, Any] = {"gcd": gcd, "sqrt": sqrt}
+    # The text is made of names, numbers and operators written here, never of a user's input.
+    exec(writer.text(first, then, result), scope)
+    made: Callable[..., Callable[..., float]] = scope["outer"]
+    return made
+
+
+class _Writer:
+    """Writes terms as two functions. Equal terms are one node, which gets a name where it is used more than once."""
+
+    def __init__(self, inner: Sequence[str]) -> None:
+        self._seen: dict[int, str] = {}
+        self._names: dict[str, str] = {}
+        self._late: set[str] = set(inner)
+        self._nodes: list[tuple[str, str, tuple[str, ...]]] = []
+
+    def add(self, value: Value) -> str:
+        """The name of a term's node or variable; the text of a plain number."""
+        if not isinstance(value, Term):
+            return repr(value)
+        if not value.inputs:
+            return value.text
+        found = self._seen.get(id(value))
+        if found is None:
+            inputs = tuple([self.add(each) for each in value.inputs])
+            text = value.text.format(*inputs)
+            found = self._names.get(text)
+            if found is None:
+                found = self._names[text] = f"t{len(self._nodes)}"
+                self._nodes.append((found, value.text, inputs))
+                if not self._late.isdisjoint(inputs):
+                    self._late.add(found)
+            self._seen[id(value)] = found
+        return found
+
+    def text(self, first: Sequence[str], then: Sequence[str], result: str) -> str:
+        """The text of a function `outer` of `first`, which returns one of `then`."""
+        uses = Counter(self._uses())
+        early, late = [], []
+        written: dict[str, str] = {}
+        for name, text, inputs in self._nodes:
+            expression = f"({text.format(*[written.get(each, each) for each in inputs])})"
+            if uses[name] == 1:
+                written[name] = expression
+            elif name in self._late:
+                late.append(f"        {name} = {expression}")
+            else:
+                early.append(f"    {name} = {expression}")
+        head, inner = f"def outer({', '.join(first)}):", f"    def inner({', '.join(then)}):"
+        ends = [f"        return {written.get(result, result)}", "    return inner"]
+        return "\n".join([head, *early, inner, *late, *ends])
+
+    def _uses(self) -> Iterator[str]:
+        """Names as often as they are written; once more where a function takes them from the one around it."""
+        for name, text, inputs in self._nodes:
+            for at, each in enumerate(inputs):
+                yield from [each] * text.count(f"{{{at}}}")
+                if name in self._late and each not in self._late:
+                    yield each
