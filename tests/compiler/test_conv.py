@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tests.compiler.graphs import CASTS, build
+from tests.compiler.uncounted import simulate
 from tests.compiler.vector_run import CHIPS, Ran, run_graph, the_chip, the_isa
 from tests.isa.off import isa_without
 
@@ -23,7 +24,7 @@ from npuvm.compiler.ops_conv import product_sizes
 from npuvm.compiler.plan import make_plan
 from npuvm.compiler.program import compile_kernel
 from npuvm.compiler.schedule import Pins
-from npuvm.hw.simulator import EngineName, simulate
+from npuvm.hw.simulator import EngineName
 
 Array = npt.NDArray[Any]
 Pair = tuple[int, int]
