@@ -70,18 +70,18 @@ def cores_of(device: Device) -> int:
 
 @pytest.mark.parametrize("chip", CHIPS)
 @pytest.mark.parametrize(
-    ("shape", "axes"),
+    ("op", "shape", "axes"),
     [
-        ((100_003,), 0),
-        ((65_536,), 0),
-        ((5000, 37), 0),
-        ((3, 70_001), 1),
-        ((3, 3001, 33), 1),
-        ((2, 40, 1200, 5), (1, 2)),
+        ("sum", (100_003,), 0),
+        ("max", (65_536,), 0),
+        ("sum", (5000, 37), 0),
+        ("min", (3, 70_001), 1),
+        ("sum", (3, 3001, 33), 1),
+        ("max", (2, 40, 1200, 5), (1, 2)),
+        ("sum", (300, 5, 67), (0, 1, 2)),
     ],
 )
-@pytest.mark.parametrize("op", ["sum", "max"])
-def test_any_dims(chip: str, shape: tuple[int, ...], axes: int | tuple[int, ...], op: str) -> None:
+def test_any_dims(chip: str, op: str, shape: tuple[int, ...], axes: int | tuple[int, ...]) -> None:
     """Whole numbers, whose sums are exact in any order."""
     device = device_of(chip)
     x = np.random.default_rng(len(shape)).integers(-40, 41, shape).astype(np.float32)
@@ -96,7 +96,7 @@ def test_any_reduce(dtype: str, op: str) -> None:
     if (op, dtype) == ("mean", "int32"):
         return  # mean is for floats
     shape, axis = ((90_001,) if op in ("sum", "prod", "argmax") else (7001, 10)), 0
-    device = device_of("ascend_910b1")
+    device = device_of("ascend_910b1", "core.count=4")
     rng = np.random.default_rng(3)
     # Products of signs and few twos are exact, so are sums below 2048 in fp16 and 256 in bf16.
     values = rng.permutation(np.resize([1, -1, 1, 1, -1], shape[0])) if op == "prod" else rng.integers(-9, 10, shape[0])
@@ -169,12 +169,11 @@ def test_the_same_bits_on_any_number_of_cores(shape: tuple[int, ...], axes: int 
     device = device_of("ascend_910b1")
     (first,) = run(made, {"x": x}, device)
     np.testing.assert_allclose(first, np.sum(x.astype(np.float64), axis=axes), rtol=1e-4, atol=1e-2)
-    for cores in (1, 2, 3, 24):
+    for cores in (1, 2, 3, 24) if len(shape) == 1 else (3, 24):
         (again,) = run(made, {"x": x}, device, Pins(cores=cores))
         assert again.tobytes() == first.tobytes()
-    for groups in (7,):
-        (again,) = run(made, {"x": x}, device_of("ascend_910b1", f"core.count={groups}"))
-        assert again.tobytes() == first.tobytes()
+    (again,) = run(made, {"x": x}, device_of("ascend_910b1", "core.count=7"))
+    assert again.tobytes() == first.tobytes()
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -201,6 +200,29 @@ def test_what_follows_and_what_stands_beside(chip: str) -> None:
     np.testing.assert_array_equal(shift, 2 * b)
 
 
+def test_a_reduce_of_everything_beside_what_has_other_shapes() -> None:
+    """Operands of one shape are one dim; what is added to rows, or used again, is not."""
+
+    @kernel(x="fp16[M, N]", y="fp32[M, N]", b="fp32[N]")
+    def losses(k: KernelBuilder, x: ParamRef, y: ParamRef, b: ParamRef) -> None:
+        k.store(k.sum(k.load(x), axes=(0, 1), keepdims=True), name="ones")
+        difference = k.load(y) - 1.0
+        k.store(k.mean(difference * difference), name="squares")
+        shifted = k.load(y) + k.load(b)
+        k.store(k.sum(shifted), name="all")
+        k.store(shifted, name="shifted")
+
+    rng = np.random.default_rng(8)
+    x = (rng.random((300, 501)) < 0.01).astype(np.float16)
+    y, b = (rng.integers(-3, 4, shape).astype(np.float32) for shape in ((300, 501), (501,)))
+    device = device_of("ascend_910b1")
+    ones, squares, everything, shifted = run(losses, {"x": x, "y": y, "b": b}, device)
+    np.testing.assert_array_equal(ones, [[np.float16(x.astype(np.float64).sum())]])
+    np.testing.assert_allclose(squares, ((y - 1) ** 2).mean(), rtol=1e-6)
+    assert everything == (y + b).sum()
+    np.testing.assert_array_equal(shifted, y + b)
+
+
 def test_softmax_of_few_long_rows() -> None:
     """A maximum and a sum that follow each other, each of them shared."""
 
@@ -218,8 +240,9 @@ def test_softmax_of_few_long_rows() -> None:
     assert [len(launch.image.entries) for launch in device.launches] == [48, 48, 48]
 
 
-@pytest.mark.parametrize("chip", CHIPS)
-@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16", "int32"])
+@pytest.mark.parametrize(
+    ("chip", "dtype"), [(CHIPS[0], "bf16"), (CHIPS[1], "fp32"), (CHIPS[1], "int32"), (CHIPS[2], "fp16")]
+)
 def test_sums_that_are_added_in_memory(chip: str, dtype: str) -> None:
     """Into the output, which is cleared first, and into a workspace where something follows."""
 

@@ -11,12 +11,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from npuvm.compiler.ir import Graph, NamedOp, Node
 from npuvm.compiler.legalize_along import ALONG_FORMS
-from npuvm.compiler.rewrite import Rewriter
+from npuvm.compiler.ops import BINARY, UNARY
+from npuvm.compiler.rewrite import Rewriter, is_scalar
 from npuvm.compiler.types import DTYPES, Dim
 
 __all__ = ["CastPairs", "legalize"]
@@ -28,6 +30,8 @@ _ERF_P = 0.3275911
 _ERF_A = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
 _SQRT_2_OVER_PI = 0.7978845608028654
 _SQRT_HALF = 0.7071067811865476
+
+_ELEMENTWISE = frozenset((*UNARY, *BINARY, "cast", "select"))
 
 
 def legalize(graph: Graph, casts: CastPairs, *, wide_sums: bool = False) -> Graph:
@@ -44,6 +48,7 @@ class _Legalizer:
         self._casts = casts
         self._wide_sums = wide_sums
         self._r = Rewriter(graph)
+        self._users = _users(graph)
         self._rules: Mapping[str, Callable[[Node, list[Node]], Node]] = {
             **dict.fromkeys(_IN_FP32, self._in_fp32),
             "sign": self._sign,
@@ -130,25 +135,53 @@ class _Legalizer:
     def _mean(self, node: Node, inputs: list[Node]) -> Node:
         r, x = self._r, inputs[0]
         count = tuple(x.type.shape[axis] for axis in node.axes())
-        total = self._reduced("reduce_sum", r.cast(x, "fp32"), node.axes())
+        total = self._reduced("reduce_sum", r.cast(x, "fp32"), self._runs(node, x))
         mean = r.cast(r.add("div", total, r.add("size", dtype="fp32", dims=count)), x.type.dtype)
         return r.reshape(mean, node.type.shape)
 
     def _reduce(self, node: Node, inputs: list[Node]) -> Node:
         r, x = self._r, inputs[0]
-        runs = _runs(x.type.shape, node.axes())
+        runs = self._runs(node, x)
         narrow = node.op in ("reduce_sum", "reduce_prod") and DTYPES[x.type.dtype].low_precision
-        if narrow and (self._wide_sums or len(runs) > 1 or (runs and not _trailing(x.type.shape, runs[0]))):
-            total = r.cast(self._reduced(node.op, r.cast(x, "fp32"), node.axes()), x.type.dtype)
+        pieces = len(runs) > 1 or any(len(run) > 1 or not _trailing(x.type.shape, run) for run in runs)
+        if narrow and (self._wide_sums or pieces):
+            total = r.cast(self._reduced(node.op, r.cast(x, "fp32"), runs), x.type.dtype)
         else:
-            total = self._reduced(node.op, x, node.axes())
+            total = self._reduced(node.op, x, runs)
         return r.reshape(total, node.type.shape)
 
-    def _reduced(self, op: str, x: Node, axes: tuple[int, ...]) -> Node:
+    def _runs(self, node: Node, x: Node) -> list[tuple[int, ...]]:
+        """The axes of a reduce of `x` in runs: all of them in one where `x` comes from memory without gaps."""
+        return _runs(x.type.shape, node.axes(), apart=not self._in_one_piece(node))
+
+    def _in_one_piece(self, reduce: Node) -> bool:
+        """Whether all that a reduce is of are tensors of one shape and what is computed of their elements, for nothing else."""
+        shape, found, stack = reduce.inputs[0].type.shape, {reduce.id}, [reduce.inputs[0]]
+        while stack:
+            node = stack.pop()
+            if is_scalar(node) or node.id in found:
+                continue
+            if node.type.shape != shape or node.op not in (*_ELEMENTWISE, "load"):
+                return False
+            found.add(node.id)
+            stack += node.inputs
+        return all(self._users[number] <= found for number in found - {reduce.id})
+
+    def _reduced(self, op: str, x: Node, runs: list[tuple[int, ...]]) -> Node:
         """The reduce with its dims kept, one run of adjacent axes after the other, the last run first."""
-        for run in reversed(_runs(x.type.shape, axes)):
+        for run in reversed(runs):
             x = self._r.add(op, x, axes=run, keepdims=True)
         return x
+
+
+def _users(graph: Graph) -> Mapping[int, set[int]]:
+    """By the id of a node, those of the needed ones that read it."""
+    needed, users = _needed(graph), defaultdict[int, set[int]](set)
+    for node in graph.nodes:
+        if node.id in needed:
+            for each in node.inputs:
+                users[each.id].add(node.id)
+    return users
 
 
 def _needed(graph: Graph) -> set[int]:
@@ -164,11 +197,11 @@ def _as(dtype: str, value: int) -> int | float:
     return float(value) if DTYPES[dtype].kind == "float" else value
 
 
-def _runs(shape: tuple[Dim, ...], axes: tuple[int, ...]) -> list[tuple[int, ...]]:
+def _runs(shape: tuple[Dim, ...], axes: tuple[int, ...], *, apart: bool) -> list[tuple[int, ...]]:
     """Axes in runs of neighbours, which are reduced one run after the other, the last first.
 
-    Literal ones are no work: they are left out, and do not part neighbours. When nothing stays, the last axis is a run of its
-    own, so that its rows are reduced on many cores before their results are.
+    Literal ones are no work: they are left out, and do not part neighbours. When nothing stays and with `apart` the last axis
+    is a run of its own, so that its rows are reduced on many cores before their results are.
     """
     runs: list[list[int]] = []
     for axis in axes:
@@ -179,7 +212,7 @@ def _runs(shape: tuple[Dim, ...], axes: tuple[int, ...]) -> list[tuple[int, ...]
         else:
             runs.append([axis])
     nothing_stays = all(dim == 1 or axis in axes for axis, dim in enumerate(shape))
-    if nothing_stays and len(runs) == 1 and len(runs[0]) > 1:
+    if apart and nothing_stays and len(runs) == 1 and len(runs[0]) > 1:
         runs = [runs[0][:-1], runs[0][-1:]]
     return [tuple(run) for run in runs]
 

@@ -31,6 +31,8 @@ class Draft:
     nodes: list[Node] = field(default_factory=list)
     after: set[int] = field(default_factory=set)
     """Nodes that follow a reduce of this draft, the reduces included."""
+    flat: bool = False
+    """Reduces several axes to one element, so that all it has are values of its domain, or of one element."""
 
 
 def root_of(node: Node) -> tuple[Node, list[Node]]:
@@ -130,6 +132,8 @@ class _Partition:
             return False
         if not _cheap(shape, domain) or not all(_cheap(each.type.shape, domain) for each in draft.nodes):
             return False
+        if draft.flat and not _flat(node, draft.domain):
+            return False
         follows = any(each.id in draft.after for each in node.inputs)
         if follows and draft.form == "accumulate" and not _reduced_shape(shape, draft.axes):
             return False
@@ -152,12 +156,22 @@ class _Partition:
         if draft.axes not in ((), axes):
             return False
         rows = self._whole_rows and all(dim == 1 for dim in shape[len(shape) + axes[-1] + 1 :])
+        if len([axis for axis in axes if shape[axis] != 1]) > 1 and all(dim == 1 for dim in node.type.shape):
+            if not all(_flat(each, shape) for each in draft.nodes):
+                return False
+            rows, draft.flat = False, True
         draft.form = "row" if rows else "accumulate"
         draft.domain = shape if len(shape) >= len(draft.domain) else draft.domain
         draft.axes = axes
         draft.after.add(node.id)
         draft.nodes.append(node)
         return True
+
+
+def _flat(node: Node, domain: tuple[Dim, ...]) -> bool:
+    """Whether a node has nothing but values of the domain, or of one element."""
+    shapes = [each.type.shape for each in (node, *node.inputs)]
+    return all(_significant(shape) in (_significant(domain), ()) for shape in shapes)
 
 
 def _join_top(draft: Draft, node: Node) -> bool:

@@ -16,26 +16,28 @@ from npuvm.compiler.types import DTYPES
 if TYPE_CHECKING:
     from npuvm.compiler.vector_space import Space, Transfer
 
-__all__ = ["Cut", "CutExtent", "chunk_step", "cut_extent", "cut_space", "dims_of", "neutral", "whole_size"]
+__all__ = ["Cut", "CutExtent", "cut_extent", "cut_space", "dims_of", "neutral", "numbers_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A reduced dim `of` of a space that is cut into chunks, which cores share: dim `chunk` counts them.
+    """A reduced dim `of` of a space that is cut into chunks, which cores share: dim `chunk` counts them from the last to the
+    first, so that no size is counted from the end of a dim that may be longer than a field is wide.
 
     The size of the reduced dim is that of a chunk, a multiple of the tile's `edge` along it (0: not known yet); all chunks
-    together have `total` elements, of which the last one has what is left.
+    together have `total` elements, of which the last chunk has the `rest`.
     """
 
     chunk: int
     of: int
     total: int
+    rest: int
     edge: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CutExtent(Extent):
-    """The tiles of a cut dim: `steps` gives by loop how many elements lie behind a tile less than behind the one before."""
+    """The tiles of a cut dim: `steps` gives by loop how many more elements a tile has behind its begin than the one before."""
 
     steps: tuple[tuple[Loop, int], ...] = ()
 
@@ -50,47 +52,46 @@ class CutExtent(Extent):
 
 def cut_extent(cut: Cut, size: int, edge: int, grid: GridWalk, loops: Sequence[Loop]) -> Extent:
     """The extent of tiles of `edge` elements in chunks of `size`."""
-    walked = axis_strides(grid.axes, loops, {f"d{cut.chunk}": size, f"d{cut.of}": edge})
-    if not walked:
-        return Extent(cut.total, cut.total, None, cut.total)
-    return CutExtent(edge, edge, None, cut.total, tuple((loop, -step) for loop, step in walked.items()))
+    steps = axis_strides(grid.axes, loops, {f"d{cut.chunk}": size, f"d{cut.of}": -edge})
+    return CutExtent(edge, edge, None, cut.rest, tuple(steps.items()))
 
 
 def cut_space(space: Space, number: int, length: int, edge: int, reduces: Collection[int]) -> Space:
     """A space whose reduced tile dim is cut into `number` chunks of `length` elements, which are a dim of their own, the last.
 
-    Of the values `reduces` every chunk has its own, behind those of the chunk before, unless they are added to what is there;
-    all others are as they were.
+    Of the values `reduces` every chunk has its own, one behind the other, unless they are added to what is there; all others
+    are as they were.
     """
     of = space.col if space.reduced[space.col] else space.row
     assert of is not None and not space.whole
     sizes = (*space.sizes[:of], length, *space.sizes[of + 1 :], number)
     step = prod(size for size, flag in zip(space.sizes, space.reduced, strict=True) if not flag)
 
-    def further(each: Transfer) -> int:
+    def moved(each: Transfer) -> Transfer:
+        further = each.strides[of] * length
+        return replace(each, strides=(*each.strides, -further), offset=each.offset + (number - 1) * further)
+
+    def written(each: Transfer) -> Transfer:
         if each.node.id not in reduces:
-            return each.strides[of] * length
-        return 0 if each.access.adds else step
+            return moved(each)
+        return replace(each, strides=(*each.strides, 0 if each.access.adds else step))
 
     return replace(
         space,
         sizes=sizes,
         reduced=(*space.reduced, False),
         present={key: (*flags, flags[of] or key in reduces) for key, flags in space.present.items()},
-        reads=tuple(replace(each, strides=(*each.strides, each.strides[of] * length)) for each in space.reads),
-        writes=tuple(replace(each, strides=(*each.strides, further(each))) for each in space.writes),
-        cut=Cut(len(space.sizes), of, space.sizes[of], edge),
+        reads=tuple(moved(each) for each in space.reads),
+        writes=tuple(written(each) for each in space.writes),
+        cut=Cut(len(space.sizes), of, space.sizes[of], space.sizes[of] - (number - 1) * length, edge),
     )
 
 
-def chunk_step(cut: Cut | None, dim: int, sizes: Sequence[int]) -> dict[str, int]:
-    """How far a chunk moves the places along a dim, by the name of the chunks' dim."""
-    return {} if cut is None or cut.of != dim else {f"d{cut.chunk}": sizes[dim]}
-
-
-def whole_size(cut: Cut | None, dim: int, sizes: Sequence[int]) -> int:
-    """Elements along a dim, in all chunks."""
-    return sizes[dim] if cut is None or cut.of != dim else cut.total
+def numbers_of(cut: Cut | None, dim: int, sizes: Sequence[int]) -> tuple[int, int, dict[str, int]]:
+    """Elements along a dim in all chunks, those before the chunk that is the first in the walk, and how far a chunk moves."""
+    if cut is None or cut.of != dim:
+        return sizes[dim], 0, {}
+    return cut.total, cut.total - cut.rest, {f"d{cut.chunk}": -sizes[dim]}
 
 
 def dims_of(cut: Cut | None, dim: int) -> tuple[int, ...]:

@@ -25,11 +25,10 @@ _LEVELS = ((192, 1 << 15), (96, 1 << 14), (48, 1 << 12), (24, 1 << 12))
 192 and its halves are multiples of the cores of most chips, and of halves of them.
 """
 
+_LEAST_BYTES = min(most * least for most, least in _LEVELS)
+
 _MUCH_FASTER = 0.9
 """Estimates of fewer chunks must be so much lower: fewer are shared less evenly by other numbers of cores."""
-
-_LONGEST = 1 << 31
-"""Elements along one dim, from which on a size does not fit its field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +69,11 @@ class ChunkFamily:
         self._symbols = symbols
         self._structure = Structure(Maker(parts.chunks, symbols, chip, isa), binding, rows)
 
+    def enough(self, values: Sequence[int]) -> bool:
+        """Whether there may be work for several chunks."""
+        found = self._structure.located((*values, 0, 0))
+        return found is not None and isinstance(found[0], _ChunkRows) and found[0].enough(found[1])
+
     def plan(self, values: Sequence[int]) -> PlannedChunks | None:
         """The chunks for values of the symbols; None when there is nothing to cut."""
         found = self._structure.located((*values, 0, 0))
@@ -98,10 +102,12 @@ class _ChunkRows(Rows):
         self._of = space.col if space.reduced[space.col] else space.row
         self._bytes = max(1, sum(each.item for each in space.reads if space.has(each.node, self._of)))
 
+    def enough(self, sizes: Sequence[int]) -> bool:
+        """Whether there may be work for several chunks."""
+        return self._of is not None and prod(sizes) * self._bytes >= _LEAST_BYTES
+
     def plan(self, sizes: Sequence[int]) -> PlannedChunks | None:
         """The chunks for the sizes of the space before it is cut."""
-        if self._of is None or sizes[self._of] >= _LONGEST or prod(sizes) * self._bytes < 2 * _LEVELS[-1][1]:
-            return None
         planned: dict[TileChooser, tuple[Chunks, Sequence[int]]] = {}
 
         def choose(chooser: TileChooser, sizes: Sequence[int]) -> Choice | None:

@@ -132,7 +132,7 @@ class ReduceFamily:
 
     def _planned(self, values: Sequence[int]) -> PlannedChunks | None:
         """The chunks; None where they are not worth it. That is decided alike for all numbers of cores."""
-        whole = self._whole.fair_cycles(values)
+        whole = self._whole.fair_cycles(values) if self._chunks.enough(values) else None
         if whole is None or whole < _JOIN_CYCLES:
             return None
         planned = self._chunks.plan(values)

@@ -22,7 +22,7 @@ from npuvm.compiler.emit_handles import (
     not_last,
 )
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.reduce_cut import chunk_step, cut_extent, whole_size
+from npuvm.compiler.reduce_cut import cut_extent, numbers_of
 from npuvm.compiler.schedule import Pins, pin_error
 from npuvm.compiler.schedule_walk import GridWalk
 from npuvm.compiler.types import DTYPES
@@ -296,9 +296,9 @@ class TileBody:
             edges = {space.col: tile.cols} | ({} if space.row is None else {space.row: tile.rows})
             edge, name = edges.get(numbered.dim, 1), dim_name(numbered.dim)
             base = 1 + offset + self._grid.origin.get(name, 0) * edge
-            along = {name: edge} | chunk_step(space.cut, numbered.dim, space.sizes)
-            steps = axis_strides(self._grid.axes, self._loops, along)
-            largest = whole_size(space.cut, numbered.dim, space.sizes)
+            largest, before, along = numbers_of(space.cut, numbered.dim, space.sizes)
+            base += before
+            steps = axis_strides(self._grid.axes, self._loops, {name: edge} | along)
             start = self._b.size_affine(largest, base, list(steps.items())) if steps else self._b.size(base)
         return {numbered.start: start, **dict([numbered.step])}
 

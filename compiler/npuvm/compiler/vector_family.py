@@ -180,6 +180,7 @@ class Rows:
         self._name = maker.segment.name
         self._capacity = maker.chip.capacity_bytes("ub")
         self._whole_only = space.whole
+        self._last: tuple[Sequence[int], Choice, Way] | None = None
         self._ways = [_Ways(maker, binding, space)]
         if not space.whole and space.may_be_whole():
             # Where whole dims are short of room, walking over them is no worse.
@@ -194,6 +195,8 @@ class Rows:
 
         Which way is best does not depend on the number of cores, so that sums are added in one order on all chips.
         """
+        if self._last is not None and self._last[0] == sizes:
+            return self._last[1], self._last[2]
         best: tuple[Choice, Way] | None = None
         least = inf
         for ways in self._ways:
@@ -206,6 +209,7 @@ class Rows:
             error = RowsDoNotFit if self._whole_only else CompileError
             need, room = min(ways.least_bytes(sizes) for ways in self._ways), self._capacity
             raise error(f"the smallest tile needs {need} bytes of UB; there are {room}", self._name)
+        self._last = sizes, *best
         return best
 
     def fair_cycles(self, sizes: Sequence[int]) -> float:
@@ -339,7 +343,10 @@ def with_numbers(space: Space, symbols: Sequence[str], values: Sequence[int]) ->
     def moved(transfers: Sequence[Transfer]) -> tuple[Transfer, ...]:
         return tuple(replace(each, strides=known(each.strides), offset=known((each.offset,))[0]) for each in transfers)
 
-    cut = space.cut and replace(space.cut, total=known((space.cut.total,))[0])
+    cut = space.cut
+    if cut is not None:
+        total, rest = known((cut.total, cut.rest))
+        cut = replace(cut, total=total, rest=rest)
     return replace(space, cut=cut, sizes=known(space.sizes), reads=moved(space.reads), writes=moved(space.writes))
 
 
