@@ -45,14 +45,14 @@ Shapes = Mapping[str, tuple[int, ...]]
 @kernel(x="fp16[M, K]", w="fp16[K, N]", b="fp16[N]", v="fp16[N, K]")
 def gelu_mlp(k: KernelBuilder, x: ParamRef, w: ParamRef, b: ParamRef, v: ParamRef) -> None:
     hidden = k.gelu(k.matmul(k.load(x), k.load(w)) + k.load(b), approximate="tanh")
-    k.store(k.matmul(hidden, k.load(v)))
+    k.store(k.matmul(hidden, k.load(v)), "y")
 
 
 @kernel(q="fp16[H, S, D]", p="fp16[H, S, D]", v="fp16[H, S, D]")
 def attention(k: KernelBuilder, q: ParamRef, p: ParamRef, v: ParamRef) -> None:
     scores = k.cast(k.matmul(k.load(q), k.load(p), transpose_b=True), "fp32") * 0.125
     e = k.exp(scores - k.max(scores, -1, keepdims=True))
-    k.store(k.matmul(k.cast(e / k.sum(e, -1, keepdims=True), "fp16"), k.load(v)))
+    k.store(k.matmul(k.cast(e / k.sum(e, -1, keepdims=True), "fp16"), k.load(v)), "y")
 
 
 @kernel(x="fp16[M, K]", g="fp32[K]", w="fp16[K, N]")
