@@ -16,7 +16,7 @@ INPUTS     := pyproject.toml constraints.txt Makefile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env-core env-test env-slow tools simulate test test-browser test-slow test-campaign conformance fuzz lint format bench clean
+.PHONY: help env-core env-test env-slow tools simulate test test-alone test-browser test-slow test-campaign conformance fuzz lint format bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,7 +30,9 @@ env-slow: $(SLOW_STAMP) ## Add what the slow tests need
 simulate: $(CORE_STAMP) ## Run every scenario of configs/ and print its table (JSON under build/simulate)
 	$(BIN)/npuvm simulate configs/*.yaml --out $(OUT)
 
-test: tools $(TEST_STAMP) lint ## Check style, types and layers, then run every test with coverage
+test: lint test-alone ## Check style, types and layers, and run every test with coverage
+
+test-alone: tools $(TEST_STAMP) ## Run every test with coverage only
 	$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term
 
 test-slow: tools $(SLOW_STAMP) ## Run what takes minutes: a million words in two RTL simulators, proofs, programs at every queue depth
