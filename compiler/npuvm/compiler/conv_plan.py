@@ -21,8 +21,9 @@ from npuvm.compiler.symint import larger
 
 __all__ = ["ConvTile", "ConvTileChooser"]
 
-_HEIGHTS, _TALLER = 6, 2
-"""Numbers of rows that are looked at for a number of filters, and of those that only have room for blocks of channels."""
+_HEIGHTS, _FEWER, _TALLER = 6, 3, 2
+"""Numbers of rows that are looked at until there is a tile, for each number of filters after that, and of those that only have
+room for blocks of channels."""
 
 _PARTS = (1, 2, 4, 8, 16, 32)
 """Blocks of the cube in a part of a row."""
@@ -163,11 +164,12 @@ class ConvTileChooser:
             for each in (channels, min(channels, self._quantum))
         )
         areas: dict[int, Area] = {}
-        pixels, best, misses = self._cost.pixels_at_l0(sizes), None, 0
+        best: _Found | None = None
+        pixels, misses = self._cost.pixels_at_l0(sizes), 0
         for filters, cuts in self._filters(sizes):
             before = best
             most = min(self._cost.most_pixels(filters), pixels) // wide
-            for rows in self._heights(sizes, cuts, min(low, most), min(tall, most)):
+            for rows in self._heights(sizes, cuts, min(low, most), min(tall, most), best is None):
                 area = areas.get(rows)
                 if area is None:
                     tiles, image = -(-high // rows) * sizes.images, ((rows - 1) * step + reach) * width
@@ -178,23 +180,27 @@ class ConvTileChooser:
                 break
         return best
 
-    def _heights(self, sizes: ConvSizes, cuts: int, low: int, tall: int) -> list[int]:
-        """Numbers of rows from `tall` and from `low` down: the lowest ones for each number of tiles that a core gets."""
+    def _heights(self, sizes: ConvSizes, cuts: int, low: int, tall: int, first: bool) -> list[int]:
+        """Numbers of rows from `tall` and from `low` down: the lowest ones for each number of tiles that a core gets.
+
+        As long as nothing fits (`first`) there are more of them, with a single row at last.
+        """
         high, columns = sizes.out[0], sizes.images * cuts
+        count = _HEIGHTS if first else _FEWER
         found: list[int] = []
-        for rows, count in ((tall if tall > low else 0, _TALLER if low > 0 else _HEIGHTS), (low, _HEIGHTS)):
+        for rows, times in ((tall if tall > low else 0, _TALLER if low > 0 else count), (low, count)):
             if rows <= 0:
                 continue
-            for _ in range(count):
+            for _ in range(times):
                 # As many tiles as make no core work longer.
-                times = -(-high // rows)
-                times = max(-(-times * columns // self._cores) * self._cores // columns, times)
-                rows = -(-high // times)
+                tiles = -(-high // rows)
+                tiles = max(-(-tiles * columns // self._cores) * self._cores // columns, tiles)
+                rows = -(-high // tiles)
                 found.append(rows)
                 if rows == 1:
                     break
                 rows -= 1
-        return found
+        return [*found, 1] if first and found and found[-1] > 1 else found
 
     def _parts_of_rows(self, sizes: ConvSizes, best: _Found | None) -> _Found | None:
         """The best tile of a part of a row, if it is better than the best of whole rows."""
