@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from npuvm.compiler.cube_choice_edges import TileEdges
+from npuvm.compiler.cube_choice_edges import Slower, TileEdges
 from npuvm.compiler.cube_choice_terms import Term, compile_term
 from npuvm.compiler.cube_cost import LOAD_WORDS, STEP_WORDS, TILE_WORDS, VISIBLE, ProductCost, ProductSizes
 
@@ -23,14 +23,23 @@ __all__ = ["TileSearch"]
 
 Ints = npt.NDArray[np.int64]
 
-_WORTH = 1.02
+_WORTH = 1.03
 """A pair is estimated where its bound times this is below the best estimate: less is not worth the time."""
 
-_ALIKE = 1.03
+_ALIKE = 1.005
 """A second k at L1 is estimated where it seems to take no longer than the best times this."""
+
+_FINER = 4
+"""k at L1 is not tried in this many times as many steps as are best so far."""
+
+_WHOLE = 1 + VISIBLE
+"""A core's cycles times this are the least that a product takes."""
 
 _HIDDEN = 1 - VISIBLE
 """Share of the slowest unit that its others' work does not add to."""
+
+
+_AT_ONCE: Slower = (1.0, 1.0, 1.0)
 
 
 class _Pair(NamedTuple):
@@ -51,8 +60,8 @@ class _Depth(NamedTuple):
     room: int
     k: int
     steps: int
-    a: tuple[float, float]
-    b: tuple[float, float]
+    a: Slower
+    b: Slower
     floor: float
     inner: list[int]
 
@@ -96,7 +105,7 @@ class TileSearch:
             if ((own if own > floor else floor) + VISIBLE * own) * _WORTH >= best:
                 break
             depths = depths or self._cut(sizes, floors)
-            for k, k0 in self._depths(sizes.k, depths, pair, terms):
+            for k, k0 in self._depths(sizes.k, depths, pair, terms, best):
                 cycles = estimate(m, n, k, k0, pair.depth)
                 if cycles < best:
                     best, taken = cycles, (m, n, k, k0, pair.depth)
@@ -207,27 +216,29 @@ class TileSearch:
         k, cost = sizes.k, self._cost
         ks, inners = self._ks, self._inner
         out, read_a, read_b = floors
-        found: list[_Depth] = []
         last = bisect_left(ks, k)
-        if last < len(ks):
-            *_, far_a = (1.0,) if cost.flipped_a else self._edges.slower(last, k, 1, k, sizes.a_pitch)
-            *_, far_b = self._edges.slower(last, k, 1, k, sizes.b_pitch) if cost.flipped_b else (1.0,)
-            floor = out + read_a * far_a + read_b * far_b
-            found += [_Depth(room, k, 1, (1.0, 1.0), (1.0, 1.0), floor, inner) for room, inner in self._whole(last, k)]
+        cuts: list[tuple[int, int]] = []
         before = 1
         for at in range(last - 1, -1, -1):
-            room = ks[at]
-            steps = -(-k // room)
+            steps = -(-k // ks[at])
             if steps == before:
-                found.pop()
+                cuts.pop()
             before = steps
-            cut = steps * room / k
-            a = b = cut, cut, 1.0
-            if not cost.flipped_a:
-                a = self._edges.slower(at, room, steps, k, sizes.a_pitch)
-            if cost.flipped_b:
-                b = self._edges.slower(at, room, steps, k, sizes.b_pitch)
-            found.append(_Depth(room, room, steps, a[:2], b[:2], out + read_a * a[2] + read_b * b[2], inners[at]))
+            cuts.append((at, steps))
+        along_a = None if cost.flipped_a else self._edges.slower(cuts, k, sizes.a_pitch)
+        along_b = self._edges.slower(cuts, k, sizes.b_pitch) if cost.flipped_b else None
+        found: list[_Depth] = []
+        if last < len(ks):
+            floor = out + read_a / (along_a[0] if along_a else 1.0) + read_b / (along_b[0] if along_b else 1.0)
+            found += [_Depth(room, k, 1, _AT_ONCE, _AT_ONCE, floor, inner) for room, inner in self._whole(last, k)]
+        for place, (at, steps) in enumerate(cuts):
+            room = ks[at]
+            a = b = (steps * room / k, steps * room / k, 1.0)
+            if along_a is not None:
+                a = along_a[1][place]
+            if along_b is not None:
+                b = along_b[1][place]
+            found.append(_Depth(room, room, steps, a, b, out + read_a * a[2] + read_b * b[2], inners[at]))
         return found
 
     def _whole(self, at: int, k: int) -> Iterator[tuple[int, list[int]]]:
@@ -241,7 +252,9 @@ class TileSearch:
                 seen.update(new)
                 yield room, list(new.values())
 
-    def _depths(self, size: int, depths: list[_Depth], pair: _Pair, terms: _Terms) -> list[tuple[int, int]]:
+    def _depths(
+        self, size: int, depths: list[_Depth], pair: _Pair, terms: _Terms, limit: float
+    ) -> list[tuple[int, int]]:
         """k at L1 and L0 that are likely best beside a pair of edges: one, or two that are alike."""
         _, most1, most0 = pair
         waves, (port_a, shared_a), (port_b, shared_b), run, moved, busy, move, out = terms
@@ -251,11 +264,14 @@ class TileSearch:
         visible, hidden = VISIBLE * waves, _HIDDEN * waves
         base = cost.latency + out + waves * (VISIBLE * (busy + move + out) + self._start)
         run_a, run_b = (1.0, run) if cost.columns_first else (run, 1.0)
-        best, second = (inf, 0, 0), (inf, 0, 0)
-        enough = inf
-        for room, k, steps, (slower_a, more_a), (slower_b, more_b), floor, inner in depths:
+        best, second = (limit * _ALIKE, 0, 0), (inf, 0, 0)
+        enough = limit * _ALIKE
+        finest = inf
+        for room, k, steps, (slower_a, more_a, _), (slower_b, more_b, _), floor, inner in depths:
             if room > most1:
                 continue
+            if steps > finest:
+                break
             a, own = port_a * slower_a, shared_a * more_a
             if own > a:
                 a = own
@@ -265,14 +281,14 @@ class TileSearch:
             load = a / run_a + b / run_b if steps == 1 else a + b
             slowest = load if load > out else out
             cycles = base + visible * load + load / steps + start1 * steps + hidden * slowest
-            if cycles >= enough:
+            if cycles * _WHOLE >= enough:
                 continue
             fewest, taken = inf, 0
             for k0 in inner:
                 if k0 <= most0:
-                    steps = -(-size // k0)
-                    ends = start0 * steps + moved / steps
-                    slower, own = busy + product_start * steps, move + move_start * steps
+                    steps0 = -(-size // k0)
+                    ends = start0 * steps0 + moved / steps0
+                    slower, own = busy + product_start * steps0, move + move_start * steps0
                     if own > slower:
                         slower = own
                     if slower > slowest:
@@ -285,10 +301,10 @@ class TileSearch:
                 cycles = VISIBLE * cycles + (cycles if cycles > floor else floor)
                 if cycles < best[0]:
                     best, second = (cycles, k, taken), best
-                    enough = cycles * _ALIKE
+                    enough, finest = cycles * _ALIKE, steps * _FINER
                 elif cycles < second[0]:
                     second = cycles, k, taken
-        return [(k, min(k0, size)) for cycles, k, k0 in (best, second) if cycles < enough]
+        return [(k, min(k0, size)) for cycles, k, k0 in (best, second) if k and cycles < enough]
 
 
 def _numbered(values: Ints) -> tuple[list[int], Ints]:

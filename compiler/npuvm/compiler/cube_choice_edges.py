@@ -6,7 +6,7 @@ from math import gcd, sqrt
 
 from npuvm.compiler.cube_cost import ProductCost
 
-__all__ = ["Line", "TileEdges"]
+__all__ = ["Line", "Slower", "TileEdges"]
 
 Line = tuple[int, int, int, int, float, float, float]
 """An edge for sizes that are known: its number, what of it is in the matrix, and how many tiles that makes.
@@ -15,12 +15,15 @@ Then, for all of k: blocks of the cube, cycles of the move to L0, of the load by
 shares L2.
 """
 
+Slower = tuple[float, float, float]
+"""Times of loads in steps of k against those of all of k at once: by the port, from L2, and from main memory."""
+
 
 class TileEdges:
     """Costs of rows and edges with the rates of an estimate. Those of `ks`, the k that tiles have at L1, are kept."""
 
     def __init__(self, cost: ProductCost, ks: list[int]) -> None:
-        self._cost = cost
+        self._cost, self._ks = cost, ks
         self._lengths = [self._served(k * cost.item) for k in ks]
         self._ports = [self._row(k * cost.item, 0) for k in ks]
 
@@ -79,17 +82,28 @@ class TileEdges:
                 break
         return found
 
-    def slower(self, at: int, own: int, steps: int, k: int, pitch: int) -> tuple[float, float, float]:
-        """Times of loads of rows along k in steps of `own` against those at once: by the port, from L2, from main memory."""
-        cost = self._cost
-        row, whole = own * cost.item, k * cost.item
-        far = near = 1.0
-        if not cost.hashed and row != pitch:
-            far, near = self._spread(row, pitch, *cost.channels), self._spread(row, pitch, *cost.slices)
-            near /= self._spread(whole, pitch, *cost.slices) if whole != pitch else 1.0
-        if steps == 1:
-            return 1.0, 1.0 / near, 1.0 / far
-        return steps * self._ports[at] / self._row(whole, pitch), steps * self._lengths[at] / (whole * near), 1.0 / far
+    def slower(self, cuts: list[tuple[int, int]], k: int, pitch: int) -> tuple[float, list[Slower]]:
+        """The share of main memory that rows along all of k reach; for the numbers and steps of smaller k, their times."""
+        cost, ports, lengths = self._cost, self._ports, self._lengths
+        whole = k * cost.item
+        port, length = self._row(whole, pitch), whole
+        if cost.hashed or pitch % cost.slices[0]:
+            return 1.0, [(steps * ports[at] / port, steps * lengths[at] / length, 1.0) for at, steps in cuts]
+        reached, far = 1.0, 1.0
+        if whole != pitch:
+            reached, far = self._spread(whole, pitch, *cost.slices), self._spread(whole, pitch, *cost.channels)
+        found = []
+        for at, steps in cuts:
+            row = self._ks[at] * cost.item
+            near = self._spread(row, pitch, *cost.slices) / reached
+            found.append(
+                (
+                    steps * ports[at] / port,
+                    steps * lengths[at] / (length * near),
+                    1.0 / self._spread(row, pitch, *cost.channels),
+                )
+            )
+        return far, found
 
     def _spread(self, nbytes: int, pitch: int, unit: int, count: int) -> float:
         """Share of memory servers that many rows along k reach."""
@@ -100,7 +114,7 @@ class TileEdges:
         """Cycles of a row of a load by itself."""
         cost = self._cost
         if nbytes == pitch:
-            return nbytes / cost.port
+            return max(nbytes / cost.port, nbytes / cost.chunk * cost.in_flight)
         burst = (nbytes if nbytes > cost.burst else cost.burst) / cost.port
         waits = -(-nbytes // cost.chunk) * cost.in_flight
         taken = burst if burst > waits else waits
