@@ -28,15 +28,16 @@ _MOST_STEP = 16
 class Edge(NamedTuple):
     """One edge of a tile as m or n of the product: its size, blocks of the kernels' elements that L0 has room for, cycles.
 
-    `compute` is that of the cube as a factor, `moves` that to L0. Of n also the most of m beside it, and the way out of each m;
-    of filters also the least that their loads take.
+    `compute` is that of the cube as a factor, `moves` that to L0. Of n also the most of m beside it, with one and with two
+    accumulators, and the way out of each m; of filters also the least that their loads take.
     """
 
     size: int
     steps: int
     compute: float
     moves: float
-    most: float = 0.0
+    most: int = 0
+    most_of_two: int = 0
     out: float = 0.0
     loads: float = 0.0
 
@@ -92,6 +93,7 @@ class ConvCost:
         self._block_cycles = float(cube.cycles_per_block[problem.dtype])
         self._product_start = float(cube.startup_cycles + cube.latency_cycles)
         self._move_start = 2.0 * move.startup_cycles
+        self._step_start = self._product_start + self._move_start
         self._move_a, self._move_b = float(move.l0a_bytes_per_cycle), float(move.l0b_bytes_per_cycle)
         self._load_start, self._load_row = float(load.l1_startup_cycles), float(load.l1_row_cycles)
         self._port, self._burst = float(load.l1_bytes_per_cycle), load.min_burst_bytes
@@ -110,7 +112,7 @@ class ConvCost:
         """Pixels of a tile beside these filters that the accumulators have room for, once."""
         if self._planes:
             return self._l0c // (filters.size * self._acc_item)
-        return int(filters.most)
+        return filters.most
 
     def pixels_at_l0(self, sizes: ConvSizes) -> int:
         """Pixels of a tile for whose least step L0 has room."""
@@ -153,7 +155,7 @@ class ConvCost:
             out = max(out, nbytes / self._to_ub)
             most = min(most, self._ub // (2 * align_up(nbytes)))
         blocks = -(-size // self._block_n) * -(-depth * self._item // self._block_k)
-        return Edge(size, steps, blocks, row * depth / self._move_b, most, out)
+        return Edge(size, steps, blocks, row * depth / self._move_b, most, self._l0c // (2 * sums), out)
 
     # What tiles cost.
 
@@ -163,18 +165,17 @@ class ConvCost:
         A kernel has `needed` blocks of elements.
         """
         m, n = (filters, area.edge) if self._planes else (area.edge, filters)
-        steps = min(m.steps, n.steps)
-        if m.size > n.most or steps < 1:
+        size, steps = m.size, m.steps if m.steps < n.steps else n.steps
+        if size > n.most or steps < 1:
             return None
         waves = -(-area.tiles * cuts // self._cores)
-        compute, moves, out = m.compute * n.compute, m.moves + n.moves, m.size * n.out + self._fix_start
+        compute, moves, out = m.compute * n.compute, m.moves + n.moves, size * n.out + self._fix_start
         # Sums of a tile begin in the accumulators that the tile before has left.
-        single = 2 * m.size * align_up(n.size * self._acc_item) > self._l0c
+        single = size > n.most_of_two
         busy = compute + out if single else compute
-        loads = area.cycles / cuts + filters.loads / (waves if cuts == 1 else 1)
-        most = max(busy, moves, out, loads)
-        starts = -(-needed // steps) * (self._product_start + self._move_start)
-        if waves * (most * (1 - _VISIBLE) + (busy + moves + out + loads + starts) * _VISIBLE) >= limit:
+        loads = area.cycles / cuts + (filters.loads / waves if cuts == 1 else filters.loads)
+        total = busy + moves + out + loads + -(-needed // steps) * self._step_start
+        if waves * (max(busy, moves, out, loads) * (1 - _VISIBLE) + total * _VISIBLE) >= limit:
             return None
         return Pair(area, filters, cuts, waves, steps, compute, moves, out, single)
 

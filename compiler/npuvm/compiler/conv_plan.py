@@ -253,7 +253,7 @@ class ConvTileChooser:
             chunk = depth if parts == 1 else together * step * quantum
         loads = pair.area.cycles / pair.cuts
         cycles = self._cost.cycles(sizes, pair, steps, parts, loads, several and parts == 1)
-        return (cycles, max(sizes.channels, 1), chunk, min(step * quantum, depth)), at_l1 < min(needed, self._short)
+        return (cycles, max(sizes.channels, 1), chunk, min(step * quantum, depth)), at_l1 < min(needed, pair.steps)
 
     def _in_blocks(self, sizes: ConvSizes, pair: Pair, room: int) -> _Kept | None:
         """With blocks of channels in L1, of whole steps, and the part of the kernels that goes with one."""
