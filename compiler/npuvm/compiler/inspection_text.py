@@ -94,6 +94,8 @@ def _space_text(space: Space) -> str:
     lines = [f"{'dim':4} {'size':>12}  what"]
     for dim, size in enumerate(space.sizes):
         place = "row of a tile" if dim == space.row else "column of a tile" if dim == space.col else "walked"
+        if space.cut is not None and dim == space.cut.chunk:
+            place = f"chunks of {dim_name(space.cut.of)}, the last of {space.cut.rest} first"
         lines.append(f"{dim_name(dim):4} {size:12}  {place}{', reduced' if space.reduced[dim] else ''}")
     if any(space.reduced):
         lines.append(f"reduced dims are {'whole in a tile' if space.whole else 'walked and accumulated'}")

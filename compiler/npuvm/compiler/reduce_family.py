@@ -25,6 +25,15 @@ _LEVELS = ((192, 1 << 15), (96, 1 << 14), (48, 1 << 12), (24, 1 << 12))
 192 and its halves are multiples of the cores of most chips, and of halves of them.
 """
 
+_HALVES = 5
+"""How often tiles are halved at most."""
+
+_NO_SLOWER = 1.03
+"""Estimates of lower tiles may be so much higher: that of loads of short rows hides what is done once for each chunk."""
+
+_SHORT = 16
+"""Rows whose bytes are whole blocks, whatever they are of."""
+
 _LEAST_BYTES = min(most * least for most, least in _LEVELS)
 
 _MUCH_FASTER = 0.9
@@ -136,8 +145,8 @@ class _ChunkRows(Rows):
     def _best(self, chooser: TileChooser, sizes: Sequence[int]) -> Chunks | None:
         """The most chunks that there is work for, or a half of them where that is much faster; None when one core is enough.
 
-        Tiles are the highest that fit, and then halves as long as the estimate falls: what a tile has added up is reduced
-        once for each chunk.
+        Tiles are the highest that fit, and then halves as long as the estimate does not rise: what a tile has added up is
+        reduced once for each chunk.
         """
         space, of = self._space, self._of
         longest, width = chooser.longest(sizes)
@@ -166,17 +175,22 @@ class _ChunkRows(Rows):
         """About so many chunks with their best tiles, and the estimate."""
         assert self._of is not None
         total, best, least = sizes[self._of], None, inf
-        tiles = -(-total // (number * longest))
-        while True:
+        fewest = -(-total // (number * longest))
+        for tiles in (fewest, *(fewest * 2**each for each in range(1, _HALVES))):
             edge = -(-total // (number * tiles))
-            if self._of == self._space.col and longest >= LANES:
-                edge = min(align_up(edge, LANES), longest // LANES * LANES)
+            edge = _aligned(edge, longest, columns=self._of == self._space.col)
             length = edge * -(-total // (number * edge))
             chunks = Chunks(-(-total // length), length, edge)
+            if best is not None and chunks.edge == best.edge:
+                break
             choice = chooser.fair(self._cut(sizes, chunks), edge)
-            if chunks.number < 2 or choice is None or choice.cycles >= least:
-                return best, least
-            best, least = chunks, choice.cycles
-            if edge == 1:
-                return best, least
-            tiles *= 2
+            if chunks.number < 2 or choice is None or choice.cycles > _NO_SLOWER * least:
+                break
+            best, least = chunks, min(choice.cycles, least)
+        return best, least
+
+
+def _aligned(edge: int, longest: int, *, columns: bool) -> int:
+    """The size of a tile, so that the next one begins at a block of memory also where rows are shorter than blocks."""
+    step = LANES if columns or edge >= 4 * LANES else _SHORT if edge >= 2 * _SHORT else 1
+    return min(align_up(edge, step), longest // step * step) if longest >= step else edge

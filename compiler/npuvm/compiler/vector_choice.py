@@ -19,10 +19,13 @@ from npuvm.compiler.vector_space import Space
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["FAIR_CORES", "LANES", "Choice", "TileChooser", "without_single"]
+__all__ = ["LANES", "Choice", "TileChooser", "without_single"]
 
-FAIR_CORES = 48
-"""Cores that decisions between ways to reduce are made for, whatever chip and pins have, so that sums have one order."""
+_FAIR_CORES = 48
+"""Cores that decisions between ways to reduce are made for, whatever chip and pins have, so that sums have one order.
+
+There are fewer where main memory is slow: four times those that tiles are chosen for.
+"""
 
 _FED = 2
 """Tiles along reduced dims are chosen for this many times the cores whose loads main memory keeps up with."""
@@ -61,6 +64,7 @@ class TileChooser:
         self._kept = tuple(dim for dim in space.others if not space.reduced[dim])
         self._cores = chip.cores_with("vector")
         self._fed = max(1, int(_FED * chip.hbm_bytes_per_cycle / chip.core.load.ub_bytes_per_cycle))
+        self._fair = min(_FAIR_CORES, 4 * self._fed)
         self._capacity = chip.capacity_bytes("ub")
         self._cost = TileCost(space, program, chip, isa, self._cores, storage.depth)
         rows, cols = SymInt.variable("rows"), SymInt.variable("cols")
@@ -78,8 +82,8 @@ class TileChooser:
         return self._search(sizes, cores, edge) if edge else None
 
     def fair(self, sizes: Sequence[int], edge: int = 0) -> Choice | None:
-        """The tile for FAIR_CORES cores: what is decided by its estimate is decided alike for any number of cores."""
-        return self.choose(sizes, edge, FAIR_CORES)
+        """The tile for a number of cores that is not the chip's: what its estimate decides is decided alike for any number."""
+        return self.choose(sizes, edge, self._fair)
 
     def walked(self, sizes: Sequence[int]) -> int:
         """The size of a tile along the reduced dim that is walked, whatever the number of cores; 0 when no tile fits."""
@@ -87,8 +91,8 @@ class TileChooser:
         return 0 if found is None else self.edge(found)
 
     def fair_cycles(self, sizes: Sequence[int], choice: Choice) -> float:
-        """The estimate on FAIR_CORES cores of what was chosen for these sizes."""
-        found = choice if self._cores == FAIR_CORES else self.fair(sizes, self.edge(choice))
+        """The estimate on the number of cores of `fair` for what was chosen for these sizes."""
+        found = choice if self._cores == self._fair else self.fair(sizes, self.edge(choice))
         return (found or choice).cycles
 
     def edge(self, choice: Choice) -> int:
