@@ -129,7 +129,6 @@ def test_wide_sums_are_made_in_fp32() -> None:
     assert [node.type.dtype for node in legal(graph, wide_sums=True).nodes if node.op == "reduce_sum"] == ["fp32"]
 
 
-@pytest.mark.no_cover
 @given(vector_graphs(), st.booleans())
 @settings(max_examples=100, deadline=None)
 def test_legal_graphs_compute_the_same(case: tuple[Graph, dict[str, int]], wide_sums: bool) -> None:

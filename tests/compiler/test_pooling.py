@@ -105,7 +105,6 @@ def pools(draw: st.DrawFn) -> tuple[Pool, str, tuple[int, ...]]:
     return pool, dtype, (*outer, *sizes)
 
 
-@pytest.mark.no_cover
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(pools())
 def test_random_pools_in_numpy(case: tuple[Pool, str, tuple[int, ...]]) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.compiler.graphs import build, random_inputs
@@ -110,7 +109,6 @@ def bits(array: Array) -> Array:
     return np.where(np.isnan(array), kind.type(0), array.view(kind))
 
 
-@pytest.mark.no_cover
 @settings(max_examples=60, deadline=None)
 @given(kernels())
 def test_no_bit_changes(case: tuple[Graph, dict[str, int]]) -> None:

@@ -174,7 +174,6 @@ def same(actual: dict[str, Array], expected: dict[str, Array]) -> None:
         np.testing.assert_array_equal(actual[name], array, err_msg=name)
 
 
-@pytest.mark.no_cover
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mirrors(12))
 def test_random_movements_in_numpy(case: tuple[Graph, dict[str, Array], dict[str, Array]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -79,7 +78,6 @@ def values_of(layout: Layout, data: np.ndarray[tuple[int, ...], np.dtype[np.int6
     return list(data[index].ravel())
 
 
-@pytest.mark.no_cover
 @given(shapes_and_steps())
 @settings(max_examples=200, deadline=None)
 def test_layouts_agree_with_numpy(case: tuple[tuple[int, ...], list[tuple[str, tuple[int, ...]]]]) -> None:

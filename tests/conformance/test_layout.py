@@ -37,7 +37,6 @@ def test_refused_words_by_hand(entry: dict[str, Any]) -> None:
     assert LAYOUT.decode([int(word, 16) for word in entry["words"]]).word_class.value == entry["class"]
 
 
-@pytest.mark.no_cover
 @given(insns(ISA), st.integers(0, 8 * 64 - 1), st.lists(st.integers(0, (1 << 64) - 1), max_size=3))
 def test_it_agrees_with_the_codec_on_damaged_words(insn: Insn, bit: int, tail: list[int]) -> None:
     words = LAYOUT.pack(LAYOUT.entries[insn.op], LAYOUT.values(insn))

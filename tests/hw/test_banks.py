@@ -213,7 +213,6 @@ def patterns(draw: st.DrawFn) -> Pattern:
     return Pattern(rows, cols, draw(st.sampled_from([8, 32, 64])), dense, *slopes, tuple(operands))
 
 
-@pytest.mark.no_cover
 @settings(max_examples=300)
 @given(
     patterns(),

@@ -77,7 +77,6 @@ def recurrence(rows: list[Row]) -> tuple[list[tuple[int, int, int]], int]:
     return times, max([clock, *done.values()])
 
 
-@pytest.mark.no_cover
 @settings(max_examples=100)
 @given(programs())
 def test_every_start_and_completion_is_that_of_the_recurrence(rows: list[Row]) -> None:
@@ -87,7 +86,6 @@ def test_every_start_and_completion_is_that_of_the_recurrence(rows: list[Row]) -
     assert run.cycles == cycles
 
 
-@pytest.mark.no_cover
 @settings(max_examples=40)
 @given(programs(), programs())
 def test_cycles_of_every_unit_add_up(first: list[Row], second: list[Row]) -> None:
@@ -100,7 +98,6 @@ def test_cycles_of_every_unit_add_up(first: list[Row], second: list[Row]) -> Non
             assert min([unit.busy, *unit.stalls.values()]) >= 0, name
 
 
-@pytest.mark.no_cover
 @settings(max_examples=60)
 @given(programs())
 def test_every_stall_is_that_of_the_recurrence(rows: list[Row]) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.hw.expansion_oracle import Costs, Generator, Interpreter
@@ -62,7 +61,6 @@ def expand(
     return collect(Expansions(ISA, encode_program(ISA, insns), CHIP, limit=limit).core(0, ranges or []), loads)
 
 
-@pytest.mark.no_cover
 @settings(max_examples=60)
 @given(st.integers(0, 2**40))
 def test_expansion_is_what_a_plain_interpreter_does(seed: int) -> None:
@@ -75,7 +73,6 @@ def test_expansion_is_what_a_plain_interpreter_does(seed: int) -> None:
         assert expand(insns, oracle.ranges, loads, limit) == expected
 
 
-@pytest.mark.no_cover
 @settings(max_examples=30)
 @given(st.integers(0, 2**40))
 def test_cores_expanded_together_do_what_each_does_alone(seed: int) -> None:

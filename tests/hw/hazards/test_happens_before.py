@@ -6,7 +6,6 @@ from dataclasses import replace
 from itertools import combinations, product
 from typing import TypeAlias
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.hw.engine_kit import Row, execute, make_stream
@@ -147,7 +146,6 @@ def unordered(cores: list[list[Step]]) -> set[tuple[int, int]]:
     return found
 
 
-@pytest.mark.no_cover
 @settings(max_examples=100, deadline=None)
 @given(launches())
 def test_hazards_are_the_conflicts_that_the_graph_leaves_in_no_order(cores: list[list[Step]]) -> None:
