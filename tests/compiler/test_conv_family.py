@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.compiler.conv_run import Conv, check, conv_kernel
+from tests.compiler.conv_run import Conv, check, close, conv_kernel
 from tests.compiler.graphs import CASTS, build
-from tests.compiler.vector_run import CHIPS, limits_of, the_chip, the_isa
+from tests.compiler.vector_run import CHIPS, limits_of, run_graph, the_chip, the_isa
 
 from npuvm.compiler import CompileError, KernelBuilder, Value, compile_kernel
 from npuvm.compiler.conv_family import ConvFamily
@@ -120,6 +120,46 @@ def test_symbols_of_channels_and_filters() -> None:
         # The same program as where they are numbers, so its results are checked there.
         assert np.array_equal(launch.image.words, _words(instance(conv)))
         check(conv, "edge")
+
+
+@pytest.mark.parametrize("nchw", [False, True])
+def test_sizes_of_the_kernel_may_be_symbols(nchw: bool) -> None:
+    """One plan for all of them; only tiles that are parts of a row are written for their shape."""
+    free = (
+        {"x": "fp16[N, 5, H, W]", "w": "fp16[6, 5, P, Q]"}
+        if nchw
+        else {"x": "fp16[N, H, W, 5]", "w": "fp16[6, P, Q, 5]"}
+    )
+
+    def body(k: KernelBuilder, x: Value, w: Value) -> None:
+        layout = "NCHW" if nchw else "NHWC"
+        k.store(k.conv2d(x, w, stride=(2, 1), padding=1, dilation=(1, 2), layout=layout, dtype="fp32"))
+
+    graph = build(body, **free)
+    made = KernelFamily(graph, the_chip("edge"), the_isa())
+    lengths = set()
+    for size, taps in (((7, 9), (1, 1)), ((7, 9), (3, 2)), ((20, 31), (5, 7)), ((3, 4001), (2, 1))):
+        conv = Conv(2, size, 5, 6, taps, (2, 1), _PADS, (1, 2), nchw=nchw)
+        ran = run_graph(graph, conv.inputs(), the_chip("edge"))
+        want = conv.expected(conv.arrays())
+        close(conv, ran.outputs["out0"], want.transpose(0, 3, 1, 2) if nchw else want)
+        (launch,) = made.compile(conv.shapes()).launches
+        lengths.add((size[1] > 4000, len(launch.image.words)))
+    assert len(lengths) == 2
+    with pytest.raises(CompileError, match="-1 is no size"):
+        graph.bind(Conv(1, (7, 9), 5, 6, (0, 3), nchw=nchw).shapes())
+
+
+def test_a_kernel_of_symbols_has_no_padding_of_the_same_size() -> None:
+    with pytest.raises(CompileError, match="'same' needs a kernel of numbers, not P, 3"):
+        build(lambda k, x, w: k.store(k.conv2d(x, w, padding="same")), x="fp16[N, 4, H, W]", w="fp16[4, 4, P, 3]")
+
+
+def test_tall_kernels_take_whole_rows() -> None:
+    """Of parts of rows the code would need more descriptors than there are."""
+    conv = Conv(1, (140, 5), 2, 3, (130, 2))
+    assert instance(conv) is not None
+    check(conv, "edge")
 
 
 def _words(image: Image | None) -> Any:

@@ -104,9 +104,11 @@ class ConvMethods(ViewMethods):
         out = []
         for at in range(2):
             size, (low, high), each = x.shape[first + at], pads[at], kernel[at]
-            if not isinstance(each, int) or each < 1:
-                raise kernel_error(f"conv2d: the kernel of {w.type} must have sizes that are numbers >= 1")
-            padded, span = self._dims.of(size) + sum_of(low, high), (each - 1) * dilations[at] + 1
+            if isinstance(each, int) and each < 1:
+                raise kernel_error(f"conv2d: the kernel of {w.type} must have sizes >= 1")
+            before = self._dims.of(each) - sum_of(1)
+            self._dims.dim(before)  # of a name a symbol, which no shape may make less than 0
+            padded, span = self._dims.of(size) + sum_of(low, high), before.scaled(dilations[at]) + sum_of(1)
             where = f"conv2d: dim {at} of the image {x.type}, padded"
             out.append(self._dim("conv2d", self._window_count(padded, span, strides[at], where)))
         default = "int32" if x.dtype == "int8" else x.dtype
@@ -117,7 +119,8 @@ class ConvMethods(ViewMethods):
             "strides": strides, "pads": (*pads[0], *pads[1]), "dilations": dilations, "groups": (groups,),
             "planes": planes, "out": tuple(out), "dtype": dtype or default,
         }  # fmt: skip
-        small = int(kernel[0]) * int(kernel[1]) <= _MOST_TAPS
+        taps = [each for each in kernel if isinstance(each, int)]
+        small = len(taps) == 2 and taps[0] * taps[1] <= _MOST_TAPS
         if not planes and small and w.shape[0] == groups > 1 == w.shape[3]:
             try:
                 infer_type("conv2d", [each.type for each in inputs], attrs)
@@ -195,7 +198,12 @@ class ConvMethods(ViewMethods):
         if padding == "same":
             if set(strides) != {1}:
                 raise kernel_error(f"conv2d: padding 'same' needs stride 1, not {tuple(strides)}")
-            spans = [(int(each) - 1) * step for each, step in zip(kernel, dilations, strict=True)]
+            sizes = [each for each in kernel if isinstance(each, int)]
+            if len(sizes) < len(kernel):
+                raise kernel_error(
+                    f"conv2d: padding 'same' needs a kernel of numbers, not {', '.join(map(str, kernel))}"
+                )
+            spans = [(each - 1) * step for each, step in zip(sizes, dilations, strict=True)]
             return [(span // 2, span - span // 2) for span in spans]
         if isinstance(padding, str):
             if padding != "valid":

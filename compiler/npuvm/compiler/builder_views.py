@@ -221,9 +221,9 @@ class ViewMethods(BuilderBase):
         except CompileError as error:
             raise kernel_error(f"{op}: {error.message}") from None
 
-    def _window_count(self, whole: Sum, span: int, step: int, where: str, up: bool = False) -> Sum:
+    def _window_count(self, whole: Sum, span: int | Sum, step: int, where: str, up: bool = False) -> Sum:
         """How many windows of `span` elements a dim has, rounded `up` or down; it is refused where not one fits."""
-        rest = whole - sum_of(span)
+        rest = whole - (span if isinstance(span, Sum) else sum_of(span))
         if (number := rest.constant()) is not None and number < 0:
             raise kernel_error(f"{where}: a window spans {span} elements, there are {whole}")
         if not rest.never_negative():

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 from npuvm.compiler.conv_codegen import MOST_STEP, check_conv, conv_problem, emitter_of
-from npuvm.compiler.conv_plan import ConvTile, ConvTileChooser
+from npuvm.compiler.conv_plan import MOST_LOADS, ConvTile, ConvTileChooser
 from npuvm.compiler.conv_segment import ConvSegment, lower_conv
 from npuvm.compiler.conv_spec import ConvSizes, ConvSpec, ImageView, product_of, sizes_of
 from npuvm.compiler.cube_spec import MatView
@@ -37,7 +37,8 @@ _KEPT_SORTS = 64
 class ConvFamily:
     """All instances of a convolution on one chip, without pins, that have elements and something to add up.
 
-    Not those with a stride or a dilation past the room of the instruction of windows, which may stand along a single pixel.
+    Not those with a stride or a dilation past the room of the instruction of windows, which may stand along a single pixel; and
+    not tiles of parts of rows where the height of the kernel is a symbol.
     """
 
     def __init__(self, segment: ConvSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
@@ -57,7 +58,7 @@ class ConvFamily:
         self._templates = _TEMPLATES.get(sort, len(self.tensors), chip, isa)
 
     def instance(self, values: Sequence[int]) -> Image | None:
-        """The image for values of the symbols; None when a size is 0, or for a convolution that has no templates."""
+        """The image for values of the symbols; None for sizes, or a convolution, that there are no templates for."""
         if self._templates is None:
             return None
         found = self._sizes(*values)
@@ -66,7 +67,9 @@ class ConvFamily:
             return None
         tile = self._chooser.choose(sizes, self._name)
         nest = _BLOCKS if tile.block < sizes.channels else _PARTS if tile.chunk < sizes.depth else _ALL
-        template = self._templates[tile.whole, nest]
+        template = self._templates.get((tile.whole, nest))
+        if template is None:
+            return None
         given = (tile.rows, tile.cols, tile.filters, tile.block, tile.chunk, tile.step, tile.l0c_depth)
         words, relocs = template.instance((*found[: self._numbers], *given))
         rows, cols = -(-sizes.out[0] // tile.rows), -(-sizes.out[1] // tile.cols)
@@ -156,10 +159,14 @@ class _Templates:
         self._kept: OrderedDict[Hashable, dict[int, Template]] = OrderedDict()
 
     def get(self, sort: _Sort, n_args: int, chip: NpuConfig, isa: Isa) -> dict[tuple[bool, int], Template]:
-        """A template for tiles of whole rows or not, and each loop nest. A load for each row of a kernel needs its number."""
+        """A template for tiles of whole rows or not, and each loop nest.
+
+        Parts of a row take a load for each row of a kernel: there are none for kernels of any height, or of too many rows.
+        """
+        known = [] if isinstance(sort.kernel_h, SymInt) or sort.kernel_h > MOST_LOADS else [sort.kernel_h]
         return {
             (rows is None, nest): template
-            for rows in (None, sort.kernel_h)
+            for rows in (None, *known)
             for nest, template in self._of_rows(sort, rows, n_args, chip, isa).items()
         }
 

@@ -19,7 +19,7 @@ from npuvm.compiler.cube_plan import CubeTile
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.symint import larger
 
-__all__ = ["ConvTile", "ConvTileChooser"]
+__all__ = ["MOST_LOADS", "ConvTile", "ConvTileChooser"]
 
 _HEIGHTS, _FEWER, _TALLER = 6, 3, 2
 """Numbers of rows that are looked at until there is a tile, for each number of filters after that, and of those that only have
@@ -40,7 +40,7 @@ _MOST_FILTERS = 32
 _SHORT_BYTES = 1024
 """Of each kernel, where its elements lie in L1 part by part: more of them would come later and no faster."""
 
-_MOST_LOADS = 100
+MOST_LOADS = 100
 """Rows of an image that are loaded one by one: two descriptors each, of 256."""
 
 _KEPT_FILTERS = 64
@@ -121,7 +121,7 @@ class ConvTileChooser:
             raise CompileError(
                 f"no tile of a convolution with a kernel of {sizes.kernel} pixels, stride {sizes.strides} and dilation "
                 f"{sizes.dilations} fits core.l1_kib={self._chip.core.l1_kib} of {self._chip.name} "
-                f"with {_MOST_LOADS} rows of pixels or less",
+                f"with {MOST_LOADS} rows of pixels or less",
                 where,
             )
         (area, filters, *_, single), (cycles, block, chunk, step) = best
@@ -205,7 +205,7 @@ class ConvTileChooser:
     def _parts_of_rows(self, sizes: ConvSizes, best: _Found | None) -> _Found | None:
         """The best tile of a part of a row, if it is better than the best of whole rows."""
         (high, wide), (loads, kernel_w) = sizes.out, sizes.kernel
-        if loads > _MOST_LOADS:
+        if loads > MOST_LOADS:
             return best
         for cols in reversed(_clipped(self._parts, wide)):
             width = (cols - 1) * sizes.strides[1] + (kernel_w - 1) * sizes.dilations[1] + 1

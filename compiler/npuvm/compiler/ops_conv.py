@@ -50,9 +50,6 @@ def _conv2d(inputs: Sequence[TensorType], attrs: _Attrs) -> TensorType:
         raise CompileError(f"conv2d: {x} and {w} must have rank 4")
     planes = bool(attrs.get("planes"))
     channels, filters, depth = x.shape[1 if planes else 3], w.shape[0], w.shape[1 if planes else 3]
-    kernel_h, kernel_w = w.shape[2:] if planes else w.shape[1:3]
-    if not isinstance(kernel_h, int) or not isinstance(kernel_w, int):
-        raise CompileError(f"conv2d: the kernel of {w} must have a size that is a number")
     conv_numbers(attrs, "strides", 2, 1)
     conv_numbers(attrs, "dilations", 2, 1)
     conv_numbers(attrs, "pads", 4, 0)
