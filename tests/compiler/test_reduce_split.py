@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from random import Random
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from tests.compiler.graphs import CASTS, build
+from tests.compiler.random_run import run_seed
 from tests.compiler.vector_run import CHIPS, the_chip, the_isa
 
 from npuvm.compiler import (
@@ -25,6 +27,7 @@ from npuvm.compiler import (
 )
 from npuvm.compiler.plan import make_plan
 from npuvm.compiler.reduce_family import ChunkFamily
+from npuvm.compiler.reduce_launches import Reduced, ReduceFamily
 from npuvm.compiler.reduce_parts import reduce_parts
 from npuvm.compiler.segments import VectorSegment
 from npuvm.compiler.types import DTYPES
@@ -329,3 +332,24 @@ def test_chunks_follow_from_the_shape_and_cover_it() -> None:
         assert 2 <= chunks.number <= 192
         cut += 1
     assert cut > 100
+
+
+def test_random_kernels_whose_cores_share_every_reduce(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks however small, among all else that a kernel has: seeds whose kernels have reduces over tiles, five shapes each."""
+    shared = 0
+    launches = ReduceFamily.launches
+
+    def counted(self: ReduceFamily, values: Sequence[int]) -> Reduced | None:
+        nonlocal shared
+        made = launches(self, values)
+        shared += made is not None
+        return made
+
+    monkeypatch.setattr(ReduceFamily, "launches", counted)
+    monkeypatch.setattr("npuvm.compiler.reduce_launches._WORTH", 0.0)
+    monkeypatch.setattr("npuvm.compiler.reduce_launches._JOIN_CYCLES", 0)
+    monkeypatch.setattr("npuvm.compiler.reduce_family._LEVELS", ((6, 1),))
+    monkeypatch.setattr("npuvm.compiler.reduce_family._LEAST_BYTES", 1)
+    for seed in (2, 3, 4, 5, 10, 14, 27, 49):
+        run_seed(seed)
+    assert shared > 30
