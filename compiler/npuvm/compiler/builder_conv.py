@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import NamedTuple
 
 from npuvm.compiler.builder_pool import Padding
 from npuvm.compiler.builder_views import ViewMethods
@@ -20,6 +21,16 @@ _LAYOUTS_1D = ("NCW", "NWC")
 
 _MOST_TAPS = 49
 """Pixels of a kernel for each channel up to which the vector unit adds them up one by one."""
+
+
+class _Given(NamedTuple):
+    """What a kernel says of a convolution beside its values."""
+
+    stride: int | Sequence[int]
+    padding: Padding | str
+    dilation: int | Sequence[int]
+    groups: int
+    dtype: str | None
 
 
 class ConvMethods(ViewMethods):
@@ -45,7 +56,7 @@ class ConvMethods(ViewMethods):
         if layout not in _LAYOUTS_2D:
             raise kernel_error(f"conv2d: layout '{layout}' is unknown; allowed: {', '.join(_LAYOUTS_2D)}")
         image, kernel = self._rank("conv2d", x, 4), self._rank("conv2d", w, 4)
-        given = (stride, padding, dilation, groups, dtype)
+        given = _Given(stride, padding, dilation, groups, dtype)
         if layout == "NHWC":
             return self._conv(image, kernel, bias, given)
         if self._is_pointwise(kernel.shape[2:], given):
@@ -54,7 +65,7 @@ class ConvMethods(ViewMethods):
         if bias is None or self._value("conv2d", bias).dtype == image.dtype != "int8":
             return self._conv(image, kernel, bias, given, planes=True)
         # Along the rows of a product the cube takes no bias of another type than its operands'.
-        found = self._conv(image, kernel, None, (*given[:-1], sums), planes=True)
+        found = self._conv(image, kernel, None, given._replace(dtype=sums), planes=True)
         column = k.reshape(k.cast(bias, sums), (kernel.shape[0], 1, 1))
         return k.cast(found + column, dtype or ("int32" if image.dtype == "int8" else image.dtype))
 
@@ -87,14 +98,7 @@ class ConvMethods(ViewMethods):
         found = self.conv2d(image, kernel, bias, strides, pads, dilations, groups, plane, dtype)
         return self._all.reshape(found, (*found.shape[:at], *found.shape[at + 1 :]))
 
-    def _conv(
-        self,
-        x: Value,
-        w: Value,
-        bias: Value | None,
-        given: tuple[int | Sequence[int], Padding | str, int | Sequence[int], int, str | None],
-        planes: bool = False,
-    ) -> Value:
+    def _conv(self, x: Value, w: Value, bias: Value | None, given: _Given, planes: bool = False) -> Value:
         """A convolution of values with channels last, or before rows and columns."""
         stride, padding, dilation, groups, dtype = given
         strides, dilations = self._two("conv2d", "stride", stride), self._two("conv2d", "dilation", dilation)
@@ -174,12 +178,9 @@ class ConvMethods(ViewMethods):
         return k.reshape(found, (x.shape[0], w.shape[0], *x.shape[2:]))
 
     @staticmethod
-    def _is_pointwise(
-        kernel: Sequence[Dim], given: tuple[int | Sequence[int], Padding | str, int | Sequence[int], int, str | None]
-    ) -> bool:
-        stride, padding, _, groups, _ = given
-        no_padding = isinstance(padding, str) or not any(_flat(padding))
-        return tuple(kernel) == (1, 1) and groups == 1 and no_padding and set(_flat(stride)) == {1}
+    def _is_pointwise(kernel: Sequence[Dim], given: _Given) -> bool:
+        no_padding = isinstance(given.padding, str) or not any(_flat(given.padding))
+        return tuple(kernel) == (1, 1) and given.groups == 1 and no_padding and set(_flat(given.stride)) == {1}
 
     def _rank(self, op: str, value: Value, rank: int) -> Value:
         found = self._value(op, value)

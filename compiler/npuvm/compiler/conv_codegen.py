@@ -9,6 +9,7 @@ from npuvm.compiler.conv_emit import ConvEmitter
 from npuvm.compiler.conv_plan import ConvTile, ConvTileChooser
 from npuvm.compiler.conv_planes import PlanesEmitter
 from npuvm.compiler.conv_spec import ConvSpec, product_of, sizes_of
+from npuvm.compiler.cube_codegen import tile_problem
 from npuvm.compiler.cube_cost import TileProblem
 from npuvm.compiler.cube_spec import Side
 from npuvm.compiler.errors import CompileError
@@ -107,20 +108,9 @@ def _check_pins(pins: Pins, spec: ConvSpec, chip: NpuConfig) -> None:
 
 def conv_problem(spec: ConvSpec, chip: NpuConfig, isa: Isa, pins: Pins) -> TileProblem:
     """What tiles depend on besides the sizes, and how both sides of the product lie in memory."""
-    fixpipe, store = chip.core.fixpipe, chip.core.store
-    # 0 where the cube core has no UB.
-    ub_rate = min(fixpipe.ub_bytes_per_cycle, store.bytes_per_cycle)
     bias = spec.bias.dtype if spec.bias is not None else (spec.x.dtype if spec.depth == 0 else None)
     item = isa.dtypes[spec.x.dtype].itemsize
     group = spec.filters * spec.depth * item if several(spec.groups) else 0
     kernels, image = Side(not spec.planes, spec.depth * item, (0, 0, group), item), Side(False, 0, (0, 0, 0), item)
-    return TileProblem(
-        isa,
-        chip,
-        spec.x.dtype,
-        isa.dtypes[spec.y.dtype].itemsize,
-        isa.dtypes[bias].itemsize if bias is not None else 0,
-        *((kernels, image) if spec.planes else (image, kernels)),
-        via_ub=ub_rate > fixpipe.gm_bytes_per_cycle,
-        pins=pins,
-    )
+    sides = (kernels, image) if spec.planes else (image, kernels)
+    return tile_problem((spec.x.dtype, spec.y.dtype, bias), sides, chip, isa, pins)

@@ -9,7 +9,7 @@ from npuvm.compiler.cube_emit import MatmulEmitter
 from npuvm.compiler.cube_parts import cut_parts, merge_walks, walk_part
 from npuvm.compiler.cube_pins import check_cube_pins, check_tile_pins
 from npuvm.compiler.cube_plan import CubeTile, choose_tile
-from npuvm.compiler.cube_spec import MatmulSpec, normalise, operand_side
+from npuvm.compiler.cube_spec import MatmulSpec, Side, normalise, operand_side
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.schedule_walk import TileDim, Walk, plan_walk
@@ -17,7 +17,7 @@ from npuvm.compiler.symint import several
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
-__all__ = ["MatmulKernel", "check_types", "compile_matmul", "problem_of"]
+__all__ = ["MatmulKernel", "check_types", "compile_matmul", "problem_of", "tile_problem"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +81,26 @@ def problem_of(spec: MatmulSpec, chip: NpuConfig, isa: Isa, pins: Pins) -> TileP
         raise CompileError(f"matmul result has column stride {spec.c.col}; it must be contiguous (1)", spec.name)
     if spec.bias is not None and spec.bias.col != 1 and several(spec.n):
         raise CompileError(f"matmul bias has stride {spec.bias.col}; it must be contiguous (1)", spec.name)
+    sides = operand_side(spec.a, spec.m, spec.k, isa, "a"), operand_side(spec.b, spec.k, spec.n, isa, "b")
+    bias = spec.bias.dtype if spec.bias is not None else (spec.a.dtype if spec.k == 0 else None)
+    return tile_problem((spec.a.dtype, spec.c.dtype, bias), sides, chip, isa, pins)
+
+
+def tile_problem(
+    dtypes: tuple[str, str, str | None], sides: tuple[Side, Side], chip: NpuConfig, isa: Isa, pins: Pins
+) -> TileProblem:
+    """What the tile of a product depends on. `dtypes` are those of operands, result and what sums start with, if anything."""
+    dtype, out, bias = dtypes
     fixpipe, store = chip.core.fixpipe, chip.core.store
     # 0 where the cube core has no UB.
     ub_rate = min(fixpipe.ub_bytes_per_cycle, store.bytes_per_cycle)
-    bias = spec.bias.dtype if spec.bias is not None else (spec.a.dtype if spec.k == 0 else None)
     return TileProblem(
         isa,
         chip,
-        spec.a.dtype,
-        isa.dtypes[spec.c.dtype].itemsize,
+        dtype,
+        isa.dtypes[out].itemsize,
         isa.dtypes[bias].itemsize if bias is not None else 0,
-        operand_side(spec.a, spec.m, spec.k, isa, "a"),
-        operand_side(spec.b, spec.k, spec.n, isa, "b"),
+        *sides,
         via_ub=ub_rate > fixpipe.gm_bytes_per_cycle,
         pins=pins,
     )
