@@ -43,7 +43,6 @@ def test_programs_by_hand(name: str) -> None:
     assert isinstance(result, RunResult)
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("seed", range(0, SEEDS, TOGETHER))
 def test_random_launches(seed: int) -> None:
     random_launches(seed, TOGETHER)
