@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from npuvm.compiler.ir import Node
@@ -68,12 +68,23 @@ class Matcher:
         self._contract = contract
         self._again = again
         self._read: dict[int, tuple[Term, ...]] = {}
+        self._likely: dict[Hashable, tuple[Pattern, ...]] = {}
 
     def readings(self, node: Node) -> tuple[Term, ...]:
         """`readings` of a node, made once."""
         if node.id not in self._read:
             self._read[node.id] = readings(node)
         return self._read[node.id]
+
+    def likely(self, patterns: Sequence[Pattern], node: Node) -> tuple[Pattern, ...]:
+        """Those of the patterns whose operation may be the node's; found once for nodes of the same operation."""
+        terms = self.readings(node)
+        key = id(patterns), tuple([_operations(term) for term in terms])
+        found = self._likely.get(key)
+        if found is None:
+            found = tuple([each for each in patterns if any(_alike(each.term, term) for term in terms)])
+            self._likely[key] = found
+        return found
 
     def match(self, pattern: Pattern, root: Node) -> Match | None:
         """The first way in which the pattern gives the node."""
@@ -174,6 +185,28 @@ def _wide(node: Node) -> Term:
     if node.op == "const":
         return number(node)
     return Scalar(node) if node.op == "size" else cast(Ref(node), compute_type(node.type.dtype))
+
+
+def _operations(term: Term) -> tuple[tuple[str, str], ...]:
+    """The operation of a term, below its casts too, with the types that they compute in."""
+    found = []
+    while isinstance(term, Apply):
+        found.append((term.op, term.dtype))
+        if term.op != "cast":
+            break
+        term = term.args[0]
+    return tuple(found)
+
+
+def _alike(pattern: Term, term: Term) -> bool:
+    """Whether the operations at the root and below casts are the same; the cast of a term may go."""
+    while isinstance(pattern, Apply) and isinstance(term, Apply):
+        if pattern.op != term.op or pattern.dtype != term.dtype:
+            return term.op == "cast"
+        if term.op != "cast":
+            return True
+        pattern, term = pattern.args[0], term.args[0]
+    return True
 
 
 def _as_tile(term: Term) -> Node | None:

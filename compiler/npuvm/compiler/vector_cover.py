@@ -94,7 +94,7 @@ class _Cover:
         """Instructions that give the value of the node, rounded as the kernel says."""
         keys = {(term.op, term.dtype) for term in self._matcher.readings(node) if isinstance(term, Apply)}
         for key in sorted(keys):
-            for pattern in self._table.operations.get(key, ()):
+            for pattern in self._matcher.likely(self._table.operations.get(key, ()), node):
                 match = self._matcher.match(pattern, node)
                 if match is not None:
                     yield match
