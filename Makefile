@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 OUT    ?= build/simulate
 FUZZ_SECONDS ?= 60
-# A process for each core; the tests of a class or a module stay together, since they share what is dear to make.
-WORKERS ?= -n auto --dist loadscope
+# A process for each core; the tests of a class or a module stay together, since they share what is dear to make, and begin in
+# the order in which tests/conftest.py puts them.
+WORKERS ?= -n auto --dist loadscope --no-loadscope-reorder
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 

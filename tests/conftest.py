@@ -13,12 +13,16 @@ settings.load_profile("npuvm")
 OPTIONAL = ("torch",)
 """Packages that CI does not install. A test that needs one is skipped with the reason "optional: NAME is not installed"."""
 
+FIRST = ("tests/rtl/", "tests/system/")
+"""Rooms that begin first: their modules take longest, and one that began last would run on alone."""
+
 _skipped: list[str] = []
 _left_out: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Lines are counted by tests of chosen inputs: counting makes tests of drawn ones up to ten times as slow."""
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
     for item in items:
         if is_hypothesis_test(getattr(item, "obj", None)):
             item.add_marker(pytest.mark.no_cover)
