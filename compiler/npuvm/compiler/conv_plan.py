@@ -21,7 +21,7 @@ from npuvm.compiler.symint import larger
 
 __all__ = ["MOST_LOADS", "ConvTile", "ConvTileChooser"]
 
-_HEIGHTS, _FEWER, _TALLER = 6, 3, 2
+_HEIGHTS, _FEWER, _TALLER = 4, 2, 1
 """Numbers of rows that are looked at until there is a tile, for each number of filters after that, and of those that only have
 room for blocks of channels."""
 
