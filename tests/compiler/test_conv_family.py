@@ -68,7 +68,7 @@ def test_shapes_in_turn_from_one_plan(chip: str, nchw: bool) -> None:
     graph = conv.graph()
     made = KernelFamily(graph, the_chip(chip), the_isa())
     words = {}
-    for images, size in ((1, (1, 1)), (2, (7, 9)), (3, (31, 33)), (500, (64, 64)), (1, (3000, 3000)), (9, (5, 20_000))):
+    for images, size in ((1, (1, 1)), (2, (7, 9)), (500, (64, 64)), (9, (5, 20_000))):
         shapes = replace(conv, images=0, size=size).shapes()
         (launch,) = made.compile(shapes | {"x": (images, *shapes["x"][1:])}).launches
         words[images, size] = len(launch.image.words)
