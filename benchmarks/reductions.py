@@ -44,6 +44,11 @@ def squared_error(k: KernelBuilder, x: ParamRef, y: ParamRef) -> None:
     k.store(k.mean(difference * difference))
 
 
+@kernel(x="fp32[N]")
+def prefix_sums(k: KernelBuilder, x: ParamRef) -> None:
+    k.store(k.cumsum(k.load(x)))
+
+
 class Case(NamedTuple):
     """A kernel and the shape of all its parameters."""
 
@@ -60,6 +65,7 @@ CASES = (
     Case(columns, (4096, 4096)),
     Case(rows, (4, 1 << 20)),
     Case(squared_error, (4096, 2048)),
+    Case(prefix_sums, (1 << 22,)),
 )
 
 

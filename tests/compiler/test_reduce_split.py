@@ -125,7 +125,7 @@ def test_last_chunks_of_every_length() -> None:
     assert isinstance(segment, VectorSegment)
     parts = reduce_parts(segment)
     assert parts is not None
-    family = ChunkFamily(parts, ("A",), device.chip, the_isa())
+    family = ChunkFamily(parts.segments[0], ("A",), device.chip, the_isa())
     planned, same = family.plan((3_000_000,)), 0
     assert planned is not None
     chunks = planned.chunks
@@ -279,6 +279,53 @@ def test_what_cannot_be_added_in_memory() -> None:
     np.testing.assert_array_equal(plain, 5)
 
 
+@cache
+def prefix_sums(rank: int, axis: int, dtype: str, exclusive: bool) -> Kernel:
+    """Prefix sums, with something before and after them."""
+
+    @kernel(x=f"{dtype}[{', '.join(_NAMES[:rank])}]")
+    def summed(k: KernelBuilder, x: ParamRef) -> None:
+        k.store(k.cumsum(k.load(x) * 2, axis, exclusive=exclusive) + 1)
+
+    return summed
+
+
+@pytest.mark.parametrize(
+    ("chip", "dtype", "shape", "axis", "exclusive"),
+    [
+        ("ascend_910b1", "fp32", (100_003,), 0, True),
+        ("ascend_910b1", "int32", (3, 40_001), 1, False),
+        ("ascend_910b1", "fp32", (4001, 37), 0, False),
+        ("ascend_910a", "int32", (2, 3001, 33), 1, False),
+        ("ascend_910a", "bf16", (60_000,), 0, False),
+        ("edge", "fp32", (30_001, 3), 0, False),
+    ],
+)
+def test_prefix_sums(chip: str, dtype: str, shape: tuple[int, ...], axis: int, exclusive: bool) -> None:
+    device = device_of(chip)
+    x = np.random.default_rng(0).integers(-4, 5, shape).astype(DTYPES[dtype].numpy)
+    (got,) = run(prefix_sums(len(shape), axis, dtype, exclusive), {"x": x}, device)
+    assert len(device.launches[0].image.entries) >= min(24, device.chip.cores_with("vector"))
+    sums = np.cumsum(x.astype(np.int64) * 2, axis=axis)
+    if exclusive:
+        sums -= x.astype(np.int64) * 2
+    expected = sums.astype(DTYPES[dtype].numpy) + DTYPES[dtype].numpy.type(1)
+    np.testing.assert_array_equal(got, expected.astype(DTYPES[dtype].numpy))
+
+
+def test_prefix_sums_have_the_same_bits_and_end_in_infinity_where_they_must() -> None:
+    made, device = prefix_sums(1, 0, "fp32", False), device_of("ascend_910b1")
+    x = np.random.default_rng(4).standard_normal(90_001).astype(np.float32)
+    x[50_000] = np.inf
+    (first,) = run(made, {"x": x}, device)
+    np.testing.assert_allclose(first[:50_000], np.cumsum(2.0 * x[:50_000]) + 1, rtol=1e-3, atol=1e-2)
+    assert np.isposinf(first[50_000:]).all()
+    for pins in (Pins(cores=1), Pins(cores=5), Pins(stack="launches")):
+        assert run(made, {"x": x}, device, pins)[0].tobytes() == first.tobytes()
+    (again,) = run(made, {"x": x}, device_of("ascend_910b1", "core.count=7"))
+    assert again.tobytes() == first.tobytes()
+
+
 def test_parts_are_one_launch_unless_they_are_asked_for_apart() -> None:
     chip, isa, made = the_chip("ascend_910b1"), the_isa(), reduction("sum", 1, 0, "fp32")
     shapes = {"x": (1 << 20,)}
@@ -317,7 +364,7 @@ def test_chunks_follow_from_the_shape_and_cover_it() -> None:
     parts = reduce_parts(segment)
     assert parts is not None
     chips = [load_chip("ascend_910b1"), load_chip("ascend_910b1", ["core.count=5"])]
-    families = [ChunkFamily(parts, ("M", "K", "N"), chip, the_isa()) for chip in chips]
+    families = [ChunkFamily(parts.segments[0], ("M", "K", "N"), chip, the_isa()) for chip in chips]
     rng, cut = Random(0), 0
     for _ in range(300):
         values = rng.choice((1, 2, 5)), int(2 ** rng.uniform(0, 24)), int(2 ** rng.uniform(0, 9))

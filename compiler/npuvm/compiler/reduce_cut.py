@@ -56,11 +56,11 @@ def cut_extent(cut: Cut, size: int, edge: int, grid: GridWalk, loops: Sequence[L
     return CutExtent(edge, edge, None, cut.rest, tuple(steps.items()))
 
 
-def cut_space(space: Space, number: int, length: int, edge: int, reduces: Collection[int]) -> Space:
+def cut_space(space: Space, number: int, length: int, edge: int, own: Collection[int]) -> Space:
     """A space whose reduced tile dim is cut into `number` chunks of `length` elements, which are a dim of their own, the last.
 
-    Of the values `reduces` every chunk has its own, one behind the other, unless they are added to what is there; all others
-    are as they were.
+    Of the values `own` every chunk has its own, one behind the other, unless they are added to what is there; all others are
+    as they were.
     """
     of = space.col if space.reduced[space.col] else space.row
     assert of is not None and not space.whole
@@ -69,20 +69,17 @@ def cut_space(space: Space, number: int, length: int, edge: int, reduces: Collec
 
     def moved(each: Transfer) -> Transfer:
         further = each.strides[of] * length
+        if each.node.id in own:
+            further = 0 if each.access.adds else step
         return replace(each, strides=(*each.strides, -further), offset=each.offset + (number - 1) * further)
-
-    def written(each: Transfer) -> Transfer:
-        if each.node.id not in reduces:
-            return moved(each)
-        return replace(each, strides=(*each.strides, 0 if each.access.adds else step))
 
     return replace(
         space,
         sizes=sizes,
         reduced=(*space.reduced, False),
-        present={key: (*flags, flags[of] or key in reduces) for key, flags in space.present.items()},
+        present={key: (*flags, flags[of] or key in own) for key, flags in space.present.items()},
         reads=tuple(moved(each) for each in space.reads),
-        writes=tuple(written(each) for each in space.writes),
+        writes=tuple(moved(each) for each in space.writes),
         cut=Cut(len(space.sizes), of, space.sizes[of], space.sizes[of] - (number - 1) * length, edge),
     )
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, prod
 
 from npuvm.compiler.blocks import align_up
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.reduce_cut import cut_space
-from npuvm.compiler.reduce_parts import CHUNKS, LENGTH, ReduceParts
+from npuvm.compiler.reduce_parts import CHUNKS, LENGTH
+from npuvm.compiler.segments import VectorSegment
 from npuvm.compiler.symint import SymInt
 from npuvm.compiler.vector_choice import LANES, Choice, TileChooser
 from npuvm.compiler.vector_family import Chosen, Maker, Rows, Structure, Way, with_numbers
@@ -66,17 +67,19 @@ class PlannedChunks:
 
 
 class ChunkFamily:
-    """The first of two parts of a segment that reduces, on one chip. `names` are the symbols of the kernel."""
+    """A part of a reduce that is cut into chunks, on one chip. `names` are the symbols of the kernel."""
 
-    def __init__(self, parts: ReduceParts, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+    def __init__(self, segment: VectorSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+        own = segment.chunked
+        assert own is not None
         symbols = (*names, CHUNKS, LENGTH)
         binding = {name: SymInt.variable(name) for name in symbols}
 
         def rows(maker: Maker, binding: Mapping[str, int], space: Space) -> _ChunkRows:
-            return _ChunkRows(parts, maker, binding, space)
+            return _ChunkRows(own, maker, binding, space)
 
         self._symbols = symbols
-        self._structure = Structure(Maker(parts.chunks, symbols, chip, isa), binding, rows)
+        self._structure = Structure(Maker(segment, symbols, chip, isa), binding, rows)
 
     def enough(self, values: Sequence[int]) -> bool:
         """Whether there may be work for several chunks."""
@@ -92,6 +95,15 @@ class ChunkFamily:
         assert isinstance(rows, _ChunkRows)
         return rows.plan(sizes)
 
+    def plan_for(self, values: Sequence[int], chunks: Chunks) -> PlannedChunks | None:
+        """The same with chunks that are known; None when no such tile fits."""
+        found = self._structure.located((*values, 0, 0))
+        if found is None:
+            return None
+        rows, sizes = found
+        assert isinstance(rows, _ChunkRows)
+        return rows.plan(sizes, chunks)
+
     def chosen(self, planned: PlannedChunks, values: Sequence[int]) -> Chosen:
         """What an instance is made of, for who wants to see it."""
         chunks, way = planned.chunks, planned.way
@@ -104,9 +116,9 @@ class ChunkFamily:
 class _ChunkRows(Rows):
     """Chunks of shapes whose tiles walk the same dims."""
 
-    def __init__(self, parts: ReduceParts, maker: Maker, binding: Mapping[str, int], space: Space) -> None:
+    def __init__(self, own: Collection[int], maker: Maker, binding: Mapping[str, int], space: Space) -> None:
         self._space = space
-        cut = cut_space(space, SymInt.variable(CHUNKS), SymInt.variable(LENGTH), 0, parts.reduces)
+        cut = cut_space(space, SymInt.variable(CHUNKS), SymInt.variable(LENGTH), 0, own)
         super().__init__(maker, binding, cut)
         self._of = space.col if space.reduced[space.col] else space.row
         self._bytes = max(1, sum(each.item for each in space.reads if space.has(each.node, self._of)))
@@ -115,12 +127,12 @@ class _ChunkRows(Rows):
         """Whether there may be work for several chunks."""
         return self._of is not None and prod(sizes) * self._bytes >= _LEAST_BYTES
 
-    def plan(self, sizes: Sequence[int]) -> PlannedChunks | None:
-        """The chunks for the sizes of the space before it is cut."""
+    def plan(self, sizes: Sequence[int], known: Chunks | None = None) -> PlannedChunks | None:
+        """The chunks for the sizes of the space before it is cut, or these."""
         planned: dict[TileChooser, tuple[Chunks, Sequence[int]]] = {}
 
         def choose(chooser: TileChooser, sizes: Sequence[int]) -> Choice | None:
-            chunks = self._best(chooser, sizes)
+            chunks = known or self._best(chooser, sizes)
             if chunks is None:
                 return None
             cut = self._cut(sizes, chunks)

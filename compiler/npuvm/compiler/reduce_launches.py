@@ -13,6 +13,7 @@ from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.reduce_family import ChunkFamily, PlannedChunks
 from npuvm.compiler.reduce_parts import CHUNKS, EDGE, LENGTH, ReduceParts, reduce_parts
+from npuvm.compiler.scan_parts import scan_parts
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import VectorSegment
 from npuvm.compiler.stack_launch import in_one_launch
@@ -35,6 +36,10 @@ _SHARED_PINS: Mapping[str, Any] = {"cores": None, "stack": None, "reduce": None}
 """Pins that do not tell how a program is written."""
 
 
+_Planned = Mapping[str, PlannedChunks]
+"""The same chunks for all segments that are cut, by their names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reduced:
     """Launches that belong together, and the tensors between them."""
@@ -55,17 +60,18 @@ class ReduceFamily:
         self._whole, self._parts = whole, parts
         if parts.atomic:
             _check_atomic(parts, isa)
-        self._chunks = ChunkFamily(parts, names, chip, isa)
-        self._others = {
-            each.name: VectorFamily(each, (*names, CHUNKS), chip, isa) for each in parts.segments if not each.chunked
-        }
+        cut = [each for each in parts.segments if each.chunked is not None]
+        others = [each for each in parts.segments if each.chunked is None]
+        self._chunks = {each.name: ChunkFamily(each, names, chip, isa) for each in cut}
+        self._last = cut[-1].name
+        self._others = {each.name: VectorFamily(each, (*names, CHUNKS), chip, isa) for each in others}
 
     @staticmethod
     def of(
         segment: VectorSegment, whole: VectorFamily, names: Sequence[str], *, atomic: bool = False
     ) -> ReduceFamily | None:
-        """The family of a segment; None when it has no reduce over tiles."""
-        parts = reduce_parts(segment, atomic=atomic)
+        """The family of a segment; None when it has neither a reduce nor prefix sums over tiles."""
+        parts = reduce_parts(segment, atomic=atomic) or scan_parts(segment)
         return None if parts is None else ReduceFamily(whole, parts, names)
 
     def launches(self, values: Sequence[int]) -> Reduced | None:
@@ -75,7 +81,7 @@ class ReduceFamily:
             return None
         made: list[Launch] = []
         for segment in self._parts.segments:
-            image = planned.instance(values) if segment.chunked else self._instance(segment, values, planned)
+            image = self._instance(segment, values, planned)
             assert image is not None
             made.append(Launch(segment.name, "vector", *image, segment.written, bool(made)))
         return Reduced(tuple(made), self._tensors(values, planned))
@@ -99,58 +105,74 @@ class ReduceFamily:
             return self._compiled(binding, pins, planned)
         made = []
         for segment in self._parts.segments:
-            if segment.chunked:
-                kernel = opened(self._chunks.chosen(planned, values), planned.instance(values), self._chip)
+            if segment.name in planned:
+                chosen = self._chunks[segment.name].chosen(planned[segment.name], values)
             else:
-                chosen = self._others[segment.name].chosen((*values, planned.chunks.number))
-                kernel = opened(chosen, self._instance(segment, values, planned), self._chip)
+                found = self._others[segment.name].chosen((*values, self._count(planned)))
+                assert found is not None
+                chosen = found
+            kernel = opened(chosen, self._instance(segment, values, planned), self._chip)
             assert kernel is not None
             made.append((segment, kernel))
         return made
 
-    def _planned_with(self, binding: Mapping[str, int], pins: Pins) -> tuple[tuple[int, ...], PlannedChunks | None]:
+    def _planned_with(self, binding: Mapping[str, int], pins: Pins) -> tuple[tuple[int, ...], _Planned | None]:
         values = tuple(binding[name] for name in self._names)
         return values, self._planned(values) if replace(pins, **_SHARED_PINS) == Pins() else None
 
     def _compiled(
-        self, binding: Mapping[str, int], pins: Pins, planned: PlannedChunks
+        self, binding: Mapping[str, int], pins: Pins, planned: _Planned
     ) -> list[tuple[VectorSegment, VectorKernel]]:
         """The parts written for the pins."""
-        chunks = planned.chunks
-        sizes = {**binding, CHUNKS: chunks.number, LENGTH: chunks.length, EDGE: chunks.edge}
+        chunks = planned[self._last].chunks
         made = []
         for segment in self._parts.segments:
+            number = self._count(planned) if segment.chunked is None else chunks.number
+            sizes = {**binding, CHUNKS: number, LENGTH: chunks.length, EDGE: chunks.edge}
             kernel = compile_vector(segment, sizes, self._chip, self._isa, pins)
             assert kernel is not None
             made.append((segment, kernel))
         return made
 
-    def _instance(
-        self, segment: VectorSegment, values: Sequence[int], planned: PlannedChunks
-    ) -> tuple[Image, tuple[str, ...]] | None:
-        return self._others[segment.name].instance((*values, planned.chunks.number))
+    def _count(self, planned: _Planned) -> int:
+        """What CHUNKS is in segments that are not cut, and in tensors."""
+        return planned[self._last].chunks.number + self._parts.further
 
-    def _planned(self, values: Sequence[int]) -> PlannedChunks | None:
-        """The chunks; None where they are not worth it. That is decided alike for all numbers of cores."""
-        whole = self._whole.fair_cycles(values) if self._chunks.enough(values) else None
+    def _instance(
+        self, segment: VectorSegment, values: Sequence[int], planned: _Planned
+    ) -> tuple[Image, tuple[str, ...]] | None:
+        if segment.name in planned:
+            return planned[segment.name].instance(values)
+        return self._others[segment.name].instance((*values, self._count(planned)))
+
+    def _planned(self, values: Sequence[int]) -> _Planned | None:
+        """The chunks by segment; None where they are not worth it. That is decided alike for all numbers of cores."""
+        last = self._chunks[self._last]
+        whole = self._whole.fair_cycles(values) if last.enough(values) else None
         if whole is None or whole < _JOIN_CYCLES:
             return None
-        planned = self._chunks.plan(values)
-        if planned is None:
+        found = last.plan(values)
+        if found is None:
             return None
-        cycles = planned.fair_cycles
-        for each in self._others.values():
-            cycles += (each.fair_cycles((*values, planned.chunks.number)) or 0.0) + _JOIN_CYCLES
+        planned = {self._last: found}
+        for name, family in self._chunks.items():
+            each = found if family is last else family.plan_for(values, found.chunks)
+            if each is None:
+                return None
+            planned[name] = each
+        cycles = sum(each.fair_cycles for each in planned.values())
+        for other in self._others.values():
+            cycles += (other.fair_cycles((*values, self._count(planned))) or 0.0) + _JOIN_CYCLES
         return planned if _WORTH * cycles <= whole else None
 
-    def _tensors(self, values: Sequence[int], planned: PlannedChunks) -> tuple[TensorSpec, ...]:
-        binding = dict(zip(self._names, values, strict=True)) | {CHUNKS: planned.chunks.number}
+    def _tensors(self, values: Sequence[int], planned: _Planned) -> tuple[TensorSpec, ...]:
+        binding = dict(zip(self._names, values, strict=True)) | {CHUNKS: self._count(planned)}
         return tuple(TensorSpec(t.name, t.kind, t.dtype, evaluate(t.shape, binding)) for t in self._parts.tensors)
 
 
 def _check_atomic(parts: ReduceParts, isa: Isa) -> None:
     allowed = [dtype for dtype, _ in isa.instruction(ATOMIC_STORE).dtypes]
-    for node, access in parts.chunks.writes:
+    for node, access in (each for segment in parts.segments for each in segment.writes):
         if access.adds and node.type.dtype not in allowed:
             message = (
                 f'there is no atomic store of {node.type.dtype}; pin reduce = "atomic" is for {", ".join(allowed)}'

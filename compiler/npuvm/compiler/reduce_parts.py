@@ -32,23 +32,16 @@ EDGE = "edge__of__a__chunk"
 
 @dataclass(frozen=True, slots=True)
 class ReduceParts:
-    """The segments of a reduce that cores share: `chunks` on all of them; `before` clears what chunks are added to, `after`
-    is what follows the reduces. `tensors` are those between them, `reduces` the ids of the reduces.
+    """The segments of a reduce that cores share, in the order they run, and the tensors between them.
 
-    Without `atomic` every chunk has its own results, which `after` reduces in the order of the chunks.
+    Those that are `chunked` have the domain of the reduce and run on all cores; the last of them says what chunks there are. In
+    the others and in the tensors CHUNKS is the number of chunks plus `further`. `atomic`: chunks are added to each other.
     """
 
-    before: VectorSegment | None
-    chunks: VectorSegment
-    after: VectorSegment | None
+    segments: tuple[VectorSegment, ...]
     tensors: tuple[GmTensor, ...]
-    reduces: frozenset[int]
-    atomic: bool
-
-    @property
-    def segments(self) -> tuple[VectorSegment, ...]:
-        """The parts in the order they run."""
-        return tuple(each for each in (self.before, self.chunks, self.after) if each is not None)
+    atomic: bool = False
+    further: int = 0
 
 
 def reduce_parts(segment: VectorSegment, *, atomic: bool = False) -> ReduceParts | None:
@@ -67,7 +60,7 @@ def reduce_parts(segment: VectorSegment, *, atomic: bool = False) -> ReduceParts
 
 
 def _ordered(segment: VectorSegment, reduces: Sequence[Node], late: Collection[int]) -> ReduceParts:
-    kept, fresh = _kept(segment), _fresh(segment)
+    kept, fresh = kept_shape(segment), fresh_id(segment)
     shape: tuple[Dim, ...] = (CHUNKS, *kept)
     layout = contiguous(shape)
     own = replace(layout, dims=kept, strides=layout.strides[1:])
@@ -79,11 +72,11 @@ def _ordered(segment: VectorSegment, reduces: Sequence[Node], late: Collection[i
         writes.append((node, Access(tensor, own)))
         reads.append((value, Access(tensor, layout)))
         joins.append(Node(node.id, node.op, (value,), {"axes": (0,), "keepdims": False}, node.type, node.where))
-    chunks = _chunks(segment, writes, late)
+    chunks = _chunks(segment, writes, late, _ids(reduces))
     after = _after(segment, late, joins)
     reduce_axes = (-len(shape),)
     after = replace(after, domain=shape, reduce_axes=reduce_axes, reads=[*reads, *after.reads])
-    return ReduceParts(None, chunks, after, tuple(tensors), _ids(reduces), atomic=False)
+    return ReduceParts((chunks, after), tuple(tensors))
 
 
 def _atomic(segment: VectorSegment, reduces: Sequence[Node], late: Collection[int]) -> ReduceParts:
@@ -92,11 +85,11 @@ def _atomic(segment: VectorSegment, reduces: Sequence[Node], late: Collection[in
         if node.op != "reduce_sum":
             message = f'{node.op} has no atomic store; pin reduce = "atomic" is for sums and means'
             raise CompileError(message, node.where or None)
-    kept = _kept(segment)
+    kept = kept_shape(segment)
     if len(late) == len(reduces):
         writes = [(node, access) for node, access in segment.writes if node.id in late]
         before = _cleared(segment, kept, writes)
-        return ReduceParts(before, _chunks(segment, _added(writes), late), None, (), _ids(reduces), atomic=True)
+        return ReduceParts((before, _chunks(segment, _added(writes), late, _ids(reduces))), (), atomic=True)
     tensors = [
         GmTensor(f"{segment.name}.sum{number}", "workspace", node.type.dtype, kept)
         for number, node in enumerate(reduces)
@@ -110,8 +103,8 @@ def _atomic(segment: VectorSegment, reduces: Sequence[Node], late: Collection[in
     reads = [(value, access) for value, (_, access) in zip(sums, writes, strict=True)]
     nodes = [node for node in after.nodes if node not in sums]
     after = replace(after, form="map", domain=kept, reduce_axes=(), nodes=nodes, reads=[*reads, *after.reads])
-    before, chunks = _cleared(segment, kept, writes), _chunks(segment, _added(writes), late)
-    return ReduceParts(before, chunks, after, tuple(tensors), _ids(reduces), atomic=True)
+    before, chunks = _cleared(segment, kept, writes), _chunks(segment, _added(writes), late, _ids(reduces))
+    return ReduceParts((before, chunks, after), tuple(tensors), atomic=True)
 
 
 _Write = tuple[Node, Access]
@@ -121,13 +114,13 @@ def _ids(nodes: Iterable[Node]) -> frozenset[int]:
     return frozenset(node.id for node in nodes)
 
 
-def _kept(segment: VectorSegment) -> tuple[Dim, ...]:
+def kept_shape(segment: VectorSegment) -> tuple[Dim, ...]:
     """The shape of what is reduced, with all its dims."""
     rank = len(segment.domain)
     return tuple(1 if axis - rank in segment.reduce_axes else dim for axis, dim in enumerate(segment.domain))
 
 
-def _fresh(segment: VectorSegment) -> int:
+def fresh_id(segment: VectorSegment) -> int:
     return max(each.id for node in segment.nodes for each in (node, *node.inputs)) + 1
 
 
@@ -150,19 +143,19 @@ def _cleared(segment: VectorSegment, kept: tuple[Dim, ...], writes: Sequence[_Wr
     )
 
 
-def _chunks(segment: VectorSegment, writes: list[_Write], late: Collection[int]) -> VectorSegment:
+def _chunks(segment: VectorSegment, writes: list[_Write], late: Collection[int], own: frozenset[int]) -> VectorSegment:
     """What computes the reduces, and all that does not follow them."""
     early = [each for each in segment.writes if each[0].id not in late]
-    return replace(_part(segment, [], [*writes, *early], f"{segment.name}.chunks"), chunked=True)
+    return replace(part_of(segment, [], [*writes, *early], f"{segment.name}.chunks"), chunked=own)
 
 
 def _after(segment: VectorSegment, late: Collection[int], reduces: Sequence[Node]) -> VectorSegment:
     """What follows the reduces, for which `reduces` stand."""
     writes = [each for each in segment.writes if each[0].id in late]
-    return _part(segment, reduces, writes, f"{segment.name}.join")
+    return part_of(segment, reduces, writes, f"{segment.name}.join")
 
 
-def _part(
+def part_of(
     segment: VectorSegment,
     nodes: Sequence[Node],
     writes: list[_Write],

@@ -84,8 +84,8 @@ class VectorSegment:
     writes: list[tuple[Node, Access]] = field(default_factory=list)
     named: Mapping[int, NamedOp] = field(default_factory=dict)
     allowed: Allowance = field(default_factory=Allowance)
-    chunked: bool = False
-    """Whether what is reduced is cut into chunks, as `npuvm.compiler.reduce_parts` says."""
+    chunked: frozenset[int] | None = None
+    """Where what is reduced is cut into chunks (npuvm.compiler.reduce_parts), ids of the values that each has its own of."""
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
     """What the code generator keeps of this segment from one shape to the next."""
 

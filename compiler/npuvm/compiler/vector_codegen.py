@@ -96,9 +96,9 @@ def _best(segment: VectorSegment, binding: Mapping[str, int], chip: NpuConfig, i
     As in a family, which it is does not depend on the number of cores.
     """
     space = make_space(segment, binding)
-    if segment.chunked:
+    if segment.chunked is not None:
         number, length, edge = (binding[each] for each in (CHUNKS, LENGTH, EDGE))
-        space = cut_space(space, number, length, edge, {node.id for node in segment.nodes if node.op in REDUCES})
+        space = cut_space(space, number, length, edge, segment.chunked)
     if space.whole or not space.may_be_whole():
         return _choose(segment, space, binding, chip, isa, pins)
     walked = _choose(segment, space, binding, chip, isa, pins)
