@@ -20,6 +20,7 @@ from npuvm.compiler import kernel
 
 @kernel(x="fp16[M, K]", w="fp16[K, N]")
 def scores(k, x, w):
+    k.pin(stack="launches")
     product = k.matmul(k.load(x), k.load(w), dtype="fp32")
     powers = k.exp(product - k.max(product, -1, keepdims=True))
     k.store(k.cast(powers / k.sum(powers, -1, keepdims=True), "fp16"))
@@ -93,6 +94,17 @@ def picked(k, x, i):
 def stacked(k, x, w):
     k.pin(stack="sequence")
     k.store(k.exp(k.matmul(k.load(x), k.load(w), dtype="fp32")))
+    k.store(k.matmul(k.load(w), k.load(w), transpose_a=True), "other")
+
+@kernel(x="fp16[M, K]", w="fp16[K, N]")
+def mixed(k, x, w):
+    k.store(k.exp(k.matmul(k.load(x), k.load(w), dtype="fp32")))
+
+@kernel(x="fp16[M, K]", w="fp16[K, N]")
+def relayed(k, x, w):
+    k.pin(stack="mix")
+    y = k.matmul(k.load(x), k.load(w), dtype="fp32")
+    k.store(y - k.max(y, -1, keepdims=True))
 """
 
 
@@ -102,6 +114,8 @@ def stacked(k, x, w):
         (["convolved", "--shapes", "x=2x3x14x14 w=8x3x3x3"], "convolution"),
         (["picked", "--shapes", "x=50x40 i=9", "--indices", "uniform"], "rows"),
         (["stacked", "--shapes", "x=40x64 w=64x48"], "product"),
+        (["mixed", "--shapes", "x=40x64 w=64x48"], "parts"),
+        (["relayed", "--shapes", "x=40x64 w=64x48"], "parts"),
     ],
 )
 def test_segments_of_every_kind_are_shown(words: list[str], phase: str, tmp_path: Path) -> None:
@@ -111,7 +125,9 @@ def test_segments_of_every_kind_are_shown(words: list[str], phase: str, tmp_path
     assert main(["compile", f"{file}:{kernel}", *rest, "--chip", "edge", "--dump", str(out), "--explain"]) == 0
     names = [path.name for path in out.iterdir()]
     assert any(name.endswith(f"-{phase}.txt") for name in names)
-    assert any(name.endswith("-c0+v0-assembly.txt") for name in names) == (kernel == "stacked")
+    joint = kernel in ("mixed", "relayed", "stacked")
+    assert any(name.endswith("-c0+v0-assembly.txt") for name in names) == joint
+    assert any(name.endswith("-c0+v0+c1-assembly.txt") for name in names) == (kernel == "stacked")
     source = tmp_path / "kernels.py"
     source.write_text(SOURCE, encoding="utf-8")
     assert main(["compile", f"{source}:scaled", "--shapes", "x=100 s=", "--chip", "edge", "--dump", str(out)]) == 0
@@ -209,6 +225,33 @@ def test_what_is_shown_is_what_is_compiled(source: str, chip: str) -> None:
                 if other is not ring and other.space == ring.space:
                     end = other.address + other.slots * other.slot_bytes
                     assert ring.address >= end or ring.address + ring.slots * ring.slot_bytes <= other.address
+
+
+@pytest.mark.parametrize("name", ["mixed", "relayed"])
+@pytest.mark.parametrize("chip", ["ascend_910a", "ascend_910b1", "edge"])
+def test_programs_that_segments_share_are_shown(name: str, chip: str, tmp_path: Path) -> None:
+    """The buffers of each type of core: nothing overlaps, and every ring on chip has two units that are not the same."""
+    file = tmp_path / "others.py"
+    file.write_text(OTHERS, encoding="utf-8")
+    kernel = load_kernel(f"{file}:{name}")
+    assert isinstance(kernel, Kernel)
+    target = load_chip(chip)
+    found = inspect_kernel(kernel, parse_shapes("x=40x64 w=64x48"), target, load_isa())
+    (segment,), (launch,) = found.segments, found.compiled.launches
+    assert segment.image.words.tolist() == launch.image.words.tolist()
+    cores = {"", "cube", "vector"} if chip == "ascend_910b1" else {""}
+    for core in cores:
+        own = [each for each in segment.buffers if each.name.rpartition(" ")[0] == core]
+        rings = [each.events for each in own if each.events is not None and each.space != "gm"]
+        assert bool(rings) == (core != "" or len(cores) == 1)
+        for ring in rings:
+            assert ring.producers and ring.consumers and set(ring.producers).isdisjoint(ring.consumers)
+            for other in rings:
+                if other is not ring and other.space == ring.space:
+                    end = other.address + other.slots * other.slot_bytes
+                    assert ring.address >= end or ring.address + ring.slots * ring.slot_bytes <= other.address
+    for space, used in segment.space_bytes().items():
+        assert 0 < used <= target.capacity_bytes(space)
 
 
 def test_a_file_that_exists_is_no_file_and_kernel(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def a_few_cores(chip: str) -> NpuConfig:
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(m=_EDGES, k=_EDGES, n=_EDGES)
 def test_a_product_and_what_follows_are_one_launch(chip: str, m: int, k: int, n: int) -> None:
     inputs = filled(scaled, M=m, K=k, N=n)
@@ -121,7 +121,7 @@ def test_several_results_and_the_product_itself(chip: str, m: int, k: int, n: in
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(b=st.integers(1, 3), h=st.integers(1, 3), m=_EDGES, k=st.sampled_from([1, 16, 40]), n=_EDGES)
 def test_batches_that_broadcast(chip: str, b: int, h: int, m: int, k: int, n: int) -> None:
     inputs = filled(masked, B=b, H=h, M=m, K=k, N=n)

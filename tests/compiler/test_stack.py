@@ -32,6 +32,7 @@ from npuvm.compiler import (
     sequence,
 )
 from npuvm.compiler.compiled import Launch
+from npuvm.compiler.stack_launch import in_one_launch
 from npuvm.compiler.stack_link import Part, grid_words, link, most_phases
 from npuvm.hw.hazards import HazardError
 from npuvm.isa import Entry, Image
@@ -41,6 +42,7 @@ Array = npt.NDArray[Any]
 Shapes = Mapping[str, tuple[int, ...]]
 
 _SEQUENCE = Pins(stack="sequence")
+_LAUNCHES = Pins(stack="launches")
 
 
 @kernel(x="fp16[M, N]", b="fp16[M, N]")
@@ -104,11 +106,12 @@ def _check_stack(stack: Stack, shapes: Shapes, chip_name: str) -> CompiledKernel
 )
 def test_segments_in_one_launch_give_the_same_bits(made: Kernel, shapes: Shapes, chip_name: str) -> None:
     chip, inputs = the_chip(chip_name), _inputs(made, shapes)
-    apart = compile_kernel(made, shapes, chip, the_isa())
-    together = compile_kernel(made, shapes, chip, the_isa(), _SEQUENCE)
+    apart = compile_kernel(made, shapes, chip, the_isa(), _LAUNCHES)
+    together = in_one_launch(apart, chip, the_isa())
     assert len(apart.launches) > 1
     assert len(together.launches) == 1
     assert together.launches[0].kind == "stack"
+    assert len(compile_kernel(made, shapes, chip, the_isa(), _SEQUENCE).launches) == 1
     one, other = run_compiled(apart, inputs, chip), run_compiled(together, inputs, chip)
     np.testing.assert_array_equal(one.outputs["y"], other.outputs["y"])
     # A barrier of the launch costs less than half a microsecond; nothing else is added.

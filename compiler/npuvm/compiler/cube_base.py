@@ -6,7 +6,7 @@ exactly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,8 +86,12 @@ class CubeWriter:
             MatView(self.spec.c.arg, self.spec.a.dtype, 0, 1, (0,) * len(self.spec.batch)) if self.spec.k == 0 else None
         )
 
+    def _ring_slots(self) -> Mapping[str, int]:
+        """Bytes of one slot of every ring."""
+        return ring_slots(self.problem, self.tile)
+
     def _make_rings(self) -> dict[str, Buffer]:
-        slots = ring_slots(self.problem, self.tile)
+        slots = self._ring_slots()
         plan = [("l0c", "l0c", "cube", "fixpipe")]
         if self.spec.k != 0:
             plan += [("l1.a", "l1", "load", "move"), ("l1.b", "l1", "load", "move")]

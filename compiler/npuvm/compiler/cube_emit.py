@@ -15,7 +15,7 @@ from typing import Any
 from npuvm.compiler.blocks import BLOCK_BYTES, align_up
 from npuvm.compiler.cube_base import CubeWriter, Step
 from npuvm.compiler.cube_cost import TileProblem
-from npuvm.compiler.cube_extent import Extent, axis_strides, grid_extent, loop_extent
+from npuvm.compiler.cube_extent import Extent, axis_strides, grid_extent, loop_extent, origin_bytes
 from npuvm.compiler.cube_plan import CubeTile
 from npuvm.compiler.cube_spec import MatmulSpec
 from npuvm.compiler.emit_handles import (
@@ -32,7 +32,7 @@ from npuvm.compiler.emit_handles import (
     not_last,
 )
 from npuvm.compiler.schedule import pin_error
-from npuvm.compiler.schedule_walk import Walk
+from npuvm.compiler.schedule_walk import GridWalk, Walk
 from npuvm.compiler.symint import several
 from npuvm.hw.config import CoreType
 from npuvm.isa import Pred
@@ -97,8 +97,8 @@ class MatmulEmitter(CubeWriter):
             self._sync("move", "move.acquire", wait=[a.ready, b.ready])
         self._products(step, k, list(steps), {})
         if kept:
-            self._sync("move", None, set=[a.free], pred=changes(*self._moved("a", step)))
-            self._sync("move", "move.release", set=[b.free], pred=changes(*self._moved("b", step)))
+            self._sync("move", None, set=[a.free], pred=self._changes("a", step))
+            self._sync("move", "move.release", set=[b.free], pred=self._changes("b", step))
         else:
             self._sync("move", "move.release", set=[a.free, b.free])
 
@@ -119,7 +119,7 @@ class MatmulEmitter(CubeWriter):
                 self._sync("move", None, wait=[self.rings[f"l1.{short}"].ready])
                 self._products(step, k, [*steps, *within], {long: within})
                 self._sync("move", None, set=[self.rings[f"l1.{short}"].free])
-            released = changes(*self._moved(long, step)) if kept else None
+            released = self._changes(long, step) if kept else None
             self._sync("move", "move.release", set=[free], pred=released)
 
     def _moved(self, name: str, step: Step) -> list[Loop]:
@@ -128,8 +128,21 @@ class MatmulEmitter(CubeWriter):
         dims = [f"b{i}" for i, stride in enumerate(side.batch) if stride != 0]
         return step.moved_by(["m" if name == "a" else "n", *dims])
 
-    def _changed(self, name: str, step: Step) -> Pred:
+    def _changed(self, name: str, step: Step) -> Pred | None:
+        """When the tile of operand `name`, which has all of k, comes in; None for every time."""
         return changed(*self._moved(name, step))
+
+    def _changes(self, name: str, step: Step) -> Pred | None:
+        """When it is used for the last time."""
+        return changes(*self._moved(name, step))
+
+    def _walk_of(self, name: str, step: Step) -> GridWalk:
+        """The walk that moves operand `name` in global memory."""
+        return step.walk
+
+    def _slot_of(self, name: str) -> Mapping[str, Any]:
+        """How the descriptor of operand `name` follows a ring in global memory, where it lies in one."""
+        return {}
 
     # Loads.
 
@@ -145,10 +158,11 @@ class MatmulEmitter(CubeWriter):
         outer, inner = ("m", "k") if name == "a" else ("k", "n")
         tile = {"m": self.m1, "n": self.n1, "k": 1}
         step_bytes = {outer: tile[outer] * row_bytes, inner: tile[inner] * col_bytes}
-        strides = axis_strides(step.walk.axes, step.loops, step_bytes | {f"b{i}": s for i, s in enumerate(side.batch)})
+        walk = self._walk_of(name, step)
+        step_bytes |= {f"b{i}": stride for i, stride in enumerate(side.batch)}
+        strides = axis_strides(walk.axes, step.loops, step_bytes)
         strides |= {loop: elements * step_bytes["k"] for loop, elements in k_steps.items()}
-        offset = view.offset * side.item
-        offset += sum(step.walk.origin.get(dim, 0) * step_bytes[dim] for dim in (outer, inner))
+        offset = view.offset * side.item + origin_bytes(walk, step_bytes)
         if side.flipped:
             rows, cols, outer, inner = cols, rows, inner, outer
         pieces = self._pieces(name, rows.full, cols.full)
@@ -165,6 +179,7 @@ class MatmulEmitter(CubeWriter):
                     side.pitch,
                     strides=strides,
                     offset=offset + row * side.pitch + col * side.item,
+                    **self._slot_of(name),
                 ),
                 rows=rows.part(self.b, row, height),
                 cols=cols.part(self.b, col, width),
@@ -389,11 +404,10 @@ class MatmulEmitter(CubeWriter):
         """The tile of the result from one of its rows on."""
         view, item = self.spec.c, self.problem.out_item
         pitch = view.row * item if several(self.spec.m) else align_up(self.spec.n * item)
+        walk = self._walk_of("c", step)
         step_bytes = {"m": self.m1 * view.row * item, "n": self.n1 * item}
-        offset = (view.offset + row * view.row) * item + sum(
-            step.walk.origin.get(dim, 0) * step_bytes[dim] for dim in ("m", "n")
-        )
-        batch = {f"b{i}": stride * item for i, stride in enumerate(view.batch)}
-        strides = axis_strides(step.walk.axes, step.loops, step_bytes | batch)
+        step_bytes |= {f"b{i}": stride * item for i, stride in enumerate(view.batch)}
+        offset = (view.offset + row * view.row) * item + origin_bytes(walk, step_bytes)
+        strides = axis_strides(walk.axes, step.loops, step_bytes)
         argument: Arg = self.b.arg(view.arg)
-        return self.b.desc(argument, pitch, strides=strides, offset=offset)
+        return self.b.desc(argument, pitch, strides=strides, offset=offset, **self._slot_of("c"))

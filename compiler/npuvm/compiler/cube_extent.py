@@ -9,7 +9,7 @@ from npuvm.compiler.emit import InstrBuilder
 from npuvm.compiler.emit_handles import Loop, Size
 from npuvm.compiler.schedule_walk import Axis, GridWalk
 
-__all__ = ["Extent", "axis_strides", "grid_extent", "loop_extent"]
+__all__ = ["Extent", "axis_strides", "grid_extent", "loop_extent", "origin_bytes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +86,8 @@ def axis_strides(axes: Sequence[Axis], loops: Sequence[Loop], step_bytes: Mappin
         for loop, axis in zip(loops, axes, strict=True)
         if axis.moves and step_bytes.get(axis.dim, 0) != 0
     }
+
+
+def origin_bytes(walk: GridWalk, step_bytes: Mapping[str, int]) -> int:
+    """Bytes from the first tile of all to the first one of a grid, for the bytes of one tile step of each dimension."""
+    return sum(walk.origin[dim] * nbytes for dim, nbytes in step_bytes.items() if dim in walk.origin)

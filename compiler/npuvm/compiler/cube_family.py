@@ -67,6 +67,11 @@ class CubeFamily:
         entries = EvenEntries(self._core_type, min(self._cores, sum(nest.tiles)), nest.tiles)
         return Image(self._name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
 
+    def cycles(self, values: Sequence[int]) -> float:
+        """The cycles that a launch for these values, with something to add up, is estimated to take."""
+        m, n, k, batch, a_pitch, b_pitch, *_ = self._sizes(*values)
+        return self._chooser.choose(ProductSizes(m, n, k, batch, a_pitch, b_pitch)).cycles
+
 
 class _Sort:
     """A product with a variable for each of its `numbers` but 0 and 1; `key` tells it from products of other sorts."""

@@ -55,6 +55,7 @@ class _Phase:
         self.descs: list[tuple[Buffer | Arg, int, Insn, list[Insn]]] = []
         self.desc_keys: dict[tuple[object, ...], Desc] = {}
         self.buffers: list[Buffer] = []
+        self.gm_rings: list[Buffer] = []
         self.rings = 0
         self.semaphores: dict[str, int] = {}
         self.sem_insns: list[Insn] = []
@@ -133,18 +134,20 @@ class InstrBuilder:
         window: Window | None = None,
         register: int | None = None,
         register_stride: int = 0,
+        ring: Buffer | None = None,
     ) -> Desc:
         """An address descriptor: base plus `offset`, `pitch` and `strides` in bytes. Equal ones are shared.
 
-        `role` producer or consumer makes it follow the ring `base`; the instruction that sets the ring's ready (free)
-        semaphore moves the producer (consumer) on to the next slot.
+        `role` producer or consumer makes it follow the ring `base`, or the ring `ring` in global memory; the instruction that
+        sets the ring's ready (free) semaphore moves the producer (consumer) on to the next slot.
         """
         stride_items = tuple((loop.id, stride) for loop, stride in (strides or {}).items() if stride != 0)
-        key = (base, pitch, stride_items, offset, role, window, register, register_stride)
+        key = (base, pitch, stride_items, offset, role, window, register, register_stride, ring)
         found = self._phase.desc_keys.get(key)
         if found is not None:
             return found
-        if role not in ROLES or (role != "none" and (isinstance(base, Arg) or base.ring is None)):
+        followed = base if isinstance(base, Buffer) else ring
+        if role not in ROLES or (role != "none" and (followed is None or followed.ring is None)):
             raise CompileError(f"role '{role}' needs a ring; roles: {', '.join(ROLES)}", self.name)
         if isinstance(base, Buffer) and base.phase != self._phase.index:
             raise self._wrong_phase(f"buffer '{base.name}'", base.phase)
@@ -155,7 +158,7 @@ class InstrBuilder:
             "desc": number,
             "space": self.isa.spaces[space].code,
             "role": ROLES.index(role),
-            "ring": (base.ring or 0) if isinstance(base, Buffer) and role != "none" else 0,
+            "ring": (followed.ring or 0) if followed is not None and role != "none" else 0,
             "base": 0,
             "pitch": pitch,
             "reg": register or 0,
@@ -201,11 +204,12 @@ class InstrBuilder:
     ) -> Buffer:
         """A ring of `slots` slots that unit `producer` fills and unit `consumer` empties, with its two semaphores.
 
-        Slots are rounded up to the space's alignment. `address` pins the first slot.
+        Slots are rounded up to the space's alignment. `address` pins the first slot. A ring in global memory lies in an
+        argument, which the descriptors that follow it name.
         """
         self._check_units(name, producer, consumer)
         self._check_room("rings", self._phase.rings)
-        align = self._alignment(space)
+        align = 1 if space == _GM else self._alignment(space)
         slot_bytes = align_up(slot_bytes, align)
         ready, free = self._new_semaphore(f"{name}.ready"), self._new_semaphore(f"{name}.free")
         number = self._phase.rings
@@ -214,7 +218,7 @@ class InstrBuilder:
         buffer = Buffer(
             name, space, slot_bytes, slots, phase, address, align, False, number, ready, free, producer, consumer
         )
-        self._phase.buffers.append(buffer)
+        (self._phase.gm_rings if space == _GM else self._phase.buffers).append(buffer)
         args = {"ring": number, "slot_bytes": slot_bytes, "slots": slots, "ready": ready.id, "free": free.id}
         self._phase.sem_insns.append(Insn("ring", args=args))
         return buffer
@@ -362,6 +366,11 @@ class InstrBuilder:
     def grids(self) -> int:
         """Number of grids so far: every core needs as many ranges."""
         return self._grids
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """All buffers on chip, and rings in global memory, of all phases."""
+        return tuple(buffer for phase in (*self._done, self._phase) for buffer in (*phase.buffers, *phase.gm_rings))
 
     def program(self) -> list[Insn]:
         """All instructions, set-up first in every phase, `halt` last; bases in global memory are 0 until a launch."""

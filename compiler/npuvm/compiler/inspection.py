@@ -5,7 +5,7 @@ Nothing here decides anything: it calls what `compile_kernel` calls and keeps wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,13 +20,19 @@ from npuvm.compiler.cube_plan import slot_bytes
 from npuvm.compiler.cube_segment import family_of
 from npuvm.compiler.inspection_rings import RingEvents, ring_events
 from npuvm.compiler.ir import Graph
+from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment
+from npuvm.compiler.mix_family import MixFamily
+from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.pick_codegen import PickKernel, compile_pick
 from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan, make_plan
 from npuvm.compiler.program import CompiledKernel, compile_kernel
 from npuvm.compiler.program_pins import pins_of_segment
 from npuvm.compiler.reduce_launches import ReduceFamily
+from npuvm.compiler.relay_family import RelayFamily
+from npuvm.compiler.relay_segment import join_relays
 from npuvm.compiler.schedule import Pins
+from npuvm.compiler.schedule_walk import Walk
 from npuvm.compiler.segments import CubeSegment, PickSegment, Segment, VectorSegment
 from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_buffers import Slot
@@ -38,7 +44,7 @@ from npuvm.compiler.vector_tile import candidate_tiles as vector_candidates
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
-__all__ = ["BufferUse", "Candidate", "Inspected", "InspectedSegment", "inspect_kernel"]
+__all__ = ["BufferUse", "Candidate", "Inspected", "InspectedSegment", "JointKernel", "inspect_kernel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,15 @@ class Candidate:
     cycles: float
 
 
+@dataclass(frozen=True, slots=True)
+class JointKernel:
+    """The program that several segments share; `walk` has the ranges of its cores alone."""
+
+    parts: tuple[Segment, ...]
+    image: Image
+    walk: Walk
+
+
 @dataclass(frozen=True)
 class InspectedSegment:
     """A segment that became a program; `kernel` is what its code generator returned.
@@ -79,18 +94,19 @@ class InspectedSegment:
     `tile` is the one taken, `cycles` its estimate; `candidates` come with the lowest estimate first.
     """
 
-    segment: Segment
-    kernel: VectorKernel | MatmulKernel | ConvKernel | PickKernel
+    segment: Joint
+    kernel: VectorKernel | MatmulKernel | ConvKernel | PickKernel | JointKernel
     args: tuple[str, ...]
     tile: str
     cycles: float
     candidates: tuple[Candidate, ...]
     buffers: tuple[BufferUse, ...]
+    place: str = ""
 
     @property
     def name(self) -> str:
-        """The name of the segment."""
-        return self.segment.name
+        """The name of the segment, behind where its kernel stands in a stack."""
+        return f"{self.place}{self.segment.name}"
 
     @property
     def image(self) -> Image:
@@ -98,9 +114,9 @@ class InspectedSegment:
         return self.kernel.image
 
     def space_bytes(self) -> dict[str, int]:
-        """Bytes of all buffers by memory space."""
+        """Bytes of all buffers on chip by memory space."""
         used: dict[str, int] = {}
-        for each in self.buffers:
+        for each in (buffer for buffer in self.buffers if buffer.space != "gm"):
             used[each.space] = used.get(each.space, 0) + each.nbytes
         return used
 
@@ -127,22 +143,44 @@ def inspect_kernel(
     graph = kernel.graph if isinstance(kernel, Kernel) else kernel
     compiled = compile_kernel(kernel, shapes, chip, isa, pins)
     binding = graph.bind(shapes)
+    values = graph.pins if pins is None else pins
+    parts = (
+        compile_kernel(kernel, shapes, chip, isa, replace(values, stack=None))
+        if values.stack == "sequence"
+        else compiled
+    )
+    joint = frozenset(launch.segment for launch in parts.launches if launch.kind == "mix")
     casts = [(a, b) for a, b in isa.instruction("vcast").dtypes if b is not None]
     pins = graph.pins if pins is None else pins
     try:
         whole, plan = True, make_plan(graph, casts)
-        segments = _segments(plan, binding, chip, isa, pins)
+        segments = _segments(plan, binding, chip, isa, pins, joint)
     except RowsDoNotFit:
         whole, plan = False, make_plan(graph, casts, whole_rows=False)
-        segments = _segments(plan, binding, chip, isa, pins)
+        segments = _segments(plan, binding, chip, isa, pins, joint)
     return Inspected(graph, plan, whole, binding, segments, compiled)
 
 
 def _segments(
-    plan: Plan, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins
+    plan: Plan, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins, joint: Collection[str]
 ) -> tuple[InspectedSegment, ...]:
+    """The segments; those that `joint` names share a program."""
     found = []
-    for segment in plan.segments:
+    for each in join_products(join_relays(plan.segments)) if joint else plan.segments:
+        if isinstance(each, MixSegment | RelaySegment) and each.name in joint:
+            found.append(_joint(each, binding, chip, isa))
+        else:
+            alone = each.parts if isinstance(each, MixSegment | RelaySegment) else (each,)
+            found += _apart(alone, plan, binding, chip, isa, pins)
+    return tuple(found)
+
+
+def _apart(
+    segments: Sequence[Segment], plan: Plan, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins
+) -> list[InspectedSegment]:
+    """Segments that have programs of their own."""
+    found = []
+    for segment in segments:
         own = pins_of_segment(pins, segment, plan.segments)
         if isinstance(segment, ConvSegment):
             conv, args = lower_conv(segment, binding)
@@ -171,7 +209,41 @@ def _segments(
             kernel = _vector_kernel(segment, binding, chip, isa, own)
             if kernel is not None:
                 found.append(_vector(segment, kernel, chip, isa, own))
-    return tuple(found)
+    return found
+
+
+def _joint(
+    segment: MixSegment | RelaySegment, binding: Mapping[str, int], chip: NpuConfig, isa: Isa
+) -> InspectedSegment:
+    """Segments that share a program: its buffers are named after the cores that have them where these are of two types."""
+    names = tuple(binding)
+    if isinstance(segment, MixSegment):
+        looked = MixFamily(segment, names, chip, isa).look(tuple(binding.values()))
+    else:
+        looked = RelayFamily(segment, names, chip, isa).look(tuple(binding.values()))
+    assert looked is not None, "a launch of it was compiled"
+    image = looked.image
+    starts = {entry.core_type: entry.pc for entry in image.entries}
+    events: dict[tuple[str, int], RingEvents] = {}
+    for core, start in starts.items():
+        stop = min((pc for pc in starts.values() if pc > start), default=len(image.words))
+        own = replace(image, words=image.words[start:stop], relocs=(), entries=(), grids=None)
+        events |= {(core, each.number): each for each in ring_events(own, isa)}
+    buffers = tuple(
+        BufferUse(
+            each.name if len(starts) == 1 else f"{each.core} {each.name}",
+            each.space,
+            each.slot_bytes,
+            each.slots,
+            each.slot_bytes,
+            (each.name,),
+            events=None if each.ring is None else events[each.core, each.ring],
+        )
+        for each in looked.buffers
+    )
+    kernel = JointKernel(segment.parts, image, Walk((), tuple(entry.ranges for entry in image.entries)))
+    candidates = (Candidate(looked.tile, looked.cycles),)
+    return InspectedSegment(segment, kernel, looked.tensors, looked.tile, looked.cycles, candidates, buffers)
 
 
 def _vector_kernel(

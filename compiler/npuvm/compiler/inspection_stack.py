@@ -41,11 +41,7 @@ class InspectedStack:
     @property
     def segments(self) -> tuple[InspectedSegment, ...]:
         """Segments of all kernels, named by where these stand."""
-        return tuple(
-            replace(segment, segment=replace(segment.segment, name=f"{each.part.path}{segment.name}"))
-            for each in self.parts
-            for segment in each.found.segments
-        )
+        return tuple(replace(segment, place=each.part.path) for each in self.parts for segment in each.found.segments)
 
 
 def inspect_stack(stack: Stack, shapes: Mapping[str, Sequence[int]], chip: NpuConfig, isa: Isa) -> InspectedStack:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from npuvm.compiler.conv_codegen import ConvKernel
 from npuvm.compiler.cube_codegen import MatmulKernel
 from npuvm.compiler.cube_spec import MatView
-from npuvm.compiler.inspection import BufferUse, Inspected, InspectedSegment
+from npuvm.compiler.inspection import BufferUse, Inspected, InspectedSegment, JointKernel
 from npuvm.compiler.ir import Node
 from npuvm.compiler.pick_codegen import PickKernel
 from npuvm.compiler.printer import print_graph, print_node
@@ -23,7 +23,7 @@ from npuvm.isa import Isa, disassemble
 __all__ = ["PHASE_NAMES", "Phase", "phase_texts"]
 
 PHASE_NAMES = (
-    *("stack", "graph", "legal", "plan", "space", "covered", "program", "product", "convolution", "rows"),
+    *("stack", "graph", "legal", "plan", "space", "covered", "program", "product", "convolution", "rows", "parts"),
     *("buffers", "tile", "walk", "assembly"),
 )
 """All names of phases; those of a segment stand behind its own name and a hyphen, all of a stack's kernel behind its place."""
@@ -72,6 +72,8 @@ def _segment_texts(segment: InspectedSegment, chip: NpuConfig, isa: Isa) -> list
             ("covered", _covered_text(kernel.covered)),
             ("program", _program_text(kernel.program)),
         ]
+    elif isinstance(kernel, JointKernel):
+        head = [("parts", _text(str(part) for part in kernel.parts))]
     elif isinstance(kernel, PickKernel):
         head = [("rows", _rows_text(kernel))]
     elif isinstance(kernel, ConvKernel):

@@ -5,30 +5,26 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from typing import Literal
 
 from npuvm.compiler.blocks import check_blocks
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
-from npuvm.compiler.cube_segment import compile_cube_segment, family_of
-from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Graph
-from npuvm.compiler.mix_family import MixFamily
-from npuvm.compiler.mix_segment import MixSegment, join_products
+from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.ops_views import CHECKED_VIEWS
-from npuvm.compiler.pick_codegen import PickFamily
-from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan, make_plan
 from npuvm.compiler.reduce_launches import Reduced, ReduceFamily, joined
-from npuvm.compiler.segments import CubeSegment, PickSegment, Segment, VectorSegment
+from npuvm.compiler.relay_segment import join_relays
+from npuvm.compiler.segment_launches import VectorLaunches, launches_of
 from npuvm.compiler.stack_launch import plan_workspace
 from npuvm.compiler.symint import Function, SymInt, compile_values
-from npuvm.compiler.vector_codegen import compile_vector
-from npuvm.compiler.vector_family import VectorFamily
 from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["KernelFamily"]
+__all__ = ["KernelFamily", "Mixing"]
+
+Mixing = Literal["cheaper", "always", "never"]
 
 _KEPT_SHAPES = 512
 """Shapes whose programs are kept of one kernel: some 5 KB each."""
@@ -37,13 +33,18 @@ Shapes = Mapping[str, Sequence[int]]
 
 
 class KernelFamily:
-    """All instances of a kernel without pins on one chip; `mixed`, with products and what follows them in one program.
+    """All instances of a kernel without pins on one chip.
+
+    `mixing` says when segments share a program: "cheaper" where that is estimated to take less time, "always" where they
+    can, "never".
 
     With `atomic` sums that cores share are added to each other in memory; CompileError for reduces that cannot be.
     """
 
-    def __init__(self, graph: Graph, chip: NpuConfig, isa: Isa, *, mixed: bool = True, atomic: bool = False) -> None:
-        self._graph, self._chip, self._isa, self._mixed, self._atomic = graph, chip, isa, mixed, atomic
+    def __init__(
+        self, graph: Graph, chip: NpuConfig, isa: Isa, *, mixing: Mixing = "cheaper", atomic: bool = False
+    ) -> None:
+        self._graph, self._chip, self._isa, self._mixing, self._atomic = graph, chip, isa, mixing, atomic
         self._binder = _Binder(graph)
         self._known: OrderedDict[tuple[tuple[int, ...], ...], tuple[CompiledKernel, CompiledKernel]] = OrderedDict()
         self._plans: dict[bool, _PlanFamily] = {}
@@ -83,7 +84,8 @@ class KernelFamily:
         except RowsDoNotFit:
             plan = self._plan(False, seconds)
             launches, between = plan.launches(values)
-        tensors = plan.tensors(values) + between
+        sizes = {each.name: each for each in between}
+        tensors = tuple([sizes.pop(each.name, each) for each in plan.tensors(values)]) + tuple(sizes.values())
         if plan.has_workspace or between:
             # What mix programs hand over in place, or on chip, needs no memory.
             used = {name for launch in launches for name in launch.args}
@@ -110,7 +112,7 @@ class KernelFamily:
         if found is None:
             start = time.perf_counter()
             found = self._plans[whole_rows] = _PlanFamily(
-                self._make_plan(whole_rows), self._binder.names, self._chip, self._isa, self._mixed, self._atomic
+                self._make_plan(whole_rows), self._binder.names, self._chip, self._isa, self._mixing, self._atomic
             )
             seconds["plan"] = seconds.get("plan", 0.0) + time.perf_counter() - start
         return found
@@ -119,12 +121,15 @@ class KernelFamily:
 class _PlanFamily:
     """The segments of a plan, each for all sizes, and the shapes of its tensors."""
 
-    def __init__(self, plan: Plan, names: Sequence[str], chip: NpuConfig, isa: Isa, mixed: bool, atomic: bool) -> None:
+    def __init__(
+        self, plan: Plan, names: Sequence[str], chip: NpuConfig, isa: Isa, mixing: Mixing, atomic: bool
+    ) -> None:
         self.plan = plan
         self.has_workspace = any(tensor.kind == "workspace" for tensor in plan.tensors)
-        segments = join_products(plan.segments) if mixed else plan.segments
-        self._segments = [_launches(each, names, chip, isa, atomic) for each in segments]
-        launches = (each for each in self._segments if isinstance(each, _VectorLaunches))
+        segments = plan.segments if mixing == "never" else join_products(join_relays(plan.segments))
+        always = mixing == "always"
+        self._segments = [launches_of(each, names, chip, isa, atomic=atomic, always=always) for each in segments]
+        launches = (each for each in self._segments if isinstance(each, VectorLaunches))
         self.reduces = {each.name: each.reduces for each in launches if each.reduces is not None}
         dims = [dim for tensor in plan.tensors for dim in tensor.shape]
         self._dims: Function = compile_values(names, [SymInt.variable(d) if isinstance(d, str) else d for d in dims])
@@ -152,104 +157,6 @@ class _PlanFamily:
             elif launch is not None:
                 made.append(launch)
         return tuple(made), between
-
-
-class _VectorLaunches:
-    """Launches of a vector segment."""
-
-    def __init__(
-        self, segment: VectorSegment, names: Sequence[str], chip: NpuConfig, isa: Isa, atomic: bool = False
-    ) -> None:
-        self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
-        self._family = VectorFamily(segment, names, chip, isa)
-        self._written = segment.written
-        self.name, self.reduces = segment.name, ReduceFamily.of(segment, self._family, names, atomic=atomic)
-
-    def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
-        shared = self.reduces.launches(values) if self.reduces is not None else None
-        if shared is not None:
-            return shared
-        made = self._family.instance(values)
-        if made is not None:
-            return Launch(self._segment.name, "vector", *made, self._written)
-        binding = dict(zip(self._names, values, strict=True))
-        kernel = compile_vector(self._segment, binding, self._chip, self._isa)
-        if kernel is None:
-            return None
-        return Launch(self._segment.name, "vector", kernel.image, kernel.tensors, self._written)
-
-
-class _CubeLaunches:
-    """Launches of a matrix product or a convolution."""
-
-    def __init__(self, segment: CubeSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
-        self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
-        self._family = family_of(segment, names, chip, isa)
-
-    def launch(self, values: Sequence[int]) -> Launch | None:
-        image = self._family.instance(values)
-        if image is not None:
-            return Launch(self._segment.name, "cube", image, self._family.tensors, self._segment.written)
-        binding = dict(zip(self._names, values, strict=True))
-        made = compile_cube_segment(self._segment, binding, self._chip, self._isa)
-        return None if made is None else Launch(self._segment.name, "cube", *made, self._segment.written)
-
-
-class _PickLaunches:
-    """Launches of rows picked by index."""
-
-    def __init__(self, segment: PickSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
-        self._segment, self._names, self._family = segment, names, PickFamily(chip, isa)
-
-    def launch(self, values: Sequence[int]) -> Launch | None:
-        spec, args = lower_pick(self._segment, dict(zip(self._names, values, strict=True)))
-        image = self._family.instance(spec, len(args))
-        return None if image is None else Launch(self._segment.name, "vector", image, args, self._segment.written)
-
-
-class _MixLaunches:
-    """Launches of a product and the vector operations on it: one, or one for each where a shape does not allow that."""
-
-    def __init__(self, segment: MixSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
-        self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
-        try:
-            self._family: MixFamily | None = MixFamily(segment, names, chip, isa)
-        except CompileError:
-            self._family = None
-
-    def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
-        image = None if self._family is None else self._family.instance(values)
-        if self._family is None or image is None:
-            cube, vector = self._apart
-            made = cube.launch(values), vector.launch(values)
-            shared = [each for each in made if isinstance(each, Reduced)]
-            launches = [each for each in made if isinstance(each, Launch)]
-            return Reduced(
-                (*launches, *(launch for each in shared for launch in each.launches)),
-                tuple(tensor for each in shared for tensor in each.tensors),
-            )
-        return Launch(self._segment.name, "mix", image, self._family.tensors, self._segment.written)
-
-    @cached_property
-    def _apart(self) -> tuple[_CubeLaunches, _VectorLaunches]:
-        """Both parts for themselves, where there is no program for both or a shape with nothing to add up."""
-        chosen = self._names, self._chip, self._isa
-        return _CubeLaunches(self._segment.product, *chosen), _VectorLaunches(self._segment.vector, *chosen)
-
-
-_Launches = _VectorLaunches | _CubeLaunches | _PickLaunches | _MixLaunches
-
-
-def _launches(
-    segment: Segment | MixSegment, names: Sequence[str], chip: NpuConfig, isa: Isa, atomic: bool
-) -> _Launches:
-    if isinstance(segment, MixSegment):
-        return _MixLaunches(segment, names, chip, isa)
-    if isinstance(segment, CubeSegment):
-        return _CubeLaunches(segment, names, chip, isa)
-    if isinstance(segment, PickSegment):
-        return _PickLaunches(segment, names, chip, isa)
-    return _VectorLaunches(segment, names, chip, isa, atomic)
 
 
 class _Binder:

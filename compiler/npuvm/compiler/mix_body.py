@@ -15,7 +15,7 @@ from npuvm.compiler.vector_space import dim_name
 from npuvm.compiler.vector_transfer import TileTransfer
 from npuvm.isa import Pred
 
-__all__ = ["HALF", "Accumulators", "Bands", "write_bands"]
+__all__ = ["HALF", "Accumulators", "BandBody", "Bands", "Clamped", "write_bands"]
 
 HALF = "half"
 """The dim of a grid that walks the vector cores of a group; each has its part of the columns of every tile."""
@@ -51,7 +51,7 @@ class Accumulators:
 
 
 @dataclass(frozen=True, slots=True)
-class _Clamped(Extent):
+class Clamped(Extent):
     """A dimension that several loops walk: what is left of `total` after the steps of all of them, at most `full`."""
 
     steps: tuple[tuple[Loop, int], ...] = ()
@@ -61,7 +61,7 @@ class _Clamped(Extent):
         return b.size_affine(self.full, self.total, self.steps)
 
 
-class _BandBody(TileBody):
+class BandBody(TileBody):
     """The instructions for one band. Every input is loaded anew for each: none of them outlives its band."""
 
     def __init__(
@@ -119,7 +119,7 @@ def write_bands(
     cols = _extent(grid, loops, "n", space.cols, bands.n)
     with b.loop(rows.trip_size(b, bands.rows)) as band:
         walk = GridWalk((*axes, Axis(dim_name(space.row), bands.bands)), origin)
-        body = _BandBody(
+        body = BandBody(
             context,
             walk,
             (*loops, band),
@@ -148,4 +148,4 @@ def _part(extent: Extent, size: int, loop: Loop | None) -> Extent:
     steps = [(each, -step) for each, step in ((extent.loop, extent.full), (loop, size)) if each is not None]
     if extent.loop is None or not steps:
         return Extent(size, size, None, extent.total)
-    return _Clamped(size, size, None, extent.total, tuple(steps))
+    return Clamped(size, size, None, extent.total, tuple(steps))

@@ -19,13 +19,11 @@ from npuvm.compiler.emit_handles import Loop, Sem, first, last
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.mix_body import HALF, Accumulators, Bands, write_bands
 from npuvm.compiler.mix_space import MixSpace
-from npuvm.compiler.schedule import Pins
 from npuvm.compiler.schedule_walk import Axis, GridWalk, Walk
 from npuvm.compiler.vector_body import BodyContext
 from npuvm.compiler.vector_buffers import Storage
-from npuvm.compiler.vector_emit import make_buffers
+from npuvm.compiler.vector_emit import part_context
 from npuvm.compiler.vector_lower import Reg, VecProgram
-from npuvm.compiler.vector_sync import VectorSync
 from npuvm.compiler.vector_tile import VectorTile
 from npuvm.hw.config import CoreType, NpuConfig
 from npuvm.isa import Isa
@@ -96,13 +94,9 @@ def _signal(b: InstrBuilder, unit: str, half: Loop | None, wait: Sequence[Sem] =
 
 
 def _context(parts: MixParts, b: InstrBuilder, accumulators: Reg | None) -> BodyContext:
-    space = parts.common.space
     tile = VectorTile(parts.bands.rows, parts.bands.cols, 0.0)
-    buffers = make_buffers(b, space, parts.program, parts.storage, tile, accumulators=accumulators)
-    rings = {reg.name: buffers[reg] for reg in parts.program.regs if reg.kind in ("in", "out")}
-    sync = VectorSync(None, rings, {}, [each.access.tensor.name for each in space.writes])
-    repeat = parts.chip.core.vector.repeat_bytes
-    return BodyContext(b, space, parts.program, tile, buffers, sync, parts.common.tensors, Pins(), repeat)
+    common = parts.common
+    return part_context(b, common.space, parts.program, parts.storage, tile, common.tensors, parts.chip, accumulators)
 
 
 class _Together(MatmulEmitter):

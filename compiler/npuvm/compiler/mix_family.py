@@ -6,24 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-import numpy as np
-
+from npuvm.compiler.blocks import align_up
 from npuvm.compiler.cube_codegen import check_types, problem_of
 from npuvm.compiler.cube_cost import ProductSizes
 from npuvm.compiler.cube_nest import NESTS, WHOLE, Nest, NestChooser, nest_grids
 from npuvm.compiler.cube_plan import CubeTile, chooser_of
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.group_programs import GroupPrograms, Looked
+from npuvm.compiler.joint_segments import MixSegment
 from npuvm.compiler.mix_body import Bands
 from npuvm.compiler.mix_emit import MixParts, write_apart, write_together
-from npuvm.compiler.mix_segment import MixSegment
 from npuvm.compiler.mix_space import mix_space
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import VectorSegment
 from npuvm.compiler.symint import Function, SymInt, compile_values
-from npuvm.compiler.template import Template
 from npuvm.compiler.vector_codegen import covered, tiled
 from npuvm.hw.config import NpuConfig
-from npuvm.isa import Entry, EvenEntries, Image, Isa, RelocTable
+from npuvm.isa import Entry, EvenEntries, Image, Isa
 from npuvm.isa.image_tables import EntryTable
 
 __all__ = ["GroupEntries", "MixFamily"]
@@ -66,6 +65,7 @@ class MixFamily:
         rows, bands, cols, n, k, k0, depth, band = (SymInt.variable(name) for name in _TILE)
         self._nbytes: Function = compile_values(_TILE[:2], (storage.nbytes(rows, bands),), "nbytes")
         self._capacity = chip.capacity_bytes("ub")
+        self._block_rows = chip.core.cube.m
         result = segment.product.c.tensor.name
         reads = common.space.reads
         reg = next(reg for reg in program.regs if reg.read is not None and reads[reg.read].access.tensor.name == result)
@@ -78,27 +78,48 @@ class MixFamily:
             grids = nest_grids(nest, spec, cut.m, cut.n, band)
             here = replace(parts, tile=tile)
             builders = (write_together(here, grids),) if self._together else write_apart(here, grids)
-            self._templates.append(_Joined([each.template((*symbols, *_TILE)) for each in builders]))
+            self._templates.append(GroupPrograms(builders, self._order, (*symbols, *_TILE)))
 
     def instance(self, values: Sequence[int]) -> Image | None:
         """The image for values of the symbols; None when m, n, k or a batch dim is 0, or no band of a tile fits UB."""
+        chosen = self._choose(values)
+        if chosen is None:
+            return None
+        template, numbers, nest, _ = chosen
+        words, relocs = template.instance((*values, *numbers))
+        return Image(
+            self._name, template.isa_hash, words, self._entries(template, nest), relocs, template.n_args, template.grids
+        )
+
+    def look(self, values: Sequence[int]) -> Looked | None:
+        """What `instance` makes its image of, for who wants to see it; the cycles are those estimated of the product."""
+        chosen, image = self._choose(values), self.instance(values)
+        if chosen is None or image is None:
+            return None
+        template, numbers, _, tile = chosen
+        rows, bands, cols = numbers[:3]
+        (m, n, k), (_, _, k0) = tile.l1, tile.l0
+        text = f"L1 {m} x {n} x {k}, L0 {m} x {n} x {k0}, {bands} bands of {rows} x {cols}"
+        return Looked(image, self.tensors, text, tile.cycles, template.buffers((*values, *numbers)))
+
+    def _choose(self, values: Sequence[int]) -> tuple[GroupPrograms, tuple[int, ...], Nest, CubeTile] | None:
+        """The template, values of its own variables, the walk and the tile; None as for `instance`."""
         m, n, k, batch, a_pitch, b_pitch = self._sizes(*values)
         if m * n * k * batch == 0:
             return None
         tile = self._chooser.choose(ProductSizes(m, n, k, batch, a_pitch, b_pitch))
         (m1, n1, k1), (_, _, k0) = tile.l1, tile.l0
+        # A tile that is the only one may be cut off at any row; bands cut whole blocks.
+        m1 = align_up(m1, self._block_rows)
         cols = -(-n1 // self._cores)
         bands = next((cut for cut in _CUTS if m1 % cut == 0 and self._nbytes(m1 // cut, cols)[0] <= self._capacity), 0)
         if not bands or (n1 % self._cores and n1 < n):
             return None
         nest = self._nests.choose(m, n, k, batch, tile)
-        template = self._templates[nest.number]
-        words, relocs = template.instance((*values, m1 // bands, bands, cols, n1, k1, k0, tile.l0c_depth, nest.band))
-        return Image(
-            self._name, template.isa_hash, words, self._entries(template, nest), relocs, template.n_args, template.grids
-        )
+        numbers = (m1 // bands, bands, cols, n1, k1, k0, tile.l0c_depth, nest.band)
+        return self._templates[nest.number], numbers, nest, tile
 
-    def _entries(self, template: _Joined, nest: Nest) -> EntryTable:
+    def _entries(self, template: GroupPrograms, nest: Nest) -> EntryTable:
         groups = EvenEntries(self._order[0], min(self._groups, sum(nest.tiles)), nest.tiles)
         return groups if self._together else GroupEntries(self._order, groups, template.starts)
 
@@ -108,31 +129,6 @@ def _with_result(segment: MixSegment) -> VectorSegment:
     access = segment.product.c
     node = next(node for node, each in segment.vector.reads if each.tensor is access.tensor)
     return replace(segment.vector, writes=[*segment.vector.writes, (node, access)], memo={})
-
-
-class _Joined:
-    """Templates of the core types of a group, one program behind the other; `starts` are their first words."""
-
-    def __init__(self, templates: Sequence[Template]) -> None:
-        self._templates = templates
-        ends = np.cumsum([len(each.words) for each in templates]).tolist()
-        self.starts: tuple[int, ...] = (0, *ends[:-1])
-        self.isa_hash, self.n_args = templates[0].isa_hash, templates[0].n_args
-        self.grids = tuple(
-            word + start for start, each in zip(self.starts, templates, strict=True) for word in each.grids
-        )
-
-    def instance(self, values: Sequence[int]) -> tuple[np.ndarray, RelocTable]:
-        """Words and relocations for values of the variables."""
-        made = [each.instance(values) for each in self._templates]
-        if len(made) == 1:
-            return made[0]
-        relocs = [table for _, table in made]
-        return np.concatenate([words for words, _ in made]), RelocTable.joined(
-            np.concatenate([table.words + start for start, table in zip(self.starts, relocs, strict=True)]),
-            np.concatenate([table.args for table in relocs]),
-            np.concatenate([table.addends for table in relocs]),
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,47 +6,26 @@ Tiles of the result go from the cube to the vector unit one by one, while the cu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from npuvm.compiler.segments import Access, CubeSegment, PickSegment, Segment, VectorSegment
+from npuvm.compiler.joint_segments import Joint, MixSegment, tensors_read
+from npuvm.compiler.segments import Access, CubeSegment, VectorSegment
 
-__all__ = ["MixSegment", "join_products"]
-
-
-@dataclass(frozen=True, slots=True)
-class MixSegment:
-    """The segments `product` and `vector`, of which the second reads what the first computes, in its shape.
-
-    `kept` says that the result of the product itself is wanted too, by others or as an output.
-    """
-
-    product: CubeSegment
-    vector: VectorSegment
-    kept: bool
-
-    @property
-    def name(self) -> str:
-        """The names of both."""
-        return f"{self.product.name}+{self.vector.name}"
-
-    @property
-    def written(self) -> tuple[str, ...]:
-        """Names of the tensors that are written."""
-        return tuple(dict.fromkeys((*self.product.written, *self.vector.written)))
+__all__ = ["join_products"]
 
 
-def join_products(segments: Sequence[Segment]) -> list[Segment | MixSegment]:
+def join_products(segments: Sequence[Joint]) -> list[Joint]:
     """The segments of a plan in an order that runs, products joined with the first vector segment that reads them.
 
     A vector segment takes one product, the last one where it reads several.
     """
-    joined: list[Segment | MixSegment | None] = list(segments)
+    joined: list[Joint | None] = list(segments)
     for at in reversed(range(len(segments))):
         product = segments[at]
         if type(product) is not CubeSegment:
             continue
         name = product.c.tensor.name
-        readers = [number for number in range(at + 1, len(segments)) if name in _read(segments[number])]
+        readers = [number for number in range(at + 1, len(segments)) if name in tensors_read(segments[number])]
         vector = joined[readers[0]] if readers else None
         if not isinstance(vector, VectorSegment) or not _follows(vector, product.c):
             continue
@@ -55,16 +34,6 @@ def join_products(segments: Sequence[Segment]) -> list[Segment | MixSegment]:
         # The product runs where its reader does.
         joined[at], joined[readers[0]] = None, mixed
     return [each for each in joined if each is not None]
-
-
-def _read(segment: Segment) -> set[str]:
-    """Names of the tensors that a segment reads."""
-    if isinstance(segment, VectorSegment):
-        return {access.tensor.name for _, access in segment.reads}
-    if isinstance(segment, PickSegment):
-        return {access.tensor.name for access in (segment.table, segment.index, segment.rows)}
-    accesses = (segment.a, segment.b, *([segment.bias] if segment.bias is not None else []))
-    return {access.tensor.name for access in accesses}
 
 
 def _follows(vector: VectorSegment, result: Access) -> bool:

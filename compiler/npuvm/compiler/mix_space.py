@@ -11,7 +11,7 @@ from npuvm.compiler.segments import CubeSegment, VectorSegment
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.vector_space import Space, make_space
 
-__all__ = ["MixSpace", "mix_space"]
+__all__ = ["MixSpace", "ends_of", "mix_space"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def mix_space(product: CubeSegment, vector: VectorSegment, binding: Mapping[str,
     if last < 1 or space.col != last or space.row != last - 1 or domain[-1] == 1 or domain[-2] == 1:
         return None
     # A dim of the space is a run of dims of the domain, and strides along it are those of the last one.
-    ends = _ends(domain, space.sizes)
+    ends = ends_of(domain, space.sizes)
     batch = ends[:-2]
 
     def joined(view: MatView) -> MatView:
@@ -56,7 +56,7 @@ def mix_space(product: CubeSegment, vector: VectorSegment, binding: Mapping[str,
     return MixSpace(space, common, tuple(dict.fromkeys((*own, *others))))
 
 
-def _ends(domain: Sequence[int], sizes: Sequence[int]) -> list[int]:
+def ends_of(domain: Sequence[int], sizes: Sequence[int]) -> list[int]:
     """For each size, the product of a run of dims of the domain, the last axis of the run that is not 1."""
     ends: list[int] = []
     axis = 0

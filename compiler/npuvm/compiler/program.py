@@ -11,13 +11,13 @@ from npuvm.compiler.builder import Kernel
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.cube_segment import compile_cube_segment
 from npuvm.compiler.ir import Graph
-from npuvm.compiler.kernel_family import KernelFamily
+from npuvm.compiler.kernel_family import KernelFamily, Mixing
 from npuvm.compiler.pick_codegen import compile_pick
 from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan
 from npuvm.compiler.program_pins import pins_of_segment
 from npuvm.compiler.reduce_launches import ReduceFamily, joined
-from npuvm.compiler.schedule import Pins
+from npuvm.compiler.schedule import Pins, pin_error
 from npuvm.compiler.segments import CubeSegment, PickSegment, Segment
 from npuvm.compiler.stack_launch import in_one_launch, plan_workspace, stacked
 from npuvm.compiler.symbols import evaluate
@@ -31,6 +31,7 @@ __all__ = ["CompiledKernel", "Launch", "TensorSpec", "compile_kernel"]
 _KEPT_FAMILIES = 256
 _NO_PINS = Pins()
 _LAUNCHES = Pins(stack="launches")
+_MIX = Pins(stack="mix")
 _SEQUENCE = Pins(stack="sequence")
 
 
@@ -53,7 +54,11 @@ def compile_kernel(
     if pins == _NO_PINS:
         return family.compile(shapes)
     if pins == _LAUNCHES:
-        return _FAMILIES.get(graph, chip, isa, mixed=False, atomic=atomic).apart(shapes)
+        return _FAMILIES.get(graph, chip, isa, mixing="never", atomic=atomic).apart(shapes)
+    if pins == _MIX:
+        return _FAMILIES.get(graph, chip, isa, mixing="always", atomic=atomic).compile(shapes)
+    if pins.stack == "mix":
+        pin_error("stack", "mix", "no other pins beside it, or another stack", graph.name)
     if pins == _SEQUENCE:
         return stacked(family.apart(shapes), chip, isa)
     return _pinned(graph, family, shapes, chip, isa, pins)
@@ -127,16 +132,18 @@ class _Families:
     """The most recently used kernels, each planned for one chip."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[int, int, str, bool, bool], tuple[Graph, NpuConfig, KernelFamily]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int, str, str, bool], tuple[Graph, NpuConfig, KernelFamily]] = OrderedDict()
 
-    def get(self, graph: Graph, chip: NpuConfig, isa: Isa, *, mixed: bool = True, atomic: bool = False) -> KernelFamily:
+    def get(
+        self, graph: Graph, chip: NpuConfig, isa: Isa, *, mixing: Mixing = "cheaper", atomic: bool = False
+    ) -> KernelFamily:
         """The family of a graph. An entry keeps graph and chip alive, so that an id names one of them."""
-        key = (id(graph), id(chip), isa.hash, mixed, atomic)
+        key = (id(graph), id(chip), isa.hash, mixing, atomic)
         found = self._kept.get(key)
         if found is not None:
             self._kept.move_to_end(key)
             return found[2]
-        family = KernelFamily(graph, chip, isa, mixed=mixed, atomic=atomic)
+        family = KernelFamily(graph, chip, isa, mixing=mixing, atomic=atomic)
         self._kept[key] = graph, chip, family
         if len(self._kept) > _KEPT_FAMILIES:
             self._kept.popitem(last=False)

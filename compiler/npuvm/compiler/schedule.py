@@ -21,7 +21,7 @@ __all__ = ["CACHE_POLICIES", "ORDERS", "REDUCES", "STACKS", "Events", "Pins", "p
 ORDERS = ("row", "column", "swizzle")
 CACHE_POLICIES = ("normal", "stream")
 REDUCES = ("ordered", "atomic")
-STACKS = ("launches", "sequence")
+STACKS = ("launches", "mix", "sequence")
 _LEVELS = {"vector": 2, "l1": 3, "l0": 3}
 
 
@@ -71,8 +71,9 @@ class Pins:
     * `reduce`: how cores that share a sum join what they have. ordered (as without the pin): in the order of their parts, with
       the same bits on any number of cores. atomic: they add it to the result in memory, in the order in which they come.
     * `stack`: what a kernel of several segments becomes; when it is not pinned, a launch for each, but a product together
-      with what follows it. launches: one launch for each segment. sequence: one launch for all of them, with barriers
-      on the device between segments that depend on each other.
+      with what follows it where that is estimated to be faster. launches: one launch for each segment. mix: one for
+      segments that can share a program, whatever the estimate; no other pin goes with it. sequence: one launch for all
+      of them, with barriers on the device between segments that depend on each other.
     """
 
     tile: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

@@ -114,6 +114,10 @@ class TileBody:
 
     # Transfers.
 
+    def _transfer_of(self, name: str, transfer: TileTransfer) -> TileTransfer:
+        """How tiles of a tensor are moved."""
+        return transfer
+
     def _load(self, reg: Reg, transfer: TileTransfer) -> None:
         if reg.read is None:
             raise CompileError(f"register {reg} has nothing to load", self._b.name)
@@ -129,7 +133,7 @@ class TileBody:
         )
         chunk = pins.transfer.get(reg.name)
         if read.picks is None:
-            transfer.load(read, reg.shape, argument, ring, issue, chunk)
+            self._transfer_of(read.access.tensor.name, transfer).load(read, reg.shape, argument, ring, issue, chunk)
             return
         if chunk is not None:
             pin_error(
@@ -157,7 +161,8 @@ class TileBody:
                 pred=self._ring_preds(reg)[0],
                 cache=pins.cache.get(name, write.access.cache),
             )
-            transfer.store(write, reg.shape, self._b.arg(self._c.tensors.index(name)), ring, issue)
+            argument = self._b.arg(self._c.tensors.index(name))
+            self._transfer_of(name, transfer).store(write, reg.shape, argument, ring, issue)
 
     # Predicates.
 

@@ -61,6 +61,7 @@ class TileCost:
 
     def __init__(self, space: Space, program: VecProgram, chip: NpuConfig, isa: Isa, cores: int, depth: int) -> None:
         self._row, self._col, self._reduced = space.row, space.col, space.reduced
+        self.rank = len(space.sizes)
         self._kept = tuple(dim for dim in space.others if not space.reduced[dim])
         self._walked = tuple(dim for dim in space.others if space.reduced[dim])
         self._cores, self._depth = cores, depth

@@ -18,7 +18,7 @@ from npuvm.compiler.vector_tile import VectorTile
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["make_buffers", "write_vector"]
+__all__ = ["part_context", "write_vector"]
 
 
 def write_vector(
@@ -44,7 +44,7 @@ def write_vector(
     pins.check_names("cache", [*loads, *stores], name)
     pins.check_names("transfer", loads, name)
     pins.check_names("address", [slot.name for slot in storage.slots], name)
-    buffers = make_buffers(builder, space, program, storage, tile, pins.address)
+    buffers = _make_buffers(builder, space, program, storage, tile, pins.address)
     rings = {reg.name: buffers[reg] for reg in program.regs if reg.kind in ("in", "out")}
     events = pins.events
     declared = {each: builder.semaphore(each, count) for each, count in events.semaphores.items()} if events else {}
@@ -56,7 +56,24 @@ def write_vector(
     return builder, tensors
 
 
-def make_buffers(
+def part_context(
+    builder: InstrBuilder,
+    space: Space,
+    program: VecProgram,
+    storage: Storage,
+    tile: VectorTile,
+    tensors: tuple[str, ...],
+    chip: NpuConfig,
+    accumulators: Reg | None = None,
+) -> BodyContext:
+    """What the code of a segment in a program with others needs, with its buffers made; see `_make_buffers`."""
+    buffers = _make_buffers(builder, space, program, storage, tile, accumulators=accumulators)
+    rings = {reg.name: buffers[reg] for reg in program.regs if reg.kind in ("in", "out")}
+    sync = VectorSync(None, rings, {}, [each.access.tensor.name for each in space.writes])
+    return BodyContext(builder, space, program, tile, buffers, sync, tensors, Pins(), chip.core.vector.repeat_bytes)
+
+
+def _make_buffers(
     builder: InstrBuilder,
     space: Space,
     program: VecProgram,

@@ -87,6 +87,14 @@ class VectorFamily:
         found = self._structure.located(values)
         return None if found is None else found[0].fair_cycles(found[1])
 
+    def cycles(self, values: Sequence[int]) -> float:
+        """The cycles that a launch for these values is estimated to take. Raises what `instance` does."""
+        if self._structure is None:
+            self.prepare()
+        assert self._structure is not None
+        found = self._structure.located(values)
+        return 0.0 if found is None else found[0].choose(found[1])[0].cycles
+
     def chosen(self, values: Sequence[int]) -> Chosen | None:
         """What `instance` makes its image of, for who wants to see it."""
         if self._empty:

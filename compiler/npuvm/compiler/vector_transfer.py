@@ -181,6 +181,11 @@ class TileTransfer:
         return TileForm(extent, _ONE, stride * item, item)
 
     def _gm_desc(self, transfer: Transfer, tensor: Arg, pitch: int, offset: int, strides: Mapping[Loop, int]) -> Desc:
+        walked, origin = self._gm_place(transfer)
+        return self.builder.desc(tensor, pitch, strides={**walked, **strides}, offset=origin + offset)
+
+    def _gm_place(self, transfer: Transfer) -> tuple[Mapping[Loop, int], int]:
+        """Bytes that the loops move the tile in its tensor, and those before the first tile."""
         space, tile = self.space, self.tile
         edges = {space.col: tile.cols} | ({} if space.row is None else {space.row: tile.rows})
         steps = {
@@ -190,8 +195,7 @@ class TileTransfer:
         }
         origin = transfer.offset * transfer.item
         origin += sum(self.grid.origin.get(name, 0) * step for name, step in steps.items())
-        walked = axis_strides(self.grid.axes, self.loops, steps)
-        return self.builder.desc(tensor, pitch, strides={**walked, **strides}, offset=origin + offset)
+        return axis_strides(self.grid.axes, self.loops, steps), origin
 
     def _ub_desc(self, op: str, ring: Buffer, pitch: int, offset: int, strides: Mapping[Loop, int]) -> Desc:
         role = "producer" if op == "ld" else "consumer"

@@ -1,0 +1,77 @@
+"""Programs of the cores of a group that make one image: a template for each type of core."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from npuvm.compiler.emit import InstrBuilder
+from npuvm.compiler.symint import compile_values
+from npuvm.isa import Image, RelocTable
+
+__all__ = ["GroupPrograms", "Looked", "PlacedBuffer"]
+
+
+class PlacedBuffer(NamedTuple):
+    """A buffer of the program of cores of type `core`; `ring` is its number, None for a plain one."""
+
+    core: str
+    name: str
+    space: str
+    ring: int | None
+    slot_bytes: int
+    slots: int
+
+
+class Looked(NamedTuple):
+    """An instance opened up: its image, the tensors whose addresses it takes, its tile as text with estimated cycles, and its
+    buffers.
+    """
+
+    image: Image
+    tensors: tuple[str, ...]
+    tile: str
+    cycles: float
+    buffers: tuple[PlacedBuffer, ...]
+
+
+class GroupPrograms:
+    """Templates of the core types of a group, one program behind the other; `starts` are their first words.
+
+    `types` are the types of the cores of a group, in the order of the programs; `variables` those of the templates.
+    """
+
+    def __init__(self, builders: Sequence[InstrBuilder], types: Sequence[str], variables: Sequence[str]) -> None:
+        templates = self._templates = [each.template(variables) for each in builders]
+        self._variables = tuple(variables)
+        self._buffers = [(kind, buffer) for kind, each in zip(types, builders, strict=False) for buffer in each.buffers]
+        ends = np.cumsum([len(each.words) for each in templates]).tolist()
+        self.starts: tuple[int, ...] = (0, *ends[:-1])
+        self.isa_hash, self.n_args = templates[0].isa_hash, templates[0].n_args
+        self.grids = tuple(
+            word + start for start, each in zip(self.starts, templates, strict=True) for word in each.grids
+        )
+
+    def instance(self, values: Sequence[int]) -> tuple[npt.NDArray[np.uint64], RelocTable]:
+        """Words and relocations for values of the variables."""
+        made = [each.instance(values) for each in self._templates]
+        if len(made) == 1:
+            return made[0]
+        relocs = [table for _, table in made]
+        return np.concatenate([words for words, _ in made]), RelocTable.joined(
+            np.concatenate([table.words + start for start, table in zip(self.starts, relocs, strict=True)]),
+            np.concatenate([table.args for table in relocs]),
+            np.concatenate([table.addends for table in relocs]),
+        )
+
+    def buffers(self, values: Sequence[int]) -> tuple[PlacedBuffer, ...]:
+        """The buffers of all programs for values of the variables."""
+        sizes = [size for _, each in self._buffers for size in (each.slot_bytes, each.slots)]
+        found = compile_values(self._variables, sizes)(*values)
+        return tuple(
+            PlacedBuffer(kind, each.name, each.space, each.ring, found[2 * at], found[2 * at + 1])
+            for at, (kind, each) in enumerate(self._buffers)
+        )

@@ -1,0 +1,80 @@
+"""Segments that run together in one program: mixes hand tiles of a product on, relays blocks of rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from npuvm.compiler.segments import CubeSegment, PickSegment, Segment, VectorSegment
+
+__all__ = ["Joint", "MixSegment", "RelaySegment", "tensors_read"]
+
+
+@dataclass(frozen=True, slots=True)
+class MixSegment:
+    """The segments `product` and `vector`, of which the second reads what the first computes, in its shape.
+
+    `kept` says that the result of the product itself is wanted too, by others or as an output.
+    """
+
+    product: CubeSegment
+    vector: VectorSegment
+    kept: bool
+
+    @property
+    def parts(self) -> tuple[Segment, ...]:
+        """The segments in order."""
+        return self.product, self.vector
+
+    @property
+    def name(self) -> str:
+        """The names of both."""
+        return f"{self.product.name}+{self.vector.name}"
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Names of the tensors that are written."""
+        return tuple(dict.fromkeys((*self.product.written, *self.vector.written)))
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySegment:
+    """The vector segment, the product `before` whose rows it reads, and the product `after` whose left operand it writes."""
+
+    before: CubeSegment | None
+    vector: VectorSegment
+    after: CubeSegment | None
+
+    @property
+    def parts(self) -> tuple[Segment, ...]:
+        """The segments in order."""
+        return tuple(each for each in (self.before, self.vector, self.after) if each is not None)
+
+    @property
+    def name(self) -> str:
+        """The names of all."""
+        return "+".join(each.name for each in self.parts)
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Names of the tensors that are written for others."""
+        handed = {each.c.tensor.name for each in (self.before,) if each is not None}
+        handed |= {each.a.tensor.name for each in (self.after,) if each is not None}
+        names = dict.fromkeys(name for each in self.parts for name in each.written)
+        return tuple(name for name in names if name not in handed)
+
+
+Joint = Segment | MixSegment | RelaySegment
+
+
+def tensors_read(segment: Joint) -> set[str]:
+    """Names of the tensors that a segment reads."""
+    if isinstance(segment, MixSegment):
+        return tensors_read(segment.product) | tensors_read(segment.vector)
+    if isinstance(segment, RelaySegment):
+        return {name for each in segment.parts for name in tensors_read(each)}
+    if isinstance(segment, VectorSegment):
+        return {access.tensor.name for _, access in segment.reads}
+    if isinstance(segment, PickSegment):
+        return {access.tensor.name for access in (segment.table, segment.index, segment.rows)}
+    accesses = (segment.a, segment.b, *([segment.bias] if segment.bias is not None else []))
+    return {access.tensor.name for access in accesses}

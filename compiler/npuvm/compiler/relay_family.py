@@ -1,0 +1,214 @@
+"""Relays planned for all shapes: one template each, whose two grids take whole blocks of rows and what is left of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+from npuvm.compiler.compiled import TensorSpec
+from npuvm.compiler.cube_codegen import check_types, problem_of
+from npuvm.compiler.cube_plan import CubeTile
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.group_programs import GroupPrograms, Looked
+from npuvm.compiler.joint_segments import RelaySegment
+from npuvm.compiler.relay_cost import RelayCost
+from npuvm.compiler.relay_cube import Product
+from npuvm.compiler.relay_emit import RelayParts, write_relay
+from npuvm.compiler.relay_handover import SLOTS
+from npuvm.compiler.relay_space import relay_space
+from npuvm.compiler.relay_tile import Block, BlockChooser, ProductShape, Runs, spread
+from npuvm.compiler.relay_vector import RowCuts
+from npuvm.compiler.relay_walk import Run, run_grids
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.symint import Function, SymInt, compile_values
+from npuvm.compiler.vector_codegen import covered, tiled
+from npuvm.compiler.vector_cost import TileCost
+from npuvm.compiler.vector_space import RowsDoNotFit
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Entry, EvenEntries, Image, Isa
+from npuvm.isa.image_tables import EntryTable
+
+__all__ = ["RelayEntries", "RelayFamily"]
+
+_VARIABLES = (
+    "<groups>", "<runs of blocks>", "<blocks of a run>", "<blocks of the last run>", "<runs of the rest>", "<rests of a run>",
+    "<rests of the last run>", "<whole blocks>", "<rows left>", "<rows>", "<parts>", "<parts left>",
+    "<n of the first>", "<k of the first>", "<n of the last>", "<k of the last>",
+)  # fmt: skip
+"""Variables beside the symbols, under names that no symbol has."""
+
+
+class Chosen(NamedTuple):
+    """A block, how many whole ones a matrix has and how many rows are left, runs of both in so many matrices or batches of
+    them, core groups, and the cycles that the launch is estimated to take.
+    """
+
+    block: Block
+    whole: int
+    left: int
+    runs: tuple[tuple[int, Runs], tuple[int, Runs]]
+    groups: int
+    cycles: float
+
+
+class RelayFamily:
+    """All instances of a relay on one chip; `tensors` are those whose addresses they take.
+
+    CompileError when the parts do not share their rows, or do not fit one program.
+    """
+
+    def __init__(self, segment: RelaySegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+        binding = {name: SymInt.variable(name) for name in symbols}
+        self._name, self._isa = segment.name, isa
+        self._order = chip.group_core_types
+        try:
+            common = relay_space(segment, binding, isa)
+        except RowsDoNotFit:
+            common = None
+        if common is None:
+            raise CompileError("the parts do not share their rows", self._name)
+        self.tensors = common.tensors
+        self._cores = 1 if len(self._order) == 1 else self._order.count(chip.core_type_with("vector"))
+        if self._cores > 2:
+            raise CompileError(f"{self._cores} vector cores in a group; allowed are at most 2", self._name)
+        self._groups = chip.cores_with("cube")
+        specs = [spec for spec in (common.before, common.after) if spec is not None]
+        both = len(specs) == 2
+        values = dict(zip(_VARIABLES, (SymInt.variable(name) for name in _VARIABLES), strict=True))
+        groups, runs, most, tail, rests, most_rests, tail_rests, whole, left, rows, parts, parts_left, *nk = (
+            values.values()
+        )
+        cuts = RowCuts(rows, parts, parts_left, self._cores)
+        products = []
+        for at, spec in enumerate(specs):
+            check_types(spec, chip, isa)
+            n: int = spec.n if both and at == 1 else nk[2 * at]
+            k: int = spec.k if both and at == 0 else nk[2 * at + 1]
+            tile = CubeTile((cuts.block, n, k), (cuts.block, n, k), 2, 0)
+            slot = "c" if spec is common.before else "a"
+            products.append(Product(spec, problem_of(spec, chip, isa, Pins()), tile, slot))
+        program, storage = tiled(
+            covered(segment.vector, common.space, chip, isa, again=True), common.space, binding, isa, Pins(), 2, chip
+        )
+        r, c = SymInt.variable("rows"), SymInt.variable("cols")
+        nbytes: Function = compile_values(("rows", "cols"), (storage.nbytes(r, c),), "nbytes")
+        problems = tuple(each.problem for each in products)
+        self._chooser = BlockChooser(chip, problems, nbytes, self._cores)
+        self._cost = RelayCost(
+            chip, problems, TileCost(common.space, program, chip, isa, 1, storage.depth), self._cores
+        )
+        self._both = both
+        self._handed = tuple(each for each in (common.given, common.taken) if each is not None)
+        self._sizes: Function = compile_values(
+            symbols,
+            (common.rows, common.space.cols, *common.batch, *(size for spec in specs for size in (spec.n, spec.k))),
+            "sizes",
+        )
+        self._rank, self._specs = len(common.batch), specs
+        self._pitches: Function = compile_values(symbols, [each.pitch for each in self._handed], "pitches")
+        here = RelayParts(common, tuple(products), program, storage, cuts, groups, self._name, chip, isa)
+        along = f"b{self._rank - 1}" if self._rank else "none"
+        grids = run_grids(
+            common.batch,
+            groups,
+            self._cores,
+            Run("m", runs, most, tail, cuts.block, 0),
+            Run(along, rests, most_rests, tail_rests, left, whole),
+        )
+        written = write_relay(here, grids)
+        self._program = GroupPrograms(written, self._order, (*symbols, *_VARIABLES))
+
+    def instance(self, values: Sequence[int]) -> tuple[Image, tuple[TensorSpec, ...]] | None:
+        """The image for values of the symbols, and the tensors between its parts; None where a shape has no program."""
+        chosen = self.choose(values)
+        return None if chosen is None else self.image(values, chosen)
+
+    def choose(self, values: Sequence[int]) -> Chosen | None:
+        """Block and runs for values of the symbols; None where a shape has no program."""
+        rows, cols, *sizes = self._sizes(*values)
+        batch, rest = sizes[: self._rank], sizes[self._rank :]
+        matrices = prod(batch)
+        if rows * cols * matrices * prod(rest) == 0:
+            return None
+        shapes = [
+            ProductShape(rest[2 * at], rest[2 * at + 1], self._both and at == 1, self._both and at == 0)
+            for at in range(len(self._specs))
+        ]
+        row_bytes = sum(each.item * pitch for each, pitch in zip(self._handed, self._pitches(*values), strict=True))
+        block = self._chooser.choose(rows, matrices, cols, shapes, row_bytes)
+        if block is None:
+            return None
+        # A single block of rows is walked along the batch, where it has neighbours.
+        whole, left = divmod(rows, block.rows) if rows != block.rows else (0, rows)
+        here = spread(matrices, whole, self._groups) if whole else Runs(0, 1, 1)
+        last = batch[-1] if batch else 1
+        over = spread(matrices // last, last, self._groups) if left else Runs(0, 1, 1)
+        runs = (matrices, here), (matrices // last, over)
+        groups = min(self._groups, sum(count * each.runs for count, each in runs))
+        cycles = self._cost.cycles(block, cols, shapes, runs, groups)
+        return Chosen(block, whole, left, runs, groups, cycles)
+
+    def image(self, values: Sequence[int], chosen: Chosen) -> tuple[Image, tuple[TensorSpec, ...]]:
+        """The image of what was chosen for these values, and the tensors between its parts."""
+        block, _, _, ((matrices, here), (outer, over)), groups, _ = chosen
+        tiles = (matrices * here.runs, outer * over.runs)
+        words, relocs = self._program.instance((*values, *self._numbers(chosen)))
+        entries = RelayEntries(self._order, EvenEntries(self._order[0], groups, tiles), tiles, self._program.starts)
+        image = Image(
+            self._name, self._program.isa_hash, words, entries, relocs, self._program.n_args, self._program.grids
+        )
+        between = tuple(
+            TensorSpec(each.name, "workspace", each.dtype, (SLOTS * groups * block.rows * pitch,))
+            for each, pitch in zip(self._handed, self._pitches(*values), strict=True)
+        )
+        return image, between
+
+    def look(self, values: Sequence[int]) -> Looked | None:
+        """What an instance is made of, for who wants to see it; None where a shape has no program."""
+        chosen = self.choose(values)
+        if chosen is None:
+            return None
+        image, _ = self.image(values, chosen)
+        block = chosen.block
+        tiles = " and ".join(f"{block.rows} x {n} x {k}" for n, k in block.tiles)
+        text = f"blocks of {block.rows} rows in {block.parts * self._cores} parts, products in tiles of {tiles}"
+        return Looked(
+            image, self.tensors, text, chosen.cycles, self._program.buffers((*values, *self._numbers(chosen)))
+        )
+
+    def _numbers(self, chosen: Chosen) -> tuple[int, ...]:
+        """Values of the template's own variables."""
+        block, whole, left, ((_, here), (_, over)), groups, _ = chosen
+        own = block.rows // self._cores
+        part = own // block.parts
+        nk = [size for tile in block.tiles for size in tile] + [1, 1] * (2 - len(block.tiles))
+        return (groups, *here, *over, whole, left, part, block.parts, -(-min(own, left) // part), *nk)
+
+
+@dataclass(frozen=True, slots=True)
+class RelayEntries(EntryTable):
+    """Entries of whole core groups, in the order of `order`, which walk grids of `tiles` runs each for itself.
+
+    A group works on the runs of its entry in `groups`; in the grids it finds them behind those of the cores before it.
+    """
+
+    order: tuple[str, ...]
+    groups: EvenEntries
+    tiles: tuple[int, ...]
+    starts: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.groups) * len(self.order)
+
+    def entry(self, core: int) -> Entry:
+        """The entry of a core of the launch."""
+        group, member = divmod(core, len(self.order))
+        vectors = max(1, len(self.order) - 1)
+        place = group * vectors + max(0, member - 1)
+        ranges = tuple(
+            (start + place * tiles, stop + place * tiles) if start < stop else (0, 0)
+            for (start, stop), tiles in zip(self.groups.entry(group).ranges, self.tiles, strict=True)
+        )
+        return Entry(self.order[member], self.starts[min(member, 1)] if member else self.starts[0], ranges)

@@ -1,0 +1,142 @@
+"""Blocks, tiles and runs of a relay: as much as fits the buffers, spread evenly over the core groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from npuvm.compiler.blocks import BLOCK_BYTES, align_up
+from npuvm.compiler.cube_cost import TileProblem
+from npuvm.compiler.relay_handover import SLOTS
+from npuvm.compiler.symint import Function
+from npuvm.hw.config import NpuConfig
+
+__all__ = ["Block", "BlockChooser", "ProductShape", "Runs", "spread"]
+
+_BLOCKS = (128, 96, 64, 48, 32, 16)
+"""Rows of a block that are tried."""
+
+_EDGES = (256, 192, 128, 96, 64, 48, 32, 16)
+"""Sides of a tile of a product that are tried, the largest that fits first."""
+
+_CUTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""Parts that a core's rows of a block are cut into, as few as fit UB."""
+
+_BLOCK_COST = 32
+"""What a block costs whatever its size, as so many rows."""
+
+_DEPTH = 2
+"""Accumulators: one tile leaves while the next is added up."""
+
+
+class ProductShape(NamedTuple):
+    """Columns and depth of a product, and which of them has to be in one tile."""
+
+    n: int
+    k: int
+    whole_n: bool
+    whole_k: bool
+
+
+class Block(NamedTuple):
+    """Rows of a block, parts that each vector core cuts its own into, and (n, k) of the tiles of each product."""
+
+    rows: int
+    parts: int
+    tiles: tuple[tuple[int, int], ...]
+
+
+class Runs(NamedTuple):
+    """How blocks along a dim are cut into runs: their number, blocks in each but the last, and in that."""
+
+    runs: int
+    most: int
+    tail: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockChooser:
+    """Chooses blocks that fit a chip. `nbytes` gives the bytes of UB for rows x columns, of which `cores` cores have a part."""
+
+    chip: NpuConfig
+    problems: tuple[TileProblem, ...]
+    nbytes: Function
+    cores: int
+
+    def choose(
+        self, rows: int, blocks_of: int, cols: int, shapes: Sequence[ProductShape], row_bytes: int
+    ) -> Block | None:
+        """The block with which the group with most rows has fewest; None where none fits.
+
+        `blocks_of` is the number of matrices, each with `rows` rows; `row_bytes` a row takes between the parts. Where L2 has
+        no room for all blocks that are on their way, smaller ones are taken.
+        """
+        groups = self.chip.cores_with("cube")
+        room = self.chip.memory.l2.capacity_mib << 19
+        best: tuple[bool, int, int, Block] | None = None
+        for size in _BLOCKS:
+            made = self._block(size, cols, shapes) if size // self.cores % 8 == 0 else None
+            if made is not None:
+                crowded = SLOTS * groups * size * row_bytes > room
+                cost = -(-blocks_of * -(-rows // size) // groups) * (size + _BLOCK_COST)
+                found = crowded, size if crowded else cost, -size, made
+                best = found if best is None else min(best, found)
+        return None if best is None else best[-1]
+
+    def _block(self, size: int, cols: int, shapes: Sequence[ProductShape]) -> Block | None:
+        tiles = [self._tile(problem, size, shape) for problem, shape in zip(self.problems, shapes, strict=True)]
+        if any(tile is None for tile in tiles):
+            return None
+        room = self.chip.capacity_bytes("ub") - self._result_bytes(size, tiles)
+        own = size // self.cores
+        for parts in _CUTS:
+            if own % parts == 0 and self.nbytes(own // parts, cols)[0] <= room:
+                return Block(size, parts, tuple(tile for tile in tiles if tile is not None))
+        return None
+
+    def _result_bytes(self, size: int, tiles: Sequence[tuple[int, int] | None]) -> int:
+        """Bytes of UB that results take on their way out."""
+        problem = self.problems[0]
+        if not problem.via_ub:
+            return 0
+        return max(
+            problem.depth("ub.c") * size * align_up(tile[0] * each.out_item)
+            for tile, each in zip(tiles, self.problems, strict=True)
+            if tile is not None
+        )
+
+    def _tile(self, problem: TileProblem, m: int, shape: ProductShape) -> tuple[int, int] | None:
+        """(n, k) of the largest tile that fits with m rows; the same at L1 and at L0."""
+        item, chip = problem.item, self.chip
+        k_unit = BLOCK_BYTES // item
+        for n in [shape.n] if shape.whole_n else [min(edge, shape.n) for edge in _EDGES]:
+            if _DEPTH * m * align_up(n * problem.acc_item) > chip.capacity_bytes("l0c"):
+                continue
+            for k in [shape.k] if shape.whole_k else [min(edge, shape.k) for edge in _EDGES]:
+                left, right = m * align_up(k * item), align_up(n * item) * align_up(k, k_unit)
+                if problem.b.flipped:
+                    right = align_up(n, 16) * align_up(k * item)
+                fits = problem.depth("l0a") * left <= chip.capacity_bytes("l0a")
+                fits = fits and problem.depth("l0b") * align_up(n * item) * align_up(k, k_unit) <= chip.capacity_bytes(
+                    "l0b"
+                )
+                if fits and problem.depth("l1.a") * left + problem.depth("l1.b") * right <= chip.capacity_bytes("l1"):
+                    return n, k
+        return None
+
+
+def spread(matrices: int, blocks: int, groups: int) -> Runs:
+    """Runs of the blocks of each matrix so that the group with the most has as little as can be, with few runs.
+
+    A run costs a block more than it has, in which its parts do not work at the same time.
+    """
+    best, least = Runs(1, blocks, blocks), float("inf")
+    for count in range(1, min(blocks, 2 * groups) + 1):
+        most = -(-blocks // count)
+        if (count - 1) * most >= blocks:
+            continue
+        cost = -(-matrices * count // groups) * (most + 1)
+        if cost < least:
+            best, least = Runs(count, most, blocks - (count - 1) * most), cost
+    return best

@@ -1,0 +1,176 @@
+"""Segments of a plan, each with the launches that an instance of it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+from npuvm.compiler.compiled import Launch
+from npuvm.compiler.cube_family import CubeFamily
+from npuvm.compiler.cube_segment import compile_cube_segment, family_of
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment
+from npuvm.compiler.mix_family import MixFamily
+from npuvm.compiler.pick_codegen import PickFamily
+from npuvm.compiler.pick_segment import lower_pick
+from npuvm.compiler.reduce_launches import Reduced, ReduceFamily
+from npuvm.compiler.relay_family import RelayFamily
+from npuvm.compiler.segments import CubeSegment, PickSegment, VectorSegment
+from npuvm.compiler.vector_codegen import compile_vector
+from npuvm.compiler.vector_family import VectorFamily
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Isa
+
+__all__ = ["SegmentLaunches", "VectorLaunches", "launches_of"]
+
+
+class VectorLaunches:
+    """Launches of a vector segment."""
+
+    def __init__(
+        self, segment: VectorSegment, names: Sequence[str], chip: NpuConfig, isa: Isa, atomic: bool = False
+    ) -> None:
+        self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
+        self._family = VectorFamily(segment, names, chip, isa)
+        self._written = segment.written
+        self.name, self.reduces = segment.name, ReduceFamily.of(segment, self._family, names, atomic=atomic)
+
+    def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
+        shared = self.reduces.launches(values) if self.reduces is not None else None
+        if shared is not None:
+            return shared
+        made = self._family.instance(values)
+        if made is not None:
+            return Launch(self._segment.name, "vector", *made, self._written)
+        binding = dict(zip(self._names, values, strict=True))
+        kernel = compile_vector(self._segment, binding, self._chip, self._isa)
+        if kernel is None:
+            return None
+        return Launch(self._segment.name, "vector", kernel.image, kernel.tensors, self._written)
+
+    def cycles(self, values: Sequence[int]) -> float:
+        """Estimated cycles of the launch; see `VectorFamily.cycles`."""
+        return self._family.cycles(values)
+
+
+class _CubeLaunches:
+    """Launches of a matrix product or a convolution."""
+
+    def __init__(self, segment: CubeSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+        self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
+        self._family = family_of(segment, names, chip, isa)
+
+    def launch(self, values: Sequence[int]) -> Launch | None:
+        image = self._family.instance(values)
+        if image is not None:
+            return Launch(self._segment.name, "cube", image, self._family.tensors, self._segment.written)
+        binding = dict(zip(self._names, values, strict=True))
+        made = compile_cube_segment(self._segment, binding, self._chip, self._isa)
+        return None if made is None else Launch(self._segment.name, "cube", *made, self._segment.written)
+
+    def cycles(self, values: Sequence[int]) -> float:
+        """Estimated cycles of the launch of a product; see `CubeFamily.cycles`."""
+        return self._family.cycles(values) if isinstance(self._family, CubeFamily) else 0.0
+
+
+class _PickLaunches:
+    """Launches of rows picked by index."""
+
+    def __init__(self, segment: PickSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+        self._segment, self._names, self._family = segment, names, PickFamily(chip, isa)
+
+    def launch(self, values: Sequence[int]) -> Launch | None:
+        spec, args = lower_pick(self._segment, dict(zip(self._names, values, strict=True)))
+        image = self._family.instance(spec, len(args))
+        return None if image is None else Launch(self._segment.name, "vector", image, args, self._segment.written)
+
+
+def _together(made: Iterable[Launch | Reduced | None]) -> Reduced:
+    """Launches of several segments, in order."""
+    parts = [Reduced((each,), ()) if isinstance(each, Launch) else each for each in made if each is not None]
+    return Reduced(
+        tuple(launch for each in parts for launch in each.launches),
+        tuple(tensor for each in parts for tensor in each.tensors),
+    )
+
+
+class MixLaunches:
+    """Launches of a product and the vector operations on it: one, or one for each where a shape does not allow that."""
+
+    def __init__(self, segment: MixSegment, names: Sequence[str], chip: NpuConfig, isa: Isa, atomic: bool) -> None:
+        self._segment, self._names, self._chip, self._isa, self._atomic = segment, names, chip, isa, atomic
+        try:
+            self._family: MixFamily | None = MixFamily(segment, names, chip, isa)
+        except CompileError:
+            self._family = None
+
+    def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
+        image = None if self._family is None else self._family.instance(values)
+        if self._family is None or image is None:
+            return _together(each.launch(values) for each in self._apart)
+        return Launch(self._segment.name, "mix", image, self._family.tensors, self._segment.written)
+
+    @cached_property
+    def _apart(self) -> tuple[_CubeLaunches, VectorLaunches]:
+        """Both parts for themselves, where there is no program for both or a shape with nothing to add up."""
+        chosen = self._names, self._chip, self._isa
+        return (
+            _CubeLaunches(self._segment.product, *chosen),
+            VectorLaunches(self._segment.vector, *chosen, self._atomic),
+        )
+
+
+class RelayLaunches:
+    """Launches of a relay: one, where a shape allows it and it is estimated to take no longer than one for each part."""
+
+    def __init__(
+        self, segment: RelaySegment, names: Sequence[str], chip: NpuConfig, isa: Isa, atomic: bool, always: bool
+    ) -> None:
+        self._segment, self._names, self._chip, self._isa, self._atomic = segment, names, chip, isa, atomic
+        self._least = float(chip.us_to_cycles(chip.host.launch_us))
+        self._always = always
+        try:
+            self._family: RelayFamily | None = RelayFamily(segment, names, chip, isa)
+        except CompileError:
+            self._family = None
+
+    def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
+        chosen = None if self._family is None else self._family.choose(values)
+        if self._family is None or chosen is None or not self._pays(values, chosen.cycles):
+            return _together(each.launch(values) for each in self._apart)
+        image, between = self._family.image(values, chosen)
+        return Reduced(
+            (Launch(self._segment.name, "mix", image, self._family.tensors, self._segment.written),), between
+        )
+
+    def _pays(self, values: Sequence[int], cycles: float) -> bool:
+        """Whether one launch of so many cycles takes no longer than one of each part; the host takes its own time for each."""
+        if self._always:
+            return True
+        return max(cycles, self._least) <= sum(max(each.cycles(values), self._least) for each in self._apart)
+
+    @cached_property
+    def _apart(self) -> tuple[VectorLaunches | _CubeLaunches, ...]:
+        """The parts for themselves."""
+        segment, chosen = self._segment, (self._names, self._chip, self._isa)
+        before = [] if segment.before is None else [_CubeLaunches(segment.before, *chosen)]
+        after = [] if segment.after is None else [_CubeLaunches(segment.after, *chosen)]
+        return (*before, VectorLaunches(segment.vector, *chosen, self._atomic), *after)
+
+
+SegmentLaunches = VectorLaunches | _CubeLaunches | _PickLaunches | MixLaunches | RelayLaunches
+
+
+def launches_of(
+    segment: Joint, names: Sequence[str], chip: NpuConfig, isa: Isa, *, atomic: bool, always: bool
+) -> SegmentLaunches:
+    """What makes the launches of a segment for values of the symbols `names`; `always` in one launch where there can be one."""
+    if isinstance(segment, RelaySegment):
+        return RelayLaunches(segment, names, chip, isa, atomic, always)
+    if isinstance(segment, MixSegment):
+        return MixLaunches(segment, names, chip, isa, atomic)
+    if isinstance(segment, CubeSegment):
+        return _CubeLaunches(segment, names, chip, isa)
+    if isinstance(segment, PickSegment):
+        return _PickLaunches(segment, names, chip, isa)
+    return VectorLaunches(segment, names, chip, isa, atomic)

@@ -1,0 +1,210 @@
+"""Relays: attention in one launch, products with whole rows before or behind them; against numpy, verified, without hazards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.compiler.stack_run import run_compiled
+from tests.compiler.test_mix import close, filled, kinds
+from tests.compiler.vector_run import CHIPS, the_chip, the_isa
+
+from npuvm.compiler import CompiledKernel, CompileError, Kernel, KernelBuilder, ParamRef, Pins, compile_kernel, kernel
+from npuvm.compiler.relay_tile import spread
+from npuvm.hw.config import NpuConfig, load_chip
+
+Array = npt.NDArray[Any]
+
+_MIX = Pins(stack="mix")
+_ROWS = st.sampled_from([1, 2, 15, 16, 17, 33, 63, 64, 65, 100, 128, 130, 200])
+_DEPTH = st.sampled_from([1, 8, 16, 24, 64])
+
+
+@kernel(q="fp16[B, H, S, D]", key="fp16[B, H, T, D]", value="fp16[B, H, T, E]", mask="fp16[S, T]")
+def attention(k: KernelBuilder, q: ParamRef, key: ParamRef, value: ParamRef, mask: ParamRef) -> None:
+    scores = k.matmul(k.load(q), k.load(key), transpose_b=True) * 0.25 + k.load(mask)
+    risen = k.exp(scores - k.max(scores, -1, keepdims=True))
+    k.store(k.matmul(risen / k.sum(risen, -1, keepdims=True), k.load(value)), "y")
+
+
+@kernel(q="fp16[S, H, D]", key="fp16[T, 1, D]", value="fp16[T, 1, D]")
+def heads_in_rows(k: KernelBuilder, q: ParamRef, key: ParamRef, value: ParamRef) -> None:
+    """Heads beside each other in a row, all with the same keys and values; the result goes back in rows."""
+    left, right, kept = (k.permute(k.load(each), (1, 0, 2)) for each in (q, key, value))
+    scores = k.matmul(left, right, transpose_b=True)
+    risen = k.exp(scores - k.max(scores, -1, keepdims=True))
+    k.store(k.permute(k.matmul(risen / k.sum(risen, -1, keepdims=True), kept), (1, 0, 2)), "y")
+
+
+@kernel(x="fp16[M, K]", w="fp16[K, N]")
+def normalised_behind(k: KernelBuilder, x: ParamRef, w: ParamRef) -> None:
+    y = k.cast(k.matmul(k.load(x), k.load(w)), "fp32")
+    k.store(k.cast(y * k.rsqrt(k.mean(y * y, -1, keepdims=True) + 1e-3), "fp16"), "y")
+
+
+@kernel(x="fp16[M, K]", gain="fp16[K]", w="fp16[K, N]")
+def normalised_before(k: KernelBuilder, x: ParamRef, gain: ParamRef, w: ParamRef) -> None:
+    value = k.cast(k.load(x), "fp32")
+    unit = k.cast(value * k.rsqrt(k.mean(value * value, -1, keepdims=True) + 1e-3), "fp16")
+    k.store(k.matmul(unit * k.load(gain), k.load(w)), "y")
+
+
+@kernel(x="fp16[B, M, K]", w="fp16[B, K, N]")
+def scaled_before(k: KernelBuilder, x: ParamRef, w: ParamRef) -> None:
+    """Element by element, with a second result of the rows."""
+    half = k.load(x) * 0.5
+    k.store(half, "half")
+    k.store(k.matmul(half, k.load(w)), "y")
+
+
+def related(made: Kernel, inputs: Mapping[str, Array], chip: NpuConfig, pins: Pins | None = _MIX) -> CompiledKernel:
+    return compile_kernel(made, {name: each.shape for name, each in inputs.items()}, chip, the_isa(), pins)
+
+
+def softmax(x: Array) -> Array:
+    risen = np.exp(x - x.max(-1, keepdims=True))
+    result: Array = risen / risen.sum(-1, keepdims=True)
+    return result
+
+
+def normalised(x: Array) -> Array:
+    result: Array = x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-3)
+    return result
+
+
+def doubles(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: each.astype(np.float64) for name, each in inputs.items()}
+
+
+def attended(inputs: Mapping[str, Array]) -> Array:
+    x = doubles(inputs)
+    result: Array = softmax(x["q"] @ x["key"].swapaxes(-1, -2) / 4 + x["mask"]) @ x["value"]
+    return result
+
+
+@cache
+def a_few_cores(chip: str) -> NpuConfig:
+    """So few that a core group has many blocks one after the other."""
+    return load_chip(chip, ["core.count=1"])
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@settings(max_examples=8, deadline=None)
+@given(b=st.integers(1, 2), h=st.integers(1, 3), s=_ROWS, t=_ROWS, d=_DEPTH, e=_DEPTH)
+def test_attention_is_one_launch(chip: str, b: int, h: int, s: int, t: int, d: int, e: int) -> None:
+    inputs = filled(attention, B=b, H=h, S=s, T=t, D=d, E=e)
+    compiled = related(attention, inputs, the_chip(chip))
+    assert kinds(compiled) == ["mix"]
+    close(run_compiled(compiled, inputs, the_chip(chip)).outputs["y"], attended(inputs))
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("sizes", [(3, 5, 40, 24), (1, 1, 700, 90), (1, 2, 333, 70), (2, 7, 1, 130)])
+def test_many_blocks_one_after_the_other(chip: str, sizes: tuple[int, int, int, int]) -> None:
+    """Runs along the rows and along the heads, and what is left of the rows."""
+    few = a_few_cores(chip)
+    inputs = filled(attention, **dict(zip("BHST", sizes, strict=True)), D=16, E=32)
+    compiled = related(attention, inputs, few)
+    assert kinds(compiled) == ["mix"]
+    close(run_compiled(compiled, inputs, few).outputs["y"], attended(inputs))
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize(("s", "h"), [(40, 3), (150, 2), (1, 8)])
+def test_heads_as_they_lie_in_rows(chip: str, s: int, h: int) -> None:
+    inputs = filled(heads_in_rows, S=s, H=h, T=50, D=16)
+    compiled = related(heads_in_rows, inputs, the_chip(chip))
+    x = {name: each.swapaxes(0, 1) for name, each in doubles(inputs).items()}
+    want = softmax(x["q"] @ x["key"].swapaxes(-1, -2)) @ x["value"]
+    close(run_compiled(compiled, inputs, the_chip(chip)).outputs["y"], want.swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@settings(max_examples=5, deadline=None)
+@given(m=_ROWS, k=_ROWS, n=_ROWS)
+def test_whole_rows_of_a_product(chip: str, m: int, k: int, n: int) -> None:
+    inputs = filled(normalised_behind, M=m, K=k, N=n)
+    compiled = related(normalised_behind, inputs, the_chip(chip))
+    x = doubles(inputs)
+    want = normalised((x["x"] @ x["w"]).astype(np.float16).astype(np.float64))
+    close(run_compiled(compiled, inputs, the_chip(chip)).outputs["y"], want)
+    assert kinds(compiled) == ["mix"]
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@settings(max_examples=5, deadline=None)
+@given(m=_ROWS, k=_ROWS, n=_ROWS)
+def test_rows_that_a_product_takes(chip: str, m: int, k: int, n: int) -> None:
+    inputs = filled(normalised_before, M=m, K=k, N=n)
+    compiled = related(normalised_before, inputs, the_chip(chip))
+    assert kinds(compiled) == ["mix"]
+    x = doubles(inputs)
+    unit = normalised(x["x"]).astype(np.float16).astype(np.float64) * x["gain"]
+    want = unit @ x["w"]
+    got = run_compiled(compiled, inputs, the_chip(chip)).outputs["y"]
+    np.testing.assert_allclose(got.astype(np.float64), want, atol=2e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_rows_with_a_result_of_their_own(chip: str) -> None:
+    inputs = filled(scaled_before, B=3, M=70, K=40, N=50)
+    compiled = related(scaled_before, inputs, the_chip(chip))
+    got = run_compiled(compiled, inputs, the_chip(chip)).outputs
+    x = doubles(inputs)
+    close(got["half"], x["x"] / 2)
+    close(got["y"], x["x"] / 2 @ x["w"])
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_the_bits_are_those_of_separate_launches(chip: str) -> None:
+    inputs = filled(attention, B=1, H=2, S=100, T=90, D=32, E=16)
+    together = run_compiled(related(attention, inputs, the_chip(chip)), inputs, the_chip(chip)).outputs["y"]
+    compiled = related(attention, inputs, the_chip(chip), Pins(stack="launches"))
+    assert kinds(compiled) == ["cube", "vector", "cube"]
+    np.testing.assert_array_equal(together, run_compiled(compiled, inputs, the_chip(chip)).outputs["y"])
+
+
+def test_what_is_between_the_parts_does_not_grow_with_the_rows() -> None:
+    """A block for each core group, twice, whatever the number of rows and heads."""
+    few = a_few_cores("ascend_910b1")
+    sizes = [
+        related(attention, filled(attention, B=1, H=h, S=s, T=64, D=16, E=16), few).workspace_bytes
+        for h, s in ((1, 128), (4, 128), (1, 512))
+    ]
+    assert sizes[0] == sizes[1] == sizes[2]
+
+
+def test_long_attention_is_one_launch_unasked() -> None:
+    shapes = {"q": (1, 32, 1024, 64), "key": (1, 32, 1024, 64), "value": (1, 32, 1024, 64), "mask": (1024, 1024)}
+    assert kinds(compile_kernel(attention, shapes, the_chip("ascend_910b1"), the_isa())) == ["mix"]
+
+
+def test_large_products_keep_launches_of_their_own() -> None:
+    """Blocks of whole rows would read the weights once for each."""
+    shapes = {"x": (2048, 1024), "w": (1024, 4096)}
+    assert kinds(compile_kernel(normalised_behind, shapes, the_chip("ascend_910b1"), the_isa())) == ["cube", "vector"]
+
+
+def test_rows_that_do_not_fit_are_cut() -> None:
+    shapes = {"q": (1, 1, 16, 16), "key": (1, 1, 60_000, 16), "value": (1, 1, 60_000, 16), "mask": (16, 60_000)}
+    launches = kinds(compile_kernel(attention, shapes, the_chip("edge"), the_isa(), _MIX))
+    assert launches[-1] == "cube"
+
+
+def test_the_pin_stands_alone() -> None:
+    inputs = filled(attention, B=1, H=1, S=16, T=16, D=16, E=16)
+    with pytest.raises(CompileError, match=r"pin stack = 'mix' cannot be honoured; allowed: no other pins beside it"):
+        related(attention, inputs, the_chip("edge"), Pins(stack="mix", cores=1))
+
+
+@given(matrices=st.integers(1, 50), blocks=st.integers(1, 60), groups=st.integers(1, 48))
+def test_runs_have_all_blocks(matrices: int, blocks: int, groups: int) -> None:
+    runs = spread(matrices, blocks, groups)
+    assert (runs.runs - 1) * runs.most + runs.tail == blocks
+    assert 1 <= runs.tail <= runs.most
