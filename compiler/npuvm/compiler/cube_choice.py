@@ -8,15 +8,15 @@ that of `cube_cost`, as functions of plain numbers.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from math import inf, sqrt
+from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from npuvm.compiler.cube_choice_edges import Slower, TileEdges
-from npuvm.compiler.cube_choice_terms import Term, compile_term
+from npuvm.compiler.cube_choice_edges import Line, Slower, TileEdges
+from npuvm.compiler.cube_choice_terms import Term, Value, compile_term, largest, least, parts, pick, root
 from npuvm.compiler.cube_cost import LOAD_WORDS, STEP_WORDS, TILE_WORDS, VISIBLE, ProductCost, ProductSizes
 
 __all__ = ["TileSearch"]
@@ -38,6 +38,8 @@ _WHOLE = 1 + VISIBLE
 _HIDDEN = 1 - VISIBLE
 """Share of the slowest unit that its others' work does not add to."""
 
+_LEAST = 1e-6
+"""Cycles that a step costs at least, where a chip decodes in no time."""
 
 _AT_ONCE: Slower = (1.0, 1.0, 1.0)
 
@@ -66,13 +68,6 @@ class _Depth(NamedTuple):
     inner: list[int]
 
 
-_Terms = tuple[int, tuple[float, float], tuple[float, float], float, float, float, float, float]
-"""Of a pair of edges: rounds of tiles; cycles of the loads of a and b, each by itself and from L2; tiles that one load serves.
-
-Then cycles of product and move without their starts, of the product with what it waits for, of the move, and of the way out.
-"""
-
-
 class TileSearch:
     """Finds the tile with the lowest estimate, or one close to it, among those of a table with m and n alike at both levels."""
 
@@ -81,17 +76,20 @@ class TileSearch:
         m, n, k, _, _, k0 = table.T
         self._rows, row = _numbered(m)
         self._cols, col = _numbered(n)
-        most = np.zeros((len(self._rows), len(self._cols), 3), dtype=np.int64)
+        most = np.zeros((3, len(self._rows), len(self._cols)), dtype=np.int64)
         for at, values in enumerate((l0c_depths, k, k0)):
-            np.maximum.at(most[:, :, at], (row, col), values)
-        self._pairs = [[_Pair(*pair) if any(pair) else None for pair in line] for line in most.tolist()]
+            np.maximum.at(most[at], (row, col), values)
+        lines = np.moveaxis(most, 0, 2).tolist()
+        self._pairs = [[_Pair(*pair) if any(pair) else None for pair in line] for line in lines]
         self._ks, step = _numbered(k)
         self._inner = [sorted(set(k0[step == at].tolist()), reverse=True) for at in range(len(self._ks))]
         self._edges = TileEdges(cost, self._ks)
         self.estimate = _compiled(cost)
         words = VISIBLE * cost.decode
-        self._start0 = VISIBLE * (cost.product_start + 2 * cost.move_start) + words * STEP_WORDS
-        self._start1, self._start = words * LOAD_WORDS, words * TILE_WORDS
+        self._start0 = max(VISIBLE * (cost.product_start + 2 * cost.move_start) + words * STEP_WORDS, _LEAST)
+        self._start1, self._start = max(words * LOAD_WORDS, _LEAST), words * TILE_WORDS
+        self._bound = self._compiled_bound()
+        self._out = _compiled_out(cost)
 
     def choose(self, sizes: ProductSizes) -> tuple[int, int, int, int, int, float]:
         """m, n, k at L1 and k at L0, the slots of the accumulator ring, and the estimate; all sizes are 1 or more."""
@@ -100,15 +98,15 @@ class TileSearch:
         floor = sum(floors)
         best, taken = inf, (0, 0, 0, 0, 0)
         depths: list[_Depth] = []
-        for bound, m, n, pair, terms in sorted(self._bounds(sizes)):
+        for bound, row, col, pair in sorted(self._bounds(sizes)):
             own = bound + latency
             if ((own if own > floor else floor) + VISIBLE * own) * _WORTH >= best:
                 break
             depths = depths or self._cut(sizes, floors)
-            for k, k0 in self._depths(sizes.k, depths, pair, terms, best):
-                cycles = estimate(m, n, k, k0, pair.depth)
+            for k, k0 in self._depths(sizes, depths, row, col, pair, best):
+                cycles = estimate(row[1], col[1], k, k0, pair.depth)
                 if cycles < best:
-                    best, taken = cycles, (m, n, k, k0, pair.depth)
+                    best, taken = cycles, (row[1], col[1], k, k0, pair.depth)
         return *taken, best
 
     def _floors(self, sizes: ProductSizes) -> tuple[float, float, float]:
@@ -120,96 +118,76 @@ class TileSearch:
         read = k * batch * cost.item / cost.hbm
         return stored / rate, m * read, n * read
 
-    def _bounds(self, sizes: ProductSizes) -> list[tuple[Any, ...]]:
-        """For each pair of edges a bound of a core's cycles, the edges, what fits beside them, and terms of the bound.
+    def _bounds(self, sizes: ProductSizes) -> list[tuple[float, Line, Line, _Pair]]:
+        """For each pair of edges a bound of a core's cycles, and what fits beside them.
 
         Of pairs with the same rows and as many rounds of tiles only the first and the last are of use where each spreads as
         evenly over memory.
         """
-        cost = self._cost
+        cost, edges = self._cost, self._edges
+        along, across = edges.along, edges.across
         size_m, size_n, k, batch, a_pitch, b_pitch = sizes
-        line = self._edges.across if cost.flipped_a else self._edges.along
-        rows = line(self._rows, size_m, k, a_pitch, cost.blocks[0], cost.move_rates[0])
-        line = self._edges.along if cost.flipped_b else self._edges.across
-        cols = line(self._cols, size_n, k, b_pitch, cost.blocks[1], cost.move_rates[1])
-        last_col, alike = len(cols) - 1, cost.hashed
-        cores, columns_first = cost.cores, cost.columns_first
-        block_cycles = -(-k // cost.blocks[2]) * cost.block_cycles
-        start0, start1, start = self._start0, self._start1, self._start
-        fix_start, via_ub = cost.fix_start, cost.via_ub
-        store_start = cost.store[0]
-        product_start, move_start = cost.product_start, 2 * cost.move_start
-        starts = VISIBLE * (product_start + move_start)
-        words = start0 - starts
-        outs = self._edges.outs([col[1] for col in cols], size_n)
-        found: list[tuple[Any, ...]] = []
-        add = found.append
-        for row, m, cuts_m, blocks_m, move_m, load_m, shared_m in rows:
-            pairs = self._pairs[row]
-            cuts_m *= batch
-            block_row = blocks_m * block_cycles
+        rows = (across if cost.flipped_a else along)(self._rows, size_m, k, a_pitch, cost.blocks[0], cost.move_rates[0])
+        cols = (along if cost.flipped_b else across)(self._cols, size_n, k, b_pitch, cost.blocks[1], cost.move_rates[1])
+        bound = self._bound(k, batch, size_n, -(-k // cost.blocks[2]))
+        cores, alike, last = cost.cores, cost.hashed, len(cols) - 1
+        found = []
+        for row in rows:
+            pairs = self._pairs[row[0]]
+            cuts = row[2] * batch
             waves = 0
-            for at, (col, n, cuts_n, blocks_n, move_n, load_n, shared_n) in enumerate(cols):
-                pair = pairs[col]
+            for at, col in enumerate(cols):
+                pair = pairs[col[0]]
                 if pair is None:
                     break
-                tiles = cuts_m * cuts_n
-                before = waves
-                if tiles < cores:
-                    waves, used = 1, tiles
-                else:
-                    waves, used = -(-tiles // cores), cores
-                if waves == before and alike and at < last_col and pairs[cols[at + 1][0]] is not None:
+                before, waves = waves, -(-cuts * col[2] // cores)
+                if waves == before and alike and at < last and pairs[cols[at + 1][0]] is not None:
                     continue
-                depth, k1, k0 = pair
-                shared_a, shared_b = shared_m * used, shared_n * used
-                load_a = shared_a if shared_a > load_m else load_m
-                load_b = shared_b if shared_b > load_n else load_n
-                run: float = 1
-                if k1 >= k:
-                    run = tiles / used
-                    if columns_first:
-                        run = cuts_m if cuts_m < run else run
-                        load = load_a + load_b / run
-                    else:
-                        run = cuts_n if cuts_n < run else run
-                        load = load_a / run + load_b
-                else:
-                    load = load_a + load_b
-                busy = block_row * blocks_n
-                move = move_m + move_n
-                moved = busy + move
-                fixed, stored = outs[at]
-                out = fix_start + m * fixed
-                if via_ub:
-                    stored = store_start + m * stored
-                    out = stored if stored > out else out
-                if depth < 2:
-                    busy += out
-                terms = waves, (load_m, shared_a), (load_n, shared_b), run, moved, busy, move, out
-                # Steps cost their starts; what is not hidden of the first and the last falls with them. The best lies between.
-                steps = k / k0 if k > k0 else 1.0
-                each = waves * start0
-                if each * steps * steps < moved:
-                    ends = 2 * sqrt(moved * each) - waves * steps * starts
-                else:
-                    ends = waves * steps * words + moved / steps
-                busy += steps * product_start
-                move += steps * move_start
-                steps = k / k1 if k > k1 else 1.0
-                each = waves * start1
-                if each * steps * steps < load:
-                    ends += 2 * sqrt(load * each)
-                else:
-                    ends += each * steps + load / steps
-                slowest = busy if busy > move else move
-                if slowest < out:
-                    slowest = out
-                if slowest < load:
-                    slowest = load
-                tile = VISIBLE * (busy + move + out + load) + start + _HIDDEN * slowest
-                add((waves * tile + ends + out, m, n, pair, terms))
+                found.append((bound(*row[1:], *col[1:], *pair), row, col, pair))
         return found
+
+    def _formula(
+        self, sizes: Sequence[Value], row: Sequence[Value], col: Sequence[Value], pair: Sequence[Value]
+    ) -> Value:
+        """A bound of a core's cycles from below, but for the latency of memory, over all k beside a pair of edges.
+
+        `sizes` are k, the number of matrices, n, and blocks of k. Steps cost their starts; what is not hidden of the first and
+        the last step falls with them. The best number of steps lies between.
+        """
+        k, batch, size_n, blocks = sizes
+        m, cuts_m, blocks_m, move_m, load_m, shared_m = row
+        n, cuts_n, blocks_n, move_n, load_n, shared_n = col
+        depth, most1, most0 = pair
+        cost = self._cost
+        tiles = cuts_m * cuts_n * batch
+        waves, used = parts(tiles, cost.cores), least(tiles, cost.cores)
+        load_a, load_b = largest(shared_m * used, load_m), largest(shared_n * used, load_n)
+        run = least(cuts_m if cost.columns_first else cuts_n, tiles / used)
+        run = pick(most1 >= k, run, 1.0)
+        load = load_a + load_b / run if cost.columns_first else load_a / run + load_b
+        out = cost.out(m, n, size_n)
+        product, move = blocks_m * blocks_n * (blocks * cost.block_cycles), move_m + move_n
+        moved = product + move
+        product_start, move_start = cost.product_start, 2 * cost.move_start
+        fewest0, fewest1 = largest(k / most0, 1.0), largest(k / most1, 1.0)
+        each0, each1 = waves * self._start0, waves * self._start1
+        steps0 = largest(root(moved / each0), fewest0)
+        ends = each0 * steps0 + moved / steps0 - waves * fewest0 * (VISIBLE * (product_start + move_start))
+        steps1 = largest(root(load / each1), fewest1)
+        ends = ends + each1 * steps1 + load / steps1
+        busy = product + fewest0 * product_start + pick(depth > 1, 0.0, out)
+        move = move + fewest0 * move_start
+        slowest = largest(largest(busy, move), largest(out, load))
+        tile = (busy + move + out + load) * VISIBLE + slowest * _HIDDEN + self._start
+        return waves * tile + ends + out
+
+    def _compiled_bound(self) -> Callable[..., Callable[..., float]]:
+        """The formula of the bound as a function of plain numbers, in two parts: what a shape gives, and a pair."""
+        first = ["size_k", "batch", "size_n", "blocks"]
+        row, col = ([f"{name}_{edge}" for name in ("own", "cuts", "blocks", "move", "load", "shared")] for edge in "mn")
+        pair = ["slots", "most1", "most0"]
+        terms = [[Term(name) for name in names] for names in (first, row, col, pair)]
+        return compile_term(first, (*row, *col, *pair), self._formula(*terms))
 
     def _cut(self, sizes: ProductSizes, floors: tuple[float, float, float]) -> list[_Depth]:
         """Every number of steps that k can take at L1, with the smallest tile for it, fewest steps first."""
@@ -253,12 +231,22 @@ class TileSearch:
                 yield room, list(new.values())
 
     def _depths(
-        self, size: int, depths: list[_Depth], pair: _Pair, terms: _Terms, limit: float
+        self, sizes: ProductSizes, depths: list[_Depth], row: Line, col: Line, pair: _Pair, limit: float
     ) -> list[tuple[int, int]]:
-        """k at L1 and L0 that are likely best beside a pair of edges: one, or two that are alike."""
-        _, most1, most0 = pair
-        waves, (port_a, shared_a), (port_b, shared_b), run, moved, busy, move, out = terms
-        cost = self._cost
+        """k at L1 and L0 that are likely best beside a pair of edges and take less than `limit`: one, or two that are alike."""
+        _, m, cuts_m, blocks_m, move_m, port_a, shared_a = row
+        _, n, cuts_n, blocks_n, move_n, port_b, shared_b = col
+        slots, most1, most0 = pair
+        cost, size = self._cost, sizes.k
+        tiles = cuts_m * cuts_n * sizes.batch
+        waves, used = -(-tiles // cost.cores), min(tiles, cost.cores)
+        shared_a, shared_b = shared_a * used, shared_b * used
+        run = min(cuts_m if cost.columns_first else cuts_n, tiles / used)
+        out = self._out(sizes.n)(m, n)
+        busy, move = blocks_m * blocks_n * -(-size // cost.blocks[2]) * cost.block_cycles, move_m + move_n
+        moved = busy + move
+        if slots < 2:
+            busy += out
         product_start, move_start = cost.product_start, 2 * cost.move_start
         start0, start1 = waves * self._start0, waves * self._start1
         visible, hidden = VISIBLE * waves, _HIDDEN * waves
@@ -311,6 +299,12 @@ def _numbered(values: Ints) -> tuple[list[int], Ints]:
     """The different values in order, and the number of each one among them."""
     found, numbers = np.unique(values, return_inverse=True)
     return found.tolist(), numbers.ravel()
+
+
+def _compiled_out(cost: ProductCost) -> Callable[..., Callable[..., float]]:
+    """Cycles of a tile's way out as a function of the columns there are, which gives one of the tile's edges."""
+    columns, m, n = Term("columns"), Term("m"), Term("n")
+    return compile_term(("columns",), ("m", "n"), cost.out(m, n, columns))
 
 
 def _compiled(cost: ProductCost) -> Callable[..., Callable[..., float]]:

@@ -27,16 +27,6 @@ class TileEdges:
         self._lengths = [self._served(k * cost.item) for k in ks]
         self._ports = [self._row(k * cost.item, 0) for k in ks]
 
-    def outs(self, cols: list[int], size: int) -> list[tuple[float, float]]:
-        """Cycles of a row of each width in the fixpipe and, where results leave through UB, in the store."""
-        cost = self._cost
-        item, burst, fix = cost.out_item, cost.out_burst, cost.fix_rate
-        _, per_row, rate = cost.store
-        sent = [n * item if n == size else max(n * item, burst) for n in cols]
-        if not cost.via_ub:
-            return [(nbytes / fix, 0.0) for nbytes in sent]
-        return [(n * item / fix, per_row + nbytes / rate) for n, nbytes in zip(cols, sent, strict=True)]
-
     def along(self, edges: list[int], size: int, k: int, pitch: int, block: int, rate: float) -> list[Line]:
         """Edges of an operand whose rows in memory follow k."""
         cost = self._cost

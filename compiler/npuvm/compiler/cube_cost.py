@@ -167,7 +167,7 @@ class ProductCost:
         operands = self._operands(sizes, (m, n, k), (cuts_m, cuts_n), tiles / used, steps1)
         served = [self._served(each) for each in operands]
         load = self._load(operands, served, used, steps1)
-        out = self._out(m, n, sizes.n)
+        out = self.out(m, n, sizes.n)
         words = products * STEP_WORDS + steps1 * LOAD_WORDS + TILE_WORDS
         busy = pick(l0c_depth > 1, compute, compute + out)
         decode = words * self.decode
@@ -256,7 +256,7 @@ class ProductCost:
             total = total + step * steps1 / each.run
         return total
 
-    def _out(self, m: Value, n: Value, columns: int) -> Value:
+    def out(self, m: Value, n: Value, columns: Value) -> Value:
         """Cycles of a tile's way out. Of `columns` in all, rows of fewer leave one by one, and a short one as a whole burst."""
         nbytes = m * n * self.out_item
         sent = pick(n < columns, m * largest(n * self.out_item, self.out_burst), nbytes)
