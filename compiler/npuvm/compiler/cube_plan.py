@@ -35,6 +35,9 @@ _Size = TypeVar("_Size", int, Ints)
 _EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 _DEPTHS = (1, 2, 4, 8, 16)
 
+_KEPT_TILES = 256
+"""Sizes whose tiles a chooser keeps: a product is asked for as part of one launch and again on its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class CubeTile:
@@ -259,9 +262,18 @@ class TileChooser:
         self._within: dict[tuple[int, ...], tuple[Table, Ints, Ints]] = {}
         self._cost = ProductCost(problem, cores)
         self._search = TileSearch(self._table, self._depths, self._cost)
+        self._known: dict[ProductSizes, CubeTile] = {}
 
     def choose(self, sizes: ProductSizes) -> CubeTile:
         """A tile whose estimate is the lowest or some percent above it, found without estimating all candidates."""
+        found = self._known.get(sizes)
+        if found is None:
+            if len(self._known) == _KEPT_TILES:
+                self._known.clear()
+            found = self._known[sizes] = self._found(sizes)
+        return found
+
+    def _found(self, sizes: ProductSizes) -> CubeTile:
         if not sizes.k:
             return _cheapest(*self.candidates(sizes))
         m, n, k, k0, slots, cycles = self._search.choose(sizes)
