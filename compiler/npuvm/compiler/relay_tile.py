@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from npuvm.compiler.blocks import BLOCK_BYTES, align_up
@@ -55,7 +56,21 @@ class Runs(NamedTuple):
     tail: int
 
 
-@dataclass(frozen=True, slots=True)
+class _Limits(NamedTuple):
+    """Bytes of an element and an accumulator, whether b lies transposed, room for one slot at L0, and the slots of all L1."""
+
+    item: int
+    acc_item: int
+    flipped: bool
+    l0c: int
+    l0a: int
+    l0b: int
+    l1: int
+    depth_a: int
+    depth_b: int
+
+
+@dataclass(frozen=True)
 class BlockChooser:
     """Chooses blocks that fit a chip. `nbytes` gives the bytes of UB for rows x columns, of which `cores` cores have a part."""
 
@@ -85,7 +100,7 @@ class BlockChooser:
         return None if best is None else best[-1]
 
     def _block(self, size: int, cols: int, shapes: Sequence[ProductShape]) -> Block | None:
-        tiles = [self._tile(problem, size, shape) for problem, shape in zip(self.problems, shapes, strict=True)]
+        tiles = [self._tile(limits, size, shape) for limits, shape in zip(self._limits, shapes, strict=True)]
         if any(tile is None for tile in tiles):
             return None
         room = self.chip.capacity_bytes("ub") - self._result_bytes(size, tiles)
@@ -94,6 +109,16 @@ class BlockChooser:
             if own % parts == 0 and self.nbytes(own // parts, cols)[0] <= room:
                 return Block(size, parts, tuple(tile for tile in tiles if tile is not None))
         return None
+
+    @cached_property
+    def _limits(self) -> tuple[_Limits, ...]:
+        """What the tiles of each product have to keep to."""
+        space, found = self.chip.capacity_bytes, []
+        for each in self.problems:
+            rooms = space("l0c") // _DEPTH, space("l0a") // each.depth("l0a"), space("l0b") // each.depth("l0b")
+            depths = each.depth("l1.a"), each.depth("l1.b")
+            found.append(_Limits(each.item, each.acc_item, each.b.flipped, *rooms, space("l1"), *depths))
+        return tuple(found)
 
     def _result_bytes(self, size: int, tiles: Sequence[tuple[int, int] | None]) -> int:
         """Bytes of UB that results take on their way out."""
@@ -106,22 +131,18 @@ class BlockChooser:
             if tile is not None
         )
 
-    def _tile(self, problem: TileProblem, m: int, shape: ProductShape) -> tuple[int, int] | None:
+    def _tile(self, limits: _Limits, m: int, shape: ProductShape) -> tuple[int, int] | None:
         """(n, k) of the largest tile that fits with m rows; the same at L1 and at L0."""
-        item, chip = problem.item, self.chip
+        item, acc_item, flipped, accumulators, room_a, room_b, room, depth_a, depth_b = limits
         k_unit = BLOCK_BYTES // item
         for n in [shape.n] if shape.whole_n else [min(edge, shape.n) for edge in _EDGES]:
-            if _DEPTH * m * align_up(n * problem.acc_item) > chip.capacity_bytes("l0c"):
+            if m * align_up(n * acc_item) > accumulators:
                 continue
+            width = align_up(n * item)
             for k in [shape.k] if shape.whole_k else [min(edge, shape.k) for edge in _EDGES]:
-                left, right = m * align_up(k * item), align_up(n * item) * align_up(k, k_unit)
-                if problem.b.flipped:
-                    right = align_up(n, 16) * align_up(k * item)
-                fits = problem.depth("l0a") * left <= chip.capacity_bytes("l0a")
-                fits = fits and problem.depth("l0b") * align_up(n * item) * align_up(k, k_unit) <= chip.capacity_bytes(
-                    "l0b"
-                )
-                if fits and problem.depth("l1.a") * left + problem.depth("l1.b") * right <= chip.capacity_bytes("l1"):
+                left, inner = m * align_up(k * item), width * align_up(k, k_unit)
+                right = align_up(n, 16) * align_up(k * item) if flipped else inner
+                if left <= room_a and inner <= room_b and depth_a * left + depth_b * right <= room:
                     return n, k
         return None
 
