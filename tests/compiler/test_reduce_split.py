@@ -139,6 +139,13 @@ def test_last_chunks_of_every_length() -> None:
     assert same > 2
 
 
+def test_the_place_of_the_only_element() -> None:
+    """Which nothing has to be loaded for, also where a program is written for the one shape."""
+    for pins in (None, Pins(cores=1)):
+        (got,) = run(reduction("argmax", 1, 0, "fp32"), {"x": np.ones(1, np.float32)}, device_of("edge"), pins)
+        assert got == 0
+
+
 def test_nan_and_infinity_are_seen() -> None:
     x = np.zeros(80_000, np.float32)
     x[77_777] = np.nan

@@ -84,7 +84,13 @@ class Lowering:
         for places in list(self._writes.values()):
             self._copy_out(self.space.writes[places[0]].node)
         fills_first = sorted(self._insns, key=lambda insn: insn.when is not ONCE)
-        return VecProgram(tuple(fills_first), tuple(self._regs))
+        return VecProgram(tuple(fills_first), tuple(each for each in self._regs if self._needed(each)))
+
+    def _needed(self, reg: Reg) -> bool:
+        """Whether what is loaded is used: the place of the only element of a row does not depend on it."""
+        picked = any(each.picks is not None for each in self.space.reads)
+        uses = (use.reg for insn in self._insns for _, use in insn.sources)
+        return picked or reg.kind != "in" or bool(reg.writes) or any(each is reg for each in uses)
 
     # Registers.
 
