@@ -145,9 +145,11 @@ class RelayLaunches:
 
     def _pays(self, values: Sequence[int], cycles: float) -> bool:
         """Whether one launch of so many cycles takes no longer than one of each part; the host takes its own time for each."""
-        if self._always:
+        taken = max(cycles, self._least)
+        # The host alone takes that long for the parts, whatever they are.
+        if self._always or taken <= self._least * len(self._apart):
             return True
-        return max(cycles, self._least) <= sum(max(each.cycles(values), self._least) for each in self._apart)
+        return taken <= sum(max(each.cycles(values), self._least) for each in self._apart)
 
     @cached_property
     def _apart(self) -> tuple[VectorLaunches | _CubeLaunches, ...]:
