@@ -48,6 +48,10 @@ class VectorLaunches:
             return None
         return Launch(self._segment.name, "vector", kernel.image, kernel.tensors, self._written)
 
+    def prepare(self) -> None:
+        """Make what almost any shape needs, so that none of them waits for it. Raises what `launch` does."""
+        self._family.prepare()
+
     def cycles(self, values: Sequence[int]) -> float:
         """Estimated cycles of the launch; see `VectorFamily.cycles`."""
         return self._family.cycles(values)
@@ -145,19 +149,22 @@ class RelayLaunches:
 
     def _pays(self, values: Sequence[int], cycles: float) -> bool:
         """Whether one launch of so many cycles takes no longer than one of each part; the host takes its own time for each."""
-        taken = max(cycles, self._least)
-        # The host alone takes that long for the parts, whatever they are.
-        if self._always or taken <= self._least * len(self._apart):
+        if self._always:
             return True
+        taken = max(cycles, self._least)
+        if taken <= self._least * len(self._apart):
+            return True  # the host alone takes that long for the parts, whatever they are
         return taken <= sum(max(each.cycles(values), self._least) for each in self._apart)
 
     @cached_property
     def _apart(self) -> tuple[VectorLaunches | _CubeLaunches, ...]:
-        """The parts for themselves."""
+        """The parts for themselves, ready to be asked."""
         segment, chosen = self._segment, (self._names, self._chip, self._isa)
         before = [] if segment.before is None else [_CubeLaunches(segment.before, *chosen)]
         after = [] if segment.after is None else [_CubeLaunches(segment.after, *chosen)]
-        return (*before, VectorLaunches(segment.vector, *chosen, self._atomic), *after)
+        vector = VectorLaunches(segment.vector, *chosen, self._atomic)
+        vector.prepare()
+        return (*before, vector, *after)
 
 
 SegmentLaunches = VectorLaunches | _CubeLaunches | _PickLaunches | MixLaunches | RelayLaunches
