@@ -191,6 +191,17 @@ def test_large_products_keep_launches_of_their_own() -> None:
     assert kinds(compile_kernel(normalised_behind, shapes, the_chip("ascend_910b1"), the_isa())) == ["cube", "vector"]
 
 
+def test_without_a_relay_a_product_still_runs_with_what_follows_it() -> None:
+    @kernel(x="fp16[M, K]", up="fp16[K, N]", down="fp16[N, K]")
+    def mlp(k: KernelBuilder, x: ParamRef, up: ParamRef, down: ParamRef) -> None:
+        k.store(k.matmul(k.relu(k.matmul(k.load(x), k.load(up))), k.load(down)))
+
+    shapes = {"x": (4096, 1024), "up": (1024, 4096), "down": (4096, 1024)}
+    chip = the_chip("ascend_910b1")
+    assert kinds(compile_kernel(mlp, shapes, chip, the_isa())) == ["mix", "cube"]
+    assert kinds(compile_kernel(mlp, shapes, chip, the_isa(), _MIX)) == ["mix"]
+
+
 def test_rows_that_do_not_fit_are_cut() -> None:
     shapes = {"q": (1, 1, 16, 16), "key": (1, 1, 60_000, 16), "value": (1, 1, 60_000, 16), "mask": (16, 60_000)}
     launches = kinds(compile_kernel(attention, shapes, the_chip("edge"), the_isa(), _MIX))

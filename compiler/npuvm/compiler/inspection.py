@@ -165,13 +165,16 @@ def _segments(
     plan: Plan, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins, joint: Collection[str]
 ) -> tuple[InspectedSegment, ...]:
     """The segments; those that `joint` names share a program."""
-    found = []
-    for each in join_products(join_relays(plan.segments)) if joint else plan.segments:
-        if isinstance(each, MixSegment | RelaySegment) and each.name in joint:
+    found: list[InspectedSegment] = []
+    todo: list[Joint] = [*join_products(join_relays(plan.segments))] if joint else [*plan.segments]
+    while todo:
+        each = todo.pop(0)
+        if not isinstance(each, MixSegment | RelaySegment):
+            found += _apart([each], plan, binding, chip, isa, pins)
+        elif each.name in joint:
             found.append(_joint(each, binding, chip, isa))
         else:
-            alone = each.parts if isinstance(each, MixSegment | RelaySegment) else (each,)
-            found += _apart(alone, plan, binding, chip, isa, pins)
+            todo[:0] = join_products(each.parts) if isinstance(each, RelaySegment) else each.parts
     return tuple(found)
 
 

@@ -91,6 +91,11 @@ class MixFamily:
             self._name, template.isa_hash, words, self._entries(template, nest), relocs, template.n_args, template.grids
         )
 
+    def cycles(self, values: Sequence[int]) -> float:
+        """The cycles that the product is estimated to take; 0 where there is no image."""
+        chosen = self._choose(values)
+        return 0.0 if chosen is None else float(chosen[-1].cycles)
+
     def look(self, values: Sequence[int]) -> Looked | None:
         """What `instance` makes its image of, for who wants to see it; the cycles are those estimated of the product."""
         chosen, image = self._choose(values), self.instance(values)

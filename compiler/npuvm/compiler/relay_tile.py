@@ -89,15 +89,15 @@ class BlockChooser:
         """
         groups = self.chip.cores_with("cube")
         room = self.chip.memory.l2.capacity_mib << 19
-        best: tuple[bool, int, int, Block] | None = None
-        for size in _BLOCKS:
-            made = self._block(size, cols, shapes) if size // self.cores % 8 == 0 else None
-            if made is not None:
-                crowded = SLOTS * groups * size * row_bytes > room
-                cost = -(-blocks_of * -(-rows // size) // groups) * (size + _BLOCK_COST)
-                found = crowded, size if crowded else cost, -size, made
-                best = found if best is None else min(best, found)
-        return None if best is None else best[-1]
+
+        def cost(size: int) -> tuple[bool, int, int]:
+            crowded = SLOTS * groups * size * row_bytes > room
+            rounds = -(-blocks_of * -(-rows // size) // groups)
+            return crowded, size if crowded else rounds * (size + _BLOCK_COST), -size
+
+        whole = [size for size in _BLOCKS if size // self.cores % 8 == 0]
+        made = (self._block(size, cols, shapes) for size in sorted(whole, key=cost))
+        return next((block for block in made if block is not None), None)
 
     def _block(self, size: int, cols: int, shapes: Sequence[ProductShape]) -> Block | None:
         tiles = [self._tile(limits, size, shape) for limits, shape in zip(self._limits, shapes, strict=True)]

@@ -11,6 +11,7 @@ from npuvm.compiler.cube_segment import compile_cube_segment, family_of
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment
 from npuvm.compiler.mix_family import MixFamily
+from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.pick_codegen import PickFamily
 from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.reduce_launches import Reduced, ReduceFamily
@@ -114,6 +115,10 @@ class MixLaunches:
             return _together(each.launch(values) for each in self._apart)
         return Launch(self._segment.name, "mix", image, self._family.tensors, self._segment.written)
 
+    def cycles(self, values: Sequence[int]) -> float:
+        """Estimated cycles of the launch: those of the product, behind which the vector operations have their time."""
+        return sum(each.cycles(values) for each in self._apart) if self._family is None else self._family.cycles(values)
+
     @cached_property
     def _apart(self) -> tuple[_CubeLaunches, VectorLaunches]:
         """Both parts for themselves, where there is no program for both or a shape with nothing to add up."""
@@ -149,7 +154,7 @@ class RelayLaunches:
 
     def _pays(self, values: Sequence[int], cycles: float) -> bool:
         """Whether one launch of so many cycles takes no longer than one of each part; the host takes its own time for each."""
-        if self._always:
+        if self._always or cycles <= len(self._apart) * self._least:
             return True
         taken = max(cycles, self._least)
         if taken <= self._least * len(self._apart):
@@ -157,14 +162,20 @@ class RelayLaunches:
         return taken <= sum(max(each.cycles(values), self._least) for each in self._apart)
 
     @cached_property
-    def _apart(self) -> tuple[VectorLaunches | _CubeLaunches, ...]:
-        """The parts for themselves, ready to be asked."""
-        segment, chosen = self._segment, (self._names, self._chip, self._isa)
-        before = [] if segment.before is None else [_CubeLaunches(segment.before, *chosen)]
-        after = [] if segment.after is None else [_CubeLaunches(segment.after, *chosen)]
-        vector = VectorLaunches(segment.vector, *chosen, self._atomic)
-        vector.prepare()
-        return (*before, vector, *after)
+    def _apart(self) -> tuple[VectorLaunches | _CubeLaunches | MixLaunches, ...]:
+        """The parts for themselves, ready to be asked; a product still together with what follows it element by element."""
+        chosen = self._names, self._chip, self._isa
+        found: list[VectorLaunches | _CubeLaunches | MixLaunches] = []
+        for part in join_products(self._segment.parts):
+            if isinstance(part, MixSegment):
+                found.append(MixLaunches(part, *chosen, self._atomic))
+            elif isinstance(part, CubeSegment):
+                found.append(_CubeLaunches(part, *chosen))
+            elif isinstance(part, VectorSegment):
+                vector = VectorLaunches(part, *chosen, self._atomic)
+                vector.prepare()
+                found.append(vector)
+        return tuple(found)
 
 
 SegmentLaunches = VectorLaunches | _CubeLaunches | _PickLaunches | MixLaunches | RelayLaunches
