@@ -57,6 +57,17 @@ def difference(k: KernelBuilder, x: ParamRef, left: ParamRef, right: ParamRef) -
     k.store(k.matmul(value, k.load(left)) - k.matmul(value, k.load(right)), "y")
 
 
+@kernel(x="fp16[M, K]", w="fp16[N, K]", bias="fp16[N]")
+def biased(k: KernelBuilder, x: ParamRef, w: ParamRef, bias: ParamRef) -> None:
+    """The bias enters the accumulators; the right operand lies transposed."""
+    k.store(k.relu(k.matmul(k.load(x), k.load(w), transpose_b=True, bias=k.load(bias))) * 0.5, "y")
+
+
+@kernel(x="int8[M, K]", w="int8[K, N]", scale="fp32[N]")
+def dequantised(k: KernelBuilder, x: ParamRef, w: ParamRef, scale: ParamRef) -> None:
+    k.store(k.cast(k.matmul(k.load(x), k.load(w)), "fp32") * k.load(scale), "y")
+
+
 def filled(made: Kernel, **sizes: int) -> dict[str, Array]:
     """Inputs for values of the kernel's symbols."""
     rng = np.random.default_rng(sum(sizes.values()))
@@ -128,6 +139,30 @@ def test_batches_that_broadcast(chip: str, b: int, h: int, m: int, k: int, n: in
     compiled = mixed(masked, inputs, the_chip(chip))
     assert kinds(compiled) == ["mix"]
     close(run_compiled(compiled, inputs, the_chip(chip)).outputs["y"], product(inputs) / 4 + inputs["mask"])
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("sizes", [(1, 7, 17), (100, 40, 130), (129, 300, 33)])
+def test_a_bias_and_a_transposed_operand(chip: str, sizes: tuple[int, int, int]) -> None:
+    inputs = filled(biased, **dict(zip("MKN", sizes, strict=True)))
+    compiled = mixed(biased, inputs, the_chip(chip))
+    assert kinds(compiled) == ["mix"]
+    x, w, bias = (inputs[name].astype(np.float64) for name in ("x", "w", "bias"))
+    close(run_compiled(compiled, inputs, the_chip(chip)).outputs["y"], np.maximum(x @ w.T + bias, 0) / 2)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_whole_numbers_become_floats_on_their_way(chip: str) -> None:
+    rng = np.random.default_rng(3)
+    inputs = {
+        "x": rng.integers(-100, 100, (70, 90)).astype(np.int8),
+        "w": rng.integers(-100, 100, (90, 50)).astype(np.int8),
+        "scale": rng.standard_normal(50).astype(np.float32),
+    }
+    compiled = mixed(dequantised, inputs, the_chip(chip))
+    assert kinds(compiled) == ["mix"]
+    want = (inputs["x"].astype(np.int64) @ inputs["w"].astype(np.int64)).astype(np.float32) * inputs["scale"]
+    np.testing.assert_array_equal(run_compiled(compiled, inputs, the_chip(chip)).outputs["y"], want)
 
 
 @pytest.mark.parametrize("chip", CHIPS)
