@@ -154,7 +154,7 @@ class RelayLaunches:
 
     def _pays(self, values: Sequence[int], cycles: float) -> bool:
         """Whether one launch of so many cycles takes no longer than one of each part; the host takes its own time for each."""
-        if self._always or cycles <= len(self._apart) * self._least:
+        if self._always:
             return True
         taken = max(cycles, self._least)
         if taken <= self._least * len(self._apart):
