@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from npuvm.compiler.segments import CubeSegment, PickSegment, Segment, VectorSegment
 
-__all__ = ["Joint", "MixSegment", "RelaySegment", "tensors_read"]
+__all__ = ["Joint", "MixSegment", "RelaySegment", "tensors_read", "writes_in_all_dims"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +78,12 @@ def tensors_read(segment: Joint) -> set[str]:
         return {access.tensor.name for access in (segment.table, segment.index, segment.rows)}
     accesses = (segment.a, segment.b, *([segment.bias] if segment.bias is not None else []))
     return {access.tensor.name for access in accesses}
+
+
+def writes_in_all_dims(vector: VectorSegment, dims: int) -> bool:
+    """Whether all that a segment writes has the first `dims` dims of its domain; every core would write what lacks one."""
+    first = vector.domain[:dims]
+    return all(
+        len(access.layout.dims) == len(vector.domain) and access.layout.dims[:dims] == first
+        for _, access in vector.writes
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from npuvm.compiler.joint_segments import Joint, MixSegment, tensors_read
+from npuvm.compiler.joint_segments import Joint, MixSegment, tensors_read, writes_in_all_dims
 from npuvm.compiler.segments import Access, CubeSegment, VectorSegment
 
 __all__ = ["join_products"]
@@ -46,6 +46,7 @@ def _follows(vector: VectorSegment, result: Access) -> bool:
         and vector.domain == result.layout.dims
         and all(access.picks is None for _, access in vector.reads)
         and not any(node.op == "iota" for node in vector.nodes)
+        and writes_in_all_dims(vector, len(vector.domain))
     )
 
 

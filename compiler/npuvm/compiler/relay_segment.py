@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from npuvm.compiler.joint_segments import MixSegment, RelaySegment, tensors_read
+from npuvm.compiler.joint_segments import MixSegment, RelaySegment, tensors_read, writes_in_all_dims
 from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.segments import Access, CubeSegment, Segment, VectorSegment
 
@@ -22,6 +22,8 @@ def join_relays(segments: Sequence[Segment]) -> list[Segment | RelaySegment]:
         if not isinstance(vector, VectorSegment) or joined[at] is None or vector.form not in ("map", "row"):
             continue
         if any(access.picks is not None for _, access in vector.reads) or any(n.op == "iota" for n in vector.nodes):
+            continue
+        if not writes_in_all_dims(vector, len(vector.domain) - 1):
             continue
         before = _before(segments, joined, at)
         after = _after(segments, joined, at)
