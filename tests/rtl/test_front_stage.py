@@ -56,6 +56,12 @@ def short_launches() -> tuple[Launch, ...]:
     return tuple(launch for launch in every_launch() if expect(launch, the_isa()).run.limit < SHORT)
 
 
+def shortest_of_each_chip() -> dict[tuple[str, int], Launch]:
+    """A launch for each chip and number of cores in a group, the one that is over first."""
+    launches = sorted(every_launch(), key=lambda launch: expect(launch, the_isa()).run.limit, reverse=True)
+    return {(launch.chip.name, launch.group_cores): launch for launch in launches}
+
+
 def at_depth(depth: int, some: Sequence[Launch], seed: int) -> list[Expected]:
     draw = random_durations(seed)
     return [expect(with_numbers(launch, depth), the_isa(), draw) for launch in some]
@@ -70,11 +76,9 @@ def test_there_are_programs_enough() -> None:
 
 
 def test_durations_of_the_chip(icarus: Simulator) -> None:
-    some = short_launches()[1::2]
-    assert {(launch.chip.name, launch.group_cores) for launch in some} >= {
-        ("edge", 1), ("ascend_910a", 1), ("ascend_910b1", 1), ("ascend_910b1", 2)
-    }  # fmt: skip
-    assert found_in(icarus, [expect(launch, the_isa()) for launch in some]) == []
+    shortest = shortest_of_each_chip()
+    some = [shortest[each] for each in (("edge", 1), ("ascend_910a", 1), ("ascend_910b1", 1), ("ascend_910b1", 2))]
+    assert found_in(icarus, [expect(launch, the_isa()) for launch in (*some, *short_launches()[1::2])]) == []
 
 
 @pytest.mark.parametrize("depth", [1, 4, 6])
