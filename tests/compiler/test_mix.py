@@ -154,7 +154,7 @@ def test_a_bias_and_a_transposed_operand(chip: str, sizes: tuple[int, int, int])
 @pytest.mark.parametrize("chip", CHIPS)
 def test_whole_numbers_become_floats_on_their_way(chip: str) -> None:
     rng = np.random.default_rng(3)
-    inputs = {
+    inputs: dict[str, Array] = {
         "x": rng.integers(-100, 100, (70, 90)).astype(np.int8),
         "w": rng.integers(-100, 100, (90, 50)).astype(np.int8),
         "scale": rng.standard_normal(50).astype(np.float32),

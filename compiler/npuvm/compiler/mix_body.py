@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from npuvm.compiler.cube_extent import Extent
 from npuvm.compiler.emit import InstrBuilder
 from npuvm.compiler.emit_handles import Buffer, Loop, Size
+from npuvm.compiler.group_signals import HALF
 from npuvm.compiler.schedule_walk import Axis, GridWalk
 from npuvm.compiler.vector_body import BodyContext, TileBody
 from npuvm.compiler.vector_lower import Reg, When
@@ -15,10 +16,7 @@ from npuvm.compiler.vector_space import dim_name
 from npuvm.compiler.vector_transfer import TileTransfer
 from npuvm.isa import Pred
 
-__all__ = ["HALF", "Accumulators", "BandBody", "Bands", "Clamped", "write_bands"]
-
-HALF = "half"
-"""The dim of a grid that walks the vector cores of a group; each has its part of the columns of every tile."""
+__all__ = ["Accumulators", "BandBody", "Bands", "Clamped", "write_bands"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from npuvm.compiler.cube_cost import TileProblem
 from npuvm.compiler.cube_emit import MatmulEmitter
 from npuvm.compiler.cube_plan import CubeTile
 from npuvm.compiler.emit import InstrBuilder
-from npuvm.compiler.emit_handles import Loop, Sem, first, last
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.mix_body import HALF, Accumulators, Bands, write_bands
+from npuvm.compiler.group_signals import HALF, MOST_VECTOR_CORES, signal_group
+from npuvm.compiler.mix_body import Accumulators, Bands, write_bands
 from npuvm.compiler.mix_space import MixSpace
 from npuvm.compiler.schedule_walk import Axis, GridWalk, Walk
 from npuvm.compiler.vector_body import BodyContext
@@ -28,10 +28,7 @@ from npuvm.compiler.vector_tile import VectorTile
 from npuvm.hw.config import CoreType, NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["MOST_VECTOR_CORES", "MixParts", "write_apart", "write_together"]
-
-MOST_VECTOR_CORES = 2
-"""Vector cores of a group that mix programs serve: the first and the last iteration of a loop tell them apart."""
+__all__ = ["MixParts", "write_apart", "write_together"]
 
 _TILES_AHEAD = 8
 """Tiles that a cube core may be ahead of a vector core of its group."""
@@ -80,17 +77,10 @@ def write_apart(parts: MixParts, grids: Sequence[GridWalk]) -> tuple[InstrBuilde
     for grid in walked:
         with vector.grid([axis.trip for axis in grid.axes]) as loops:
             half = next((loop for loop, axis in zip(loops, grid.axes, strict=True) if axis.dim == HALF), None)
-            _signal(vector, "load", half, wait=[ready for ready, _ in cube.handed])
+            signal_group(vector, "load", half, wait=[ready for ready, _ in cube.handed])
             write_bands(context, parts.bands, grid, loops)
-            _signal(vector, "load", half, give=[free for _, free in cube.handed])
+            signal_group(vector, "load", half, give=[free for _, free in cube.handed])
     return cube.b, vector
-
-
-def _signal(b: InstrBuilder, unit: str, half: Loop | None, wait: Sequence[Sem] = (), give: Sequence[Sem] = ()) -> None:
-    """Each vector core waits for, or sets, the semaphore of its own place in the group."""
-    predicates = [None] if half is None else [first(half), last(half)]
-    for at, pred in enumerate(predicates):
-        b.sync(unit, wait=wait[at : at + 1], set=give[at : at + 1], pred=pred)
 
 
 def _context(parts: MixParts, b: InstrBuilder, accumulators: Reg | None) -> BodyContext:

@@ -12,6 +12,7 @@ from npuvm.compiler.cube_codegen import check_types, problem_of
 from npuvm.compiler.cube_plan import CubeTile
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.group_programs import GroupPrograms, Looked
+from npuvm.compiler.group_signals import MOST_VECTOR_CORES
 from npuvm.compiler.joint_segments import RelaySegment
 from npuvm.compiler.relay_cost import RelayCost
 from npuvm.compiler.relay_cube import Product
@@ -71,8 +72,11 @@ class RelayFamily:
             raise CompileError("the parts do not share their rows", self._name)
         self.tensors = common.tensors
         self._cores = 1 if len(self._order) == 1 else self._order.count(chip.core_type_with("vector"))
-        if self._cores > 2:
-            raise CompileError(f"{self._cores} vector cores in a group; allowed are at most 2", self._name)
+        if self._cores > MOST_VECTOR_CORES:
+            allowed = f"at most {MOST_VECTOR_CORES}"
+            raise CompileError(
+                f"{self._cores} vector cores in a group; allowed in a mix program: {allowed}", self._name
+            )
         self._groups = chip.cores_with("cube")
         specs = [spec for spec in (common.before, common.after) if spec is not None]
         both = len(specs) == 2

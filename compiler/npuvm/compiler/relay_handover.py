@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from npuvm.compiler.emit import InstrBuilder
-from npuvm.compiler.emit_handles import Buffer, Loop, Sem, first, last
-from npuvm.isa import Pred
+from npuvm.compiler.emit_handles import Buffer, Loop, Sem
+from npuvm.compiler.group_signals import signal_group
 
 __all__ = ["SLOTS", "Handover", "Side", "make_handovers"]
 
@@ -60,7 +60,7 @@ class Side:
     def begin(self, half: Loop | None) -> None:
         """Wait for a slot."""
         waits = self.handover.free if self.role == "producer" else self.handover.ready
-        self._signal(half, waits, ())
+        signal_group(self.b, self.unit, half, waits)
         ready, free = self._own()
         if self.role == "producer":
             self.b.sync(self.unit, wait=[free])
@@ -77,16 +77,8 @@ class Side:
         else:
             self.b.sync(self.unit, set=[free])
         sets = self.handover.ready if self.role == "producer" else self.handover.free
-        self._signal(half, (), sets)
+        signal_group(self.b, self.unit, half, (), sets)
 
     def _own(self) -> tuple[Sem, Sem]:
         assert self.ring.ready is not None and self.ring.free is not None
         return self.ring.ready, self.ring.free
-
-    def _signal(self, half: Loop | None, waits: Sequence[Sem], sets: Sequence[Sem]) -> None:
-        if half is None:
-            self.b.sync(self.unit, wait=waits, set=sets)
-            return
-        predicates: tuple[Pred, ...] = (first(half), last(half))
-        for at, pred in enumerate(predicates):
-            self.b.sync(self.unit, wait=waits[at : at + 1], set=sets[at : at + 1], pred=pred)

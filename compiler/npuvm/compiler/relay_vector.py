@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from npuvm.compiler.cube_extent import Extent
 from npuvm.compiler.emit_handles import Arg, Desc, Loop
+from npuvm.compiler.group_signals import HALF
 from npuvm.compiler.mix_body import BandBody, Clamped
 from npuvm.compiler.relay_handover import Side
-from npuvm.compiler.relay_walk import HALF, PART, Place, Run, in_slot
+from npuvm.compiler.relay_walk import PART, Place, Run, in_slot
 from npuvm.compiler.schedule_walk import Axis, GridWalk
 from npuvm.compiler.vector_body import BodyContext
 from npuvm.compiler.vector_space import Transfer, dim_name

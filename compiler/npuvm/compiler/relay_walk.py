@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 from npuvm.compiler.emit import InstrBuilder
 from npuvm.compiler.emit_handles import Loop
+from npuvm.compiler.group_signals import HALF
 from npuvm.compiler.schedule_walk import Axis, GridWalk
 
-__all__ = ["GROUP", "HALF", "PART", "Part", "Place", "Run", "in_slot", "run_grids", "walk_run"]
+__all__ = ["GROUP", "PART", "Part", "Place", "Run", "in_slot", "run_grids", "walk_run"]
 
-GROUP, HALF = "group", "half"
-"""Dims of a grid that walk the core groups and the vector cores of one: each core stays at its own."""
+GROUP = "group"
+"""The dim of a grid that walks the core groups: each core stays at its own."""
 
 PART = "part"
 """The dim of the loop over parts of a vector core's rows of a block."""
