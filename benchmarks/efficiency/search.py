@@ -55,11 +55,11 @@ class Searched:
 
 
 def search(case: Case, chip: NpuConfig, isa: Isa, sample: int, seed: int = 0) -> list[Searched]:
-    """Search tiles of every segment of a case.
+    """Search tiles of every segment of a case, each in a launch of its own.
 
     Where there are more than `sample`, half of those tried have the lowest estimates, half are drawn with the seed.
     """
-    found = inspect_kernel(case.kernel, case.shapes, chip, isa)
+    found = inspect_kernel(case.kernel, case.shapes, chip, isa, Pins(stack="launches"))
     return [_search(found, segment, chip, isa, sample, seed) for segment in found.segments]
 
 
