@@ -11,7 +11,7 @@ from npuvm.compiler.segments import CubeSegment, VectorSegment
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.vector_space import Space, make_space
 
-__all__ = ["MixSpace", "ends_of", "mix_space"]
+__all__ = ["MixSpace", "in_dims", "mix_space"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,30 +33,32 @@ def mix_space(product: CubeSegment, vector: VectorSegment, binding: Mapping[str,
     last = len(space.sizes) - 1
     if last < 1 or space.col != last or space.row != last - 1 or domain[-1] == 1 or domain[-2] == 1:
         return None
+    common = in_dims(spec, domain, space)
+    others = (each.access.tensor.name for each in (*space.reads, *space.writes))
+    return MixSpace(space, common, tuple(dict.fromkeys((*own, *others))))
+
+
+def in_dims(spec: MatmulSpec, domain: Sequence[int], space: Space) -> MatmulSpec:
+    """The product with the batch dims and rows of a space over this domain, whose last two dims have a size other than 1."""
     # A dim of the space is a run of dims of the domain, and strides along it are those of the last one.
-    ends = ends_of(domain, space.sizes)
-    batch = ends[:-2]
+    batch = _ends(domain, space.sizes)[:-2]
 
     def joined(view: MatView) -> MatView:
-        row = view.row if ends[-2] == len(domain) - 2 else view.batch[ends[-2]]
-        return replace(view, row=row, batch=tuple(view.batch[axis] for axis in batch))
+        return replace(view, batch=tuple(view.batch[axis] for axis in batch))
 
     views = {name: joined(view) for name, view in spec.views.items()}
-    common = replace(
+    return replace(
         spec,
         m=space.sizes[-2],
-        n=space.sizes[-1],
         batch=space.sizes[:-2],
         a=views["a"],
         b=views["b"],
         c=views["c"],
         bias=views.get("bias"),
     )
-    others = (each.access.tensor.name for each in (*space.reads, *space.writes))
-    return MixSpace(space, common, tuple(dict.fromkeys((*own, *others))))
 
 
-def ends_of(domain: Sequence[int], sizes: Sequence[int]) -> list[int]:
+def _ends(domain: Sequence[int], sizes: Sequence[int]) -> list[int]:
     """For each size, the product of a run of dims of the domain, the last axis of the run that is not 1."""
     ends: list[int] = []
     axis = 0

@@ -62,7 +62,7 @@ class RelayFamily:
 
     def __init__(self, segment: RelaySegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
         binding = {name: SymInt.variable(name) for name in symbols}
-        self._name, self._isa = segment.name, isa
+        self._name = segment.name
         self._order = chip.group_core_types
         try:
             common = relay_space(segment, binding, isa)
@@ -123,11 +123,6 @@ class RelayFamily:
         )
         written = write_relay(here, grids)
         self._program = GroupPrograms(written, self._order, (*symbols, *_VARIABLES))
-
-    def instance(self, values: Sequence[int]) -> tuple[Image, tuple[TensorSpec, ...]] | None:
-        """The image for values of the symbols, and the tensors between its parts; None where a shape has no program."""
-        chosen = self.choose(values)
-        return None if chosen is None else self.image(values, chosen)
 
     def choose(self, values: Sequence[int]) -> Chosen | None:
         """Block and runs for values of the symbols; None where a shape has no program."""

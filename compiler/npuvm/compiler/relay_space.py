@@ -13,7 +13,7 @@ from npuvm.compiler.blocks import align_up
 from npuvm.compiler.cube_lower import lower_cube
 from npuvm.compiler.cube_spec import MatmulSpec, MatView
 from npuvm.compiler.joint_segments import RelaySegment
-from npuvm.compiler.mix_space import ends_of
+from npuvm.compiler.mix_space import in_dims
 from npuvm.compiler.segments import CubeSegment
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.vector_space import Space, Transfer, make_space
@@ -24,12 +24,11 @@ __all__ = ["Exchange", "RelaySpace", "relay_space"]
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A tensor that parts hand over: rows of `pitch` elements of `item` bytes, `cols` of them in use."""
+    """A tensor that parts hand over: rows of `pitch` elements of `item` bytes."""
 
     name: str
     dtype: str
     item: int
-    cols: int
     pitch: int
 
 
@@ -66,15 +65,13 @@ def relay_space(segment: RelaySegment, binding: Mapping[str, int], isa: Isa) -> 
         return None
     if any(space.reduced[:-1]):
         return None
-    ends = ends_of(domain, space.sizes)
     given = _exchange(segment.before, space.cols, isa, "c")
     taken = _exchange(segment.after, space.cols, isa, "a")
     names = [name for each in lowered if each is not None for name in each[1]]
     names += [each.access.tensor.name for each in (*space.reads, *space.writes)]
     tensors = tuple(dict.fromkeys(names))
     before, after = (
-        _joined(spec, ends, space.sizes[:-1], tensors, own)
-        for spec, own in zip(specs, (None if each is None else each[1] for each in lowered), strict=True)
+        None if each is None else _renamed(in_dims(each[0], domain, space), tensors, each[1]) for each in lowered
     )
     if before is not None and given is not None:
         before = replace(before, c=_handed(before.c, given))
@@ -94,28 +91,13 @@ def _exchange(product: CubeSegment | None, cols: int, isa: Isa, name: str) -> Ex
         return None
     tensor = (product.c if name == "c" else product.a).tensor
     item = isa.dtypes[tensor.dtype].itemsize
-    return Exchange(tensor.name, tensor.dtype, item, cols, align_up(cols * item) // item)
+    return Exchange(tensor.name, tensor.dtype, item, align_up(cols * item) // item)
 
 
-def _joined(
-    spec: MatmulSpec | None,
-    ends: list[int],
-    sizes: tuple[int, ...],
-    tensors: tuple[str, ...],
-    own: tuple[str, ...] | None,
-) -> MatmulSpec | None:
-    """The product with the common batch dims and rows; its views name their places in `tensors`."""
-    if spec is None or own is None:
-        return None
-    rank = len(spec.batch) + 2
-
-    def joined(view: MatView) -> MatView:
-        row = view.row if ends[-2] == rank - 2 else view.batch[ends[-2]]
-        batch = tuple(view.batch[axis] for axis in ends[:-2])
-        return replace(view, arg=tensors.index(own[view.arg]), row=row, batch=batch)
-
-    b = replace(spec.b, arg=tensors.index(own[spec.b.arg]), batch=tuple(spec.b.batch[axis] for axis in ends[:-2]))
-    return replace(spec, m=sizes[-1], batch=sizes[:-1], a=joined(spec.a), b=b, c=joined(spec.c))
+def _renamed(spec: MatmulSpec, tensors: tuple[str, ...], own: tuple[str, ...]) -> MatmulSpec:
+    """The product whose views name their places in `tensors` and no longer those in its own."""
+    a, b, c = (replace(view, arg=tensors.index(own[view.arg])) for view in (spec.a, spec.b, spec.c))
+    return replace(spec, a=a, b=b, c=c)
 
 
 def _handed(view: MatView, exchange: Exchange) -> MatView:
