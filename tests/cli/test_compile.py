@@ -139,6 +139,7 @@ def test_explain_tells_the_estimate_and_the_cycles(source: str, capsys: pytest.C
     assert main([*words, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     chip = load_chip("edge")
+    assert report["ktype"] == "auto"
     for launch, segment in zip(report["launches"], report["segments"], strict=True):
         assert launch["name"] == segment["name"]
         assert launch["cycles"] >= launch["bound_cycles"] > 0

@@ -32,7 +32,7 @@ def test_explain_prints_every_kernel_and_the_whole(scenario: str, capsys: pytest
     assert main(["explain", scenario]) == 0
     captured = capsys.readouterr()
     for expected in (
-        "add fp16 64 x 64  1 launch, ",
+        "add fp16 64 x 64  1 launch (ktype auto: 1 vector), ",
         "softmax fp16 32 x 64",
         "all launches  2 launches, ",
         "core cycles",

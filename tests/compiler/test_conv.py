@@ -16,11 +16,11 @@ from tests.compiler.vector_run import CHIPS, run_graph, the_chip, the_isa
 from tests.isa.off import isa_without
 
 from npuvm.compiler import CompileError, KernelBuilder, Value
+from npuvm.compiler.compile_kinds import compile_kernel
 from npuvm.compiler.conv_segment import ConvSegment
 from npuvm.compiler.inspection import inspect_kernel
 from npuvm.compiler.ops_conv import product_sizes
 from npuvm.compiler.plan import make_plan
-from npuvm.compiler.program import compile_kernel
 from npuvm.compiler.schedule import Pins
 from npuvm.hw.simulator import EngineName
 

@@ -12,9 +12,8 @@ from tests.compiler.cube_run import CHIPS, the_isa
 from tests.compiler.uncounted import simulate
 from tests.compiler.vector_run import the_chip
 
-from npuvm.compiler import Kernel, KernelBuilder, ParamRef, interpret, kernel
+from npuvm.compiler import CompiledKernel, Kernel, KernelBuilder, ParamRef, compile_kernel, interpret, kernel
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.program import CompiledKernel, compile_kernel
 from npuvm.compiler.schedule import Events, Pins
 from npuvm.hw.state import GlobalMemory
 from npuvm.isa import decode_program

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from npuvm.compiler import Kernel, KernelBuilder, ParamRef, Value, kernel
-from npuvm.compiler.program import CompiledKernel, compile_kernel
+from npuvm.compiler import CompiledKernel, Kernel, KernelBuilder, ParamRef, Value, compile_kernel, kernel
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.rtl.front_compare import Launch
 from npuvm.isa import Isa, load_isa

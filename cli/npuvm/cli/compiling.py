@@ -14,6 +14,7 @@ from npuvm.cli.kernel_files import load_kernel, parse_shapes
 from npuvm.cli.options import ColdL2, Overrides
 from npuvm.cli.output import json_text, wide_console, write_together
 from npuvm.compiler import Stack
+from npuvm.compiler.compile_kinds import for_shapes
 from npuvm.compiler.inspection import inspect_kernel
 from npuvm.compiler.inspection_stack import InspectedStack, inspect_stack, stack_phase_texts
 from npuvm.compiler.inspection_text import PHASE_NAMES, phase_texts
@@ -58,10 +59,11 @@ def compile_file(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the tables.")] = False,
 ) -> None:
     """Compile a kernel or stack of a Python file for concrete shapes, and show what became of it."""
-    kernel = load_kernel(source)
+    loaded = load_kernel(source)
     target = load_chip(chip, overrides or ())
     isa = load_isa(target.isa.base, target.isa.extensions)
-    sizes = parse_shapes(shapes)
+    kernel, sizes = for_shapes(loaded, parse_shapes(shapes))
+    ktype = f"{loaded.kind} of kernels" if isinstance(loaded, Stack) else loaded.graph.ktype
     found = (
         inspect_stack(kernel, sizes, target, isa)
         if isinstance(kernel, Stack)
@@ -81,11 +83,11 @@ def compile_file(
         written = tuple(files)
         _remove_old(dump, written)
     if as_json:
-        report: dict[str, Any] = to_json(found, target, rows)
+        report: dict[str, Any] = to_json(found, target, rows, ktype)
         typer.echo(json_text({**report, "files": [str(path) for path in written]}), nl=False)
         return
     console = wide_console()
-    console.print(render_compiled(found, target))
+    console.print(render_compiled(found, target, ktype))
     if rows is not None:
         console.print(render_launches(found, target, rows))
     if written:

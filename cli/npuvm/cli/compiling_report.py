@@ -52,12 +52,12 @@ def launch_rows(
     return rows
 
 
-def render_compiled(found: Found, chip: NpuConfig) -> RenderableType:
-    """Tensors and launches of a compiled kernel."""
+def render_compiled(found: Found, chip: NpuConfig, ktype: str) -> RenderableType:
+    """Tensors and launches of a compiled kernel of a kind."""
     compiled = found.compiled
     title = Text(f"{compiled.name} on {chip.name}", style="bold")
     sizes = ", ".join(f"{name} = {size}" for name, size in found.binding.items()) or "no symbols"
-    title.append(f"  {sizes}; {launches_text(len(compiled.launches))}", style="not bold")
+    title.append(f"  {sizes}; ktype {ktype}, {launches_text(len(compiled.launches))}", style="not bold")
     tensors = plain_table([("tensor", False), ("kind", False), ("type", False), ("bytes", True)])
     for each in compiled.tensors:
         dims = ", ".join(map(str, each.shape))
@@ -145,11 +145,12 @@ def _reuse_lines(segment: InspectedSegment) -> list[str]:
     return [f"reuse: {', '.join(shared)}; {saved:,} bytes saved"] if shared else []
 
 
-def to_json(found: Found, chip: NpuConfig, rows: Sequence[LaunchRow] | None) -> dict[str, Any]:
+def to_json(found: Found, chip: NpuConfig, rows: Sequence[LaunchRow] | None, ktype: str) -> dict[str, Any]:
     """The same for machines; without a simulation no launch has cycles."""
     simulated = {row.name: row for row in rows or ()}
     return {
         "kernel": found.compiled.name,
+        "ktype": ktype,
         "chip": chip.name,
         "sizes": dict(found.binding),
         "tensors": [

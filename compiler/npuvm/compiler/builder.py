@@ -14,12 +14,14 @@ from npuvm.compiler.builder_conv import ConvMethods
 from npuvm.compiler.builder_indexed import IndexMethods
 from npuvm.compiler.builder_pool import PoolMethods
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.ir import Graph, Node, Param
+from npuvm.compiler.ir import PART_KTYPES, Graph, Node, Param, Part
+from npuvm.compiler.kind_parts import cut_parts
+from npuvm.compiler.kinds import check_ktype, check_operators, pins_of_kind
 from npuvm.compiler.ops import Attr
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.shaping import infer_reshape
 from npuvm.compiler.types import DTYPES, Dim, TensorType, parse_type
-from npuvm.compiler.value import Operand, ParamRef, Value, kernel_error
+from npuvm.compiler.value import Operand, ParamRef, Value, kernel_error, kernel_line
 
 __all__ = ["Kernel", "KernelBuilder", "kernel"]
 
@@ -281,16 +283,30 @@ class KernelBuilder(PoolMethods, ConvMethods, AlongMethods, IndexMethods):
     def pin(self, **pins: Any) -> None:
         """Fix decisions of the schedule; the fields are those of `Pins`, a later call replaces single fields.
 
-        Raises CompileError on an unknown field or a value that is not allowed.
+        Behind `part` they are those of the part. Raises CompileError on an unknown field or a value that is not allowed.
         """
         known = [each.name for each in fields(Pins)]
         for name in pins:
             if name not in known:
                 raise kernel_error(f"unknown pin '{name}'; pins: {', '.join(known)}")
+        parts = self.graph.parts
         try:
-            self.graph.pins = replace(self.graph.pins, **pins)
+            if parts:
+                parts[-1] = replace(parts[-1], pins=replace(parts[-1].pins, **pins))
+            else:
+                self.graph.pins = replace(self.graph.pins, **pins)
         except CompileError as error:
             raise kernel_error(error.message) from None
+
+    def part(self, ktype: str = "auto") -> None:
+        """Begin the next part of a kernel of kind parallel or sequence: what follows, up to the next call, is in it.
+
+        A part is a kernel of its own, of kind auto, vector, cube or mix. Parts of a parallel kernel share the cores in
+        proportion to their work and use no values of each other, those of a sequence run in order; all in one launch.
+        """
+        where = kernel_line()
+        kind = check_ktype(ktype, PART_KTYPES, where or None)
+        self.graph.parts.append(Part(len(self.graph.nodes), kind, where=where))
 
     def _unary(self, op: str, x: Value) -> Value:
         return self._emit(op, (self._value(op, x),))
@@ -315,10 +331,22 @@ class KernelBuilder(PoolMethods, ConvMethods, AlongMethods, IndexMethods):
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A traced kernel: `graph`, and its sizes for concrete shapes."""
+    """A traced kernel: `graph`, and its sizes for concrete shapes. One of kind eager has no nodes before these are known."""
 
     graph: Graph
     function: Callable[..., None] | None = field(default=None, compare=False)
+
+    def traced(self, shapes: Mapping[str, Sequence[int]]) -> Graph:
+        """The graph for shapes of the parameters: of a kernel of kind eager its function is run on these sizes.
+
+        CompileError when they do not fit, or what the function does with them.
+        """
+        graph = self.graph
+        if graph.ktype != "eager" or self.function is None:
+            return graph
+        graph.bind(shapes)
+        params = tuple(Param(each.name, TensorType(each.type.dtype, tuple(shapes[each.name]))) for each in graph.params)
+        return _traced(self.function, graph.name, params, "split")
 
     @property
     def name(self) -> str:
@@ -330,14 +358,15 @@ class Kernel:
 
     def output_shapes(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
         """Shapes of the outputs for concrete shapes by parameter name. Raises CompileError."""
-        return self.graph.output_shapes(self.bind(shapes))
+        return self.traced(shapes).output_shapes(self.bind(shapes))
 
 
-def kernel(**params: str | TensorType) -> Callable[[Callable[..., None]], Kernel]:
+def kernel(ktype: str = "auto", **params: str | TensorType) -> Callable[[Callable[..., None]], Kernel]:
     """Decorator: trace a function of a builder and the named parameters into a Kernel.
 
     `@kernel(x="fp16[M, N]", y="fp16[N]") def f(k, x, y): k.store(k.load(x) + k.load(y))`. Equal names are equal sizes.
-    The function runs once. Raises CompileError on a wrong signature, type or operation.
+    The function runs once, of kind eager once for each set of sizes. `ktype` states the kind of the kernel, one of
+    `npuvm.compiler.KTYPES`, which is checked. Raises CompileError on a wrong signature, type or operation.
     """
 
     def trace(function: Callable[..., None]) -> Kernel:
@@ -350,16 +379,27 @@ def kernel(**params: str | TensorType) -> Callable[[Callable[..., None]], Kernel
                 f"{Path(code.co_filename).name}:{code.co_firstlineno}",
             )
         types = {name: parse_type(text) if isinstance(text, str) else text for name, text in params.items()}
-        graph = Graph(function.__name__, tuple(Param(name, types[name]) for name in names))
-        builder = KernelBuilder(graph)
-        function(builder, *(ParamRef(name, types[name]) for name in names))
-        if not graph.stores:
-            raise CompileError(
-                f"kernel '{graph.name}' stores nothing", f"{Path(code.co_filename).name}:{code.co_firstlineno}"
-            )
-        return Kernel(graph, function)
+        kind = check_ktype(ktype, where=f"{Path(code.co_filename).name}:{code.co_firstlineno}")
+        listed = tuple(Param(name, types[name]) for name in names)
+        if kind == "eager":
+            return Kernel(Graph(function.__name__, listed, ktype=kind), function)
+        return Kernel(_traced(function, function.__name__, listed, kind), function)
 
     return trace
+
+
+def _traced(function: Callable[..., None], name: str, params: tuple[Param, ...], ktype: str) -> Graph:
+    """The graph that the function makes of parameters. CompileError when it is none of that kind."""
+    code = function.__code__
+    graph = Graph(name, params, ktype=ktype)
+    builder = KernelBuilder(graph)
+    function(builder, *(ParamRef(each.name, each.type) for each in params))
+    if not graph.stores:
+        raise CompileError(f"kernel '{name}' stores nothing", f"{Path(code.co_filename).name}:{code.co_firstlineno}")
+    check_operators(graph)
+    cut_parts(graph)
+    pins_of_kind(graph)
+    return graph
 
 
 def _cache(cache: str) -> dict[str, Attr]:

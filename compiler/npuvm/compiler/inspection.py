@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from npuvm.compiler.builder import Kernel
+from npuvm.compiler.compile_kinds import compile_kernel
+from npuvm.compiler.compiled import CompiledKernel
 from npuvm.compiler.conv_codegen import ConvKernel, compile_conv
 from npuvm.compiler.conv_segment import ConvSegment, lower_conv
 from npuvm.compiler.cube_codegen import MatmulKernel, compile_matmul
@@ -21,12 +23,13 @@ from npuvm.compiler.cube_segment import family_of
 from npuvm.compiler.inspection_rings import RingEvents, ring_events
 from npuvm.compiler.ir import Graph
 from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment
+from npuvm.compiler.kinds import pins_of_kind
 from npuvm.compiler.mix_family import MixFamily
 from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.pick_codegen import PickKernel, compile_pick
 from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan, make_plan
-from npuvm.compiler.program import CompiledKernel, compile_kernel
+from npuvm.compiler.program import compile_segments
 from npuvm.compiler.program_pins import pins_of_segment
 from npuvm.compiler.reduce_launches import ReduceFamily
 from npuvm.compiler.relay_family import RelayFamily
@@ -139,13 +142,16 @@ class Inspected:
 def inspect_kernel(
     kernel: Kernel | Graph, shapes: Mapping[str, Sequence[int]], chip: NpuConfig, isa: Isa, pins: Pins | None = None
 ) -> Inspected:
-    """Compile a kernel for the shapes of its parameters and keep every step. CompileError as from `compile_kernel`."""
+    """Compile a kernel for the shapes of its parameters and keep every step. CompileError as from `compile_kernel`.
+
+    Of kernels of the kinds parallel, sequence and eager `npuvm.compiler.compile_kinds.for_shapes` gives what can be inspected.
+    """
     graph = kernel.graph if isinstance(kernel, Kernel) else kernel
     compiled = compile_kernel(kernel, shapes, chip, isa, pins)
     binding = graph.bind(shapes)
-    values = graph.pins if pins is None else pins
+    values = pins_of_kind(graph, pins)
     parts = (
-        compile_kernel(kernel, shapes, chip, isa, replace(values, stack=None))
+        compile_segments(graph, shapes, chip, isa, replace(values, stack=None))
         if values.stack == "sequence"
         else compiled
     )

@@ -16,7 +16,10 @@ from npuvm.compiler.sums import Computed
 from npuvm.compiler.symbols import Check, Derived, evaluate
 from npuvm.compiler.types import Dim, TensorType
 
-__all__ = ["Graph", "NamedOp", "Node", "Output", "Param"]
+__all__ = ["PART_KTYPES", "Graph", "NamedOp", "Node", "Output", "Param", "Part"]
+
+PART_KTYPES = ("auto", "vector", "cube", "mix")
+"""Kinds that a part of a kernel can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,16 @@ class NamedOp:
     input: Node
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a kernel of kind parallel or sequence: the nodes from number `first` to the next part."""
+
+    first: int
+    ktype: str = "auto"
+    pins: Pins = field(default_factory=Pins)
+    where: str = ""
+
+
 @dataclass(slots=True)
 class Graph:
     """A kernel as a list of nodes in topological order.
@@ -87,7 +100,8 @@ class Graph:
     `derived` defines symbols that reshapes and views introduce, in order of use; `checks` are equalities that a concrete
     shape must fulfil. `pins` are what an expert fixed of the schedule; they are not part of the printed form. `allowed` is what
     the kernel permits to change in its results. `named` says, by node id, which nodes of a legalised graph are the last of an
-    expanded operation.
+    expanded operation. `ktype` is the kind of the kernel (`npuvm.compiler.kinds`), `parts` are where those of a kernel of kind
+    parallel or sequence begin, in order.
     """
 
     name: str
@@ -98,6 +112,8 @@ class Graph:
     pins: Pins = field(default_factory=Pins)
     allowed: Allowance = field(default_factory=Allowance)
     named: dict[int, NamedOp] = field(default_factory=dict)
+    ktype: str = "auto"
+    parts: list[Part] = field(default_factory=list)
 
     def add(self, op: str, inputs: Sequence[Node] = (), where: str = "", **attrs: Attr) -> Node:
         """Append an operation; its type is inferred. Raises CompileError with `where` as the place."""

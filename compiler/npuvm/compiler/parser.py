@@ -7,7 +7,9 @@ import re
 
 from npuvm.compiler.allowed import Allowance
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.ir import Graph, Node, Param
+from npuvm.compiler.ir import PART_KTYPES, Graph, Node, Param, Part
+from npuvm.compiler.kind_parts import cut_parts
+from npuvm.compiler.kinds import check_ktype, check_operators
 from npuvm.compiler.ops import Attr
 from npuvm.compiler.sums import Computed, parse_sum
 from npuvm.compiler.symbols import Check, Derived, Product, product
@@ -19,6 +21,8 @@ _PARAM = re.compile(r"param (\w+) : (.+)\Z")
 _DERIVED = re.compile(r"derived (\w+) = ([^/=]+) / ([^/=]+)\Z")
 _COMPUTED = re.compile(r"derived (\w+) = (\w+)\((.*)\)\Z")
 _ALLOW = re.compile(r"allow (contract)?(?:, )?(?:approx_ulp = ([\d.e+-]+))?\Z")
+_KTYPE = re.compile(r"ktype (\w+)\Z")
+_PART = re.compile(r"part (\w+)\Z")
 _CHECK = re.compile(r"check ([^=]+) == ([^=]+)\Z")
 _STORE = re.compile(r"store %(\d+) -> @(\w+)(?: \{(.*)\})? : (.+)\Z")
 _NODE = re.compile(r"%(\d+) = (\w+)(.*) : ([^:{}]+)\Z")
@@ -53,6 +57,8 @@ class _Parser:
                 if error.where is not None:
                     raise
                 raise self._error(error.message) from None
+        check_operators(graph)
+        cut_parts(graph)
         return graph
 
     def _next(self) -> str:
@@ -74,6 +80,11 @@ class _Parser:
         elif match := _ALLOW.match(line):
             ulp = 0.0 if match.group(2) is None else self._attr(match.group(2))
             graph.allowed = Allowance(match.group(1) is not None, ulp if isinstance(ulp, int | float) else 0.0)
+        elif match := _KTYPE.match(line):
+            graph.ktype = check_ktype(match.group(1))
+        elif match := _PART.match(line):
+            ktype = check_ktype(match.group(1), PART_KTYPES)
+            graph.parts.append(Part(len(graph.nodes), ktype, where=f"{self._source}:{self._number}"))
         elif match := _CHECK.match(line):
             graph.checks.append(Check(self._product(match.group(1)), self._product(match.group(2))))
         elif match := _STORE.match(line):

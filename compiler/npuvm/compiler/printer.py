@@ -23,10 +23,14 @@ def print_graph(graph: Graph) -> str:
     """The text of a graph, one line a declaration or node, ending with a newline."""
     lines = [f"kernel {graph.name} {{"]
     lines += [f"  param {param.name} : {param.type}" for param in graph.params]
+    lines += [f"  ktype {graph.ktype}"] if graph.ktype != "auto" else []
     lines += [f"  allow {graph.allowed}"] if str(graph.allowed) else []
     lines += [f"  derived {derived}" for derived in graph.derived]
     lines += [f"  check {check}" for check in graph.checks]
-    lines += [f"  {print_node(node)}" for node in graph.nodes]
+    starts = {part.first: part for part in graph.parts}
+    for node in graph.nodes:
+        lines += [f"  part {starts[node.id].ktype}"] if node.id in starts else []
+        lines.append(f"  {print_node(node)}")
     return "\n".join([*lines, "}", ""])
 
 

@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from npuvm.compiler.builder import Kernel
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.cube_segment import compile_cube_segment
 from npuvm.compiler.ir import Graph
@@ -26,7 +25,7 @@ from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["CompiledKernel", "Launch", "TensorSpec", "compile_kernel"]
+__all__ = ["CompiledKernel", "Launch", "TensorSpec", "compile_segments"]
 
 _KEPT_FAMILIES = 256
 _NO_PINS = Pins()
@@ -35,16 +34,10 @@ _MIX = Pins(stack="mix")
 _SEQUENCE = Pins(stack="sequence")
 
 
-def compile_kernel(
-    kernel: Kernel | Graph, shapes: Mapping[str, Sequence[int]], chip: NpuConfig, isa: Isa, pins: Pins | None = None
+def compile_segments(
+    graph: Graph, shapes: Mapping[str, Sequence[int]], chip: NpuConfig, isa: Isa, pins: Pins | None = None
 ) -> CompiledKernel:
-    """Programs of a kernel for the shapes of its parameters; `pins` replace those that the kernel itself sets with `k.pin`.
-
-    A segment whose result has no elements needs no launch. Programs of a kernel without pins are kept: the same shapes give
-    the same object. CompileError when the shapes do not fit the kernel, an operation cannot be had on the chip, or a pin cannot
-    be honoured.
-    """
-    graph = kernel.graph if isinstance(kernel, Kernel) else kernel
+    """Programs of the segments of a graph, whatever its kind; see `npuvm.compiler.compile_kernel`."""
     if pins is None:
         pins = graph.pins
     atomic = pins.reduce == "atomic"

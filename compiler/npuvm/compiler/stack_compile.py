@@ -10,10 +10,11 @@ from math import prod
 from npuvm.compiler.builder import Kernel
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.kinds import STACKED_KTYPES, pins_of_kind
 from npuvm.compiler.ops_conv import CUBE_OPS
-from npuvm.compiler.program import compile_kernel
+from npuvm.compiler.program import compile_segments
 from npuvm.compiler.schedule import Pins
-from npuvm.compiler.stack_kernels import Stack, names_of, output_shapes, params_of
+from npuvm.compiler.stack_kernels import Stack, names_of, output_shapes, params_of, stack_of
 from npuvm.compiler.stack_launch import Placed, stack_launches
 from npuvm.compiler.stack_work import apportion, estimate_work
 from npuvm.hw.config import NpuConfig
@@ -136,7 +137,9 @@ class _Build:
     ) -> dict[str, tuple[int, ...]]:
         """Compile a kernel or stack; returns the shapes of its outputs. `names` are its tensors' names in the whole."""
         if isinstance(kernel, Kernel):
-            return self._kernel(kernel, shapes, names, path, area)
+            if kernel.graph.ktype not in STACKED_KTYPES:
+                return self._kernel(kernel, shapes, names, path, area)
+            kernel = stack_of(kernel.graph)
         known = dict(shapes)
         for number, (member, own) in enumerate(zip(kernel.members, self._areas(kernel, shapes, area), strict=True)):
             outer = {each: member.outer(each) for each in names_of(member.kernel)}
@@ -159,8 +162,10 @@ class _Build:
             cut = max(0, area.groups.bit_length() - _SHARE_BITS) if pins == _NO_PINS else 0
             groups = area.groups >> cut << cut
             chip = _part_of(self.chip, groups)
-        apart = _APART if pins == _NO_PINS else replace(pins, stack="launches")
-        made = compile_kernel(kernel, shapes, chip, self.isa, apart)
+        # One program where the kernel says that it is one, else one for each segment, which start apart from each other.
+        stack = pins_of_kind(kernel.graph).stack if kernel.graph.ktype == "mix" else "launches"
+        apart = _APART if pins == _NO_PINS and stack == "launches" else replace(pins, stack=stack)
+        made = compile_segments(kernel.graph, shapes, chip, self.isa, apart)
         for phase, seconds in made.seconds.items():
             self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
         full = {each.name: names.get(each.name, f"{path}{each.name}") for each in made.tensors}

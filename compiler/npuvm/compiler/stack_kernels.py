@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from npuvm.compiler.builder import Kernel
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.ir import Output, Param
+from npuvm.compiler.ir import Graph, Output, Param
+from npuvm.compiler.kind_parts import cut_parts
 
 if TYPE_CHECKING:
     from npuvm.compiler.types import TensorType
 
-__all__ = ["Renamed", "Stack", "names_of", "output_shapes", "parallel", "params_of", "renamed", "sequence"]
+__all__ = ["Renamed", "Stack", "names_of", "output_shapes", "parallel", "params_of", "renamed", "sequence", "stack_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,15 @@ def sequence(*kernels: Kernel | Stack | Renamed, name: str | None = None, keep: 
     return _stack("sequence", name, members, params, outputs)
 
 
+def stack_of(graph: Graph) -> Stack:
+    """The parts of a kernel of kind parallel or sequence as a stack of kernels."""
+    cut = cut_parts(graph)
+    kernels = [Kernel(each) for each in cut.graphs]
+    if graph.ktype == "parallel":
+        return parallel(*kernels, name=graph.name)
+    return sequence(*kernels, name=graph.name, keep=cut.kept)
+
+
 def params_of(kernel: Kernel | Stack) -> tuple[Param, ...]:
     """Parameters of a kernel or stack."""
     return kernel.params if isinstance(kernel, Stack) else kernel.graph.params
@@ -148,7 +158,12 @@ class _Names:
 def _members(kernels: Sequence[Kernel | Stack | Renamed], kind: str) -> tuple[Renamed, ...]:
     if not kernels:
         raise CompileError(f"{kind} needs at least one kernel")
-    return tuple(each if isinstance(each, Renamed) else Renamed(each) for each in kernels)
+    members = tuple(each if isinstance(each, Renamed) else Renamed(each) for each in kernels)
+    for each in members:
+        if isinstance(each.kernel, Kernel) and each.kernel.graph.ktype == "eager":
+            message = f"an eager kernel has no operators before its sizes are known, so it has no place in a {kind}"
+            raise CompileError(f"{message}; allowed: kernels of other kinds", each.kernel.name)
+    return members
 
 
 def _stack(kind: str, name: str | None, members: tuple[Renamed, ...], params: _Names, outputs: _Names) -> Stack:

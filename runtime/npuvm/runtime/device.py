@@ -40,7 +40,8 @@ class LaunchRecord:
     that the program came from the cache. `addresses` and `windows` are those of `npuvm.hw.simulator.simulate`: with `chip`,
     `isa`, `image`, `result.scalar_loads` and `index_source` they are what it takes to simulate the launch again; for what it
     found in L2 also the launches before, `discarded`, the (address, bytes) that the host wrote or freed since the last one, and
-    `cold_l2`.
+    `cold_l2`. `kind` is what ran, vector, cube, mix or stack, and `ktype` the kind that the kernel states; both are empty for
+    an image of raw instructions.
     """
 
     chip: NpuConfig
@@ -58,6 +59,8 @@ class LaunchRecord:
     discarded: tuple[tuple[int, int], ...]
     cold_l2: bool
     indices: IndexDistribution | None = None
+    kind: str = ""
+    ktype: str = ""
 
     @property
     def index_source(self) -> IndexSource | None:
@@ -222,7 +225,8 @@ class Device:
             elif spec.kind != "param":
                 tensors[spec.name] = self.empty(spec.shape, spec.dtype)
         for launch in program.launches:
-            self._launch(kernel, launch.image, [tensors[name] for name in launch.args], tag, compile_us, cached)
+            arguments = [tensors[name] for name in launch.args]
+            self._launch(kernel, launch.image, arguments, tag, compile_us, cached, launch.kind)
             compile_us = 0.0
         if workspace is not None:
             workspace.free()
@@ -243,6 +247,7 @@ class Device:
         tag: str,
         compile_us: float,
         cached: bool,
+        kind: str = "",
     ) -> RunResult:
         addresses = tuple(tensor.address for tensor in arguments)
         windows = tuple((tensor.address, tensor.nbytes) for tensor in arguments)
@@ -251,8 +256,9 @@ class Device:
         name = image.name if kernel is None else kernel.name
         where = (addresses, windows, tuple(self._discarded), self._cold_l2)
         self._discarded.clear()
+        ktype = "" if kernel is None else kernel.kind if isinstance(kernel, Stack) else kernel.graph.ktype
         record = LaunchRecord(
-            self.chip, self.isa, name, image, tag, result, times, compile_us, cached, *where, self._indices
+            self.chip, self.isa, name, image, tag, result, times, compile_us, cached, *where, self._indices, kind, ktype
         )
         self.launches.append(record)
         for observer in self._observers:

@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 import numpy.typing as npt
 
 from npuvm.compiler import Allowance, CompileError, Graph, KernelBuilder, Node, ParamRef, Pins, Value
+from npuvm.compiler.eager_graph import Gathered, KernelStore
 from npuvm.compiler.ops import Attr
 from npuvm.compiler.value import kernel_error, pass_over
 from npuvm.hw.errors import DeviceError
 from npuvm.runtime.device import Device
-from npuvm.runtime.eager_graph import Gathered, KernelStore
 from npuvm.runtime.tensor import Tensor
 
 __all__ = ["EagerQueue", "EagerValue"]

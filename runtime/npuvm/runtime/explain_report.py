@@ -76,8 +76,10 @@ def _head(run: ExplainedRun, kernel: ExplainedKernel) -> Text:
     breakdown = kernel.breakdown
     text = Text(kernel.name, style="bold")
     microseconds = float(run.chip.cycles_to_us(breakdown.cycles))
+    kinds = ", ".join(f"{count} {kind}" for kind, count in kernel.kinds.items())
+    launches = launches_text(breakdown.launches) + (f" (ktype {', '.join(kernel.ktypes)}: {kinds})" if kinds else "")
     text.append(
-        f"  {launches_text(breakdown.launches)}, {breakdown.cycles:,} cycles, {microseconds:,.2f} µs on {run.chip.name}; "
+        f"  {launches}, {breakdown.cycles:,} cycles, {microseconds:,.2f} µs on {run.chip.name}; "
         "critical in its cores: ",
         style="not bold",
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from npuvm.hw.config import NpuConfig
@@ -41,6 +42,7 @@ class KernelPath:
 class ExplainedKernel:
     """All launches of a kernel; `name` is the tag of its launches, or its own name.
 
+    `ktypes` are the kinds that its kernels state, `kinds` how many launches of each kind there were.
     `path` is that of its longest traced launch, None when none was traced.
     """
 
@@ -48,6 +50,8 @@ class ExplainedKernel:
     breakdown: LaunchBreakdown
     advice: tuple[Advice, ...]
     path: KernelPath | None = None
+    ktypes: tuple[str, ...] = ()
+    kinds: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,10 @@ def explain_launches(records: Sequence[LaunchRecord]) -> ExplainedRun:
     kernels = []
     for name, places in by_kernel(records).items():
         breakdown = sum_breakdowns(parts[place] for place in places)
-        path = _path([records[place] for place in places])
-        kernels.append(ExplainedKernel(name, breakdown, advise(chip, breakdown), path))
+        own = [records[place] for place in places]
+        kinds = Counter(each.kind for each in own if each.kind)
+        ktypes = tuple(dict.fromkeys(each.ktype for each in own if each.ktype))
+        kernels.append(ExplainedKernel(name, breakdown, advise(chip, breakdown), _path(own), ktypes, kinds))
     whole = sum_breakdowns(parts)
     return ExplainedRun(
         chip, tuple(kernels), ExplainedKernel(ALL_LAUNCHES, whole, advise(chip, whole, stream_us)), stream_us
@@ -91,7 +97,8 @@ def explained_json(run: ExplainedRun) -> dict[str, Any]:
 
 def _kernel_json(kernel: ExplainedKernel) -> dict[str, Any]:
     path = None if kernel.path is None else _path_json(kernel.path)
-    return {"name": kernel.name, **to_json(kernel.breakdown, kernel.advice), "critical_path": path}
+    kinds = {"ktypes": list(kernel.ktypes), "kinds": dict(kernel.kinds)}
+    return {"name": kernel.name, **kinds, **to_json(kernel.breakdown, kernel.advice), "critical_path": path}
 
 
 def _path_json(path: KernelPath) -> dict[str, Any]:

@@ -6,9 +6,14 @@ from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from npuvm.compiler import Allowance, Graph, Kernel, KernelBuilder, Node, Param, Pins, TensorType, Value
+from npuvm.compiler.allowed import Allowance
+from npuvm.compiler.builder import Kernel, KernelBuilder
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.ir import Graph, Node, Param
 from npuvm.compiler.ops import BINARY, REDUCES, UNARY, Attr
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.types import TensorType
+from npuvm.compiler.value import Value
 
 __all__ = ["Gathered", "KernelStore", "needed_nodes"]
 
