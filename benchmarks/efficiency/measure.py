@@ -10,7 +10,7 @@ from math import prod
 from benchmarks.efficiency.kernels import Case
 
 from npuvm.compiler.cube_codegen import MatmulKernel
-from npuvm.compiler.inspection import InspectedSegment, inspect_kernel
+from npuvm.compiler.inspection import Inspected, InspectedSegment, inspect_kernel
 from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_codegen import VectorKernel
 from npuvm.hw.config import NpuConfig, class_of
@@ -71,16 +71,23 @@ def measure(case: Case, chip: NpuConfig) -> Measured:
     params = [each for each in found.compiled.tensors if each.kind == "param"]
     device.run(case.kernel, {each.name: device.empty(each.shape, each.dtype) for each in params})
     runs = tuple(record.result for record in device.launches)
-    pairs = list(zip(found.segments, runs, strict=True))
     bounds = tuple(_highest({name: float(cycles) for name, cycles in run.bounds.items()}) for run in runs)
     factor = _row_factor(chip)
     reachable = tuple(
         _highest({name: float(cycles) * (factor if name == "hbm" else 1) for name, cycles in run.bounds.items()})
         for run in runs
     )
-    roofs = tuple(_roof(each, run, chip, device.isa) for each, run in pairs)
+    roofs = tuple(
+        max((_roof(each, run, chip, device.isa) for each in _parts(found, launch.segment)), key=lambda each: each[1])
+        for launch, run in zip(found.compiled.launches, runs, strict=True)
+    )
     core_us = float(sum((chip.cycles_to_us(run.cycles) for run in runs), Fraction(0)))
     return Measured(case, found.segments, runs, bounds, reachable, roofs, core_us, device.launches[-1].times.end_us)
+
+
+def _parts(found: Inspected, launch: str) -> list[InspectedSegment]:
+    """The segments of a launch: one, or with it what is computed or copied for it."""
+    return [each for each in found.segments if each.name == launch or each.name.startswith(f"{launch}.")]
 
 
 def _row_factor(chip: NpuConfig) -> float:

@@ -126,12 +126,12 @@ def _with_tile(found: Inspected, segment: InspectedSegment, tile: Tile, chip: Np
     pins = replace(Pins(), tile=tile)
     try:
         if isinstance(segment.segment, CubeSegment):
-            spec, args = lower_cube(segment.segment, found.binding)
+            spec, args = lower_cube(segment.segment, {**found.binding, **segment.pitches})
             product = compile_matmul(spec, len(args), chip, isa, pins)
             return None if product is None else product.image
         if not isinstance(segment.segment, VectorSegment):
             return None
-        kernel = compile_vector(segment.segment, found.binding, chip, isa, pins)
+        kernel = compile_vector(segment.segment, {**found.binding, **segment.pitches}, chip, isa, pins)
     except CompileError:
         return None
     return None if kernel is None else kernel.image

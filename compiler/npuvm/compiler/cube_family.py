@@ -34,18 +34,30 @@ _KEPT_SORTS = 256
 
 
 class CubeFamily:
-    """All instances of a matrix product on one chip, without pins, that have elements and something to add up."""
+    """All instances of a matrix product on one chip, without pins, that have elements and something to add up.
 
-    def __init__(self, segment: CubeSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
-        spec, self.tensors = lower_cube(segment, {name: SymInt.variable(name) for name in symbols})
+    Their tiles are those of the segment `like`, whose operands may lie otherwise, so that sums are added in one order.
+    """
+
+    def __init__(
+        self,
+        segment: CubeSegment,
+        symbols: Sequence[str],
+        chip: NpuConfig,
+        isa: Isa,
+        like: CubeSegment | None = None,
+    ) -> None:
+        binding = {name: SymInt.variable(name) for name in symbols}
+        spec, self.tensors = lower_cube(segment, binding)
         spec = normalise(spec)
         check_types(spec, chip, isa)
         problem = problem_of(spec, chip, isa, Pins())
+        lies = problem if like is None else problem_of(normalise(lower_cube(like, binding)[0]), chip, isa, Pins())
         self._name = spec.name
         sort = _Sort(spec)
         self._sizes: Function = compile_values(
             symbols,
-            (spec.m, spec.n, spec.k, prod(spec.batch), problem.a.pitch, problem.b.pitch, *sort.numbers),
+            (spec.m, spec.n, spec.k, prod(spec.batch), lies.a.pitch, lies.b.pitch, *sort.numbers),
             "sizes",
         )
         self._cores = chip.cores_with("cube")

@@ -31,8 +31,13 @@ def compile_cube_segment(
     return None if product is None else (product.image, args)
 
 
-def family_of(segment: CubeSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> CubeFamily | ConvFamily:
-    """All instances of a segment without pins; `compile_cube_segment` has those that the family gives no image for."""
+def family_of(
+    segment: CubeSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa, like: CubeSegment | None = None
+) -> CubeFamily | ConvFamily:
+    """All instances of a segment without pins; `compile_cube_segment` has those that the family gives no image for.
+
+    A product has the tiles of the product `like` where that is given.
+    """
     if isinstance(segment, ConvSegment):
         return ConvFamily(segment, symbols, chip, isa)
-    return CubeFamily(segment, symbols, chip, isa)
+    return CubeFamily(segment, symbols, chip, isa, like)

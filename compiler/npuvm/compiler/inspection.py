@@ -6,7 +6,7 @@ Nothing here decides anything: it calls what `compile_kernel` calls and keeps wh
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -26,10 +26,12 @@ from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment
 from npuvm.compiler.kinds import pins_of_kind
 from npuvm.compiler.mix_family import MixFamily
 from npuvm.compiler.mix_segment import join_products
+from npuvm.compiler.padded_launches import PaddedProduct, Padding
+from npuvm.compiler.padding_parts import product_of
 from npuvm.compiler.pick_codegen import PickKernel, compile_pick
 from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan, make_plan
-from npuvm.compiler.program import compile_segments
+from npuvm.compiler.program import compile_segments, padding_of
 from npuvm.compiler.program_pins import pins_of_segment
 from npuvm.compiler.reduce_launches import ReduceFamily
 from npuvm.compiler.relay_family import RelayFamily
@@ -94,7 +96,8 @@ class JointKernel:
 class InspectedSegment:
     """A segment that became a program; `kernel` is what its code generator returned.
 
-    `tile` is the one taken, `cycles` its estimate; `candidates` come with the lowest estimate first.
+    `tile` is the one taken, `cycles` its estimate; `candidates` come with the lowest estimate first. `pitches` are the values
+    of symbols that it has beside those of the graph: how far apart rows of copied operands lie.
     """
 
     segment: Joint
@@ -105,6 +108,7 @@ class InspectedSegment:
     candidates: tuple[Candidate, ...]
     buffers: tuple[BufferUse, ...]
     place: str = ""
+    pitches: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -155,7 +159,8 @@ def inspect_kernel(
         if values.stack == "sequence"
         else compiled
     )
-    joint = frozenset(launch.segment for launch in parts.launches if launch.kind == "mix")
+    # Launches of several programs are those that share a reduce, or copy what a product or a mix reads.
+    joint = frozenset(launch.segment for launch in parts.launches if launch.kind in ("mix", "stack"))
     casts = [(a, b) for a, b in isa.instruction("vcast").dtypes if b is not None]
     pins = graph.pins if pins is None else pins
     try:
@@ -173,9 +178,12 @@ def _segments(
     """The segments; those that `joint` names share a program."""
     found: list[InspectedSegment] = []
     todo: list[Joint] = [*join_products(join_relays(plan.segments))] if joint else [*plan.segments]
+    padding, pins = padding_of(pins), replace(pins, pad=None)
     while todo:
         each = todo.pop(0)
-        if not isinstance(each, MixSegment | RelaySegment):
+        if isinstance(each, CubeSegment) or (isinstance(each, MixSegment) and each.name in joint):
+            found += _product(each, plan, binding, chip, isa, pins, padding)
+        elif not isinstance(each, MixSegment | RelaySegment):
             found += _apart([each], plan, binding, chip, isa, pins)
         elif each.name in joint:
             found.append(_joint(each, binding, chip, isa))
@@ -184,10 +192,44 @@ def _segments(
     return tuple(found)
 
 
-def _apart(
-    segments: Sequence[Segment], plan: Plan, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins
+def _product(
+    segment: CubeSegment | MixSegment,
+    plan: Plan,
+    binding: Mapping[str, int],
+    chip: NpuConfig,
+    isa: Isa,
+    pins: Pins,
+    padding: Padding,
 ) -> list[InspectedSegment]:
-    """Segments that have programs of their own."""
+    """A product, alone or in a mix, behind the copies of its operands where these are made."""
+    chosen = replace(pins, stack=None) == Pins()
+    like = product_of(segment)
+    product = PaddedProduct.of(segment, tuple(binding), chip, isa, padding) if chosen or padding == "always" else None
+    operands = product.operands(tuple(binding.values())) if product is not None else ()
+    if product is None or not operands:
+        if isinstance(segment, MixSegment):
+            return [_joint(segment, binding, chip, isa)]
+        return _apart([segment], plan, binding, chip, isa, pins)
+    parts, sizes = product.parts(operands), product.binding(operands, tuple(binding.values()))
+    found = _apart(parts.copies, plan, sizes, chip, isa, Pins())
+    if isinstance(parts.segment, MixSegment):
+        found.append(_joint(parts.segment, sizes, chip, isa, like))
+    else:
+        found += _apart([parts.segment], plan, sizes, chip, isa, pins, like)
+    pitches = {name: size for name, size in sizes.items() if name not in binding}
+    return [replace(each, pitches=pitches) for each in found]
+
+
+def _apart(
+    segments: Sequence[Segment],
+    plan: Plan,
+    binding: Mapping[str, int],
+    chip: NpuConfig,
+    isa: Isa,
+    pins: Pins,
+    like: CubeSegment | None = None,
+) -> list[InspectedSegment]:
+    """Segments that have programs of their own; products have the tiles of the product `like`."""
     found = []
     for segment in segments:
         own = pins_of_segment(pins, segment, plan.segments)
@@ -203,7 +245,9 @@ def _apart(
             spec, args = lower_cube(segment, binding)
             product = compile_matmul(spec, len(args), chip, isa, own)
             if product is not None and replace(own, stack=None) == Pins():
-                image = family_of(segment, tuple(binding), chip, isa).instance(tuple(binding.values()))
+                if like is not None:
+                    product = _tiled_like(product, like, binding, len(args), chip, isa)
+                image = family_of(segment, tuple(binding), chip, isa, like).instance(tuple(binding.values()))
                 product = product if image is None else replace(product, image=image)
             if product is not None:
                 found.append(_cube(segment, product, args, chip, isa))
@@ -221,13 +265,29 @@ def _apart(
     return found
 
 
+def _tiled_like(
+    product: MatmulKernel, like: CubeSegment, binding: Mapping[str, int], n_args: int, chip: NpuConfig, isa: Isa
+) -> MatmulKernel:
+    """The product with the tile that it would have if its operands lay as those of the product `like`."""
+    plain = compile_matmul(lower_cube(like, binding)[0], n_args, chip, isa)
+    assert plain is not None
+    tile = plain.tile
+    made = compile_matmul(product.spec, n_args, chip, isa, Pins(tile={"l1": tile.l1, "l0": tile.l0}))
+    assert made is not None
+    return replace(made, problem=plain.problem, tile=tile)
+
+
 def _joint(
-    segment: MixSegment | RelaySegment, binding: Mapping[str, int], chip: NpuConfig, isa: Isa
+    segment: MixSegment | RelaySegment,
+    binding: Mapping[str, int],
+    chip: NpuConfig,
+    isa: Isa,
+    like: CubeSegment | None = None,
 ) -> InspectedSegment:
     """Segments that share a program: its buffers are named after the cores that have them where these are of two types."""
     names = tuple(binding)
     if isinstance(segment, MixSegment):
-        looked = MixFamily(segment, names, chip, isa).look(tuple(binding.values()))
+        looked = MixFamily(segment, names, chip, isa, like).look(tuple(binding.values()))
     else:
         looked = RelayFamily(segment, names, chip, isa).look(tuple(binding.values()))
     assert looked is not None, "a launch of it was compiled"

@@ -12,6 +12,7 @@ from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.ir import Graph
 from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.ops_views import CHECKED_VIEWS
+from npuvm.compiler.padded_launches import Padding
 from npuvm.compiler.plan import Plan, make_plan
 from npuvm.compiler.reduce_launches import Reduced, ReduceFamily, joined
 from npuvm.compiler.relay_segment import join_relays
@@ -39,12 +40,23 @@ class KernelFamily:
     can, "never".
 
     With `atomic` sums that cores share are added to each other in memory; CompileError for reduces that cannot be.
+
+    `padding` says when operands of products whose rows begin off the blocks of memory are copied first: "cheaper", "always",
+    "never" likewise.
     """
 
     def __init__(
-        self, graph: Graph, chip: NpuConfig, isa: Isa, *, mixing: Mixing = "cheaper", atomic: bool = False
+        self,
+        graph: Graph,
+        chip: NpuConfig,
+        isa: Isa,
+        *,
+        mixing: Mixing = "cheaper",
+        atomic: bool = False,
+        padding: Padding = "cheaper",
     ) -> None:
         self._graph, self._chip, self._isa, self._mixing, self._atomic = graph, chip, isa, mixing, atomic
+        self._padding: Padding = padding
         self._binder = _Binder(graph)
         self._known: OrderedDict[tuple[tuple[int, ...], ...], tuple[CompiledKernel, CompiledKernel]] = OrderedDict()
         self._plans: dict[bool, _PlanFamily] = {}
@@ -112,7 +124,13 @@ class KernelFamily:
         if found is None:
             start = time.perf_counter()
             found = self._plans[whole_rows] = _PlanFamily(
-                self._make_plan(whole_rows), self._binder.names, self._chip, self._isa, self._mixing, self._atomic
+                self._make_plan(whole_rows),
+                self._binder.names,
+                self._chip,
+                self._isa,
+                self._mixing,
+                self._atomic,
+                self._padding,
             )
             seconds["plan"] = seconds.get("plan", 0.0) + time.perf_counter() - start
         return found
@@ -122,13 +140,22 @@ class _PlanFamily:
     """The segments of a plan, each for all sizes, and the shapes of its tensors."""
 
     def __init__(
-        self, plan: Plan, names: Sequence[str], chip: NpuConfig, isa: Isa, mixing: Mixing, atomic: bool
+        self,
+        plan: Plan,
+        names: Sequence[str],
+        chip: NpuConfig,
+        isa: Isa,
+        mixing: Mixing,
+        atomic: bool,
+        padding: Padding,
     ) -> None:
         self.plan = plan
         self.has_workspace = any(tensor.kind == "workspace" for tensor in plan.tensors)
         segments = plan.segments if mixing == "never" else join_products(join_relays(plan.segments))
         always = mixing == "always"
-        self._segments = [launches_of(each, names, chip, isa, atomic=atomic, always=always) for each in segments]
+        self._segments = [
+            launches_of(each, names, chip, isa, atomic=atomic, always=always, padding=padding) for each in segments
+        ]
         launches = (each for each in self._segments if isinstance(each, VectorLaunches))
         self.reduces = {each.name: each.reduces for each in launches if each.reduces is not None}
         dims = [dim for tensor in plan.tensors for dim in tensor.shape]

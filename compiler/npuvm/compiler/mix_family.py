@@ -9,6 +9,7 @@ from math import prod
 from npuvm.compiler.blocks import align_up
 from npuvm.compiler.cube_codegen import check_types, problem_of
 from npuvm.compiler.cube_cost import ProductSizes
+from npuvm.compiler.cube_lower import lower_cube
 from npuvm.compiler.cube_nest import NESTS, WHOLE, Nest, NestChooser, nest_grids
 from npuvm.compiler.cube_plan import CubeTile, chooser_of
 from npuvm.compiler.errors import CompileError
@@ -18,7 +19,7 @@ from npuvm.compiler.mix_body import Bands
 from npuvm.compiler.mix_emit import MixParts, write_apart, write_together
 from npuvm.compiler.mix_space import mix_space
 from npuvm.compiler.schedule import Pins
-from npuvm.compiler.segments import VectorSegment
+from npuvm.compiler.segments import CubeSegment, VectorSegment
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.vector_codegen import covered, tiled
 from npuvm.hw.config import NpuConfig
@@ -37,10 +38,18 @@ _CUTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 class MixFamily:
     """All instances of a mix segment on one chip; `tensors` are those whose addresses they take.
 
-    CompileError when the vector part cannot follow the product's tiles, or when both do not fit one program.
+    Their tiles are those of the product `like`; see CubeFamily. CompileError when the vector part cannot follow the product's
+    tiles, or when both do not fit one program.
     """
 
-    def __init__(self, segment: MixSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+    def __init__(
+        self,
+        segment: MixSegment,
+        symbols: Sequence[str],
+        chip: NpuConfig,
+        isa: Isa,
+        like: CubeSegment | None = None,
+    ) -> None:
         binding = {name: SymInt.variable(name) for name in symbols}
         self._name = segment.name
         self._order = chip.group_core_types
@@ -53,8 +62,9 @@ class MixFamily:
         spec, self.tensors = common.spec, common.tensors
         check_types(spec, chip, isa)
         problem = problem_of(spec, chip, isa, Pins())
+        lies = problem if like is None else problem_of(lower_cube(like, binding)[0], chip, isa, Pins())
         self._sizes: Function = compile_values(
-            symbols, (spec.m, spec.n, spec.k, prod(spec.batch), problem.a.pitch, problem.b.pitch), "sizes"
+            symbols, (spec.m, spec.n, spec.k, prod(spec.batch), lies.a.pitch, lies.b.pitch), "sizes"
         )
         self._groups = chip.cores_with("cube")
         self._chooser = chooser_of(problem, self._groups)

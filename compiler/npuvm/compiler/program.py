@@ -6,11 +6,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypedDict
 
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.cube_segment import compile_cube_segment
 from npuvm.compiler.ir import Graph
 from npuvm.compiler.kernel_family import KernelFamily, Mixing
+from npuvm.compiler.padded_launches import PaddedProduct, Padding
 from npuvm.compiler.pick_codegen import compile_pick
 from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan
@@ -25,7 +27,7 @@ from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["CompiledKernel", "Launch", "TensorSpec", "compile_segments"]
+__all__ = ["CompiledKernel", "Launch", "TensorSpec", "compile_segments", "padding_of"]
 
 _KEPT_FAMILIES = 256
 _NO_PINS = Pins()
@@ -40,21 +42,21 @@ def compile_segments(
     """Programs of the segments of a graph, whatever its kind; see `npuvm.compiler.compile_kernel`."""
     if pins is None:
         pins = graph.pins
-    atomic = pins.reduce == "atomic"
-    if pins.reduce is not None:
-        pins = replace(pins, reduce=None)
-    family = _FAMILIES.get(graph, chip, isa, atomic=atomic)
+    ways: _Ways = {"atomic": pins.reduce == "atomic", "padding": padding_of(pins)}
+    if pins.reduce is not None or pins.pad is not None:
+        pins = replace(pins, reduce=None, pad=None)
+    family = _FAMILIES.get(graph, chip, isa, **ways)
     if pins == _NO_PINS:
         return family.compile(shapes)
     if pins == _LAUNCHES:
-        return _FAMILIES.get(graph, chip, isa, mixing="never", atomic=atomic).apart(shapes)
+        return _FAMILIES.get(graph, chip, isa, mixing="never", **ways).apart(shapes)
     if pins == _MIX:
-        return _FAMILIES.get(graph, chip, isa, mixing="always", atomic=atomic).compile(shapes)
+        return _FAMILIES.get(graph, chip, isa, mixing="always", **ways).compile(shapes)
     if pins.stack == "mix":
         pin_error("stack", "mix", "no other pins beside it, or another stack", graph.name)
     if pins == _SEQUENCE:
         return stacked(family.apart(shapes), chip, isa)
-    return _pinned(graph, family, shapes, chip, isa, pins)
+    return _pinned(graph, family, shapes, chip, isa, pins, padded=ways["padding"] == "always")
 
 
 def _pinned(
@@ -64,17 +66,19 @@ def _pinned(
     chip: NpuConfig,
     isa: Isa,
     pins: Pins,
+    *,
+    padded: bool,
 ) -> CompiledKernel:
-    """The kernel written for one shape, as the pins want it."""
+    """The kernel written for one shape, as the pins want it, with copies of operands off blocks where it is `padded`."""
     start = time.perf_counter()
     binding = graph.bind(shapes)
     plan = family.plan(whole_rows=True)
     planned = time.perf_counter()
     try:
-        launches, between = _launches(plan, family.reduces(whole_rows=True), binding, chip, isa, pins)
+        launches, between = _launches(plan, family.reduces(whole_rows=True), binding, chip, isa, pins, padded)
     except RowsDoNotFit:
         plan = family.plan(whole_rows=False)
-        launches, between = _launches(plan, family.reduces(whole_rows=False), binding, chip, isa, pins)
+        launches, between = _launches(plan, family.reduces(whole_rows=False), binding, chip, isa, pins, padded)
     tensors = tuple(TensorSpec(t.name, t.kind, t.dtype, evaluate(t.shape, binding)) for t in plan.tensors) + between
     outputs = tuple(output.name for output in graph.outputs)
     seconds = {"plan": planned - start, "instance": time.perf_counter() - planned}
@@ -91,14 +95,18 @@ def _launches(
     chip: NpuConfig,
     isa: Isa,
     pins: Pins,
+    padded: bool,
 ) -> tuple[tuple[Launch, ...], tuple[TensorSpec, ...]]:
-    """The launches, and the tensors between those that share a reduce."""
+    """The launches, and the tensors between those that share a reduce or copy operands."""
     compiled: list[Launch] = []
     between: tuple[TensorSpec, ...] = ()
     for segment in plan.segments:
         own = pins_of_segment(pins, segment, plan.segments)
         family = reduces.get(segment.name)
         shared = None if family is None else family.pinned(binding, own)
+        if padded and isinstance(segment, CubeSegment):
+            product = PaddedProduct.of(segment, tuple(binding), chip, isa, "always")
+            shared = None if product is None else product.pinned(binding, own)
         if shared is not None:
             compiled += shared.launches
             between += shared.tensors
@@ -121,22 +129,36 @@ def _launch(segment: Segment, binding: Mapping[str, int], chip: NpuConfig, isa: 
     return None if result is None else Launch(segment.name, "vector", result.image, result.tensors, segment.written)
 
 
+class _Ways(TypedDict):
+    """How families of one graph differ, beside in what shares a program."""
+
+    atomic: bool
+    padding: Padding
+
+
+def padding_of(pins: Pins) -> Padding:
+    """When operands are copied, as the pins want it."""
+    return "always" if pins.pad == "always" else "never" if pins.pad == "never" else "cheaper"
+
+
 class _Families:
     """The most recently used kernels, each planned for one chip."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[int, int, str, str, bool], tuple[Graph, NpuConfig, KernelFamily]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int, str, str, bool, str], tuple[Graph, NpuConfig, KernelFamily]] = (
+            OrderedDict()
+        )
 
     def get(
-        self, graph: Graph, chip: NpuConfig, isa: Isa, *, mixing: Mixing = "cheaper", atomic: bool = False
+        self, graph: Graph, chip: NpuConfig, isa: Isa, *, atomic: bool, padding: Padding, mixing: Mixing = "cheaper"
     ) -> KernelFamily:
         """The family of a graph. An entry keeps graph and chip alive, so that an id names one of them."""
-        key = (id(graph), id(chip), isa.hash, mixing, atomic)
+        key = (id(graph), id(chip), isa.hash, mixing, atomic, padding)
         found = self._kept.get(key)
         if found is not None:
             self._kept.move_to_end(key)
             return found[2]
-        family = KernelFamily(graph, chip, isa, mixing=mixing, atomic=atomic)
+        family = KernelFamily(graph, chip, isa, mixing=mixing, atomic=atomic, padding=padding)
         self._kept[key] = graph, chip, family
         if len(self._kept) > _KEPT_FAMILIES:
             self._kept.popitem(last=False)

@@ -16,11 +16,12 @@ from typing import Any, NoReturn
 
 from npuvm.compiler.errors import CompileError
 
-__all__ = ["CACHE_POLICIES", "ORDERS", "REDUCES", "STACKS", "Events", "Pins", "pin_error"]
+__all__ = ["CACHE_POLICIES", "ORDERS", "PADS", "REDUCES", "STACKS", "Events", "Pins", "pin_error"]
 
 ORDERS = ("row", "column", "swizzle")
 CACHE_POLICIES = ("normal", "stream")
 REDUCES = ("ordered", "atomic")
+PADS = ("always", "never")
 STACKS = ("launches", "mix", "sequence")
 _LEVELS = {"vector": 2, "l1": 3, "l0": 3}
 
@@ -70,6 +71,8 @@ class Pins:
     * `events`: synchronisation by hand.
     * `reduce`: how cores that share a sum join what they have. ordered (as without the pin): in the order of their parts, with
       the same bits on any number of cores. atomic: they add it to the result in memory, in the order in which they come.
+    * `pad`: whether operands of products whose rows begin off blocks of memory are first copied to rows that do not, in the
+      same launch. always, never, or, when it is not pinned, where that is estimated to be faster.
     * `stack`: what a kernel of several segments becomes; when it is not pinned, a launch for each, but a product together
       with what follows it where that is estimated to be faster. launches: one launch for each segment. mix: one for
       segments that can share a program, whatever the estimate; no other pin goes with it. sequence: one launch for all
@@ -94,6 +97,7 @@ class Pins:
     events: Events | None = None
     stack: str | None = None
     reduce: str | None = None
+    pad: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("tile", "l1_k", "ring_depth", "address", "cache", "transfer"):
@@ -122,6 +126,8 @@ class Pins:
             pin_error("stack", self.stack, ", ".join(STACKS))
         if self.reduce not in (None, *REDUCES):
             pin_error("reduce", self.reduce, ", ".join(REDUCES))
+        if self.pad not in (None, *PADS):
+            pin_error("pad", self.pad, ", ".join(PADS))
         if self.grid is not None:
             _sizes("grid", self.grid, 2)
         for operand, shape in self.transfer.items():

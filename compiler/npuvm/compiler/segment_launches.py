@@ -12,6 +12,7 @@ from npuvm.compiler.errors import CompileError
 from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment
 from npuvm.compiler.mix_family import MixFamily
 from npuvm.compiler.mix_segment import join_products
+from npuvm.compiler.padded_launches import PaddedLaunches, PaddedProduct, Padding, ProductLaunches
 from npuvm.compiler.pick_codegen import PickFamily
 from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.reduce_launches import Reduced, ReduceFamily
@@ -61,9 +62,16 @@ class VectorLaunches:
 class _CubeLaunches:
     """Launches of a matrix product or a convolution."""
 
-    def __init__(self, segment: CubeSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+    def __init__(
+        self,
+        segment: CubeSegment,
+        names: Sequence[str],
+        chip: NpuConfig,
+        isa: Isa,
+        like: CubeSegment | None = None,
+    ) -> None:
         self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
-        self._family = family_of(segment, names, chip, isa)
+        self._family = family_of(segment, names, chip, isa, like)
 
     def launch(self, values: Sequence[int]) -> Launch | None:
         image = self._family.instance(values)
@@ -102,10 +110,20 @@ def _together(made: Iterable[Launch | Reduced | None]) -> Reduced:
 class MixLaunches:
     """Launches of a product and the vector operations on it: one, or one for each where a shape does not allow that."""
 
-    def __init__(self, segment: MixSegment, names: Sequence[str], chip: NpuConfig, isa: Isa, atomic: bool) -> None:
-        self._segment, self._names, self._chip, self._isa, self._atomic = segment, names, chip, isa, atomic
+    def __init__(
+        self,
+        segment: MixSegment,
+        names: Sequence[str],
+        chip: NpuConfig,
+        isa: Isa,
+        atomic: bool,
+        padding: Padding,
+        like: CubeSegment | None = None,
+    ) -> None:
+        self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
+        self._atomic, self._padding = atomic, padding
         try:
-            self._family: MixFamily | None = MixFamily(segment, names, chip, isa)
+            self._family: MixFamily | None = MixFamily(segment, names, chip, isa, like)
         except CompileError:
             self._family = None
 
@@ -120,11 +138,11 @@ class MixLaunches:
         return sum(each.cycles(values) for each in self._apart) if self._family is None else self._family.cycles(values)
 
     @cached_property
-    def _apart(self) -> tuple[_CubeLaunches, VectorLaunches]:
+    def _apart(self) -> tuple[ProductLaunches, VectorLaunches]:
         """Both parts for themselves, where there is no program for both or a shape with nothing to add up."""
         chosen = self._names, self._chip, self._isa
         return (
-            _CubeLaunches(self._segment.product, *chosen),
+            _product_launches(self._segment.product, *chosen, atomic=self._atomic, padding=self._padding),
             VectorLaunches(self._segment.vector, *chosen, self._atomic),
         )
 
@@ -133,9 +151,17 @@ class RelayLaunches:
     """Launches of a relay: one, where a shape allows it and it is estimated to take no longer than one for each part."""
 
     def __init__(
-        self, segment: RelaySegment, names: Sequence[str], chip: NpuConfig, isa: Isa, atomic: bool, always: bool
+        self,
+        segment: RelaySegment,
+        names: Sequence[str],
+        chip: NpuConfig,
+        isa: Isa,
+        atomic: bool,
+        always: bool,
+        padding: Padding,
     ) -> None:
-        self._segment, self._names, self._chip, self._isa, self._atomic = segment, names, chip, isa, atomic
+        self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
+        self._atomic, self._padding = atomic, padding
         self._least = float(chip.us_to_cycles(chip.host.launch_us))
         self._always = always
         try:
@@ -162,15 +188,13 @@ class RelayLaunches:
         return taken <= sum(max(each.cycles(values), self._least) for each in self._apart)
 
     @cached_property
-    def _apart(self) -> tuple[VectorLaunches | _CubeLaunches | MixLaunches, ...]:
+    def _apart(self) -> tuple[VectorLaunches | ProductLaunches, ...]:
         """The parts for themselves, ready to be asked; a product still together with what follows it element by element."""
         chosen = self._names, self._chip, self._isa
-        found: list[VectorLaunches | _CubeLaunches | MixLaunches] = []
+        found: list[VectorLaunches | ProductLaunches] = []
         for part in join_products(self._segment.parts):
-            if isinstance(part, MixSegment):
-                found.append(MixLaunches(part, *chosen, self._atomic))
-            elif isinstance(part, CubeSegment):
-                found.append(_CubeLaunches(part, *chosen))
+            if isinstance(part, CubeSegment | MixSegment):
+                found.append(_product_launches(part, *chosen, atomic=self._atomic, padding=self._padding))
             elif isinstance(part, VectorSegment):
                 vector = VectorLaunches(part, *chosen, self._atomic)
                 vector.prepare()
@@ -178,19 +202,45 @@ class RelayLaunches:
         return tuple(found)
 
 
-SegmentLaunches = VectorLaunches | _CubeLaunches | _PickLaunches | MixLaunches | RelayLaunches
+def _product_launches(
+    segment: CubeSegment | MixSegment,
+    names: Sequence[str],
+    chip: NpuConfig,
+    isa: Isa,
+    *,
+    atomic: bool,
+    padding: Padding,
+) -> ProductLaunches:
+    """Launches of a product, alone or in a mix, with copies of its operands where these may pay."""
+
+    def make(each: CubeSegment | MixSegment, symbols: Sequence[str], like: CubeSegment | None) -> ProductLaunches:
+        if isinstance(each, MixSegment):
+            return MixLaunches(each, symbols, chip, isa, atomic, padding, like)
+        return _CubeLaunches(each, symbols, chip, isa, like)
+
+    product = PaddedProduct.of(segment, names, chip, isa, padding)
+    plain = make(segment, names, None)
+    return plain if product is None else PaddedLaunches(product, plain, make)
+
+
+SegmentLaunches = VectorLaunches | ProductLaunches | _PickLaunches | RelayLaunches
 
 
 def launches_of(
-    segment: Joint, names: Sequence[str], chip: NpuConfig, isa: Isa, *, atomic: bool, always: bool
+    segment: Joint,
+    names: Sequence[str],
+    chip: NpuConfig,
+    isa: Isa,
+    *,
+    atomic: bool,
+    always: bool,
+    padding: Padding,
 ) -> SegmentLaunches:
     """What makes the launches of a segment for values of the symbols `names`; `always` in one launch where there can be one."""
     if isinstance(segment, RelaySegment):
-        return RelayLaunches(segment, names, chip, isa, atomic, always)
-    if isinstance(segment, MixSegment):
-        return MixLaunches(segment, names, chip, isa, atomic)
-    if isinstance(segment, CubeSegment):
-        return _CubeLaunches(segment, names, chip, isa)
+        return RelayLaunches(segment, names, chip, isa, atomic, always, padding)
+    if isinstance(segment, CubeSegment | MixSegment):
+        return _product_launches(segment, names, chip, isa, atomic=atomic, padding=padding)
     if isinstance(segment, PickSegment):
         return _PickLaunches(segment, names, chip, isa)
     return VectorLaunches(segment, names, chip, isa, atomic)

@@ -1,0 +1,180 @@
+"""Launches of a product whose operands may be copied first to rows that begin at lines of memory, in one launch with it.
+
+The vector cores copy, and behind a barrier of the launch the product reads the copies. Tiles are those of the product without
+copies, so the bits are too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, Protocol
+
+from npuvm.compiler.compiled import Launch, TensorSpec
+from npuvm.compiler.conv_segment import ConvSegment
+from npuvm.compiler.cube_segment import compile_cube_segment
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.joint_segments import MixSegment
+from npuvm.compiler.padding_cost import PaddingCost
+from npuvm.compiler.padding_parts import OPERANDS, PITCHES, PaddedParts, padded_parts, padded_pitch, product_of
+from npuvm.compiler.reduce_launches import Reduced
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.segments import CubeSegment
+from npuvm.compiler.symbols import evaluate
+from npuvm.compiler.symint import Function, SymInt, compile_values
+from npuvm.compiler.types import DTYPES
+from npuvm.compiler.vector_codegen import compile_vector
+from npuvm.compiler.vector_family import VectorFamily
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Isa
+
+__all__ = ["PaddedLaunches", "PaddedProduct", "Padding", "ProductLaunches"]
+
+Padding = Literal["cheaper", "always", "never"]
+
+
+class ProductLaunches(Protocol):
+    """Launches of a product, alone or in a mix."""
+
+    def launch(self, values: Sequence[int]) -> Launch | Reduced | None: ...
+
+    def cycles(self, values: Sequence[int]) -> float: ...
+
+
+MakeLaunches = Callable[[CubeSegment | MixSegment, Sequence[str], CubeSegment | None], ProductLaunches]
+"""Makes the launches of a segment for values of symbols, with the tiles of another product where one is given."""
+
+
+class PaddedProduct:
+    """Which operands of a product are copied, and where to. `names` are the symbols of the kernel."""
+
+    def __init__(
+        self,
+        segment: CubeSegment | MixSegment,
+        names: Sequence[str],
+        chip: NpuConfig,
+        isa: Isa,
+        cost: PaddingCost,
+        *,
+        always: bool,
+    ) -> None:
+        self.segment, self.names, self.chip, self.isa = segment, tuple(names), chip, isa
+        self._cost, self._always = cost, always
+        product = product_of(segment)
+        binding = {name: SymInt.variable(name) for name in names}
+        ends = [evaluate(each.layout.dims[-1:], binding)[0] for each in (product.a, product.b)]
+        self._cols: Function = compile_values(names, ends, "cols")
+        self._item = DTYPES[product.a.tensor.dtype].item_bytes
+        self._parts: dict[tuple[str, ...], PaddedParts] = {}
+
+    @staticmethod
+    def of(
+        segment: CubeSegment | MixSegment, names: Sequence[str], chip: NpuConfig, isa: Isa, padding: Padding
+    ) -> PaddedProduct | None:
+        """The product; None where it is never to be padded. Where L2 keeps what is read off blocks, copies save nothing."""
+        always = padding == "always"
+        product = product_of(segment)
+        if padding == "never" or isinstance(product, ConvSegment):
+            return None
+        if not always and chip.memory.l2.unaligned_reads != "uncached":
+            return None
+        try:
+            cost = PaddingCost(product, names, chip, isa)
+        except CompileError:  # what makes the plain product says why
+            return None
+        return PaddedProduct(segment, names, chip, isa, cost, always=always)
+
+    def operands(self, values: Sequence[int]) -> tuple[str, ...]:
+        """The operands to copy for values of the symbols; none where the product reads them as they lie."""
+        return self._cost.off_blocks(values) if self._always else self._cost.worth(values)
+
+    def parts(self, operands: tuple[str, ...]) -> PaddedParts:
+        """The segments with copies of these operands."""
+        found = self._parts.get(operands)
+        if found is None:
+            found = self._parts[operands] = padded_parts(self.segment, operands)
+        return found
+
+    def pitches(self, operands: Sequence[str], values: Sequence[int]) -> tuple[int, ...]:
+        """Values of the symbols PITCHES of these operands."""
+        cols = dict(zip(OPERANDS, self._cols(*values), strict=True))
+        return tuple(padded_pitch(cols[operand], self._item, self.chip) for operand in operands)
+
+    def tensors(self, operands: tuple[str, ...], values: Sequence[int]) -> tuple[TensorSpec, ...]:
+        """The workspace of the copies."""
+        binding = self.binding(operands, values)
+        return tuple(
+            TensorSpec(each.name, each.kind, each.dtype, evaluate(each.shape, binding))
+            for each in self.parts(operands).tensors
+        )
+
+    def binding(self, operands: Sequence[str], values: Sequence[int]) -> Mapping[str, int]:
+        """Values of all symbols that the segments with copies know, by name."""
+        pitches = zip((PITCHES[each] for each in operands), self.pitches(operands, values), strict=True)
+        return dict(zip(self.names, values, strict=True)) | dict(pitches)
+
+    def pinned(self, binding: Mapping[str, int], pins: Pins) -> Reduced | None:
+        """The launches written for pins; None where no operand is copied, or the result has no elements."""
+        assert isinstance(self.segment, CubeSegment)
+        values = tuple(binding[name] for name in self.names)
+        operands = self.operands(values)
+        if not operands:
+            return None
+        parts, sizes = self.parts(operands), self.binding(operands, values)
+        assert isinstance(parts.segment, CubeSegment)
+        product = compile_cube_segment(parts.segment, sizes, self.chip, self.isa, pins)
+        if product is None:
+            return None
+        made: list[Launch] = []
+        for copy in parts.copies:
+            kernel = compile_vector(copy, sizes, self.chip, self.isa)
+            if kernel is not None:
+                made.append(Launch(copy.name, "vector", kernel.image, kernel.tensors, copy.written, bool(made)))
+        made.append(Launch(self.segment.name, "cube", *product, self.segment.written, bool(made)))
+        return Reduced(tuple(made), self.tensors(operands, values))
+
+
+class PaddedLaunches:
+    """Launches of a product for values of the symbols that it is known with; those without copies are `plain`."""
+
+    def __init__(self, product: PaddedProduct, plain: ProductLaunches, make: MakeLaunches) -> None:
+        self._product, self._plain, self._make = product, plain, make
+        self._padded: dict[tuple[str, ...], ProductLaunches] = {}
+        self._copies: dict[str, VectorFamily] = {}
+
+    def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
+        """The launches, those of the copies first."""
+        operands = self._product.operands(values)
+        made = self._with_copies(operands, values) if operands else None
+        return self._plain.launch(values) if made is None else made
+
+    def cycles(self, values: Sequence[int]) -> float:
+        """Estimated cycles of the product, whose reads past L2 are left out as they are for other ways to compute it."""
+        return self._plain.cycles(values)
+
+    def _with_copies(self, operands: tuple[str, ...], values: Sequence[int]) -> Reduced | None:
+        """The product with copies of these operands; None where a shape does not allow a program of its own."""
+        product = self._product
+        pitches = product.pitches(operands, values)
+        last = self._of(operands).launch((*values, *pitches))
+        if not isinstance(last, Launch):
+            return None
+        made: list[Launch] = []
+        for operand, copy, pitch in zip(operands, product.parts(operands).copies, pitches, strict=True):
+            family = self._copies.get(operand)
+            if family is None:
+                names = (*product.names, PITCHES[operand])
+                family = self._copies[operand] = VectorFamily(copy, names, product.chip, product.isa)
+            image = family.instance((*values, pitch))
+            assert image is not None, "a product with something to add up has operands"
+            made.append(Launch(copy.name, "vector", *image, copy.written, bool(made)))
+        return Reduced((*made, replace(last, continues=True)), product.tensors(operands, values))
+
+    def _of(self, operands: tuple[str, ...]) -> ProductLaunches:
+        found = self._padded.get(operands)
+        if found is None:
+            product = self._product
+            names = (*product.names, *(PITCHES[each] for each in operands))
+            segment = product.parts(operands).segment
+            found = self._padded[operands] = self._make(segment, names, product_of(product.segment))
+        return found

@@ -1,0 +1,172 @@
+"""What rows off the blocks of memory cost a product, and what copies of its operands would: estimates in core cycles.
+
+The times of what a product does anyway, of its reads past L2 and of the copies are compared by the rates of the chip alone.
+Only their differences matter: how well a tile is estimated otherwise is not asked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from math import gcd, prod
+from typing import NamedTuple
+
+from npuvm.compiler.blocks import BLOCK_BYTES
+from npuvm.compiler.cube_codegen import check_types, problem_of
+from npuvm.compiler.cube_cost import ProductSizes
+from npuvm.compiler.cube_lower import lower_cube
+from npuvm.compiler.cube_plan import CubeTile, chooser_of
+from npuvm.compiler.cube_spec import MatView, Side, normalise
+from npuvm.compiler.padding_parts import OPERANDS
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.segments import CubeSegment
+from npuvm.compiler.symint import Function, SymInt, compile_values
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Isa
+
+__all__ = ["PaddingCost", "ProductReads"]
+
+_JOIN_CYCLES = 800
+"""Cycles of a barrier of the launch and of filling the pipeline once more, roughly."""
+
+_FILL_CYCLES = 1000
+"""Cycles until the first tile of a copy is through and after its last, roughly."""
+
+_WORTH = 1.1
+"""How many times as fast a product must be with copies, by these rough estimates."""
+
+_VISIBLE = 0.25
+"""Share of the shorter of two things at one time that the longer does not hide, seen in simulated runs."""
+
+_LONGER = 1.2
+"""How much longer a copy may take than its bytes do: cores are not done at one time."""
+
+
+class ProductReads(NamedTuple):
+    """A product of known sizes: cycles without any reads past L2, cycles of main memory for these by operand, and cycles that
+    copies of operands take at least."""
+
+    busy: float
+    past: dict[str, float]
+    copied: dict[str, float]
+
+    @property
+    def plain(self) -> float:
+        """Cycles of the product as its operands lie."""
+        return _beside(self.busy, sum(self.past.values()))
+
+    def padded(self, operands: Collection[str]) -> float:
+        """Cycles with copies of these operands."""
+        left = sum(cycles for name, cycles in self.past.items() if name not in operands)
+        return _beside(self.busy, left) + sum(self.copied[name] for name in operands) + _JOIN_CYCLES
+
+
+class PaddingCost:
+    """Estimates for all sizes of a product; `symbols` are the names whose values they are made from.
+
+    CompileError when the chip cannot compute the product.
+    """
+
+    def __init__(self, product: CubeSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+        spec = normalise(lower_cube(product, {name: SymInt.variable(name) for name in symbols})[0])
+        check_types(spec, chip, isa)
+        self._problem = problem = problem_of(spec, chip, isa, Pins())
+        rows = (spec.k if problem.a.flipped else spec.m, spec.n if problem.b.flipped else spec.k)
+        places = [
+            _places(side, view, (count, *spec.batch))
+            for side, view, count in zip((problem.a, problem.b), (spec.a, spec.b), rows, strict=True)
+        ]
+        self._counts = [len(each) for each in places]
+        self._sizes: Function = compile_values(
+            symbols,
+            (spec.m, spec.n, spec.k, prod(spec.batch), problem.a.pitch, problem.b.pitch, *places[0], *places[1]),
+            "sizes",
+        )
+        self._cores = chip.cores_with("cube")
+        self._chooser = chooser_of(problem, self._cores)
+        l2, hbm, load, cube = chip.memory.l2, chip.memory.hbm, chip.core.load, chip.core.cube
+        self._line, self._capacity = l2.line_bytes, chip.capacity_bytes("l2")
+        rate = float(chip.hbm_bytes_per_cycle)
+        # Lines of many cores open a row of their channel each, or are asked for by several of them in turn.
+        missed = hbm.row_miss_cycles if hbm.row_bytes else 0
+        self._line_cycles = l2.line_bytes / rate + missed / hbm.channels
+        self._past_cycles = l2.line_bytes / rate + max(missed, hbm.same_line_cycles) / hbm.channels
+        self._port, self._burst = float(load.l1_bytes_per_cycle), load.min_burst_bytes
+        self._block = cube.m, cube.n, cube.k_bytes // problem.item
+        self._block_cycles = float(cube.cycles_per_block[problem.dtype])
+
+    def off_blocks(self, values: Sequence[int]) -> tuple[str, ...]:
+        """The operands some of whose rows begin off a block of memory."""
+        return tuple(name for name, step in zip(OPERANDS, self._steps(self._sizes(*values)), strict=True) if step)
+
+    def worth(self, values: Sequence[int]) -> tuple[str, ...]:
+        """The operands to copy: those with which the product takes the least time, none where that saves too little."""
+        numbers = self._sizes(*values)
+        steps = self._steps(numbers)
+        m, n, k, batch, a_pitch, b_pitch = numbers[:6]
+        if steps == [0, 0] or m * n * k * batch == 0:
+            return ()
+        sizes = ProductSizes(m, n, k, batch, a_pitch, b_pitch)
+        reads = self._reads(sizes, self._chooser.choose(sizes), steps)
+        best = min((("a",), ("b",), OPERANDS), key=reads.padded)
+        return best if reads.padded(best) * _WORTH <= reads.plain else ()
+
+    def _steps(self, numbers: Sequence[int]) -> list[int]:
+        """By operand, how many bytes off blocks lie the places where its rows begin; 0 where all are at blocks."""
+        found, at = [], 6
+        for count in self._counts:
+            offset, *dims = numbers[at : at + count]
+            steps = [step for step, size in zip(dims[::2], dims[1::2], strict=True) if size > 1]
+            found.append(gcd(offset, *steps, BLOCK_BYTES) % BLOCK_BYTES)
+            at += count
+        return found
+
+    def _reads(self, sizes: ProductSizes, tile: CubeTile, steps: Sequence[int]) -> ProductReads:
+        m, n, k, batch = sizes[:4]
+        item, (m1, n1, k1) = self._problem.item, tile.l1
+        cuts_m, cuts_n, steps1 = -(-m // m1), -(-n // n1), -(-k // k1)
+        tiles = cuts_m * cuts_n * batch
+        rounds = -(-tiles // self._cores)
+        # Of the tiles of a row the operand that stays is loaded once.
+        a_times = cuts_n if steps1 > 1 else -(-cuts_n // max(1, min(cuts_n, tiles // self._cores)))
+        a = _rows(self._problem.a.flipped, (m, m1, cuts_m), (k, min(k1, k), steps1))
+        b = _rows(not self._problem.b.flipped, (n, n1, cuts_n), (k, min(k1, k), steps1))
+        past, copied = {}, {}
+        bm, bn, bk = self._block
+        busy = -(-min(m1, m) // bm) * -(-min(n1, n) // bn) * -(-k // bk) * self._block_cycles
+        load = 0.0
+        for name, (rows, length), times, edge, pitch, step in (
+            ("a", a, a_times, m, sizes.a_pitch, steps[0]),
+            ("b", b, cuts_m, n, sizes.b_pitch, steps[1]),
+        ):
+            nbytes = length * item
+            moved = rows * times * batch
+            load += moved * max(nbytes, self._burst) / self._port / self._cores
+            # Of a line with the end of one row and the begin of the next, both are fetched at once.
+            lines = min(1 + (nbytes - 1) / self._line, pitch / self._line)
+            share = 1 - step / BLOCK_BYTES if step else 0
+            whole = batch * edge * k * item
+            once = whole / self._line * self._line_cycles
+            past[name] = max(moved * share * lines * self._past_cycles, once)
+            crossings = 1 if whole <= self._capacity / 2 else 3
+            copied[name] = once * crossings * _LONGER + _FILL_CYCLES
+        return ProductReads(max(rounds * busy, load), past, copied)
+
+
+def _beside(one: float, other: float) -> float:
+    """Cycles of two things that go on at one time, which hide each other in part."""
+    return max(one, other) + _VISIBLE * min(one, other)
+
+
+def _places(side: Side, view: MatView, sizes: Sequence[int]) -> list[int]:
+    """What the places where rows begin are made of: the first, and for each dim its stride, both in bytes, and its size."""
+    dims = zip((side.pitch, *side.batch), sizes, strict=True)
+    return [view.offset * side.item, *(number for dim in dims for number in dim)]
+
+
+def _rows(across: bool, edge: tuple[int, int, int], depth: tuple[int, int, int]) -> tuple[int, int]:
+    """Parts of rows that one pass over an operand reads, and the elements of each.
+
+    `edge` and `depth` are the whole size, a tile's, and the number of tiles; rows run `across` the edge, or along k.
+    """
+    (size, part, cuts), (k, k1, steps) = edge, depth
+    return (k * cuts, min(part, size)) if across else (size * steps, k1)
