@@ -111,11 +111,12 @@ class TileChooser:
         total_rows = 1 if self._row is None else sizes[self._row]
         total_cols = sizes[self._col]
         kept = prod([sizes[dim] for dim in self._kept])
+        estimate = self._cost.of(sizes, cores)
         best: Choice | None = None
         for wide in self._col_candidates(total_rows, total_cols, kept, cores, edge):
             found: Choice | None = None
             for rows in self._row_candidates(total_rows, total_cols, kept, wide, cores, edge):
-                cycles = self._cost.cycles(sizes, rows, wide, cores)
+                cycles = estimate(rows, wide)
                 if found is not None and cycles >= found.cycles:
                     break
                 found = Choice(cycles, rows, wide)

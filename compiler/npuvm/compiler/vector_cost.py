@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache, reduce
 from math import prod
 from typing import NamedTuple
 
 from npuvm.compiler.blocks import BLOCK_BYTES
+from npuvm.compiler.cube_choice_terms import Term, Value, compile_term, largest, least, pick, same
 from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_lower import Reg, Shape, VecProgram
 from npuvm.compiler.vector_space import Space
@@ -14,6 +16,9 @@ from npuvm.hw.config import NpuConfig, class_of
 from npuvm.isa import Isa
 
 __all__ = ["TileCost"]
+
+_KEPT = 1024
+"""Estimates that are kept, by what they depend on besides sizes."""
 
 
 class _Sort(NamedTuple):
@@ -28,9 +33,9 @@ class _Sort(NamedTuple):
 class _Cycles(NamedTuple):
     """Of all instructions of a sort: before their first repeat (waits included), for a repeat, and for a row."""
 
-    head: float
-    per_repeat: float
-    per_row: float
+    head: Value
+    per_repeat: Value
+    per_row: Value
 
 
 class _Engine(NamedTuple):
@@ -53,6 +58,25 @@ class _Moved(NamedTuple):
     engine: _Engine
 
 
+class _Form(NamedTuple):
+    """What an estimate is made of besides sizes, tile, cores and cycles of instructions; kernels alike in it share its code."""
+
+    row: int | None
+    col: int
+    reduced: tuple[bool, ...]
+    depth: int
+    repeat: int
+    hbm: float
+    latency: int
+    work: tuple[_Sort, ...]
+    loads: tuple[_Moved, ...]
+    stores: tuple[_Moved, ...]
+
+
+Estimate = Callable[[int, int], float]
+"""Cycles for rows and columns of a tile."""
+
+
 class TileCost:
     """Cycles of a launch: tiles of the busiest core times the slowest unit, and one pass through the other two units.
 
@@ -60,71 +84,96 @@ class TileCost:
     """
 
     def __init__(self, space: Space, program: VecProgram, chip: NpuConfig, isa: Isa, cores: int, depth: int) -> None:
-        self._row, self._col, self._reduced = space.row, space.col, space.reduced
         self.rank = len(space.sizes)
-        self._kept = tuple(dim for dim in space.others if not space.reduced[dim])
-        self._walked = tuple(dim for dim in space.others if space.reduced[dim])
-        self._cores, self._depth = cores, depth
-        self._repeat = chip.core.vector.repeat_bytes
-        self._hbm = float(chip.hbm_bytes_per_cycle)
-        self._latency = chip.memory.l2.latency_cycles + chip.memory.hbm.latency_cycles
-        self._vector_work = tuple(_sorts(program, chip, isa).items())
-        self._loads = len(space.reads)
-        self._moved = tuple(_transfers(space, chip))
+        self._cores = cores
+        work = _sorts(program, chip, isa)
+        moved = tuple(_transfers(space, chip))
+        form = _Form(
+            space.row,
+            space.col,
+            space.reduced,
+            depth,
+            chip.core.vector.repeat_bytes,
+            float(chip.hbm_bytes_per_cycle),
+            chip.memory.l2.latency_cycles + chip.memory.hbm.latency_cycles,
+            tuple(work),
+            moved[: len(space.reads)],
+            moved[len(space.reads) :],
+        )
+        self._formula = _formula(form)
+        self._numbers = tuple([number for each in work.values() for number in each])
 
-    def cycles(self, sizes: Sequence[int], rows: int, cols: int, cores: int | None = None) -> float:
-        """The estimate for tiles of rows x cols in a space of these sizes, on all the cores or on `cores`."""
-        cores = cores or self._cores
-        all_rows, all_cols = 1 if self._row is None else sizes[self._row], sizes[self._col]
-        count_rows, count_cols = -(-all_rows // rows), -(-all_cols // cols)
-        rows, cols = min(rows, all_rows), min(cols, all_cols)
-        parallel = prod([sizes[dim] for dim in self._kept])
-        steps = prod([sizes[dim] for dim in self._walked])
-        if self._row is not None and self._reduced[self._row]:
-            steps *= count_rows
-        else:
-            parallel *= count_rows
-        if self._reduced[self._col]:
-            steps *= count_cols
-        else:
-            parallel *= count_cols
-        vector = self._vector(rows, cols, 1 / steps)
-        # Only cores that have a tile share the memory.
-        fair = self._hbm / min(cores, parallel)
-        load = store = waited = 0.0
-        for at, each in enumerate(self._moved):
-            again = 1
-            for dim in each.absent:
-                again *= sizes[dim]
-            if not each.rows:
-                again *= count_rows
-            if not each.cols:
-                again *= count_cols
-            moved = _transfer(each, fair, rows, cols, cols == all_cols) / again
-            if at < self._loads:
-                load += moved
-                waited = max(waited, 1 / again)
-            else:
-                store += moved
-        slowest = max(vector, load, store, (load + waited * self._latency + vector) / self._depth)
-        return -(-parallel // cores) * steps * slowest + max(0.0, vector + load + store - slowest)
+    def of(self, sizes: Sequence[int], cores: int) -> Estimate:
+        """The estimate for tiles of a space of these sizes on so many cores."""
+        return self._formula(cores, *sizes, *self._numbers)
 
-    def _vector(self, rows: int, cols: int, once: float) -> float:
-        total = 0.0
-        for (when, (has_rows, has_cols), dense, item), (head, per_repeat, per_row) in self._vector_work:
-            lines = rows if has_rows and has_cols else 1
-            width = (cols if has_cols else rows if has_rows else 1) * item
-            if dense and width % BLOCK_BYTES == 0:
-                repeats = -(-lines * width // self._repeat)
-            else:
-                repeats = lines * -(-width // self._repeat)
-            cycles = head + repeats * per_repeat + lines * per_row
-            if when in ("first", "last"):
-                cycles *= once
-            elif when in ("not_first", "not_last"):
-                cycles *= 1 - once
-            total += cycles
-        return total
+    def cycles(self, sizes: Sequence[int], rows: int, cols: int) -> float:
+        """The estimate for tiles of rows x cols in a space of these sizes, on all cores."""
+        return self.of(sizes, self._cores)(rows, cols)
+
+
+@lru_cache(_KEPT)
+def _formula(form: _Form) -> Callable[..., Estimate]:
+    """A function of cores, sizes and the cycles of instructions, which returns one of the rows and columns of a tile."""
+    sizes = [Term(f"s{dim}") for dim in range(len(form.reduced))]
+    work = [_Cycles(*(Term(f"{name}{at}") for name in ("head", "repeat", "row"))) for at in range(len(form.work))]
+    names = [each.text for each in (*sizes, *(number for each in work for number in each))]
+    return compile_term(["cores", *names], ["rows", "cols"], _cycles(form, sizes, work))
+
+
+def _cycles(form: _Form, sizes: Sequence[Value], work: Sequence[_Cycles]) -> Value:
+    """The estimate; see `TileCost`."""
+    row, col, reduced = form.row, form.col, form.reduced
+    cores, rows, cols = Term("cores"), Term("rows"), Term("cols")
+    count_rows = 1 if row is None else -(-sizes[row] // rows)
+    count_cols = -(-sizes[col] // cols)
+    lines = 1 if row is None else least(rows, sizes[row])
+    width = least(cols, sizes[col])
+    counts: dict[int | None, Value] = {row: count_rows, col: count_cols}
+    parallel: Value = 1
+    steps: Value = 1
+    for dim, flag in enumerate(reduced):
+        if flag:
+            steps = steps * counts.get(dim, sizes[dim])
+        else:
+            parallel = parallel * counts.get(dim, sizes[dim])
+    vector = _vector(form, work, lines, width, 1 / steps)
+    # Only cores that have a tile share the memory.
+    fair = form.hbm / least(cores, parallel)
+    whole = same(width, sizes[col])
+
+    def again(each: _Moved) -> Value:
+        """Tiles for which it is moved once."""
+        tiles = prod([sizes[dim] for dim in each.absent])
+        return tiles * (1 if each.rows else count_rows) * (1 if each.cols else count_cols)
+
+    tiles = [again(each) for each in form.loads]
+    waited = _most(0.0, *(1 / each for each in tiles))
+    load = sum(_transfer(each, fair, lines, width, whole) / n for each, n in zip(form.loads, tiles, strict=True))
+    store = sum(_transfer(each, fair, lines, width, whole) / again(each) for each in form.stores)
+    turn = (load + waited * form.latency + vector) / form.depth
+    slowest = _most(vector, load, store, turn)
+    return -(-parallel // cores) * steps * slowest + _most(0.0, vector + load + store - slowest)
+
+
+def _most(*values: Value) -> Value:
+    """The largest."""
+    known = [each for each in values if not isinstance(each, Term)]
+    return reduce(largest, [*(each for each in values if isinstance(each, Term)), *([max(known)] if known else [])])
+
+
+def _vector(form: _Form, work: Sequence[_Cycles], rows: Value, cols: Value, once: Value) -> Value:
+    """Cycles of the vector unit for a tile; `once` is the share of what runs for the first or the last of its steps."""
+    total: Value = 0.0
+    for (when, (has_rows, has_cols), dense, item), each in zip(form.work, work, strict=True):
+        lines = rows if has_rows and has_cols else 1
+        width = (cols if has_cols else rows if has_rows else 1) * item
+        repeats = lines * -(-width // form.repeat)
+        if dense:
+            repeats = pick(same(width % BLOCK_BYTES, 0), -(-lines * width // form.repeat), repeats)
+        share = {"first": once, "last": once, "not_first": 1 - once, "not_last": 1 - once}.get(when, 1)
+        total = total + (each.head + repeats * each.per_repeat + lines * each.per_row) * share
+    return total
 
 
 def _sorts(program: VecProgram, chip: NpuConfig, isa: Isa) -> dict[_Sort, _Cycles]:
@@ -179,14 +228,16 @@ def _transfers(space: Space, chip: NpuConfig) -> list[_Moved]:
     ]
 
 
-def _transfer(moved: _Moved, share: float, rows: int, cols: int, all_cols: bool) -> float:
-    """Cycles of a load or store of one tile; `share` is the memory's bytes a cycle for one core."""
+def _transfer(moved: _Moved, share: Value, rows: Value, cols: Value, whole: Value) -> Value:
+    """Cycles of a load or store of one tile; `share` is the memory's bytes a cycle for one core, `whole` whether the tile has
+    all columns.
+    """
     engine = moved.engine
-    rate = min(engine.port, share)
     lines, width = (rows if moved.rows else 1), (cols if moved.cols else 1)
-    if moved.cols and not moved.adjacent and cols > 1:
+    if moved.cols and not moved.adjacent:
         lines, width = lines * width, 1
     nbytes = width * moved.item
-    if moved.rows and not (moved.cols and all_cols and moved.adjacent):
-        nbytes = max(nbytes, engine.least)
-    return engine.startup + lines * (engine.per_row + nbytes / rate)
+    if moved.rows:
+        apart = _most(nbytes, engine.least)
+        nbytes = pick(whole, nbytes, apart) if moved.cols and moved.adjacent else apart
+    return engine.startup + lines * (engine.per_row + nbytes / least(engine.port, share))
