@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, prod
+from typing import NamedTuple
 
 from npuvm.compiler.blocks import align_up
 from npuvm.compiler.errors import CompileError
@@ -18,7 +19,7 @@ from npuvm.compiler.vector_space import Space
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
-__all__ = ["ChunkFamily", "Chunks", "PlannedChunks"]
+__all__ = ["ChunkFamily", "ChunkedShape", "Chunks", "PlannedChunks"]
 
 _LEVELS = ((192, 1 << 15), (96, 1 << 14), (48, 1 << 12), (24, 1 << 12))
 """Chunks of all results together, and the bytes that each must at least have for so many.
@@ -81,28 +82,18 @@ class ChunkFamily:
         self._symbols = symbols
         self._structure = Structure(Maker(segment, symbols, chip, isa), binding, rows)
 
-    def enough(self, values: Sequence[int]) -> bool:
-        """Whether there may be work for several chunks."""
-        found = self._structure.located((*values, 0, 0))
-        return found is not None and isinstance(found[0], _ChunkRows) and found[0].enough(found[1])
+    def prepare(self) -> None:
+        """Make what almost any shape needs. CompileError where there is no program for some tiles."""
+        self._structure.prepare()
 
-    def plan(self, values: Sequence[int]) -> PlannedChunks | None:
-        """The chunks for values of the symbols; None when there is nothing to cut."""
+    def at(self, values: Sequence[int]) -> ChunkedShape | None:
+        """What there is to cut for values of the symbols; None when a dim is 0."""
         found = self._structure.located((*values, 0, 0))
         if found is None:
             return None
         rows, sizes = found
         assert isinstance(rows, _ChunkRows)
-        return rows.plan(sizes)
-
-    def plan_for(self, values: Sequence[int], chunks: Chunks) -> PlannedChunks | None:
-        """The same with chunks that are known; None when no such tile fits."""
-        found = self._structure.located((*values, 0, 0))
-        if found is None:
-            return None
-        rows, sizes = found
-        assert isinstance(rows, _ChunkRows)
-        return rows.plan(sizes, chunks)
+        return ChunkedShape(rows, sizes)
 
     def chosen(self, planned: PlannedChunks, values: Sequence[int]) -> Chosen:
         """What an instance is made of, for who wants to see it."""
@@ -113,6 +104,25 @@ class ChunkFamily:
         return Chosen(planned.choice, space, way.segment, way.program, way.storage)
 
 
+class ChunkedShape(NamedTuple):
+    """A part of a reduce before it is cut: what shapes with such tiles have in common, and the sizes of its space."""
+
+    rows: _ChunkRows
+    sizes: Sequence[int]
+
+    def enough(self) -> bool:
+        """Whether there may be work for several chunks."""
+        return self.rows.enough(self.sizes)
+
+    def least_cycles(self) -> float:
+        """What no estimate of chunks is below: memory's time for all that they read."""
+        return self.rows.least_cycles(self.sizes)
+
+    def plan(self, known: Chunks | None = None) -> PlannedChunks | None:
+        """The chunks, or these; None when there is nothing to cut, or no such tile fits."""
+        return self.rows.plan(self.sizes, known)
+
+
 class _ChunkRows(Rows):
     """Chunks of shapes whose tiles walk the same dims."""
 
@@ -121,11 +131,18 @@ class _ChunkRows(Rows):
         cut = cut_space(space, SymInt.variable(CHUNKS), SymInt.variable(LENGTH), 0, own)
         super().__init__(maker, binding, cut)
         self._of = space.col if space.reduced[space.col] else space.row
+        dims = range(len(space.sizes))
+        self._read = [(each.item, [dim for dim in dims if space.has(each.node, dim)]) for each in space.reads]
+        self._bytes_per_cycle = float(maker.chip.hbm_bytes_per_cycle)
         self._bytes = max(1, sum(each.item for each in space.reads if space.has(each.node, self._of)))
 
     def enough(self, sizes: Sequence[int]) -> bool:
         """Whether there may be work for several chunks."""
         return self._of is not None and prod(sizes) * self._bytes >= _LEAST_BYTES
+
+    def least_cycles(self, sizes: Sequence[int]) -> float:
+        """Cycles in which memory reads all values once: with tiles of any size, those that are loaded have no fewer bytes."""
+        return sum(item * prod([sizes[dim] for dim in dims]) for item, dims in self._read) / self._bytes_per_cycle
 
     def plan(self, sizes: Sequence[int], known: Chunks | None = None) -> PlannedChunks | None:
         """The chunks for the sizes of the space before it is cut, or these."""

@@ -6,12 +6,13 @@ Which it is depends on the shape alone: estimates for a number of cores that is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.reduce_family import ChunkFamily, PlannedChunks
+from npuvm.compiler.reduce_family import ChunkedShape, ChunkFamily, PlannedChunks
 from npuvm.compiler.reduce_parts import CHUNKS, EDGE, LENGTH, ReduceParts, reduce_parts
 from npuvm.compiler.scan_parts import scan_parts
 from npuvm.compiler.schedule import Pins
@@ -31,6 +32,9 @@ _JOIN_CYCLES = 800
 
 _WORTH = 1.25
 """How many times as fast the parts must be by their estimates, which are rough for narrow tiles."""
+
+_SURE = 0.999
+"""Bounds are lowered by more than what sums of floats in another order differ by."""
 
 _SHARED_PINS: Mapping[str, Any] = {"cores": None, "stack": None, "reduce": None}
 """Pins that do not tell how a program is written."""
@@ -65,6 +69,13 @@ class ReduceFamily:
         self._chunks = {each.name: ChunkFamily(each, names, chip, isa) for each in cut}
         self._last = cut[-1].name
         self._others = {each.name: VectorFamily(each, (*names, CHUNKS), chip, isa) for each in others}
+
+    def prepare(self) -> None:
+        """Make what almost any shape needs, so that none of them waits for it."""
+        prepares = [each.prepare for each in self._chunks.values()] + [each.prepare for each in self._others.values()]
+        for prepare in prepares:
+            with suppress(CompileError):  # the shape that needs what there is not will say why
+                prepare()
 
     @staticmethod
     def of(
@@ -147,23 +158,29 @@ class ReduceFamily:
 
     def _planned(self, values: Sequence[int]) -> _Planned | None:
         """The chunks by segment; None where they are not worth it. That is decided alike for all numbers of cores."""
-        last = self._chunks[self._last]
-        whole = self._whole.fair_cycles(values) if last.enough(values) else None
-        if whole is None or whole < _JOIN_CYCLES:
+        last = self._chunks[self._last].at(values)
+        whole = self._whole.fair_cycles(values) if last is not None and last.enough() else None
+        if last is None or whole is None or whole < _SURE * self._least(last):
             return None
-        found = last.plan(values)
+        found = last.plan()
         if found is None:
             return None
         planned = {self._last: found}
         for name, family in self._chunks.items():
-            each = found if family is last else family.plan_for(values, found.chunks)
-            if each is None:
-                return None
-            planned[name] = each
+            if name != self._last:
+                here = family.at(values)
+                each = None if here is None else here.plan(found.chunks)
+                if each is None:
+                    return None
+                planned[name] = each
         cycles = sum(each.fair_cycles for each in planned.values())
         for other in self._others.values():
             cycles += (other.fair_cycles((*values, self._count(planned))) or 0.0) + _JOIN_CYCLES
         return planned if _WORTH * cycles <= whole else None
+
+    def _least(self, last: ChunkedShape) -> float:
+        """Cycles below which the parts are never worth it, whatever the chunks are."""
+        return _WORTH * (last.least_cycles() + _JOIN_CYCLES * len(self._others))
 
     def _tensors(self, values: Sequence[int], planned: _Planned) -> tuple[TensorSpec, ...]:
         binding = dict(zip(self._names, values, strict=True)) | {CHUNKS: self._count(planned)}

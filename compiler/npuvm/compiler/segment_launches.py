@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
 
 from npuvm.compiler.compiled import Launch
@@ -35,9 +36,12 @@ class VectorLaunches:
         self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
         self._family = VectorFamily(segment, names, chip, isa)
         self._written = segment.written
+        self._prepared = False
         self.name, self.reduces = segment.name, ReduceFamily.of(segment, self._family, names, atomic=atomic)
 
     def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
+        if not self._prepared:
+            self.prepare()
         shared = self.reduces.launches(values) if self.reduces is not None else None
         if shared is not None:
             return shared
@@ -52,7 +56,11 @@ class VectorLaunches:
 
     def prepare(self) -> None:
         """Make what almost any shape needs, so that none of them waits for it. Raises what `launch` does."""
-        self._family.prepare()
+        self._prepared = True
+        if not self._family.empty:
+            self._family.prepare()
+            if self.reduces is not None:
+                self.reduces.prepare()
 
     def cycles(self, values: Sequence[int]) -> float:
         """Estimated cycles of the launch; see `VectorFamily.cycles`."""
@@ -168,8 +176,13 @@ class RelayLaunches:
             self._family: RelayFamily | None = RelayFamily(segment, names, chip, isa)
         except CompileError:
             self._family = None
+        self._prepared = always
 
     def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
+        if not self._prepared:
+            self._prepared = True
+            with suppress(CompileError):  # the shape that needs the parts will say why there are none
+                _ = self._apart
         chosen = None if self._family is None else self._family.choose(values)
         if self._family is None or chosen is None or not self._pays(values, chosen.cycles):
             return _together(each.launch(values) for each in self._apart)

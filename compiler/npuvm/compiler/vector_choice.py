@@ -157,10 +157,13 @@ class TileChooser:
         for waves in _WAVES:
             parts = max(-(-waves * cores // tiles), -(-total // widest))
             wide = min(widest, align_up(-(-total // parts), LANES))
+            least = wide <= LANES
             if self._row_reduced:
                 wide = without_single(total, wide)
             if wide != last:
                 yield wide
+            if least:
+                return
             last = wide
 
     def _widest(self, rows: int, total: int) -> int:
@@ -207,6 +210,8 @@ class TileChooser:
             rows = -(-total // parts)
             if rows != last:
                 yield rows
+            if rows == 1:
+                return
             last = rows
 
     def _most_rows(self, total: int, cols: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf, prod
+from math import inf
 
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins
@@ -29,12 +29,6 @@ from npuvm.isa import EvenEntries, Image, Isa
 
 __all__ = ["Chosen", "Maker", "Rows", "Structure", "VectorFamily", "Way", "opened", "tile_walk", "with_numbers"]
 
-_MANY = 1 << 16
-"""Elements from which one launch pays for planning a structure without columns of single elements, where there is none yet.
-
-Planning takes milliseconds of host time; a row of a single element costs some ten cycles more than an element of a row.
-"""
-
 _TILE = ("<tile rows>", "<tile cols>")
 """Variables beside the symbols, under names that no symbol has."""
 
@@ -51,16 +45,21 @@ class Chosen:
 
 
 class VectorFamily:
-    """All instances of a segment on one chip, without pins. `symbols` are the names whose values an instance is made from."""
+    """All instances of a segment on one chip, without pins. `symbols` are the names whose values an instance is made from.
+
+    `empty`: its domain has no elements, whatever the values are.
+    """
 
     def __init__(self, segment: VectorSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
         self.chip, self.isa = chip, isa
         self._maker = Maker(segment, tuple(symbols), chip, isa)
         self._structure: Structure | None = None
-        self._empty = 0 in segment.domain
+        self.empty = 0 in segment.domain
 
     def prepare(self) -> None:
-        """Make all that almost any shape needs. Raises RowsDoNotFit and CompileError as `compile_vector` does."""
+        """Make all that almost any shape needs, once. Raises RowsDoNotFit and CompileError as `compile_vector` does."""
+        if self._structure is not None:
+            return
         symbols = self._maker.symbols
         self._structure = Structure(self._maker, {name: SymInt.variable(name) for name in symbols})
         self._structure.prepare()
@@ -70,7 +69,7 @@ class VectorFamily:
 
         Raises RowsDoNotFit and CompileError as `compile_vector` does.
         """
-        if self._empty:
+        if self.empty:
             return None
         if self._structure is None:
             self.prepare()
@@ -79,7 +78,7 @@ class VectorFamily:
 
     def fair_cycles(self, values: Sequence[int]) -> float | None:
         """The estimate of an instance on a number of cores that is not the chip's; None when a dim of the domain is 0."""
-        if self._empty:
+        if self.empty:
             return None
         if self._structure is None:
             self.prepare()
@@ -97,7 +96,7 @@ class VectorFamily:
 
     def chosen(self, values: Sequence[int]) -> Chosen | None:
         """What `instance` makes its image of, for who wants to see it."""
-        if self._empty:
+        if self.empty:
             return None
         if self._structure is None:
             self.prepare()
@@ -108,7 +107,9 @@ class VectorFamily:
 class Structure:
     """Instances whose space has the same dims.
 
-    Where the columns of all tiles would be single elements, there is another structure without that dim.
+    Where the columns of all tiles would be single elements, there is another structure without that dim: a row of a single
+    element costs some ten cycles more than an element of a row. It is made with the others or never, and not for columns that
+    are reduced: to reduce single elements is rarely meant.
     """
 
     def __init__(self, maker: Maker, binding: Mapping[str, int], rows: MakeRows | None = None) -> None:
@@ -119,8 +120,7 @@ class Structure:
         self._rows: dict[int | None, Rows] = {}
         self._col = space.col
         columns = space.sizes[space.col]
-        self._may_be_narrow = isinstance(columns, SymInt) and len(space.sizes) > 1
-        self._often_narrow = self._may_be_narrow and not space.reduced[space.col]
+        self._may_be_narrow = isinstance(columns, SymInt) and len(space.sizes) > 1 and not space.reduced[space.col]
         self._columns = frozenset(columns.atoms) if isinstance(columns, SymInt) else frozenset()
         self._narrow: Structure | None = None
 
@@ -138,9 +138,7 @@ class Structure:
         sizes = self._sizes(*values)
         if 0 in sizes:
             return None
-        if self._is_narrow(sizes):
-            if self._narrow is None:
-                self._narrow = self._without_columns()
+        if self._narrow is not None and sizes[self._col] == 1:
             return self._narrow.located(values)
         return self._of_row(largest_dim(sizes, self._outside)), sizes
 
@@ -148,12 +146,15 @@ class Structure:
         """Make the templates for each dim that rows may walk, and those of single columns."""
         for row in self._outside or (None,):
             self._of_row(row)
-        if self._often_narrow:
-            try:
-                self._narrow = self._without_columns()
-                self._narrow.prepare()
-            except CompileError:
-                self._narrow = None  # the shape that needs it will say why there is none
+        if not self._may_be_narrow:
+            return
+        binding = {name: 1 if name in self._columns else value for name, value in self._binding.items()}
+        try:
+            narrow = Structure(self._maker, binding, self._make_rows)
+            narrow.prepare()
+        except CompileError:
+            return  # these tiles do without
+        self._narrow = narrow
 
     def _of_row(self, row: int | None) -> Rows:
         rows = self._rows.get(row)
@@ -161,15 +162,6 @@ class Structure:
             space = make_space(self._maker.segment, self._binding, lambda sizes, dims: row)
             rows = self._rows[row] = self._make_rows(self._maker, self._binding, space)
         return rows
-
-    def _is_narrow(self, sizes: Sequence[int]) -> bool:
-        if not self._may_be_narrow or sizes[self._col] != 1:
-            return False
-        return self._narrow is not None or prod(sizes) >= _MANY
-
-    def _without_columns(self) -> Structure:
-        binding = {name: 1 if name in self._columns else value for name, value in self._binding.items()}
-        return Structure(self._maker, binding, self._make_rows)
 
     def chosen(self, values: Sequence[int]) -> Chosen | None:
         """What the instance of these values consists of."""
