@@ -36,7 +36,7 @@ def test_even_entries_are_a_sequence() -> None:
 
 
 relocations = st.lists(
-    st.builds(Reloc, st.integers(0, 0), st.integers(0, 3), st.integers(-1000, 1 << 40)), min_size=1, max_size=6
+    st.builds(Reloc, st.integers(0, 0), st.integers(0, 3), st.integers(-1000, 1 << 40)), min_size=1, max_size=24
 )
 
 

@@ -14,8 +14,11 @@ from npuvm.isa.errors import IsaError
 __all__ = ["ADDRESS_BITS", "Entry", "EntryTable", "EvenEntries", "Reloc", "RelocTable"]
 
 ADDRESS_BITS = 48
-_HIGH = np.uint64((1 << 64) - (1 << ADDRESS_BITS))
-_END = np.uint64(1 << ADDRESS_BITS)
+_END = 1 << ADDRESS_BITS
+_LOW_MASK = _END - 1
+_HIGH = np.uint64((1 << 64) - _END)
+_FEW = 10
+"""Relocations that are written one by one: so many take less time than the array operations for any number of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +135,25 @@ class RelocTable(Sequence[Reloc]):
 
     def apply(self, words: npt.NDArray[np.uint64], addresses: Sequence[int], where: str) -> None:
         """Write addresses into words; IsaError, with nothing written, when one does not fit 48 bits."""
-        if not len(self.words):
+        if len(self.words) <= _FEW:
+            self._apply_few(words, addresses, where)
             return
         try:
             bits = (np.array(addresses, dtype=np.int64)[self.args] + self.addends).view(np.uint64)
         except OverflowError:
             self._refuse(addresses, where)
-        if bits.max() >= _END:
+        if int(bits.max()) >= _END:
             self._refuse(addresses, where)
         words[self.words] = words[self.words] & _HIGH | bits
+
+    def _apply_few(self, words: npt.NDArray[np.uint64], addresses: Sequence[int], where: str) -> None:
+        places, args, addends = self.words.tolist(), self.args.tolist(), self.addends.tolist()
+        found = [int(addresses[arg]) + addend for arg, addend in zip(args, addends, strict=True)]
+        for address in found:
+            if not 0 <= address < _END:
+                self._refuse(addresses, where)
+        for place, address in zip(places, found, strict=True):
+            words[place] = words.item(place) & ~_LOW_MASK | address
 
     def _refuse(self, addresses: Sequence[int], where: str) -> NoReturn:
         wrong = ((addresses[each.arg] + each.addend, each.arg) for each in self)
