@@ -39,6 +39,8 @@ class SymInt(int):
     """A polynomial with whole coefficients over variables and over quotients of other such polynomials."""
 
     _terms: Polynomial
+    _text: str | None
+    _hash: int | None
 
     @staticmethod
     def variable(name: str) -> SymInt:
@@ -58,6 +60,13 @@ class SymInt(int):
 
     def text(self, names: Mapping[str, str] | None = None) -> str:
         """The expression; `names` replaces those of variables and quotients."""
+        if names is None:
+            if self._text is None:
+                self._text = self._written(None)
+            return self._text
+        return self._written(names)
+
+    def _written(self, names: Mapping[str, str] | None) -> str:
         parts = []
         for monomial, factor in sorted(self._terms.items()):
             written = [names[each] if names else each for each in monomial]
@@ -110,7 +119,9 @@ class SymInt(int):
     # Equality is structural; nothing else can be known.
 
     def __hash__(self) -> int:
-        return hash(frozenset(self._terms.items()))
+        if self._hash is None:
+            self._hash = hash(frozenset(self._terms.items()))
+        return self._hash
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SymInt) and self._terms == other._terms
@@ -191,6 +202,7 @@ def _write_steps(value: SymInt, names: dict[str, str], lines: list[str]) -> None
 def _made(terms: Polynomial) -> SymInt:
     made = int.__new__(SymInt, 0)
     made._terms = terms
+    made._text = made._hash = None
     return made
 
 
@@ -218,7 +230,9 @@ def _simple(terms: Polynomial) -> int:
 def _exact_quotient(value: SymInt, by: int) -> int | None:
     """value // by without a division: by itself, or where every coefficient is a multiple of a plain number."""
     if isinstance(by, SymInt):
-        return next((sign for sign in (1, -1) if value == by * sign), None)
+        if value._terms == by._terms:
+            return 1
+        return -1 if value == -by else None
     if by == 0 or any(factor % by for factor in value._terms.values()):
         return None
     return _made({each: factor // by for each, factor in value._terms.items()})

@@ -6,8 +6,8 @@ An instance costs one call of a function of plain integers and a fixed number of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NoReturn
+from dataclasses import replace
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -22,17 +22,48 @@ __all__ = ["Template", "TemplateWriter"]
 Words = npt.NDArray[np.uint64]
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
-    """An open operand: bits of a word, and the values that it may take. `what` names it in errors."""
+class _Place(NamedTuple):
+    """Bits of an operand in the words of an instruction, and the values that it may take. `what` names it in errors."""
 
     word: int
     low_bit: int
     width: int
     low: int
     high: int
-    value: SymInt
     what: str
+
+
+class _Field(NamedTuple):
+    """An open operand of the instruction that begins at word `start`."""
+
+    start: int
+    place: _Place
+    value: SymInt
+
+    @property
+    def word(self) -> int:
+        """The word that it is a part of."""
+        return self.start + self.place.word
+
+
+_ENCODED: dict[tuple[object, ...], tuple[list[int], tuple[_Place, ...]]] = {}
+"""Words of instructions, and their open operands: templates repeat most of their instructions."""
+_MOST_ENCODED = 1 << 14
+
+
+def _encoded(isa: Isa, insn: Insn, names: Sequence[str]) -> tuple[list[int], tuple[_Place, ...]]:
+    """Words of an instruction whose operands `names` are open, and where these lie in them."""
+    spec = isa.instruction(insn.op)
+    operands = [spec.operand(name) for name in names]
+    closed = {operand.name: max(operand.low, 0) for operand in operands}
+    words = encode(isa, replace(insn, args={**insn.args, **closed}))
+    places = []
+    for operand in operands:
+        bits = operand.bits
+        words[bits.word] &= ~((1 << bits.width) - 1 << bits.low)
+        what = f"{insn.op}: operand {operand.name}"
+        places.append(_Place(bits.word, bits.low, bits.width, operand.low, operand.high, what))
+    return words, tuple(places)
 
 
 class TemplateWriter:
@@ -53,29 +84,24 @@ class TemplateWriter:
         """Append an instruction; operands that are SymInts stay open."""
         if insn.op == "grid":
             self._grids.append(len(self._words))
-        open_args = {name: value for name, value in insn.args.items() if isinstance(value, SymInt)}
-        if not open_args:
-            self._words += encode(self._isa, insn)
-            return
-        spec = self._isa.instruction(insn.op)
-        operands = {name: spec.operand(name) for name in open_args}
-        closed = {name: max(operand.low, 0) for name, operand in operands.items()}
+        names = [name for name, value in insn.args.items() if isinstance(value, SymInt)]
+        known = tuple([None if isinstance(value, SymInt) else value for value in insn.args.values()])
+        key = (
+            *(self._isa.hash, insn.op, insn.dtype, insn.dtype2, tuple(insn.args), known),
+            *(insn.wait, insn.set, insn.pred, insn.order),
+        )
+        found = _ENCODED.get(key)
+        if found is None:
+            if len(_ENCODED) >= _MOST_ENCODED:
+                _ENCODED.clear()
+            found = _ENCODED[key] = _encoded(self._isa, insn, names)
+        words, places = found
         start = len(self._words)
-        self._words += encode(self._isa, replace(insn, args={**insn.args, **closed}))
-        for name, operand in operands.items():
-            bits = operand.bits
-            self._words[start + bits.word] &= ~((1 << bits.width) - 1 << bits.low)
-            self._fields.append(
-                _Field(
-                    start + bits.word,
-                    bits.low,
-                    bits.width,
-                    operand.low,
-                    operand.high,
-                    open_args[name],
-                    f"{insn.op}: operand {name}",
-                )
-            )
+        self._words += words
+        for name, place in zip(names, places, strict=True):
+            value = insn.args[name]
+            assert isinstance(value, SymInt)
+            self._fields.append(_Field(start, place, value))
 
     def template(self, name: str, n_args: int, variables: Sequence[str]) -> Template:
         """The finished template."""
@@ -129,10 +155,11 @@ class Template:
         numbers = np.array([each.word for each in fields], dtype=np.int64)
         self._where, self._starts = np.unique(numbers, return_index=True)
         self._base = words[self._where]
-        self._shifts = np.array([each.low_bit for each in fields], dtype=np.uint64)
-        self._masks = np.array([(1 << each.width) - 1 for each in fields], dtype=np.uint64)
-        self._low = np.array([each.low for each in fields], dtype=np.int64)
-        self._high = np.array([min(each.high, (1 << 63) - 1) for each in fields], dtype=np.int64)
+        places = [each.place for each in fields]
+        self._shifts = np.array([each.low_bit for each in places], dtype=np.uint64)
+        self._masks = np.array([(1 << each.width) - 1 for each in places], dtype=np.uint64)
+        self._low = np.array([each.low for each in places], dtype=np.int64)
+        self._high = np.array([min(each.high, (1 << 63) - 1) for each in places], dtype=np.int64)
 
     def instance(self, values: Sequence[int]) -> tuple[Words, RelocTable]:
         """Words and relocations for values of the variables; CompileError when one does not fit its field."""
@@ -155,7 +182,8 @@ class Template:
 
     def _refuse(self, found: Sequence[int]) -> NoReturn:
         for field, value in zip(self._fields, found, strict=False):
-            if not field.low <= value <= field.high:
-                raise CompileError(f"{field.what} is {value}; allowed: {field.low} to {field.high}", self.name)
+            place = field.place
+            if not place.low <= value <= place.high:
+                raise CompileError(f"{place.what} is {value}; allowed: {place.low} to {place.high}", self.name)
         farthest = max(found[self._count :], key=abs)
         raise CompileError(f"an offset of {farthest} bytes does not fit {ADDRESS_BITS} bits", self.name)
