@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from math import prod
 from random import Random
 from typing import Any
 
@@ -26,7 +27,7 @@ from npuvm.compiler import (
     renamed,
 )
 from npuvm.compiler.plan import make_plan
-from npuvm.compiler.reduce_family import ChunkFamily
+from npuvm.compiler.reduce_family import ChunkFamily, PlannedChunks
 from npuvm.compiler.reduce_launches import Reduced, ReduceFamily
 from npuvm.compiler.reduce_parts import reduce_parts
 from npuvm.compiler.segments import VectorSegment
@@ -132,6 +133,36 @@ def check_reduce(op: str, dtype: str) -> None:
         np.testing.assert_array_equal(got.astype(expected.dtype), expected)
 
 
+def planned_chunks(family: ChunkFamily, *sizes: int) -> PlannedChunks | None:
+    """The chunks of a shape."""
+    shape = family.at(sizes)
+    assert shape is not None
+    return shape.plan()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("chip", CHIPS)
+def test_no_chunks_take_less_than_memory_does(axis: int, chip: str) -> None:
+    """The bound below which no chunks are looked for is one for all that are found."""
+    made = reduction("sum", 2, axis, "fp32")
+    (segment,) = make_plan(made.graph, CASTS, whole_rows=False).segments
+    assert isinstance(segment, VectorSegment)
+    parts = reduce_parts(segment)
+    assert parts is not None
+    family = ChunkFamily(parts.segments[0], ("A", "B"), the_chip(chip), the_isa())
+    rng, found = Random(chip), 0
+    for _ in range(100):
+        sizes = int(2 ** rng.uniform(0, 20)), int(2 ** rng.uniform(0, 10))
+        sizes = sizes if axis == 0 else sizes[::-1]
+        shape, planned = family.at(sizes), planned_chunks(family, *sizes)
+        assert shape is not None
+        assert shape.least_cycles() == pytest.approx(prod(sizes) * 4 / float(the_chip(chip).hbm_bytes_per_cycle))
+        if planned is not None:
+            found += 1
+            assert shape.least_cycles() <= planned.fair_cycles
+    assert found > 5
+
+
 def test_last_chunks_of_every_length() -> None:
     """Of one element, of less than a tile, of some of its tiles, of all."""
     made, device = reduction("sum", 1, 0, "int32"), device_of("ascend_910b1", "core.count=4")
@@ -140,13 +171,13 @@ def test_last_chunks_of_every_length() -> None:
     parts = reduce_parts(segment)
     assert parts is not None
     family = ChunkFamily(parts.segments[0], ("A",), device.chip, the_isa())
-    planned, same = family.plan((3_000_000,)), 0
+    planned, same = planned_chunks(family, 3_000_000), 0
     assert planned is not None
     chunks = planned.chunks
     assert chunks.length > chunks.edge
     for rest in (1, chunks.edge + 1, chunks.length):
         size = (chunks.number - 1) * chunks.length + rest
-        planned = family.plan((size,))
+        planned = planned_chunks(family, size)
         same += planned is not None and planned.chunks == chunks
         x = np.random.default_rng(size).integers(-(1 << 31), 1 << 31, size).astype(np.int32)
         np.testing.assert_array_equal(run(made, {"x": x}, device)[0], x.sum(dtype=np.int32))
@@ -389,7 +420,7 @@ def test_chunks_follow_from_the_shape_and_cover_it() -> None:
     rng, cut = Random(0), 0
     for _ in range(300):
         values = rng.choice((1, 2, 5)), int(2 ** rng.uniform(0, 24)), int(2 ** rng.uniform(0, 9))
-        first, second = (family.plan(values) for family in families)
+        first, second = (planned_chunks(family, *values) for family in families)
         assert (first is None) == (second is None)
         if first is None or second is None:
             continue

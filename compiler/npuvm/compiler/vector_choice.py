@@ -112,10 +112,11 @@ class TileChooser:
         total_cols = sizes[self._col]
         kept = prod([sizes[dim] for dim in self._kept])
         estimate = self._cost.of(sizes, cores)
+        known = (edge,) if edge and self._row_reduced else None
         best: Choice | None = None
         for wide in self._col_candidates(total_rows, total_cols, kept, cores, edge):
             found: Choice | None = None
-            for rows in self._row_candidates(total_rows, total_cols, kept, wide, cores, edge):
+            for rows in known or self._row_candidates(total_rows, total_cols, kept, wide, cores):
                 cycles = estimate(rows, wide)
                 if found is not None and cycles >= found.cycles:
                     break
@@ -186,12 +187,7 @@ class TileChooser:
             cols //= 2
         return cols
 
-    def _row_candidates(
-        self, total: int, total_cols: int, kept: int, cols: int, cores: int, edge: int
-    ) -> Iterator[int]:
-        if edge and self._row_reduced:
-            yield edge
-            return
+    def _row_candidates(self, total: int, total_cols: int, kept: int, cols: int, cores: int) -> Iterator[int]:
         if self._whole and self._row_reduced:
             if self.nbytes(total, cols)[0] <= self._capacity:
                 yield total

@@ -7,6 +7,7 @@ numbers, which the template takes as they come; almost all shapes of a segment d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -123,6 +124,7 @@ class Structure:
         self._may_be_narrow = isinstance(columns, SymInt) and len(space.sizes) > 1 and not space.reduced[space.col]
         self._columns = frozenset(columns.atoms) if isinstance(columns, SymInt) else frozenset()
         self._narrow: Structure | None = None
+        self._prepared = False
 
     def _first(self, sizes: Sequence[int], dims: Sequence[int]) -> int | None:
         self._outside = dims
@@ -135,6 +137,9 @@ class Structure:
 
     def located(self, values: Sequence[int]) -> tuple[Rows, Sequence[int]] | None:
         """What instances with the dims of these values have in common, and the sizes of the dims; None when one is 0."""
+        if not self._prepared:
+            with suppress(CompileError):  # the shape that needs what there is not will say why
+                self.prepare()
         sizes = self._sizes(*values)
         if 0 in sizes:
             return None
@@ -143,18 +148,16 @@ class Structure:
         return self._of_row(largest_dim(sizes, self._outside)), sizes
 
     def prepare(self) -> None:
-        """Make the templates for each dim that rows may walk, and those of single columns."""
+        """Make the templates of single columns, and those for each dim that rows may walk."""
+        self._prepared = True
+        if self._may_be_narrow:
+            binding = {name: 1 if name in self._columns else value for name, value in self._binding.items()}
+            with suppress(CompileError):  # these tiles do without
+                narrow = Structure(self._maker, binding, self._make_rows)
+                narrow.prepare()
+                self._narrow = narrow
         for row in self._outside or (None,):
             self._of_row(row)
-        if not self._may_be_narrow:
-            return
-        binding = {name: 1 if name in self._columns else value for name, value in self._binding.items()}
-        try:
-            narrow = Structure(self._maker, binding, self._make_rows)
-            narrow.prepare()
-        except CompileError:
-            return  # these tiles do without
-        self._narrow = narrow
 
     def _of_row(self, row: int | None) -> Rows:
         rows = self._rows.get(row)
