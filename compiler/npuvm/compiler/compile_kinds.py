@@ -9,12 +9,12 @@ from typing import TypeVar
 
 from npuvm.compiler.builder import Kernel
 from npuvm.compiler.compiled import CompiledKernel, TensorSpec
+from npuvm.compiler.conv_mix import mix_family_of
 from npuvm.compiler.eager_graph import Gathered, KernelStore
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Graph, Node
 from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment
 from npuvm.compiler.kinds import STACKED_KTYPES, check_ktype, check_operators, pins_of_kind
-from npuvm.compiler.mix_family import MixFamily
 from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.plan import make_plan
 from npuvm.compiler.program import compile_segments
@@ -168,7 +168,7 @@ def _check_programs(graph: Graph, made: CompiledKernel, chip: NpuConfig, isa: Is
         raise CompileError(f"{message}; allowed: {allowed}; ktype 'split' takes any number", _place(apart, graph))
     names = (*graph.symbols(), *(each.name for each in graph.derived))
     if isinstance(joined[0], MixSegment):
-        MixFamily(joined[0], names, chip, isa)
+        mix_family_of(joined[0], names, chip, isa)
     else:
         RelayFamily(joined[0], names, chip, isa)
 

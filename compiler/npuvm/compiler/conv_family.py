@@ -15,7 +15,7 @@ from npuvm.compiler.conv_codegen import MOST_STEP, check_conv, conv_problem, emi
 from npuvm.compiler.conv_plan import MOST_LOADS, ConvTile, ConvTileChooser
 from npuvm.compiler.conv_segment import ConvSegment, lower_conv
 from npuvm.compiler.conv_spec import ConvSizes, ConvSpec, ImageView, product_of, sizes_of
-from npuvm.compiler.cube_spec import MatView
+from npuvm.compiler.cube_spec import MatmulSpec, MatView
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.schedule_walk import Axis, GridWalk, Walk
 from npuvm.compiler.symint import Function, SymInt, ceil_div, compile_values, several
@@ -23,13 +23,15 @@ from npuvm.compiler.template import Template
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import EvenEntries, Image, Isa
 
-__all__ = ["ConvFamily"]
+__all__ = ["NESTS", "ConvFamily", "axes_of", "flat_sizes", "nest_of", "nest_tile", "sizes_from"]
 
 _TILE = ("rows", "cols", "tile filters", "block", "chunk", "step", "accumulators")
 """Variables that the choice of a tile gives."""
 
 _ALL, _PARTS, _BLOCKS = range(3)
 """Loop nests: all elements of the kernels in L1, parts of them, and those of a block of channels."""
+
+NESTS = (_ALL, _PARTS, _BLOCKS)
 
 _KEPT_SORTS = 64
 
@@ -52,7 +54,7 @@ class ConvFamily:
         sort = _Sort(spec)
         sizes = sizes_of(spec)
         self._numbers = len(sort.numbers)
-        self._sizes: Function = compile_values(symbols, (*sort.numbers, *_flat(sizes)), "sizes")
+        self._sizes: Function = compile_values(symbols, (*sort.numbers, *flat_sizes(sizes)), "sizes")
         self._cores, self._core_type = chip.cores_with("cube"), chip.core_type_with("cube")
         self._chooser = ConvTileChooser(conv_problem(spec, chip, isa, Pins()), spec.planes, self._cores)
         self._templates = _TEMPLATES.get(sort, len(self.tensors), chip, isa)
@@ -62,12 +64,11 @@ class ConvFamily:
         if self._templates is None:
             return None
         found = self._sizes(*values)
-        sizes = _sizes(found[self._numbers :])
+        sizes = sizes_from(found[self._numbers :])
         if sizes.images * sizes.out[0] * sizes.out[1] * sizes.filters * sizes.depth * sizes.size[1] == 0:
             return None
         tile = self._chooser.choose(sizes, self._name)
-        nest = _BLOCKS if tile.block < sizes.channels else _PARTS if tile.chunk < sizes.depth else _ALL
-        template = self._templates.get((tile.whole, nest))
+        template = self._templates.get((tile.whole, nest_of(tile, sizes)))
         if template is None:
             return None
         given = (tile.rows, tile.cols, tile.filters, tile.block, tile.chunk, tile.step, tile.l0c_depth)
@@ -78,11 +79,43 @@ class ConvFamily:
         return Image(self._name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
 
 
-def _flat(sizes: ConvSizes) -> list[int]:
+def nest_of(tile: ConvTile, sizes: ConvSizes) -> int:
+    """The number of the loop nest that a tile wants."""
+    return _BLOCKS if tile.block < sizes.channels else _PARTS if tile.chunk < sizes.depth else _ALL
+
+
+def nest_tile(
+    spec: ConvSpec, nest: int, rows: int, filters: int, block: int, chunk: int, step: int, depth: int
+) -> ConvTile:
+    """A tile of whole rows as the code of a loop nest has it."""
+    return ConvTile(
+        rows,
+        spec.out[1],
+        True,
+        filters,
+        block if nest == _BLOCKS else spec.channels,
+        spec.depth if nest == _ALL else chunk,
+        step,
+        depth,
+        0,
+    )
+
+
+def axes_of(spec: ConvSpec, product: MatmulSpec, tile: ConvTile) -> tuple[Axis, ...]:
+    """The walk over the tiles of all images. An image is loaded once for all filters: they are the innermost dimension."""
+    m, n, _ = tile.cube(spec).l1
+    inner = [Axis("m", ceil_div(product.m, m)), Axis("n", ceil_div(product.n, n))]
+    batch = [Axis(f"b{at}", size) for at, size in enumerate(product.batch) if several(size)]
+    return (*batch, *(reversed(inner) if spec.planes else inner))
+
+
+def flat_sizes(sizes: ConvSizes) -> list[int]:
+    """The numbers of all sizes, one after the other."""
     return [number for each in sizes for number in (each if isinstance(each, tuple) else (each,))]
 
 
-def _sizes(flat: Sequence[int]) -> ConvSizes:
+def sizes_from(flat: Sequence[int]) -> ConvSizes:
+    """The sizes that `flat_sizes` made flat."""
     (images, *pairs), (channels, filters, x_row, y_row, x_apart, y_apart, *rest) = flat[:11], flat[11:]
     size, out, kernel, strides, dilations = zip(pairs[::2], pairs[1::2], strict=True)
     rows, apart = (x_row, y_row), (x_apart, y_apart)
@@ -174,8 +207,7 @@ class _Templates:
         key = (sort.key, rows, n_args, chip.chip_hash, isa.hash)
         found = self._kept.get(key)
         if found is None:
-            nests = (_ALL, _PARTS, _BLOCKS)
-            found = self._kept[key] = {nest: _template(sort, rows, n_args, chip, isa, nest) for nest in nests}
+            found = self._kept[key] = {nest: _template(sort, rows, n_args, chip, isa, nest) for nest in NESTS}
             if len(self._kept) > _KEPT_SORTS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -191,24 +223,11 @@ def _template(sort: _Sort, rows: int | None, n_args: int, chip: NpuConfig, isa: 
     if rows is not None:
         spec = replace(spec, kernel=(rows, spec.kernel[1]))
     high, wide, filters, block, chunk, step, depth = (SymInt.variable(name) for name in _TILE)
-    tile = ConvTile(
-        high if whole else 1,
-        spec.out[1] if whole else wide,
-        whole,
-        filters,
-        block if nest == _BLOCKS else spec.channels,
-        spec.depth if nest == _ALL else chunk,
-        step,
-        depth,
-        0,
-    )
+    tile = nest_tile(spec, nest, high, filters, block, chunk, step, depth)
+    if not whole:
+        tile = replace(tile, rows=1, cols=wide, whole=False)
     made = product_of(spec, whole)
     problem = conv_problem(spec, chip, isa, Pins())
     emitter = emitter_of(spec)(spec, tile, made, problem, chip.core_type_with("cube"), n_args)
-    m, n, _ = tile.cube(spec).l1
-    inner = [Axis("m", ceil_div(made.m, m)), Axis("n", ceil_div(made.n, n))]
-    batch = [Axis(f"b{at}", size) for at, size in enumerate(made.batch) if several(size)]
-    # An image is loaded once for all filters: they are the innermost dimension.
-    axes = (*batch, *(reversed(inner) if spec.planes else inner))
-    emitter.write(made, problem, Walk((GridWalk(axes, {}),), ()))
+    emitter.write(made, problem, Walk((GridWalk(axes_of(spec, made, tile), {}),), ()))
     return emitter.b.template((*sort.variables, *_TILE))

@@ -53,8 +53,8 @@ class CubeWriter:
         chip = problem.chip
         spaces = [space for space in chip.spaces(core_type) if space != "gm"]
         self.b = InstrBuilder(problem.isa, {space: chip.capacity_bytes(space) for space in spaces}, spec.name, n_args)
-        self._begin()
         self.problem, self.tile = problem, tile
+        self._begin()
         self.m1, self.n1, self.k1 = tile.l1
         self.m0, self.n0, self.k0 = tile.l0
         self.item = problem.item

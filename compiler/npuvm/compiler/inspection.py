@@ -14,6 +14,7 @@ from npuvm.compiler.builder import Kernel
 from npuvm.compiler.compile_kinds import compile_kernel
 from npuvm.compiler.compiled import CompiledKernel
 from npuvm.compiler.conv_codegen import ConvKernel, compile_conv
+from npuvm.compiler.conv_mix import mix_family_of
 from npuvm.compiler.conv_segment import ConvSegment, lower_conv
 from npuvm.compiler.cube_codegen import MatmulKernel, compile_matmul
 from npuvm.compiler.cube_lower import lower_cube
@@ -24,7 +25,6 @@ from npuvm.compiler.inspection_rings import RingEvents, ring_events
 from npuvm.compiler.ir import Graph
 from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment
 from npuvm.compiler.kinds import pins_of_kind
-from npuvm.compiler.mix_family import MixFamily
 from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.padded_launches import PaddedProduct, Padding
 from npuvm.compiler.padding_parts import product_of
@@ -287,7 +287,7 @@ def _joint(
     """Segments that share a program: its buffers are named after the cores that have them where these are of two types."""
     names = tuple(binding)
     if isinstance(segment, MixSegment):
-        looked = MixFamily(segment, names, chip, isa, like).look(tuple(binding.values()))
+        looked = mix_family_of(segment, names, chip, isa, like).look(tuple(binding.values()))
     else:
         looked = RelayFamily(segment, names, chip, isa).look(tuple(binding.values()))
     assert looked is not None, "a launch of it was compiled"

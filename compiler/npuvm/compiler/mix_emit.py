@@ -14,7 +14,9 @@ from npuvm.compiler.cube_base import Step
 from npuvm.compiler.cube_cost import TileProblem
 from npuvm.compiler.cube_emit import MatmulEmitter
 from npuvm.compiler.cube_plan import CubeTile
+from npuvm.compiler.cube_spec import MatmulSpec
 from npuvm.compiler.emit import InstrBuilder
+from npuvm.compiler.emit_handles import Sem
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.group_signals import HALF, MOST_VECTOR_CORES, signal_group
 from npuvm.compiler.mix_body import Accumulators, Bands, write_bands
@@ -25,10 +27,12 @@ from npuvm.compiler.vector_buffers import Storage
 from npuvm.compiler.vector_emit import part_context
 from npuvm.compiler.vector_lower import Reg, VecProgram
 from npuvm.compiler.vector_tile import VectorTile
-from npuvm.hw.config import CoreType, NpuConfig
+from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["MixParts", "write_apart", "write_together"]
+__all__ = [
+    "ApartProduct", "MixParts", "TogetherProduct", "tile_problem_of", "vector_program", "write_apart", "write_together",
+]  # fmt: skip
 
 _TILES_AHEAD = 8
 """Tiles that a cube core may be ahead of a vector core of its group."""
@@ -36,9 +40,13 @@ _TILES_AHEAD = 8
 
 @dataclass(frozen=True, slots=True)
 class MixParts:
-    """What a mix program is written from; `reg` is the vector program's register of the product's result."""
+    """What a mix program is written from; `reg` is the vector program's register of the product's result.
+
+    `spec` is the product as the cube's part writes it.
+    """
 
     common: MixSpace
+    spec: MatmulSpec
     problem: TileProblem
     tile: CubeTile
     program: VecProgram
@@ -48,39 +56,55 @@ class MixParts:
     chip: NpuConfig
     isa: Isa
 
+    def walked(self, grids: Sequence[GridWalk]) -> tuple[GridWalk, ...]:
+        """The grids of the product, with a loop over the vector cores of a group around them."""
+        cores = self.bands.cores
+        if cores > MOST_VECTOR_CORES:
+            allowed = f"at most {MOST_VECTOR_CORES}"
+            raise CompileError(f"{cores} vector cores in a group; allowed in a mix program: {allowed}", self.chip.name)
+        if cores == 1:
+            return tuple(grids)
+        return tuple(GridWalk((Axis(HALF, cores), *grid.axes), grid.origin) for grid in grids)
+
+
+def tile_problem_of(parts: MixParts) -> TileProblem:
+    """The problem on cores that have both units: the result leaves for the vector unit, not as the estimate of tiles has it."""
+    return replace(parts.problem, via_ub=False)
+
 
 def write_together(parts: MixParts, grids: Sequence[GridWalk]) -> InstrBuilder:
     """The program of cores that have both units."""
-    # The result leaves for the vector unit, not as the estimate of tiles has it.
-    problem = replace(parts.problem, via_ub=False)
-    emitter = _Together(parts, problem, parts.chip.core_type_with("cube"))
-    emitter.write(parts.common.spec, problem, Walk(tuple(grids), ()))
+    problem = tile_problem_of(parts)
+    core_type = parts.chip.core_type_with("cube")
+    emitter = TogetherProduct(parts.spec, problem, parts.tile, core_type, len(parts.common.tensors))
+    emitter.follow(parts)
+    emitter.write(parts.spec, problem, Walk(tuple(grids), ()))
     return emitter.b
 
 
 def write_apart(parts: MixParts, grids: Sequence[GridWalk]) -> tuple[InstrBuilder, InstrBuilder]:
     """The programs of the cube core and of the vector cores of a group."""
-    cores = parts.bands.cores
-    if cores > MOST_VECTOR_CORES:
-        allowed = f"at most {MOST_VECTOR_CORES}"
-        raise CompileError(
-            f"{cores} vector cores in a group; allowed in a mix program: {allowed}", parts.problem.chip.name
-        )
-    walked = [GridWalk((Axis(HALF, cores), *grid.axes), grid.origin) for grid in grids] if cores > 1 else list(grids)
-    cube = _Apart(parts, parts.problem, parts.chip.core_type_with("cube"))
-    cube.write(parts.common.spec, parts.problem, Walk(tuple(walked), ()))
+    walked = parts.walked(grids)
+    core_type = parts.chip.core_type_with("cube")
+    cube = ApartProduct(parts.spec, parts.problem, parts.tile, core_type, len(parts.common.tensors))
+    cube.write(parts.spec, parts.problem, Walk(walked, ()))
+    return cube.b, vector_program(parts, walked, cube.handed)
+
+
+def vector_program(parts: MixParts, walked: Sequence[GridWalk], handed: Sequence[tuple[Sem, Sem]]) -> InstrBuilder:
+    """The program of the vector cores of a group; `handed` has the (ready, free) of each of them."""
     vector = InstrBuilder(
-        parts.isa, {"ub": parts.chip.capacity_bytes("ub")}, parts.common.spec.name, len(parts.common.tensors)
+        parts.isa, {"ub": parts.chip.capacity_bytes("ub")}, parts.spec.name, len(parts.common.tensors)
     )
     vector.barrier("group")
     context = _context(parts, vector, None)
     for grid in walked:
         with vector.grid([axis.trip for axis in grid.axes]) as loops:
             half = next((loop for loop, axis in zip(loops, grid.axes, strict=True) if axis.dim == HALF), None)
-            signal_group(vector, "load", half, wait=[ready for ready, _ in cube.handed])
+            signal_group(vector, "load", half, wait=[ready for ready, _ in handed])
             write_bands(context, parts.bands, grid, loops)
-            signal_group(vector, "load", half, give=[free for _, free in cube.handed])
-    return cube.b, vector
+            signal_group(vector, "load", half, give=[free for _, free in handed])
+    return vector
 
 
 def _context(parts: MixParts, b: InstrBuilder, accumulators: Reg | None) -> BodyContext:
@@ -89,36 +113,36 @@ def _context(parts: MixParts, b: InstrBuilder, accumulators: Reg | None) -> Body
     return part_context(b, common.space, parts.program, parts.storage, tile, common.tensors, parts.chip, accumulators)
 
 
-class _Together(MatmulEmitter):
-    """A product whose tiles the vector unit of the same core takes over."""
+class TogetherProduct(MatmulEmitter):
+    """A product, or what is written as one, whose tiles the vector unit of the same core takes over."""
 
-    def __init__(self, parts: MixParts, problem: TileProblem, core_type: CoreType) -> None:
-        super().__init__(parts.common.spec, problem, parts.tile, core_type, len(parts.common.tensors))
-        self._parts = parts
+    def follow(self, parts: MixParts) -> None:
+        """Say what becomes of the tiles, before they are written."""
+        self._mix = parts
         self._context = _context(parts, self.b, parts.reg)
 
     def _result(self, step: Step) -> None:
-        l0c, parts = self.rings["l0c"], self._parts
+        l0c, parts = self.rings["l0c"], self._mix
         source = Accumulators(l0c, self._l0c_pitch, self.acc, parts.reg)
         self._sync("fixpipe", None, wait=[l0c.ready])
         write_bands(self._context, parts.bands, step.walk, step.loops, source)
         self._sync("fixpipe", None, set=[l0c.free])
 
 
-class _Apart(MatmulEmitter):
-    """A product whose tiles the vector cores of the group take over. `handed` has the (ready, free) of each of them."""
+class ApartProduct(MatmulEmitter):
+    """A product, or what is written as one, whose tiles the vector cores of the group take over.
 
-    def __init__(self, parts: MixParts, problem: TileProblem, core_type: CoreType) -> None:
-        self._cores = parts.bands.cores
-        super().__init__(parts.common.spec, problem, parts.tile, core_type, len(parts.common.tensors))
+    `handed` has the (ready, free) of each of them.
+    """
 
     def _begin(self) -> None:
+        chip = self.problem.chip
         self.handed = [
             (
                 self.b.semaphore(f"tile{core}.ready", scope="group"),
                 self.b.semaphore(f"tile{core}.free", _TILES_AHEAD, "group"),
             )
-            for core in range(self._cores)
+            for core in range(chip.group_core_types.count(chip.core_type_with("vector")))
         ]
         self.b.barrier("group")
 

@@ -26,7 +26,7 @@ from npuvm.hw.config import NpuConfig
 from npuvm.isa import Entry, EvenEntries, Image, Isa
 from npuvm.isa.image_tables import EntryTable
 
-__all__ = ["GroupEntries", "MixFamily"]
+__all__ = ["GroupEntries", "MixFamily", "with_result"]
 
 _TILE = ("<rows>", "<bands>", "<cols>", "<n>", "<k at L1>", "<k at L0>", "<accumulators>", "<rows of tiles>")
 """Variables beside the symbols, under names that no symbol has."""
@@ -55,7 +55,7 @@ class MixFamily:
         self._order = chip.group_core_types
         self._together = chip.core.kind == "unified"
         # Where tiles never see global memory, the vector unit stores the result that others want.
-        vector = _with_result(segment) if self._together and segment.kept else segment.vector
+        vector = with_result(segment) if self._together and segment.kept else segment.vector
         common = mix_space(segment.product, vector, binding)
         if common is None:
             raise CompileError("the vector part does not work on tiles of the product", self._name)
@@ -81,7 +81,9 @@ class MixFamily:
         reg = next(reg for reg in program.regs if reg.read is not None and reads[reg.read].access.tensor.name == result)
         self._cores = 1 if self._together else self._order.count(chip.core_type_with("vector"))
         cut = Bands(rows, bands, cols, self._cores, n)
-        parts = MixParts(common, problem, CubeTile((0, 0, 0), (0, 0, 0), 0, 0), program, storage, cut, reg, chip, isa)
+        parts = MixParts(
+            common, spec, problem, CubeTile((0, 0, 0), (0, 0, 0), 0, 0), program, storage, cut, reg, chip, isa
+        )
         self._templates = []
         for nest in NESTS:
             tile = CubeTile((cut.m, cut.n, spec.k if nest == WHOLE else k), (cut.m, cut.n, k0), depth, 0)
@@ -139,7 +141,7 @@ class MixFamily:
         return groups if self._together else GroupEntries(self._order, groups, template.starts)
 
 
-def _with_result(segment: MixSegment) -> VectorSegment:
+def with_result(segment: MixSegment) -> VectorSegment:
     """The vector part, which writes what it reads of the product as well."""
     access = segment.product.c
     node = next(node for node, each in segment.vector.reads if each.tensor is access.tensor)

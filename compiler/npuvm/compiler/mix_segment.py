@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from npuvm.compiler.conv_segment import ConvSegment
 from npuvm.compiler.joint_segments import Joint, MixSegment, tensors_read, writes_in_all_dims
 from npuvm.compiler.segments import Access, CubeSegment, VectorSegment
 
@@ -22,7 +23,7 @@ def join_products(segments: Sequence[Joint]) -> list[Joint]:
     joined: list[Joint | None] = list(segments)
     for at in reversed(range(len(segments))):
         product = segments[at]
-        if type(product) is not CubeSegment:
+        if not isinstance(product, CubeSegment) or not _walks_tiles(product):
             continue
         name = product.c.tensor.name
         readers = [number for number in range(at + 1, len(segments)) if name in tensors_read(segments[number])]
@@ -34,6 +35,11 @@ def join_products(segments: Sequence[Joint]) -> list[Joint]:
         # The product runs where its reader does.
         joined[at], joined[readers[0]] = None, mixed
     return [each for each in joined if each is not None]
+
+
+def _walks_tiles(product: CubeSegment) -> bool:
+    """Whether its result is one matrix for each of a batch: that of a convolution in groups is several side by side."""
+    return not isinstance(product, ConvSegment) or product.node.attrs["groups"] == (1,)
 
 
 def _follows(vector: VectorSegment, result: Access) -> bool:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import cached_property
 
 from npuvm.compiler.compiled import Launch
+from npuvm.compiler.conv_mix import ConvMixFamily, mix_family_of
 from npuvm.compiler.cube_family import CubeFamily
 from npuvm.compiler.cube_segment import compile_cube_segment, family_of
 from npuvm.compiler.errors import CompileError
@@ -131,7 +132,7 @@ class MixLaunches:
         self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
         self._atomic, self._padding = atomic, padding
         try:
-            self._family: MixFamily | None = MixFamily(segment, names, chip, isa, like)
+            self._family: MixFamily | ConvMixFamily | None = mix_family_of(segment, names, chip, isa, like)
         except CompileError:
             self._family = None
 

@@ -1,0 +1,188 @@
+"""Mixes of a convolution planned for all shapes: a template for each loop nest, made when the first shape takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from npuvm.compiler.blocks import align_up
+from npuvm.compiler.conv_codegen import MOST_STEP, check_conv, conv_problem
+from npuvm.compiler.conv_family import axes_of, flat_sizes, nest_of, nest_tile, sizes_from
+from npuvm.compiler.conv_mix_emit import ConvParts, write_conv_apart, write_conv_together
+from npuvm.compiler.conv_plan import ConvTile, ConvTileChooser
+from npuvm.compiler.conv_segment import ConvSegment, lower_conv
+from npuvm.compiler.conv_spec import ConvSizes, product_of, sizes_of
+from npuvm.compiler.cube_spec import MatmulSpec
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.group_programs import GroupPrograms, Looked
+from npuvm.compiler.joint_segments import MixSegment
+from npuvm.compiler.mix_body import Bands
+from npuvm.compiler.mix_emit import MixParts
+from npuvm.compiler.mix_family import GroupEntries, MixFamily, with_result
+from npuvm.compiler.mix_space import MixSpace
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.schedule_walk import GridWalk
+from npuvm.compiler.segments import CubeSegment, VectorSegment
+from npuvm.compiler.symbols import evaluate
+from npuvm.compiler.symint import Function, SymInt, compile_values
+from npuvm.compiler.vector_codegen import covered, tiled
+from npuvm.compiler.vector_space import make_space
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import EvenEntries, Image, Isa
+
+__all__ = ["ConvMixFamily", "mix_family_of"]
+
+_TILE = ("<pixels>", "<tile filters>", "<block>", "<chunk>", "<step>", "<accumulators>", "<rows>", "<bands>", "<cols>")
+"""Variables beside the symbols: those of the convolution's tile, `pixels` being rows of it, then those of the bands."""
+
+_MOST_BANDS = 64
+
+
+def mix_family_of(
+    segment: MixSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa, like: CubeSegment | None = None
+) -> MixFamily | ConvMixFamily:
+    """All instances of a mix segment on one chip; `like` is that of a matrix product. CompileError as from either."""
+    if isinstance(segment.product, ConvSegment):
+        return ConvMixFamily(segment, symbols, chip, isa)
+    return MixFamily(segment, symbols, chip, isa, like)
+
+
+class ConvMixFamily:
+    """All instances of a convolution with what follows it element by element; `tensors` are those whose addresses they take.
+
+    CompileError when the vector part cannot follow tiles of whole rows of the result, or there are no templates for it.
+    """
+
+    def __init__(self, segment: MixSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+        binding = {name: SymInt.variable(name) for name in symbols}
+        product = segment.product
+        assert isinstance(product, ConvSegment), "another product is a MixFamily's"
+        self._name, self._chip, self._isa = segment.name, chip, isa
+        self._symbols = tuple(symbols)
+        self._order = chip.group_core_types
+        self._together = chip.core.kind == "unified"
+        vector = with_result(segment) if self._together and segment.kept else segment.vector
+        self._conv, own = lower_conv(product, binding)
+        if 0 in (self._conv.depth, *self._conv.out) or max(*self._conv.strides, *self._conv.dilations) > MOST_STEP:
+            raise CompileError("there is no template of this convolution", self._name)
+        check_conv(self._conv, chip, isa)
+        self._spec = product_of(self._conv, True)
+        self._common = _space(self._spec, own, vector, binding, self._conv.planes)
+        self.tensors = self._common.tensors
+        self._problem = conv_problem(self._conv, chip, isa, Pins())
+        self._sizes: Function = compile_values(symbols, flat_sizes(sizes_of(self._conv)), "sizes")
+        self._groups = chip.cores_with("cube")
+        self._chooser = ConvTileChooser(self._problem, self._conv.planes, self._groups)
+        space = self._common.space
+        self._program, self._storage = tiled(
+            covered(vector, space, chip, isa, again=True), space, binding, isa, Pins(), 2, chip
+        )
+        rows, cols = (SymInt.variable(name) for name in _TILE[:2])
+        self._nbytes: Function = compile_values(_TILE[:2], (self._storage.nbytes(rows, cols),), "nbytes")
+        self._capacity = chip.capacity_bytes("ub")
+        result = product.c.tensor.name
+        reads = space.reads
+        self._reg = next(
+            reg for reg in self._program.regs if reg.read is not None and reads[reg.read].access.tensor.name == result
+        )
+        self._cores = 1 if self._together else self._order.count(chip.core_type_with("vector"))
+        self._templates: dict[int, GroupPrograms] = {}
+
+    def instance(self, values: Sequence[int]) -> Image | None:
+        """The image for values of the symbols; None where tiles are parts of rows, or no band of one fits UB."""
+        chosen = self._choose(values)
+        if chosen is None:
+            return None
+        template, numbers, tiles, _ = chosen
+        words, relocs = template.instance((*values, *numbers))
+        groups = EvenEntries(self._order[0], min(self._groups, tiles), (tiles,))
+        entries = groups if self._together else GroupEntries(self._order, groups, template.starts)
+        return Image(self._name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
+
+    def cycles(self, values: Sequence[int]) -> float:
+        """The cycles that the convolution is estimated to take; 0 where there is no image."""
+        chosen = self._choose(values)
+        return 0.0 if chosen is None else float(chosen[-1].cycles)
+
+    def look(self, values: Sequence[int]) -> Looked | None:
+        """What `instance` makes its image of, for who wants to see it; the cycles are those estimated of the convolution."""
+        chosen, image = self._choose(values), self.instance(values)
+        if chosen is None or image is None:
+            return None
+        template, numbers, _, tile = chosen
+        rows, bands, cols = numbers[-3:]
+        text = f"{tile}, {bands} bands of {rows} x {cols}"
+        return Looked(image, self.tensors, text, tile.cycles, template.buffers((*values, *numbers)))
+
+    def _choose(self, values: Sequence[int]) -> tuple[GroupPrograms, tuple[int, ...], int, ConvTile] | None:
+        """The template, values of its own variables, the number of tiles and the tile; None as for `instance`."""
+        sizes = sizes_from(self._sizes(*values))
+        if sizes.images * prod(sizes.out) * sizes.filters * sizes.depth * sizes.size[1] == 0:
+            return None
+        tile = self._chooser.choose(sizes, self._name)
+        bands = self._bands(sizes, tile) if tile.whole else None
+        if bands is None:
+            return None
+        nest = nest_of(tile, sizes)
+        template = self._templates.get(nest)
+        if template is None:
+            template = self._templates[nest] = self._template(nest)
+        numbers = (tile.rows, tile.filters, tile.block, tile.chunk, tile.step, tile.l0c_depth, *bands)
+        tiles = sizes.images * -(-sizes.out[0] // tile.rows) * -(-sizes.filters // tile.filters)
+        return template, numbers, tiles, tile
+
+    def _bands(self, sizes: ConvSizes, tile: ConvTile) -> tuple[int, int, int] | None:
+        """Rows of a band of a tile, their number, and the columns of a core: as few bands as fit UB."""
+        pixels, all_pixels = tile.rows * sizes.out[1], prod(sizes.out)
+        (m, n), (m_all, n_all) = (pixels, tile.filters), (all_pixels, sizes.filters)
+        if self._conv.planes:
+            (m, n), (m_all, n_all) = (n, m), (n_all, m_all)
+        if n % self._cores and n < n_all:
+            return None
+        cols = -(-n // self._cores)
+        # A tile that is the only one along a dim may be longer than that.
+        m = align_up(m, self._chip.core.cube.m) if m >= m_all else m
+        for bands in range(1, min(m, _MOST_BANDS) + 1):
+            if m % bands == 0 and self._nbytes(m // bands, cols)[0] <= self._capacity:
+                return m // bands, bands, cols
+        return None
+
+    def _template(self, nest: int) -> GroupPrograms:
+        """The programs of a loop nest."""
+        high, filters, block, chunk, step, depth, rows, bands, cols = (SymInt.variable(name) for name in _TILE)
+        tile = nest_tile(self._conv, nest, high, filters, block, chunk, step, depth)
+        cube = tile.cube(self._conv)
+        cut = Bands(rows, bands, cols, self._cores, cube.l1[1])
+        mix = MixParts(
+            self._common,
+            self._spec,
+            self._problem,
+            cube,
+            self._program,
+            self._storage,
+            cut,
+            self._reg,
+            self._chip,
+            self._isa,
+        )
+        parts = ConvParts(self._conv, tile, mix, GridWalk(axes_of(self._conv, self._spec, tile), {}))
+        builders = (write_conv_together(parts),) if self._together else write_conv_apart(parts)
+        return GroupPrograms(builders, self._order, (*self._symbols, *_TILE))
+
+
+def _space(
+    spec: MatmulSpec, own: Sequence[str], vector: VectorSegment, binding: Mapping[str, int], planes: bool
+) -> MixSpace:
+    """The dims of the vector part, which are images, then pixels and filters, or filters and pixels."""
+    domain = evaluate(vector.domain, binding)
+    wide = domain[3 if planes else 2]
+    # Strides by which rows and columns of an image are one dim, and no others.
+    apart = (0, 1, wide, 1) if planes else (0, wide, 1, 0)
+    space = make_space(vector, binding, lambda sizes, dims: dims[-1] if dims else None, (apart,))
+    last = len(space.sizes) - 1
+    batch = 1 if domain[0] != 1 else 0
+    sizes = (spec.m, spec.n)
+    if last != batch + 1 or space.col != last or space.row != last - 1 or space.sizes[-2:] != sizes:
+        raise CompileError("the vector part does not work on whole rows of the convolution's result", vector.name)
+    tensors = (*own, *(each.access.tensor.name for each in (*space.reads, *space.writes)))
+    return MixSpace(space, spec, tuple(dict.fromkeys(tensors)))
