@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.symint import SymInt, aligned
 from npuvm.hw.config.model import BLOCK_BYTES
 from npuvm.isa import Isa
 
@@ -18,6 +19,8 @@ _Size = TypeVar("_Size", int, NDArray[np.int64])
 
 def align_up(value: _Size, to: int = BLOCK_BYTES) -> _Size:
     """The smallest multiple of `to` that is not below `value`; both in the same unit, bytes for the default."""
+    if isinstance(value, SymInt):
+        return aligned(value, to)
     return -(-value // to) * to
 
 

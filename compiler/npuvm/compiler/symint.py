@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import numpy as np
 
 from npuvm.compiler.types import DTYPES
 
-__all__ = ["Function", "SymInt", "ceil_div", "compile_values", "float_bits", "larger", "several"]
+__all__ = ["Function", "SymInt", "aligned", "ceil_div", "compile_values", "float_bits", "larger", "several"]
 
 _FP32 = struct.Struct("<f")
+
+_KEPT = 1024
+"""Functions, and sizes rounded up, that are kept."""
 
 Monomial = tuple[str, ...]
 """Names of variables and quotients that are multiplied, sorted."""
@@ -159,6 +163,12 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
+@lru_cache(_KEPT)
+def aligned(value: SymInt, to: int) -> int:
+    """The smallest multiple of a plain number that is not below the value."""
+    return ceil_div(value, to) * to
+
+
 def float_bits(value: float, dtype: str) -> int:
     """The fp32 pattern of a number that is rounded to a float dtype first; a SymInt gives one that does so later."""
     if isinstance(value, SymInt):
@@ -182,9 +192,15 @@ def compile_values(variables: Sequence[str], values: Sequence[int], name: str = 
             _write_steps(value, names, lines)
     results = [value.text(names) if isinstance(value, SymInt) else repr(value) for value in values]
     lines.append(f"    return ({', '.join(results)}{',' if results else ''})")
+    return _function("\n".join(lines), name)
+
+
+@lru_cache(_KEPT)
+def _function(text: str, name: str) -> Function:
+    """The function `name` that a text defines; what kernels have in common is compiled once."""
     scope: dict[str, Any] = {"float_bits": float_bits}
     # The text is made of names, numbers and operators written here, never of a user's input.
-    exec("\n".join(lines), scope)
+    exec(text, scope)
     made: Function = scope[name]
     return made
 

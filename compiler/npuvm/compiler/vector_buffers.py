@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from npuvm.compiler.blocks import align_up
 from npuvm.compiler.schedule import Pins
@@ -11,6 +12,9 @@ from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_lower import Reg, Shape, VecProgram
 
 __all__ = ["Slot", "Storage", "assign_slots", "tile_bytes"]
+
+_KEPT = 1024
+"""Sizes of tiles that are kept: buffers of a program have few, and are asked for theirs several times."""
 
 
 @dataclass(slots=True)
@@ -42,8 +46,7 @@ class Storage:
 
     def tile_bytes(self, slot: Slot, rows: int, cols: int) -> int:
         """Bytes from one tile of a slot to the next, for tiles of rows x cols."""
-        nbytes = tile_bytes(slot.shape, slot.item, rows, cols)
-        return -(-nbytes // self.stripe) * self.stripe if self.stripe else nbytes
+        return tile_bytes(slot.shape, slot.item, rows, cols, self.stripe)
 
     def nbytes(self, rows: int, cols: int) -> int:
         """Bytes of UB for tiles of rows x cols."""
@@ -59,12 +62,15 @@ class Storage:
         return found
 
 
-def tile_bytes(shape: Shape, item: int, rows: int, cols: int) -> int:
-    """Bytes of one tile in UB: rows at a pitch of whole blocks, a column stored densely."""
+@lru_cache(_KEPT)
+def tile_bytes(shape: Shape, item: int, rows: int, cols: int, stripe: int = 0) -> int:
+    """Bytes of one tile in UB: rows at a pitch of whole blocks, a column stored densely; whole stripes where there are any."""
     has_rows, has_cols = shape
     if has_rows and has_cols:
-        return rows * align_up(cols * item)
-    return align_up((cols if has_cols else rows if has_rows else 1) * item)
+        nbytes = rows * align_up(cols * item)
+    else:
+        nbytes = align_up((cols if has_cols else rows if has_rows else 1) * item)
+    return align_up(nbytes, stripe) if stripe else nbytes
 
 
 def assign_slots(program: VecProgram, pins: Pins, depth: int, where: str) -> Storage:
