@@ -71,8 +71,10 @@ def dequantised(k: KernelBuilder, x: ParamRef, w: ParamRef, scale: ParamRef) -> 
 def filled(made: Kernel, **sizes: int) -> dict[str, Array]:
     """Inputs for values of the kernel's symbols."""
     rng = np.random.default_rng(sum(sizes.values()))
-    shapes = {each.name: evaluate(each.type.shape, sizes) for each in made.graph.params}
-    return {name: (rng.standard_normal(shape) / 4).astype(np.float16) for name, shape in shapes.items()}
+    return {
+        each.name: (rng.standard_normal(evaluate(each.type.shape, sizes)) / 4).astype(each.type.info.numpy)
+        for each in made.graph.params
+    }
 
 
 def mixed(made: Kernel, inputs: Mapping[str, Array], chip: NpuConfig, pins: Pins | None = None) -> CompiledKernel:

@@ -63,6 +63,25 @@ def scaled_before(k: KernelBuilder, x: ParamRef, w: ParamRef) -> None:
     k.store(k.matmul(half, k.load(w)), "y")
 
 
+@kernel(x="fp16[B, M, K]", w="fp16[K, N]", b="fp16[N]", v="fp16[N, P]", c="fp16[P]")
+def biased_layers(k: KernelBuilder, x: ParamRef, w: ParamRef, b: ParamRef, v: ParamRef, c: ParamRef) -> None:
+    """Two products with whole rows between them, both with a bias."""
+    y = k.matmul(k.load(x), k.load(w), bias=k.load(b))
+    k.store(k.matmul(k.exp(y - k.max(y, -1, keepdims=True)), k.load(v), bias=k.load(c)), "y")
+
+
+@kernel(x="fp16[M, K]", w="fp16[K, N]", v="fp16[N, P]", c="fp32[P]")
+def biased_last(k: KernelBuilder, x: ParamRef, w: ParamRef, v: ParamRef, c: ParamRef) -> None:
+    y = k.matmul(k.load(x), k.load(w))
+    k.store(k.matmul(k.exp(y - k.max(y, -1, keepdims=True)), k.load(v), bias=k.load(c)), "y")
+
+
+@kernel(x="fp16[M, K]", w="fp16[K, N]", b="fp16[N]")
+def biased_behind(k: KernelBuilder, x: ParamRef, w: ParamRef, b: ParamRef) -> None:
+    y = k.matmul(k.load(x), k.load(w), bias=k.load(b))
+    k.store(k.exp(y - k.max(y, -1, keepdims=True)), "y")
+
+
 def related(made: Kernel, inputs: Mapping[str, Array], chip: NpuConfig, pins: Pins | None = _MIX) -> CompiledKernel:
     return compile_kernel(made, {name: each.shape for name, each in inputs.items()}, chip, the_isa(), pins)
 
@@ -168,6 +187,30 @@ def test_the_bits_are_those_of_separate_launches(chip: str) -> None:
     compiled = related(attention, inputs, the_chip(chip), Pins(stack="launches"))
     assert kinds(compiled) == ["cube", "vector", "cube"]
     np.testing.assert_array_equal(together, run_compiled(compiled, inputs, the_chip(chip)).outputs["y"])
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("made", [biased_layers, biased_last, biased_behind], ids=lambda made: str(made.name))
+@pytest.mark.parametrize("sizes", [(1, 100, 40, 70, 33), (3, 17, 16, 300, 130)], ids=str)
+def test_products_keep_their_biases(made: Kernel, sizes: tuple[int, ...], chip: str) -> None:
+    few = a_few_cores(chip)
+    inputs = filled(made, **dict(zip("BMKNP", sizes, strict=True)))
+    compiled = related(made, inputs, few)
+    assert kinds(compiled) == ["mix"]
+    apart = run_compiled(related(made, inputs, few, Pins(stack="launches")), inputs, few).outputs["y"]
+    together = run_compiled(compiled, inputs, few).outputs["y"]
+    # Sums may be taken in other steps, and bits differ then; without its bias a result is off by far more.
+    np.testing.assert_allclose(together.astype(np.float64), apart.astype(np.float64), rtol=2e-3, atol=2e-4)
+
+
+def test_biases_of_two_types_stay_apart() -> None:
+    @kernel(x="fp16[M, K]", w="fp16[K, N]", b="fp32[N]", v="fp16[N, P]", c="fp16[P]")
+    def unlike(k: KernelBuilder, x: ParamRef, w: ParamRef, b: ParamRef, v: ParamRef, c: ParamRef) -> None:
+        y = k.matmul(k.load(x), k.load(w), bias=k.load(b))
+        k.store(k.matmul(k.exp(y - k.max(y, -1, keepdims=True)), k.load(v), bias=k.load(c)), "y")
+
+    inputs = filled(unlike, M=16, K=16, N=16, P=16)
+    assert kinds(related(unlike, inputs, the_chip("edge"))) == ["cube", "vector", "cube"]
 
 
 def test_what_is_between_the_parts_does_not_grow_with_the_rows() -> None:

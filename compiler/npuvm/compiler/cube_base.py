@@ -86,6 +86,10 @@ class CubeWriter:
             MatView(self.spec.c.arg, self.spec.a.dtype, 0, 1, (0,) * len(self.spec.batch)) if self.spec.k == 0 else None
         )
 
+    def _some_bias(self) -> MatView | None:
+        """The bias, or one of those with the same dtype where several products share the buffers."""
+        return self.bias
+
     def _ring_slots(self) -> Mapping[str, int]:
         """Bytes of one slot of every ring."""
         return ring_slots(self.problem, self.tile)
@@ -95,7 +99,7 @@ class CubeWriter:
         plan = [("l0c", "l0c", "cube", "fixpipe")]
         if self.spec.k != 0:
             plan += [("l1.a", "l1", "load", "move"), ("l1.b", "l1", "load", "move")]
-        if self.bias is not None:
+        if self._some_bias() is not None:
             plan.append(("l1.bias", "l1", "load", "move"))
         if self.spec.k != 0 or not self.bias_moves:
             plan += [("l0a", "l0a", "move", "cube"), ("l0b", "l0b", "move", "cube")]
@@ -144,9 +148,10 @@ class CubeWriter:
 
     def _load_ones(self) -> Desc | None:
         """A row of ones in L1, made of pad values: nothing of its window exists. The moves wait for it once."""
-        if self.bias is None or self.bias_moves:
+        bias = self._some_bias()
+        if bias is None or self.bias_moves:
             return None
-        dtype = self.problem.isa.dtypes[self.bias.dtype]
+        dtype = self.problem.isa.dtypes[bias.dtype]
         one = int(np.ones(1, dtype=np.float32).view(np.uint32)[0]) if dtype.kind == "float" else 1
         buffer = self.b.temp(
             "ones", "l1", align_up(self.m1 * dtype.itemsize), address=self.problem.pins.address.get("ones")
@@ -159,12 +164,16 @@ class CubeWriter:
         self.b.sync("move", wait=[ready])
         return ones
 
-    def _load_bias(self, step: Step, bias: MatView) -> list[Loop]:
-        """Load the bias row where it changes; returns the loops that change it."""
+    def _bias_preds(self, loops: Sequence[Loop]) -> tuple[Pred | None, Pred | None]:
+        """When a bias row that these loops change comes in, and when it is used for the last time; None for every time."""
+        return changed(*loops), changes(*loops)
+
+    def _load_bias(self, step: Step, bias: MatView) -> tuple[Pred | None, Pred | None]:
+        """Load the bias row where it changes; returns when it does, and when it is used for the last time."""
         ring = self.rings["l1.bias"]
         item = self.problem.isa.dtypes[bias.dtype].itemsize
         tile_bytes = {"n": self.n1 * item} | {f"b{i}": stride * item for i, stride in enumerate(bias.batch)}
-        loops = step.moved_by([dim for dim, stride in tile_bytes.items() if stride != 0])
+        arrives, leaves = self._bias_preds(step.moved_by([dim for dim, stride in tile_bytes.items() if stride != 0]))
         strides = axis_strides(step.walk.axes, step.loops, tile_bytes)
         window = None
         if self.spec.bias is None:
@@ -184,17 +193,17 @@ class CubeWriter:
             cache=self._cache("bias", bias),
             wait=[ring.free],
             set=[ring.ready],
-            pred=changed(*loops),
+            pred=arrives,
         )
-        return loops
+        return arrives, leaves
 
     def _start_with_bias(self, step: Step, bias: MatView, ones: Desc | None) -> None:
         """Bring the bias into the accumulators: as a product with ones, or by a move."""
-        loops = self._load_bias(step, bias)
+        arrives, leaves = self._load_bias(step, bias)
         ring, l0c = self.rings["l1.bias"], self.rings["l0c"]
         m, n, one = step.m.whole(self.b), step.n.whole(self.b), self.b.size(1)
         row = self.b.desc(ring, 0 if ones is None else ring.slot_bytes, role="consumer")
-        self._sync("move", None, wait=[ring.ready], pred=changed(*loops))
+        self._sync("move", None, wait=[ring.ready], pred=arrives)
         acc = self.b.desc(l0c, self._l0c_pitch, role="producer")
         if ones is None:
             dtype = bias.dtype if bias.dtype != "int32" else _INT_BIAS_MOVE
@@ -227,7 +236,7 @@ class CubeWriter:
                 "mma", "mma", bias.dtype, dst=acc, a=left, b=right, m=m, n=n, k=one,
                 wait=[l0a.ready, l0b.ready], set=[l0a.free, l0b.free],
             )  # fmt: skip
-        self._sync("move", None, set=[ring.free], pred=changes(*loops))
+        self._sync("move", None, set=[ring.free], pred=leaves)
 
     # Operands.
 

@@ -12,7 +12,7 @@ from npuvm.compiler.cube_cost import TileProblem
 from npuvm.compiler.cube_emit import MatmulEmitter
 from npuvm.compiler.cube_extent import Extent, loop_extent
 from npuvm.compiler.cube_plan import CubeTile, ring_slots
-from npuvm.compiler.cube_spec import MatmulSpec
+from npuvm.compiler.cube_spec import MatmulSpec, MatView
 from npuvm.compiler.emit_handles import Loop, first, last
 from npuvm.compiler.relay_handover import Side, make_handovers
 from npuvm.compiler.relay_walk import Place, Run, in_slot
@@ -52,6 +52,12 @@ class BlockProduct(MatmulEmitter):
         if not self._alone:
             self.b.barrier("group")
 
+    def _some_bias(self) -> MatView | None:
+        return next((each.spec.bias for each in self._products_here if each.spec.bias is not None), None)
+
+    def _bias_preds(self, loops: Sequence[Loop]) -> tuple[Pred | None, Pred | None]:
+        return None, None  # every tile of a block has other columns, and every product its own row
+
     def other(self, product: Product) -> BlockProduct:
         """The writer of another product."""
         made = copy(self)
@@ -85,9 +91,9 @@ class BlockProduct(MatmulEmitter):
             with self.b.loop(count) as loop:
                 block._n_loop = loop
                 inner = place.inside(Axis("n", count), loop)
-                block._tile(Step(inner.walk, inner.loops, rows, loop_extent(self.spec.n, self.n1, loop)), None)
+                block._tile(Step(inner.walk, inner.loops, rows, loop_extent(self.spec.n, self.n1, loop)), self._ones)
         else:
-            block._tile(Step(place.walk, place.loops, rows, loop_extent(self.spec.n, self.n1, None)), None)
+            block._tile(Step(place.walk, place.loops, rows, loop_extent(self.spec.n, self.n1, None)), self._ones)
         self.side.end(None)
 
     # What is loaded once for all tiles of a block, and where what is handed over lies.

@@ -80,6 +80,11 @@ class RelayFamily:
         self._groups = chip.cores_with("cube")
         specs = [spec for spec in (common.before, common.after) if spec is not None]
         both = len(specs) == 2
+        biases = {spec.bias.dtype for spec in specs if spec.bias is not None}
+        if len(biases) > 1 or not biases <= set(chip.core.cube.cycles_per_block):
+            raise CompileError(
+                f"biases of {', '.join(sorted(biases))}; allowed: one dtype that the cube takes", self._name
+            )
         values = dict(zip(_VARIABLES, (SymInt.variable(name) for name in _VARIABLES), strict=True))
         groups, runs, most, tail, rests, most_rests, tail_rests, whole, left, rows, parts, parts_left, *nk = (
             values.values()

@@ -51,7 +51,7 @@ def _before(segments: Sequence[Segment], joined: Sequence[Segment | RelaySegment
     assert isinstance(vector, VectorSegment)
     for number in reversed(range(at)):
         product = joined[number]
-        if type(product) is not CubeSegment or product.bias is not None:
+        if type(product) is not CubeSegment:
             continue
         reads = [access for _, access in vector.reads if access.tensor.name == product.c.tensor.name]
         whole = len(reads) == 1 and reads[0].layout == product.c.layout and vector.domain == product.c.layout.dims
@@ -66,7 +66,7 @@ def _after(segments: Sequence[Segment], joined: Sequence[Segment | RelaySegment 
     assert isinstance(vector, VectorSegment)
     for number in range(at + 1, len(segments)):
         product = joined[number]
-        if type(product) is not CubeSegment or product.bias is not None or product.transpose_a:
+        if type(product) is not CubeSegment or product.transpose_a:
             continue
         if product.b.tensor.name == product.a.tensor.name:
             continue

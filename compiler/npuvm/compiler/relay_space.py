@@ -96,8 +96,8 @@ def _exchange(product: CubeSegment | None, cols: int, isa: Isa, name: str) -> Ex
 
 def _renamed(spec: MatmulSpec, tensors: tuple[str, ...], own: tuple[str, ...]) -> MatmulSpec:
     """The product whose views name their places in `tensors` and no longer those in its own."""
-    a, b, c = (replace(view, arg=tensors.index(own[view.arg])) for view in (spec.a, spec.b, spec.c))
-    return replace(spec, a=a, b=b, c=c)
+    views = {name: replace(view, arg=tensors.index(own[view.arg])) for name, view in spec.views.items()}
+    return replace(spec, a=views["a"], b=views["b"], c=views["c"], bias=views.get("bias"))
 
 
 def _handed(view: MatView, exchange: Exchange) -> MatView:

@@ -57,7 +57,9 @@ class Runs(NamedTuple):
 
 
 class _Limits(NamedTuple):
-    """Bytes of an element and an accumulator, whether b lies transposed, room for one slot at L0, and the slots of all L1."""
+    """Bytes of an element and an accumulator, whether b lies transposed, room for one slot at L0, all of L1, the slots of both
+    operands there, and bytes of an element of a bias.
+    """
 
     item: int
     acc_item: int
@@ -68,6 +70,7 @@ class _Limits(NamedTuple):
     l1: int
     depth_a: int
     depth_b: int
+    bias_item: int
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,11 @@ class BlockChooser:
     def _limits(self) -> tuple[_Limits, ...]:
         """What the tiles of each product have to keep to."""
         space, found = self.chip.capacity_bytes, []
+        bias_item = max(each.bias_item for each in self.problems)
         for each in self.problems:
             rooms = space("l0c") // _DEPTH, space("l0a") // each.depth("l0a"), space("l0b") // each.depth("l0b")
             depths = each.depth("l1.a"), each.depth("l1.b")
-            found.append(_Limits(each.item, each.acc_item, each.b.flipped, *rooms, space("l1"), *depths))
+            found.append(_Limits(each.item, each.acc_item, each.b.flipped, *rooms, space("l1"), *depths, bias_item))
         return tuple(found)
 
     def _result_bytes(self, size: int, tiles: Sequence[tuple[int, int] | None]) -> int:
@@ -133,16 +137,17 @@ class BlockChooser:
 
     def _tile(self, limits: _Limits, m: int, shape: ProductShape) -> tuple[int, int] | None:
         """(n, k) of the largest tile that fits with m rows; the same at L1 and at L0."""
-        item, acc_item, flipped, accumulators, room_a, room_b, room, depth_a, depth_b = limits
+        item, acc_item, flipped, accumulators, room_a, room_b, room, depth_a, depth_b, bias_item = limits
         k_unit = BLOCK_BYTES // item
         for n in [shape.n] if shape.whole_n else [min(edge, shape.n) for edge in _EDGES]:
             if m * align_up(n * acc_item) > accumulators:
                 continue
             width = align_up(n * item)
+            bias = _DEPTH * align_up(n * bias_item) + align_up(m * bias_item)
             for k in [shape.k] if shape.whole_k else [min(edge, shape.k) for edge in _EDGES]:
                 left, inner = m * align_up(k * item), width * align_up(k, k_unit)
                 right = align_up(n, 16) * align_up(k * item) if flipped else inner
-                if left <= room_a and inner <= room_b and depth_a * left + depth_b * right <= room:
+                if left <= room_a and inner <= room_b and depth_a * left + depth_b * right + bias <= room:
                     return n, k
         return None
 
