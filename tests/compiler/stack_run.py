@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tests.compiler.uncounted import simulate, verify
 from tests.compiler.vector_run import limits_of, the_isa
 
 from npuvm.compiler import DTYPES, CompiledKernel
 from npuvm.hw.config import NpuConfig
+from npuvm.hw.simulator import simulate
 from npuvm.hw.state import GlobalMemory
+from npuvm.isa.verifier import verify
 
 Array = npt.NDArray[Any]
 

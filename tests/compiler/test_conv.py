@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tests.compiler.conv_run import Conv, Pair, check, close, conv_kernel
 from tests.compiler.graphs import CASTS, build
-from tests.compiler.uncounted import simulate
 from tests.compiler.vector_run import CHIPS, run_graph, the_chip, the_isa
 from tests.isa.off import isa_without
 
@@ -22,7 +21,7 @@ from npuvm.compiler.inspection import inspect_kernel
 from npuvm.compiler.ops_conv import product_sizes
 from npuvm.compiler.plan import make_plan
 from npuvm.compiler.schedule import Pins
-from npuvm.hw.simulator import EngineName
+from npuvm.hw.simulator import EngineName, simulate
 
 _SIZES = (1, 2, 3, 5, 7, 8, 13, 16, 17, 31, 40)
 

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from tests.compiler.cube_run import CHIPS, the_isa
-from tests.compiler.uncounted import simulate
 from tests.compiler.vector_run import the_chip
 
 from npuvm.compiler import CompiledKernel, Kernel, KernelBuilder, ParamRef, compile_kernel, interpret, kernel
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Events, Pins
+from npuvm.hw.simulator import simulate
 from npuvm.hw.state import GlobalMemory
 from npuvm.isa import decode_program
 

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.compiler.graphs import CASTS, assert_close, build, run_plan
-from tests.compiler.uncounted import verify
 from tests.compiler.vector_run import CHIPS, Ran, limits_of, run_graph, the_chip, the_isa
 
 from npuvm.compiler import DTYPES, CompileError, Graph, KernelBuilder, Value, interpret, parse_graph, print_graph
@@ -20,6 +19,7 @@ from npuvm.compiler.plan import make_plan
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import PickSegment, VectorSegment
 from npuvm.hw.errors import TrapError
+from npuvm.isa.verifier import verify
 
 SIZES = st.sampled_from([1, 2, 3, 7, 8, 9, 31, 33, 64])
 SLOW = [HealthCheck.too_slow]

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from tests.compiler.graphs import build
-from tests.compiler.uncounted import simulate
 from tests.compiler.vector_run import CHIPS, run_graph, the_chip, the_isa
 
 from npuvm.compiler import CompileError, Graph, Pins, compile_kernel
 from npuvm.compiler.kernel_family import KernelFamily
 from npuvm.hw.config import load_chip
+from npuvm.hw.simulator import simulate
 
 
 def softmax() -> Graph:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from tests.compiler.graphs import CASTS, build
-from tests.compiler.uncounted import simulate
 from tests.compiler.vector_run import the_chip, the_isa
 
 from npuvm.compiler import KernelBuilder, ParamRef, Value, kernel
@@ -14,6 +13,7 @@ from npuvm.compiler.plan import make_plan
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import VectorSegment
 from npuvm.compiler.vector_codegen import compile_vector
+from npuvm.hw.simulator import simulate
 from npuvm.runtime import Device
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from tests.compiler.graphs import CASTS
-from tests.compiler.uncounted import simulate, verify
 
 from npuvm.compiler import DTYPES, Graph
 from npuvm.compiler.cube_segment import compile_cube_segment, family_of
@@ -25,10 +24,11 @@ from npuvm.compiler.vector_codegen import VectorKernel, compile_vector
 from npuvm.compiler.vector_family import VectorFamily
 from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.hw.simulator import simulate
 from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Image, Isa, load_isa
-from npuvm.isa.verifier import CapacityLimits
+from npuvm.isa.verifier import CapacityLimits, verify
 
 Array = npt.NDArray[Any]
 

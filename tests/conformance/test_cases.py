@@ -57,7 +57,6 @@ def test_a_bound_that_moves_changes_a_case(value: str) -> None:
     assert beyond in illegal
 
 
-@pytest.mark.no_cover
 def test_the_same_seed_gives_the_same_cases_and_another_one_others() -> None:
     def of(seed: int) -> list[list[int]]:
         encoding = [case.words for case in encoding_cases(FEW, FEW_LAYOUT, seed) if isinstance(case, WordCase)]

@@ -133,7 +133,6 @@ def unit_wrong(_isa: Isa, _words: Sequence[int], answer: Decoded) -> Decoded:
     return replace(answer, unit="seq") if answer.unit == "fixpipe" else answer
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("fault", "levels"),
     [

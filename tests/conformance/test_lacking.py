@@ -65,7 +65,6 @@ def no_bf16() -> Isa:
     return load_isa_text(re.sub(r"dtypes: \[([^\]]*)\]", kept, TEXT))
 
 
-@pytest.mark.no_cover
 def test_the_shipped_instruction_set_has_all_that_programs_use() -> None:
     isa = load_isa()
     texts = [case for level in PROGRAMS for case in program_cases(isa, level, 1)]
@@ -97,7 +96,6 @@ def test_a_missing_instruction_takes_its_own_bins_along_and_names_those_of_other
     )
 
 
-@pytest.mark.no_cover
 def test_a_missing_type() -> None:
     isa = no_bf16()
     assert "bf16" not in {each for name in isa.instructions for pair in type_pairs(isa, name) for each in pair}

@@ -35,7 +35,6 @@ def failed_instructions(report: LevelReport) -> set[str]:
     return {group.split("/")[1] for group, counted in report.groups.items() if counted.failed}
 
 
-@pytest.mark.no_cover
 def test_slips_in_expressions() -> None:
     """The target follows the changed expressions; what is expected was written for the mnemonics."""
     text = TEXT
@@ -47,7 +46,6 @@ def test_slips_in_expressions() -> None:
     assert {name.split("/")[1] for name in report.uncovered} == set(SLIPS)
 
 
-@pytest.mark.no_cover
 def test_a_wrong_rounding_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     """Towards zero instead of to nearest even, where results become narrower floats."""
 

@@ -112,7 +112,6 @@ def test_tables_that_are_smaller_than_their_fields() -> None:
     assert {"classes/vadd/mask/unallocated", "classes/vadd/wait/unallocated", "classes/grid/loops/illegal"} <= covered
 
 
-@pytest.mark.no_cover
 def test_failures_past_a_thousand_are_counted() -> None:
     report = run_suite(few_instructions(), Pupil(lambda *_: Decoded(WordClass.UNALLOCATED)), SuiteOptions(words=400))
     classes = report.level(Level.CLASSES)

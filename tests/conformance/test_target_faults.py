@@ -68,7 +68,6 @@ def test_a_pad_that_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert failed(memory_cases(ISA, 1)) == {"ld"}
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("function", "wrong", "cases", "instructions"),
     [

@@ -65,7 +65,6 @@ def random_launches(seed: int, count: int) -> None:
         assert isinstance(result, RunResult) or str(result).startswith("deadlock in cycle"), (number, result)
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize(("level", "every"), [(Level.SEMANTICS, 40), (Level.SEQUENCES, 2), (Level.CHIPS, 3)])
 def test_conformance_programs(level: Level, every: int) -> None:
     """Some programs of the suite, with the values that their scalar loads read in a run with data."""
@@ -101,7 +100,6 @@ print(found.hexdigest())
 """
 
 
-@pytest.mark.no_cover
 def test_a_run_is_the_same_in_every_process() -> None:
     """Whatever the order of sets and dictionaries of strings."""
     outputs = []

@@ -87,7 +87,6 @@ def product(image: Image, arrays: list[Array], seed: int | None) -> bytes:
     return memory.read(ADDRESSES[2], SIZES[2]).tobytes()
 
 
-@pytest.mark.no_cover
 def test_what_is_not_reported_gives_the_same_in_any_order() -> None:
     """One wait taken away: other waits may imply it. Then the random orders of the interpreter must not matter."""
     arrays, chip = CASE.arrays(), the_chip("edge")
