@@ -20,6 +20,7 @@ from npuvm.compiler.mix_emit import MixParts, write_apart, write_together
 from npuvm.compiler.mix_space import mix_space
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import CubeSegment, VectorSegment
+from npuvm.compiler.stack_entries import GroupTable
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.vector_codegen import covered, tiled
 from npuvm.hw.config import NpuConfig
@@ -149,26 +150,18 @@ def with_result(segment: MixSegment) -> VectorSegment:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupEntries(EntryTable):
-    """Entries of whole core groups whose cores have the types `order`: a cube core, then vector cores.
+class GroupEntries(GroupTable):
+    """Entries of core groups that walk one grid after the other, the vector cores as often as there are of them.
 
-    The cores of a group walk the tiles of its entry in `groups`, by the program of their type, cube before vector, of which
-    `starts` gives the first words. A vector core finds its part of every tile behind those of the cores before it.
+    A vector core finds its part of every tile behind those of the cores before it.
     """
-
-    order: tuple[str, ...]
-    groups: EvenEntries
-    starts: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.groups) * len(self.order)
 
     def entry(self, core: int) -> Entry:
         """The entry of a core of the launch."""
         group, member = divmod(core, len(self.order))
         ranges = self.groups.entry(group).ranges
         if member == 0:
-            return Entry(self.order[0], self.starts[0], ranges)
+            return Entry(self.order[0], self.start(0), ranges)
         skipped = [(member - 1) * tiles for tiles in self.groups.tiles]
         moved = tuple((start + skip, stop + skip) for (start, stop), skip in zip(ranges, skipped, strict=True))
-        return Entry(self.order[member], self.starts[1], moved)
+        return Entry(self.order[member], self.start(member), moved)

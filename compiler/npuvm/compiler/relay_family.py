@@ -23,13 +23,13 @@ from npuvm.compiler.relay_tile import Block, BlockChooser, ProductShape, Runs, s
 from npuvm.compiler.relay_vector import RowCuts
 from npuvm.compiler.relay_walk import Run, run_grids
 from npuvm.compiler.schedule import Pins
+from npuvm.compiler.stack_entries import GroupTable
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.vector_codegen import covered, tiled
 from npuvm.compiler.vector_cost import TileCost
 from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Entry, EvenEntries, Image, Isa
-from npuvm.isa.image_tables import EntryTable
 
 __all__ = ["RelayEntries", "RelayFamily"]
 
@@ -159,7 +159,7 @@ class RelayFamily:
         block, _, _, ((matrices, here), (outer, over)), groups, _ = chosen
         tiles = (matrices * here.runs, outer * over.runs)
         words, relocs = self._program.instance((*values, *self._numbers(chosen)))
-        entries = RelayEntries(self._order, EvenEntries(self._order[0], groups, tiles), tiles, self._program.starts)
+        entries = RelayEntries(self._order, EvenEntries(self._order[0], groups, tiles), self._program.starts)
         image = Image(
             self._name, self._program.isa_hash, words, entries, relocs, self._program.n_args, self._program.grids
         )
@@ -192,19 +192,8 @@ class RelayFamily:
 
 
 @dataclass(frozen=True, slots=True)
-class RelayEntries(EntryTable):
-    """Entries of whole core groups, in the order of `order`, which walk grids of `tiles` runs each for itself.
-
-    A group works on the runs of its entry in `groups`; in the grids it finds them behind those of the cores before it.
-    """
-
-    order: tuple[str, ...]
-    groups: EvenEntries
-    tiles: tuple[int, ...]
-    starts: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.groups) * len(self.order)
+class RelayEntries(GroupTable):
+    """Entries of core groups that walk each grid's runs for themselves: behind those of the cores before them."""
 
     def entry(self, core: int) -> Entry:
         """The entry of a core of the launch."""
@@ -213,6 +202,6 @@ class RelayEntries(EntryTable):
         place = group * vectors + max(0, member - 1)
         ranges = tuple(
             (start + place * tiles, stop + place * tiles) if start < stop else (0, 0)
-            for (start, stop), tiles in zip(self.groups.entry(group).ranges, self.tiles, strict=True)
+            for (start, stop), tiles in zip(self.groups.entry(group).ranges, self.groups.tiles, strict=True)
         )
-        return Entry(self.order[member], self.starts[min(member, 1)] if member else self.starts[0], ranges)
+        return Entry(self.order[member], self.start(member), ranges)

@@ -9,7 +9,42 @@ from npuvm.compiler.errors import CompileError
 from npuvm.isa import Entry, EvenEntries, Image
 from npuvm.isa.image_tables import EntryTable
 
-__all__ = ["Run", "StackedEntries", "busy"]
+__all__ = ["GroupTable", "Run", "StackedEntries", "busy"]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTable(EntryTable):
+    """Entries of whole core groups whose cores have the types `order`, a cube core before vector cores where there are two.
+
+    The cores of a type run the program at their word of `starts`. A group works on the tiles of its entry in `groups`.
+    """
+
+    order: tuple[str, ...]
+    groups: EvenEntries
+    starts: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.groups) * len(self.order)
+
+    def start(self, member: int) -> int:
+        """The first word of a core's program, by its place in the group."""
+        return self.starts[min(member, 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Members(EntryTable):
+    """Of a table of whole groups those entries that `places` in each group have."""
+
+    table: GroupTable
+    places: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.table.groups) * len(self.places)
+
+    def entry(self, core: int) -> Entry:
+        """The entry of a core among those."""
+        group, at = divmod(core, len(self.places))
+        return self.table.entry(group * len(self.table.order) + self.places[at])
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +87,10 @@ def busy(image: Image) -> dict[str, tuple[int, Sequence[Entry], int]]:
     entries = image.entries
     if isinstance(entries, EvenEntries):
         return {entries.core_type: (0, entries, len(entries.tiles))}
+    if isinstance(entries, GroupTable) and len(entries.order) > 1:
+        order, phases = entries.order, len(entries.groups.tiles)
+        places = {core: tuple([at for at, each in enumerate(order) if each == core]) for core in dict.fromkeys(order)}
+        return {core: (entries.start(each[0]), _Members(entries, each), phases) for core, each in places.items()}
     starts = {(entry.core_type, entry.pc) for entry in entries}
     if len(starts) == 1:
         ((core_type, start),) = starts
