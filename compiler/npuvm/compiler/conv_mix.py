@@ -39,12 +39,17 @@ _MOST_BANDS = 64
 
 
 def mix_family_of(
-    segment: MixSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa, like: CubeSegment | None = None
+    segment: MixSegment,
+    symbols: Sequence[str],
+    chip: NpuConfig,
+    isa: Isa,
+    like: CubeSegment | None = None,
+    plain: MixFamily | None = None,
 ) -> MixFamily | ConvMixFamily:
-    """All instances of a mix segment on one chip; `like` is that of a matrix product. CompileError as from either."""
+    """All instances of a mix segment on one chip; `like` and `plain` are for a matrix product. CompileError as from either."""
     if isinstance(segment.product, ConvSegment):
         return ConvMixFamily(segment, symbols, chip, isa)
-    return MixFamily(segment, symbols, chip, isa, like)
+    return MixFamily(segment, symbols, chip, isa, like, plain)
 
 
 class ConvMixFamily:

@@ -17,6 +17,7 @@ from npuvm.compiler.group_programs import GroupPrograms, Looked
 from npuvm.compiler.joint_segments import MixSegment
 from npuvm.compiler.mix_body import Bands
 from npuvm.compiler.mix_emit import MixParts, write_apart, write_together
+from npuvm.compiler.mix_operands import open_operands
 from npuvm.compiler.mix_space import mix_space
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import CubeSegment, VectorSegment
@@ -39,8 +40,9 @@ _CUTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 class MixFamily:
     """All instances of a mix segment on one chip; `tensors` are those whose addresses they take.
 
-    Their tiles are those of the product `like`; see CubeFamily. CompileError when the vector part cannot follow the product's
-    tiles, or when both do not fit one program.
+    Their tiles are those of the product `like`; see CubeFamily. Templates are those of the family `plain` where only operands
+    of the product lie otherwise than there; its symbols are the first of these. CompileError when the vector part cannot follow
+    the product's tiles, or when both do not fit one program.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class MixFamily:
         chip: NpuConfig,
         isa: Isa,
         like: CubeSegment | None = None,
+        plain: MixFamily | None = None,
     ) -> None:
         binding = {name: SymInt.variable(name) for name in symbols}
         self._name = segment.name
@@ -64,34 +67,48 @@ class MixFamily:
         check_types(spec, chip, isa)
         problem = problem_of(spec, chip, isa, Pins())
         lies = problem if like is None else problem_of(lower_cube(like, binding)[0], chip, isa, Pins())
+        opened = open_operands(spec)
         self._sizes: Function = compile_values(
-            symbols, (spec.m, spec.n, spec.k, prod(spec.batch), lies.a.pitch, lies.b.pitch), "sizes"
+            symbols,
+            (spec.m, spec.n, spec.k, prod(spec.batch), lies.a.pitch, lies.b.pitch, *opened.numbers),
+            "sizes",
         )
         self._groups = chip.cores_with("cube")
         self._chooser = chooser_of(problem, self._groups)
         self._nests = NestChooser(self._groups)
+        self._capacity = chip.capacity_bytes("ub")
+        self._block_rows = chip.core.cube.m
+        self._cores = 1 if self._together else self._order.count(chip.core_type_with("vector"))
+        places = tuple(
+            self.tensors.index(each.access.tensor.name) for each in (*common.space.reads, *common.space.writes)
+        )
+        self.form = opened.form, places, len(self.tensors)
+        self._nbytes: Function
+        self._known = len(symbols)
+        self._templates: list[GroupPrograms] = []
+        if plain is not None and plain.form == self.form:
+            self._known, self._nbytes, self._templates = plain._known, plain._nbytes, plain._templates
+            return
         program, storage = tiled(
             covered(vector, common.space, chip, isa, again=True), common.space, binding, isa, Pins(), 2, chip
         )
         rows, bands, cols, n, k, k0, depth, band = (SymInt.variable(name) for name in _TILE)
-        self._nbytes: Function = compile_values(_TILE[:2], (storage.nbytes(rows, bands),), "nbytes")
-        self._capacity = chip.capacity_bytes("ub")
-        self._block_rows = chip.core.cube.m
+        self._nbytes = compile_values(_TILE[:2], (storage.nbytes(rows, bands),), "nbytes")
         result = segment.product.c.tensor.name
         reads = common.space.reads
         reg = next(reg for reg in program.regs if reg.read is not None and reads[reg.read].access.tensor.name == result)
-        self._cores = 1 if self._together else self._order.count(chip.core_type_with("vector"))
         cut = Bands(rows, bands, cols, self._cores, n)
+        spec = opened.spec
+        problem = problem_of(spec, chip, isa, Pins())
         parts = MixParts(
             common, spec, problem, CubeTile((0, 0, 0), (0, 0, 0), 0, 0), program, storage, cut, reg, chip, isa
         )
-        self._templates = []
         for nest in NESTS:
             tile = CubeTile((cut.m, cut.n, spec.k if nest == WHOLE else k), (cut.m, cut.n, k0), depth, 0)
             grids = nest_grids(nest, spec, cut.m, cut.n, band)
             here = replace(parts, tile=tile)
             builders = (write_together(here, grids),) if self._together else write_apart(here, grids)
-            self._templates.append(GroupPrograms(builders, self._order, (*symbols, *_TILE)))
+            self._templates.append(GroupPrograms(builders, self._order, (*opened.variables, *symbols, *_TILE)))
 
     def instance(self, values: Sequence[int]) -> Image | None:
         """The image for values of the symbols; None when m, n, k or a batch dim is 0, or no band of a tile fits UB."""
@@ -99,7 +116,7 @@ class MixFamily:
         if chosen is None:
             return None
         template, numbers, nest, _ = chosen
-        words, relocs = template.instance((*values, *numbers))
+        words, relocs = template.instance(numbers)
         return Image(
             self._name, template.isa_hash, words, self._entries(template, nest), relocs, template.n_args, template.grids
         )
@@ -115,14 +132,14 @@ class MixFamily:
         if chosen is None or image is None:
             return None
         template, numbers, _, tile = chosen
-        rows, bands, cols = numbers[:3]
+        rows, bands, cols = numbers[-len(_TILE) :][:3]
         (m, n, k), (_, _, k0) = tile.l1, tile.l0
         text = f"L1 {m} x {n} x {k}, L0 {m} x {n} x {k0}, {bands} bands of {rows} x {cols}"
-        return Looked(image, self.tensors, text, tile.cycles, template.buffers((*values, *numbers)))
+        return Looked(image, self.tensors, text, tile.cycles, template.buffers(numbers))
 
     def _choose(self, values: Sequence[int]) -> tuple[GroupPrograms, tuple[int, ...], Nest, CubeTile] | None:
-        """The template, values of its own variables, the walk and the tile; None as for `instance`."""
-        m, n, k, batch, a_pitch, b_pitch = self._sizes(*values)
+        """The template, values of its variables, the walk and the tile; None as for `instance`."""
+        m, n, k, batch, a_pitch, b_pitch, *lie = self._sizes(*values)
         if m * n * k * batch == 0:
             return None
         tile = self._chooser.choose(ProductSizes(m, n, k, batch, a_pitch, b_pitch))
@@ -134,7 +151,7 @@ class MixFamily:
         if not bands or (n1 % self._cores and n1 < n):
             return None
         nest = self._nests.choose(m, n, k, batch, tile)
-        numbers = (m1 // bands, bands, cols, n1, k1, k0, tile.l0c_depth, nest.band)
+        numbers = (*lie, *values[: self._known], m1 // bands, bands, cols, n1, k1, k0, tile.l0c_depth, nest.band)
         return self._templates[nest.number], numbers, nest, tile
 
     def _entries(self, template: GroupPrograms, nest: Nest) -> EntryTable:

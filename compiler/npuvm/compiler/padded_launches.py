@@ -7,6 +7,7 @@ copies, so the bits are too.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Literal, Protocol
 
@@ -19,7 +20,7 @@ from npuvm.compiler.padding_cost import PaddingCost
 from npuvm.compiler.padding_parts import OPERANDS, PITCHES, PaddedParts, padded_parts, padded_pitch, product_of
 from npuvm.compiler.reduce_launches import Reduced
 from npuvm.compiler.schedule import Pins
-from npuvm.compiler.segments import CubeSegment
+from npuvm.compiler.segments import CubeSegment, VectorSegment
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.types import DTYPES
@@ -141,9 +142,21 @@ class PaddedLaunches:
         self._product, self._plain, self._make = product, plain, make
         self._padded: dict[tuple[str, ...], ProductLaunches] = {}
         self._copies: dict[str, VectorFamily] = {}
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Make what almost any shape needs, so that none of them waits for it."""
+        self._prepared = True
+        with suppress(CompileError):  # the shape that needs what there is not will say why
+            for operands in (OPERANDS, *((each,) for each in OPERANDS)):
+                self._of(operands)
+            for operand, copy in zip(OPERANDS, self._product.parts(OPERANDS).copies, strict=True):
+                self._copy(operand, copy).prepare()
 
     def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
         """The launches, those of the copies first."""
+        if not self._prepared:
+            self.prepare()
         operands = self._product.operands(values)
         made = self._with_copies(operands, values) if operands else None
         return self._plain.launch(values) if made is None else made
@@ -161,14 +174,18 @@ class PaddedLaunches:
             return None
         made: list[Launch] = []
         for operand, copy, pitch in zip(operands, product.parts(operands).copies, pitches, strict=True):
-            family = self._copies.get(operand)
-            if family is None:
-                names = (*product.names, PITCHES[operand])
-                family = self._copies[operand] = VectorFamily(copy, names, product.chip, product.isa)
-            image = family.instance((*values, pitch))
+            image = self._copy(operand, copy).instance((*values, pitch))
             assert image is not None, "a product with something to add up has operands"
             made.append(Launch(copy.name, "vector", *image, copy.written, bool(made)))
         return Reduced((*made, replace(last, continues=True)), product.tensors(operands, values))
+
+    def _copy(self, operand: str, segment: VectorSegment) -> VectorFamily:
+        """The launches of an operand's copy, whose segment is the same whichever others are copied."""
+        found = self._copies.get(operand)
+        if found is None:
+            names = (*self._product.names, PITCHES[operand])
+            found = self._copies[operand] = VectorFamily(segment, names, self._product.chip, self._product.isa)
+        return found
 
     def _of(self, operands: tuple[str, ...]) -> ProductLaunches:
         found = self._padded.get(operands)

@@ -128,11 +128,13 @@ class MixLaunches:
         atomic: bool,
         padding: Padding,
         like: CubeSegment | None = None,
+        plain: ProductLaunches | None = None,
     ) -> None:
         self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
         self._atomic, self._padding = atomic, padding
+        known = plain._family if isinstance(plain, MixLaunches) and isinstance(plain._family, MixFamily) else None
         try:
-            self._family: MixFamily | ConvMixFamily | None = mix_family_of(segment, names, chip, isa, like)
+            self._family: MixFamily | ConvMixFamily | None = mix_family_of(segment, names, chip, isa, like, known)
         except CompileError:
             self._family = None
 
@@ -208,7 +210,10 @@ class RelayLaunches:
         found: list[VectorLaunches | ProductLaunches] = []
         for part in join_products(self._segment.parts):
             if isinstance(part, CubeSegment | MixSegment):
-                found.append(_product_launches(part, *chosen, atomic=self._atomic, padding=self._padding))
+                product = _product_launches(part, *chosen, atomic=self._atomic, padding=self._padding)
+                if isinstance(product, PaddedLaunches):
+                    product.prepare()
+                found.append(product)
             elif isinstance(part, VectorSegment):
                 vector = VectorLaunches(part, *chosen, self._atomic)
                 vector.prepare()
@@ -229,7 +234,7 @@ def _product_launches(
 
     def make(each: CubeSegment | MixSegment, symbols: Sequence[str], like: CubeSegment | None) -> ProductLaunches:
         if isinstance(each, MixSegment):
-            return MixLaunches(each, symbols, chip, isa, atomic, padding, like)
+            return MixLaunches(each, symbols, chip, isa, atomic, padding, like, plain if like else None)
         return _CubeLaunches(each, symbols, chip, isa, like)
 
     product = PaddedProduct.of(segment, names, chip, isa, padding)
