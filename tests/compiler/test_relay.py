@@ -18,6 +18,7 @@ from tests.compiler.vector_run import CHIPS, the_chip, the_isa
 from npuvm.compiler import CompiledKernel, CompileError, Kernel, KernelBuilder, ParamRef, Pins, compile_kernel, kernel
 from npuvm.compiler.relay_tile import spread
 from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.runtime import Device
 
 Array = npt.NDArray[Any]
 
@@ -226,6 +227,26 @@ def test_what_is_between_the_parts_does_not_grow_with_the_rows() -> None:
 def test_long_attention_is_one_launch_unasked() -> None:
     shapes = {"q": (1, 32, 1024, 64), "key": (1, 32, 1024, 64), "value": (1, 32, 1024, 64), "mask": (1024, 1024)}
     assert kinds(compile_kernel(attention, shapes, the_chip("ascend_910b1"), the_isa())) == ["mix"]
+
+
+@pytest.mark.parametrize(
+    ("chip", "heads", "chosen"),
+    [("edge", 12, ["cube", "vector", "cube"]), ("edge", 4, ["cube", "vector", "cube"]), ("ascend_910a", 96, ["mix"])],
+)
+def test_the_estimate_takes_what_is_faster(chip: str, heads: int, chosen: list[str]) -> None:
+    """From call to call, by simulated cycles, each launch at least as long as the host takes for one."""
+    sizes = {"q": (1, heads, 128, 64), "key": (1, heads, 128, 64), "value": (1, heads, 128, 64), "mask": (128, 128)}
+    device = Device(chip, timing_only=True)
+    assert kinds(compile_kernel(attention, sizes, device.chip, device.isa)) == chosen
+    inputs = {name: device.empty(shape, "fp16") for name, shape in sizes.items()}
+    least = float(device.chip.us_to_cycles(device.chip.host.launch_us))
+    took = []
+    for pins in (Pins(stack="launches"), _MIX):
+        for _ in range(2):  # the second one finds L2 as a call leaves it
+            device.launches.clear()
+            device.run(attention, inputs, pins=pins)
+        took.append(sum(max(float(each.result.cycles), least) for each in device.launches))
+    assert (took[1] < took[0]) == (chosen == ["mix"])
 
 
 def test_large_products_keep_launches_of_their_own() -> None:

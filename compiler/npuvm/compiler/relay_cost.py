@@ -24,22 +24,38 @@ class RelayCost:
     cores: int
 
     def cycles(
-        self, block: Block, cols: int, shapes: Sequence[ProductShape], runs: Sequence[tuple[int, Runs]], groups: int
-    ) -> float:
-        """The estimate; `runs` gives for each grid in how many matrices, or batches of them, there are such runs.
+        self,
+        block: Block,
+        cols: int,
+        shapes: Sequence[ProductShape],
+        runs: Sequence[tuple[int, Runs]],
+        groups: int,
+        read: Sequence[int],
+    ) -> tuple[float, tuple[float, ...]]:
+        """The estimate, and that of each product alone in such blocks, by the same rule.
 
-        Products and the vector segment work at the same time where they have units of their own cores, on one core one after
-        the other: it issues the instructions of both in order.
+        `runs` gives for each grid in how many matrices, or batches of them, there are such runs, `read` the bytes of the right
+        operand of each product. Products and the vector segment work at the same time where they have units of their own
+        cores, on one core one after the other: it issues the instructions of both in order, and only the first product waits.
         """
-        cube = sum(
+        products = [
             self._product(problem, block.rows, shape, tile)
             for problem, shape, tile in zip(self.problems, shapes, block.tiles, strict=True)
-        )
+        ]
+        cube = sum(products)
         own = block.rows // self.cores
         vector = self.vector.cycles((*(1 for _ in range(self.rank - 2)), own, cols), own // block.parts, cols)
-        step = cube + vector if len(self.chip.group_core_types) == 1 else max(cube, vector)
-        busiest = sum(-(-matrices * each.runs // groups) * (each.most * step) for matrices, each in runs if each.runs)
-        return busiest + cube + vector + self._latency
+        blocks = sum(-(-matrices * each.runs // groups) * each.most for matrices, each in runs if each.runs)
+        alone = len(self.chip.group_core_types) == 1
+        total = blocks * (cube + vector) + cube if alone else blocks * max(cube, vector) + cube + vector
+        least = self._memory(read)
+        alike = tuple(max(blocks * each + each, bound) for each, bound in zip(products, least, strict=True))
+        return max(total + self._latency, sum(least)), alike
+
+    def _memory(self, read: Sequence[int]) -> tuple[float, ...]:
+        """Cycles in which so many bytes come from memory; none where L2 keeps them from the call before."""
+        kept = sum(read) <= self.chip.capacity_bytes("l2")
+        return tuple(0.0 if kept else nbytes / float(self.chip.hbm_bytes_per_cycle) for nbytes in read)
 
     @property
     def rank(self) -> int:

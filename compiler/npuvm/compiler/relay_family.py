@@ -10,6 +10,7 @@ from typing import NamedTuple
 from npuvm.compiler.compiled import TensorSpec
 from npuvm.compiler.cube_codegen import check_types, problem_of
 from npuvm.compiler.cube_plan import CubeTile
+from npuvm.compiler.cube_spec import MatmulSpec
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.group_programs import GroupPrograms, Looked
 from npuvm.compiler.group_signals import MOST_VECTOR_CORES
@@ -31,7 +32,7 @@ from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Entry, EvenEntries, Image, Isa
 
-__all__ = ["RelayEntries", "RelayFamily"]
+__all__ = ["Chosen", "RelayEntries", "RelayFamily"]
 
 _VARIABLES = (
     "<groups>", "<runs of blocks>", "<blocks of a run>", "<blocks of the last run>", "<runs of the rest>", "<rests of a run>",
@@ -43,7 +44,7 @@ _VARIABLES = (
 
 class Chosen(NamedTuple):
     """A block, how many whole ones a matrix has and how many rows are left, runs of both in so many matrices or batches of
-    them, core groups, and the cycles that the launch is estimated to take.
+    them, core groups, the cycles that the launch is estimated to take, and by the same rule those of each product alone.
     """
 
     block: Block
@@ -52,6 +53,7 @@ class Chosen(NamedTuple):
     runs: tuple[tuple[int, Runs], tuple[int, Runs]]
     groups: int
     cycles: float
+    products: tuple[float, ...]
 
 
 class RelayFamily:
@@ -112,7 +114,10 @@ class RelayFamily:
         self._handed = tuple(each for each in (common.given, common.taken) if each is not None)
         self._sizes: Function = compile_values(
             symbols,
-            (common.rows, common.space.cols, *common.batch, *(size for spec in specs for size in (spec.n, spec.k))),
+            (
+                *(common.rows, common.space.cols, *common.batch),
+                *(size for spec in specs for size in (spec.n, spec.k, _matrices(spec))),
+            ),
             "sizes",
         )
         self._rank, self._specs = len(common.batch), specs
@@ -137,7 +142,7 @@ class RelayFamily:
         if rows * cols * matrices * prod(rest) == 0:
             return None
         shapes = [
-            ProductShape(rest[2 * at], rest[2 * at + 1], self._both and at == 1, self._both and at == 0)
+            ProductShape(rest[3 * at], rest[3 * at + 1], self._both and at == 1, self._both and at == 0)
             for at in range(len(self._specs))
         ]
         row_bytes = sum(each.item * pitch for each, pitch in zip(self._handed, self._pitches(*values), strict=True))
@@ -151,12 +156,15 @@ class RelayFamily:
         over = spread(matrices // last, last, self._groups) if left else Runs(0, 1, 1)
         runs = (matrices, here), (matrices // last, over)
         groups = min(self._groups, sum(count * each.runs for count, each in runs))
-        cycles = self._cost.cycles(block, cols, shapes, runs, groups)
-        return Chosen(block, whole, left, runs, groups, cycles)
+        read = [
+            rest[3 * at] * rest[3 * at + 1] * rest[3 * at + 2] * each.item
+            for at, each in enumerate(self._cost.problems)
+        ]
+        return Chosen(block, whole, left, runs, groups, *self._cost.cycles(block, cols, shapes, runs, groups, read))
 
     def image(self, values: Sequence[int], chosen: Chosen) -> tuple[Image, tuple[TensorSpec, ...]]:
         """The image of what was chosen for these values, and the tensors between its parts."""
-        block, _, _, ((matrices, here), (outer, over)), groups, _ = chosen
+        block, _, _, ((matrices, here), (outer, over)), groups, *_ = chosen
         tiles = (matrices * here.runs, outer * over.runs)
         words, relocs = self._program.instance((*values, *self._numbers(chosen)))
         entries = RelayEntries(self._order, EvenEntries(self._order[0], groups, tiles), self._program.starts)
@@ -184,11 +192,18 @@ class RelayFamily:
 
     def _numbers(self, chosen: Chosen) -> tuple[int, ...]:
         """Values of the template's own variables."""
-        block, whole, left, ((_, here), (_, over)), groups, _ = chosen
+        block, whole, left, ((_, here), (_, over)), groups, *_ = chosen
         own = block.rows // self._cores
         part = own // block.parts
         nk = [size for tile in block.tiles for size in tile] + [1, 1] * (2 - len(block.tiles))
         return (groups, *here, *over, whole, left, part, block.parts, -(-min(own, left) // part), *nk)
+
+
+def _matrices(spec: MatmulSpec) -> int:
+    """How many right operands a product has: those of a batch dim that they do not have are the same."""
+    return prod(
+        size for size, stride in zip(spec.batch, spec.b.batch, strict=True) if isinstance(stride, SymInt) or stride
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from npuvm.compiler.padded_launches import PaddedLaunches, PaddedProduct, Paddin
 from npuvm.compiler.pick_codegen import PickFamily
 from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.reduce_launches import Reduced, ReduceFamily
-from npuvm.compiler.relay_family import RelayFamily
+from npuvm.compiler.relay_family import Chosen, RelayFamily
 from npuvm.compiler.segments import CubeSegment, PickSegment, VectorSegment
 from npuvm.compiler.vector_codegen import compile_vector
 from npuvm.compiler.vector_family import VectorFamily
@@ -187,21 +187,30 @@ class RelayLaunches:
             with suppress(CompileError):  # the shape that needs the parts will say why there are none
                 _ = self._apart
         chosen = None if self._family is None else self._family.choose(values)
-        if self._family is None or chosen is None or not self._pays(values, chosen.cycles):
+        if self._family is None or chosen is None or not self._pays(values, chosen):
             return _together(each.launch(values) for each in self._apart)
         image, between = self._family.image(values, chosen)
         return Reduced(
             (Launch(self._segment.name, "mix", image, self._family.tensors, self._segment.written),), between
         )
 
-    def _pays(self, values: Sequence[int], cycles: float) -> bool:
-        """Whether one launch of so many cycles takes no longer than one of each part; the host takes its own time for each."""
+    def _pays(self, values: Sequence[int], chosen: Chosen) -> bool:
+        """Whether one launch takes no longer than one of each part; the host takes its own time for each.
+
+        A product has two estimates: its own, and that of the rule by which the relay's was made. The own are to tell tiles
+        apart, and are too high for many small matrices, so the lower one counts.
+        """
         if self._always:
             return True
-        taken = max(cycles, self._least)
-        if taken <= self._least * len(self._apart):
+        taken, least = max(chosen.cycles, self._least), self._least
+        if taken <= least * len(self._apart):
             return True  # the host alone takes that long for the parts, whatever they are
-        return taken <= sum(max(each.cycles(values), self._least) for each in self._apart)
+        vector = sum(max(each.cycles(values), least) for each in self._apart if isinstance(each, VectorLaunches))
+        if taken > vector + sum(max(each, least) for each in chosen.products):
+            return False
+        products = (each for each in self._apart if not isinstance(each, VectorLaunches))
+        lower = (min(each.cycles(values), like) for each, like in zip(products, chosen.products, strict=True))
+        return taken <= vector + sum(max(each, least) for each in lower)
 
     @cached_property
     def _apart(self) -> tuple[VectorLaunches | ProductLaunches, ...]:
