@@ -289,6 +289,23 @@ def test_exclusive_prefix_sums(axis: int, shape: tuple[int, int]) -> None:
     np.testing.assert_array_equal(ran.outputs["out0"], (np.cumsum(x, axis) - x) * 2)
 
 
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize(("shape", "axis"), [((5, 70), 1), ((40, 3), 0), ((1, 1), 0), ((0, 3), 0), ((3, 0), 1)])
+def test_suffix_sums(shape: tuple[int, int], axis: int, chip: str) -> None:
+    graph = build(
+        lambda k, x: (
+            k.store(k.cumsum(x, axis, reverse=True)),
+            k.store(k.cumsum(x, axis, exclusive=True, reverse=True)),
+        ),
+        x="int32[M, N]",
+    )
+    x = np.arange(shape[0] * shape[1], dtype=np.int32).reshape(shape) - 7
+    ran = run(graph, {"x": x}, chip)
+    want = np.flip(np.cumsum(np.flip(x, axis), axis), axis)
+    np.testing.assert_array_equal(ran.outputs["out0"], want)
+    np.testing.assert_array_equal(ran.outputs["out1"], want - x)
+
+
 @st.composite
 def mixed_graphs(draw: st.DrawFn) -> tuple[Graph, dict[str, int]]:
     """Kernels that mix operations along axes with element-wise ones, reduces and views; all values are whole numbers."""

@@ -172,6 +172,29 @@ def test_what_cannot_be(conv: Conv, message: str) -> None:
         conv.graph()
 
 
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_same_size_for_kernels_of_any_size(layout: str, chip: str) -> None:
+    planes = layout == "NCHW"
+    types = (
+        {"x": "fp16[N, C, H, W]", "w": "fp16[O, C, A, B]"}
+        if planes
+        else {"x": "fp16[N, H, W, C]", "w": "fp16[O, A, B, C]"}
+    )
+    graph = build(
+        lambda k, x, w: k.store(k.conv2d(x, w, padding="same", dilation=(1, 2), layout=layout, dtype="fp32")), **types
+    )
+    assert graph.outputs[0].type.shape == (("N", "O", "H", "W") if planes else ("N", "H", "W", "O"))
+    for kernel in ((1, 1), (2, 3), (5, 4)):
+        spans = [(size - 1) * far for size, far in zip(kernel, (1, 2), strict=True)]
+        pads = tuple((span // 2, span - span // 2) for span in spans)
+        conv = Conv(2, (9, 8), 3, 5, kernel, pads=(pads[0], pads[1]), dilation=(1, 2), nchw=planes)
+        given = conv.arrays()
+        want = conv.expected(given)
+        got = run_graph(graph, conv.inputs(), the_chip(chip)).outputs["out0"]
+        close(conv, got, want.transpose(0, 3, 1, 2) if planes else want)
+
+
 def test_groups_must_divide_channels_and_filters() -> None:
     with pytest.raises(CompileError, match="in 2 groups: x has 5 channels, a kernel 2"):
         build(lambda k, x, w: k.store(k.conv2d(x, w, groups=2)), x="fp16[1, 5, 4, 4]", w="fp16[4, 2, 3, 3]")

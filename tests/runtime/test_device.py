@@ -54,6 +54,28 @@ def test_a_kernel_of_several_segments_keeps_order_and_outputs(chip: str) -> None
     np.testing.assert_allclose(outputs["sums"].numpy(), c.astype(np.float32).sum(-1), rtol=1e-2, atol=5e-2)
 
 
+def test_arrays_of_any_strides_arrive_as_numpy_shows_them() -> None:
+    device = Device("edge")
+    base = np.arange(60, dtype=np.float32).reshape(6, 10)
+    y = np.zeros(20, dtype=np.float32)[::-2][:10]
+    for x in (base[::2], base[:, ::-1][::-1], np.ascontiguousarray(base.T).T, np.broadcast_to(base[0], (4, 10))):
+        tensor = device.tensor(x)
+        np.testing.assert_array_equal(tensor.numpy(), x)
+        outputs = device.run(scaled_sum, {"x": tensor, "y": device.tensor(y)})
+        np.testing.assert_array_equal(outputs["out0"].numpy(), x * 2)
+    target = device.tensor(base)
+    device.write(target, base[::-1])
+    np.testing.assert_array_equal(target.numpy(), base[::-1])
+
+
+def test_a_tensor_is_made_of_an_array() -> None:
+    given: Any = [1.0, 2.0]
+    with pytest.raises(DeviceError, match="not of a list; allowed"):
+        Device("edge").tensor(given)
+    with pytest.raises(DeviceError, match="no data type for >f4"):
+        Device("edge").tensor(np.zeros(3, dtype=">f4"))
+
+
 def test_a_cached_program_serves_new_tensors() -> None:
     device = Device("edge")
     for seed in range(3):

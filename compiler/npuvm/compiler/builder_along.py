@@ -43,17 +43,18 @@ class AlongMethods(BuilderBase):
         """The product along axes, all by default; 1 over nothing. fp16 and bf16 are multiplied in fp32 and rounded once."""
         return self._all._reduce("reduce_prod", x, axes, keepdims)
 
-    def cumsum(self, x: Value, axis: int = -1, exclusive: bool = False) -> Value:
-        """Sums of all elements up to each one along an axis; fp16 and bf16 are summed in fp32.
+    def cumsum(self, x: Value, axis: int = -1, exclusive: bool = False, reverse: bool = False) -> Value:
+        """Sums of all elements up to each one along an axis, or with `reverse` from each one on; fp16 and bf16 in fp32.
 
-        The element is included, or not with `exclusive`, which moves the sums by one place: the first is 0.
+        The element is included, or not with `exclusive`, which moves the sums by one place: the first, or last, is 0.
         """
         rank = self._value("cumsum", x).type.rank
         along = self._one_axis("cumsum", axis, rank)
+        k = self._all
+        if reverse:
+            return k.flip(self.cumsum(k.flip(x, along), along, exclusive), along)
         sums = self._emit("cumsum", (x,), axis=along)
-        if not exclusive:
-            return sums
-        return self._all.slice(self._all.pad(sums, {along: (1, 0)}), None, -1, axes=along)
+        return k.slice(k.pad(sums, {along: (1, 0)}), None, -1, axes=along) if exclusive else sums
 
     def topk(self, x: Value, k: Dim) -> tuple[Value, Value]:
         """The k largest elements along the last axis, largest first, and their places (int32).

@@ -112,7 +112,10 @@ class ConvMethods(ViewMethods):
                 raise kernel_error(f"conv2d: the kernel of {w.type} must have sizes >= 1")
             before = self._dims.of(each) - sum_of(1)
             self._dims.dim(before)  # of a name a symbol, which no shape may make less than 0
-            padded, span = self._dims.of(size) + sum_of(low, high), before.scaled(dilations[at]) + sum_of(1)
+            padded, span = (
+                self._dims.of(size) + self._dims.of(low) + self._dims.of(high),
+                before.scaled(dilations[at]) + sum_of(1),
+            )
             where = f"conv2d: dim {at} of the image {x.type}, padded"
             out.append(self._dim("conv2d", self._window_count(padded, span, strides[at], where)))
         default = "int32" if x.dtype == "int8" else x.dtype
@@ -138,7 +141,7 @@ class ConvMethods(ViewMethods):
         x: Value,
         w: Value,
         bias: Value | None,
-        given: tuple[Sequence[int], Sequence[int], Sequence[tuple[int, int]], tuple[Dim, ...]],
+        given: tuple[Sequence[int], Sequence[int], Sequence[tuple[Dim, Dim]], tuple[Dim, ...]],
         dtype: str,
     ) -> Value:
         """A kernel for each channel, channels last: as many products of shifted images, which the vector unit adds up."""
@@ -195,22 +198,24 @@ class ConvMethods(ViewMethods):
 
     def _pads(
         self, padding: Padding | str, kernel: Sequence[Dim], strides: Sequence[int], dilations: Sequence[int]
-    ) -> list[tuple[int, int]]:
+    ) -> list[tuple[Dim, Dim]]:
+        """What stands before and after each dim; with "same" it follows from the kernel, whose sizes may be names."""
         if padding == "same":
             if set(strides) != {1}:
                 raise kernel_error(f"conv2d: padding 'same' needs stride 1, not {tuple(strides)}")
-            sizes = [each for each in kernel if isinstance(each, int)]
-            if len(sizes) < len(kernel):
-                raise kernel_error(
-                    f"conv2d: padding 'same' needs a kernel of numbers, not {', '.join(map(str, kernel))}"
-                )
-            spans = [(each - 1) * step for each, step in zip(sizes, dilations, strict=True)]
-            return [(span // 2, span - span // 2) for span in spans]
+            spans = [
+                (self._dims.of(each) - sum_of(1)).scaled(step) for each, step in zip(kernel, dilations, strict=True)
+            ]
+            halves = [self._dims.floor_div(span, 2) for span in spans]
+            return [
+                (self._dim("conv2d", half), self._dim("conv2d", span - half))
+                for span, half in zip(spans, halves, strict=True)
+            ]
         if isinstance(padding, str):
             if padding != "valid":
                 raise kernel_error(f"conv2d: padding '{padding}' is unknown; allowed: numbers, 'valid', 'same'")
             return [(0, 0), (0, 0)]
-        return self._pairs("conv2d", padding, 2)
+        return [*self._pairs("conv2d", padding, 2)]
 
     def _pairs(self, op: str, padding: Padding, count: int) -> list[tuple[int, int]]:
         listed = [padding] * count if isinstance(padding, int) else list(padding)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from npuvm.compiler.conv_spec import ConvSpec, ImageView
 from npuvm.compiler.cube_spec import MatView
 from npuvm.compiler.ir import Node
-from npuvm.compiler.ops_conv import conv_numbers
+from npuvm.compiler.ops_conv import conv_numbers, conv_pads
 from npuvm.compiler.segments import Access, CubeSegment, Segment
 from npuvm.compiler.symbols import Product, evaluate
 from npuvm.compiler.views import contiguous
@@ -59,7 +59,7 @@ def lower_conv(segment: ConvSegment, binding: Mapping[str, int]) -> tuple[ConvSp
     attrs = segment.node.attrs
     (groups,) = conv_numbers(attrs, "groups", 1, 1)
     strides, dilations = (conv_numbers(attrs, name, 2, 1) for name in ("strides", "dilations"))
-    top, _, left, _ = conv_numbers(attrs, "pads", 4, 0)
+    top, _, left, _ = evaluate(conv_pads(attrs), binding)
     planes = bool(attrs.get("planes"))
     last = (0, 2, 3, 1) if planes else (0, 1, 2, 3)
     images, height, width, _ = _ordered(evaluate(segment.a.layout.dims, binding), last)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.ir import Node
-from npuvm.compiler.ops_conv import conv_numbers
+from npuvm.compiler.ops_conv import conv_numbers, conv_pads
 from npuvm.compiler.symbols import evaluate
 
 __all__ = ["evaluate_conv"]
@@ -27,7 +27,7 @@ def evaluate_conv(node: Node, inputs: Sequence[Array], binding: Mapping[str, int
     if planes:
         x, w = x.transpose(0, 2, 3, 1), w.transpose(0, 2, 3, 1)
     sums = np.dtype(np.int32 if x.dtype == np.int8 else np.float32)
-    top, bottom, left, right = conv_numbers(node.attrs, "pads", 4, 0)
+    top, bottom, left, right = evaluate(conv_pads(node.attrs), binding)
     (step_h, step_w), (far_h, far_w) = (conv_numbers(node.attrs, name, 2, 1) for name in ("strides", "dilations"))
     (groups,) = conv_numbers(node.attrs, "groups", 1, 1)
     shape = evaluate(node.type.shape, binding)

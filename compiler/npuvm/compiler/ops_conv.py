@@ -13,7 +13,7 @@ from npuvm.compiler.types import Dim, TensorType
 if TYPE_CHECKING:
     from npuvm.compiler.ir import Node
 
-__all__ = ["CONV_RULES", "CUBE_OPS", "conv_numbers", "product_sizes"]
+__all__ = ["CONV_RULES", "CUBE_OPS", "conv_numbers", "conv_pads", "product_sizes"]
 
 CUBE_OPS = ("matmul", "conv2d")
 """Operations that the cube computes, each in a segment of its own."""
@@ -27,6 +27,14 @@ def conv_numbers(attrs: _Attrs, name: str, count: int, least: int) -> tuple[int,
     value = attrs.get(name)
     if not isinstance(value, tuple) or len(value) != count or any(not isinstance(x, int) or x < least for x in value):
         raise CompileError(f"conv2d: '{name}' must be {count} whole numbers >= {least}, not {value!r}")
+    return value
+
+
+def conv_pads(attrs: _Attrs) -> tuple[Dim, ...]:
+    """What a convolution pads above, below, left and right of its images: numbers, or names of dims. Raises CompileError."""
+    value = attrs.get("pads")
+    if not isinstance(value, tuple) or len(value) != 4 or any(isinstance(x, int) and x < 0 for x in value):
+        raise CompileError(f"conv2d: 'pads' must be 4 whole numbers >= 0 or names of dims, not {value!r}")
     return value
 
 
@@ -52,7 +60,7 @@ def _conv2d(inputs: Sequence[TensorType], attrs: _Attrs) -> TensorType:
     channels, filters, depth = x.shape[1 if planes else 3], w.shape[0], w.shape[1 if planes else 3]
     conv_numbers(attrs, "strides", 2, 1)
     conv_numbers(attrs, "dilations", 2, 1)
-    conv_numbers(attrs, "pads", 4, 0)
+    conv_pads(attrs)
     (groups,) = conv_numbers(attrs, "groups", 1, 1)
     _check_groups(channels, filters, depth, groups)
     sums = "int32" if x.dtype == "int8" else "fp32"

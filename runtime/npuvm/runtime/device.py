@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler import CompiledKernel, Kernel, Pins, Stack, compile_kernel, compile_stack
@@ -144,7 +145,12 @@ class Device:
         return tensor
 
     def tensor(self, array: npt.NDArray[Any]) -> Tensor:
-        """A copy of a host array in device memory."""
+        """A copy of a host array in device memory, dense and in row-major order whatever the strides of the array are."""
+        given: object = array
+        if not isinstance(given, np.ndarray):
+            raise DeviceError(
+                f"a tensor is made of a numpy array, not of a {type(given).__name__}; allowed: numpy.asarray(..)"
+            )
         dtype = next((name for name, entry in self.isa.dtypes.items() if entry.numpy == array.dtype), None)
         if dtype is None:
             raise DeviceError(f"no data type for {array.dtype}; there are: {', '.join(self.isa.dtypes)}")
@@ -153,7 +159,7 @@ class Device:
         return tensor
 
     def write(self, tensor: Tensor, array: npt.NDArray[Any]) -> None:
-        """Copy a host array over a tensor of the same shape and type; its lines leave L2."""
+        """Copy a host array, of any strides, over a tensor of the same shape and type; its lines leave L2."""
         if array.shape != tensor.shape or array.dtype != self.isa.dtypes[tensor.dtype].numpy:
             raise DeviceError(f"array {array.dtype}{list(array.shape)} for tensor {tensor.dtype}{list(tensor.shape)}")
         self._check_live(tensor)
