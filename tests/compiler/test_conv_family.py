@@ -150,11 +150,6 @@ def test_sizes_of_the_kernel_may_be_symbols(nchw: bool) -> None:
         graph.bind(Conv(1, (7, 9), 5, 6, (0, 3), nchw=nchw).shapes())
 
 
-def test_a_kernel_of_symbols_has_no_padding_of_the_same_size() -> None:
-    with pytest.raises(CompileError, match="'same' needs a kernel of numbers, not P, 3"):
-        build(lambda k, x, w: k.store(k.conv2d(x, w, padding="same")), x="fp16[N, 4, H, W]", w="fp16[4, 4, P, 3]")
-
-
 def test_tall_kernels_take_whole_rows() -> None:
     """Of parts of rows the code would need more descriptors than there are."""
     conv = Conv(1, (140, 5), 2, 3, (130, 2))
