@@ -61,7 +61,7 @@ class CubeFamily:
             "sizes",
         )
         self._cores = chip.cores_with("cube")
-        self._nests = NestChooser(self._cores)
+        self._nests = NestChooser(self._cores, chip.capacity_bytes("l2") / problem.item)
         self._core_type = chip.core_type_with("cube")
         self._chooser = chooser_of(problem, self._cores)
         empty = any(not isinstance(size, SymInt) and size == 0 for size in (spec.m, spec.n, spec.k, *spec.batch))

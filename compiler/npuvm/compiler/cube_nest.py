@@ -30,11 +30,15 @@ class Nest(NamedTuple):
     tiles: tuple[int, ...]
 
 
-class NestChooser:
-    """Chooses for `cores` cores that share the tiles evenly."""
+_KEPT = 0.85
+"""Share of L2 that holds on to operands beside what else goes through it, seen in simulated runs."""
 
-    def __init__(self, cores: int) -> None:
-        self._cores = cores
+
+class NestChooser:
+    """Chooses for `cores` cores that share the tiles evenly, and an L2 that holds `room` elements of the operands."""
+
+    def __init__(self, cores: int, room: float) -> None:
+        self._cores, self._room = cores, room * _KEPT
         self._shares = [count for count in range(1, cores + 1) if cores % count == 0]
 
     def choose(self, m: int, n: int, k: int, batch: int, tile: CubeTile) -> Nest:
@@ -46,6 +50,8 @@ class NestChooser:
             return Nest(WHOLE, 1, (tiles,))
         if rows > 1 and cols > 1 and tiles >= _WAVES * self._cores:
             band = self._band(rows, tiles, n1 / m1)
+            if batch == 1 and not self._stays(rows, band, (m, n1, k)):
+                band = self._narrower(rows, band, (m, n1, k))
             if band < rows:
                 first = (rows - 1) // band * band * batch * cols
                 return Nest(BANDS, band, (first, tiles - first))
@@ -59,6 +65,20 @@ class NestChooser:
         square = (tiles / self._cores * wide) ** 0.5
         bands = min(self._shares, key=lambda count: (abs(count - rows / square), count))
         return -(-rows // bands)
+
+    def _stays(self, rows: int, band: int, sizes: tuple[int, int, int]) -> bool:
+        """Whether L2 still has the left operand when the cores come to their next columns of tiles.
+
+        Until then all of it and a column of the right one for each of the cores that share a band go through. `sizes` are those
+        of m and k, and between them the width of a tile.
+        """
+        m, n1, k = sizes
+        return (m + self._cores // -(-rows // band) * n1) * k <= self._room
+
+    def _narrower(self, rows: int, band: int, sizes: tuple[int, int, int]) -> int:
+        """The widest band that divides the rows with which the left operand stays in L2; the same where it never does."""
+        even = (rows // count for count in self._shares if rows % count == 0)
+        return next((each for each in even if each < band and self._stays(rows, each, sizes)), band)
 
 
 def nest_grids(nest: int, spec: MatmulSpec, m: int, n: int, band: int) -> list[GridWalk]:

@@ -75,7 +75,7 @@ class MixFamily:
         )
         self._groups = chip.cores_with("cube")
         self._chooser = chooser_of(problem, self._groups)
-        self._nests = NestChooser(self._groups)
+        self._nests = NestChooser(self._groups, chip.capacity_bytes("l2") / problem.item)
         self._capacity = chip.capacity_bytes("ub")
         self._block_rows = chip.core.cube.m
         self._cores = 1 if self._together else self._order.count(chip.core_type_with("vector"))

@@ -34,7 +34,7 @@ _FILL_CYCLES = 1000
 _WORTH = 1.1
 """How many times as fast a product must be with copies, by these rough estimates."""
 
-_VISIBLE = 0.25
+_VISIBLE = 0.4
 """Share of the shorter of two things at one time that the longer does not hide, seen in simulated runs."""
 
 _LONGER = 1.2
