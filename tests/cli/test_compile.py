@@ -84,6 +84,7 @@ from npuvm.compiler import kernel
 
 @kernel(x="fp16[N, 3, H, W]", w="fp16[8, 3, 3, 3]")
 def convolved(k, x, w):
+    k.pin(stack="launches")
     k.store(k.relu(k.conv2d(k.load(x), k.load(w), padding=1)))
 
 @kernel(x="fp16[M, N]", i="int32[K]")
