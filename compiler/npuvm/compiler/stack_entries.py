@@ -9,7 +9,10 @@ from npuvm.compiler.errors import CompileError
 from npuvm.isa import Entry, EvenEntries, Image
 from npuvm.isa.image_tables import EntryTable
 
-__all__ = ["GroupTable", "Run", "StackedEntries", "busy"]
+__all__ = ["GroupTable", "Programs", "Run", "StackedEntries", "busy"]
+
+Programs = Mapping[str, tuple[int, Sequence[Entry], int]]
+"""By core type: the first word of its program, its entries, and how many phases they have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,8 @@ class StackedEntries(EntryTable):
         return Entry(core_type, run.pc, ranges)
 
 
-def busy(image: Image) -> dict[str, tuple[int, Sequence[Entry], int]]:
-    """By core type: the first word of its program, its entries, and how many phases they have.
+def busy(image: Image) -> Programs:
+    """What the cores of an image run.
 
     Cores at the end that have nothing to do are left out where the image has one program. CompileError when cores of one type
     run different programs.

@@ -7,8 +7,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
-from npuvm.compiler.stack_entries import busy
-from npuvm.compiler.stack_link import Linkage, Part, grid_words, most_phases
+from npuvm.compiler.stack_entries import Programs, busy
+from npuvm.compiler.stack_link import Linkage, Part, grid_words, most_phases, order_of_cores
 from npuvm.compiler.stack_order import Lifetime, levels_of, lifetimes_of, place_workspace
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa, RelocTable
@@ -47,6 +47,7 @@ def _with_offsets(tensors: Sequence[TensorSpec], lifetimes: Mapping[str, Lifetim
 
 _STACKS: OrderedDict[Hashable, tuple[NpuConfig, _Stacking]] = OrderedDict()
 _KEPT_FORMS = 256
+_KEPT_ORDERS = 64
 _NAMED = 6
 """Most segments that a launch is named after one by one."""
 _STACKED: OrderedDict[tuple[int, int], tuple[CompiledKernel, NpuConfig, CompiledKernel]] = OrderedDict()
@@ -78,7 +79,8 @@ def stack_launches(kernel: CompiledKernel, launches: Sequence[Placed], chip: Npu
     Launches that do not depend on each other share a level, on cores of their own where these suffice.
     """
     kinds = tuple([(each.name, each.kind) for each in kernel.tensors])
-    forms = tuple([_form(each, isa) for each in launches])
+    programs = [busy(each.launch.image) for each in launches]
+    forms = tuple([_form(each, here, isa) for each, here in zip(launches, programs, strict=True)])
     key = (kernel.name, id(chip), isa.hash, kinds, forms)
     found = _STACKS.get(key)
     if found is None:
@@ -87,13 +89,13 @@ def stack_launches(kernel: CompiledKernel, launches: Sequence[Placed], chip: Npu
             _STACKS.popitem(last=False)
     _STACKS.move_to_end(key)
     stacking = found[1]
-    made = stacking.launches([each.launch for each in launches])
+    made = stacking.launches([each.launch for each in launches], programs)
     tensors = _with_offsets(kernel.tensors, stacking.lifetimes)
     return CompiledKernel(kernel.name, made, tensors, kernel.outputs, kernel.seconds)
 
 
-def _form(placed: Placed, isa: Isa) -> Hashable:
-    """What of a launch decides how it is linked: equal forms differ in sizes, strides and addresses only."""
+def _form(placed: Placed, programs: Programs, isa: Isa) -> Hashable:
+    """What of a launch decides how it is linked: equal forms differ in sizes, strides, addresses and numbers of cores only."""
     launch, first = placed.launch, placed.first
     image = launch.image
     relocs: Hashable
@@ -102,7 +104,7 @@ def _form(placed: Placed, isa: Isa) -> Hashable:
     else:
         relocs = tuple([(each.word, each.arg) for each in image.relocs])
     grids = image.grids if image.grids is not None else tuple(grid_words(isa, image))
-    cores = tuple([(core, start, len(e), phases) for core, (start, e, phases) in busy(image).items()])
+    cores = tuple([(core, start, phases) for core, (start, _, phases) in programs.items()])
     place = None if first is None else tuple(first.items())
     return launch.segment, launch.args, launch.writes, len(image.words), grids, relocs, cores, place
 
@@ -127,32 +129,54 @@ class _Stacking:
         cuts = _cut(by_level, most_phases(isa))
         self._made = [_Joined(f"{name}.{number}", cut, chip, isa) for number, cut in enumerate(cuts)]
 
-    def launches(self, launches: Sequence[Launch]) -> tuple[Launch, ...]:
+    def launches(self, launches: Sequence[Launch], programs: Sequence[Programs]) -> tuple[Launch, ...]:
         """The launches, in program order, as few."""
-        return tuple([each.launch(launches) for each in self._made])
+        return tuple([each.launch(launches, programs) for each in self._made])
 
 
 class _Joined:
-    """One launch of a stack, made of those with `numbers`."""
+    """One launch of a stack, made of those with the numbers in `levels`: a linkage for each order of their cores."""
 
     def __init__(self, name: str, levels: Sequence[Sequence[tuple[int, Placed]]], chip: NpuConfig, isa: Isa) -> None:
+        self._name, self._chip, self._isa = name, chip, isa
+        self._levels = [[(number, each.first) for number, each in level] for level in levels]
         self._numbers = [number for level in levels for number, _ in level]
         parts = [each for level in levels for _, each in level]
         self._args = tuple(dict.fromkeys(arg for each in parts for arg in each.launch.args))
         names = [each.launch.segment for each in parts]
         self._segment = "+".join(names) if len(names) <= _NAMED else f"{names[0]}..{names[-1]}"
         self._writes = tuple(dict.fromkeys(name for each in parts for name in each.launch.writes))
-        self._linkage: Linkage | None = None
-        if len(parts) > 1 or parts[0].first:
-            numbers = {arg: index for index, arg in enumerate(self._args)}
-            placed = [_place([each for _, each in level], numbers, chip) for level in levels]
-            self._linkage = Linkage(name, isa, chip.group_core_types, placed, len(self._args))
+        self._alone = len(parts) == 1 and not parts[0].first
+        self._linkages: dict[Hashable, Linkage] = {}
 
-    def launch(self, launches: Sequence[Launch]) -> Launch:
-        if self._linkage is None:
+    def launch(self, launches: Sequence[Launch], programs: Sequence[Programs]) -> Launch:
+        """The launch of those with the numbers of this one."""
+        if self._alone:
             return launches[self._numbers[0]]
-        image = self._linkage.image([launches[number].image for number in self._numbers])
+        group = self._chip.group_core_types
+        firsts = [
+            first
+            for level in self._levels
+            for first in _place([(programs[number], given) for number, given in level], self._chip)
+        ]
+        here = [programs[number] for number in self._numbers]
+        order = order_of_cores(here, firsts, group)
+        linkage = self._linkages.get(order)
+        if linkage is None:
+            if len(self._linkages) >= _KEPT_ORDERS:
+                self._linkages.clear()
+            linkage = self._linkages[order] = self._linked(launches, firsts)
+        image = linkage.image([launches[number].image for number in self._numbers], here, firsts)
         return Launch(self._segment, "stack", image, self._args, self._writes)
+
+    def _linked(self, launches: Sequence[Launch], firsts: Sequence[Mapping[str, int]]) -> Linkage:
+        numbers = {arg: index for index, arg in enumerate(self._args)}
+        own = [launches[number] for number in self._numbers]
+        parts = iter(
+            [Part(e.image, first, [numbers[arg] for arg in e.args]) for e, first in zip(own, firsts, strict=True)]
+        )
+        levels = [[next(parts) for _ in level] for level in self._levels]
+        return Linkage(self._name, self._isa, self._chip.group_core_types, levels, len(self._args))
 
 
 def _cut(levels: Sequence[Sequence[tuple[int, Placed]]], most: int) -> list[list[list[tuple[int, Placed]]]]:
@@ -176,16 +200,15 @@ def _cut(levels: Sequence[Sequence[tuple[int, Placed]]], most: int) -> list[list
     return cuts
 
 
-def _place(level: Sequence[Placed], numbers: Mapping[str, int], chip: NpuConfig) -> list[Part]:
-    """Parts of a level: where none is given, the cores after those of the part before, or from the first on anew."""
+def _place(level: Sequence[tuple[Programs, Mapping[str, int] | None]], chip: NpuConfig) -> list[Mapping[str, int]]:
+    """First cores of a level's parts: where none is given, those after the part before, or from the first on anew."""
     group = chip.group_core_types
     taken: dict[str, int] = dict.fromkeys(group, 0)
-    parts = []
-    for each in level:
-        image, args = each.launch.image, [numbers[arg] for arg in each.launch.args]
-        first = each.first
+    firsts: list[Mapping[str, int]] = []
+    for programs, given in level:
+        first = given
         if first is None:
-            counts = {core: len(entries) for core, (_, entries, _) in busy(image).items()}
+            counts = {core: len(entries) for core, (_, entries, _) in programs.items()}
             # An image on cores of several types keeps whole core groups.
             wide = 1 if len(counts) > 1 else 0
             base = max(-(-taken[core] // group.count(core)) for core in counts) if wide else 0
@@ -194,5 +217,5 @@ def _place(level: Sequence[Placed], numbers: Mapping[str, int], chip: NpuConfig)
                 first = dict.fromkeys(counts, 0)
             for core, n in counts.items():
                 taken[core] = first[core] + n
-        parts.append(Part(image, first, args))
-    return parts
+        firsts.append(first)
+    return firsts

@@ -4,12 +4,12 @@ A stack is a list of levels with a barrier of the launch between them. The parts
 each other. A core runs, level by level, the parts that were placed on it; parts that share a core within a level stand one
 behind the other with a barrier of the core between. Cores that run the same parts share one program, a copy of the parts'
 words: nothing is decoded, only the numbers of the grids' phases, the places of the relocations and the arguments change.
-Where all that lies depends on the form of the images alone, so a linkage serves all images of one form.
+Where all that lies depends on the form of the images and the order of their cores alone, so a linkage serves all alike in both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.stack_entries import Run, StackedEntries, busy
+from npuvm.compiler.stack_entries import Programs, Run, StackedEntries, busy
 from npuvm.isa import Image, Insn, Isa, RelocTable, encode
 
-__all__ = ["Linkage", "Part", "grid_words", "link", "most_phases"]
+__all__ = ["Linkage", "Part", "grid_words", "link", "most_phases", "order_of_cores"]
 
 _Words = npt.NDArray[np.uint64]
 _Places = npt.NDArray[np.int64]
@@ -107,7 +107,9 @@ def grid_words(isa: Isa, image: Image) -> Sequence[int]:
 
 def link(name: str, isa: Isa, group: Sequence[str], levels: Sequence[Sequence[Part]], n_args: int) -> Image:
     """One image of all parts; see `Linkage`."""
-    return Linkage(name, isa, group, levels, n_args).image([part.image for parts in levels for part in parts])
+    parts = [part for each in levels for part in each]
+    linkage = Linkage(name, isa, group, levels, n_args)
+    return linkage.image([each.image for each in parts], [busy(each.image) for each in parts], [p.first for p in parts])
 
 
 class Linkage:
@@ -132,18 +134,11 @@ class Linkage:
                     levels_of[core_type][level].append(code)
                 number += 1
         self._order = tuple(each for each in group if each in levels_of)
-        # Whole core groups, as many as the parts reach.
-        self._groups = max(
-            -(-code.high // self._order.count(core_type))
-            for core_type, each in levels_of.items()
-            for here in each
-            for code in here
-        )
+        codes = {core_type: [code for here in each for code in here] for core_type, each in levels_of.items()}
+        self._parts = {core_type: [code.part for code in each] for core_type, each in codes.items()}
+        _, bounds = _bounds({core: [(c.low, c.high) for c in each] for core, each in codes.items()}, self._order)
         text = _Text(name, fixed)
-        self._runs = {
-            core_type: _programs(text, each, self._groups * self._order.count(core_type))
-            for core_type, each in levels_of.items()
-        }
+        self._runs = {core_type: _programs(text, each, bounds[core_type]) for core_type, each in levels_of.items()}
         self._words = np.zeros(text.at, dtype=np.uint64)
         for at, word in text.words.items():
             self._words[at] = word
@@ -155,8 +150,13 @@ class Linkage:
         self._reloc_args = np.concatenate([code.reloc_args for code, _ in text.codes])
         self._addends = [(code.part, code.own) for code, _ in text.codes]
 
-    def image(self, images: Sequence[Image]) -> Image:
-        """The images, in the order of the parts, as one."""
+    def image(
+        self, images: Sequence[Image], programs: Sequence[Programs], firsts: Sequence[Mapping[str, int]]
+    ) -> Image:
+        """The images, in the order of the parts, as one; `programs` are what `busy` says of them, `firsts` as in the parts.
+
+        They may have other numbers of cores than the parts, but their `order_of_cores` must be the same.
+        """
         words = self._words.copy()
         for part, start, stop, at in self._copies:
             words[at : at + stop - start] = images[part].words[start:stop]
@@ -164,17 +164,21 @@ class Linkage:
         tables = [RelocTable.of(image.relocs).addends for image in images]
         addends = [tables[part] if own is None else tables[part][own] for part, own in self._addends]
         relocs = RelocTable.joined(self._reloc_words, self._reloc_args, np.concatenate(addends))
-        entries = [busy(image) for image in images]
+        spans = {
+            core_type: [_span(programs[part], firsts[part], core_type) for part in each]
+            for core_type, each in self._parts.items()
+        }
+        groups, bounds = _bounds(spans, self._order)
         runs = {
             core_type: tuple(
                 [
-                    Run(low, high, pc, tuple([(entries[part][core_type][1], first) for part, first in parts]))
-                    for low, high, pc, parts in each
+                    Run(low, high, pc, tuple([(programs[n][core_type][1], firsts[n].get(core_type, 0)) for n in parts]))
+                    for (low, high), (pc, parts) in zip(pairwise(bounds[core_type]), each, strict=True)
                 ]
             )
             for core_type, each in self._runs.items()
         }
-        stacked = StackedEntries(self._order, self._groups, runs)
+        stacked = StackedEntries(self._order, groups, runs)
         return Image(self._name, self._isa_hash, words, stacked, relocs, self._n_args, self._noted)
 
 
@@ -223,22 +227,47 @@ class _Text:
         self.at += code.stop - code.start
 
 
-def _programs(
-    text: _Text, levels: Sequence[Sequence[_Code]], cores: int
-) -> list[tuple[int, int, int, list[tuple[int, int]]]]:
+def _bounds(spans: Mapping[str, Sequence[tuple[int, int]]], order: Sequence[str]) -> tuple[int, dict[str, list[int]]]:
+    """Whole core groups, as many as parts on these cores reach, and by type the cores at which parts begin or end."""
+    groups = max(-(-high // order.count(core_type)) for core_type, each in spans.items() for _, high in each)
+    bounds = {
+        core_type: sorted({0, groups * order.count(core_type), *(core for span in each for core in span)})
+        for core_type, each in spans.items()
+    }
+    return groups, bounds
+
+
+def _span(programs: Programs, first: Mapping[str, int], core_type: str) -> tuple[int, int]:
+    """The first core of a type that runs an image, and the one after the last."""
+    low = first.get(core_type, 0)
+    return low, low + len(programs[core_type][1])
+
+
+def order_of_cores(programs: Sequence[Programs], firsts: Sequence[Mapping[str, int]], group: Sequence[str]) -> Hashable:
+    """What of the cores of images, which begin at these, decides about programs: which begin and end with each other."""
+    types = dict.fromkeys(core_type for each in programs for core_type in each)
+    spans = {
+        core_type: [
+            _span(each, first, core_type) for each, first in zip(programs, firsts, strict=True) if core_type in each
+        ]
+        for core_type in types
+    }
+    _, bounds = _bounds(spans, [each for each in group if each in spans])
+    return tuple(
+        (core_type, len(bounds[core_type]), *(bounds[core_type].index(core) for span in each for core in span))
+        for core_type, each in spans.items()
+    )
+
+
+def _programs(text: _Text, levels: Sequence[Sequence[_Code]], bounds: Sequence[int]) -> list[tuple[int, list[int]]]:
     """Write the programs of all cores of a type. Between two bounds all cores run the same parts.
 
-    Gives first core, the one after the last, first word, and the parts with the core of their first entry.
+    Gives for each pair of bounds the first word, and the parts.
     """
-    bounds = {0, cores}
-    for parts in levels:
-        for code in parts:
-            bounds.add(code.low)
-            bounds.add(code.high)
     runs = []
-    for low, high in pairwise(sorted(bounds)):
+    for low, _ in pairwise(bounds):
         start, phase = text.at, 0
-        run: list[tuple[int, int]] = []
+        run: list[int] = []
         for number, parts in enumerate(levels):
             if number:
                 text.append(text.fixed.launch_barrier)
@@ -249,11 +278,11 @@ def _programs(
                         text.append(text.fixed.core_barrier)
                     text.part(code, phase)
                     phase += code.phases
-                    run.append((code.part, code.low))
+                    run.append(code.part)
                     shared = True
         text.append(text.fixed.halt)
         if phase > text.fixed.phases:
             message = f"{phase} grids on one core; allowed: {text.fixed.phases}, so cut the stack into several launches"
             raise CompileError(message, text.name)
-        runs.append((low, high, start, run))
+        runs.append((start, run))
     return runs
