@@ -167,6 +167,27 @@ def test_groups_and_broadcasts_along_rows_stay_apart() -> None:
     assert [each.kind for each in made.launches] == ["cube", "vector"]
 
 
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("image", [(5, 7), (1, 9), (16, 16)])
+def test_kernels_of_one_pixel_are_products_of_all_pixels(image: Pair, chip: str) -> None:
+    """Their rows are read as images, rows and columns."""
+    assert _check(_layer(16, 32, (1, 1), padding=0, kept=image == (5, 7)), 2, image, chip) == ["mix"]
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_pixels_that_are_no_rows_stay_apart(chip: str) -> None:
+    @kernel(x="fp16[N, H, W, 16]", w="fp16[32, 1, 1, 16]", rows="fp16[H, 1, 1]")
+    def by_rows(k: KernelBuilder, x: ParamRef, w: ParamRef, rows: ParamRef) -> None:
+        k.store(k.conv2d(k.load(x), k.load(w), layout="NHWC") * k.load(rows), "y")
+
+    rng = np.random.default_rng(3)
+    shapes = {"x": (2, 6, 5, 16), "w": (32, 1, 1, 16), "rows": (6, 1, 1)}
+    inputs = {name: (rng.integers(-8, 9, shape) / 8).astype(np.float16) for name, shape in shapes.items()}
+    compiled = compile_kernel(by_rows, shapes, the_chip(chip), the_isa())
+    got = run_compiled(compiled, inputs, the_chip(chip)).outputs["y"]
+    np.testing.assert_allclose(got, interpret(by_rows.graph, inputs)["y"], rtol=2e-3)
+
+
 def test_nothing_to_compute_needs_no_program() -> None:
     made = _layer(16, 32)
     for images, image in ((0, (8, 8)), (1, (1, 8))):

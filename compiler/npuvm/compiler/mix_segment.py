@@ -11,6 +11,9 @@ from dataclasses import replace
 from npuvm.compiler.conv_segment import ConvSegment
 from npuvm.compiler.joint_segments import Joint, MixSegment, tensors_read, writes_in_all_dims
 from npuvm.compiler.segments import Access, CubeSegment, VectorSegment
+from npuvm.compiler.sums import times
+from npuvm.compiler.symbols import product as dims_product
+from npuvm.compiler.views import Layout
 
 __all__ = ["join_products"]
 
@@ -28,7 +31,10 @@ def join_products(segments: Sequence[Joint]) -> list[Joint]:
         name = product.c.tensor.name
         readers = [number for number in range(at + 1, len(segments)) if name in tensors_read(segments[number])]
         vector = joined[readers[0]] if readers else None
-        if not isinstance(vector, VectorSegment) or not _follows(vector, product.c):
+        if not isinstance(vector, VectorSegment):
+            continue
+        product = _as_read(product, vector)
+        if not _follows(vector, product.c):
             continue
         kept = product.c.tensor.kind != "workspace" or len(readers) > 1
         mixed = MixSegment(product, vector, kept) if kept else _in_place(product, vector)
@@ -40,6 +46,29 @@ def join_products(segments: Sequence[Joint]) -> list[Joint]:
 def _walks_tiles(product: CubeSegment) -> bool:
     """Whether its result is one matrix for each of a batch: that of a convolution in groups is several side by side."""
     return not isinstance(product, ConvSegment) or product.node.attrs["groups"] == (1,)
+
+
+def _as_read(product: CubeSegment, vector: VectorSegment) -> CubeSegment:
+    """A product of one matrix with its rows as a vector segment reads them: pixels of images, where they are several dims."""
+    reads = [access.layout for _, access in vector.reads if access.tensor.name == product.c.tensor.name]
+    result, left = product.c.layout, product.a.layout
+    if (
+        len(reads) != 1
+        or len(reads[0].dims) < 3
+        or isinstance(product, ConvSegment)
+        or product.transpose_a
+        or not len(left.dims) == len(result.dims) == 2
+    ):
+        return product
+    seen, (row, col) = reads[0], result.strides
+    *rows, last = seen.dims
+    inner = [dims_product(rows[at + 1 :]) for at in range(len(rows))]
+    if last != result.dims[-1] or seen.strides != (*(times(row, each) for each in inner), col):
+        return product
+    own = Layout(
+        (*rows, left.dims[-1]), (*(times(left.strides[0], each) for each in inner), left.strides[1]), left.offset
+    )
+    return replace(product, a=replace(product.a, layout=own), c=replace(product.c, layout=seen))
 
 
 def _follows(vector: VectorSegment, result: Access) -> bool:
