@@ -42,6 +42,8 @@ def compile_segments(
     """Programs of the segments of a graph, whatever its kind; see `npuvm.compiler.compile_kernel`."""
     if pins is None:
         pins = graph.pins
+    if pins == _NO_PINS:
+        return _FAMILIES.get(graph, chip, isa, atomic=False, padding="cheaper").compile(shapes)
     ways: _Ways = {"atomic": pins.reduce == "atomic", "padding": padding_of(pins)}
     if pins.reduce is not None or pins.pad is not None:
         pins = replace(pins, reduce=None, pad=None)
