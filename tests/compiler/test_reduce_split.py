@@ -184,6 +184,20 @@ def test_last_chunks_of_every_length() -> None:
     assert same > 1
 
 
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("size", [1, 2, 33, 300])
+def test_squares(size: int, chip: str) -> None:
+    """Rows and columns of one name: where columns are single ones, there is nothing to reduce."""
+
+    @kernel(x="fp32[M, M]")
+    def columns(k: KernelBuilder, x: ParamRef) -> None:
+        k.store(k.max(k.load(x), 0))
+
+    x = np.random.default_rng(size).standard_normal((size, size)).astype(np.float32)
+    device = device_of(chip)
+    np.testing.assert_array_equal(device.run(columns, {"x": device.tensor(x)})["out0"].numpy(), x.max(0))
+
+
 def test_the_place_of_the_only_element() -> None:
     """Which nothing has to be loaded for, also where a program is written for the one shape."""
     for pins in (None, Pins(cores=1)):

@@ -128,6 +128,9 @@ class _ChunkRows(Rows):
 
     def __init__(self, own: Collection[int], maker: Maker, binding: Mapping[str, int], space: Space) -> None:
         self._space = space
+        if not any(space.reduced[dim] for dim in (space.row, space.col) if dim is not None):
+            # Where columns are single ones, dims of the same name are too.
+            raise CompileError("nothing is reduced in its tiles", maker.segment.name)
         cut = cut_space(space, SymInt.variable(CHUNKS), SymInt.variable(LENGTH), 0, own)
         super().__init__(maker, binding, cut)
         self._of = space.col if space.reduced[space.col] else space.row
