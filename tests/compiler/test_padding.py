@@ -176,6 +176,18 @@ def test_where_l2_keeps_all_reads_nothing_is_copied() -> None:
     assert compile_kernel(plain, shapes, the_chip("ascend_910b1"), the_isa()).workspace_bytes > 0
 
 
+def test_copies_leave_room_in_memory() -> None:
+    small = load_chip("ascend_910b1", ["memory.hbm.capacity_gib=1"])
+    for size, copied in ((2001, 2), (8001, 0)):
+        made = compile_kernel(plain, {"a": (size, size), "b": (size, size)}, small, the_isa())
+        assert sum(each.kind == "workspace" for each in made.tensors) == copied
+
+
+def test_a_weight_that_all_batches_read_is_copied_once() -> None:
+    compiled = compile_kernel(batched, {"a": (3, 2, 77, 77), "b": (3, 1, 77, 99)}, the_chip("edge"), the_isa(), _ALWAYS)
+    assert {each.shape for each in compiled.tensors if each.kind == "workspace"} == {(3, 2, 77, 192), (3, 1, 77, 192)}
+
+
 def test_copies_do_not_make_programs_longer() -> None:
     words = {
         len(

@@ -19,6 +19,7 @@ from npuvm.compiler.cube_spec import MatView, Side, normalise
 from npuvm.compiler.padding_parts import OPERANDS
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import CubeSegment
+from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
@@ -39,6 +40,16 @@ _VISIBLE = 0.4
 
 _LONGER = 1.2
 """How much longer a copy may take than its bytes do: cores are not done at one time."""
+
+
+_MEMORY = 1 / 16
+"""Share of main memory that the copy of an operand may take."""
+
+_FIXED = 8
+"""Numbers of a product before those of the places where rows begin."""
+
+_WAYS = (("a",), ("b",), OPERANDS)
+"""What may be copied."""
 
 
 class ProductReads(NamedTuple):
@@ -67,7 +78,8 @@ class PaddingCost:
     """
 
     def __init__(self, product: CubeSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
-        spec = normalise(lower_cube(product, {name: SymInt.variable(name) for name in symbols})[0])
+        binding = {name: SymInt.variable(name) for name in symbols}
+        spec = normalise(lower_cube(product, binding)[0])
         check_types(spec, chip, isa)
         self._problem = problem = problem_of(spec, chip, isa, Pins())
         rows = (spec.k if problem.a.flipped else spec.m, spec.n if problem.b.flipped else spec.k)
@@ -78,12 +90,18 @@ class PaddingCost:
         self._counts = [len(each) for each in places]
         self._sizes: Function = compile_values(
             symbols,
-            (spec.m, spec.n, spec.k, prod(spec.batch), problem.a.pitch, problem.b.pitch, *places[0], *places[1]),
+            (
+                *(spec.m, spec.n, spec.k, prod(spec.batch), problem.a.pitch, problem.b.pitch),
+                *(prod(evaluate(each.layout.dims, binding)) for each in (product.a, product.b)),
+                *(number for each in places for number in each),
+            ),
             "sizes",
         )
         self._cores = chip.cores_with("cube")
         self._chooser = chooser_of(problem, self._cores)
         l2, hbm, load, cube = chip.memory.l2, chip.memory.hbm, chip.core.load, chip.core.cube
+        self._channels = hbm.channels
+        self._room = chip.capacity_bytes("gm") * _MEMORY
         self._line, self._capacity = l2.line_bytes, chip.capacity_bytes("l2")
         rate = float(chip.hbm_bytes_per_cycle)
         # Lines of many cores open a row of their channel each, or are asked for by several of them in turn.
@@ -106,13 +124,22 @@ class PaddingCost:
         if steps == [0, 0] or m * n * k * batch == 0:
             return ()
         sizes = ProductSizes(m, n, k, batch, a_pitch, b_pitch)
-        reads = self._reads(sizes, self._chooser.choose(sizes), steps)
-        best = min((("a",), ("b",), OPERANDS), key=reads.padded)
+        nbytes = [elements * self._problem.item for elements in numbers[6:_FIXED]]
+        ways = [each for each, wanted in zip(_WAYS, self._allowed(steps, nbytes), strict=True) if wanted]
+        if not ways:
+            return ()
+        reads = self._reads(sizes, self._chooser.choose(sizes), steps, nbytes)
+        best = min(ways, key=reads.padded)
         return best if reads.padded(best) * _WORTH <= reads.plain else ()
+
+    def _allowed(self, steps: Sequence[int], nbytes: Sequence[int]) -> tuple[bool, bool, bool]:
+        """For each of _WAYS, whether what it copies is off blocks and leaves room in main memory for others."""
+        a, b = (step > 0 and size <= self._room for step, size in zip(steps, nbytes, strict=True))
+        return a, b, a and b
 
     def _steps(self, numbers: Sequence[int]) -> list[int]:
         """By operand, how many bytes off blocks lie the places where its rows begin; 0 where all are at blocks."""
-        found, at = [], 6
+        found, at = [], _FIXED
         for count in self._counts:
             offset, *dims = numbers[at : at + count]
             steps = [step for step, size in zip(dims[::2], dims[1::2], strict=True) if size > 1]
@@ -120,7 +147,7 @@ class PaddingCost:
             at += count
         return found
 
-    def _reads(self, sizes: ProductSizes, tile: CubeTile, steps: Sequence[int]) -> ProductReads:
+    def _reads(self, sizes: ProductSizes, tile: CubeTile, steps: Sequence[int], wholes: Sequence[int]) -> ProductReads:
         m, n, k, batch = sizes[:4]
         item, (m1, n1, k1) = self._problem.item, tile.l1
         cuts_m, cuts_n, steps1 = -(-m // m1), -(-n // n1), -(-k // k1)
@@ -128,25 +155,29 @@ class PaddingCost:
         rounds = -(-tiles // self._cores)
         # Of the tiles of a row the operand that stays is loaded once.
         a_times = cuts_n if steps1 > 1 else -(-cuts_n // max(1, min(cuts_n, tiles // self._cores)))
-        a = _rows(self._problem.a.flipped, (m, m1, cuts_m), (k, min(k1, k), steps1))
-        b = _rows(not self._problem.b.flipped, (n, n1, cuts_n), (k, min(k1, k), steps1))
+        a = _pass(self._problem.a.flipped, (m, m1, cuts_m), (k, min(k1, k), steps1))
+        b = _pass(not self._problem.b.flipped, (n, n1, cuts_n), (k, min(k1, k), steps1))
         past, copied = {}, {}
         bm, bn, bk = self._block
         busy = -(-min(m1, m) // bm) * -(-min(n1, n) // bn) * -(-k // bk) * self._block_cycles
         load = 0.0
-        for name, (rows, length), times, edge, pitch, step in (
-            ("a", a, a_times, m, sizes.a_pitch, steps[0]),
-            ("b", b, cuts_m, n, sizes.b_pitch, steps[1]),
+        for name, each, times, whole, pitch, step in (
+            ("a", a, a_times, wholes[0], sizes.a_pitch, steps[0]),
+            ("b", b, cuts_m, wholes[1], sizes.b_pitch, steps[1]),
         ):
-            nbytes = length * item
-            moved = rows * times * batch
+            nbytes = each.length * item
+            moved = each.rows * times * batch
             load += moved * max(nbytes, self._burst) / self._port / self._cores
             # Of a line with the end of one row and the begin of the next, both are fetched at once.
             lines = min(1 + (nbytes - 1) / self._line, pitch / self._line)
-            share = 1 - step / BLOCK_BYTES if step else 0
-            whole = batch * edge * k * item
+            # Whole rows of a tile are read as one, which begins where the tile does.
+            off = gcd(each.in_tile * pitch, BLOCK_BYTES) if step and nbytes == pitch else step
+            share = 1 - off / BLOCK_BYTES if off % BLOCK_BYTES else 0
             once = whole / self._line * self._line_cycles
-            past[name] = max(moved * share * lines * self._past_cycles, once)
+            # Cores that want the same few lines wait for the few channels that have them.
+            waits = self._channels / min(self._channels, each.at_once * lines)
+            fetch = self._past_cycles if times > 1 else self._line_cycles
+            past[name] = max(moved * share * lines * waits * fetch, once)
             crossings = 1 if whole <= self._capacity / 2 else 3
             copied[name] = once * crossings * _LONGER + _FILL_CYCLES
         return ProductReads(max(rounds * busy, load), past, copied)
@@ -163,10 +194,22 @@ def _places(side: Side, view: MatView, sizes: Sequence[int]) -> list[int]:
     return [view.offset * side.item, *(number for dim in dims for number in dim)]
 
 
-def _rows(across: bool, edge: tuple[int, int, int], depth: tuple[int, int, int]) -> tuple[int, int]:
-    """Parts of rows that one pass over an operand reads, and the elements of each.
+class _Pass(NamedTuple):
+    """One pass over an operand: the parts of rows that it reads, the elements of each, how many are in a tile, and how many
+    different ones are read at a time.
+    """
+
+    rows: int
+    length: int
+    in_tile: int
+    at_once: int
+
+
+def _pass(across: bool, edge: tuple[int, int, int], depth: tuple[int, int, int]) -> _Pass:
+    """A pass in tiles.
 
     `edge` and `depth` are the whole size, a tile's, and the number of tiles; rows run `across` the edge, or along k.
     """
     (size, part, cuts), (k, k1, steps) = edge, depth
-    return (k * cuts, min(part, size)) if across else (size * steps, k1)
+    part = min(part, size)
+    return _Pass(k * cuts, part, k1, k1 * cuts) if across else _Pass(size * steps, k1, part, size)
