@@ -15,8 +15,8 @@ __all__ = ["ADDRESS_BITS", "Entry", "EntryTable", "EvenEntries", "Reloc", "Reloc
 
 ADDRESS_BITS = 48
 _END = 1 << ADDRESS_BITS
-_LOW_MASK = _END - 1
-_HIGH = np.uint64((1 << 64) - _END)
+_HIGH_MASK = (1 << 64) - _END
+_HIGH = np.uint64(_HIGH_MASK)
 _FEW = 10
 """Relocations that are written one by one: so many take less time than the array operations for any number of them."""
 
@@ -142,18 +142,18 @@ class RelocTable(Sequence[Reloc]):
             bits = (np.array(addresses, dtype=np.int64)[self.args] + self.addends).view(np.uint64)
         except OverflowError:
             self._refuse(addresses, where)
-        if int(bits.max()) >= _END:
+        if int(np.bitwise_or.reduce(bits)) >= _END:
             self._refuse(addresses, where)
         words[self.words] = words[self.words] & _HIGH | bits
 
     def _apply_few(self, words: npt.NDArray[np.uint64], addresses: Sequence[int], where: str) -> None:
         places, args, addends = self.words.tolist(), self.args.tolist(), self.addends.tolist()
         found = [int(addresses[arg]) + addend for arg, addend in zip(args, addends, strict=True)]
-        for address in found:
-            if not 0 <= address < _END:
-                self._refuse(addresses, where)
+        if found and not 0 <= min(found) <= max(found) < _END:
+            self._refuse(addresses, where)
+        view = words.data  # reading and writing its elements takes less time than those of an array
         for place, address in zip(places, found, strict=True):
-            words[place] = words.item(place) & ~_LOW_MASK | address
+            view[place] = view[place] & _HIGH_MASK | address
 
     def _refuse(self, addresses: Sequence[int], where: str) -> NoReturn:
         wrong = ((addresses[each.arg] + each.addend, each.arg) for each in self)
