@@ -7,7 +7,7 @@ Twenty kernels from one operator to attention, each over random shapes whose siz
 
 - new graph: `compile_kernel` of a graph traced anew, in a process that has compiled other graphs: plan and first instance.
 - new shape: `compile_kernel` of a planned graph for shapes that it has not seen. Nothing is made ready for particular shapes;
-  the first shape that needs another loop nest or buffer plan pays for it, and is in the maximum.
+  the first shape that needs another buffer plan pays for it, and is in the maximum.
 - known shape: `compile_kernel` for shapes seen before.
 - new addresses: the words of all launches of a kernel, relocated to other tensors.
 
