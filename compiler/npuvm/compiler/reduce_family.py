@@ -128,12 +128,13 @@ class _ChunkRows(Rows):
 
     def __init__(self, own: Collection[int], maker: Maker, binding: Mapping[str, int], space: Space) -> None:
         self._space = space
-        if not any(space.reduced[dim] for dim in (space.row, space.col) if dim is not None):
+        of = space.col if space.reduced[space.col] else space.row
+        if of is None or not space.reduced[of]:
             # Where columns are single ones, dims of the same name are too.
             raise CompileError("nothing is reduced in its tiles", maker.segment.name)
+        self._of = of
         cut = cut_space(space, SymInt.variable(CHUNKS), SymInt.variable(LENGTH), 0, own)
         super().__init__(maker, binding, cut)
-        self._of = space.col if space.reduced[space.col] else space.row
         dims = range(len(space.sizes))
         self._read = [(each.item, [dim for dim in dims if space.has(each.node, dim)]) for each in space.reads]
         self._bytes_per_cycle = float(maker.chip.hbm_bytes_per_cycle)
@@ -141,7 +142,7 @@ class _ChunkRows(Rows):
 
     def enough(self, sizes: Sequence[int]) -> bool:
         """Whether there may be work for several chunks."""
-        return self._of is not None and prod(sizes) * self._bytes >= _LEAST_BYTES
+        return prod(sizes) * self._bytes >= _LEAST_BYTES
 
     def least_cycles(self, sizes: Sequence[int]) -> float:
         """Cycles in which memory reads all values once: with tiles of any size, those that are loaded have no fewer bytes."""
@@ -171,7 +172,6 @@ class _ChunkRows(Rows):
 
     def _cut(self, sizes: Sequence[int], chunks: Chunks) -> Sequence[int]:
         """The sizes of the space that is cut."""
-        assert self._of is not None
         return (*sizes[: self._of], chunks.length, *sizes[self._of + 1 :], chunks.number)
 
     def _best(self, chooser: TileChooser, sizes: Sequence[int]) -> Chunks | None:
@@ -182,7 +182,7 @@ class _ChunkRows(Rows):
         """
         space, of = self._space, self._of
         longest, width = chooser.longest(sizes)
-        if not longest or of is None:
+        if not longest:
             return None
         others = [dim for dim in range(len(sizes)) if dim not in (of, space.col)]
         units = prod([sizes[dim] for dim in others if not space.reduced[dim]])
@@ -205,7 +205,6 @@ class _ChunkRows(Rows):
         self, chooser: TileChooser, sizes: Sequence[int], number: int, longest: int
     ) -> tuple[Chunks | None, float]:
         """About so many chunks with their best tiles, and the estimate."""
-        assert self._of is not None
         total, best, least = sizes[self._of], None, inf
         fewest = -(-total // (number * longest))
         for tiles in (fewest, *(fewest * 2**each for each in range(1, _HALVES))):
