@@ -176,6 +176,12 @@ def test_where_l2_keeps_all_reads_nothing_is_copied() -> None:
     assert compile_kernel(plain, shapes, the_chip("ascend_910b1"), the_isa()).workspace_bytes > 0
 
 
+def test_what_the_kernel_itself_wrote_is_read_where_it_lies() -> None:
+    made = compile_kernel(squared, {"a": (777, 777), "b": (777, 777)}, the_chip("ascend_910b1"), the_isa())
+    copies = {each.name for each in made.tensors if ".pad_" in each.name}
+    assert copies == {"c0.pad_a", "c0.pad_b", "c1.pad_a"}
+
+
 def test_copies_leave_room_in_memory() -> None:
     small = load_chip("ascend_910b1", ["memory.hbm.capacity_gib=1"])
     for size, copied in ((2001, 2), (8001, 0)):

@@ -97,6 +97,7 @@ class PaddingCost:
             ),
             "sizes",
         )
+        self._made = [each.tensor.kind == "workspace" for each in (product.a, product.b)]
         self._cores = chip.cores_with("cube")
         self._chooser = chooser_of(problem, self._cores)
         l2, hbm, load, cube = chip.memory.l2, chip.memory.hbm, chip.core.load, chip.core.cube
@@ -119,12 +120,14 @@ class PaddingCost:
     def worth(self, values: Sequence[int]) -> tuple[str, ...]:
         """The operands to copy: those with which the product takes the least time, none where that saves too little."""
         numbers = self._sizes(*values)
-        steps = self._steps(numbers)
         m, n, k, batch, a_pitch, b_pitch = numbers[:6]
+        nbytes = [elements * self._problem.item for elements in numbers[6:_FIXED]]
+        # What launches of the kernel itself wrote is in L2, which serves reads of it wherever they begin.
+        near = [made and size <= self._capacity / 2 for made, size in zip(self._made, nbytes, strict=True)]
+        steps = [0 if there else step for there, step in zip(near, self._steps(numbers), strict=True)]
         if steps == [0, 0] or m * n * k * batch == 0:
             return ()
         sizes = ProductSizes(m, n, k, batch, a_pitch, b_pitch)
-        nbytes = [elements * self._problem.item for elements in numbers[6:_FIXED]]
         ways = [each for each, wanted in zip(_WAYS, self._allowed(steps, nbytes), strict=True) if wanted]
         if not ways:
             return ()
