@@ -23,7 +23,7 @@ from npuvm.runtime import Device
 
 Array = npt.NDArray[Any]
 
-_SIZES = st.sampled_from([1, 2, 7, 15, 16, 17, 31, 33, 63, 100, 129, 257, 300])
+_SIZES = st.sampled_from([1, 2, 7, 15, 16, 17, 31, 33, 63, 100, 129, 257])
 _ALWAYS, _NEVER = Pins(pad="always"), Pins(pad="never")
 
 
@@ -93,7 +93,7 @@ def check(made: Kernel, inputs: dict[str, Array], chip: str, pins: Pins = _ALWAY
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(m=_SIZES, n=_SIZES, k=_SIZES)
 def test_a_product_with_copies_is_that_of_numpy(chip: str, m: int, n: int, k: int) -> None:
     inputs = filled(plain, {"M": m, "N": n, "K": k})
@@ -108,9 +108,9 @@ def test_a_product_with_copies_is_that_of_numpy(chip: str, m: int, n: int, k: in
 @pytest.mark.parametrize("made", _KERNELS, ids=lambda each: each.name)
 def test_the_bits_are_those_without_copies(made: Kernel, chip: str) -> None:
     rng = random.Random(f"{made.name} {chip}")
-    for seed in range(3):
+    for seed in range(2):
         sizes = {"B": rng.choice((1, 2)), "H": rng.choice((1, 3))}
-        sizes |= {name: rng.choice((1, 13, 33, 70, 131, 200)) for name in ("M", "N", "K")}
+        sizes |= {name: rng.choice((1, 13, 33, 70, 131)) for name in ("M", "N", "K")}
         check(made, filled(made, sizes, seed), chip)
 
 
