@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from npuvm.compiler.cube_nest import BANDS, STEPS, NestChooser
-from npuvm.compiler.cube_plan import CubeTile
+from npuvm.compiler.cube_problem import CubeTile
 
 _TILE = CubeTile((128, 256, 256), (128, 256, 64), 1, 0)
 _ROOM = float(96 << 20)

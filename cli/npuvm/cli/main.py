@@ -19,6 +19,7 @@ from npuvm.cli.explain import explain
 from npuvm.cli.isa import isa_app
 from npuvm.cli.schema import schema
 from npuvm.cli.simulate import simulate
+from npuvm.cli.tune import tune
 from npuvm.cli.version import __version__
 from npuvm.cli.whatif import whatif
 from npuvm.isa.errors import NpuvmError
@@ -40,7 +41,7 @@ app = typer.Typer(
 )
 
 
-for _verb in (simulate, explain, whatif, asm, disasm, schema, conformance, area):
+for _verb in (simulate, explain, whatif, asm, disasm, schema, conformance, area, tune):
     app.command()(_verb)
 app.command("compile")(compile_file)
 app.add_typer(isa_app, name="isa")

@@ -10,7 +10,7 @@ from npuvm.compiler.conv_plan import ConvTile, ConvTileChooser
 from npuvm.compiler.conv_planes import PlanesEmitter
 from npuvm.compiler.conv_spec import ConvSpec, product_of, sizes_of
 from npuvm.compiler.cube_codegen import tile_problem
-from npuvm.compiler.cube_cost import TileProblem
+from npuvm.compiler.cube_problem import TileProblem
 from npuvm.compiler.cube_spec import Side
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins, pin_error

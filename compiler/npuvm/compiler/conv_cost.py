@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from npuvm.compiler.blocks import BLOCK_BYTES, align_up
 from npuvm.compiler.conv_spec import ConvSizes
-from npuvm.compiler.cube_cost import TileProblem
+from npuvm.compiler.cube_problem import TileProblem
 
 __all__ = ["Area", "ConvCost", "Edge", "Pair"]
 

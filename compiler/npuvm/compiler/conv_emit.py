@@ -14,10 +14,10 @@ from npuvm.compiler.blocks import align_up
 from npuvm.compiler.conv_plan import ConvTile
 from npuvm.compiler.conv_spec import ConvSpec
 from npuvm.compiler.cube_base import Step
-from npuvm.compiler.cube_cost import TileProblem
 from npuvm.compiler.cube_emit import MatmulEmitter
 from npuvm.compiler.cube_extent import Extent, axis_strides, loop_extent
-from npuvm.compiler.cube_plan import ring_slots
+from npuvm.compiler.cube_levels import ring_slots
+from npuvm.compiler.cube_problem import TileProblem
 from npuvm.compiler.cube_spec import MatmulSpec
 from npuvm.compiler.emit_handles import Buffer, Desc, Loop, Size, Window, changed, changes
 from npuvm.compiler.symint import several

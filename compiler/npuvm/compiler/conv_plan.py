@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from npuvm.compiler.blocks import BLOCK_BYTES, align_up
 from npuvm.compiler.conv_cost import Area, ConvCost, Edge, Pair
 from npuvm.compiler.conv_spec import ConvSizes, ConvSpec
-from npuvm.compiler.cube_cost import TileProblem
-from npuvm.compiler.cube_plan import CubeTile
+from npuvm.compiler.cube_problem import CubeTile, TileProblem
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.symint import larger
 

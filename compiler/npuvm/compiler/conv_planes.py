@@ -14,8 +14,8 @@ import numpy as np
 from npuvm.compiler.blocks import align_up
 from npuvm.compiler.conv_emit import GROUP, IMAGE, ROW, ConvEmitter
 from npuvm.compiler.cube_base import Step
-from npuvm.compiler.cube_cost import TileProblem
 from npuvm.compiler.cube_extent import axis_strides, loop_extent
+from npuvm.compiler.cube_problem import TileProblem
 from npuvm.compiler.cube_spec import MatmulSpec, MatView
 from npuvm.compiler.emit_handles import Desc, Loop, Size, Window, changed, changes
 from npuvm.compiler.symint import several

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from npuvm.compiler.blocks import align_up
-from npuvm.compiler.cube_cost import TileProblem
 from npuvm.compiler.cube_extent import Extent, axis_strides
-from npuvm.compiler.cube_plan import CubeTile, k_at_l1, ring_slots
+from npuvm.compiler.cube_levels import k_at_l1, ring_slots
+from npuvm.compiler.cube_problem import CubeTile, TileProblem
 from npuvm.compiler.cube_spec import MatmulSpec, MatView, Side
 from npuvm.compiler.cube_sync import SyncSites
 from npuvm.compiler.emit import InstrBuilder

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from npuvm.compiler.cube_cost import TileProblem
 from npuvm.compiler.cube_emit import MatmulEmitter
 from npuvm.compiler.cube_parts import cut_parts, merge_walks, walk_part
 from npuvm.compiler.cube_pins import check_cube_pins, check_tile_pins
-from npuvm.compiler.cube_plan import CubeTile, choose_tile
+from npuvm.compiler.cube_plan import choose_tile
+from npuvm.compiler.cube_problem import CubeTile, TileProblem
 from npuvm.compiler.cube_spec import MatmulSpec, Side, normalise, operand_side
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins

@@ -14,9 +14,8 @@ from typing import Any
 
 from npuvm.compiler.blocks import BLOCK_BYTES, align_up
 from npuvm.compiler.cube_base import CubeWriter, Step
-from npuvm.compiler.cube_cost import TileProblem
 from npuvm.compiler.cube_extent import Extent, axis_strides, grid_extent, loop_extent, origin_bytes
-from npuvm.compiler.cube_plan import CubeTile
+from npuvm.compiler.cube_problem import CubeTile, TileProblem
 from npuvm.compiler.cube_spec import MatmulSpec
 from npuvm.compiler.emit_handles import (
     Arg,

@@ -10,12 +10,12 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from math import prod
 
+from npuvm.compiler.cube_chooser import chooser_of
 from npuvm.compiler.cube_codegen import check_types, problem_of
-from npuvm.compiler.cube_cost import ProductSizes
 from npuvm.compiler.cube_emit import MatmulEmitter
 from npuvm.compiler.cube_lower import lower_cube
 from npuvm.compiler.cube_nest import NESTS, WHOLE, NestChooser, nest_grids
-from npuvm.compiler.cube_plan import CubeTile, chooser_of
+from npuvm.compiler.cube_problem import CubeTile, ProductSizes
 from npuvm.compiler.cube_spec import MatmulSpec, MatView, normalise
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.schedule_walk import Walk
@@ -25,7 +25,7 @@ from npuvm.compiler.template import Template
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import EvenEntries, Image, Isa
 
-__all__ = ["CubeFamily"]
+__all__ = ["CubeFamily", "ProductPrograms", "ProductSort"]
 
 _TILE = ("m", "n", "k at L1", "k at L0", "accumulators", "band")
 """Variables that the choices of a tile and of a walk give."""
@@ -54,30 +54,23 @@ class CubeFamily:
         problem = problem_of(spec, chip, isa, Pins())
         lies = problem if like is None else problem_of(normalise(lower_cube(like, binding)[0]), chip, isa, Pins())
         self._name = spec.name
-        sort = _Sort(spec)
+        sort = ProductSort(spec)
         self._sizes: Function = compile_values(
             symbols,
             (spec.m, spec.n, spec.k, prod(spec.batch), lies.a.pitch, lies.b.pitch, *sort.numbers),
             "sizes",
         )
-        self._cores = chip.cores_with("cube")
-        self._nests = NestChooser(self._cores, chip.capacity_bytes("l2") / problem.item)
-        self._core_type = chip.core_type_with("cube")
-        self._chooser = chooser_of(problem, self._cores)
+        self._chooser = chooser_of(problem, chip.cores_with("cube"))
         empty = any(not isinstance(size, SymInt) and size == 0 for size in (spec.m, spec.n, spec.k, *spec.batch))
-        self._templates = None if empty else _TEMPLATES.get(sort, len(self.tensors), chip, isa)
+        self._programs = None if empty else ProductPrograms(sort, len(self.tensors), chip, isa)
 
     def instance(self, values: Sequence[int]) -> Image | None:
         """The image for values of the symbols; None when m, n, k or a batch dim is 0."""
         m, n, k, batch, a_pitch, b_pitch, *numbers = self._sizes(*values)
-        if self._templates is None or m * n * k * batch == 0:
+        if self._programs is None or m * n * k * batch == 0:
             return None
         tile = self._chooser.choose(ProductSizes(m, n, k, batch, a_pitch, b_pitch))
-        nest = self._nests.choose(m, n, k, batch, tile)
-        template = self._templates[nest.number]
-        words, relocs = template.instance((*numbers, *tile.l1, tile.l0[2], tile.l0c_depth, nest.band))
-        entries = EvenEntries(self._core_type, min(self._cores, sum(nest.tiles)), nest.tiles)
-        return Image(self._name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
+        return self._programs.image(self._name, numbers, (m, n, k, batch), tile)
 
     def cycles(self, values: Sequence[int]) -> float:
         """The cycles that a launch for these values, with something to add up, is estimated to take."""
@@ -85,7 +78,26 @@ class CubeFamily:
         return self._chooser.choose(ProductSizes(m, n, k, batch, a_pitch, b_pitch)).cycles
 
 
-class _Sort:
+class ProductPrograms:
+    """Programs of products of one sort for any sizes and tiles, on `cores` cores or all that there are."""
+
+    def __init__(self, sort: ProductSort, n_args: int, chip: NpuConfig, isa: Isa, cores: int | None = None) -> None:
+        self._cores = cores or chip.cores_with("cube")
+        item = isa.dtypes[sort.spec.a.dtype].itemsize
+        self._nests = NestChooser(self._cores, chip.capacity_bytes("l2") / item)
+        self._core_type = chip.core_type_with("cube")
+        self._templates = _TEMPLATES.get(sort, n_args, chip, isa)
+
+    def image(self, name: str, numbers: Sequence[int], sizes: tuple[int, int, int, int], tile: CubeTile) -> Image:
+        """The program for `numbers`, those of the product's sort; `sizes` are m, n, k and the number of matrices."""
+        nest = self._nests.choose(*sizes, tile)
+        template = self._templates[nest.number]
+        words, relocs = template.instance((*numbers, *tile.l1, tile.l0[2], tile.l0c_depth, nest.band))
+        entries = EvenEntries(self._core_type, min(self._cores, sum(nest.tiles)), nest.tiles)
+        return Image(name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
+
+
+class ProductSort:
     """A product with a variable for each of its `numbers` but 0 and 1; `key` tells it from products of other sorts."""
 
     def __init__(self, spec: MatmulSpec) -> None:
@@ -136,7 +148,7 @@ class _Templates:
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, tuple[Template, ...]] = OrderedDict()
 
-    def get(self, sort: _Sort, n_args: int, chip: NpuConfig, isa: Isa) -> tuple[Template, ...]:
+    def get(self, sort: ProductSort, n_args: int, chip: NpuConfig, isa: Isa) -> tuple[Template, ...]:
         """A template for each loop nest, by its number."""
         key = (sort.key, n_args, chip.chip_hash, isa.hash)
         found = self._kept.get(key)
@@ -151,7 +163,7 @@ class _Templates:
 _TEMPLATES = _Templates()
 
 
-def _template(sort: _Sort, n_args: int, chip: NpuConfig, isa: Isa, nest: int) -> Template:
+def _template(sort: ProductSort, n_args: int, chip: NpuConfig, isa: Isa, nest: int) -> Template:
     spec = sort.spec
     problem = problem_of(spec, chip, isa, Pins())
     m, n, k, k0, depth, band = (SymInt.variable(name) for name in _TILE)

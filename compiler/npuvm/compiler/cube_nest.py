@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from npuvm.compiler.cube_plan import CubeTile
+from npuvm.compiler.cube_problem import CubeTile
 from npuvm.compiler.cube_spec import MatmulSpec
 from npuvm.compiler.schedule_walk import Axis, GridWalk
 from npuvm.compiler.symint import ceil_div

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from npuvm.compiler.cube_cost import TileProblem
-from npuvm.compiler.cube_plan import CubeTile
+from npuvm.compiler.cube_problem import CubeTile, TileProblem
 from npuvm.compiler.cube_spec import MatmulSpec
 from npuvm.compiler.schedule import Pins, pin_error
 from npuvm.hw.config import NpuConfig

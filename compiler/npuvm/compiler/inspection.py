@@ -16,10 +16,11 @@ from npuvm.compiler.compiled import CompiledKernel
 from npuvm.compiler.conv_codegen import ConvKernel, compile_conv
 from npuvm.compiler.conv_mix import mix_family_of
 from npuvm.compiler.conv_segment import ConvSegment, lower_conv
+from npuvm.compiler.cube_chooser import chooser_of
 from npuvm.compiler.cube_codegen import MatmulKernel, compile_matmul
+from npuvm.compiler.cube_levels import slot_bytes
 from npuvm.compiler.cube_lower import lower_cube
 from npuvm.compiler.cube_plan import candidate_tiles as cube_candidates
-from npuvm.compiler.cube_plan import slot_bytes
 from npuvm.compiler.cube_segment import family_of
 from npuvm.compiler.inspection_rings import RingEvents, ring_events
 from npuvm.compiler.ir import Graph
@@ -97,7 +98,8 @@ class InspectedSegment:
     """A segment that became a program; `kernel` is what its code generator returned.
 
     `tile` is the one taken, `cycles` its estimate; `candidates` come with the lowest estimate first. `pitches` are the values
-    of symbols that it has beside those of the graph: how far apart rows of copied operands lie.
+    of symbols that it has beside those of the graph: how far apart rows of copied operands lie. `known_by` is how costs of
+    tiles are known, where there is a choice.
     """
 
     segment: Joint
@@ -109,6 +111,7 @@ class InspectedSegment:
     buffers: tuple[BufferUse, ...]
     place: str = ""
     pitches: Mapping[str, int] = field(default_factory=dict)
+    known_by: str = ""
 
     @property
     def name(self) -> str:
@@ -410,7 +413,10 @@ def _cube(
     )
     tile = kernel.tile
     text = _cube_tile([*tile.l1, *tile.l0], tile.l0c_depth)
-    return InspectedSegment(segment, kernel, args, text, tile.cycles, candidates, _cube_buffers(kernel, isa))
+    library = chooser_of(kernel.problem, cores).library
+    known = "formulas; `npuvm tune` measures them" if library is None else f"measurements of {library.path.name}"
+    found = InspectedSegment(segment, kernel, args, text, tile.cycles, candidates, _cube_buffers(kernel, isa))
+    return replace(found, known_by=known)
 
 
 def _cube_tile(sizes: Sequence[int], l0c_depth: int) -> str:

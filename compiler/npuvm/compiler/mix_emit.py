@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from npuvm.compiler.cube_base import Step
-from npuvm.compiler.cube_cost import TileProblem
 from npuvm.compiler.cube_emit import MatmulEmitter
-from npuvm.compiler.cube_plan import CubeTile
+from npuvm.compiler.cube_problem import CubeTile, TileProblem
 from npuvm.compiler.cube_spec import MatmulSpec
 from npuvm.compiler.emit import InstrBuilder
 from npuvm.compiler.emit_handles import Sem

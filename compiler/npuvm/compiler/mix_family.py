@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from npuvm.compiler.blocks import align_up
+from npuvm.compiler.cube_chooser import chooser_of
 from npuvm.compiler.cube_codegen import check_types, problem_of
-from npuvm.compiler.cube_cost import ProductSizes
 from npuvm.compiler.cube_lower import lower_cube
 from npuvm.compiler.cube_nest import NESTS, WHOLE, Nest, NestChooser, nest_grids
-from npuvm.compiler.cube_plan import CubeTile, chooser_of
+from npuvm.compiler.cube_problem import CubeTile, ProductSizes
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.group_programs import GroupPrograms, Looked
 from npuvm.compiler.joint_segments import MixSegment

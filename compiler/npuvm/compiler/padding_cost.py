@@ -11,10 +11,10 @@ from math import gcd, prod
 from typing import NamedTuple
 
 from npuvm.compiler.blocks import BLOCK_BYTES
+from npuvm.compiler.cube_chooser import chooser_of
 from npuvm.compiler.cube_codegen import check_types, problem_of
-from npuvm.compiler.cube_cost import ProductSizes
 from npuvm.compiler.cube_lower import lower_cube
-from npuvm.compiler.cube_plan import CubeTile, chooser_of
+from npuvm.compiler.cube_problem import CubeTile, ProductSizes
 from npuvm.compiler.cube_spec import MatView, Side, normalise
 from npuvm.compiler.padding_parts import OPERANDS
 from npuvm.compiler.schedule import Pins

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from npuvm.compiler.cube_cost import RINGS
+from npuvm.compiler.cube_problem import RINGS
 from npuvm.compiler.schedule import Pins, pin_error
 from npuvm.compiler.segments import CubeSegment, PickSegment, Segment
 

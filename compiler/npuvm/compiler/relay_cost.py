@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from npuvm.compiler.blocks import align_up
-from npuvm.compiler.cube_cost import TileProblem
+from npuvm.compiler.cube_problem import TileProblem
 from npuvm.compiler.relay_tile import Block, ProductShape, Runs
 from npuvm.compiler.vector_cost import TileCost
 from npuvm.hw.config import NpuConfig

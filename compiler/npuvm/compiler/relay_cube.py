@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from npuvm.compiler.cube_base import Step
-from npuvm.compiler.cube_cost import TileProblem
 from npuvm.compiler.cube_emit import MatmulEmitter
 from npuvm.compiler.cube_extent import Extent, loop_extent
-from npuvm.compiler.cube_plan import CubeTile, ring_slots
+from npuvm.compiler.cube_levels import ring_slots
+from npuvm.compiler.cube_problem import CubeTile, TileProblem
 from npuvm.compiler.cube_spec import MatmulSpec, MatView
 from npuvm.compiler.emit_handles import Loop, first, last
 from npuvm.compiler.relay_handover import Side, make_handovers

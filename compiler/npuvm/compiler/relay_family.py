@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from npuvm.compiler.compiled import TensorSpec
 from npuvm.compiler.cube_codegen import check_types, problem_of
-from npuvm.compiler.cube_plan import CubeTile
+from npuvm.compiler.cube_problem import CubeTile
 from npuvm.compiler.cube_spec import MatmulSpec
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.group_programs import GroupPrograms, Looked

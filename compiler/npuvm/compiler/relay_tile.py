@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from npuvm.compiler.blocks import BLOCK_BYTES, align_up
-from npuvm.compiler.cube_cost import TileProblem
+from npuvm.compiler.cube_problem import TileProblem
 from npuvm.compiler.relay_handover import SLOTS
 from npuvm.compiler.symint import Function
 from npuvm.hw.config import NpuConfig

@@ -1,0 +1,215 @@
+"""What tiles of a matrix product cost one core: formulas with the rates that the chip's configuration gives the simulator."""
+
+from __future__ import annotations
+
+from math import gcd
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from npuvm.compiler.blocks import BLOCK_BYTES
+from npuvm.compiler.cube_problem import TileProblem
+
+__all__ = ["REFERENCE", "CoreCost", "CoreCycles", "Layout", "layout_of"]
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+_STEP_WORDS = 18
+"""Words that one step over k at L0 has at most: two moves, two products, a loop, four synchronisations."""
+
+_LOAD_WORDS = 20
+"""Words of one step over k at L1 beside those: two loads, two synchronisations, a loop."""
+
+_TILE_WORDS = 40
+"""Words of one tile beside those: the bias, the first and last synchronisation, the result."""
+
+_VISIBLE = 0.12
+"""Share of the second slowest unit's work that the slowest does not hide, seen on one core of `ascend_910b1`."""
+
+_PLACES = 8
+"""At how many columns the cores are at one time where rows follow the edge of a tile; along k they are all at one."""
+
+
+class Layout(NamedTuple):
+    """How rows of an operand lie in memory, as far as their loads depend on it.
+
+    `tight`: one row ends where the next begins. `lined`: rows begin at lines of L2. `off`: they begin off blocks of 32 bytes.
+    `apart`: in how many slices of L2 rows begin, 0 where they begin in all.
+    """
+
+    tight: bool
+    lined: bool
+    off: bool
+    apart: int
+
+
+REFERENCE = Layout(True, True, False, 0), Layout(False, True, False, 0)
+"""The layouts of both operands for which tiles are measured."""
+
+
+class CoreCycles(NamedTuple):
+    """Costs of tiles: cycles until the first one is done, and that each later one takes; bytes that a tile keeps L2 busy for,
+    and lines that it reads past L2."""
+
+    first: Floats
+    later: Floats
+    served: Floats
+    far: Floats
+
+
+class _Load(NamedTuple):
+    """Cycles of a step's loads from main memory and from where they come from later; the rest as for `CoreCycles`."""
+
+    first: Floats
+    later: Floats
+    served: Floats
+    far: Floats
+
+
+class CoreCost:
+    """Costs for products of one sort: types, transposes and the way out are those of `problem`."""
+
+    def __init__(self, problem: TileProblem) -> None:
+        chip = problem.chip
+        core, memory = chip.core, chip.memory
+        self._problem = problem
+        cube, move, load = core.cube, core.move, core.load
+        self._blocks = cube.m, cube.n, cube.k_bytes // problem.item
+        self._block_cycles = float(cube.cycles_per_block[problem.dtype])
+        self._product_start = cube.startup_cycles + cube.latency_cycles
+        self._move_rates = float(move.l0a_bytes_per_cycle), float(move.l0b_bytes_per_cycle)
+        self._move_start = move.startup_cycles + move.latency_cycles
+        self._load_start, self._load_row = load.l1_startup_cycles, float(load.l1_row_cycles)
+        self._port, self._burst, self._chunk = float(load.l1_bytes_per_cycle), load.min_burst_bytes, load.chunk_bytes
+        self._outstanding = load.outstanding
+        self._near, self._far = memory.l2.latency_cycles, memory.l2.latency_cycles + memory.hbm.latency_cycles
+        self._access = memory.l2.access_bytes
+        self._line, self._slices = memory.l2.line_bytes, memory.l2.slices
+        self._uncached = memory.l2.unaligned_reads == "uncached"
+        self._slots = min(problem.depth("l1.a"), problem.depth("l1.b"))
+        self._keeps_b = problem.pins.order in ("column", "swizzle")
+        self._decode, self._queue = core.sequencer.decode_cycles_per_word, core.sequencer.queue_depth
+        fixpipe, store = core.fixpipe, core.store
+        self._fix_start = fixpipe.startup_cycles + fixpipe.latency_cycles
+        self._fix_rate = float(fixpipe.ub_bytes_per_cycle if problem.via_ub else fixpipe.gm_bytes_per_cycle)
+        self._out_burst = store.min_burst_bytes
+        self._store = store.startup_cycles, float(store.row_cycles), float(store.bytes_per_cycle)
+
+    def cycles(
+        self, tiles: Floats, k: Floats, layouts: tuple[Layout, Layout], covers: bool, more: Floats | int = 0
+    ) -> CoreCycles:
+        """Costs of tiles for products over `k`, with `more` steps at L1 than k needs; arrays are broadcast.
+
+        `tiles` has a row for each of m, n, k at L1, m, n, k at L0 and accumulators. `covers`: a tile is as wide as the operands
+        whose rows follow its edge, and as the result.
+        """
+        m, n, k1, m0, n0, k0, depths = tiles
+        steps1 = np.ceil(k / k1) + more
+        taken = k / steps1
+        steps0 = steps1 * np.ceil(taken / k0)
+        parts_m = m / m0
+        moves = steps0 * parts_m
+        products = moves * (n / n0)
+        compute = self._multiplied(m, n, k) + products * self._product_start
+        item = self._problem.item
+        move = k * (m * (item / self._move_rates[0]) + n * parts_m * (item / self._move_rates[1]))
+        move = move + moves * (2 * self._move_start)
+        out = self._out(m, n, covers)
+        decode = (products * _STEP_WORDS + steps1 * _LOAD_WORDS + _TILE_WORDS) * self._decode
+        busy = compute + np.where(depths > 1, 0.0, out)
+        # Where all of k is in L1, one operand stays there for a row of tiles.
+        stays = np.where(steps1 <= 1, 0.0, 1.0)
+        of_a, of_b = (1.0, stays) if self._keeps_b else (stays, 1.0)
+        a, b = self._loads(m, n, taken, steps1 <= 1, layouts, covers)
+        # A slot of a ring is free again when its step is moved, so a step takes its part of that time at least.
+        moved = move / steps1
+        step = a.later * of_a + b.later * of_b
+        load = steps1 * np.maximum(step, (self._near + step + moved) / self._slots)
+        ahead = np.minimum(self._queue / np.maximum(2 * moves / steps1, 1), 1)
+        slowest, second = _two_largest(busy, move, load, out, decode)
+        later = slowest + _VISIBLE * second + np.minimum(load, move) * (1 - ahead)
+        step = a.first + b.first
+        turn = np.maximum(step, (self._far + step + moved) / self._slots)
+        body = np.maximum(np.maximum(compute, move), np.maximum((steps1 - 1) * turn, decode))
+        first = self._far + step + body + (compute + move) / steps0 + out
+        return CoreCycles(
+            first,
+            later,
+            steps1 * (a.served * of_a + b.served * of_b),
+            steps1 * (a.far * of_a + b.far * of_b),
+        )
+
+    def _multiplied(self, m: Floats, n: Floats, k: Floats) -> Floats:
+        block_m, block_n, block_k = self._blocks
+        return np.asarray(np.ceil(m / block_m) * np.ceil(n / block_n) * (k / block_k) * self._block_cycles)
+
+    def _loads(
+        self, m: Floats, n: Floats, k: Floats, whole: Flags, layouts: tuple[Layout, Layout], covers: bool
+    ) -> tuple[_Load, _Load]:
+        problem = self._problem
+        along_a, along_b = not problem.a.flipped, problem.b.flipped
+        return (
+            self._load(m, k, whole if along_a else covers, along_a, layouts[0]),
+            self._load(n, k, whole if along_b else covers, along_b, layouts[1]),
+        )
+
+    def _load(self, edge: Floats, k: Floats, whole: Flags | bool, along: bool, layout: Layout) -> _Load:
+        """Loads of one operand for a step over k at L1; its rows lie along k or follow the edge, `whole` of them or parts."""
+        item = self._problem.item
+        rows, row, dense = np.broadcast_arrays(*((edge, k * item) if along else (k, edge * item)), layout.tight & whole)
+        nbytes = rows * row
+        pieces = np.where(dense, nbytes / self._chunk, rows * np.ceil(row / self._chunk))
+        sent = np.where(dense, nbytes, rows * np.maximum(row, self._burst)) / self._port
+        issue = np.maximum(sent, np.where(dense, 1.0, rows) * self._load_row)
+        first, later = (
+            np.maximum(issue, pieces * (latency / self._outstanding)) + self._load_start
+            for latency in (self._far, self._near)
+        )
+        # A row is cut where an access of L2 ends: lined rows at multiples of their own length, others anywhere.
+        aligned = np.minimum(_lowest_bit(row), self._access) if layout.lined else min(BLOCK_BYTES, self._access)
+        served = np.where(dense, nbytes, rows * (1 + (row - aligned) / self._access) * self._access)
+        if layout.apart:
+            reached = np.minimum(layout.apart, rows) * np.ceil(row / self._line) * (1 if along else _PLACES)
+            served = served / np.where(dense, 1.0, np.sqrt(np.minimum(reached / self._slices, 1.0)))
+        if not (layout.off and self._uncached):
+            return _Load(first, later, served, nbytes * 0.0)
+        fetched = rows * (1 + (row - 1) / self._line)
+        return _Load(first, np.where(dense, later, first), np.where(dense, served, 0.0), np.where(dense, 0.0, fetched))
+
+    def _out(self, m: Floats, n: Floats, covers: bool) -> Floats:
+        """Cycles of a tile's way out; rows of a tile that does not cover them leave one by one, short ones as a whole burst."""
+        nbytes = m * n * self._problem.out_item
+        sent = nbytes if covers else m * np.maximum(n * self._problem.out_item, self._out_burst)
+        if not self._problem.via_ub:
+            return np.asarray(self._fix_start + sent / self._fix_rate)
+        startup, per_row, rate = self._store
+        return np.maximum(self._fix_start + nbytes / self._fix_rate, startup + m * per_row + sent / rate)
+
+
+def layout_of(problem: TileProblem, pitch: int, row_bytes: int) -> Layout:
+    """The layout of an operand whose rows of `row_bytes` lie `pitch` bytes apart."""
+    memory = problem.chip.memory
+    line, slices = memory.l2.line_bytes, memory.l2.slices
+    lined = pitch % line == 0
+    meet = lined and pitch > 0 and not memory.address_hash
+    return Layout(
+        pitch == row_bytes, lined, pitch % BLOCK_BYTES != 0, slices // gcd(pitch // line, slices) if meet else 0
+    )
+
+
+def _two_largest(*values: Floats) -> tuple[Floats, Floats]:
+    """The largest of some numbers, and the one behind it."""
+    largest = values[0]
+    second = np.zeros_like(largest)
+    for each in values[1:]:
+        second = np.maximum(second, np.minimum(largest, each))
+        largest = np.maximum(largest, each)
+    return largest, second
+
+
+def _lowest_bit(values: Floats) -> Floats:
+    """The largest power of two that divides whole numbers."""
+    whole = np.maximum(values, 1).astype(np.int64)
+    return (whole & -whole).astype(np.float64)

@@ -1,0 +1,99 @@
+"""What a tile of a product takes one core of a chip, run on the simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+from npuvm.compiler.cube_codegen import problem_of
+from npuvm.compiler.cube_family import ProductPrograms, ProductSort
+from npuvm.compiler.cube_problem import CubeTile, TileProblem
+from npuvm.compiler.cube_spec import MatmulSpec, MatView
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.tile_library import STEPS
+from npuvm.hw.config import NpuConfig
+from npuvm.hw.l2 import L2State
+from npuvm.hw.simulator import l2_state, simulate, timing_engine
+from npuvm.isa import Isa, load_isa
+
+__all__ = ["TileMeter", "meter_of"]
+
+_ALIGN = 4096
+"""Operands begin at multiples of this many bytes."""
+
+_MORE = 3
+"""Tiles in a row that the time of a later tile is taken from."""
+
+
+class TileMeter:
+    """Runs tiles of products on one core of a chip; `simulations` counts the launches.
+
+    Operands of `dtype` lie row by row: those of a tight, others at lines and wider than they are. Results have their type.
+    """
+
+    def __init__(self, dtype: str, chip: NpuConfig, isa: Isa) -> None:
+        self._dtype, self._chip, self._isa = dtype, chip, isa
+        self._item = isa.dtypes[dtype].itemsize
+        spec = self._spec(64, 64, 64)
+        self.problem: TileProblem = problem_of(spec, chip, isa, Pins())
+        self._programs = ProductPrograms(ProductSort(spec), 3, chip, isa, cores=1)
+        self.simulations = 0
+
+    def cycles(self, tile: Sequence[int]) -> list[int]:
+        """Cycles of m, n, k at L1, k at L0, accumulators: until the first tile is done, then those of each later one.
+
+        Each for every number of steps over k in `STEPS`. The first tile finds nothing in L2, later ones all.
+        """
+        m, n, k1, k0, slots = tile
+        taken = CubeTile((m, n, k1), (m, n, k0), slots, 0)
+        firsts, laters = [], []
+        for steps in STEPS:
+            k = k1 * steps
+            l2 = l2_state(self._chip)
+            firsts.append(self._run(m, n, k, taken, l2))
+            one = self._run(m, n, k, taken, l2)
+            more = self._run(m, n * _MORE, k, taken, None)
+            laters.append(max(1, ceil((more - one) / (_MORE - 1))))
+        return [*firsts, *laters]
+
+    def _spec(self, m: int, n: int, k: int) -> MatmulSpec:
+        # An odd number of lines apart, so that rows begin in all servers of memory.
+        line = self._chip.memory.l2.line_bytes
+        wide = (n * self._item // line + 1 | 1) * line // self._item
+        a, b, c = (MatView(arg, self._dtype, row, 1) for arg, row in enumerate((k, wide, wide)))
+        return MatmulSpec(m, n, k, a, b, c)
+
+    def _run(self, m: int, n: int, k: int, tile: CubeTile, l2: L2State | None) -> int:
+        """Cycles of a product on one core; L2 holds all of it where none is given."""
+        spec = self._spec(m, n, k)
+        windows, at = [], 0
+        for view, rows in ((spec.a, m), (spec.b, k), (spec.c, m)):
+            nbytes = rows * view.row * self._item
+            windows.append((at, nbytes))
+            at += -(-nbytes // _ALIGN) * _ALIGN
+        if l2 is None:
+            l2 = l2_state(self._chip)
+            l2.lines.update(dict.fromkeys(range(min(at // l2.line_bytes, l2.capacity)), False))
+        self.simulations += 1
+        return simulate(
+            self._chip,
+            self._isa,
+            self._programs.image("tile", ProductSort(spec).numbers, (m, n, k, 1), tile),
+            addresses=[base for base, _ in windows],
+            windows=windows,
+            data=False,
+            l2=l2,
+            engine=timing_engine(),
+        ).cycles
+
+
+_METERS: dict[tuple[str, str], TileMeter] = {}
+
+
+def meter_of(dtype: str, chip: NpuConfig) -> TileMeter:
+    """The meter of a dtype in this process."""
+    key = dtype, chip.chip_hash
+    found = _METERS.get(key)
+    if found is None:
+        found = _METERS[key] = TileMeter(dtype, chip, load_isa(chip.isa.base, chip.isa.extensions))
+    return found

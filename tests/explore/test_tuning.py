@@ -1,0 +1,125 @@
+"""The tuner: what it measures, the file it writes, and that a stopped run goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from npuvm.cli.main import main
+from npuvm.compiler import tile_library
+from npuvm.compiler.cube_codegen import compile_matmul
+from npuvm.compiler.cube_spec import MatmulSpec, MatView
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.schedule import Pins
+from npuvm.explore.tuning import build, tune_chip
+from npuvm.explore.tuning.measure import TileMeter
+from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.hw.simulator import simulate
+from npuvm.isa import Isa, load_isa
+
+SMALL = ("core.l0a_kib=1", "core.l0b_kib=1", "core.l0c_kib=2", "core.l1_kib=8")
+"""Buffers that few tiles fit."""
+
+
+@pytest.fixture(autouse=True)
+def _two_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_BATCH", 2)
+
+
+def _chip(overrides: tuple[str, ...] = SMALL) -> tuple[NpuConfig, Isa]:
+    chip = load_chip("edge", overrides)
+    return chip, load_isa(chip.isa.base, chip.isa.extensions)
+
+
+def test_measures_what_a_pinned_program_takes() -> None:
+    """The first tile with nothing in L2, on the other engine, of a program that was made for it alone."""
+    chip, isa = _chip(())
+    m, n, k1, k0 = 32, 64, 64, 32
+    first, *_ = TileMeter("fp16", chip, isa).cycles((m, n, k1, k0, 2))
+    line = chip.memory.l2.line_bytes // 2
+    wide = (n // line + 1 | 1) * line
+    a, b, c = (MatView(at, "fp16", row, 1) for at, row in ((0, k1), (1, wide), (2, wide)))
+    spec = MatmulSpec(m, n, k1, a, b, c)
+    product = compile_matmul(spec, 3, chip, isa, Pins(tile={"l1": (m, n, k1), "l0": (m, n, k0)}, cores=1))
+    assert product is not None
+    windows = [(0, 2 * m * k1), (1 << 20, 2 * k1 * wide), (1 << 21, 2 * m * wide)]
+    run = simulate(
+        chip, isa, product.image, addresses=[base for base, _ in windows], windows=windows, data=False, engine="simpy"
+    )
+    assert first == pytest.approx(run.cycles, rel=0.02)
+
+
+def test_builds_a_library_that_the_compiler_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chip, isa = _chip()
+    seen: list[tuple[int, int]] = []
+    built = tune_chip(chip, tmp_path, 2, lambda done, total: seen.append((done, total)))
+    assert built.path.parent == tmp_path
+    assert seen[-1] == (built.tiles, built.tiles)
+    assert built.simulations == 6 * built.tiles
+    assert built.cpu_seconds > 0
+    assert list(tmp_path.iterdir()) == [built.path]
+    monkeypatch.setenv(tile_library.FOLDERS, str(tmp_path))
+    tile_library.forget_libraries()
+    library = tile_library.find_library(chip, isa)
+    assert library is not None
+    (kernels,) = library.sorts.values()
+    assert len(kernels.tiles) == built.tiles
+    assert (kernels.first[1] > kernels.first[0]).all()
+    assert (kernels.later <= kernels.first).all()
+    tile_library.forget_libraries()
+
+
+def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
+    """What was measured is not measured again, a line that was being written is; the library is that of one run."""
+    chip, _ = _chip()
+    whole = tune_chip(chip, tmp_path / "whole", 1)
+    rows = next(iter(json.loads(whole.path.read_text(encoding="utf-8"))["sorts"].values()))
+    folder = tmp_path / "again"
+    folder.mkdir()
+    partial = (folder / whole.path.name).with_suffix(".partial")
+    lines = [json.dumps(row) for row in rows[:3]]
+    partial.write_text("\n".join(lines) + "\n" + json.dumps(rows[3])[:-4], encoding="utf-8")
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune_chip(chip, folder, 1, stop)
+    again = tune_chip(chip, folder, 1)
+    assert again.simulations == whole.simulations - (3 + 2) * 6
+    assert again.path.read_bytes() == whole.path.read_bytes()
+    assert not partial.exists()
+
+
+def test_a_run_that_fails_keeps_what_it_has(tmp_path: Path) -> None:
+    chip, _ = _chip()
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune_chip(chip, tmp_path, 1, stop)
+    (partial,) = tmp_path.iterdir()
+    assert partial.suffix == ".partial"
+    assert len(partial.read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_buffers_that_no_tile_fits(tmp_path: Path) -> None:
+    chip, _ = _chip(("core.l0c_kib=1", "core.l0a_kib=1", "core.l1_kib=1"))
+    with pytest.raises(CompileError, match="no tile of a matrix product fits"):
+        tune_chip(chip, tmp_path, 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = [text for each in SMALL for text in ("--set", each)]
+    assert main(["tune", "edge", "--out", str(tmp_path), "-j", "1", "--json", *overrides]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert Path(report["library"]).is_file()
+    assert report["tiles"] * 6 == report["simulations"]
+    blocked = tmp_path / "file"
+    blocked.write_text("", encoding="utf-8")
+    assert main(["tune", "edge", "--out", str(blocked), *overrides]) == 2
+    assert "cannot be written" in capsys.readouterr().err
