@@ -38,10 +38,11 @@ _TINY = 1e-4
 class _Interval(NamedTuple):
     """Candidates of use between two values of k, ordered by m: inverse edges, inverse k at L1, and costs.
 
-    `ends` has, for each edge m that tiles have, the number of candidates up to it.
+    `tiles` are m, n, k at L1, k at L0 and accumulators. `ends` has, for each edge m that tiles have, the number of
+    candidates up to it.
     """
 
-    numbers: Ints
+    tiles: list[list[int]]
     per_m: Floats
     per_n: Floats
     per_step: Floats
@@ -124,12 +125,11 @@ class TileChooser:
             interval = self._intervals[key] = self._made(key, self._useful[key[0]])
         cycles = self._cycles(sizes, interval, interval.ends[bisect_left(self._edges, sizes.m)])
         best = int(cycles.argmin())
-        number = interval.numbers[best]
-        m, n, k, _, _, k0 = self._costs.table[number].tolist()
+        m, n, k, k0, depth = interval.tiles[best]
         size = max(sizes.k, 1)
         m, n = min(m, sizes.m), min(n, sizes.n)
         estimate = max(float(cycles[best]), self._read(sizes))
-        return CubeTile((m, n, min(k, size)), (m, n, min(k0, size)), int(self._costs.depths[number]), int(estimate))
+        return CubeTile((m, n, min(k, size)), (m, n, min(k0, size)), depth, int(estimate))
 
     def _cycles(self, sizes: ProductSizes, interval: _Interval, end: int | None) -> Floats:
         """Cycles of cores, and of memory where it may be slower, for the first `end` candidates."""
@@ -173,7 +173,8 @@ class TileChooser:
             costs = CostLines(*(np.where(covers, yes, no) for yes, no in zip(covering, costs, strict=True)))
         m, n, k = (1.0 / table[:, axis] for axis in range(3))
         ends = np.searchsorted(table[:, 0], self._edges, side="right").tolist()
-        return _Interval(numbers, m, n, k, [*ends, len(table)], costs)
+        tiles = np.column_stack([table[:, [0, 1, 2, 5]], self._costs.depths[numbers]]).tolist()
+        return _Interval(tiles, m, n, k, [*ends, len(table)], costs)
 
     def _lines(self, at: int, numbers: Ints, layouts: tuple[Layout, Layout], covers: bool) -> CostLines:
         """Costs of cycles, of what L2 serves where it may be too slow, and of what is read past it."""
