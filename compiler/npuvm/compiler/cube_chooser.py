@@ -109,6 +109,14 @@ class TileChooser:
         interval = self._made(self._key(sizes), np.arange(len(costs.table)))
         return costs.table, costs.depths, np.maximum(self._cycles(sizes, interval, None), self._read(sizes))
 
+    def core_cycles(self, sizes: ProductSizes) -> tuple[Table, Ints, Floats, Floats]:
+        """All tiles with their accumulators, and the cycles of a core for its first and for each later one."""
+        costs = self._costs
+        interval = self._made(self._key(sizes), np.arange(len(costs.table)))
+        base, slope, step = interval.costs
+        difference, later = (slope * sizes.k + base + step * np.ceil(interval.per_step * (sizes.k - _TINY)))[:2]
+        return costs.table, costs.depths, difference + later, later
+
     def candidates(self, sizes: ProductSizes) -> tuple[Table, Ints, Floats]:
         """The same for tiles no larger than the matrices. Of those that become equal, the best is kept."""
         table, depths, cycles = self.estimates(sizes)

@@ -1,0 +1,98 @@
+"""Other ways to choose a tile of a matrix product, as functions of its sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from npuvm.compiler.cube_chooser import TileChooser
+from npuvm.compiler.cube_levels import buffers, fits, grown_tiles, l0c_depths
+from npuvm.compiler.cube_problem import CubeTile, ProductSizes, TileProblem
+
+__all__ = ["Choice", "rivals"]
+
+Choice = Callable[[ProductSizes], CubeTile]
+Ints = npt.NDArray[np.int64]
+
+_CATLASS_EDGES = ((128, 256), (256, 128))
+"""m and n of the default tiles of CATLASS's DynamicOptimizedMatmul."""
+
+_CATLASS_K0 = 64
+
+
+def rivals(problem: TileProblem, cores: int) -> dict[str, Choice]:
+    """Ways to choose, by name.
+
+    `formulas` is the compiler's own without measurements. `rounds only` takes the fewest rounds of tiles; `pipe only` charges
+    every tile what a later one takes a core, with no rounding to rounds (the terms of MikPoly, ASPLOS 2024, each alone).
+    `hand rules` are those of CATLASS's example 102 as far as they are about tiles: 128 x 256 or 256 x 128, k at L1 as large as
+    fits, edges cut down until the cores have about as many tiles each.
+    """
+    chooser = TileChooser(problem, cores)
+    formulas = TileChooser(problem, cores, grown_tiles(problem))
+
+    def rounds(sizes: ProductSizes) -> CubeTile:
+        tiles, depths, _, _ = chooser.core_cycles(sizes)
+        m, n, k = tiles[:, 0], tiles[:, 1], tiles[:, 2]
+        # Of as many rounds the smallest tile, with the longest steps.
+        return _taken(tiles, depths, -(-_count(tiles, sizes) // cores) + 1e-6 * m * n - 1e-12 * k, sizes)
+
+    def pipe(sizes: ProductSizes) -> CubeTile:
+        tiles, depths, _, later = chooser.core_cycles(sizes)
+        return _taken(tiles, depths, _count(tiles, sizes) * later, sizes)
+
+    return {
+        "library" if chooser.library else "no library": chooser.choose,
+        "formulas": formulas.choose,
+        "rounds only": rounds,
+        "pipe only": pipe,
+        "hand rules": lambda sizes: _by_hand(problem, cores, sizes),
+    }
+
+
+def _count(tiles: Ints, sizes: ProductSizes) -> Ints:
+    """How many tiles the result has."""
+    return np.asarray(-(-sizes.m // tiles[:, 0]) * -(-sizes.n // tiles[:, 1]) * sizes.batch)
+
+
+def _taken(tiles: Ints, depths: Ints, cost: npt.NDArray[np.float64], sizes: ProductSizes) -> CubeTile:
+    best = int(np.argmin(cost))
+    return _cut(tiles[best].tolist(), int(depths[best]), sizes)
+
+
+def _cut(tile: list[int], depth: int, sizes: ProductSizes) -> CubeTile:
+    m, n, k, _, _, k0 = tile
+    m, n, size = min(m, sizes.m), min(n, sizes.n), max(sizes.k, 1)
+    return CubeTile((m, n, min(k, size)), (m, n, min(k0, size)), depth, 0)
+
+
+def _by_hand(problem: TileProblem, cores: int, sizes: ProductSizes) -> CubeTile:
+    m, n = _CATLASS_EDGES[0] if sizes.m <= sizes.n else _CATLASS_EDGES[1]
+    m, n = min(m, -(-sizes.m // 16) * 16), min(n, -(-sizes.n // 16) * 16)
+
+    def load(m: int, n: int) -> tuple[int, int]:
+        tiles = -(-sizes.m // m) * -(-sizes.n // n) * sizes.batch
+        return -(-tiles // cores) * m * n, m + n
+
+    while min(m, n) > 16:
+        smaller = min((max(16, m - 16), n), (m, max(16, n - 16)), key=lambda edges: load(*edges))
+        if load(*smaller) >= load(m, n):
+            break
+        m, n = smaller
+    k0s = [k0 for k0 in (_CATLASS_K0, 32, 16) if _fitting(problem, [[m, n, k0, m, n, k0]]).any()]
+    if not k0s:
+        raise ValueError(f"no tile of {m} x {n} fits {problem.chip.name}")
+    ladder = [[m, n, k0s[0] * times, m, n, k0s[0]] for times in range(1, 65)]
+    slots = _fitting(problem, ladder)
+    last = int(np.flatnonzero(slots)[-1])
+    return _cut(ladder[last], int(slots[last]), sizes)
+
+
+def _fitting(problem: TileProblem, table: list[list[int]]) -> Ints:
+    """Accumulators that fit beside each tile; 0 where it does not fit."""
+    slots = np.zeros(len(table), dtype=np.int64)
+    for depth in sorted(l0c_depths(problem)):
+        slots[fits(problem, np.array(table, dtype=np.int64), depth, buffers(problem))] = depth
+    return slots
