@@ -186,14 +186,17 @@ class TileChooser:
 
     def _lines(self, at: int, numbers: Ints, layouts: tuple[Layout, Layout], covers: bool) -> CostLines:
         """Costs of cycles, of what L2 serves where it may be too slow, and of what is read past it."""
+        fields = 2
+        if any(layout.off for layout in layouts):
+            fields = 4
+        elif self._is_l2_slow or any(layout.apart for layout in layouts):
+            fields = 3
+        else:
+            # Only what L2 serves depends on lines.
+            layouts = layouts[0]._replace(lined=True), layouts[1]._replace(lined=True)
         key = at, layouts, covers, len(numbers)
         found = self._found_lines.get(key)
         if found is None:
-            fields = 2
-            if any(layout.off for layout in layouts):
-                fields = 4
-            elif self._is_l2_slow or any(layout.apart for layout in layouts):
-                fields = 3
             lines = self._costs.lines(at, numbers, layouts, covers)
             found = self._found_lines[key] = CostLines(*(each[:fields].copy() for each in lines))
         return found

@@ -19,7 +19,7 @@ __all__ = ["GRID", "CandidateCosts", "CostLines", "reference_problem"]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-GRID = (1, *sorted({16 * 2**power * part // 2 for power in range(12) for part in (2, 3)}))
+GRID = (1, *(16 << power for power in range(12)))
 """Values of k at which costs are known; they are interpolated between two of them, and go on behind the last as before it."""
 
 _LATER = (0.0, 1.0, 8.0, 64.0)
@@ -28,10 +28,6 @@ _LATER = (0.0, 1.0, 8.0, 64.0)
 
 _ALIKE = 0.15
 """Share of a first tile's cycles that are like those of a later one: cores read alike. Seen on `ascend_910b1`."""
-
-
-_COARSE = 2
-"""Which candidates are of use is found at every second value of the grid."""
 
 
 class CostLines(NamedTuple):
@@ -60,13 +56,12 @@ class CandidateCosts:
         pairs = _by_pair(self.table)
         best = []
         for covers in (False, True):
-            first, later = self._cycles(slice(None, None, _COARSE), slice(None), REFERENCE, covers)[:2]
+            first, later = self._cycles(slice(None), slice(None), REFERENCE, covers)[:2]
             for tiles in _LATER:
                 cost = np.append(first + tiles * later, np.full((len(first), 1), np.inf), axis=1)
                 best.append(np.take_along_axis(pairs, cost[:, pairs].argmin(axis=2).T, axis=1))
         kept = np.concatenate(best)
-        parts = [np.unique(kept[:, at : at + 2]) for at in range(kept.shape[1])]
-        return tuple(parts[at // _COARSE] for at in range(len(GRID) - 1))
+        return tuple(np.unique(kept[:, at : at + 2]) for at in range(len(GRID) - 1))
 
     def lines(self, at: int, numbers: Ints, layouts: tuple[Layout, Layout], covers: bool) -> CostLines:
         """Costs of candidates between the numbers `at` and `at` + 1 of the grid."""
