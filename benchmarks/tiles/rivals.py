@@ -81,9 +81,8 @@ def _by_hand(problem: TileProblem, cores: int, sizes: ProductSizes) -> CubeTile:
         if load(*smaller) >= load(m, n):
             break
         m, n = smaller
-    k0s = [k0 for k0 in (_CATLASS_K0, 32, 16) if _fitting(problem, [[m, n, k0, m, n, k0]]).any()]
-    if not k0s:
-        raise ValueError(f"no tile of {m} x {n} fits {problem.chip.name}")
+    while not (k0s := [k0 for k0 in (_CATLASS_K0, 32, 16) if _fitting(problem, [[m, n, k0, m, n, k0]]).any()]):
+        m, n = (m // 2, n) if m > n else (m, n // 2)  # the rules are for larger buffers
     ladder = [[m, n, k0s[0] * times, m, n, k0s[0]] for times in range(1, 65)]
     slots = _fitting(problem, ladder)
     last = int(np.flatnonzero(slots)[-1])
