@@ -8,7 +8,7 @@ from math import prod
 from typing import NamedTuple
 
 from npuvm.compiler.blocks import BLOCK_BYTES
-from npuvm.compiler.cube_choice_terms import Term, Value, compile_term, largest, least, pick, same
+from npuvm.compiler.formula_terms import Term, Value, compile_term, largest, least, pick, same
 from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_lower import Reg, Shape, VecProgram
 from npuvm.compiler.vector_space import Space

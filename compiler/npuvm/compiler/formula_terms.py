@@ -1,4 +1,4 @@
-"""Formulas that are written once, for arrays of candidates and for one candidate after the other.
+"""Formulas that are written once, for arrays of numbers and for one number after the other.
 
 The code of a formula calculates with arrays, or it is run once with `Term`s, which remember how they were made. Those become
 functions of plain numbers, one inside the other: what does not depend on the innermost variables is calculated once for all
@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from math import gcd, sqrt
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Term", "Value", "common", "compile_term", "integer", "largest", "least", "parts", "pick", "root", "same"]
+__all__ = ["Term", "Value", "compile_term", "largest", "least", "pick", "same"]
 
 Value = Any
 """A number, an array of numbers, or a Term."""
@@ -62,18 +61,6 @@ class Term:
     def __neg__(self) -> Value:
         return Term("-{0}", (self,))
 
-    def __and__(self, other: Value) -> Value:
-        return Term("{0} & {1}", (self, other))
-
-    def __lt__(self, other: Value) -> Value:
-        return Term("{0} < {1}", (self, other))
-
-    def __le__(self, other: Value) -> Value:
-        return Term("{0} <= {1}", (self, other))
-
-    def __gt__(self, other: Value) -> Value:
-        return Term("{0} > {1}", (self, other))
-
     def __bool__(self) -> bool:
         raise TypeError("a formula cannot depend on the value of a term")
 
@@ -110,31 +97,11 @@ def same(a: Value, b: Value) -> Value:
     return a == b if _known(a, b) else Term("{0} == {1}", (a, b))
 
 
-def parts(whole: Value, part: Value) -> Value:
-    """How many parts cover the whole."""
-    return 1 if isinstance(whole, Term) and whole is part else -(-whole // part)
-
-
-def root(value: Value) -> Value:
-    """The square root."""
-    return np.sqrt(value) if _known(value) else Term("sqrt({0})", (value,))
-
-
-def common(a: Value, b: Value) -> Value:
-    """The greatest common divisor of a whole number and one without its fraction."""
-    return np.gcd(integer(a), integer(b)) if _known(a, b) else Term("gcd({0}, int({1}))", (a, b))
-
-
-def integer(value: Value) -> Value:
-    """Whole numbers as integers, which terms of whole numbers are."""
-    return np.asarray(value).astype(np.int64) if _known(value) else value
-
-
 def compile_term(first: Sequence[str], then: Sequence[str], value: Term) -> Callable[..., Callable[..., float]]:
     """A function of the variables `first`, which returns one of the variables `then`, which returns the value."""
     writer = _Writer(then)
     result = writer.add(value)
-    scope: dict[str, Any] = {"gcd": gcd, "sqrt": sqrt}
+    scope: dict[str, Any] = {}
     # The text is made of names, numbers and operators written here, never of a user's input.
     exec(writer.text(first, then, result), scope)
     made: Callable[..., Callable[..., float]] = scope["outer"]
