@@ -40,6 +40,7 @@ from npuvm.compiler.relay_segment import join_relays
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.schedule_walk import Walk
 from npuvm.compiler.segments import CubeSegment, PickSegment, Segment, VectorSegment
+from npuvm.compiler.tile_library import find_library
 from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_buffers import Slot
 from npuvm.compiler.vector_codegen import VectorKernel, compile_vector
@@ -414,7 +415,9 @@ def _cube(
     tile = kernel.tile
     text = _cube_tile([*tile.l1, *tile.l0], tile.l0c_depth)
     library = chooser_of(kernel.problem, cores).library
-    known = "formulas; `npuvm tune` measures them" if library is None else f"measurements of {library.path.name}"
+    known = "formulas" if library is None else f"measurements of {library.path.name}"
+    if library is None and find_library(chip, isa) is None:
+        known += "; `npuvm tune` measures them"
     found = InspectedSegment(segment, kernel, args, text, tile.cycles, candidates, _cube_buffers(kernel, isa))
     return replace(found, known_by=known)
 
