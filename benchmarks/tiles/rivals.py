@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.cube_chooser import TileChooser
-from npuvm.compiler.cube_levels import buffers, fits, grown_tiles, l0c_depths
+from npuvm.compiler.cube_levels import grown_tiles, l0c_slots
 from npuvm.compiler.cube_problem import CubeTile, ProductSizes, TileProblem
 
 __all__ = ["Choice", "rivals"]
@@ -81,17 +81,11 @@ def _by_hand(problem: TileProblem, cores: int, sizes: ProductSizes) -> CubeTile:
         if load(*smaller) >= load(m, n):
             break
         m, n = smaller
-    while not (k0s := [k0 for k0 in (_CATLASS_K0, 32, 16) if _fitting(problem, [[m, n, k0, m, n, k0]]).any()]):
+    while not (
+        k0s := [k0 for k0 in (_CATLASS_K0, 32, 16) if l0c_slots(problem, np.array([[m, n, k0, m, n, k0]])).any()]
+    ):
         m, n = (m // 2, n) if m > n else (m, n // 2)  # the rules are for larger buffers
-    ladder = [[m, n, k0s[0] * times, m, n, k0s[0]] for times in range(1, 65)]
-    slots = _fitting(problem, ladder)
+    ladder = np.array([[m, n, k0s[0] * times, m, n, k0s[0]] for times in range(1, 65)])
+    slots = l0c_slots(problem, ladder)
     last = int(np.flatnonzero(slots)[-1])
-    return _cut(ladder[last], int(slots[last]), sizes)
-
-
-def _fitting(problem: TileProblem, table: list[list[int]]) -> Ints:
-    """Accumulators that fit beside each tile; 0 where it does not fit."""
-    slots = np.zeros(len(table), dtype=np.int64)
-    for depth in sorted(l0c_depths(problem)):
-        slots[fits(problem, np.array(table, dtype=np.int64), depth, buffers(problem))] = depth
-    return slots
+    return _cut(ladder[last].tolist(), int(slots[last]), sizes)

@@ -58,6 +58,7 @@ class CandidateCosts:
         for covers in (False, True):
             first, later = self._cycles(slice(None), slice(None), REFERENCE, covers)[:2]
             for tiles in _LATER:
+                # One behind the last candidate is never the best.
                 cost = np.append(first + tiles * later, np.full((len(first), 1), np.inf), axis=1)
                 best.append(np.take_along_axis(pairs, cost[:, pairs].argmin(axis=2).T, axis=1))
         kept = np.concatenate(best)
@@ -112,11 +113,6 @@ def reference_problem(problem: TileProblem) -> TileProblem:
     sides = (replace(side, flipped=False) for side in (problem.a, problem.b))
     a, b = sides
     return replace(problem, a=a, b=b, out_item=problem.item, bias_item=0, pins=Pins())
-
-
-def _ended(cost: Floats) -> Floats:
-    """Costs with one behind the last candidate that is never the best."""
-    return np.append(cost, np.full((len(cost), 1), np.inf), axis=1)
 
 
 def _by_pair(table: Table) -> Ints:

@@ -23,6 +23,7 @@ __all__ = [
     "grown_tiles",
     "k_at_l1",
     "l0c_depths",
+    "l0c_slots",
     "product_levels",
     "ring_slots",
     "slot_bytes",
@@ -79,10 +80,16 @@ def _fits_level(problem: TileProblem, level: Level, tiles: Ints) -> npt.NDArray[
 
 def fitting(problem: TileProblem, table: Table) -> tuple[Table, Ints]:
     """The tiles of a table that fit the buffers, and as many slots of their accumulator rings as fit."""
+    slots = l0c_slots(problem, table)
+    return table[slots > 0], slots[slots > 0]
+
+
+def l0c_slots(problem: TileProblem, table: Table) -> Ints:
+    """The most slots of the accumulator ring that fit beside each tile; 0 where the tile does not fit."""
     slots = np.zeros(len(table), dtype=np.int64)
     for depth in sorted(l0c_depths(problem)):
         slots[fits(problem, table, depth, buffers(problem))] = depth
-    return table[slots > 0], slots[slots > 0]
+    return slots
 
 
 def buffers(problem: TileProblem) -> tuple[str, ...]:
