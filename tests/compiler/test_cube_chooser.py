@@ -21,6 +21,7 @@ from npuvm.compiler.cube_spec import MatmulSpec, MatView, normalise
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.symint import SymInt
+from npuvm.compiler.tile_levels import Analysis
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.simulator import simulate, timing_engine
 from npuvm.isa import Isa, load_isa
@@ -86,7 +87,7 @@ def _chosen(spec: MatmulSpec, name: str, pins: Pins | None = None) -> tuple[Cube
 
 
 @pytest.mark.parametrize("name", CHIPS)
-def test_search_finds_tiles_close_to_the_best_of_all(name: str) -> None:
+def test_tiles_are_close_to_the_best_of_all(name: str) -> None:
     """Shapes of all sorts: within 1 % of the lowest estimate on average, within 12 % each."""
     source = random.Random(name)
     ratios = []
@@ -99,7 +100,7 @@ def test_search_finds_tiles_close_to_the_best_of_all(name: str) -> None:
 
 @pytest.mark.parametrize("edge", [16, 32, 64, 128, 256])
 @pytest.mark.parametrize("beside", [-1, 0, 1])
-def test_search_at_the_boundaries_of_tiles(edge: int, beside: int) -> None:
+def test_tiles_at_the_boundaries_of_candidates(edge: int, beside: int) -> None:
     """One below, at and above the edges of candidates, for all three sizes."""
     size = edge + beside
     for sizes in ((size, 300, 300), (300, size, 300), (300, 300, size), (size, size, size)):
@@ -108,7 +109,7 @@ def test_search_at_the_boundaries_of_tiles(edge: int, beside: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "int8", "bf16"])
-def test_search_for_other_types(dtype: str) -> None:
+def test_tiles_of_other_types(dtype: str) -> None:
     chip, isa = _chip("ascend_910b1")
     source = random.Random(dtype)
     for _ in range(8):
@@ -290,3 +291,11 @@ def test_pins_that_change_costs_leave_the_library() -> None:
     assert TileChooser(problem_of(spec, chip, isa, Pins()), 24).library is not None
     assert TileChooser(problem_of(spec, chip, isa, Pins(order="column")), 24).library is None
     assert TileChooser(_problem(_product(512, 512, 512, dtype="int8")), 24).library is None
+
+
+def test_what_one_core_has_is_measured() -> None:
+    """And nothing where there is no library."""
+    chip, isa = _chip("ascend_910b1")
+    for pins, measured in ((Pins(), ["block", "l0", "l1"]), (Pins(order="column"), [])):
+        levels = TileChooser(problem_of(_product(512, 512, 512), chip, isa, pins), 24).levels
+        assert [level.name for level in levels if level.analysis is Analysis.EMPIRICAL] == measured

@@ -17,10 +17,11 @@ import numpy.typing as npt
 
 from npuvm.compiler.cube_core_cost import Layout, layout_of
 from npuvm.compiler.cube_costs import GRID, CandidateCosts, CostLines
-from npuvm.compiler.cube_levels import Table, buffers, fits, grown_tiles, l0c_depths
+from npuvm.compiler.cube_levels import MEASURED, Table, buffers, fits, grown_tiles, l0c_depths, product_levels
 from npuvm.compiler.cube_problem import RINGS, CubeTile, ProductSizes, TileProblem
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins
+from npuvm.compiler.tile_levels import measured_below
 from npuvm.compiler.tile_library import Kernels, TileLibrary, find_library
 
 __all__ = ["TileChooser", "chooser_of", "sort_name"]
@@ -57,13 +58,14 @@ _Key = tuple[int, Layout, Layout, int]
 class TileChooser:
     """Chooses among the tiles that fit for products of one sort, of any sizes with elements; k may be 0.
 
-    `library` is what costs of one core are from; None where they are from formulas. With `given`, tiles and their
-    accumulators, it chooses among these.
+    `library` is what costs of one core are from; None where they are from formulas. `levels` say so level by level. With
+    `given`, tiles and their accumulators, it chooses among these.
     """
 
     def __init__(self, problem: TileProblem, cores: int, given: tuple[Table, Ints] | None = None) -> None:
         found = _kernels(problem) if given is None else None
         self.library = None if found is None else found[0]
+        self.levels = measured_below(product_levels(problem), None if found is None else MEASURED)
         kernels = None if found is None else found[1]
         if kernels is not None:
             m, n, k, k0, depths = kernels.tiles.T

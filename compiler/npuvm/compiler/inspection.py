@@ -16,7 +16,7 @@ from npuvm.compiler.compiled import CompiledKernel
 from npuvm.compiler.conv_codegen import ConvKernel, compile_conv
 from npuvm.compiler.conv_mix import mix_family_of
 from npuvm.compiler.conv_segment import ConvSegment, lower_conv
-from npuvm.compiler.cube_chooser import chooser_of
+from npuvm.compiler.cube_chooser import TileChooser, chooser_of
 from npuvm.compiler.cube_codegen import MatmulKernel, compile_matmul
 from npuvm.compiler.cube_levels import slot_bytes
 from npuvm.compiler.cube_lower import lower_cube
@@ -40,6 +40,7 @@ from npuvm.compiler.relay_segment import join_relays
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.schedule_walk import Walk
 from npuvm.compiler.segments import CubeSegment, PickSegment, Segment, VectorSegment
+from npuvm.compiler.tile_levels import Analysis
 from npuvm.compiler.tile_library import find_library
 from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_buffers import Slot
@@ -100,7 +101,7 @@ class InspectedSegment:
 
     `tile` is the one taken, `cycles` its estimate; `candidates` come with the lowest estimate first. `pitches` are the values
     of symbols that it has beside those of the graph: how far apart rows of copied operands lie. `known_by` is how costs of
-    tiles are known, where there is a choice.
+    tiles are known at the levels of the chip, where that is told.
     """
 
     segment: Joint
@@ -414,12 +415,17 @@ def _cube(
     )
     tile = kernel.tile
     text = _cube_tile([*tile.l1, *tile.l0], tile.l0c_depth)
-    library = chooser_of(kernel.problem, cores).library
-    known = "formulas" if library is None else f"measurements of {library.path.name}"
-    if library is None and find_library(chip, isa) is None:
-        known += "; `npuvm tune` measures them"
     found = InspectedSegment(segment, kernel, args, text, tile.cycles, candidates, _cube_buffers(kernel, isa))
-    return replace(found, known_by=known)
+    return replace(found, known_by=_known_by(chooser_of(kernel.problem, cores), chip, isa))
+
+
+def _known_by(chooser: TileChooser, chip: NpuConfig, isa: Isa) -> str:
+    measured = [level.name for level in chooser.levels if level.analysis is Analysis.EMPIRICAL]
+    others = [level.name for level in chooser.levels if level.name not in measured]
+    formulas = f"{', '.join(others)} by formulas"
+    if chooser.library is not None:
+        return f"{', '.join(measured)} by measurements of {chooser.library.path.name}; {formulas}"
+    return formulas if find_library(chip, isa) else f"{formulas}; `npuvm tune` measures those of one core"
 
 
 def _cube_tile(sizes: Sequence[int], l0c_depth: int) -> str:

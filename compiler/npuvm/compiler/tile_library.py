@@ -23,14 +23,17 @@ from npuvm.isa import Isa
 from npuvm.isa.resources import data_root
 
 __all__ = [
+    "FOLDERS",
     "STEPS",
     "VERSION",
     "Kernels",
     "TileLibrary",
     "find_library",
+    "forget_libraries",
     "library_folders",
     "library_name",
     "read_library",
+    "user_folder",
 ]
 
 VERSION = 1
@@ -87,7 +90,7 @@ def find_library(chip: NpuConfig, isa: Isa) -> TileLibrary | None:
 
 
 def forget_libraries() -> None:
-    """Look for libraries anew: one was made or changed while this process ran."""
+    """Look for libraries anew: one was made or changed while this process ran. Choosers that were made keep theirs."""
     _find.cache_clear()
 
 
