@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from npuvm.compiler.cube_lower import lower_cube
 from npuvm.compiler.cube_spec import MatmulSpec, MatView
+from npuvm.compiler.errors import CompileError
 from npuvm.compiler.segments import CubeSegment, VectorSegment
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.vector_space import Space, make_space
@@ -24,9 +25,16 @@ class MixSpace:
 
 
 def mix_space(product: CubeSegment, vector: VectorSegment, binding: Mapping[str, int]) -> MixSpace | None:
-    """The common dims, as few as possible; None where the vector segment does not work on tiles of the matrix."""
+    """The common dims, as few as possible; None where the vector segment does not work on tiles of the matrix.
+
+    CompileError where nothing is to be added up, whatever the symbols are.
+    """
     spec, own = lower_cube(product, binding)
     domain = evaluate(vector.domain, binding)
+    if 0 in (*domain, spec.k):
+        raise CompileError(
+            "a size of 0 leaves nothing to add up; allowed in one program: sizes from 1 up", product.name
+        )
     left, right = (*spec.a.batch, spec.a.row, 0), (*spec.b.batch, 0, spec.b.col)
     bias = () if spec.bias is None else ((*spec.bias.batch, 0, spec.bias.col),)
     space = make_space(vector, binding, lambda sizes, dims: dims[-1] if dims else None, (left, right, *bias))

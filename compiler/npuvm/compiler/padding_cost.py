@@ -172,7 +172,9 @@ class PaddingCost:
             moved = each.rows * times * batch
             load += moved * max(nbytes, self._burst) / self._port / self._cores
             # Of a line with the end of one row and the begin of the next, both are fetched at once.
-            lines = min(1 + (nbytes - 1) / self._line, pitch / self._line)
+            lines = 1 + (nbytes - 1) / self._line
+            if pitch:  # a matrix of one row has none
+                lines = min(lines, pitch / self._line)
             # Whole rows of a tile are read as one, which begins where the tile does.
             off = gcd(each.in_tile * pitch, BLOCK_BYTES) if step and nbytes == pitch else step
             share = 1 - off / BLOCK_BYTES if off % BLOCK_BYTES else 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from npuvm.compiler.blocks import align_up
 from npuvm.compiler.cube_lower import lower_cube
 from npuvm.compiler.cube_spec import MatmulSpec, MatView
+from npuvm.compiler.errors import CompileError
 from npuvm.compiler.joint_segments import RelaySegment
 from npuvm.compiler.mix_space import in_dims
 from npuvm.compiler.segments import CubeSegment
@@ -51,10 +52,17 @@ class RelaySpace:
 
 
 def relay_space(segment: RelaySegment, binding: Mapping[str, int], isa: Isa) -> RelaySpace | None:
-    """The common dims, as few as possible; None where the vector segment's rows are not those of the products."""
+    """The common dims, as few as possible; None where the vector segment's rows are not those of the products.
+
+    CompileError where nothing is to be added up, whatever the symbols are.
+    """
     domain = evaluate(segment.vector.domain, binding)
     lowered = [None if each is None else lower_cube(each, binding) for each in (segment.before, segment.after)]
     specs = [None if each is None else each[0] for each in lowered]
+    if 0 in (*domain, *(size for spec in specs if spec is not None for size in (spec.n, spec.k))):
+        raise CompileError(
+            "a size of 0 leaves nothing to add up; allowed in one program: sizes from 1 up", segment.name
+        )
     beside: list[tuple[int, ...]] = []
     for spec in specs:
         if spec is not None:

@@ -243,7 +243,9 @@ def _product_launches(
 
     def make(each: CubeSegment | MixSegment, symbols: Sequence[str], like: CubeSegment | None) -> ProductLaunches:
         if isinstance(each, MixSegment):
-            return MixLaunches(each, symbols, chip, isa, atomic, padding, like, plain if like else None)
+            # Operands that were copied are not copied again for parts on their own.
+            again: Padding = "never" if like else padding
+            return MixLaunches(each, symbols, chip, isa, atomic, again, like, plain if like else None)
         return _CubeLaunches(each, symbols, chip, isa, like)
 
     product = PaddedProduct.of(segment, names, chip, isa, padding)

@@ -1,0 +1,63 @@
+"""Products of sizes that are stated as 0 or 1, in kernels of several parts: compiled, run, compared with the interpreter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.compiler.stack_run import run_compiled
+from tests.compiler.vector_run import the_chip, the_isa
+
+from npuvm.compiler import CompileError, Kernel, KernelBuilder, ParamRef, compile_kernel, interpret, kernel
+
+Shape = tuple[int, ...]
+
+
+def _product(a: Shape, b: Shape, pad: str | None, transpose_a: bool) -> Kernel:
+    @kernel(a=f"fp16{list(a)}", b=f"fp16{list(b)}")
+    def product(k: KernelBuilder, a: ParamRef, b: ParamRef) -> None:
+        k.pin(pad=pad)
+        k.store(k.relu(k.matmul(k.load(a), k.load(b), transpose_a=transpose_a)))
+
+    return product
+
+
+def _relay(a: Shape, b: Shape, w: Shape) -> Kernel:
+    @kernel(a=f"fp16{list(a)}", b=f"fp16{list(b)}", w=f"fp16{list(w)}")
+    def relay(k: KernelBuilder, a: ParamRef, b: ParamRef, w: ParamRef) -> None:
+        k.store(k.matmul(k.relu(k.matmul(k.load(a), k.load(b))), k.load(w)))
+
+    return relay
+
+
+@pytest.mark.parametrize("chip", ["ascend_910b1", "edge"])
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(_product((0, 128), (0, 0), "always", True), id="copies of a result without elements"),
+        pytest.param(_product((2, 0, 127, 3), (3, 5), None, False), id="mix without matrices"),
+        pytest.param(_product((64, 0), (0, 64), None, False), id="mix without k"),
+        pytest.param(_product((3, 33, 1), (1, 1), None, False), id="matrices of one element by one row"),
+        pytest.param(_product((3, 1, 17), (1, 16), None, True), id="matrices of one row off blocks"),
+        pytest.param(_relay((2, 0, 7, 33), (33, 97), (97, 31)), id="relay without matrices"),
+        pytest.param(_relay((2, 3, 31, 0), (0, 13), (13, 64)), id="relay without k"),
+        pytest.param(_relay((2, 33, 33), (33, 0), (0, 97)), id="relay without rows between"),
+    ],
+)
+def test_as_the_interpreter(made: Kernel, chip: str) -> None:
+    rng = np.random.default_rng(3)
+    shapes = {each.name: tuple(int(str(dim)) for dim in each.type.shape) for each in made.graph.params}
+    inputs = {name: rng.standard_normal(shape).astype(np.float16) for name, shape in shapes.items()}
+    compiled = compile_kernel(made, shapes, the_chip(chip), the_isa())
+    (got,) = run_compiled(compiled, inputs, the_chip(chip)).outputs.values()
+    (wanted,) = interpret(made.graph, inputs).values()
+    assert got.shape == wanted.shape
+    np.testing.assert_allclose(got.astype(np.float64), wanted.astype(np.float64), rtol=2e-3, atol=2e-3)
+
+
+def test_a_mix_that_says_so_needs_something_to_add_up() -> None:
+    @kernel(ktype="mix", a="fp16[64, 0]", b="fp16[0, 64]")
+    def product(k: KernelBuilder, a: ParamRef, b: ParamRef) -> None:
+        k.store(k.relu(k.matmul(k.load(a), k.load(b))))
+
+    with pytest.raises(CompileError, match="nothing to add up"):
+        compile_kernel(product, {"a": (64, 0), "b": (0, 64)}, the_chip("edge"), the_isa())
