@@ -133,6 +133,18 @@ def test_a_pinned_order_has_a_chooser_of_its_own() -> None:
         assert found <= 1.12 * best
 
 
+def test_choosers_of_pins_do_not_depend_on_which_came_first() -> None:
+    chip, isa = _chip("ascend_910b1")
+    spec = _product(512, 512, 512)
+    free, *others = (
+        chooser_of(problem_of(spec, chip, isa, pins), 24)
+        for pins in (Pins(), Pins(cache={"a": "stream"}), Pins(l0c_parts=2), Pins(ring_depth={"l0c": 2}))
+    )
+    assert free.library is not None
+    assert [each.library for each in others] == [None, None, None]
+    assert len({id(each) for each in (free, *others)}) == 4
+
+
 def test_nothing_to_add_up_has_a_tile() -> None:
     tile, found, best = _chosen(_product(100, 200, 0), "ascend_910b1")
     assert tile.l1[2] == 1

@@ -221,14 +221,21 @@ class _Sort:
         self.problem = problem
         depths = tuple(problem.depth(ring) for ring in RINGS) + l0c_depths(problem)
         sides = problem.a.flipped, problem.b.flipped
-        own = (problem.dtype, problem.out_item, problem.bias_item, problem.via_ub, problem.pins.order)
-        self._key: tuple[Any, ...] = (*own, *sides, *depths, problem.isa.hash)
+        pins = problem.pins
+        pinned = _is_pinned(pins), pins.order, pins.l0c_parts, *sorted(pins.l1_k.items())
+        own = (problem.dtype, problem.out_item, problem.bias_item, problem.via_ub)
+        self._key: tuple[Any, ...] = (own, sides, depths, pinned, problem.isa.hash)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Sort) and self._key == other._key
 
     def __hash__(self) -> int:
         return hash(self._key)
+
+
+def _is_pinned(pins: Pins) -> bool:
+    """Whether there are pins besides those that leave the costs of tiles as they are."""
+    return replace(pins, stack=None, cores=None) != Pins()
 
 
 def sort_name(problem: TileProblem) -> str:
@@ -239,9 +246,7 @@ def sort_name(problem: TileProblem) -> str:
 
 def _kernels(problem: TileProblem) -> tuple[TileLibrary, Kernels] | None:
     """The chip's library and the measured tiles that fit, where it has such products and nothing is pinned."""
-    pins = problem.pins
-    free = replace(pins, stack=None, cores=None) == Pins()
-    library = find_library(problem.chip, problem.isa) if free else None
+    library = None if _is_pinned(problem.pins) else find_library(problem.chip, problem.isa)
     found = None if library is None else library.sorts.get(sort_name(problem))
     if library is None or found is None:
         return None

@@ -24,7 +24,7 @@ _DEPTHS = (1, 2, 4, 8, 16)
 """Times that k of a pinned L0 tile is taken at L1."""
 
 
-def _pinned_table(problem: TileProblem, spec: MatmulSpec) -> Table:
+def _pinned_table(problem: TileProblem) -> Table:
     """Candidates for a pinned L1 or L0 tile; the other level is filled in."""
     l1, l0 = problem.pins.tile.get("l1"), problem.pins.tile.get("l0")
     cube = problem.chip.core.cube
@@ -92,9 +92,9 @@ def candidate_tiles(problem: TileProblem, spec: MatmulSpec, cores: int) -> tuple
     if not _is_pinned(problem):
         return chooser_of(problem, cores).candidates(sizes)
     _check_divides(problem, spec)
-    given = fitting(problem, _pinned_table(problem, spec))
+    given = fitting(problem, _pinned_table(problem))
     if not len(given[0]):
-        _refuse_pinned(problem, spec)
+        _refuse_pinned(problem)
     return TileChooser(problem, cores, given).estimates(sizes)
 
 
@@ -107,9 +107,9 @@ def _is_pinned(problem: TileProblem) -> bool:
     return bool({"l1", "l0"} & set(problem.pins.tile))
 
 
-def _refuse_pinned(problem: TileProblem, spec: MatmulSpec) -> NoReturn:
+def _refuse_pinned(problem: TileProblem) -> NoReturn:
     level = "l1" if "l1" in problem.pins.tile else "l0"
-    table = _pinned_table(problem, spec)
+    table = _pinned_table(problem)
     used = used_bytes(problem, table, min(l0c_depths(problem)))
     over = []
     for space, values in used.items():
