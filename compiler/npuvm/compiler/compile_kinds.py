@@ -53,7 +53,7 @@ def compile_kernel(
     _check(graph)
     made = compile_segments(graph, shapes, chip, isa, pins_of_kind(graph, pins))
     if graph.ktype in ("cube", "mix") and any(launch.kind != graph.ktype for launch in made.launches):
-        _check_programs(graph, made, chip, isa)
+        _check_programs(graph, chip, isa)
     return made
 
 
@@ -148,7 +148,7 @@ def _check(graph: Graph) -> None:
         _keep(_CHECKED, id(graph), graph)
 
 
-def _check_programs(graph: Graph, made: CompiledKernel, chip: NpuConfig, isa: Isa) -> None:
+def _check_programs(graph: Graph, chip: NpuConfig, isa: Isa) -> None:
     """CompileError where programs of another kind are what this kernel always becomes on this chip, not for one shape alone."""
     casts = [(a, b) for a, b in isa.instruction("vcast").dtypes if b is not None]
     plan = make_plan(graph, casts)
