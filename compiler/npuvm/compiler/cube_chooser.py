@@ -8,7 +8,6 @@ cost of rounds times a pipelined tile (ASPLOS 2024), with a first tile that wait
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
@@ -222,7 +221,7 @@ class _Sort:
         depths = tuple(problem.depth(ring) for ring in RINGS) + l0c_depths(problem)
         sides = problem.a.flipped, problem.b.flipped
         pins = problem.pins
-        pinned = _is_pinned(pins), pins.order, pins.l0c_parts, *sorted(pins.l1_k.items())
+        pinned = _are_costs_pinned(pins), pins.order, pins.l0c_parts, *sorted(pins.l1_k.items())
         own = (problem.dtype, problem.out_item, problem.bias_item, problem.via_ub)
         self._key: tuple[Any, ...] = (own, sides, depths, pinned, problem.isa.hash)
 
@@ -233,9 +232,10 @@ class _Sort:
         return hash(self._key)
 
 
-def _is_pinned(pins: Pins) -> bool:
-    """Whether there are pins besides those that leave the costs of tiles as they are."""
-    return replace(pins, stack=None, cores=None) != Pins()
+def _are_costs_pinned(pins: Pins) -> bool:
+    """Whether pins change what tiles take one core."""
+    rings = pins.l1_depth, pins.l1_k, pins.l0c_parts, pins.ring_depth
+    return any((pins.tile, pins.order, pins.cache, pins.transfer, *rings))
 
 
 def sort_name(problem: TileProblem) -> str:
@@ -245,8 +245,8 @@ def sort_name(problem: TileProblem) -> str:
 
 
 def _kernels(problem: TileProblem) -> tuple[TileLibrary, Kernels] | None:
-    """The chip's library and the measured tiles that fit, where it has such products and nothing is pinned."""
-    library = None if _is_pinned(problem.pins) else find_library(problem.chip, problem.isa)
+    """The chip's library and the measured tiles that fit, where it has such products and no pin changes what they cost."""
+    library = None if _are_costs_pinned(problem.pins) else find_library(problem.chip, problem.isa)
     found = None if library is None else library.sorts.get(sort_name(problem))
     if library is None or found is None:
         return None
