@@ -162,7 +162,7 @@ class PaddedLaunches:
         return self._plain.launch(values) if made is None else made
 
     def cycles(self, values: Sequence[int]) -> float:
-        """Estimated cycles of the product, whose reads past L2 are left out as they are for other ways to compute it."""
+        """Estimated cycles of the product as its operands lie, without copies."""
         return self._plain.cycles(values)
 
     def _with_copies(self, operands: tuple[str, ...], values: Sequence[int]) -> Reduced | None:

@@ -1,1 +1,1 @@
-"""Exploration on the simulator: what tiles cost, and what chips and programs could be."""
+"""Exploration on the simulator: what the compiler and its users learn from many runs."""
