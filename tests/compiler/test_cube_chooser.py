@@ -220,6 +220,20 @@ def test_estimates_are_near_what_the_simulator_takes(name: str) -> None:
     assert abs(fsum(map(log, ratios)) / len(ratios)) <= log(1.4)
 
 
+def test_short_rows_cost_their_begin_and_their_bytes() -> None:
+    """Loads of 64 bytes a row, where a chip takes cycles for each row beside those for its bytes."""
+    chip, isa = _chip("edge")
+    assert chip.core.load.l1_row_cycles > 0
+    pins = Pins(tile={"l1": (128, 128, 32), "l0": (128, 128, 32)})
+    product = compile_matmul(_product(1024, 384, 384), 3, chip, isa, pins)
+    assert product is not None
+    windows = [(0, 2 * 1024 * 384), (1 << 20, 2 * 384 * 384), (1 << 21, 2 * 1024 * 384)]
+    run = simulate(
+        chip, isa, product.image, addresses=[base for base, _ in windows], windows=windows, data=False, engine="simpy"
+    )
+    assert product.tile.cycles == pytest.approx(run.cycles, rel=0.2)
+
+
 def _library(folder: Path, rows: list[list[int]], **changed: object) -> Path:
     """A library of `edge`, which has none of its own here, with these tiles."""
     chip, isa = _chip("edge")

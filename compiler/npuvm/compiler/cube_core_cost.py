@@ -162,7 +162,7 @@ class CoreCost:
         nbytes = rows * row
         pieces = np.where(dense, nbytes / self._chunk, rows * np.ceil(row / self._chunk))
         sent = np.where(dense, nbytes, rows * np.maximum(row, self._burst)) / self._port
-        issue = np.maximum(sent, np.where(dense, 1.0, rows) * self._load_row)
+        issue = sent + np.where(dense, 1.0, rows) * self._load_row
         first, later = (
             np.maximum(issue, pieces * (latency / self._outstanding)) + self._load_start
             for latency in (self._far, self._near)
