@@ -154,7 +154,13 @@ def test_explain_tells_the_estimate_and_the_cycles(source: str, capsys: pytest.C
     out = capsys.readouterr().out
     for launch in report["launches"]:
         assert f"{launch['cycles']:,}" in out
-    for expected in ("m0 by cube", "l0a", "reuse: ", "values, in turn"):
+    for expected in (
+        "m0 by cube",
+        "l0a",
+        "reuse: ",
+        "values, in turn",
+        "costs of tiles: block, l0, l1 by measurements of",
+    ):
         assert expected in out
 
 

@@ -85,7 +85,8 @@ def render_launches(found: Found, chip: NpuConfig, rows: Sequence[LaunchRow]) ->
         tried = f"{len(segment.candidates)} tried" if len(segment.candidates) > 1 else "the only one"
         head.append(f"  tile {segment.tile}, {tried}; {used}", style="not bold")
         parts += [head, _buffers_table(segment.buffers)]
-        parts += [Text(f"  {line}") for line in _reuse_lines(segment)]
+        lines = [*_reuse_lines(segment), *([f"costs of tiles: {segment.known_by}"] if segment.known_by else [])]
+        parts += [Text(f"  {line}") for line in lines]
         parts.append(Text())
     return Group(*parts)
 
@@ -183,6 +184,7 @@ def _segment_json(segment: InspectedSegment, chip: NpuConfig) -> dict[str, Any]:
         "tile": segment.tile,
         "cycles_estimated": segment.cycles,
         "candidates": len(segment.candidates),
+        "costs": segment.known_by,
         "bytes": {
             space: {"used": used, "capacity": chip.capacity_bytes(space)}
             for space, used in segment.space_bytes().items()

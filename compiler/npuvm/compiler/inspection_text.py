@@ -238,7 +238,7 @@ def _ring_lines(buffers: Iterable[BufferUse]) -> list[str]:
 
 def _tile_text(segment: InspectedSegment) -> str:
     lines = [f"taken {segment.tile}: {segment.cycles:.0f} cycles estimated"]
-    lines += [f"costs: {segment.known_by}"] if segment.known_by else []
+    lines += [f"costs of tiles: {segment.known_by}"] if segment.known_by else []
     lines.append("")
     left = max(0, len(segment.candidates) - _LISTED)
     lines += [f"{each.cycles:14.0f}  {each.tile}" for each in segment.candidates[:_LISTED]]
