@@ -180,6 +180,35 @@ def test_text_keeps_the_kind_and_the_parts(made: Kernel) -> None:
         assert images[0] == images[1]
 
 
+@kernel(ktype="parallel", x="fp16[M, K]", w="fp16[K, N]", v="fp16[N, K]")
+def copied_beside(k: KernelBuilder, x: ParamRef, w: ParamRef, v: ParamRef) -> None:
+    k.part("mix")
+    k.pin(pad="always")
+    k.store(k.relu(k.matmul(k.load(x), k.load(w))), "a")
+    k.part()
+    k.store(k.exp(k.load(v)), "b")
+
+
+@pytest.mark.parametrize("ktype", ["parallel", "sequence"])
+@pytest.mark.parametrize("chip", ["ascend_910b1", "ascend_910a"])
+def test_a_mix_whose_operands_are_copied_stands_beside_others(ktype: str, chip: str) -> None:
+    """On several cores it is of several programs, which are linked with those of the other parts one by one."""
+    target = the_chip(chip)
+    made = parse_graph(print_graph(copied_beside.graph).replace("ktype parallel", f"ktype {ktype}"))
+    made.parts[0] = copied_beside.graph.parts[0]
+    shapes = {"x": (33, 7), "w": (7, 31), "v": (31, 7)}
+    rng = np.random.default_rng(5)
+    inputs = {name: rng.standard_normal(shape).astype(np.float16) for name, shape in shapes.items()}
+    compiled = compile_kernel(Kernel(made), shapes, target, the_isa())
+    assert len(compiled.launches) == 1
+    assert any("pad_" in name for name in compiled.launches[0].args)
+    ran = run_compiled(compiled, inputs, target)
+    for name, array in interpret(copied_beside.graph, inputs).items():
+        np.testing.assert_allclose(
+            ran.outputs[name].astype(np.float64), array.astype(np.float64), rtol=4e-3, atol=4e-3, err_msg=name
+        )
+
+
 def test_inspection_sees_the_parts() -> None:
     chip, isa = the_chip("edge"), the_isa()
     traced, shapes = for_shapes(centred, _shapes(centred, _SIZES))

@@ -225,3 +225,20 @@ def test_what_is_copied_is_shown() -> None:
 def test_a_pin_that_is_none() -> None:
     with pytest.raises(CompileError, match="pin pad = 'often' cannot be honoured; allowed: always, never"):
         Pins(pad="often")
+
+
+@kernel(a="fp16[K, M]", b="fp16[N, K]", w="fp16[N, Q]")
+def two_products(k: KernelBuilder, a: ParamRef, b: ParamRef, w: ParamRef) -> None:
+    hidden = k.relu(k.matmul(k.load(a), k.load(b), transpose_a=True, transpose_b=True))
+    k.store(k.matmul(hidden, k.load(w)))
+
+
+def test_copies_beside_each_other_share_no_bytes() -> None:
+    """The copy of the weight runs beside that of the rows, which still reads what the first product left."""
+    device = Device("edge", ("core.count=2",), hazards="raise")
+    inputs = filled(two_products, {"M": 7, "K": 7, "N": 33, "Q": 17})
+    found = device.run(two_products, {name: device.tensor(each) for name, each in inputs.items()}, _ALWAYS)
+    hidden = np.maximum(inputs["a"].astype(np.float64).T @ inputs["b"].astype(np.float64).T, 0)
+    np.testing.assert_allclose(
+        found["out0"].numpy().astype(np.float64), hidden @ inputs["w"].astype(np.float64), rtol=1e-2, atol=0.1
+    )

@@ -37,9 +37,18 @@ _SEQUENCE = Pins(stack="sequence")
 
 
 def compile_segments(
-    graph: Graph, shapes: Mapping[str, Sequence[int]], chip: NpuConfig, isa: Isa, pins: Pins | None = None
+    graph: Graph,
+    shapes: Mapping[str, Sequence[int]],
+    chip: NpuConfig,
+    isa: Isa,
+    pins: Pins | None = None,
+    *,
+    linked: bool = True,
 ) -> CompiledKernel:
-    """Programs of the segments of a graph, whatever its kind; see `npuvm.compiler.compile_kernel`."""
+    """Programs of the segments of a graph, whatever its kind; see `npuvm.compiler.compile_kernel`.
+
+    Unless they are to be `linked`, parts of a mix have launches of their own: one of several programs stands in no stack.
+    """
     if pins is None:
         pins = graph.pins
     if pins == _NO_PINS:
@@ -53,7 +62,8 @@ def compile_segments(
     if pins == _LAUNCHES:
         return _FAMILIES.get(graph, chip, isa, mixing="never", **ways).apart(shapes)
     if pins == _MIX:
-        return _FAMILIES.get(graph, chip, isa, mixing="always", **ways).compile(shapes)
+        mixed = _FAMILIES.get(graph, chip, isa, mixing="always", **ways)
+        return mixed.compile(shapes) if linked else mixed.apart(shapes)
     if pins.stack == "mix":
         pin_error("stack", "mix", "no other pins beside it, or another stack", graph.name)
     if pins == _SEQUENCE:

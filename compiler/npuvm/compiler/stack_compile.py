@@ -165,7 +165,7 @@ class _Build:
         # One program where the kernel says that it is one, else one for each segment, which start apart from each other.
         stack = pins_of_kind(kernel.graph).stack if kernel.graph.ktype == "mix" else "launches"
         apart = _APART if pins == _NO_PINS and stack == "launches" else replace(pins, stack=stack)
-        made = compile_segments(kernel.graph, shapes, chip, self.isa, apart)
+        made = compile_segments(kernel.graph, shapes, chip, self.isa, apart, linked=False)
         for phase, seconds in made.seconds.items():
             self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
         full = {each.name: names.get(each.name, f"{path}{each.name}") for each in made.tensors}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
@@ -27,7 +27,27 @@ class Placed:
 def plan_workspace(tensors: Sequence[TensorSpec], launches: Sequence[Launch]) -> tuple[TensorSpec, ...]:
     """The tensors with offsets for those of kind workspace; bytes that no later launch needs are used again."""
     names = [each.name for each in tensors if each.kind == "workspace"]
-    return _with_offsets(tensors, lifetimes_of(names, [launch.args for launch in launches], range(len(launches))))
+    levels = _levels(tensors, launches) if any(each.continues for each in launches) else range(len(launches))
+    return _with_offsets(tensors, lifetimes_of(names, [launch.args for launch in launches], levels))
+
+
+def _levels(tensors: Sequence[TensorSpec], launches: Sequence[Launch]) -> list[int]:
+    """When each launch runs: those that continue others are one launch with them, in which some run side by side."""
+    params = {each.name for each in tensors if each.kind == "param"}
+    levels: list[int] = []
+    at = 0
+    while at < len(launches):
+        stop = next((n for n in range(at + 1, len(launches)) if not launches[n].continues), len(launches))
+        uses = [_uses(each, params) for each in launches[at:stop]]
+        first = max(levels, default=-1) + 1
+        levels += [first + level for level in levels_of(uses)]
+        at = stop
+    return levels
+
+
+def _uses(launch: Launch, params: Collection[str]) -> tuple[Collection[str], Collection[str]]:
+    """What a launch touches, and what it writes of that."""
+    return launch.args, launch.writes or tuple(arg for arg in launch.args if arg not in params)
 
 
 def _with_offsets(tensors: Sequence[TensorSpec], lifetimes: Mapping[str, Lifetime]) -> tuple[TensorSpec, ...]:
@@ -117,11 +137,7 @@ class _Stacking:
     ) -> None:
         params = {name for name, kind in kinds if kind == "param"}
         workspace = {name for name, kind in kinds if kind == "workspace"}
-        uses = [
-            (each.launch.args, each.launch.writes or tuple(arg for arg in each.launch.args if arg not in params))
-            for each in launches
-        ]
-        levels = levels_of(uses)
+        levels = levels_of([_uses(each.launch, params) for each in launches])
         self.lifetimes = lifetimes_of(workspace, [each.launch.args for each in launches], levels)
         by_level: list[list[tuple[int, Placed]]] = [[] for _ in range(max(levels, default=-1) + 1)]
         for number, (each, level) in enumerate(zip(launches, levels, strict=True)):
