@@ -305,6 +305,21 @@ def test_half_a_library_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     tile_library.forget_libraries()
 
 
+def test_a_library_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    path = _library(tmp_path, [[16, 16, 64, 32, 2, 1, 1, 1, 1]])
+    chip, isa = _chip("edge")
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(CompileError, match="cannot be read: Permission denied"):
+        tile_library.read_library(path, chip.chip_hash, isa.hash)
+    monkeypatch.undo()
+    path.write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(CompileError, match="no tile library"):
+        tile_library.read_library(path, chip.chip_hash, isa.hash)
+
+
 def test_shipped_chips_have_libraries() -> None:
     """A chip that was changed needs `npuvm tune` again."""
     for name in list_resources("chip"):

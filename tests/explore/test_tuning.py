@@ -106,6 +106,28 @@ def test_a_run_that_fails_keeps_what_it_has(tmp_path: Path) -> None:
     assert len(partial.read_text(encoding="utf-8").splitlines()) == 2
 
 
+@pytest.mark.parametrize("line", ["[1, 2, 3]", "7", "[1, 2", '{"m": 1}', "[16, 16, 64, 32, 2, 1, 1, 1, 0.5]"])
+def test_what_is_left_of_a_run_may_be_damaged(line: str, tmp_path: Path) -> None:
+    chip, isa = _chip()
+    partial = (tmp_path / tile_library.library_name(chip, isa)).with_suffix(".partial")
+    partial.write_text(f"{line}\n", encoding="utf-8")
+    with pytest.raises(CompileError, match="interrupted run") as caught:
+        tune_chip(chip, tmp_path, 1)
+    assert str(partial) in str(caught.value)
+    assert partial.read_text(encoding="utf-8") == f"{line}\n"
+
+
+def test_another_run_may_come_first(tmp_path: Path) -> None:
+    """Both write the same library; the one that ends last finds that its notes are gone."""
+    chip, _ = _chip()
+
+    def end_another(done: int, total: int) -> None:
+        if done == total:
+            next(tmp_path.glob("*.partial")).unlink()
+
+    assert tune_chip(chip, tmp_path, 1, end_another).path.is_file()
+
+
 def test_buffers_that_no_tile_fits(tmp_path: Path) -> None:
     chip, _ = _chip(("core.l0c_kib=1", "core.l0a_kib=1", "core.l1_kib=1"))
     with pytest.raises(CompileError, match="no tile of a matrix product fits"):

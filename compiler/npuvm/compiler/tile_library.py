@@ -44,7 +44,8 @@ STEPS = (1, 3)
 FOLDERS = "NPUVM_TILES"
 """The environment variable that names folders which are searched before all others."""
 
-_COLUMNS = 5 + 2 * len(STEPS)
+COLUMNS = 5 + 2 * len(STEPS)
+"""Numbers of a tile: its sizes, and the cycles measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,10 @@ def read_library(path: Path, chip_hash: str, isa_hash: str) -> TileLibrary:
         version, made_for = content["version"], (content["chip_hash"], content["isa_hash"])
         if version == VERSION and made_for == (chip_hash, isa_hash):
             return TileLibrary(path, {name: _kernels(rows) for name, rows in content["sorts"].items()})
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CompileError(f"{path} is no tile library: {error!r}; make it again with `npuvm tune`") from error
+    except OSError as error:
+        raise CompileError(f"{path} cannot be read: {error.strerror}") from error
     if version != VERSION:
         raise CompileError(
             f"{path} is a tile library of version {version}, not {VERSION}; make it again with `npuvm tune`"
@@ -122,7 +125,7 @@ def read_library(path: Path, chip_hash: str, isa_hash: str) -> TileLibrary:
 
 def _kernels(rows: list[list[int]]) -> Kernels:
     table = np.asarray(rows)
-    if table.ndim != 2 or table.shape[1] != _COLUMNS or table.dtype != np.int64 or table.min() < 1:
-        raise ValueError(f"tiles are lines of {_COLUMNS} whole numbers from 1 up")
+    if table.ndim != 2 or table.shape[1] != COLUMNS or table.dtype != np.int64 or table.min() < 1:
+        raise ValueError(f"tiles are lines of {COLUMNS} whole numbers from 1 up")
     cycles = table[:, 5:].T.astype(np.float64)
     return Kernels(table[:, :5], cycles[: len(STEPS)], cycles[len(STEPS) :])

@@ -17,7 +17,7 @@ import numpy as np
 from npuvm.compiler.cube_chooser import sort_name
 from npuvm.compiler.cube_levels import grown_tiles
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.tile_library import VERSION, library_name
+from npuvm.compiler.tile_library import COLUMNS, VERSION, library_name
 from npuvm.explore.tuning.measure import meter_of
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa, load_isa
@@ -80,7 +80,7 @@ def tune_chip(chip: NpuConfig, folder: Path, processes: int | None = None, progr
             if progress is not None:
                 progress(len(known), len(tiles))
     _write(path, chip, isa, {sort_name(problem): [[*tile, *known[tile]] for tile in tiles]})
-    partial.unlink()
+    partial.unlink(missing_ok=True)  # another run for the same chip may have come first
     return Built(path, len(tiles), simulations, seconds)
 
 
@@ -111,10 +111,22 @@ def _measure(batch: Sequence[Tile], chip: NpuConfig) -> Measured:
 
 
 def _known(partial: Path) -> dict[Tile, list[int]]:
-    """What an interrupted run has measured; a line that it did not end is left out."""
-    text = partial.read_text(encoding="utf-8") if partial.is_file() else ""
-    lines = text[: text.rfind("\n") + 1].splitlines()
-    return {tuple(row[:5]): row[5:] for row in map(json.loads, lines)}
+    """What an interrupted run has measured; a line that it did not end is left out. CompileError for a damaged file."""
+    found: dict[Tile, list[int]] = {}
+    try:
+        text = partial.read_text(encoding="utf-8") if partial.is_file() else ""
+        for line in text[: text.rfind("\n") + 1].splitlines():
+            row = json.loads(line)
+            if (
+                not isinstance(row, list)
+                or len(row) != COLUMNS
+                or any(type(each) is not int or each < 1 for each in row)
+            ):
+                raise ValueError(f"a line has {COLUMNS} whole numbers from 1 up")
+            found[tuple(row[:5])] = row[5:]
+    except (ValueError, RecursionError) as error:
+        raise CompileError(f"{partial} is not what an interrupted run left: {error}; remove it") from error
+    return found
 
 
 def _write(path: Path, chip: NpuConfig, isa: Isa, sorts: dict[str, list[list[int]]]) -> None:
