@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -227,18 +228,30 @@ def test_a_pin_that_is_none() -> None:
         Pins(pad="often")
 
 
-@kernel(a="fp16[K, M]", b="fp16[N, K]", w="fp16[N, Q]")
-def two_products(k: KernelBuilder, a: ParamRef, b: ParamRef, w: ParamRef) -> None:
-    hidden = k.relu(k.matmul(k.load(a), k.load(b), transpose_a=True, transpose_b=True))
-    k.store(k.matmul(hidden, k.load(w)))
+@kernel(a="fp16[K, M]", b="fp16[N, K]", c="fp32[N]", w="fp16[N, Q]", d="fp16[Q]")
+def two_products(k: KernelBuilder, a: ParamRef, b: ParamRef, c: ParamRef, w: ParamRef, d: ParamRef) -> None:
+    """Biases of two types, so that they are two launches."""
+    k.pin(pad="always")
+    hidden = k.relu(k.matmul(k.load(a), k.load(b), transpose_a=True, transpose_b=True, bias=k.load(c)))
+    k.store(k.matmul(hidden, k.load(w), bias=k.load(d)))
 
 
 def test_copies_beside_each_other_share_no_bytes() -> None:
     """The copy of the weight runs beside that of the rows, which still reads what the first product left."""
     device = Device("edge", ("core.count=2",), hazards="raise")
-    inputs = filled(two_products, {"M": 7, "K": 7, "N": 33, "Q": 17})
-    found = device.run(two_products, {name: device.tensor(each) for name, each in inputs.items()}, _ALWAYS)
-    hidden = np.maximum(inputs["a"].astype(np.float64).T @ inputs["b"].astype(np.float64).T, 0)
-    np.testing.assert_allclose(
-        found["out0"].numpy().astype(np.float64), hidden @ inputs["w"].astype(np.float64), rtol=1e-2, atol=0.1
+    inputs = filled(two_products, {"M": 7, "K": 1, "N": 3, "Q": 17})
+    inputs["c"] = inputs["c"].astype(np.float32)
+    shapes = {name: each.shape for name, each in inputs.items()}
+    compiled = compile_kernel(two_products, shapes, device.chip, device.isa)
+    second = compiled.launches[-1]
+    places = sorted(
+        (each.offset, each.offset + each.nbytes)
+        for each in compiled.tensors
+        if each.kind == "workspace" and each.name in second.args
     )
+    assert len(places) == 3
+    assert all(stop <= start for (_, stop), (start, _) in pairwise(places))
+    found = device.run(two_products, {name: device.tensor(each) for name, each in inputs.items()})
+    a, b, c, w, d = (inputs[name].astype(np.float64) for name in "abcwd")
+    wanted = np.maximum(a.T @ b.T + c, 0) @ w + d
+    np.testing.assert_allclose(found["out0"].numpy().astype(np.float64), wanted, rtol=1e-2, atol=0.1)
