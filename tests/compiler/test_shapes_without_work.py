@@ -34,6 +34,7 @@ def _relay(a: Shape, b: Shape, w: Shape) -> Kernel:
     "made",
     [
         pytest.param(_product((0, 128), (0, 0), "always", True), id="copies of a result without elements"),
+        pytest.param(_product((2, 3, 0, 129), (2, 3, 0, 65), "always", True), id="copies without k"),
         pytest.param(_product((2, 0, 127, 3), (3, 5), None, False), id="mix without matrices"),
         pytest.param(_product((64, 0), (0, 64), None, False), id="mix without k"),
         pytest.param(_product((3, 33, 1), (1, 1), None, False), id="matrices of one element by one row"),

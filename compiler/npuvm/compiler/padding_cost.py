@@ -114,8 +114,11 @@ class PaddingCost:
         self._block_cycles = float(cube.cycles_per_block[problem.dtype])
 
     def off_blocks(self, values: Sequence[int]) -> tuple[str, ...]:
-        """The operands some of whose rows begin off a block of memory."""
-        return tuple(name for name, step in zip(OPERANDS, self._steps(self._sizes(*values)), strict=True) if step)
+        """The operands some of whose rows begin off a block of memory; none where there is nothing to add up."""
+        numbers = self._sizes(*values)
+        if 0 in numbers[:4]:
+            return ()
+        return tuple(name for name, step in zip(OPERANDS, self._steps(numbers), strict=True) if step)
 
     def worth(self, values: Sequence[int]) -> tuple[str, ...]:
         """The operands to copy: those with which the product takes the least time, none where that saves too little."""
