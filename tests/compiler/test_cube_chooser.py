@@ -320,6 +320,12 @@ def test_a_library_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monke
         tile_library.read_library(path, chip.chip_hash, isa.hash)
 
 
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _in_folder(tmp_path / "missing", monkeypatch)
+    with pytest.raises(CompileError, match=r"NPUVM_TILES names .*missing, which is no folder"):
+        tile_library.find_library(*_chip("edge"))
+
+
 def test_shipped_chips_have_libraries() -> None:
     """A chip that was changed needs `npuvm tune` again."""
     for name in list_resources("chip"):

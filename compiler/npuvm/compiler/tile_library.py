@@ -75,8 +75,16 @@ def library_name(chip: NpuConfig, isa: Isa) -> str:
 
 
 def library_folders() -> tuple[Path, ...]:
-    """Where libraries are looked for: folders of the environment, the user's own, those that npuvm ships."""
+    """Where libraries are looked for: folders of the environment, the user's own, those that npuvm ships.
+
+    CompileError for a folder of the environment that is not there.
+    """
     given = [Path(each) for each in os.environ.get(FOLDERS, "").split(os.pathsep) if each]
+    missing = next((folder for folder in given if not folder.is_dir()), None)
+    if missing is not None:
+        raise CompileError(
+            f"{FOLDERS} names {missing}, which is no folder; allowed: folders, separated by {os.pathsep!r}"
+        )
     return (*given, user_folder(), data_root() / "configs" / "tiles")
 
 
@@ -86,7 +94,10 @@ def user_folder() -> Path:
 
 
 def find_library(chip: NpuConfig, isa: Isa) -> TileLibrary | None:
-    """The library of a chip; None where there is none. CompileError for a file that is none of this version."""
+    """The library of a chip; None where there is none.
+
+    CompileError for a file that is none of this version, or a folder of the environment that is not there.
+    """
     return _find(chip.chip_hash, isa.hash, library_name(chip, isa), library_folders())
 
 
