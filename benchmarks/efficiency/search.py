@@ -22,7 +22,7 @@ from npuvm.hw.simulator import simulate, timing_engine
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Image, Isa
 
-__all__ = ["Searched", "search"]
+__all__ = ["Searched", "search", "simulate_alone"]
 
 _ALIGN = 512
 _EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096)
@@ -65,7 +65,7 @@ def search(case: Case, chip: NpuConfig, isa: Isa, sample: int, seed: int = 0) ->
 
 def _search(found: Inspected, segment: InspectedSegment, chip: NpuConfig, isa: Isa, sample: int, seed: int) -> Searched:
     sizes = {each.name: each.nbytes for each in found.compiled.tensors}
-    taken = _simulate(segment.image, segment.args, sizes, chip, isa)
+    taken = simulate_alone(segment.image, segment.args, sizes, chip, isa)
     every = _tiles(segment, chip)
     tiles = _sampled(every, sample, seed)
     best, best_cycles = segment.tile, taken.cycles
@@ -76,7 +76,7 @@ def _search(found: Inspected, segment: InspectedSegment, chip: NpuConfig, isa: I
             continue
         tried += 1
         try:
-            cycles = _simulate(image, segment.args, sizes, chip, isa, limit=best_cycles).cycles
+            cycles = simulate_alone(image, segment.args, sizes, chip, isa, limit=best_cycles).cycles
         except TrapError:  # it takes longer than the best one so far
             continue
         if cycles < best_cycles:
@@ -137,10 +137,13 @@ def _with_tile(found: Inspected, segment: InspectedSegment, tile: Tile, chip: Np
     return None if kernel is None else kernel.image
 
 
-def _simulate(
+def simulate_alone(
     image: Image, args: Sequence[str], sizes: Mapping[str, int], chip: NpuConfig, isa: Isa, limit: int | None = None
 ) -> RunResult:
-    """One launch on its own; tensors lie one after the other."""
+    """One launch on its own with an empty L2, time only; tensors lie one after the other, `sizes` are their bytes by name.
+
+    TrapError when it takes more than `limit` cycles.
+    """
     windows, at = [], 0
     for name in args:
         windows.append((at, sizes[name]))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from benchmarks.efficiency.search import simulate_alone
 
 from npuvm.compiler.cube_chooser import TileChooser
 from npuvm.compiler.cube_codegen import problem_of
@@ -18,15 +19,12 @@ from npuvm.compiler.cube_spec import MatmulSpec, MatView
 from npuvm.compiler.schedule import Pins
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.errors import TrapError
-from npuvm.hw.simulator import simulate, timing_engine
 from npuvm.isa import Isa
 
 __all__ = ["Best", "Oracle"]
 
 _LONGEST = 32
 """Edges of tiles are up to this many blocks."""
-
-_ALIGN = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +96,10 @@ class Oracle:
         programs = self._programs.get(sort.key)
         if programs is None:
             programs = self._programs[sort.key] = ProductPrograms(sort, 3, self._chip, self._isa)
-        windows, at = [], 0
-        for nbytes in (2 * m * k, 2 * k * n, 2 * m * n):
-            windows.append((at, nbytes))
-            at += -(-nbytes // _ALIGN) * _ALIGN
         image = programs.image("product", sort.numbers, (m, n, k, 1), tile)
+        nbytes = {"a": 2 * m * k, "b": 2 * k * n, "c": 2 * m * n}
         try:
-            return simulate(
-                self._chip,
-                self._isa,
-                image,
-                addresses=[base for base, _ in windows],
-                windows=windows,
-                data=False,
-                cycle_limit=limit,
-                engine=timing_engine(),
-            ).cycles
+            return simulate_alone(image, tuple(nbytes), nbytes, self._chip, self._isa, limit).cycles
         except TrapError:
             return None
 

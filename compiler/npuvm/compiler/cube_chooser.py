@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from npuvm.compiler.cube_core_cost import Layout, layout_of
 from npuvm.compiler.cube_costs import GRID, CandidateCosts, CostLines
-from npuvm.compiler.cube_levels import MEASURED, Table, buffers, fits, grown_tiles, l0c_depths, product_levels
+from npuvm.compiler.cube_levels import MEASURED, Table, grown_tiles, l0c_depths, l0c_slots, product_levels
 from npuvm.compiler.cube_problem import RINGS, CubeTile, ProductSizes, TileProblem
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins
@@ -67,8 +67,7 @@ class TileChooser:
         self.levels = measured_below(product_levels(problem), None if found is None else MEASURED)
         kernels = None if found is None else found[1]
         if kernels is not None:
-            m, n, k, k0, depths = kernels.tiles.T
-            table = np.stack([m, n, k, m, n, k0], axis=1)
+            table, depths = kernels.table, kernels.tiles[:, 4]
         else:
             table, depths = given or grown_tiles(problem)
         if not len(table):
@@ -114,8 +113,7 @@ class TileChooser:
         """All tiles with their accumulators, and the cycles of a core for its first and for each later one."""
         costs = self._costs
         interval = self._made(self._key(sizes), np.arange(len(costs.table)))
-        base, slope, step = interval.costs
-        difference, later = (slope * sizes.k + base + step * np.ceil(interval.per_step * (sizes.k - _TINY)))[:2]
+        difference, later = _costs_at(interval, sizes.k, None)[:2]
         return costs.table, costs.depths, difference + later, later
 
     def candidates(self, sizes: ProductSizes) -> tuple[Table, Ints, Floats]:
@@ -143,11 +141,7 @@ class TileChooser:
     def _cycles(self, sizes: ProductSizes, interval: _Interval, end: int | None) -> Floats:
         """Cycles of cores, and of memory where it may be slower, for the first `end` candidates."""
         m, n, k, batch, *_ = sizes
-        # Arrays take plain floats in half the time of plain integers.
-        depth = float(k)
-        steps = np.ceil(interval.per_step[:end] * (depth - _TINY))
-        base, slope, step = interval.costs
-        costs = slope[:, :end] * depth + base[:, :end] + step[:, :end] * steps
+        costs = _costs_at(interval, k, end)
         tiles = np.ceil(interval.per_m[:end] * (m - _TINY)) * np.ceil(interval.per_n[:end] * (n - _TINY))
         cycles: Floats = costs[0] + costs[1] * np.ceil(tiles * (batch * self._per_core))
         if len(costs) > 2:
@@ -203,6 +197,16 @@ class TileChooser:
         return found
 
 
+def _costs_at(interval: _Interval, k: int, end: int | None) -> Floats:
+    """Costs of the first `end` candidates for k, by field."""
+    # Arrays take plain floats in half the time of plain integers.
+    depth = float(k)
+    base, slope, step = interval.costs
+    steps = np.ceil(interval.per_step[:end] * (depth - _TINY))
+    costs: Floats = slope[:, :end] * depth + base[:, :end] + step[:, :end] * steps
+    return costs
+
+
 def chooser_of(problem: TileProblem, cores: int) -> TileChooser:
     """The chooser for products of one sort, made once; CompileError when no tile fits the chip's buffers."""
     return _chooser(problem.chip.chip_hash, _Sort(problem), cores)
@@ -250,11 +254,7 @@ def _kernels(problem: TileProblem) -> tuple[TileLibrary, Kernels] | None:
     found = None if library is None else library.sorts.get(sort_name(problem))
     if library is None or found is None:
         return None
-    m, n, k, k0, depths = found.tiles.T
-    table = np.stack([m, n, k, m, n, k0], axis=1)
-    room = np.zeros(len(table), dtype=bool)
-    for slots in l0c_depths(problem):
-        room |= (depths == slots) & fits(problem, table, slots, buffers(problem))
+    room = found.tiles[:, 4] <= l0c_slots(problem, found.table)
     return (library, Kernels(found.tiles[room], found.first[:, room], found.later[:, room])) if room.any() else None
 
 

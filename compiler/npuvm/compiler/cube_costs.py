@@ -110,8 +110,7 @@ class CandidateCosts:
 
 def reference_problem(problem: TileProblem) -> TileProblem:
     """The products that are measured of all that multiply alike: operands lie row by row, and results have their type."""
-    sides = (replace(side, flipped=False) for side in (problem.a, problem.b))
-    a, b = sides
+    a, b = (replace(side, flipped=False) for side in (problem.a, problem.b))
     return replace(problem, a=a, b=b, out_item=problem.item, bias_item=0, pins=Pins())
 
 

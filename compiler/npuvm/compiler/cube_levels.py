@@ -17,8 +17,6 @@ from npuvm.compiler.tile_levels import Level, Loop, grow
 __all__ = [
     "MEASURED",
     "Table",
-    "buffers",
-    "fits",
     "fitting",
     "grown_tiles",
     "k_at_l1",
@@ -71,7 +69,7 @@ def grown_tiles(problem: TileProblem) -> tuple[Table, Ints]:
 
 def _fits_level(problem: TileProblem, level: Level, tiles: Ints) -> npt.NDArray[np.bool_]:
     """Which tiles of a level fit its buffers and use them: k is not far below the longest that fits."""
-    inside = fits(problem, np.concatenate([tiles, tiles], axis=1), min(l0c_depths(problem)), level.buffers)
+    inside = _fits(problem, np.concatenate([tiles, tiles], axis=1), min(l0c_depths(problem)), level.buffers)
     _, pair = np.unique(tiles[:, :2], axis=0, return_inverse=True)
     longest = np.zeros(len(tiles), dtype=np.int64)
     np.maximum.at(longest, pair.ravel(), np.where(inside, tiles[:, 2], 0))
@@ -88,16 +86,16 @@ def l0c_slots(problem: TileProblem, table: Table) -> Ints:
     """The most slots of the accumulator ring that fit beside each tile; 0 where the tile does not fit."""
     slots = np.zeros(len(table), dtype=np.int64)
     for depth in sorted(l0c_depths(problem)):
-        slots[fits(problem, table, depth, buffers(problem))] = depth
+        slots[_fits(problem, table, depth, _buffers(problem))] = depth
     return slots
 
 
-def buffers(problem: TileProblem) -> tuple[str, ...]:
+def _buffers(problem: TileProblem) -> tuple[str, ...]:
     """The buffers that tiles of a product lie in."""
     return tuple(space for level in product_levels(problem) for space in level.buffers)
 
 
-def fits(problem: TileProblem, table: Table, l0c_depth: int, spaces: Sequence[str]) -> npt.NDArray[np.bool_]:
+def _fits(problem: TileProblem, table: Table, l0c_depth: int, spaces: Sequence[str]) -> npt.NDArray[np.bool_]:
     """Which tiles fit the buffers named in `spaces` with so many accumulators."""
     used = used_bytes(problem, table, l0c_depth)
     inside = np.ones(len(table), dtype=bool)

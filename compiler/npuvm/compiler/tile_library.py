@@ -60,6 +60,11 @@ class Kernels:
     first: npt.NDArray[np.float64]
     later: npt.NDArray[np.float64]
 
+    @property
+    def table(self) -> npt.NDArray[np.int64]:
+        """The tiles with m, n, k of both levels: at L1, then at L0."""
+        return self.tiles[:, [0, 1, 2, 0, 1, 3]]
+
 
 @dataclass(frozen=True, slots=True)
 class TileLibrary:
