@@ -80,9 +80,10 @@ def test_kernels_of_one_sort_share_templates() -> None:
     first, _ = family(Conv(2, (20, 20), 24, 40, (3, 3), (2, 1), _PADS, (1, 2)))
     other, _ = family(Conv(1, (9, 5), 7, 3, (3, 1), pads=((0, 2), (4, 0))))
     groups, _ = family(Conv(1, (9, 5), 7, 3, (3, 1), groups=2))
-    assert first._templates is not None and other._templates is not None and groups._templates is not None
-    assert all(other._templates[key] is template for key, template in first._templates.items())
-    assert not any(groups._templates[key] is template for key, template in first._templates.items())
+    assert first._programs is not None and other._programs is not None and groups._programs is not None
+    templates = first._programs.templates
+    assert all(other._programs.templates[key] is template for key, template in templates.items())
+    assert not any(groups._programs.templates[key] is template for key, template in templates.items())
 
 
 @pytest.mark.parametrize(

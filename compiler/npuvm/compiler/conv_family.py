@@ -23,7 +23,17 @@ from npuvm.compiler.template import Template
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import EvenEntries, Image, Isa
 
-__all__ = ["NESTS", "ConvFamily", "axes_of", "flat_sizes", "nest_of", "nest_tile", "sizes_from"]
+__all__ = [
+    "NESTS",
+    "ConvFamily",
+    "ConvPrograms",
+    "ConvSort",
+    "axes_of",
+    "flat_sizes",
+    "nest_of",
+    "nest_tile",
+    "sizes_from",
+]
 
 _TILE = ("rows", "cols", "tile filters", "block", "chunk", "step", "accumulators")
 """Variables that the choice of a tile gives."""
@@ -46,37 +56,48 @@ class ConvFamily:
     def __init__(self, segment: ConvSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
         spec, self.tensors = lower_conv(segment, {name: SymInt.variable(name) for name in symbols})
         self._name = spec.name
-        self._templates: dict[tuple[bool, int], Template] | None = None
+        self._programs: ConvPrograms | None = None
         known = (spec.images, *spec.out, spec.filters, spec.depth, spec.size[1])
         if 0 in known or max(*spec.strides, *spec.dilations) > MOST_STEP:
             return
         check_conv(spec, chip, isa)
-        sort = _Sort(spec)
+        sort = ConvSort(spec)
         sizes = sizes_of(spec)
         self._numbers = len(sort.numbers)
         self._sizes: Function = compile_values(symbols, (*sort.numbers, *flat_sizes(sizes)), "sizes")
-        self._cores, self._core_type = chip.cores_with("cube"), chip.core_type_with("cube")
-        self._chooser = ConvTileChooser(conv_problem(spec, chip, isa, Pins()), spec.planes, self._cores)
-        self._templates = _TEMPLATES.get(sort, len(self.tensors), chip, isa)
+        self._chooser = ConvTileChooser(conv_problem(spec, chip, isa, Pins()), spec.planes, chip.cores_with("cube"))
+        self._programs = ConvPrograms(sort, len(self.tensors), chip, isa)
 
     def instance(self, values: Sequence[int]) -> Image | None:
         """The image for values of the symbols; None for sizes, or a convolution, that there are no templates for."""
-        if self._templates is None:
+        if self._programs is None:
             return None
         found = self._sizes(*values)
         sizes = sizes_from(found[self._numbers :])
         if sizes.images * sizes.out[0] * sizes.out[1] * sizes.filters * sizes.depth * sizes.size[1] == 0:
             return None
         tile = self._chooser.choose(sizes, self._name)
-        template = self._templates.get((tile.whole, nest_of(tile, sizes)))
+        return self._programs.image(self._name, found[: self._numbers], sizes, tile)
+
+
+class ConvPrograms:
+    """Programs of convolutions of one sort for any sizes and tiles."""
+
+    def __init__(self, sort: ConvSort, n_args: int, chip: NpuConfig, isa: Isa) -> None:
+        self._cores, self._core_type = chip.cores_with("cube"), chip.core_type_with("cube")
+        self.templates = _TEMPLATES.get(sort, n_args, chip, isa)
+
+    def image(self, name: str, numbers: Sequence[int], sizes: ConvSizes, tile: ConvTile) -> Image | None:
+        """The program for `numbers`, those of the convolution's sort; None for a tile that there is no template for."""
+        template = self.templates.get((tile.whole, nest_of(tile, sizes)))
         if template is None:
             return None
         given = (tile.rows, tile.cols, tile.filters, tile.block, tile.chunk, tile.step, tile.l0c_depth)
-        words, relocs = template.instance((*found[: self._numbers], *given))
+        words, relocs = template.instance((*numbers, *given))
         rows, cols = -(-sizes.out[0] // tile.rows), -(-sizes.out[1] // tile.cols)
         tiles = sizes.images * rows * cols * -(-sizes.filters // tile.filters)
         entries = EvenEntries(self._core_type, min(self._cores, tiles), (tiles,))
-        return Image(self._name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
+        return Image(name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
 
 
 def nest_of(tile: ConvTile, sizes: ConvSizes) -> int:
@@ -122,7 +143,7 @@ def sizes_from(flat: Sequence[int]) -> ConvSizes:
     return ConvSizes(images, size, out, kernel, strides, dilations, channels, filters, rows, apart, *rest)
 
 
-class _Sort:
+class ConvSort:
     """A convolution with a variable for each of its `numbers`; `key` tells it from convolutions of other sorts.
 
     Strides of views that are 0 or 1 and groups of 1 stay what they are.
@@ -191,7 +212,7 @@ class _Templates:
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, dict[int, Template]] = OrderedDict()
 
-    def get(self, sort: _Sort, n_args: int, chip: NpuConfig, isa: Isa) -> dict[tuple[bool, int], Template]:
+    def get(self, sort: ConvSort, n_args: int, chip: NpuConfig, isa: Isa) -> dict[tuple[bool, int], Template]:
         """A template for tiles of whole rows or not, and each loop nest.
 
         Parts of a row take a load for each row of a kernel: there are none for kernels of any height, or of too many rows.
@@ -203,7 +224,7 @@ class _Templates:
             for nest, template in self._of_rows(sort, rows, n_args, chip, isa).items()
         }
 
-    def _of_rows(self, sort: _Sort, rows: int | None, n_args: int, chip: NpuConfig, isa: Isa) -> dict[int, Template]:
+    def _of_rows(self, sort: ConvSort, rows: int | None, n_args: int, chip: NpuConfig, isa: Isa) -> dict[int, Template]:
         key = (sort.key, rows, n_args, chip.chip_hash, isa.hash)
         found = self._kept.get(key)
         if found is None:
@@ -217,7 +238,7 @@ class _Templates:
 _TEMPLATES = _Templates()
 
 
-def _template(sort: _Sort, rows: int | None, n_args: int, chip: NpuConfig, isa: Isa, nest: int) -> Template:
+def _template(sort: ConvSort, rows: int | None, n_args: int, chip: NpuConfig, isa: Isa, nest: int) -> Template:
     """The template of a loop nest; `rows` are those of a kernel where tiles are parts of a row of the result."""
     whole, spec = rows is None, sort.spec
     if rows is not None:
