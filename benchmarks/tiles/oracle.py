@@ -50,7 +50,13 @@ class Oracle:
         self._chooser = TileChooser(self.problem, self._cores, self._space)
         self._known: dict[tuple[ProductSizes, tuple[int, ...]], int | None] = {}
 
-    def cycles(self, sizes: ProductSizes, tile: CubeTile, limit: int | None = None) -> int | None:
+    def cycles(self, sizes: ProductSizes, tile: CubeTile) -> int:
+        """Simulated cycles."""
+        cycles = self._below(sizes, tile, None)
+        assert cycles is not None
+        return cycles
+
+    def _below(self, sizes: ProductSizes, tile: CubeTile, limit: int | None) -> int | None:
         """Simulated cycles; None where they are more than `limit`."""
         key = sizes, (*tile.l1, tile.l0[2], tile.l0c_depth)
         found = self._known.get(key)
@@ -73,7 +79,7 @@ class Oracle:
             tiles.setdefault((m, n, k, k0, int(depths[at])), CubeTile((m, n, k), (m0, n0, k0), int(depths[at]), 0))
         best: tuple[CubeTile, int] | None = None
         for tile in tiles.values():
-            cycles = self.cycles(sizes, tile, None if best is None else best[1])
+            cycles = self._below(sizes, tile, None if best is None else best[1])
             if cycles is not None and (best is None or cycles < best[1]):
                 best = tile, cycles
         assert best is not None

@@ -1,0 +1,64 @@
+"""Matrix products: tiles that the compiler and others choose, and the best that a search by simulation finds.
+
+Shapes are products of DeepBench and of layers of language and recommendation models over 1 to 8192 tokens, fp16, of at most
+12 thousand million multiplications. Each runs as one launch with an empty L2, its operands as they lie (the compiler copies
+operands whose rows are off blocks where that pays; here nothing is copied).
+"""
+
+from __future__ import annotations
+
+from benchmarks.tiles.oracle import Oracle
+from benchmarks.tiles.report import Report, Row, Selection, selection_time
+from benchmarks.tiles.rivals import rivals
+from benchmarks.tiles.shapes import products
+
+from npuvm.compiler.cube_chooser import TileChooser
+from npuvm.compiler.cube_problem import CubeTile, ProductSizes, TileProblem
+from npuvm.hw.config import load_chip
+from npuvm.isa import load_isa
+
+__all__ = ["measure"]
+
+_BLOCK = 16
+"""Elements of fp16 in a block of 32 bytes."""
+
+
+def measure(name: str, count: int, sample: int) -> Report:
+    """Cycles of every way's tile and of the best found, by shape, and the time of a choice."""
+    chip = load_chip(name)
+    oracle = Oracle(chip, load_isa(chip.isa.base, chip.isa.extensions))
+    ways = rivals(oracle.problem, chip.cores_with("cube"))
+    rows = []
+    for m, n, k in products(count):
+        sizes = ProductSizes(m, n, k, 1, 2 * k, 2 * n)
+        taken = {way: choose(sizes) for way, choose in ways.items()}
+        best = oracle.search(sizes, sample, taken.values())
+        rows.append(
+            Row(
+                f"{m} x {n} x {k}",
+                ("rows at blocks" if n % _BLOCK == k % _BLOCK == 0 else "rows off blocks",),
+                best.cycles,
+                _text(best.tile),
+                best.tried,
+                best.space,
+                {way: oracle.cycles(sizes, tile) for way, tile in taken.items()},
+                {way: _text(tile) for way, tile in taken.items()},
+            )
+        )
+    searched = (
+        f"the fastest of {sample} of all legal tiles, edges of whole blocks up to 512, "
+        "half of them by estimates and half drawn, and of every tile taken"
+    )
+    return Report("gemm", name, searched, rows, _selection(oracle.problem, chip.cores_with("cube"), products(count)))
+
+
+def _selection(problem: TileProblem, cores: int, shapes: list[tuple[int, int, int]]) -> Selection:
+    chooser = TileChooser(problem, cores)
+    sizes = [ProductSizes(m, n, k, 1, 2 * k, 2 * n) for m, n, k in shapes]
+    # Tables are made for intervals of k, whatever the shape.
+    return selection_time(chooser.choose, sizes, [each._replace(m=each.m + 1) for each in sizes])
+
+
+def _text(tile: CubeTile) -> str:
+    m, n, k = tile.l1
+    return f"{m} x {n} x {k}/{tile.l0[2]}"
