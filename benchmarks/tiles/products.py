@@ -7,13 +7,13 @@ operands whose rows are off blocks where that pays; here nothing is copied).
 
 from __future__ import annotations
 
-from benchmarks.tiles.oracle import Oracle
+from benchmarks.tiles.oracle import Oracle, text_of
 from benchmarks.tiles.report import Report, Row, Selection, selection_time
 from benchmarks.tiles.rivals import rivals
 from benchmarks.tiles.shapes import products
 
 from npuvm.compiler.cube_chooser import TileChooser
-from npuvm.compiler.cube_problem import CubeTile, ProductSizes, TileProblem
+from npuvm.compiler.cube_problem import ProductSizes, TileProblem
 from npuvm.hw.config import load_chip
 from npuvm.isa import load_isa
 
@@ -27,7 +27,7 @@ def measure(name: str, count: int, sample: int) -> Report:
     """Cycles of every way's tile and of the best found, by shape, and the time of a choice."""
     chip = load_chip(name)
     oracle = Oracle(chip, load_isa(chip.isa.base, chip.isa.extensions))
-    ways = rivals(oracle.problem, chip.cores_with("cube"))
+    ways = rivals(oracle.problem, oracle.cores)
     rows = []
     for m, n, k in products(count):
         sizes = ProductSizes(m, n, k, 1, 2 * k, 2 * n)
@@ -38,18 +38,18 @@ def measure(name: str, count: int, sample: int) -> Report:
                 f"{m} x {n} x {k}",
                 ("rows at blocks" if n % _BLOCK == k % _BLOCK == 0 else "rows off blocks",),
                 best.cycles,
-                _text(best.tile),
+                text_of(best.tile, best.order),
                 best.tried,
                 best.space,
                 {way: oracle.cycles(sizes, tile) for way, tile in taken.items()},
-                {way: _text(tile) for way, tile in taken.items()},
+                {way: text_of(tile) for way, tile in taken.items()},
             )
         )
     searched = (
-        f"the fastest of {sample} of all legal tiles, edges of whole blocks up to 512, "
-        "half of them by estimates and half drawn, and of every tile taken"
+        f"the fastest of {sample} of all legal tiles, edges of whole blocks up to 512, half of them by estimates and half "
+        "drawn, of every tile taken, and of what a walk from the best to its neighbours and other orders find"
     )
-    return Report("gemm", name, searched, rows, _selection(oracle.problem, chip.cores_with("cube"), products(count)))
+    return Report("gemm", name, searched, rows, _selection(oracle.problem, oracle.cores, products(count)))
 
 
 def _selection(problem: TileProblem, cores: int, shapes: list[tuple[int, int, int]]) -> Selection:
@@ -57,8 +57,3 @@ def _selection(problem: TileProblem, cores: int, shapes: list[tuple[int, int, in
     sizes = [ProductSizes(m, n, k, 1, 2 * k, 2 * n) for m, n, k in shapes]
     # Tables are made for intervals of k, whatever the shape.
     return selection_time(chooser.choose, sizes, [each._replace(m=each.m + 1) for each in sizes])
-
-
-def _text(tile: CubeTile) -> str:
-    m, n, k = tile.l1
-    return f"{m} x {n} x {k}/{tile.l0[2]}"
