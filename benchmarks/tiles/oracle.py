@@ -86,9 +86,13 @@ class Oracle:
 
     def cycles(self, sizes: ProductSizes, tile: CubeTile) -> int:
         """Simulated cycles in the compiler's own order."""
-        cycles = self._below(sizes, tile, OWN, None)
+        cycles = self.cycles_below(sizes, tile, None)
         assert cycles is not None
         return cycles
+
+    def cycles_below(self, sizes: ProductSizes, tile: CubeTile, limit: int | None) -> int | None:
+        """The same; None where they are more than `limit`."""
+        return self._below(sizes, tile, OWN, limit)
 
     def search(self, sizes: ProductSizes, sample: int, taken: Iterable[CubeTile]) -> Best:
         """The best of the tiles `taken` and of `sample` others of all legal ones no larger than the product, and near it.
