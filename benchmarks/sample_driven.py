@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from benchmarks.tiles.oracle import Oracle  # noqa: E402
+from benchmarks.tiles.oracle import Oracle, Way  # noqa: E402
 from benchmarks.tiles.report import geomean  # noqa: E402
 from benchmarks.tiles.sampled import PER_SHAPE, SampledTuner  # noqa: E402
 from benchmarks.tiles.shapes import products  # noqa: E402
@@ -95,7 +95,7 @@ def compare(
         taken = [tuner.choose(sizes) for sizes in shapes]
         cold[kind] = 1e6 * (time.process_time() - started) / len(shapes)
         ratios = [
-            oracle.cycles(sizes, tile) / oracle.cycles(sizes, chooser.choose(sizes))
+            oracle.cycles(sizes, Way(tile)) / oracle.cycles(sizes, Way(chooser.choose(sizes)))
             for sizes, tile in zip(shapes, taken, strict=True)
         ]
         slower[kind] = {"geomean": geomean(ratios), "worst": max(ratios), "best": min(ratios), "shapes": len(ratios)}

@@ -1,19 +1,23 @@
-"""Products on the simulator with any tile and order, and the best of many for one shape."""
+"""Products on the simulator with any tile and order, as they lie or with copied operands, and the best of many ways."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from benchmarks.efficiency.search import simulate_alone
+from benchmarks.efficiency.kernels import matmul
+from benchmarks.tiles.launches import simulate_kernel
 
+from npuvm.compiler import compile_kernel
+from npuvm.compiler.blocks import BLOCK_BYTES
+from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.cube_chooser import TileChooser
-from npuvm.compiler.cube_codegen import compile_matmul, problem_of
+from npuvm.compiler.cube_codegen import problem_of
 from npuvm.compiler.cube_family import ProductPrograms, ProductSort
 from npuvm.compiler.cube_levels import fitting
 from npuvm.compiler.cube_problem import CubeTile, ProductSizes, TileProblem
@@ -21,10 +25,9 @@ from npuvm.compiler.cube_spec import MatmulSpec, MatView
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins
 from npuvm.hw.config import NpuConfig
-from npuvm.hw.errors import TrapError
-from npuvm.isa import Image, Isa
+from npuvm.isa import Isa
 
-__all__ = ["OWN", "Best", "Oracle", "Order", "text_of"]
+__all__ = ["Best", "Oracle", "Order", "Way"]
 
 _LONGEST = 32
 """Edges of tiles are up to this many blocks."""
@@ -37,6 +40,10 @@ _ORDERED = 3
 
 _WIDTHS = (2, 3, 4, 6, 8, 12, 16)
 """Rows of tiles in the bands of orders that are tried."""
+
+
+_LINE = 512
+"""Copies of operands have rows at multiples of so many bytes."""
 
 
 class Order(NamedTuple):
@@ -52,24 +59,30 @@ class Order(NamedTuple):
         return "" if self.name is None else f" {self.name}{'' if self.width is None else f' {self.width}'}"
 
 
-OWN = Order()
+_OWN = Order()
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to run a product; `padded`: operands whose rows begin off blocks are copied first to rows that do not."""
+
+    tile: CubeTile
+    order: Order = _OWN
+    padded: bool = False
+
+    def __str__(self) -> str:
+        m, n, k = self.tile.l1
+        return f"{m} x {n} x {k}/{self.tile.l0[2]}{self.order}{' copied' if self.padded else ''}"
 
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The fastest tile found and its order, its cycles, and how many ways were simulated of how many legal tiles."""
+    """The fastest way found, its cycles, and how many ways were simulated of how many legal tiles."""
 
-    tile: CubeTile
-    order: Order
+    way: Way
     cycles: int
     tried: int
     space: int
-
-
-def text_of(tile: CubeTile, order: Order = OWN) -> str:
-    """A tile as m x n x k at L1/k at L0, and its order."""
-    m, n, k = tile.l1
-    return f"{m} x {n} x {k}/{tile.l0[2]}{order}"
 
 
 class Oracle:
@@ -82,45 +95,70 @@ class Oracle:
         self._programs: dict[tuple[object, ...], ProductPrograms] = {}
         self.space = self._legal()
         self._chooser = TileChooser(self.problem, self.cores, self.space)
-        self._known: dict[tuple[ProductSizes, tuple[int, ...], Order], int | None] = {}
+        self._known: dict[tuple[ProductSizes, Way], int | None] = {}
 
-    def cycles(self, sizes: ProductSizes, tile: CubeTile) -> int:
-        """Simulated cycles in the compiler's own order."""
-        cycles = self.cycles_below(sizes, tile, None)
+    def cycles(self, sizes: ProductSizes, way: Way) -> int:
+        """Simulated cycles."""
+        cycles = self.cycles_below(sizes, way, None)
         assert cycles is not None
         return cycles
 
-    def cycles_below(self, sizes: ProductSizes, tile: CubeTile, limit: int | None) -> int | None:
-        """The same; None where they are more than `limit`."""
-        return self._below(sizes, tile, OWN, limit)
+    def cycles_below(self, sizes: ProductSizes, way: Way, limit: int | None) -> int | None:
+        """The same; None where they are more than `limit`, or where there is no such program."""
+        way = replace(way, tile=replace(way.tile, cycles=0))
+        key = sizes, way
+        found = self._known.get(key)
+        if found is None and (key not in self._known or limit is None):
+            made = self._made(sizes, way)
+            found = None if made is None else simulate_kernel(made, self._chip, self._isa, limit)
+            self._known[key] = found
+        return found
+
+    def compiled(self, sizes: ProductSizes) -> tuple[int, str]:
+        """Cycles of what the compiler makes of the product, and how many operands it copies."""
+        made = compile_kernel(matmul, _shapes(sizes), self._chip, self._isa)
+        cycles = simulate_kernel(made, self._chip, self._isa)
+        assert cycles is not None
+        between = [each.name for each in made.tensors if each.kind == "workspace"]
+        return cycles, f"through {', '.join(between)}" if between else "as it lies"
+
+    def may_be_padded(self, sizes: ProductSizes) -> bool:
+        """Whether rows begin off blocks of memory where L2 does not keep what is read so."""
+        off = any(pitch % BLOCK_BYTES for pitch in (sizes.a_pitch, sizes.b_pitch))
+        return off and self._chip.memory.l2.unaligned_reads == "uncached"
 
     def search(self, sizes: ProductSizes, sample: int, taken: Iterable[CubeTile]) -> Best:
         """The best of the tiles `taken` and of `sample` others of all legal ones no larger than the product, and near it.
 
         Half of the sample have the lowest estimates of the formulas, the other half is drawn. From the best of all it goes to
         neighbours, at most `sample` of them, as long as one is better. The fastest are tried in other orders, all that there
-        are, or as many as `sample`.
+        are, or as many as `sample`. Where operands may be copied, all of this is done with and without.
         """
+        race = _Race(self, sizes)
+        taken = list(taken)
+        for padded in (False, True) if self.may_be_padded(sizes) else (False,):
+            lies = sizes
+            if padded:
+                lies = sizes._replace(a_pitch=_lined(sizes.a_pitch), b_pitch=_lined(sizes.b_pitch))
+            race.enter_all(Way(tile, padded=padded) for tile in [*taken, *self._sampled(lies, sample)])
+            for _ in range(sample):
+                if not race.enter_any(self._neighbours(race.best(padded), sizes)):
+                    break
+            ways = (each for way in race.places(padded)[:_ORDERED] for each in self._orders(way, sizes))
+            race.enter_all(islice(ways, sample))
+        way = race.best()
+        return Best(way, self.cycles(sizes, way), race.entered, len(self._chooser.candidates(sizes)[0]))
+
+    def _sampled(self, sizes: ProductSizes, sample: int) -> list[CubeTile]:
         table, depths, estimates = self._chooser.candidates(sizes)
         ranked = np.argsort(estimates, kind="stable").tolist()
         first, rest = ranked[: sample // 2], ranked[sample // 2 :]
         drawn = random.Random(str(sizes)).sample(rest, min(len(rest), sample - len(first)))
-        tiles = [_tile_of(table[at].tolist(), int(depths[at])) for at in [*first, *drawn]]
-        run = _Race(self, sizes)
-        for tile in [*taken, *tiles]:
-            run.enter(tile, OWN)
-        for _ in range(sample):
-            if not any(run.enter(tile, OWN) for tile in self._neighbours(run.best[1], sizes)):
-                break
-        places = [tile for _, tile, _ in run.places[:_ORDERED]]
-        for way in islice(((tile, order) for tile in places for order in self._orders(tile, sizes)), sample):
-            run.enter(*way)
-        cycles, tile, order = run.best
-        return Best(tile, order, cycles, len(run.entered), len(table))
+        return [_tile_of(table[at].tolist(), int(depths[at])) for at in [*first, *drawn]]
 
-    def _neighbours(self, tile: CubeTile, sizes: ProductSizes) -> Iterator[CubeTile]:
-        """Legal tiles with one edge a block longer or shorter, k at L0 likewise, or other steps over k at L1."""
-        cube = self._chip.core.cube
+    def _neighbours(self, way: Way, sizes: ProductSizes) -> Iterator[Way]:
+        """The same with legal tiles: one edge or k at L0 is a block longer or shorter, or there are other steps at L1."""
+        tile, cube = way.tile, self._chip.core.cube
         blocks = cube.m, cube.n, cube.k_bytes // self.problem.item
         m, n, k0 = (-(-size // block) for size, block in zip(tile.l0, blocks, strict=True))
         steps = max(1, round(tile.l1[2] / tile.l0[2]))
@@ -132,19 +170,19 @@ class Oracle:
         table, depths = fitting(self.problem, np.array(rows, dtype=np.int64) * (blocks * 2))
         limits = (sizes.m, sizes.n, max(sizes.k, 1)) * 2
         for row, depth in zip(np.minimum(table, limits).tolist(), depths.tolist(), strict=True):
-            yield _tile_of(row, depth)
+            yield replace(way, tile=_tile_of(row, depth))
 
-    def _orders(self, tile: CubeTile, sizes: ProductSizes) -> Iterator[Order]:
-        """Rows, columns, bands of rows, and grids of cores."""
-        rows, cols = -(-sizes.m // tile.l1[0]), -(-sizes.n // tile.l1[1])
+    def _orders(self, way: Way, sizes: ProductSizes) -> Iterator[Way]:
+        """The same in rows, columns, bands of rows, and grids of cores."""
+        rows, cols = -(-sizes.m // way.tile.l1[0]), -(-sizes.n // way.tile.l1[1])
         if min(rows, cols) == 1:
             return
-        yield from (Order("row"), Order("column"))
-        yield from (Order("swizzle", width) for width in _WIDTHS if width < rows)
+        yield from (replace(way, order=Order(name)) for name in ("row", "column"))
+        yield from (replace(way, order=Order("swizzle", width)) for width in _WIDTHS if width < rows)
         for down in range(1, self.cores + 1):
             across = self.cores // down
             if down * across == self.cores and down <= rows and across <= cols:
-                yield from (Order(name, None, (down, across)) for name in ("row", "column"))
+                yield from (replace(way, order=Order(name, None, (down, across))) for name in ("row", "column"))
 
     def _legal(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Every tile of whole blocks that fits: m and n alike at L1 and L0, k at L1 a multiple of k at L0."""
@@ -156,72 +194,82 @@ class Oracle:
         )
         return fitting(self.problem, np.stack([m, n, k0 * steps, m, n, k0], axis=1))
 
-    def _below(self, sizes: ProductSizes, tile: CubeTile, order: Order, limit: int | None) -> int | None:
-        """Simulated cycles; None where they are more than `limit`, or where there is no such program."""
-        key = sizes, (*tile.l1, tile.l0[2], tile.l0c_depth), order
-        found = self._known.get(key)
-        if found is None and (key not in self._known or limit is None):
-            image = self._image(sizes, tile, order)
-            found = self._known[key] = None if image is None else self.simulated(sizes, image, limit)
-        return found
-
-    def _image(self, sizes: ProductSizes, tile: CubeTile, order: Order) -> Image | None:
-        m, n, k, *_ = sizes
-        if order != OWN:
+    def _made(self, sizes: ProductSizes, way: Way) -> CompiledKernel | None:
+        if way.order != _OWN or way.padded:
             pins = Pins(
-                tile={"l1": tile.l1, "l0": tile.l0},
-                ring_depth={"l0c": tile.l0c_depth},
-                order=order.name,
-                swizzle_width=order.width,
-                grid=order.grid,
+                tile={"l1": way.tile.l1, "l0": way.tile.l0},
+                ring_depth={"l0c": way.tile.l0c_depth},
+                order=way.order.name,
+                swizzle_width=way.order.width,
+                grid=way.order.grid,
+                pad="always" if way.padded else None,
             )
             try:
-                kernel = compile_matmul(_product(m, n, k), 3, self._chip, self._isa, pins)
+                return compile_kernel(matmul, _shapes(sizes), self._chip, self._isa, pins)
             except CompileError:  # such a grid does not fit these tiles
                 return None
-            return None if kernel is None else kernel.image
+        m, n, k, *_ = sizes
         sort = ProductSort(_product(m, n, k))
         programs = self._programs.get(sort.key)
         if programs is None:
             programs = self._programs[sort.key] = ProductPrograms(sort, 3, self._chip, self._isa)
-        return programs.image("product", sort.numbers, (m, n, k, 1), tile)
-
-    def simulated(self, sizes: ProductSizes, image: Image, limit: int | None) -> int | None:
-        """Cycles of a program of the product alone; None where they are more than `limit`."""
-        m, n, k, *_ = sizes
-        nbytes = {"a": 2 * m * k, "b": 2 * k * n, "c": 2 * m * n}
-        try:
-            return simulate_alone(image, tuple(nbytes), nbytes, self._chip, self._isa, limit).cycles
-        except TrapError:
-            return None
+        image = programs.image("product", sort.numbers, (m, n, k, 1), way.tile)
+        tensors = [("param", (m, k)), ("param", (k, n)), ("output", (m, n))]
+        named = tuple(TensorSpec(name, kind, "fp16", shape) for name, (kind, shape) in zip("abc", tensors, strict=True))
+        return CompiledKernel("product", (Launch("product", "cube", image, tuple("abc")),), named, ("c",), {})
 
 
 class _Race:
-    """Ways that were simulated for one shape, the fastest first."""
+    """Ways that were simulated for one shape."""
 
     def __init__(self, oracle: Oracle, sizes: ProductSizes) -> None:
         self._oracle, self._sizes = oracle, sizes
-        self.entered: set[tuple[object, ...]] = set()
-        self.places: list[tuple[int, CubeTile, Order]] = []
+        self._places: list[tuple[int, Way]] = []
+        self._seen: set[Way] = set()
 
     @property
-    def best(self) -> tuple[int, CubeTile, Order]:
-        """Cycles of the fastest, its tile and order."""
-        return self.places[0]
+    def entered(self) -> int:
+        """How many there are."""
+        return len(self._seen)
 
-    def enter(self, tile: CubeTile, order: Order) -> bool:
-        """Simulate a way where it is new; whether it is the fastest so far."""
-        key = tile.l1, tile.l0, tile.l0c_depth, order
-        if key in self.entered:
+    def places(self, padded: bool) -> list[Way]:
+        """Those with or without copies that were not stopped, the fastest first."""
+        return [way for _, way in sorted(self._places, key=lambda place: place[0]) if way.padded == padded]
+
+    def best(self, padded: bool | None = None) -> Way:
+        """The fastest of all, or of those with or without copies."""
+        places = (place for place in self._places if padded is None or place[1].padded == padded)
+        return min(places, key=lambda place: place[0])[1]
+
+    def enter_all(self, ways: Iterable[Way]) -> None:
+        """Simulate ways."""
+        for way in ways:
+            self._enter(way)
+
+    def enter_any(self, ways: Iterable[Way]) -> bool:
+        """Simulate ways up to one that is faster than all before; whether there was one."""
+        return any(self._enter(way) for way in ways)
+
+    def _enter(self, way: Way) -> bool:
+        if way in self._seen:
             return False
-        self.entered.add(key)
-        cycles = self._oracle._below(self._sizes, tile, order, self.best[0] if self.places else None)
+        self._seen.add(way)
+        # Those that are far from the best are stopped.
+        known = [cycles for cycles, each in self._places if each.padded == way.padded]
+        cycles = self._oracle.cycles_below(self._sizes, way, min(known, default=None))
         if cycles is None:
             return False
-        won = not self.places or cycles < self.best[0]
-        self.places.append((cycles, tile, order))
-        self.places.sort(key=lambda place: place[0])
-        return won
+        self._places.append((cycles, way))
+        return cycles < min(known, default=cycles + 1)
+
+
+def _shapes(sizes: ProductSizes) -> dict[str, tuple[int, int]]:
+    return {"a": (sizes.m, sizes.k), "b": (sizes.k, sizes.n)}
+
+
+def _lined(pitch: int) -> int:
+    """The pitch of a copy, as far as estimates look at it."""
+    return -(-pitch // _LINE) * _LINE
 
 
 def _tile_of(row: list[int], depth: int) -> CubeTile:

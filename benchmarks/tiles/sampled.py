@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from benchmarks.tiles.learned import Trees
-from benchmarks.tiles.oracle import Oracle
+from benchmarks.tiles.oracle import Oracle, Way
 
 from npuvm.compiler.cube_problem import CubeTile, ProductSizes
 from npuvm.hw.config import NpuConfig
@@ -123,7 +123,7 @@ class SampledTuner:
     def _measured(self, shape: int, row: int) -> int:
         sizes = self._given[shape]
         limit = int(_SLOWEST * self._roof(sizes))
-        cycles = self._oracle.cycles_below(sizes, self._tile(sizes, row), limit)
+        cycles = self._oracle.cycles_below(sizes, Way(self._tile(sizes, row)), limit)
         return limit if cycles is None else cycles
 
     def _roof(self, sizes: ProductSizes) -> float:
