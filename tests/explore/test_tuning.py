@@ -9,10 +9,13 @@ import pytest
 
 from npuvm.cli.main import main
 from npuvm.compiler import tile_library
+from npuvm.compiler.cube_chooser import TileChooser
 from npuvm.compiler.cube_codegen import compile_matmul
+from npuvm.compiler.cube_problem import ProductSizes
 from npuvm.compiler.cube_spec import MatmulSpec, MatView
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins
+from npuvm.compiler.tile_levels import Analysis
 from npuvm.explore.tuning import build, tune_chip
 from npuvm.explore.tuning.measure import TileMeter
 from npuvm.hw.config import NpuConfig, load_chip
@@ -68,6 +71,56 @@ def test_builds_a_library_that_the_compiler_finds(tmp_path: Path, monkeypatch: p
     assert len(kernels.tiles) == built.tiles
     assert (kernels.first[1] > kernels.first[0]).all()
     assert (kernels.later <= kernels.first).all()
+    tile_library.forget_libraries()
+
+
+def _rows(library: Path) -> dict[tuple[int, ...], list[int]]:
+    (rows,) = json.loads(library.read_text(encoding="utf-8"))["sorts"].values()
+    return {tuple(row[:5]): row[5:] for row in rows}
+
+
+def test_levels_that_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without loads a tile takes less, and beside others on other cores a first one that all wait for takes more."""
+    chip = load_chip("ascend_910a", ("core.l0a_kib=4", "core.l0b_kib=4", "core.l0c_kib=8", "core.l1_kib=32"))
+    isa = load_isa(chip.isa.base, chip.isa.extensions)
+    found = {}
+    for measured in tile_library.MEASURABLE[1:]:
+        folder = tmp_path / measured
+        built = tune_chip(chip, folder, 1, measured=measured, every=12)
+        found[measured] = _rows(built.path)
+        monkeypatch.setenv(tile_library.FOLDERS, str(folder))
+        tile_library.forget_libraries()
+        problem = TileMeter("fp16", chip, isa).problem
+        chooser = TileChooser(problem, chip.cores_with("cube"))
+        empirical = [level.name for level in chooser.levels if level.analysis is Analysis.EMPIRICAL]
+        assert empirical == ["block", "l0", "l1", "core"][: 1 + tile_library.MEASURABLE.index(measured)]
+        # Where all takes twice as long, it costs more, whatever was measured.
+        sizes = ProductSizes(256, 256, 256, 1, 512, 512)
+        once = chooser.estimates(sizes)[2]
+        content = json.loads(built.path.read_text(encoding="utf-8"))
+        (rows,) = content["sorts"].values()
+        rows[:] = [[*row[:5], *(2 * each for each in row[5:])] for row in rows]
+        built.path.write_text(json.dumps(content), encoding="utf-8")
+        tile_library.forget_libraries()
+        assert (TileChooser(problem, chip.cores_with("cube")).estimates(sizes)[2] > once).all()
+    tile_library.forget_libraries()
+    for tile, alone in found["l1"].items():
+        assert found["l0"][tile][0] < alone[0]
+        assert all(inner <= own for inner, own in zip(found["l0"][tile][2:], alone[2:], strict=True))
+    assert sum(rows[0] for rows in found["core"].values()) > sum(rows[0] for rows in found["l1"].values())
+
+
+def test_a_library_without_measurements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Formulas choose then, also where another library of the chip could be found."""
+    chip = load_chip("edge")
+    isa = load_isa(chip.isa.base, chip.isa.extensions)
+    problem = TileMeter("fp16", chip, isa).problem
+    assert TileChooser(problem, 1).library is not None
+    built = tune_chip(chip, tmp_path, 1, measured="none")
+    assert (built.tiles, built.simulations) == (0, 0)
+    monkeypatch.setenv(tile_library.FOLDERS, str(tmp_path))
+    tile_library.forget_libraries()
+    assert TileChooser(problem, 1).library is None
     tile_library.forget_libraries()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,16 @@ from npuvm.compiler.tile_library import user_folder
 from npuvm.explore.tuning import tune_chip
 from npuvm.hw.config import load_chip
 
-__all__ = ["tune"]
+__all__ = ["Measured", "tune"]
+
+
+class Measured(Enum):
+    """How far up measurements go, as `MEASURABLE` of the tile library."""
+
+    NONE = "none"
+    L0 = "l0"
+    L1 = "l1"
+    CORE = "core"
 
 
 def tune(
@@ -33,6 +43,12 @@ def tune(
         int | None,
         typer.Option("--processes", "-j", min=1, help="Processes; without it one a core.", show_default=False),
     ] = None,
+    measured: Annotated[
+        Measured,
+        typer.Option(
+            help="The highest level that is measured: none, l0 (the cube and its moves), l1 (one core), core (all at once)."
+        ),
+    ] = Measured.L1,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -44,7 +60,13 @@ def tune(
     place = folder or user_folder()
     with DelayedBar(f"tiles of {target.name}") as bar:
         try:
-            built = tune_chip(target, place, processes, lambda done, total: bar.update(done, total, target.name))
+            built = tune_chip(
+                target,
+                place,
+                processes,
+                lambda done, total: bar.update(done, total, target.name),
+                measured=measured.value,
+            )
         except OSError as error:
             raise OutputError(f"cannot be written: {error.strerror}", str(error.filename or place)) from None
     if as_json:

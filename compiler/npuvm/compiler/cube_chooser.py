@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from npuvm.compiler.cube_core_cost import Layout, layout_of
 from npuvm.compiler.cube_costs import GRID, CandidateCosts, CostLines
-from npuvm.compiler.cube_levels import MEASURED, Table, grown_tiles, l0c_depths, l0c_slots, product_levels
+from npuvm.compiler.cube_levels import Table, grown_tiles, l0c_depths, l0c_slots, product_levels
 from npuvm.compiler.cube_problem import RINGS, CubeTile, ProductSizes, TileProblem
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins
@@ -64,7 +64,7 @@ class TileChooser:
     def __init__(self, problem: TileProblem, cores: int, given: tuple[Table, Ints] | None = None) -> None:
         found = _kernels(problem) if given is None else None
         self.library = None if found is None else found[0]
-        self.levels = measured_below(product_levels(problem), None if found is None else MEASURED)
+        self.levels = measured_below(product_levels(problem), None if found is None else found[0].measured)
         kernels = None if found is None else found[1]
         if kernels is not None:
             table, depths = kernels.table, kernels.tiles[:, 4]
@@ -75,7 +75,8 @@ class TileChooser:
         self._problem = problem
         # A quotient that is whole is never rounded up.
         self._per_core = (1 - 1e-9) / cores
-        self._costs = CandidateCosts(problem, table, depths, kernels)
+        measured = None if found is None else found[0].measured
+        self._costs = CandidateCosts(problem, table, depths, kernels, measured)
         self._useful = self._costs.useful()
         self._edges = np.unique(table[:, 0]).tolist()
         self._widths = np.unique(table[:, 1]).tolist()

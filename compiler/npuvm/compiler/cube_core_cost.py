@@ -98,11 +98,18 @@ class CoreCost:
         self._store = store.startup_cycles, float(store.row_cycles), float(store.bytes_per_cycle)
 
     def cycles(
-        self, tiles: Floats, k: Floats, layouts: tuple[Layout, Layout], covers: bool, more: Floats | int = 0
+        self,
+        tiles: Floats,
+        k: Floats,
+        layouts: tuple[Layout, Layout],
+        covers: bool,
+        more: Floats | int = 0,
+        inner: Floats | float = 1.0,
     ) -> CoreCycles:
         """Costs of tiles for products over `k`, with `more` steps at L1 than k needs; arrays are broadcast.
 
-        `tiles` has a row for each of m, n, k at L1, m, n, k at L0 and accumulators. `covers`: a tile is as wide as the operands
+        `tiles` has a row for each of m, n, k at L1, m, n, k at L0 and accumulators. `inner` is what the work at L0
+        takes over what formulas say. `covers`: a tile is as wide as the operands
         whose rows follow its edge, and as the result.
         """
         m, n, k1, m0, n0, k0, depths = tiles
@@ -118,6 +125,7 @@ class CoreCost:
         move = move + moves * (2 * self._move_start)
         out = self._out(m, n, covers)
         decode = (products * _STEP_WORDS + steps1 * _LOAD_WORDS + _TILE_WORDS) * self._decode
+        compute, move, decode = compute * inner, move * inner, decode * inner
         busy = compute + np.where(depths > 1, 0.0, out)
         # Where all of k is in L1, one operand stays there for a row of tiles.
         stays = np.where(steps1 <= 1, 0.0, 1.0)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from npuvm.compiler.cube_core_cost import REFERENCE, CoreCost, Layout
 from npuvm.compiler.cube_levels import Table
 from npuvm.compiler.cube_problem import TileProblem
+from npuvm.compiler.cube_resident import resident_chip
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.tile_library import STEPS, Kernels
 
@@ -44,12 +45,23 @@ class CostLines(NamedTuple):
 class CandidateCosts:
     """Costs of the candidates of one sort of product: rows of `table` with `depths` accumulators, ordered by m and n."""
 
-    def __init__(self, problem: TileProblem, table: Table, depths: Ints, kernels: Kernels | None) -> None:
+    def __init__(
+        self, problem: TileProblem, table: Table, depths: Ints, kernels: Kernels | None, measured: str | None = None
+    ) -> None:
         order = np.lexsort((table[:, 1], table[:, 0]))
         self.table, self.depths = table[order], depths[order]
-        self._problem, self._core = problem, CoreCost(problem)
+        self._core = CoreCost(problem)
         self._tiles = np.concatenate([self.table, self.depths[:, None]], axis=1).T.astype(np.float64)
-        self._over = None if kernels is None else self._corrections(kernels, order)
+        # Launches on all cores have seen how alike they read.
+        self._alike = 0.0 if measured == "core" else _ALIKE
+        reference = reference_problem(problem)
+        self._over: Floats | None = None
+        self._inner: Floats | None = None
+        if kernels is not None and measured == "l0":
+            reference = replace(reference, chip=resident_chip(reference.chip), via_ub=False)
+            self._inner = self._corrections(CoreCost(reference), kernels, order)[1]
+        elif kernels is not None:
+            self._over = self._corrections(CoreCost(reference), kernels, order)
 
     def useful(self) -> tuple[Ints, ...]:
         """For each interval of the grid, the candidates that are best beside their edges for some number of tiles."""
@@ -75,7 +87,7 @@ class CandidateCosts:
         slope = (rows[:, 1] - rows[:, 0]) / (ends[1] - ends[0])
         lines = CostLines(rows[:, 0] - slope * ends[0], slope, step)
         for each in lines:
-            each[0] = (1 - _ALIKE) * each[0] + (_ALIKE - 1) * each[1]
+            each[0] = (1 - self._alike) * (each[0] - each[1])
         return lines
 
     def _cycles(
@@ -88,16 +100,16 @@ class CandidateCosts:
     ) -> Floats:
         """Costs by field, k of the grid, and candidate; as many more of these as there are in `more`, between the first two."""
         k = np.array(GRID[grid], dtype=np.float64)[:, None]
-        costs = np.stack(self._core.cycles(self._tiles[:, numbers], k, layouts, covers, more))
+        inner = 1.0 if self._inner is None else self._inner[grid, numbers]
+        costs = np.stack(self._core.cycles(self._tiles[:, numbers], k, layouts, covers, more, inner))
         if self._over is not None:
             over = self._over[:, grid, numbers]
             costs[:2] *= over if costs.ndim == over.ndim else over[:, None]
         return costs
 
-    def _corrections(self, kernels: Kernels, order: Ints) -> Floats:
+    def _corrections(self, core: CoreCost, kernels: Kernels, order: Ints) -> Floats:
         """Measured cycles over those of the formulas, by field, k of the grid, and candidate."""
         k1 = self._tiles[2]
-        core = CoreCost(reference_problem(self._problem))
         measured = np.stack([kernels.first, kernels.later])[:, :, order]
         points = np.stack([core.cycles(self._tiles, k1 * times, REFERENCE, False)[:2] for times in STEPS], axis=1)
         over = measured / points

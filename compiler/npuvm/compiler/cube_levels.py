@@ -15,7 +15,6 @@ from npuvm.compiler.symint import larger
 from npuvm.compiler.tile_levels import Level, Loop, grow
 
 __all__ = [
-    "MEASURED",
     "Table",
     "fitting",
     "grown_tiles",
@@ -31,9 +30,6 @@ __all__ = [
 Ints = npt.NDArray[np.int64]
 Table = Ints
 """Candidates, one a row: m, n, k of the L1 level, then m, n, k of the L0 level."""
-
-MEASURED = "l1"
-"""The highest level that one core has for itself: costs up to it are measured where a library of the chip is there."""
 
 _Size = TypeVar("_Size", int, Ints)
 

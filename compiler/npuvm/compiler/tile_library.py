@@ -24,7 +24,9 @@ from npuvm.isa.resources import data_root
 
 __all__ = [
     "FOLDERS",
+    "MEASURABLE",
     "STEPS",
+    "USUAL",
     "VERSION",
     "Kernels",
     "TileLibrary",
@@ -43,6 +45,12 @@ STEPS = (1, 3)
 
 FOLDERS = "NPUVM_TILES"
 """The environment variable that names folders which are searched before all others."""
+
+MEASURABLE = ("none", "l0", "l1", "core")
+"""How far up measurements may go: no level, the cube with its moves, one core, or all cores at once."""
+
+USUAL = "l1"
+"""How far they go where nothing else is said."""
 
 COLUMNS = 5 + 2 * len(STEPS)
 """Numbers of a tile: its sizes, and the cycles measured."""
@@ -68,9 +76,13 @@ class Kernels:
 
 @dataclass(frozen=True, slots=True)
 class TileLibrary:
-    """The measured tiles of a chip, by name of what is multiplied; `path` is the file they are from."""
+    """The measured tiles of a chip, by name of what is multiplied; `path` is the file they are from.
+
+    `measured` is the highest level that was measured, "none" for a library without tiles: costs are known by formulas then.
+    """
 
     path: Path
+    measured: str
     sorts: Mapping[str, Kernels]
 
 
@@ -123,7 +135,10 @@ def read_library(path: Path, chip_hash: str, isa_hash: str) -> TileLibrary:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version, made_for = content["version"], (content["chip_hash"], content["isa_hash"])
         if version == VERSION and made_for == (chip_hash, isa_hash):
-            return TileLibrary(path, {name: _kernels(rows) for name, rows in content["sorts"].items()})
+            measured = content.get("measured", USUAL)
+            if measured not in MEASURABLE:
+                raise ValueError(f"measured is {measured!r}; allowed: {', '.join(MEASURABLE)}")
+            return TileLibrary(path, measured, {name: _kernels(rows) for name, rows in content["sorts"].items()})
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CompileError(f"{path} is no tile library: {error!r}; make it again with `npuvm tune`") from error
     except OSError as error:

@@ -17,7 +17,7 @@ import numpy as np
 from npuvm.compiler.cube_chooser import sort_name
 from npuvm.compiler.cube_levels import grown_tiles
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.tile_library import COLUMNS, VERSION, library_name
+from npuvm.compiler.tile_library import COLUMNS, USUAL, VERSION, library_name
 from npuvm.explore.tuning.measure import meter_of
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa, load_isa
@@ -48,30 +48,39 @@ class Built:
     cpu_seconds: float
 
 
-def tune_chip(chip: NpuConfig, folder: Path, processes: int | None = None, progress: Progress | None = None) -> Built:
+def tune_chip(
+    chip: NpuConfig,
+    folder: Path,
+    processes: int | None = None,
+    progress: Progress | None = None,
+    *,
+    measured: str = USUAL,
+    every: int = 1,
+) -> Built:
     """Measure the tiles of a chip's products and write its library into `folder`.
 
-    What is measured is kept beside the library until it is written: a run that was killed goes on where it stopped.
-    CompileError where the chip has no cube, or one that no tile fits.
+    Levels up to `measured` are (`MEASURABLE`); with "none" the library is empty, and formulas choose. Of all tiles one in
+    `every` is taken. What is measured is kept beside the library until it is written: a run that was killed goes on where it
+    stopped. CompileError where the chip has no cube, or one that no tile fits.
     """
     if not chip.cores_with("cube"):
         raise CompileError(f"{chip.name} has no cube; only tiles of products are measured")
     started = time.process_time()
     isa = load_isa(chip.isa.base, chip.isa.extensions)
     problem = meter_of(_DTYPE, chip).problem
-    table, depths = grown_tiles(problem)
+    table, depths = (each[::every] for each in grown_tiles(problem))
     if not len(table):
         raise CompileError(f"no tile of a matrix product fits the buffers of {chip.name}")
     path = folder / library_name(chip, isa)
     folder.mkdir(parents=True, exist_ok=True)
     tiles = [tuple(row) for row in np.column_stack([table[:, [0, 1, 2, 5]], depths]).tolist()]
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(".partial" if measured == USUAL else f".{measured}.partial")
     known = _known(partial)
-    left = [tile for tile in tiles if tile not in known]
+    left = [] if measured == "none" else [tile for tile in tiles if tile not in known]
     simulations, seconds = 0, time.process_time() - started
     _replace(partial, "".join(json.dumps([*tile, *cycles]) + "\n" for tile, cycles in known.items()))
     with partial.open("a", encoding="utf-8") as file:
-        for done, launches, spent in _measure_all(left, chip, processes or os.cpu_count() or 1):
+        for done, launches, spent in _measure_all(left, chip, measured, processes or os.cpu_count() or 1):
             for tile, cycles in done:
                 known[tile] = cycles
                 file.write(json.dumps([*tile, *cycles]) + "\n")
@@ -79,32 +88,33 @@ def tune_chip(chip: NpuConfig, folder: Path, processes: int | None = None, progr
             simulations, seconds = simulations + launches, seconds + spent
             if progress is not None:
                 progress(len(known), len(tiles))
-    _write(path, chip, isa, {sort_name(problem): [[*tile, *known[tile]] for tile in tiles]})
+    sorts = {} if measured == "none" else {sort_name(problem): [[*tile, *known[tile]] for tile in tiles]}
+    _write(path, chip, isa, measured, sorts)
     partial.unlink(missing_ok=True)  # another run for the same chip may have come first
-    return Built(path, len(tiles), simulations, seconds)
+    return Built(path, sum(map(len, sorts.values())), simulations, seconds)
 
 
 Measured = tuple[list[tuple[Tile, list[int]]], int, float]
 """Tiles with their cycles, and the launches and CPU seconds they took."""
 
 
-def _measure_all(tiles: Sequence[Tile], chip: NpuConfig, processes: int) -> Iterator[Measured]:
+def _measure_all(tiles: Sequence[Tile], chip: NpuConfig, measured: str, processes: int) -> Iterator[Measured]:
     """Measured tiles as they come."""
     batches = [tiles[at : at + _BATCH] for at in range(0, len(tiles), _BATCH)]
     if processes == 1 or len(batches) < 2:
-        yield from (_measure(batch, chip) for batch in batches)
+        yield from (_measure(batch, chip, measured) for batch in batches)
         return
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        futures = [pool.submit(_measure, batch, chip) for batch in batches]
+        futures = [pool.submit(_measure, batch, chip, measured) for batch in batches]
         try:
             yield from (future.result() for future in as_completed(futures))
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _measure(batch: Sequence[Tile], chip: NpuConfig) -> Measured:
+def _measure(batch: Sequence[Tile], chip: NpuConfig, measured: str) -> Measured:
     started = time.process_time()
-    meter = meter_of(_DTYPE, chip)
+    meter = meter_of(_DTYPE, chip, measured)
     before = meter.simulations
     found = [(tile, meter.cycles(tile)) for tile in batch]
     return found, meter.simulations - before, time.process_time() - started
@@ -129,8 +139,9 @@ def _known(partial: Path) -> dict[Tile, list[int]]:
     return found
 
 
-def _write(path: Path, chip: NpuConfig, isa: Isa, sorts: dict[str, list[list[int]]]) -> None:
+def _write(path: Path, chip: NpuConfig, isa: Isa, measured: str, sorts: dict[str, list[list[int]]]) -> None:
     head = {"version": VERSION, "chip": chip.name, "chip_hash": chip.chip_hash, "isa": isa.name, "isa_hash": isa.hash}
+    head["measured"] = measured
     lines = [f"    {json.dumps(name)}: [\n{_rows(rows)}\n    ]" for name, rows in sorts.items()]
     text = json.dumps(head, indent=2)[:-2] + ',\n  "sorts": {\n' + ",\n".join(lines) + "\n  }\n}\n"
     _replace(path, text)

@@ -1,4 +1,4 @@
-"""What a tile of a product takes one core of a chip, run on the simulator."""
+"""What a tile of a product takes a core of a chip, run on the simulator."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from math import ceil
 from npuvm.compiler.cube_codegen import problem_of
 from npuvm.compiler.cube_family import ProductPrograms, ProductSort
 from npuvm.compiler.cube_problem import CubeTile, TileProblem
+from npuvm.compiler.cube_resident import resident_chip
 from npuvm.compiler.cube_spec import MatmulSpec, MatView
 from npuvm.compiler.schedule import Pins
-from npuvm.compiler.tile_library import STEPS
+from npuvm.compiler.tile_library import STEPS, USUAL
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.l2 import L2State
 from npuvm.hw.simulator import l2_state, simulate, timing_engine
@@ -26,17 +27,21 @@ _MORE = 3
 
 
 class TileMeter:
-    """Runs tiles of products on one core of a chip; `simulations` counts the launches.
+    """Runs tiles of products; `simulations` counts the launches.
 
+    `measured` says what takes time: "l0" the cube and its moves alone, as if all operands were at L1, "l1" one core, "core" all
+    cores at once, each with tiles of its own.
     Operands of `dtype` lie row by row: those of a tight, others at lines and wider than they are. Results have their type.
     """
 
-    def __init__(self, dtype: str, chip: NpuConfig, isa: Isa) -> None:
+    def __init__(self, dtype: str, chip: NpuConfig, isa: Isa, measured: str = USUAL) -> None:
+        chip = resident_chip(chip) if measured == "l0" else chip
         self._dtype, self._chip, self._isa = dtype, chip, isa
+        self._cores = chip.cores_with("cube") if measured == "core" else 1
         self._item = isa.dtypes[dtype].itemsize
         spec = self._spec(64, 64, 64)
         self.problem: TileProblem = problem_of(spec, chip, isa, Pins())
-        self._programs = ProductPrograms(ProductSort(spec), 3, chip, isa, cores=1)
+        self._programs = ProductPrograms(ProductSort(spec), 3, chip, isa, cores=self._cores)
         self.simulations = 0
 
     def cycles(self, tile: Sequence[int]) -> list[int]:
@@ -48,11 +53,11 @@ class TileMeter:
         taken = CubeTile((m, n, k1), (m, n, k0), slots, 0)
         firsts, laters = [], []
         for steps in STEPS:
-            k = k1 * steps
+            k, wide = k1 * steps, n * self._cores
             l2 = l2_state(self._chip)
-            firsts.append(self._run(m, n, k, taken, l2))
-            one = self._run(m, n, k, taken, l2)
-            more = self._run(m, n * _MORE, k, taken, None)
+            firsts.append(self._run(m, wide, k, taken, l2))
+            one = self._run(m, wide, k, taken, l2)
+            more = self._run(m, wide * _MORE, k, taken, None)
             laters.append(max(1, ceil((more - one) / (_MORE - 1))))
         return [*firsts, *laters]
 
@@ -64,7 +69,7 @@ class TileMeter:
         return MatmulSpec(m, n, k, a, b, c)
 
     def _run(self, m: int, n: int, k: int, tile: CubeTile, l2: L2State | None) -> int:
-        """Cycles of a product on one core; L2 holds all of it where none is given."""
+        """Cycles of a product; L2 holds all of it where none is given."""
         spec = self._spec(m, n, k)
         windows, at = [], 0
         for view, rows in ((spec.a, m), (spec.b, k), (spec.c, m)):
@@ -87,13 +92,13 @@ class TileMeter:
         ).cycles
 
 
-_METERS: dict[tuple[str, str], TileMeter] = {}
+_METERS: dict[tuple[str, str, str], TileMeter] = {}
 
 
-def meter_of(dtype: str, chip: NpuConfig) -> TileMeter:
+def meter_of(dtype: str, chip: NpuConfig, measured: str = USUAL) -> TileMeter:
     """The meter of a dtype in this process."""
-    key = dtype, chip.chip_hash
+    key = dtype, chip.chip_hash, measured
     found = _METERS.get(key)
     if found is None:
-        found = _METERS[key] = TileMeter(dtype, chip, load_isa(chip.isa.base, chip.isa.extensions))
+        found = _METERS[key] = TileMeter(dtype, chip, load_isa(chip.isa.base, chip.isa.extensions), measured)
     return found
