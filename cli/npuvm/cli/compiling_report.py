@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from rich.console import Group, RenderableType
@@ -85,14 +86,14 @@ def render_launches(found: Found, chip: NpuConfig, rows: Sequence[LaunchRow]) ->
         tried = f"{len(segment.candidates)} tried" if len(segment.candidates) > 1 else "the only one"
         head.append(f"  tile {segment.tile}, {tried}; {used}", style="not bold")
         parts += [head, _buffers_table(segment.buffers)]
-        lines = [*_reuse_lines(segment), *([f"costs of tiles: {segment.known_by}"] if segment.known_by else [])]
+        lines = [*_reuse_lines(segment), *_tile_lines(segment)]
         parts += [Text(f"  {line}") for line in lines]
         parts.append(Text())
     return Group(*parts)
 
 
 def _cycles_table(found: Found, rows: Sequence[LaunchRow]) -> Table:
-    estimates = {each.name: each.cycles for each in found.segments}
+    estimates = {row.name: sum(each.cycles for each in _within(found, row.name)) for row in rows}
     table = plain_table(
         [
             ("launch", False),
@@ -105,11 +106,16 @@ def _cycles_table(found: Found, rows: Sequence[LaunchRow]) -> Table:
         ]
     )
     for row in rows:
-        estimate = estimates.get(row.name)
-        guess = ("", "") if estimate is None else (f"{estimate:,.0f}", f"{estimate / row.cycles:.2f}")
+        estimate = estimates[row.name]
+        guess = ("", "") if not estimate else (f"{estimate:,.0f}", f"{estimate / row.cycles:.2f}")
         reached = f"{row.bound_cycles / row.cycles:.1%}"
         table.add_row(row.name, guess[0], f"{row.cycles:,}", guess[1], f"{row.bound_cycles:,.0f}", row.bound, reached)
     return table
+
+
+def _within(found: Found, launch: str) -> list[InspectedSegment]:
+    """The segments of a launch: one, or those that copy operands for it, and share its k or its reduce."""
+    return [each for each in found.segments if each.name == launch or each.name.startswith(f"{launch}.")]
 
 
 def _buffers_table(buffers: Sequence[BufferUse]) -> Table:
@@ -144,6 +150,13 @@ def _reuse_lines(segment: InspectedSegment) -> list[str]:
     saved = sum(each.slot_bytes * (len(each.values) - 1) for each in segment.buffers)
     shared = [f"{each.name} holds {len(each.values)} values" for each in segment.buffers if len(each.values) > 1]
     return [f"reuse: {', '.join(shared)}; {saved:,} bytes saved"] if shared else []
+
+
+def _tile_lines(segment: InspectedSegment) -> list[str]:
+    """Of a product: its parts of k, how its tiles lie on the result and on the cores, and how their costs are known."""
+    lines = [segment.split, "" if segment.tiling is None else segment.tiling.text]
+    lines.append(f"costs of tiles: {segment.known_by}" if segment.known_by else "")
+    return [line for line in lines if line]
 
 
 def to_json(found: Found, chip: NpuConfig, rows: Sequence[LaunchRow] | None, ktype: str) -> dict[str, Any]:
@@ -185,6 +198,8 @@ def _segment_json(segment: InspectedSegment, chip: NpuConfig) -> dict[str, Any]:
         "cycles_estimated": segment.cycles,
         "candidates": len(segment.candidates),
         "costs": segment.known_by,
+        "tiling": None if segment.tiling is None else asdict(segment.tiling),
+        "split": segment.split,
         "bytes": {
             space: {"used": used, "capacity": chip.capacity_bytes(space)}
             for space, used in segment.space_bytes().items()

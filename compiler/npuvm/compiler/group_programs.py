@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from npuvm.compiler.cube_problem import CubeTile
 from npuvm.compiler.emit import InstrBuilder
 from npuvm.compiler.symint import compile_values
 from npuvm.isa import Image, RelocTable
@@ -28,7 +29,7 @@ class PlacedBuffer(NamedTuple):
 
 class Looked(NamedTuple):
     """An instance opened up: its image, the tensors whose addresses it takes, its tile as text with estimated cycles, and its
-    buffers.
+    buffers; of a mix also m, n, k and the number of matrices of its product, and their tile.
     """
 
     image: Image
@@ -36,6 +37,7 @@ class Looked(NamedTuple):
     tile: str
     cycles: float
     buffers: tuple[PlacedBuffer, ...]
+    product: tuple[tuple[int, int, int, int], CubeTile] | None = None
 
 
 class GroupPrograms:

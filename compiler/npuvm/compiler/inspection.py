@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import numpy as np
 
@@ -16,13 +17,23 @@ from npuvm.compiler.compiled import CompiledKernel
 from npuvm.compiler.conv_codegen import ConvKernel, compile_conv
 from npuvm.compiler.conv_mix import mix_family_of
 from npuvm.compiler.conv_segment import ConvSegment, lower_conv
-from npuvm.compiler.cube_chooser import TileChooser, chooser_of
+from npuvm.compiler.cube_chooser import chooser_of
 from npuvm.compiler.cube_codegen import MatmulKernel, compile_matmul
 from npuvm.compiler.cube_levels import slot_bytes
 from npuvm.compiler.cube_lower import lower_cube
 from npuvm.compiler.cube_plan import candidate_tiles as cube_candidates
+from npuvm.compiler.cube_problem import CubeTile
 from npuvm.compiler.cube_segment import family_of
 from npuvm.compiler.inspection_rings import RingEvents, ring_events
+from npuvm.compiler.inspection_tiling import (
+    Tiling,
+    costs_text,
+    even_counts,
+    image_counts,
+    tile_text,
+    tiling_of,
+    value_bytes,
+)
 from npuvm.compiler.ir import Graph
 from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment
 from npuvm.compiler.kinds import pins_of_kind
@@ -40,8 +51,8 @@ from npuvm.compiler.relay_segment import join_relays
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.schedule_walk import Walk
 from npuvm.compiler.segments import CubeSegment, PickSegment, Segment, VectorSegment
-from npuvm.compiler.tile_levels import Analysis
-from npuvm.compiler.tile_library import find_library
+from npuvm.compiler.split_launches import SplitProduct
+from npuvm.compiler.split_parts import LENGTH
 from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_buffers import Slot
 from npuvm.compiler.vector_codegen import VectorKernel, compile_vector
@@ -101,7 +112,8 @@ class InspectedSegment:
 
     `tile` is the one taken, `cycles` its estimate; `candidates` come with the lowest estimate first. `pitches` are the values
     of symbols that it has beside those of the graph: how far apart rows of copied operands lie. `known_by` is how costs of
-    tiles are known at the levels of the chip, where that is told.
+    tiles are known at the levels of the chip, `tiling` how a product's lie on it and on the cores, where that is told; `split`
+    says in how many parts of k a product is computed.
     """
 
     segment: Joint
@@ -114,6 +126,8 @@ class InspectedSegment:
     place: str = ""
     pitches: Mapping[str, int] = field(default_factory=dict)
     known_by: str = ""
+    tiling: Tiling | None = None
+    split: str = ""
 
     @property
     def name(self) -> str:
@@ -183,11 +197,11 @@ def _segments(
     """The segments; those that `joint` names share a program."""
     found: list[InspectedSegment] = []
     todo: list[Joint] = [*join_products(join_relays(plan.segments))] if joint else [*plan.segments]
-    padding, pins = padding_of(pins), replace(pins, pad=None)
+    ways, pins = (padding_of(pins), pins.split_k), replace(pins, pad=None, split_k=None)
     while todo:
         each = todo.pop(0)
         if isinstance(each, CubeSegment) or (isinstance(each, MixSegment) and each.name in joint):
-            found += _product(each, plan, binding, chip, isa, pins, padding)
+            found += _product(each, plan, binding, chip, isa, pins, ways)
         elif not isinstance(each, MixSegment | RelaySegment):
             found += _apart([each], plan, binding, chip, isa, pins)
         elif each.name in joint:
@@ -204,14 +218,21 @@ def _product(
     chip: NpuConfig,
     isa: Isa,
     pins: Pins,
-    padding: Padding,
+    ways: tuple[Padding, int | None],
 ) -> list[InspectedSegment]:
-    """A product, alone or in a mix, behind the copies of its operands where these are made."""
+    """A product, alone or in a mix, behind the copies of its operands or before the sum of its parts where these are made.
+
+    `ways` are how operands are copied, and the pinned number of parts.
+    """
+    padding, parts_of_k = ways
     chosen = replace(pins, stack=None) == Pins()
     like = product_of(segment)
     product = PaddedProduct.of(segment, tuple(binding), chip, isa, padding) if chosen or padding == "always" else None
     operands = product.operands(tuple(binding.values())) if product is not None else ()
     if product is None or not operands:
+        split = SplitProduct.of(segment, tuple(binding), chip, isa, parts_of_k) if chosen or parts_of_k else None
+        if split is not None and split.split(tuple(binding.values())).parts > 1:
+            return _in_parts(split, plan, binding, chip, isa, pins)
         if isinstance(segment, MixSegment):
             return [_joint(segment, binding, chip, isa)]
         return _apart([segment], plan, binding, chip, isa, pins)
@@ -223,6 +244,24 @@ def _product(
         found += _apart([parts.segment], plan, sizes, chip, isa, pins, like)
     pitches = {name: size for name, size in sizes.items() if name not in binding}
     return [replace(each, pitches=pitches) for each in found]
+
+
+def _in_parts(
+    split: SplitProduct, plan: Plan, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins
+) -> list[InspectedSegment]:
+    """The products of parts of k, and what adds them up."""
+    values, parts = tuple(binding.values()), split.parts
+    taken = split.split(values)
+    sizes = split.binding(taken.parts, values)
+    own = pins_of_segment(pins, product_of(split.segment), plan.segments)
+    (product,) = _apart([parts.product], replace(plan, segments=[parts.product]), sizes, chip, isa, own)
+    kernel = _vector_kernel(parts.join, sizes, chip, isa, Pins(cores=own.cores))
+    assert kernel is not None, "what is added up has elements"
+    whole = f"; as one {split.cost.whole_cycles(values):.0f}"
+    text = f"k in {taken.parts} parts of {sizes[LENGTH]}, with their sum {taken.cycles:.0f} cycles estimated{whole}"
+    join = _vector(parts.join, kernel, chip, isa, Pins(cores=own.cores))
+    pitches = {name: size for name, size in sizes.items() if name not in binding}
+    return [replace(each, pitches=pitches, split=text) for each in (product, join)]
 
 
 def _apart(
@@ -317,7 +356,19 @@ def _joint(
     )
     kernel = JointKernel(segment.parts, image, Walk((), tuple(entry.ranges for entry in image.entries)))
     candidates = (Candidate(looked.tile, looked.cycles),)
-    return InspectedSegment(segment, kernel, looked.tensors, looked.tile, looked.cycles, candidates, buffers)
+    tiling = None if looked.product is None else _mix_tiling(segment, *looked.product, chip)
+    return InspectedSegment(
+        segment, kernel, looked.tensors, looked.tile, looked.cycles, candidates, buffers, tiling=tiling
+    )
+
+
+def _mix_tiling(
+    segment: MixSegment | RelaySegment, sizes: tuple[int, int, int, int], tile: CubeTile, chip: NpuConfig
+) -> Tiling:
+    assert isinstance(segment, MixSegment)
+    (m, n, _, batch), (m1, n1, _) = sizes, tile.l1
+    counts = even_counts(batch * -(-m // m1) * -(-n // n1), chip.cores_with("cube"))
+    return tiling_of(sizes, tile, DTYPES[segment.product.a.tensor.dtype].item_bytes, counts, chip)
 
 
 def _vector_kernel(
@@ -411,33 +462,22 @@ def _cube(
     table, depths, cycles = cube_candidates(kernel.problem, kernel.spec, cores)
     order = np.argsort(cycles, kind="stable")
     candidates = tuple(
-        Candidate(_cube_tile(table[at].tolist(), int(depths[at])), float(cycles[at])) for at in order.tolist()
+        Candidate(tile_text(table[at].tolist(), int(depths[at])), float(cycles[at])) for at in order.tolist()
     )
     tile = kernel.tile
-    text = _cube_tile([*tile.l1, *tile.l0], tile.l0c_depth)
+    text = tile_text([*tile.l1, *tile.l0], tile.l0c_depth)
     found = InspectedSegment(segment, kernel, args, text, tile.cycles, candidates, _cube_buffers(kernel, isa))
-    return replace(found, known_by=_known_by(chooser_of(kernel.problem, cores), chip, isa))
-
-
-def _known_by(chooser: TileChooser, chip: NpuConfig, isa: Isa) -> str:
-    measured = [level.name for level in chooser.levels if level.analysis is Analysis.EMPIRICAL]
-    others = [level.name for level in chooser.levels if level.name not in measured]
-    formulas = f"{', '.join(others)} by formulas"
-    if chooser.library is not None:
-        return f"{', '.join(measured)} by measurements of {chooser.library.path.name}; {formulas}"
-    return formulas if find_library(chip, isa) else f"{formulas}; `npuvm tune` measures those of one core"
-
-
-def _cube_tile(sizes: Sequence[int], l0c_depth: int) -> str:
-    m, n, k, m0, n0, k0 = sizes
-    return f"L1 {m} x {n} x {k}, L0 {m0} x {n0} x {k0}, {l0c_depth} accumulators"
+    spec = kernel.spec
+    sizes = spec.m, spec.n, spec.k, prod(spec.batch)
+    tiling = tiling_of(sizes, tile, kernel.problem.item, image_counts(kernel.image), chip) if spec.k else None
+    return replace(found, known_by=costs_text(chooser_of(kernel.problem, cores), chip, isa), tiling=tiling)
 
 
 def _cube_buffers(kernel: MatmulKernel, isa: Isa) -> tuple[BufferUse, ...]:
     """The rings of a product, in the order of their numbers."""
     problem, tile = kernel.problem, kernel.tile
     sizes = slot_bytes(problem, np.array([[*tile.l1, *tile.l0]], dtype=np.int64))
-    used = _cube_used(kernel)
+    used = value_bytes(kernel)
     names = [name for name in ("l0c", "l1.a", "l1.b", "l1.bias", "l0a", "l0b", "ub.c") if int(sizes[name][0])]
     by_bytes = list(ring_events(kernel.image, isa))
     found = []
@@ -449,19 +489,3 @@ def _cube_buffers(kernel: MatmulKernel, isa: Isa) -> tuple[BufferUse, ...]:
         by_bytes.remove(events)
         found.append(BufferUse(name, events.space, size, events.slots, used[name], (name,), events=events))
     return tuple(found)
-
-
-def _cube_used(kernel: MatmulKernel) -> dict[str, int]:
-    """Bytes of the elements of one tile of each ring."""
-    problem, ((m, n, k), (m0, n0, k0)) = kernel.problem, (kernel.tile.l1, kernel.tile.l0)
-    item = problem.item
-    a_k, b_k = problem.pins.l1_k.get("a", k), problem.pins.l1_k.get("b", k)
-    return {
-        "l0c": m // (problem.pins.l0c_parts or 1) * n * problem.acc_item,
-        "l1.a": m * a_k * item,
-        "l1.b": b_k * n * item,
-        "l1.bias": n * problem.bias_item,
-        "l0a": m0 * k0 * item,
-        "l0b": k0 * n0 * item,
-        "ub.c": m * n * problem.out_item,
-    }

@@ -238,6 +238,8 @@ def _ring_lines(buffers: Iterable[BufferUse]) -> list[str]:
 
 def _tile_text(segment: InspectedSegment) -> str:
     lines = [f"taken {segment.tile}: {segment.cycles:.0f} cycles estimated"]
+    lines += [segment.split] if segment.split else []
+    lines += [segment.tiling.text] if segment.tiling is not None else []
     lines += [f"costs of tiles: {segment.known_by}"] if segment.known_by else []
     lines.append("")
     left = max(0, len(segment.candidates) - _LISTED)

@@ -43,6 +43,8 @@ class KernelFamily:
 
     `padding` says when operands of products whose rows begin off the blocks of memory are copied first: "cheaper", "always",
     "never" likewise.
+
+    `split` is how many parts of k cores share in each product: where that is estimated to be faster, unless it is given.
     """
 
     def __init__(
@@ -54,9 +56,11 @@ class KernelFamily:
         mixing: Mixing = "cheaper",
         atomic: bool = False,
         padding: Padding = "cheaper",
+        split: int | None = None,
     ) -> None:
         self._graph, self._chip, self._isa, self._mixing, self._atomic = graph, chip, isa, mixing, atomic
         self._padding: Padding = padding
+        self._split = split
         self._binder = _Binder(graph)
         self._known: OrderedDict[tuple[tuple[int, ...], ...], tuple[CompiledKernel, CompiledKernel]] = OrderedDict()
         self._plans: dict[bool, _PlanFamily] = {}
@@ -131,6 +135,7 @@ class KernelFamily:
                 self._mixing,
                 self._atomic,
                 self._padding,
+                self._split,
             )
             seconds["plan"] = seconds.get("plan", 0.0) + time.perf_counter() - start
         return found
@@ -148,13 +153,15 @@ class _PlanFamily:
         mixing: Mixing,
         atomic: bool,
         padding: Padding,
+        split: int | None,
     ) -> None:
         self.plan = plan
         self.has_workspace = any(tensor.kind == "workspace" for tensor in plan.tensors)
         segments = plan.segments if mixing == "never" else join_products(join_relays(plan.segments))
         always = mixing == "always"
         self._segments = [
-            launches_of(each, names, chip, isa, atomic=atomic, always=always, padding=padding) for each in segments
+            launches_of(each, names, chip, isa, atomic=atomic, always=always, padding=padding, split=split)
+            for each in segments
         ]
         launches = (each for each in self._segments if isinstance(each, VectorLaunches))
         self.reduces = {each.name: each.reduces for each in launches if each.reduces is not None}

@@ -133,9 +133,10 @@ class MixFamily:
             return None
         template, numbers, _, tile = chosen
         rows, bands, cols = numbers[-len(_TILE) :][:3]
-        (m, n, k), (_, _, k0) = tile.l1, tile.l0
-        text = f"L1 {m} x {n} x {k}, L0 {m} x {n} x {k0}, {bands} bands of {rows} x {cols}"
-        return Looked(image, self.tensors, text, tile.cycles, template.buffers(numbers))
+        (m1, n1, k1), (_, _, k0) = tile.l1, tile.l0
+        text = f"L1 {m1} x {n1} x {k1}, L0 {m1} x {n1} x {k0}, {bands} bands of {rows} x {cols}"
+        m, n, k, batch, *_ = self._sizes(*values)
+        return Looked(image, self.tensors, text, tile.cycles, template.buffers(numbers), ((m, n, k, batch), tile))
 
     def _choose(self, values: Sequence[int]) -> tuple[GroupPrograms, tuple[int, ...], Nest, CubeTile] | None:
         """The template, values of its variables, the walk and the tile; None as for `instance`."""

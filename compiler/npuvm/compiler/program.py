@@ -17,9 +17,10 @@ from npuvm.compiler.pick_codegen import compile_pick
 from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan
 from npuvm.compiler.program_pins import pins_of_segment
-from npuvm.compiler.reduce_launches import ReduceFamily, joined
+from npuvm.compiler.reduce_launches import Reduced, ReduceFamily, joined
 from npuvm.compiler.schedule import Pins, pin_error
 from npuvm.compiler.segments import CubeSegment, PickSegment, Segment
+from npuvm.compiler.split_launches import SplitProduct
 from npuvm.compiler.stack_launch import in_one_launch, plan_workspace, stacked
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.vector_codegen import compile_vector
@@ -52,10 +53,10 @@ def compile_segments(
     if pins is None:
         pins = graph.pins
     if pins == _NO_PINS:
-        return _FAMILIES.get(graph, chip, isa, atomic=False, padding="cheaper").compile(shapes)
-    ways: _Ways = {"atomic": pins.reduce == "atomic", "padding": padding_of(pins)}
-    if pins.reduce is not None or pins.pad is not None:
-        pins = replace(pins, reduce=None, pad=None)
+        return _FAMILIES.get(graph, chip, isa, atomic=False, padding="cheaper", split=None).compile(shapes)
+    ways: _Ways = {"atomic": pins.reduce == "atomic", "padding": padding_of(pins), "split": pins.split_k}
+    if pins.reduce is not None or pins.pad is not None or pins.split_k is not None:
+        pins = replace(pins, reduce=None, pad=None, split_k=None)
     family = _FAMILIES.get(graph, chip, isa, **ways)
     if pins == _NO_PINS:
         return family.compile(shapes)
@@ -68,7 +69,7 @@ def compile_segments(
         pin_error("stack", "mix", "no other pins beside it, or another stack", graph.name)
     if pins == _SEQUENCE:
         return stacked(family.apart(shapes), chip, isa)
-    return _pinned(graph, family, shapes, chip, isa, pins, padded=ways["padding"] == "always")
+    return _pinned(graph, family, shapes, chip, isa, pins, ways)
 
 
 def _pinned(
@@ -78,19 +79,18 @@ def _pinned(
     chip: NpuConfig,
     isa: Isa,
     pins: Pins,
-    *,
-    padded: bool,
+    ways: _Ways,
 ) -> CompiledKernel:
-    """The kernel written for one shape, as the pins want it, with copies of operands off blocks where it is `padded`."""
+    """The kernel written for one shape, as the pins want it; operands are copied and k is split only where pins say so."""
     start = time.perf_counter()
     binding = graph.bind(shapes)
     plan = family.plan(whole_rows=True)
     planned = time.perf_counter()
     try:
-        launches, between = _launches(plan, family.reduces(whole_rows=True), binding, chip, isa, pins, padded)
+        launches, between = _launches(plan, family.reduces(whole_rows=True), binding, chip, isa, pins, ways)
     except RowsDoNotFit:
         plan = family.plan(whole_rows=False)
-        launches, between = _launches(plan, family.reduces(whole_rows=False), binding, chip, isa, pins, padded)
+        launches, between = _launches(plan, family.reduces(whole_rows=False), binding, chip, isa, pins, ways)
     tensors = tuple(TensorSpec(t.name, t.kind, t.dtype, evaluate(t.shape, binding)) for t in plan.tensors) + between
     outputs = tuple(output.name for output in graph.outputs)
     seconds = {"plan": planned - start, "instance": time.perf_counter() - planned}
@@ -107,7 +107,7 @@ def _launches(
     chip: NpuConfig,
     isa: Isa,
     pins: Pins,
-    padded: bool,
+    ways: _Ways,
 ) -> tuple[tuple[Launch, ...], tuple[TensorSpec, ...]]:
     """The launches, and the tensors between those that share a reduce or copy operands."""
     compiled: list[Launch] = []
@@ -116,9 +116,8 @@ def _launches(
         own = pins_of_segment(pins, segment, plan.segments)
         family = reduces.get(segment.name)
         shared = None if family is None else family.pinned(binding, own)
-        if padded and isinstance(segment, CubeSegment):
-            product = PaddedProduct.of(segment, tuple(binding), chip, isa, "always")
-            shared = None if product is None else product.pinned(binding, own)
+        if isinstance(segment, CubeSegment):
+            shared = _product(segment, binding, chip, isa, own, ways)
         if shared is not None:
             compiled += shared.launches
             between += shared.tensors
@@ -127,6 +126,19 @@ def _launches(
         if launch is not None:
             compiled.append(launch)
     return tuple(compiled), between
+
+
+def _product(
+    segment: CubeSegment, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins, ways: _Ways
+) -> Reduced | None:
+    """The launches of a product whose k is split, or whose operands are copied, because a pin says so."""
+    names, (padding, parts) = tuple(binding), (ways["padding"], ways["split"])
+    padded = PaddedProduct.of(segment, names, chip, isa, "always") if padding == "always" else None
+    found = None if padded is None else padded.pinned(binding, pins)
+    if found is not None or parts is None:
+        return found
+    split = SplitProduct.of(segment, names, chip, isa, parts)
+    return None if split is None else split.written(binding, pins)
 
 
 def _launch(segment: Segment, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins) -> Launch | None:
@@ -146,6 +158,7 @@ class _Ways(TypedDict):
 
     atomic: bool
     padding: Padding
+    split: int | None
 
 
 def padding_of(pins: Pins) -> Padding:
@@ -157,20 +170,28 @@ class _Families:
     """The most recently used kernels, each planned for one chip."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[int, int, str, str, bool, str], tuple[Graph, NpuConfig, KernelFamily]] = (
-            OrderedDict()
-        )
+        self._kept: OrderedDict[
+            tuple[int, int, str, str, bool, str, int | None], tuple[Graph, NpuConfig, KernelFamily]
+        ] = OrderedDict()
 
     def get(
-        self, graph: Graph, chip: NpuConfig, isa: Isa, *, atomic: bool, padding: Padding, mixing: Mixing = "cheaper"
+        self,
+        graph: Graph,
+        chip: NpuConfig,
+        isa: Isa,
+        *,
+        atomic: bool,
+        padding: Padding,
+        split: int | None,
+        mixing: Mixing = "cheaper",
     ) -> KernelFamily:
         """The family of a graph. An entry keeps graph and chip alive, so that an id names one of them."""
-        key = (id(graph), id(chip), isa.hash, mixing, atomic, padding)
+        key = (id(graph), id(chip), isa.hash, mixing, atomic, padding, split)
         found = self._kept.get(key)
         if found is not None:
             self._kept.move_to_end(key)
             return found[2]
-        family = KernelFamily(graph, chip, isa, mixing=mixing, atomic=atomic, padding=padding)
+        family = KernelFamily(graph, chip, isa, mixing=mixing, atomic=atomic, padding=padding, split=split)
         self._kept[key] = graph, chip, family
         if len(self._kept) > _KEPT_FAMILIES:
             self._kept.popitem(last=False)

@@ -73,6 +73,8 @@ class Pins:
       the same bits on any number of cores. atomic: they add it to the result in memory, in the order in which they come.
     * `pad`: whether operands of products whose rows begin off blocks of memory are first copied to rows that do not, in the
       same launch. always, never, or, when it is not pinned, where that is estimated to be faster.
+    * `split_k`: in how many parts of k, which they must divide, cores share each product: sums of parts go to a workspace, and
+      are added up in their order, in the same launch. 1: never. When it is not pinned, as is estimated to be fastest.
     * `stack`: what a kernel of several segments becomes; when it is not pinned, a launch for each, but a product together
       with what follows it where that is estimated to be faster. launches: one launch for each segment. mix: one for
       segments that can share a program, whatever the estimate; no other pin goes with it. sequence: one launch for all
@@ -98,6 +100,7 @@ class Pins:
     stack: str | None = None
     reduce: str | None = None
     pad: str | None = None
+    split_k: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("tile", "l1_k", "ring_depth", "address", "cache", "transfer"):
@@ -109,7 +112,7 @@ class Pins:
             if level not in _LEVELS:
                 pin_error(f"tile.{level}", shape, f"levels {', '.join(_LEVELS)}")
             _sizes(f"tile.{level}", shape, _LEVELS[level])
-        for name in ("l1_depth", "l0c_parts", "cores", "swizzle_width", "repeat"):
+        for name in ("l1_depth", "l0c_parts", "cores", "swizzle_width", "repeat", "split_k"):
             value = getattr(self, name)
             if value is not None and (not _whole(value) or value < 1):
                 pin_error(name, value, "1 or more")

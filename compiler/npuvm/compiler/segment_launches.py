@@ -20,6 +20,7 @@ from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.reduce_launches import Reduced, ReduceFamily
 from npuvm.compiler.relay_family import Chosen, RelayFamily
 from npuvm.compiler.segments import CubeSegment, PickSegment, VectorSegment
+from npuvm.compiler.split_launches import SplitLaunches, SplitProduct
 from npuvm.compiler.vector_codegen import compile_vector
 from npuvm.compiler.vector_family import VectorFamily
 from npuvm.hw.config import NpuConfig
@@ -127,11 +128,12 @@ class MixLaunches:
         isa: Isa,
         atomic: bool,
         padding: Padding,
+        split: int | None,
         like: CubeSegment | None = None,
         plain: ProductLaunches | None = None,
     ) -> None:
         self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
-        self._atomic, self._padding = atomic, padding
+        self._atomic, self._padding, self._split = atomic, padding, split
         known = plain._family if isinstance(plain, MixLaunches) and isinstance(plain._family, MixFamily) else None
         try:
             self._family: MixFamily | ConvMixFamily | None = mix_family_of(segment, names, chip, isa, like, known)
@@ -153,7 +155,9 @@ class MixLaunches:
         """Both parts for themselves, where there is no program for both or a shape with nothing to add up."""
         chosen = self._names, self._chip, self._isa
         return (
-            _product_launches(self._segment.product, *chosen, atomic=self._atomic, padding=self._padding),
+            _product_launches(
+                self._segment.product, *chosen, atomic=self._atomic, padding=self._padding, split=self._split
+            ),
             VectorLaunches(self._segment.vector, *chosen, self._atomic),
         )
 
@@ -170,9 +174,10 @@ class RelayLaunches:
         atomic: bool,
         always: bool,
         padding: Padding,
+        split: int | None,
     ) -> None:
         self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
-        self._atomic, self._padding = atomic, padding
+        self._atomic, self._padding, self._split = atomic, padding, split
         self._least = float(chip.us_to_cycles(chip.host.launch_us))
         self._always = always
         try:
@@ -219,7 +224,9 @@ class RelayLaunches:
         found: list[VectorLaunches | ProductLaunches] = []
         for part in join_products(self._segment.parts):
             if isinstance(part, CubeSegment | MixSegment):
-                product = _product_launches(part, *chosen, atomic=self._atomic, padding=self._padding)
+                product = _product_launches(
+                    part, *chosen, atomic=self._atomic, padding=self._padding, split=self._split
+                )
                 if isinstance(product, PaddedLaunches):
                     product.prepare()
                 found.append(product)
@@ -238,19 +245,22 @@ def _product_launches(
     *,
     atomic: bool,
     padding: Padding,
+    split: int | None,
 ) -> ProductLaunches:
-    """Launches of a product, alone or in a mix, with copies of its operands where these may pay."""
+    """Launches of a product, alone or in a mix, with copies of its operands and in parts of k where these may pay."""
 
     def make(each: CubeSegment | MixSegment, symbols: Sequence[str], like: CubeSegment | None) -> ProductLaunches:
         if isinstance(each, MixSegment):
             # Operands that were copied are not copied again for parts on their own.
             again: Padding = "never" if like else padding
-            return MixLaunches(each, symbols, chip, isa, atomic, again, like, plain if like else None)
+            return MixLaunches(each, symbols, chip, isa, atomic, again, 1, like, plain if like else None)
         return _CubeLaunches(each, symbols, chip, isa, like)
 
     product = PaddedProduct.of(segment, names, chip, isa, padding)
     plain = make(segment, names, None)
-    return plain if product is None else PaddedLaunches(product, plain, make)
+    parts = SplitProduct.of(segment, names, chip, isa, split)
+    whole = plain if parts is None else SplitLaunches(parts, plain)
+    return whole if product is None else PaddedLaunches(product, whole, make)
 
 
 SegmentLaunches = VectorLaunches | ProductLaunches | _PickLaunches | RelayLaunches
@@ -265,12 +275,13 @@ def launches_of(
     atomic: bool,
     always: bool,
     padding: Padding,
+    split: int | None,
 ) -> SegmentLaunches:
     """What makes the launches of a segment for values of the symbols `names`; `always` in one launch where there can be one."""
     if isinstance(segment, RelaySegment):
-        return RelayLaunches(segment, names, chip, isa, atomic, always, padding)
+        return RelayLaunches(segment, names, chip, isa, atomic, always, padding, split)
     if isinstance(segment, CubeSegment | MixSegment):
-        return _product_launches(segment, names, chip, isa, atomic=atomic, padding=padding)
+        return _product_launches(segment, names, chip, isa, atomic=atomic, padding=padding, split=split)
     if isinstance(segment, PickSegment):
         return _PickLaunches(segment, names, chip, isa)
     return VectorLaunches(segment, names, chip, isa, atomic)

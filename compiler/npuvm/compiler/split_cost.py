@@ -1,0 +1,158 @@
+"""In how many parts of k cores share a product: estimates in core cycles, of the product as it is and of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import NamedTuple
+
+from npuvm.compiler.blocks import BLOCK_BYTES
+from npuvm.compiler.cube_chooser import chooser_of
+from npuvm.compiler.cube_codegen import check_types, problem_of
+from npuvm.compiler.cube_lower import lower_cube
+from npuvm.compiler.cube_problem import ProductSizes, TileProblem
+from npuvm.compiler.cube_spec import normalise
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.segments import CubeSegment
+from npuvm.compiler.split_parts import LENGTH, PARTS, SplitParts
+from npuvm.compiler.symint import Function, SymInt, compile_values
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Isa
+
+__all__ = ["Split", "SplitCost"]
+
+_JOIN_CYCLES = 850
+"""Cycles of a barrier of the launch, and of a sum until its first tile is through, seen in simulated runs."""
+
+_SERVED = 0.72
+"""Share of L2's rate that a sum of parts reaches, seen in simulated runs."""
+
+_SPREAD = 1.3
+"""How much longer main memory takes for operands of which cores read many places at a time, seen in simulated runs."""
+
+_BESIDE = 1.2
+"""How much longer than estimated products of parts take, seen in simulated runs: their cores read other rows of an operand."""
+
+_WORTH = 1.1
+"""How many times as fast a product must be in parts, by estimates."""
+
+_LEAST = 128
+"""Of k that a part has at least: less does not fill the pipeline of a core."""
+
+_WAYS = (4, 8, 16, 2)
+"""About how many parts are tried: more as long as more are better, and fewer where they are not."""
+
+_KEPT = 256
+
+
+class Split(NamedTuple):
+    """A product in `parts` parts of k, and its estimated cycles; 1 is the product as it is."""
+
+    parts: int
+    cycles: float
+
+
+class SplitCost:
+    """The choice for all sizes of a product; `symbols` are the names whose values they are made from.
+
+    CompileError when the chip cannot compute the product.
+    """
+
+    def __init__(
+        self, product: CubeSegment, parts: SplitParts, symbols: Sequence[str], chip: NpuConfig, isa: Isa
+    ) -> None:
+        cores = chip.cores_with("cube")
+        problem, self._sizes = _problem(product, symbols, chip, isa)
+        part, self._part_sizes = _problem(parts.product, (*symbols, PARTS, LENGTH), chip, isa)
+        self._whole, self._part = chooser_of(problem, cores), chooser_of(part, cores)
+        self._cores, self._item = cores, problem.item
+        self._out, self._acc = problem.out_item, part.out_item
+        cube, load = chip.core.cube, chip.core.load
+        block = cube.m * cube.n * (cube.k_bytes // problem.item)
+        self._per_mac = float(cube.cycles_per_block[problem.dtype]) / block / cores
+        line, hbm = chip.memory.l2.line_bytes, chip.memory.hbm
+        missed = hbm.row_miss_cycles if hbm.row_bytes else 0
+        self._per_hbm = _SPREAD * (1 / float(chip.hbm_bytes_per_cycle) + missed / (line * hbm.channels))
+        ports = chip.cores_with("vector") * load.ub_bytes_per_cycle
+        self._per_sum = 1 / (_SERVED * min(float(chip.l2_bytes_per_cycle), ports))
+        self._block = BLOCK_BYTES // problem.item
+        least = ProductSizes(1, 1, _LEAST, 1, 0, 0)
+        table, *_ = self._part.estimates(least)
+        self._shortest = _BESIDE * self._part.choose(least).cycles
+        self._most = cores * int((table[:, 0] * table[:, 1]).max())
+        self._known: dict[tuple[int, ...], Split] = {}
+
+    def best(self, values: Sequence[int]) -> Split:
+        """The split with the lowest estimate for values of the symbols, among numbers of parts that divide k."""
+        found = self._sizes(*values)
+        m, n, k, batch, *_ = found
+        if k < 2 * _LEAST or not 0 < m * n * batch <= self._most:
+            return Split(1, 0.0)
+        sizes = ProductSizes(*found)
+        tile = self._whole.choose(sizes)
+        whole, (m1, n1, _) = tile.cycles, tile.l1
+        if -(-m // m1) * -(-n // n1) * batch > self._cores:
+            return Split(1, whole)
+        if _WORTH * (max(self._bound(sizes), self._shortest) + self._join(sizes, 2)) > whole:
+            return Split(1, whole)
+        known = self._known.get(sizes)
+        if known is None:
+            if len(self._known) == _KEPT:
+                self._known.clear()
+            known = self._known[sizes] = self._searched(values, sizes, whole)
+        return known
+
+    def depth(self, values: Sequence[int]) -> int:
+        """k, or 0 where the product has nothing to add up or no elements."""
+        m, n, k, batch, *_ = self._sizes(*values)
+        return k if m * n * batch else 0
+
+    def whole_cycles(self, values: Sequence[int]) -> float:
+        """The estimate of the product as it is, which has elements."""
+        return self._whole.choose(ProductSizes(*self._sizes(*values))).cycles
+
+    def cycles(self, values: Sequence[int], parts: int) -> float:
+        """The estimate for a number of parts that divides k."""
+        return self._cycles(values, ProductSizes(*self._sizes(*values)), parts)
+
+    def _searched(self, values: Sequence[int], sizes: ProductSizes, whole: float) -> Split:
+        most = min(2 * self._cores, sizes.k // _LEAST)
+        tried = [parts for parts in range(2, most + 1) if sizes.k % (parts * self._block) == 0]
+        if not tried:
+            return Split(1, whole)
+        first, *more, fewer = (min(tried, key=lambda each: (abs(each - way), each)) for way in _WAYS)
+        best = Split(first, self._cycles(values, sizes, first))
+        if best.cycles > whole:
+            return Split(1, whole)
+        for parts in more:
+            cycles = self._cycles(values, sizes, parts)
+            if cycles >= best.cycles:
+                break
+            best = Split(parts, cycles)
+        if best.parts == first > fewer:
+            best = min(best, Split(fewer, self._cycles(values, sizes, fewer)), key=lambda each: each.cycles)
+        return best if best.cycles * _WORTH <= whole else Split(1, whole)
+
+    def _cycles(self, values: Sequence[int], sizes: ProductSizes, parts: int) -> float:
+        own = ProductSizes(*self._part_sizes(*values, parts, sizes.k // parts))
+        return max(_BESIDE * self._part.choose(own).cycles, self._bound(sizes)) + self._join(sizes, parts)
+
+    def _bound(self, sizes: ProductSizes) -> float:
+        """Cycles that the cube and main memory need at least, however the product is split."""
+        m, n, k, batch, *_ = sizes
+        return max(m * n * k * batch * self._per_mac, (m + n) * k * batch * self._item * self._per_hbm)
+
+    def _join(self, sizes: ProductSizes, parts: int) -> float:
+        """Cycles of adding the parts up."""
+        elements = sizes.m * sizes.n * sizes.batch
+        return _JOIN_CYCLES + elements * (parts * self._acc + self._out) * self._per_sum
+
+
+def _problem(product: CubeSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> tuple[TileProblem, Function]:
+    """What the choice of its tile depends on, and a function from values of the symbols to its ProductSizes."""
+    binding = {name: SymInt.variable(name) for name in symbols}
+    spec = normalise(lower_cube(product, binding)[0])
+    check_types(spec, chip, isa)
+    problem = problem_of(spec, chip, isa, Pins())
+    sizes = (spec.m, spec.n, spec.k, prod(spec.batch), problem.a.pitch, problem.b.pitch)
+    return problem, compile_values(symbols, sizes, "sizes")
