@@ -83,9 +83,8 @@ def _compare(oracle: Oracle, choosers: dict[str, TileChooser], options: argparse
     rows = []
     for m, n, k in products(options.shapes, _SEED):
         sizes = ProductSizes(m, n, k, 1, 2 * k, 2 * n)
-        taken = {name: chooser.choose(sizes) for name, chooser in choosers.items()}
-        best = oracle.search(sizes, options.sample, taken.values())
-        ways = {name: Way(tile) for name, tile in taken.items()}
+        ways = {name: Way(chooser.choose(sizes)) for name, chooser in choosers.items()}
+        best = oracle.search(sizes, options.sample, ways.values())
         cycles = {name: oracle.cycles(sizes, way) for name, way in ways.items()}
         texts = {name: str(way) for name, way in ways.items()}
         group = "rows at blocks" if n % 16 == k % 16 == 0 else "rows off blocks"

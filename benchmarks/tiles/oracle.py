@@ -38,6 +38,12 @@ _STEPS = (1, 2, 3, 4, 6, 8, 16, 32)
 _ORDERED = 3
 """So many of the fastest tiles are tried in other orders."""
 
+_SPLIT = 8
+"""Tiles simulated for each number of parts of k."""
+
+_SHORTEST = 64
+"""Parts of k are this long at least."""
+
 _WIDTHS = (2, 3, 4, 6, 8, 12, 16)
 """Rows of tiles in the bands of orders that are tried."""
 
@@ -64,15 +70,20 @@ _OWN = Order()
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way to run a product; `padded`: operands whose rows begin off blocks are copied first to rows that do not."""
+    """A way to run a product; `padded`: operands whose rows begin off blocks are copied first to rows that do not.
+
+    `split`: so many parts of k are products of their own, added up in the same launch.
+    """
 
     tile: CubeTile
     order: Order = _OWN
     padded: bool = False
+    split: int = 1
 
     def __str__(self) -> str:
         m, n, k = self.tile.l1
-        return f"{m} x {n} x {k}/{self.tile.l0[2]}{self.order}{' copied' if self.padded else ''}"
+        split = f", k in {self.split}" if self.split > 1 else ""
+        return f"{m} x {n} x {k}/{self.tile.l0[2]}{self.order}{' copied' if self.padded else ''}{split}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +138,13 @@ class Oracle:
         off = any(pitch % BLOCK_BYTES for pitch in (sizes.a_pitch, sizes.b_pitch))
         return off and self._chip.memory.l2.unaligned_reads == "uncached"
 
-    def search(self, sizes: ProductSizes, sample: int, taken: Iterable[CubeTile]) -> Best:
-        """The best of the tiles `taken` and of `sample` others of all legal ones no larger than the product, and near it.
+    def search(self, sizes: ProductSizes, sample: int, taken: Iterable[Way]) -> Best:
+        """The best of the ways `taken` and of `sample` others of all legal ones no larger than the product, and near it.
 
         Half of the sample have the lowest estimates of the formulas, the other half is drawn. From the best of all it goes to
         neighbours, at most `sample` of them, as long as one is better. The fastest are tried in other orders, all that there
-        are, or as many as `sample`. Where operands may be copied, all of this is done with and without.
+        are, or as many as `sample`. Where operands may be copied, all of this is done with and without. Where the best one has
+        fewer tiles than there are cores, k is split, each time with the tiles of lowest estimates and a walk from the best.
         """
         race = _Race(self, sizes)
         taken = list(taken)
@@ -140,14 +152,29 @@ class Oracle:
             lies = sizes
             if padded:
                 lies = sizes._replace(a_pitch=_lined(sizes.a_pitch), b_pitch=_lined(sizes.b_pitch))
-            race.enter_all(Way(tile, padded=padded) for tile in [*taken, *self._sampled(lies, sample)])
+            race.enter_all(way for way in taken if way.padded == padded)
+            race.enter_all(Way(tile, padded=padded) for tile in self._sampled(lies, sample))
             for _ in range(sample):
                 if not race.enter_any(self._neighbours(race.best(padded), sizes)):
                     break
             ways = (each for way in race.places(padded)[:_ORDERED] for each in self._orders(way, sizes))
             race.enter_all(islice(ways, sample))
+        parts = self.splits(sizes, race.best().tile)
+        for split in parts:
+            part = sizes._replace(k=sizes.k // split, batch=split)
+            tiles = self._sampled(part, _SPLIT)
+            race.enter_all(Way(tile, split=split) for tile in tiles)
+        for _ in range(sample if parts else 0):
+            if race.best().split == 1 or not race.enter_any(self._neighbours(race.best(), sizes)):
+                break
         way = race.best()
         return Best(way, self.cycles(sizes, way), race.entered, len(self._chooser.candidates(sizes)[0]))
+
+    def splits(self, sizes: ProductSizes, tile: CubeTile) -> list[int]:
+        """In how many parts k can be cut, where tiles leave at least half of the cores without work."""
+        tiles = -(-sizes.m // tile.l1[0]) * -(-sizes.n // tile.l1[1])
+        most = min(2 * self.cores // tiles, sizes.k // _SHORTEST)
+        return [parts for parts in range(2, most + 1) if sizes.k % parts == 0]
 
     def _sampled(self, sizes: ProductSizes, sample: int) -> list[CubeTile]:
         table, depths, estimates = self._chooser.candidates(sizes)
@@ -195,7 +222,7 @@ class Oracle:
         return fitting(self.problem, np.stack([m, n, k0 * steps, m, n, k0], axis=1))
 
     def _made(self, sizes: ProductSizes, way: Way) -> CompiledKernel | None:
-        if way.order != _OWN or way.padded:
+        if way != Way(way.tile):
             pins = Pins(
                 tile={"l1": way.tile.l1, "l0": way.tile.l0},
                 ring_depth={"l0c": way.tile.l0c_depth},
@@ -203,6 +230,7 @@ class Oracle:
                 swizzle_width=way.order.width,
                 grid=way.order.grid,
                 pad="always" if way.padded else None,
+                split_k=None if way.split == 1 else way.split,
             )
             try:
                 return compile_kernel(matmul, _shapes(sizes), self._chip, self._isa, pins)
@@ -234,12 +262,15 @@ class _Race:
 
     def places(self, padded: bool) -> list[Way]:
         """Those with or without copies that were not stopped, the fastest first."""
-        return [way for _, way in sorted(self._places, key=lambda place: place[0]) if way.padded == padded]
+        return [
+            way
+            for _, way in sorted(self._places, key=lambda place: place[0])
+            if way.padded == padded and way.split == 1
+        ]
 
     def best(self, padded: bool | None = None) -> Way:
-        """The fastest of all, or of those with or without copies."""
-        places = (place for place in self._places if padded is None or place[1].padded == padded)
-        return min(places, key=lambda place: place[0])[1]
+        """The fastest of all, or of those with or without copies and with k in one."""
+        return self.places(padded)[0] if padded is not None else min(self._places, key=lambda place: place[0])[1]
 
     def enter_all(self, ways: Iterable[Way]) -> None:
         """Simulate ways."""
@@ -255,7 +286,7 @@ class _Race:
             return False
         self._seen.add(way)
         # Those that are far from the best are stopped.
-        known = [cycles for cycles, each in self._places if each.padded == way.padded]
+        known = [cycles for cycles, each in self._places if each.padded == way.padded and way.split <= each.split]
         cycles = self._oracle.cycles_below(self._sizes, way, min(known, default=None))
         if cycles is None:
             return False

@@ -2,12 +2,15 @@
 
 Shapes are products of DeepBench and of layers of language and recommendation models over 1 to 8192 tokens, fp16, of at most
 12 thousand million multiplications. Each runs as one launch with an empty L2. `compiler` is all that the compiler decides. The
-others only choose a tile; for rows off blocks of memory they have the faster of two launches, with and without copies.
+others only choose a tile, hand rules also parts of k; for rows off blocks of memory they have the faster of two launches, with
+and without copies.
 """
 
 from __future__ import annotations
 
-from benchmarks.tiles.oracle import Oracle, Way
+from dataclasses import replace
+
+from benchmarks.tiles.oracle import Oracle
 from benchmarks.tiles.report import Report, Row, Selection, selection_time
 from benchmarks.tiles.rivals import rivals
 from benchmarks.tiles.shapes import products
@@ -31,14 +34,14 @@ def measure(name: str, count: int, sample: int) -> Report:
     rows = []
     for m, n, k in products(count):
         sizes = ProductSizes(m, n, k, 1, 2 * k, 2 * n)
-        taken = {way: choose(sizes) for way, choose in ways.items()}
-        best = oracle.search(sizes, sample, taken.values())
-        cycles, text = oracle.compiled(sizes)
         lies = (False, True) if oracle.may_be_padded(sizes) else (False,)
-        alone = {
-            way: min((oracle.cycles(sizes, each), str(each)) for each in (Way(tile, padded=padded) for padded in lies))
-            for way, tile in taken.items()
+        taken = {
+            name: [replace(way, padded=padded) for padded in lies if not (padded and way.split > 1)]
+            for name, way in ((name, choose(sizes)) for name, choose in ways.items())
         }
+        best = oracle.search(sizes, sample, [way for each in taken.values() for way in each])
+        cycles, text = oracle.compiled(sizes)
+        alone = {name: min((oracle.cycles(sizes, way), str(way)) for way in each) for name, each in taken.items()}
         rows.append(
             Row(
                 f"{m} x {n} x {k}",
@@ -53,7 +56,7 @@ def measure(name: str, count: int, sample: int) -> Report:
         )
     searched = (
         f"the fastest of {sample} of all legal tiles, edges of whole blocks up to 512, half of them by estimates and half "
-        "drawn, of every tile taken, and of what a walk from the best to its neighbours and other orders find"
+        "drawn, of every tile taken, and of what a walk from the best to its neighbours, other orders and parts of k find"
     )
     return Report("gemm", name, searched, rows, _selection(oracle.problem, oracle.cores, products(count)))
 
