@@ -75,6 +75,8 @@ def _choosers(
         os.environ[FOLDERS] = str(folder / measured)
         forget_libraries()
         choosers[measured] = TileChooser(oracle.problem, oracle.cores)
+        del os.environ[FOLDERS]
+        forget_libraries()
         built[measured] = {"tiles": one.tiles, "launches": one.simulations, "cpu_s": one.cpu_seconds}
     return choosers, built
 

@@ -234,8 +234,10 @@ class Oracle:
             )
             try:
                 return compile_kernel(matmul, _shapes(sizes), self._chip, self._isa, pins)
-            except CompileError:  # such a grid does not fit these tiles
-                return None
+            except CompileError:
+                if way.order.grid is None:
+                    raise
+                return None  # such a grid of cores does not fit these tiles
         m, n, k, *_ = sizes
         sort = ProductSort(_product(m, n, k))
         programs = self._programs.get(sort.key)
