@@ -274,7 +274,7 @@ def test_rows_that_do_not_fit_are_cut() -> None:
 
 def test_the_pin_stands_alone() -> None:
     inputs = filled(attention, B=1, H=1, S=16, T=16, D=16, E=16)
-    with pytest.raises(CompileError, match=r"pin stack = 'mix' cannot be honoured; allowed: no other pins beside it"):
+    with pytest.raises(CompileError, match=r"pin cores = 1 cannot be honoured; allowed: none beside stack = 'mix'"):
         related(attention, inputs, the_chip("edge"), Pins(stack="mix", cores=1))
 
 

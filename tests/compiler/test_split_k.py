@@ -144,3 +144,23 @@ def test_pins_that_cannot_be_honoured() -> None:
         Pins(split_k=0)
     with pytest.raises(CompileError, match="pin split_k = 2 cannot be honoured; allowed: 1: this product"):
         compile_kernel(whole_numbers, shapes, chip, the_isa(), Pins(split_k=2))
+
+
+def test_kinds_that_are_one_program_share_k_only_where_that_is_pinned() -> None:
+    chip = the_chip("ascend_910b1")
+    product = kernel(ktype="cube", a="fp16[M, K]", b="fp16[K, N]")(plain_body)
+    mix = kernel(ktype="mix", a="fp16[M, K]", b="fp16[K, N]")(mix_body)
+    shapes = {"a": (7, 1536), "b": (1536, 384)}
+    for made, kind in ((product, "cube"), (mix, "mix")):
+        assert [each.kind for each in compile_kernel(made, shapes, chip, the_isa()).launches] == [kind]
+        assert len(inspect_kernel(made, shapes, chip, the_isa()).segments) == 1
+    split = compile_kernel(product, shapes, chip, the_isa(), Pins(split_k=4))
+    assert [each.kind for each in split.launches] == ["stack"]
+
+
+def plain_body(k: KernelBuilder, a: ParamRef, b: ParamRef) -> None:
+    k.store(k.matmul(k.load(a), k.load(b)), "y")
+
+
+def mix_body(k: KernelBuilder, a: ParamRef, b: ParamRef) -> None:
+    k.store(k.relu(k.matmul(k.load(a), k.load(b))), "y")

@@ -26,6 +26,7 @@ from npuvm.compiler import (
     Stack,
     compile_kernel,
     compile_stack,
+    interpret,
     kernel,
     parallel,
     renamed,
@@ -34,6 +35,7 @@ from npuvm.compiler import (
 from npuvm.compiler.compiled import Launch
 from npuvm.compiler.stack_launch import in_one_launch
 from npuvm.compiler.stack_link import Part, grid_words, link, most_phases
+from npuvm.hw.config import load_chip
 from npuvm.hw.hazards import HazardError
 from npuvm.isa import Entry, Image
 from npuvm.isa.codec import decode_program
@@ -292,3 +294,35 @@ def test_only_programs_that_end_in_halt_are_linked() -> None:
     twice = Image("t", image.isa_hash, image.words, (Entry("unified", 0), Entry("unified", 2)))
     with pytest.raises(CompileError, match="cores of one type run different programs"):
         link("s", the_isa(), ("unified",), [[Part(twice, {}, ())]], 0)
+
+
+@kernel(ktype="parallel", x="fp16[M, K]", w="fp16[K, N]", v="fp16[N, K]")
+def two_mixes(k: KernelBuilder, x: ParamRef, w: ParamRef, v: ParamRef) -> None:
+    k.part("mix")
+    k.store(k.relu(k.matmul(k.load(x), k.load(w))), "h")
+    k.part("auto")
+    k.store(k.exp(k.load(v)), "e")
+    k.part("mix")
+    k.store(k.exp(k.matmul(k.load(x), k.load(w))), "z")
+
+
+@kernel(x="fp16[M, K]", w="fp16[K, N]", v="fp16[N, K]")
+def beside(k: KernelBuilder, x: ParamRef, w: ParamRef, v: ParamRef) -> None:
+    k.store(k.relu(k.matmul(k.load(x), k.load(w))), "h")
+    k.store(k.exp(k.matmul(k.load(x), k.load(w))), "z")
+    k.store(k.exp(k.load(v)), "e")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 24])
+def test_mixes_that_share_a_core_group_run_one_after_the_other(count: int) -> None:
+    """Semaphores of a group are set up by each of them."""
+    chip = load_chip("ascend_910b1", [f"core.count={count}"])
+    rng = np.random.default_rng(0)
+    shapes = {"x": (70, 64), "w": (64, 400), "v": (400, 64)}
+    inputs = {name: (rng.standard_normal(shape) / 8).astype(np.float16) for name, shape in shapes.items()}
+    for made, pins in ((two_mixes, None), (beside, Pins(stack="sequence"))):
+        compiled = compile_kernel(made, shapes, chip, the_isa(), pins)
+        assert len(compiled.launches) == 1
+        got = run_compiled(compiled, inputs, chip).outputs
+        for name, want in interpret(made.graph, inputs).items():
+            np.testing.assert_allclose(got[name].astype(np.float64), want.astype(np.float64), atol=4e-3, rtol=4e-3)

@@ -43,7 +43,7 @@ from npuvm.compiler.padding_parts import product_of
 from npuvm.compiler.pick_codegen import PickKernel, compile_pick
 from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan, make_plan
-from npuvm.compiler.program import compile_segments, padding_of
+from npuvm.compiler.program import compile_segments, padding_of, split_of
 from npuvm.compiler.program_pins import pins_of_segment
 from npuvm.compiler.reduce_launches import ReduceFamily
 from npuvm.compiler.relay_family import RelayFamily
@@ -181,7 +181,7 @@ def inspect_kernel(
     # Launches of several programs are those that share a reduce, or copy what a product or a mix reads.
     joint = frozenset(launch.segment for launch in parts.launches if launch.kind in ("mix", "stack"))
     casts = [(a, b) for a, b in isa.instruction("vcast").dtypes if b is not None]
-    pins = graph.pins if pins is None else pins
+    pins = replace(graph.pins if pins is None else pins, split_k=split_of(values))
     try:
         whole, plan = True, make_plan(graph, casts)
         segments = _segments(plan, binding, chip, isa, pins, joint)

@@ -56,5 +56,7 @@ def pins_of_kind(graph: Graph, pins: Pins | None = None) -> Pins:
     allowed = _MAY_PIN.get(graph.ktype)
     if allowed is not None and given.stack is not None and given.stack not in allowed:
         pin_error("stack", given.stack, f"{', '.join(allowed)}, or none, with ktype = {graph.ktype!r}", graph.name)
-    stack = _STACK_OF.get(graph.ktype, given.stack)
-    return given if stack == given.stack else replace(given, stack=stack)
+    stack, split = _STACK_OF.get(graph.ktype, given.stack), given.split_k
+    if graph.ktype == "cube" and split is None:
+        split = 1  # the sum of parts needs the vector unit
+    return given if (stack, split) == (given.stack, given.split_k) else replace(given, stack=stack, split_k=split)

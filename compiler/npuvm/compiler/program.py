@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TypedDict
 
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
@@ -28,7 +28,7 @@ from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["CompiledKernel", "Launch", "TensorSpec", "compile_segments", "padding_of"]
+__all__ = ["CompiledKernel", "Launch", "TensorSpec", "compile_segments", "padding_of", "split_of"]
 
 _KEPT_FAMILIES = 256
 _NO_PINS = Pins()
@@ -54,7 +54,7 @@ def compile_segments(
         pins = graph.pins
     if pins == _NO_PINS:
         return _FAMILIES.get(graph, chip, isa, atomic=False, padding="cheaper", split=None).compile(shapes)
-    ways: _Ways = {"atomic": pins.reduce == "atomic", "padding": padding_of(pins), "split": pins.split_k}
+    ways: _Ways = {"atomic": pins.reduce == "atomic", "padding": padding_of(pins), "split": split_of(pins)}
     if pins.reduce is not None or pins.pad is not None or pins.split_k is not None:
         pins = replace(pins, reduce=None, pad=None, split_k=None)
     family = _FAMILIES.get(graph, chip, isa, **ways)
@@ -66,7 +66,9 @@ def compile_segments(
         mixed = _FAMILIES.get(graph, chip, isa, mixing="always", **ways)
         return mixed.compile(shapes) if linked else mixed.apart(shapes)
     if pins.stack == "mix":
-        pin_error("stack", "mix", "no other pins beside it, or another stack", graph.name)
+        name = next(each.name for each in fields(pins) if each.name != "stack" and getattr(pins, each.name))
+        allowed = "none beside stack = 'mix', or ktype 'mix', but pad, reduce and split_k"
+        pin_error(name, getattr(pins, name), allowed, graph.name)
     if pins == _SEQUENCE:
         return stacked(family.apart(shapes), chip, isa)
     return _pinned(graph, family, shapes, chip, isa, pins, ways)
@@ -164,6 +166,11 @@ class _Ways(TypedDict):
 def padding_of(pins: Pins) -> Padding:
     """When operands are copied, as the pins want it."""
     return "always" if pins.pad == "always" else "never" if pins.pad == "never" else "cheaper"
+
+
+def split_of(pins: Pins) -> int | None:
+    """In how many parts of k products are computed, as the pins want it: one where they want a mix whatever the estimates."""
+    return 1 if pins.split_k is None and pins.stack == "mix" else pins.split_k
 
 
 class _Families:

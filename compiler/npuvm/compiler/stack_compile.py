@@ -27,7 +27,8 @@ Shapes = Mapping[str, Sequence[int]]
 _UNITS = ("cube", "vector")
 
 _NO_PINS = Pins()
-_APART = Pins(stack="launches")
+_WHOLE = Pins(split_k=1)
+_APART, _APART_WHOLE = (replace(pins, stack="launches") for pins in (_NO_PINS, _WHOLE))
 _SHARE_BITS = 3
 """Leading bits of a number of core groups that a kernel is planned for: 16 parts of a chip of 32."""
 
@@ -156,6 +157,8 @@ class _Build:
         pins = kernel.graph.pins
         if pins.stack is not None:
             pins = replace(pins, stack=None)
+        # The sum of parts of k would keep all that runs beside it waiting.
+        whole = pins.split_k is None and (area is not None or kernel.graph.ktype == "cube")
         chip = self.chip
         if area is not None:
             # Few parts of the chip, so that plans made for them are found again; cores are counted exactly below.
@@ -164,7 +167,12 @@ class _Build:
             chip = _part_of(self.chip, groups)
         # One program where the kernel says that it is one, else one for each segment, which start apart from each other.
         stack = pins_of_kind(kernel.graph).stack if kernel.graph.ktype == "mix" else "launches"
-        apart = _APART if pins == _NO_PINS and stack == "launches" else replace(pins, stack=stack)
+        if whole:
+            pins = _WHOLE if pins == _NO_PINS else replace(pins, split_k=1)
+        if stack == "launches" and pins in (_NO_PINS, _WHOLE):
+            apart = _APART if pins == _NO_PINS else _APART_WHOLE
+        else:
+            apart = replace(pins, stack=stack)
         made = compile_segments(kernel.graph, shapes, chip, self.isa, apart, linked=False)
         for phase, seconds in made.seconds.items():
             self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds

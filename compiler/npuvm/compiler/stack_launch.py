@@ -181,18 +181,46 @@ class _Joined:
         if linkage is None:
             if len(self._linkages) >= _KEPT_ORDERS:
                 self._linkages.clear()
-            linkage = self._linkages[order] = self._linked(launches, firsts)
+            linkage = self._linkages[order] = self._linked(launches, firsts, here)
         image = linkage.image([launches[number].image for number in self._numbers], here, firsts)
         return Launch(self._segment, "stack", image, self._args, self._writes)
 
-    def _linked(self, launches: Sequence[Launch], firsts: Sequence[Mapping[str, int]]) -> Linkage:
+    def _linked(
+        self, launches: Sequence[Launch], firsts: Sequence[Mapping[str, int]], programs: Sequence[Programs]
+    ) -> Linkage:
         numbers = {arg: index for index, arg in enumerate(self._args)}
         own = [launches[number] for number in self._numbers]
         parts = iter(
-            [Part(e.image, first, [numbers[arg] for arg in e.args]) for e, first in zip(own, firsts, strict=True)]
+            [
+                (Part(e.image, first, [numbers[arg] for arg in e.args]), here)
+                for e, first, here in zip(own, firsts, programs, strict=True)
+            ]
         )
-        levels = [[next(parts) for _ in level] for level in self._levels]
+        levels = [each for level in self._levels for each in _groups_apart([next(parts) for _ in level])]
         return Linkage(self._name, self._isa, self._chip.group_core_types, levels, len(self._args))
+
+
+def _groups_apart(level: Sequence[tuple[Part, Programs]]) -> list[list[Part]]:
+    """A level as several where images on whole core groups share a group: semaphores of a group are set up once in a level."""
+    found: list[list[Part]] = [[]]
+    spans: list[dict[str, tuple[int, int]]] = []
+    for part, programs in level:
+        if len(programs) > 1:
+            own = {core: (part.first.get(core, 0), len(entries)) for core, (_, entries, _) in programs.items()}
+            if any(_meet(own, other) for other in spans):
+                found.append([])
+                spans = []
+            spans.append(own)
+        found[-1].append(part)
+    return found
+
+
+def _meet(one: Mapping[str, tuple[int, int]], other: Mapping[str, tuple[int, int]]) -> bool:
+    """Whether two images, given by the first core of each type and their number, have a core in common."""
+    return any(
+        one[core][0] < other[core][0] + other[core][1] and other[core][0] < one[core][0] + one[core][1]
+        for core in one.keys() & other.keys()
+    )
 
 
 def _cut(levels: Sequence[Sequence[tuple[int, Placed]]], most: int) -> list[list[list[tuple[int, Placed]]]]:
