@@ -148,7 +148,7 @@ def test_choosers_of_pins_do_not_depend_on_which_came_first() -> None:
 def test_nothing_to_add_up_has_a_tile() -> None:
     tile, found, best = _chosen(_product(100, 200, 0), "ascend_910b1")
     assert tile.l1[2] == 1
-    assert found == best
+    assert found == int(best)
 
 
 def _problem(spec: MatmulSpec, name: str = "ascend_910b1") -> TileProblem:

@@ -7,13 +7,14 @@ cost of rounds times a pipelined tile (ASPLOS 2024), with a first tile that wait
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
+from npuvm.compiler.blocks import BLOCK_BYTES
 from npuvm.compiler.cube_core_cost import Layout, layout_of
 from npuvm.compiler.cube_costs import GRID, CandidateCosts, CostLines
 from npuvm.compiler.cube_levels import Table, grown_tiles, l0c_depths, l0c_slots, product_levels
@@ -29,29 +30,64 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 _KEPT_TILES = 256
-"""Sizes whose tiles a chooser keeps: a product is asked for as part of one launch and again on its own."""
+"""Sizes whose tiles a chooser keeps: a product is asked for as part of one launch and again on its own. And of layers, of which
+n and k stay while the number of rows changes."""
+
+_ALIKE_LINES = tuple(Layout(tight, True, off, 0) for off in (False, True) for tight in (False, True))
+"""Layouts by whether rows follow each other, and whether they lie off blocks."""
 
 _TINY = 1e-4
 """Less than what a quotient of whole numbers can be off, and far less than one."""
 
 
-class _Interval(NamedTuple):
-    """Candidates of use between two values of k, ordered by m: inverse edges, inverse k at L1, and costs.
+class _Weighed(NamedTuple):
+    """Candidates for products that differ in m: inverse edges m, tiles across all columns and matrices, and cycles.
 
-    `tiles` are m, n, k at L1, k at L0 and accumulators. `ends` has, for each edge m that tiles have, the number of
-    candidates up to it.
+    Those of a core until its first tile is done, less what it has in common with later ones, and for each later one. `served`
+    is what L2 takes for a tile where it may be too slow, `far` what is read past it, where anything is. `tiles` are m, n, k at
+    L1, k at L0 and accumulators. `ends` has, for each edge m that tiles have, the number of candidates up to it.
     """
 
     tiles: list[list[int]]
+    ends: list[int]
+    per_m: Floats
+    across: Floats
+    first: Floats
+    later: Floats
+    served: Floats | None
+    far: Floats | None
+
+
+class _Candidates(NamedTuple):
+    """Candidates of use between two values of k, ordered by m: inverse edges, and costs by field.
+
+    Behind the cycles of cores those of L2 where it may be too slow, and of lines that pass L2. The rest as for `_Weighed`.
+    """
+
+    tiles: list[list[int]]
+    ends: list[int]
     per_m: Floats
     per_n: Floats
-    per_step: Floats
-    ends: list[int]
     costs: CostLines
+    is_l2_slow: bool
+    passes_l2: bool
+
+    def at(self, sizes: ProductSizes) -> _Weighed:
+        """The candidates for n, k and batch."""
+        costs = self.costs.at(sizes.k)
+        across = np.ceil(self.per_n * (sizes.n - _TINY))
+        if sizes.batch != 1:
+            across *= float(sizes.batch)
+        served = costs[2] if self.is_l2_slow else None
+        far = costs[-1] if self.passes_l2 else None
+        return _Weighed(self.tiles, self.ends, self.per_m, across, costs[0], costs[1], served, far)
 
 
-_Key = tuple[int, Layout, Layout, int]
-"""The interval of k, the layouts of both operands, and which edges n are as wide as the operands: all from this number on."""
+_Lines = tuple[CostLines, CostLines]
+"""Costs of candidates, and of those that are as wide as the operands."""
+
+_Key = tuple[int, int, Layout, Layout]
+"""The interval of k, the number of the first edge n that is as wide as the operands, and the layouts of both."""
 
 
 class TileChooser:
@@ -77,22 +113,24 @@ class TileChooser:
         self._per_core = (1 - 1e-9) / cores
         measured = None if found is None else found[0].measured
         self._costs = CandidateCosts(problem, table, depths, kernels, measured)
-        self._useful = self._costs.useful()
         self._edges = np.unique(table[:, 0]).tolist()
         self._widths = np.unique(table[:, 1]).tolist()
-        self._found_lines: dict[tuple[int, tuple[Layout, Layout], bool, int], CostLines] = {}
-        self._intervals: dict[_Key, _Interval] = {}
+        self._useful = self._costs.useful()
+        self._lines: dict[tuple[int, Layout, Layout], _Lines] = {}
+        self._candidates: dict[_Key, _Candidates] = {}
+        self._weighed: dict[tuple[int, ...], _Weighed] = {}
         self._known: dict[ProductSizes, CubeTile] = {}
         chip = problem.chip
         memory = chip.memory
         self._per_l2 = 1 / float(chip.l2_bytes_per_cycle)
         self._is_l2_slow = cores * chip.core.load.l1_bytes_per_cycle > chip.l2_bytes_per_cycle
+        self._are_lines_alike = memory.address_hash and not self._is_l2_slow
         # Cores that stream from places of their own open a row of main memory for every line.
         line, hbm = memory.l2.line_bytes, memory.hbm
         missed = hbm.row_miss_cycles if hbm.row_bytes else 0
         self._per_hbm = 1 / float(chip.hbm_bytes_per_cycle) + missed / (line * hbm.channels)
-        # Past L2 each line is read for one core, and for others in turn.
-        self._per_line = line / float(chip.hbm_bytes_per_cycle) + max(missed, hbm.same_line_cycles) / hbm.channels
+        # Past L2 a line is read whole, and opens a row.
+        self._per_line = line / float(chip.hbm_bytes_per_cycle) + missed / hbm.channels
         self._l2_capacity = chip.capacity_bytes("l2")
 
     def choose(self, sizes: ProductSizes) -> CubeTile:
@@ -101,21 +139,21 @@ class TileChooser:
         if found is None:
             if len(self._known) == _KEPT_TILES:
                 self._known.clear()
-            found = self._known[sizes] = self._found(sizes)
+            found = self._known[sizes] = self._chosen(sizes)
         return found
 
     def estimates(self, sizes: ProductSizes) -> tuple[Table, Ints, Floats]:
         """All tiles with their accumulators and estimated cycles."""
         costs = self._costs
-        interval = self._made(self._key(sizes), np.arange(len(costs.table)))
-        return costs.table, costs.depths, np.maximum(self._cycles(sizes, interval, None), self._read(sizes))
+        every = self._every(sizes).at(sizes)
+        cycles = self._cycles(sizes, every, len(every.tiles))
+        return costs.table, costs.depths, np.maximum(cycles, self._read(sizes))
 
     def core_cycles(self, sizes: ProductSizes) -> tuple[Table, Ints, Floats, Floats]:
         """All tiles with their accumulators, and the cycles of a core for its first and for each later one."""
         costs = self._costs
-        interval = self._made(self._key(sizes), np.arange(len(costs.table)))
-        difference, later = _costs_at(interval, sizes.k, None)[:2]
-        return costs.table, costs.depths, difference + later, later
+        every = self._every(sizes).at(sizes)
+        return costs.table, costs.depths, every.first + every.later, every.later
 
     def candidates(self, sizes: ProductSizes) -> tuple[Table, Ints, Floats]:
         """The same for tiles no larger than the matrices. Of those that become equal, the best is kept."""
@@ -126,29 +164,44 @@ class TileChooser:
         kept = order[np.sort(np.unique(rows, axis=0, return_index=True)[1])]
         return table[kept], depths[kept], cycles[kept]
 
-    def _found(self, sizes: ProductSizes) -> CubeTile:
-        key = self._key(sizes)
-        interval = self._intervals.get(key)
-        if interval is None:
-            interval = self._intervals[key] = self._made(key, self._useful[key[0]])
-        cycles = self._cycles(sizes, interval, interval.ends[bisect_left(self._edges, sizes.m)])
+    def _chosen(self, sizes: ProductSizes) -> CubeTile:
+        m = sizes.m
+        # The rows of a transposed are as long as there are rows of the result.
+        layer = sizes if self._problem.a.flipped else sizes[1:]
+        weighed = self._weighed.get(layer)
+        if weighed is None:
+            if len(self._weighed) == _KEPT_TILES:
+                self._weighed.clear()
+            weighed = self._weighed[layer] = self._weigh(sizes)
+        cycles = self._cycles(sizes, weighed, weighed.ends[bisect_left(self._edges, m)])
         best = int(cycles.argmin())
-        m, n, k, k0, depth = interval.tiles[best]
+        tile_m, n, k, k0, depth = weighed.tiles[best]
         size = max(sizes.k, 1)
-        m, n = min(m, sizes.m), min(n, sizes.n)
+        m, n = min(tile_m, m), min(n, sizes.n)
         estimate = max(float(cycles[best]), self._read(sizes))
         return CubeTile((m, n, min(k, size)), (m, n, min(k0, size)), depth, int(estimate))
 
-    def _cycles(self, sizes: ProductSizes, interval: _Interval, end: int | None) -> Floats:
+    def _weigh(self, sizes: ProductSizes) -> _Weighed:
+        """What the candidates of use cost for all that is known but the number of rows."""
+        key = self._key(sizes)
+        candidates = self._candidates.get(key)
+        if candidates is None:
+            candidates = self._candidates[key] = self._useful_at(key)
+        return candidates.at(sizes)
+
+    def _cycles(self, sizes: ProductSizes, weighed: _Weighed, end: int) -> Floats:
         """Cycles of cores, and of memory where it may be slower, for the first `end` candidates."""
-        m, n, k, batch, *_ = sizes
-        costs = _costs_at(interval, k, end)
-        tiles = np.ceil(interval.per_m[:end] * (m - _TINY)) * np.ceil(interval.per_n[:end] * (n - _TINY))
-        cycles: Floats = costs[0] + costs[1] * np.ceil(tiles * (batch * self._per_core))
-        if len(costs) > 2:
-            cycles = np.maximum(cycles, tiles * (costs[2] * (batch * self._per_l2)))
-        if len(costs) > 3:
-            cycles = np.maximum(cycles, tiles * (costs[3] * (batch * self._per_line)) + self._read(sizes))
+        # Arrays take plain floats in half the time of plain integers.
+        tiles = np.ceil(weighed.per_m[:end] * (sizes.m - _TINY))
+        tiles *= weighed.across[:end]
+        cycles: Floats = np.ceil(tiles * self._per_core)
+        cycles *= weighed.later[:end]
+        cycles += weighed.first[:end]
+        if weighed.served is not None:
+            cycles = np.maximum(cycles, tiles * weighed.served[:end])
+        if weighed.far is not None:
+            # The more is read past L2, the less of it is hidden.
+            cycles = np.hypot(cycles, tiles * weighed.far[:end])
         return cycles
 
     def _read(self, sizes: ProductSizes) -> float:
@@ -161,51 +214,50 @@ class TileChooser:
 
     def _key(self, sizes: ProductSizes) -> _Key:
         problem, (m, n, k, _, a_pitch, b_pitch) = self._problem, sizes
-        at = min(max(bisect_right(GRID, k) - 1, 0), len(GRID) - 2)
-        item = problem.item
-        a = layout_of(problem, a_pitch, (m if problem.a.flipped else k) * item)
-        b = layout_of(problem, b_pitch, (k if problem.b.flipped else n) * item)
-        return at, a, b, bisect_left(self._widths, n)
+        at = min(max(bisect_left(GRID, k) - 1, 0), len(GRID) - 2)
+        item, layout = problem.item, self._layout
+        a = layout(a_pitch, (m if problem.a.flipped else k) * item)
+        b = layout(b_pitch, (k if problem.b.flipped else n) * item)
+        return at, bisect_left(self._widths, n), a, b
 
-    def _made(self, key: _Key, numbers: Ints) -> _Interval:
-        at, a, b, wide = key
-        table = self._costs.table[numbers]
-        costs = self._lines(at, numbers, (a, b), False)
+    def _layout(self, pitch: int, row_bytes: int) -> Layout:
+        """The layout of an operand; where L2 is fast and its lines are spread, how rows lie in lines is of no matter."""
+        if self._are_lines_alike:
+            return _ALIKE_LINES[(pitch == row_bytes) + 2 * (pitch % BLOCK_BYTES != 0)]
+        return layout_of(self._problem, pitch, row_bytes)
+
+    def _useful_at(self, key: _Key) -> _Candidates:
+        """The candidates of use for an interval of k."""
+        at, _, a, b = key
+        lines = self._lines.get((at, a, b))
+        if lines is None:
+            lines = self._lines[at, a, b] = self._with_bounds(at, self._useful[at], a, b)
+        return self._made(self._useful[at], lines, key)
+
+    def _every(self, sizes: ProductSizes) -> _Candidates:
+        """All tiles, also those that are never the best."""
+        key = at, _, a, b = self._key(sizes)
+        numbers = np.arange(len(self._costs.table))
+        return self._made(numbers, self._with_bounds(at, numbers, a, b), key)
+
+    def _made(self, numbers: Ints, lines: _Lines, key: _Key) -> _Candidates:
+        table, (costs, covering), (_, wide, a, b) = self._costs.table[numbers], lines, key
         if wide < len(self._widths):
-            covers = table[:, 1] >= self._widths[wide]
-            covering = self._lines(at, numbers, (a, b), True)
-            costs = CostLines(*(np.where(covers, yes, no) for yes, no in zip(covering, costs, strict=True)))
-        m, n, k = (1.0 / table[:, axis] for axis in range(3))
+            costs = costs.with_others(table[:, 1] >= self._widths[wide], covering)
         ends = np.searchsorted(table[:, 0], self._edges, side="right").tolist()
         tiles = np.column_stack([table[:, [0, 1, 2, 5]], self._costs.depths[numbers]]).tolist()
-        return _Interval(tiles, m, n, k, [*ends, len(table)], costs)
+        inverses = 1.0 / table[:, 0], 1.0 / table[:, 1]
+        return _Candidates(tiles, [*ends, len(table)], *inverses, costs, self._serves_slowly(a, b), a.off or b.off)
 
-    def _lines(self, at: int, numbers: Ints, layouts: tuple[Layout, Layout], covers: bool) -> CostLines:
-        """Costs of cycles, of what L2 serves where it may be too slow, and of what is read past it."""
-        fields = 2
-        if any(layout.off for layout in layouts):
-            fields = 4
-        elif self._is_l2_slow or any(layout.apart for layout in layouts):
-            fields = 3
-        else:
-            # Only what L2 serves depends on lines.
-            layouts = layouts[0]._replace(lined=True), layouts[1]._replace(lined=True)
-        key = at, layouts, covers, len(numbers)
-        found = self._found_lines.get(key)
-        if found is None:
-            lines = self._costs.lines(at, numbers, layouts, covers)
-            found = self._found_lines[key] = CostLines(*(each[:fields].copy() for each in lines))
-        return found
+    def _with_bounds(self, at: int, numbers: Ints, a: Layout, b: Layout) -> _Lines:
+        """Costs in cycles of cores, of L2 where it may be too slow, and of what is read past it."""
+        fields = [0, 1, *([2] if self._serves_slowly(a, b) else []), *([3] if a.off or b.off else [])]
+        per = np.array((1.0, 1.0, self._per_l2, self._per_line))[fields]
+        plain, covering = self._costs.lines(at, numbers, (a, b))
+        return plain.times(fields, per), covering.times(fields, per)
 
-
-def _costs_at(interval: _Interval, k: int, end: int | None) -> Floats:
-    """Costs of the first `end` candidates for k, by field."""
-    # Arrays take plain floats in half the time of plain integers.
-    depth = float(k)
-    base, slope, step = interval.costs
-    steps = np.ceil(interval.per_step[:end] * (depth - _TINY))
-    costs: Floats = slope[:, :end] * depth + base[:, :end] + step[:, :end] * steps
-    return costs
+    def _serves_slowly(self, a: Layout, b: Layout) -> bool:
+        return bool(self._is_l2_slow or a.apart or b.apart)
 
 
 def chooser_of(problem: TileProblem, cores: int) -> TileChooser:

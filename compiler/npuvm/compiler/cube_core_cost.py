@@ -102,18 +102,16 @@ class CoreCost:
         tiles: Floats,
         k: Floats,
         layouts: tuple[Layout, Layout],
-        covers: bool,
-        more: Floats | int = 0,
+        covers: Flags | bool,
         inner: Floats | float = 1.0,
     ) -> CoreCycles:
-        """Costs of tiles for products over `k`, with `more` steps at L1 than k needs; arrays are broadcast.
+        """Costs of tiles for products over `k`; arrays are broadcast.
 
-        `tiles` has a row for each of m, n, k at L1, m, n, k at L0 and accumulators. `inner` is what the work at L0
-        takes over what formulas say. `covers`: a tile is as wide as the operands
-        whose rows follow its edge, and as the result.
+        `tiles` has a row for each of m, n, k at L1, m, n, k at L0 and accumulators. `covers`: a tile is as wide as the operands
+        whose rows follow its edge, and as the result. `inner` is what the work at L0 takes over what formulas say.
         """
         m, n, k1, m0, n0, k0, depths = tiles
-        steps1 = np.ceil(k / k1) + more
+        steps1 = np.ceil(k / k1)
         taken = k / steps1
         steps0 = steps1 * np.ceil(taken / k0)
         parts_m = m / m0
@@ -154,7 +152,7 @@ class CoreCost:
         return np.asarray(np.ceil(m / block_m) * np.ceil(n / block_n) * (k / block_k) * self._block_cycles)
 
     def _loads(
-        self, m: Floats, n: Floats, k: Floats, whole: Flags, layouts: tuple[Layout, Layout], covers: bool
+        self, m: Floats, n: Floats, k: Floats, whole: Flags, layouts: tuple[Layout, Layout], covers: Flags | bool
     ) -> tuple[_Load, _Load]:
         problem = self._problem
         along_a, along_b = not problem.a.flipped, problem.b.flipped
@@ -186,10 +184,10 @@ class CoreCost:
         fetched = rows * (1 + (row - 1) / self._line)
         return _Load(first, np.where(dense, later, first), np.where(dense, served, 0.0), np.where(dense, 0.0, fetched))
 
-    def _out(self, m: Floats, n: Floats, covers: bool) -> Floats:
+    def _out(self, m: Floats, n: Floats, covers: Flags | bool) -> Floats:
         """Cycles of a tile's way out; rows of a tile that does not cover them leave one by one, short ones as a whole burst."""
         nbytes = m * n * self._problem.out_item
-        sent = nbytes if covers else m * np.maximum(n * self._problem.out_item, self._out_burst)
+        sent = np.where(covers, nbytes, m * np.maximum(n * self._problem.out_item, self._out_burst))
         if not self._problem.via_ub:
             return np.asarray(self._fix_start + sent / self._fix_rate)
         startup, per_row, rate = self._store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -19,27 +20,59 @@ __all__ = ["GRID", "CandidateCosts", "CostLines", "reference_problem"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
-GRID = (1, *(16 << power for power in range(12)))
-"""Values of k at which costs are known; they are interpolated between two of them, and go on behind the last as before it."""
+GRID = (0, *(k << power for power in range(12) for k in (16, 24)))
+"""Values of k that intervals of costs end at, each with its upper end; the last one goes on.
 
-_LATER = (0.0, 1.0, 8.0, 64.0)
+Costs jump where another step at L1 is needed. Those of the first few steps are at such values, where k at L1 is among them;
+between two of them costs are lines.
+"""
+
+_LATER = (0.0, 8.0)
 """Later tiles for the first one, for which the best candidate beside each pair of edges is of use."""
-
 
 _ALIKE = 0.15
 """Share of a first tile's cycles that are like those of a later one: cores read alike. Seen on `ascend_910b1`."""
 
+_EXTREMES = (
+    (REFERENCE[0], False),
+    (Layout(True, False, True, 0), False),
+    (Layout(True, False, True, 0), True),
+    (Layout(False, True, False, 1), False),
+)
+"""Layouts of both operands, and whether tiles cover them, for which candidates are of use: rows at lines, off blocks, or all in
+one slice of L2."""
+
+_EITHER = np.array([[[False]], [[True]]])
+"""Whether tiles cover operands, one case after the other."""
+
 
 class CostLines(NamedTuple):
-    """Costs of some candidates as base + slope * k + step * (steps over k at L1).
+    """Costs of some candidates as lines over k: `coefficients` are their bases and slopes, by field and candidate.
 
-    The rows of each are the fields of `CoreCycles`, with the cycles of a later tile taken out of those of the first.
+    Fields are those of `CoreCycles`, with the cycles of a later tile taken out of those of the first.
     """
 
-    base: Floats
-    slope: Floats
-    step: Floats
+    coefficients: Floats
+
+    def at(self, k: int) -> Floats:
+        """Costs for k, by field and candidate."""
+        bases = self.coefficients
+        costs: Floats = np.dot(np.array((1.0, k)), bases.reshape(2, -1)).reshape(bases.shape[1:])
+        return costs
+
+    def taken(self, which: Ints) -> CostLines:
+        """The costs of some of the candidates."""
+        return CostLines(self.coefficients[:, :, which])
+
+    def times(self, fields: Sequence[int], factors: Floats) -> CostLines:
+        """Some fields of the costs, multiplied."""
+        return CostLines(self.coefficients[:, fields] * factors[:, None])
+
+    def with_others(self, which: Flags, others: CostLines) -> CostLines:
+        """The costs with those of some candidates taken from others."""
+        return CostLines(np.where(which, others.coefficients, self.coefficients))
 
 
 class CandidateCosts:
@@ -59,65 +92,68 @@ class CandidateCosts:
         self._inner: Floats | None = None
         if kernels is not None and measured == "l0":
             reference = replace(reference, chip=resident_chip(reference.chip), via_ub=False)
-            self._inner = self._corrections(CoreCost(reference), kernels, order)[1]
+            self._inner = self._corrections(CoreCost(reference), kernels, order)[:, 1]
         elif kernels is not None:
             self._over = self._corrections(CoreCost(reference), kernels, order)
 
     def useful(self) -> tuple[Ints, ...]:
-        """For each interval of the grid, the candidates that are best beside their edges for some number of tiles."""
+        """For each interval of the grid, the candidates that are best beside their edges for some layout and number of tiles.
+
+        In cycles of cores, in what L2 serves, or in what is read past it.
+        """
         pairs = _by_pair(self.table)
+        k = np.array(GRID[1:], dtype=np.float64)[:, None]
         best = []
-        for covers in (False, True):
-            first, later = self._cycles(slice(None), slice(None), REFERENCE, covers)[:2]
-            for tiles in _LATER:
+        for layout, covers in _EXTREMES:
+            first, later, served, far = self._cycles(slice(None), k, (layout, layout), covers)
+            bounds = [*([served] if layout.apart else []), *([far] if layout.off else [])]
+            for cost in (*(first + tiles * later for tiles in _LATER), *bounds):
                 # One behind the last candidate is never the best.
-                cost = np.append(first + tiles * later, np.full((len(first), 1), np.inf), axis=1)
-                best.append(np.take_along_axis(pairs, cost[:, pairs].argmin(axis=2).T, axis=1))
-        kept = np.concatenate(best)
-        return tuple(np.unique(kept[:, at : at + 2]) for at in range(len(GRID) - 1))
+                beside = np.append(cost, np.full((len(cost), 1), np.inf), axis=1)[:, pairs]
+                best.append(np.take_along_axis(pairs, beside.argmin(axis=2).T, axis=1))
+        return tuple(np.unique(each) for each in np.concatenate(best).T)
 
-    def lines(self, at: int, numbers: Ints, layouts: tuple[Layout, Layout], covers: bool) -> CostLines:
-        """Costs of candidates between the numbers `at` and `at` + 1 of the grid."""
-        ends = np.array(GRID[at : at + 2], dtype=np.float64)[:, None]
-        whole, finer = np.moveaxis(
-            self._cycles(slice(at, at + 2), numbers, layouts, covers, np.array([0.0, 1.0])[:, None, None]), 1, 0
-        )
-        step = (finer - whole).mean(axis=1)
-        rows = whole - step[:, None] * np.ceil(ends / self._tiles[2, numbers])
-        slope = (rows[:, 1] - rows[:, 0]) / (ends[1] - ends[0])
-        lines = CostLines(rows[:, 0] - slope * ends[0], slope, step)
-        for each in lines:
-            each[0] = (1 - self._alike) * (each[0] - each[1])
-        return lines
+    def lines(self, at: int, numbers: Ints, layouts: tuple[Layout, Layout]) -> tuple[CostLines, CostLines]:
+        """Costs of candidates between the numbers `at` and `at` + 1 of the grid.
 
-    def _cycles(
-        self,
-        grid: slice,
-        numbers: slice | Ints,
-        layouts: tuple[Layout, Layout],
-        covers: bool,
-        more: Floats | int = 0,
-    ) -> Floats:
-        """Costs by field, k of the grid, and candidate; as many more of these as there are in `more`, between the first two."""
-        k = np.array(GRID[grid], dtype=np.float64)[:, None]
-        inner = 1.0 if self._inner is None else self._inner[grid, numbers]
-        costs = np.stack(self._core.cycles(self._tiles[:, numbers], k, layouts, covers, more, inner))
+        The second ones are for tiles that are as wide as the operands whose rows follow their edge, and as the result.
+        """
+        low, high = GRID[at] + 1.0, float(GRID[at + 1])
+        costs = self._cycles(numbers, np.array(((low,), (high,))), layouts, _EITHER)
+        costs[0] = (1 - self._alike) * (costs[0] - costs[1])
+        slope = (costs[:, :, 1] - costs[:, :, 0]) / (high - low)
+        lines = np.stack([costs[:, :, 1] - slope * high, slope])
+        return CostLines(lines[:, :, 0]), CostLines(lines[:, :, 1])
+
+    def _cycles(self, numbers: Ints | slice, k: Floats, layouts: tuple[Layout, Layout], covers: Flags | bool) -> Floats:
+        """Costs by field, whether tiles cover operands if both are asked for, k, and candidate."""
+        tiles = self._tiles[:, numbers]
+        steps = k / tiles[2]
+        inner = 1.0 if self._inner is None else _at_steps(self._inner[..., numbers], steps)
+        costs = np.stack(np.broadcast_arrays(*self._core.cycles(tiles, k, layouts, covers, inner)))
         if self._over is not None:
-            over = self._over[:, grid, numbers]
+            over = _at_steps(self._over[:, :, None, numbers], steps)
             costs[:2] *= over if costs.ndim == over.ndim else over[:, None]
         return costs
 
     def _corrections(self, core: CoreCost, kernels: Kernels, order: Ints) -> Floats:
-        """Measured cycles over those of the formulas, by field, k of the grid, and candidate."""
-        k1 = self._tiles[2]
-        measured = np.stack([kernels.first, kernels.later])[:, :, order]
-        points = np.stack([core.cycles(self._tiles, k1 * times, REFERENCE, False)[:2] for times in STEPS], axis=1)
-        over = measured / points
-        low, high = STEPS
-        k = np.array(GRID, dtype=np.float64)[:, None]
-        share = np.clip((k / k1 - low) / (high - low), 0, 1)
-        found: Floats = over[:, :1] + share * (over[:, 1:] - over[:, :1])
-        return found
+        """Measured cycles over those of the formulas at the first of `STEPS`, and how much larger they are at each further one.
+
+        By field and candidate.
+        """
+        measured = np.stack([kernels.first, kernels.later], axis=1)[:, :, order]
+        k = self._tiles[2]
+        points = np.stack([core.cycles(self._tiles, k * times, REFERENCE, False)[:2] for times in STEPS])
+        over: Floats = np.diff(measured / points, axis=0, prepend=0)
+        return over
+
+
+def _at_steps(corrections: Floats, steps: Floats) -> Floats:
+    """Corrections for a number of steps over k, between those measured."""
+    found: Floats = corrections[0]
+    for more, low, high in zip(corrections[1:], STEPS, STEPS[1:], strict=False):
+        found = found + more * np.clip((steps - low) / (high - low), 0, 1)
+    return found
 
 
 def reference_problem(problem: TileProblem) -> TileProblem:
