@@ -90,7 +90,8 @@ def test_any_dims(chip: str, op: str, shape: tuple[int, ...], axes: int | tuple[
     device = device_of(chip)
     x = np.random.default_rng(len(shape)).integers(-40, 41, shape).astype(np.float32)
     (got,) = run(reduction(op, len(shape), axes, "fp32"), {"x": x}, device)
-    assert cores_of(device) == device.chip.cores_with("vector")
+    # Chunks that few cores have are joined sooner.
+    assert 2 * cores_of(device) >= device.chip.cores_with("vector")
     np.testing.assert_array_equal(got, getattr(np, op)(x, axis=axes))
 
 
@@ -171,7 +172,7 @@ def test_last_chunks_of_every_length() -> None:
     parts = reduce_parts(segment)
     assert parts is not None
     family = ChunkFamily(parts.segments[0], ("A",), device.chip, the_isa())
-    planned, same = planned_chunks(family, 3_000_000), 0
+    planned, same = planned_chunks(family, 4_000_000), 0
     assert planned is not None
     chunks = planned.chunks
     assert chunks.length > chunks.edge
@@ -360,7 +361,7 @@ def prefix_sums(rank: int, axis: int, dtype: str, exclusive: bool) -> Kernel:
     ("chip", "dtype", "shape", "axis", "exclusive"),
     [
         ("ascend_910b1", "fp32", (100_003,), 0, True),
-        ("ascend_910b1", "int32", (3, 40_001), 1, False),
+        ("ascend_910b1", "int32", (3, 140_001), 1, False),
         ("ascend_910b1", "fp32", (4001, 37), 0, False),
         ("ascend_910a", "int32", (2, 3001, 33), 1, False),
         ("ascend_910a", "bf16", (60_000,), 0, False),

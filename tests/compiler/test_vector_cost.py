@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from random import Random
 from typing import Any
@@ -19,7 +19,7 @@ from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_codegen import covered, tiled
 from npuvm.compiler.vector_cost import TileCost
 from npuvm.compiler.vector_lower import VecProgram
-from npuvm.compiler.vector_space import Space, largest_dim, make_space
+from npuvm.compiler.vector_space import Space, Transfer, largest_dim, make_space
 from npuvm.hw.config import NpuConfig, class_of
 
 
@@ -49,36 +49,86 @@ def turned() -> Graph:
 
 
 def plain(space: Space, program: VecProgram, chip: NpuConfig, depth: int, rows: int, cols: int, cores: int) -> float:
-    """Cycles: rounds of the busiest core times the slowest unit, and one pass through the others."""
-    sizes, reduced = space.sizes, space.reduced
+    """Cycles: one pass through all units, and what is left of the busiest core, or of what all share."""
+    sizes, reduced, memory = space.sizes, space.reduced, chip.memory
     edges = {space.row: rows, space.col: cols}
     counts = [-(-size // edges.get(dim, 1)) for dim, size in enumerate(sizes)]
     steps = prod(count for count, flag in zip(counts, reduced, strict=True) if flag)
     parallel = prod(counts) // steps
+    own = -(-parallel // cores) * steps
     rows, cols = min(rows, space.rows), min(cols, space.cols)
-    memory = float(chip.hbm_bytes_per_cycle) / min(cores, parallel)
-    latency = chip.memory.l2.latency_cycles + chip.memory.hbm.latency_cycles
-    load, store, waited = 0.0, 0.0, 0.0
+    latency = memory.l2.latency_cycles + memory.hbm.latency_cycles
+    line, channels = memory.l2.line_bytes, memory.hbm.channels
+    of_channel = memory.hbm.interleave_bytes * channels / float(chip.hbm_bytes_per_cycle)
+    of_line = (of_channel + (memory.hbm.row_miss_cycles if memory.hbm.row_bytes else 0)) / memory.hbm.interleave_bytes
+    past_l2 = memory.l2.unaligned_reads == "uncached"
+    load = store = waited = far = near = hot = 0.0
     for each in (*space.reads, *space.writes):
-        engine, read = (chip.core.load, True) if each in space.reads else (chip.core.store, False)
-        port = float(getattr(engine, "ub_bytes_per_cycle" if read else "bytes_per_cycle"))
-        has_rows, has_cols = space.has(each.node, space.row), space.has(each.node, space.col)
-        again = prod(count for dim, count in enumerate(counts) if not space.has(each.node, dim))
-        lines, width = rows if has_rows else 1, cols if has_cols else 1
-        if has_cols and each.strides[space.col] != 1:
-            lines, width = lines * width, 1
-        nbytes: float = width * each.item
-        dense = has_cols and cols == space.cols and each.strides[space.col] == 1
-        if has_rows and not dense:
-            nbytes = max(nbytes, engine.min_burst_bytes)
-        cycles = engine.startup_cycles + lines * (float(engine.row_cycles) + nbytes / min(port, memory))
-        if read:
-            load, waited = load + cycles / again, max(waited, 1 / again)
-        else:
+        read = each in space.reads
+        engine = chip.core.load if read else chip.core.store
+        again = min(repeated(space, each.node, counts), own)
+        segments, segment, starts, off = moved(space, each, rows, cols)
+        counted = segments * max(segment, engine.min_burst_bytes)
+        at_once = max(1, engine.chunk_bytes // max(segment, engine.min_burst_bytes))
+        requests = segments * -(-segment // engine.chunk_bytes) / at_once
+        port = float(chip.core.load.ub_bytes_per_cycle if read else chip.core.store.bytes_per_cycle)
+        apart = (latency if read else memory.l2.latency_cycles) / engine.outstanding
+        cycles = starts * engine.startup_cycles + max(
+            segments * float(engine.row_cycles) + counted / port, requests * apart
+        )
+        turns = prod(counts) / again
+        near += turns * segments * segment / float(chip.l2_bytes_per_cycle)
+        if not read:
             store += cycles / again
+            continue
+        load, waited = load + cycles / again, max(waited, 1 / again)
+        dims = [dim for dim in range(len(sizes)) if space.has(each.node, dim)]
+        extent = each.item * prod(sizes[dim] for dim in dims)
+        lines = segments * (1 + (segment - 1) / line)
+        if past_l2 and off:
+            far += turns * lines * line * of_line / channels / min(max(extent, line) / (channels * line), 1)
+        else:
+            far += extent * of_line / channels
+        if past_l2 and dims == [space.col] and sizes[space.col] * each.item % 32:
+            hot += turns / counts[space.col] * line * of_line
+        if memory.l2.same_line_cycles and len(dims) < len(sizes):
+            near = max(near, turns * lines * memory.l2.same_line_cycles * line / (extent + line))
     vector = work(program, chip, rows, cols, 1 / steps)
-    slowest = max(vector, load, store, (load + waited * latency + vector) / depth)
-    return -(-parallel // cores) * steps * slowest + max(0.0, vector + load + store - slowest)
+    slowest = max(vector, load, store, (max(load, far / own) + waited * latency + vector) / depth)
+    later = (own - 1) * slowest
+    return vector + store + latency + max(later + load, far, near, hot) + 0.15 * min(later, far)
+
+
+def repeated(space: Space, node: Any, counts: Sequence[int]) -> int:
+    """Tiles in a row, in the order in which cores walk them, that need the same of a tensor."""
+    kept = [dim for dim in (*space.others, space.col, space.row) if dim is not None and not space.reduced[dim]]
+    order = [*kept, *(dim for dim, flag in enumerate(space.reduced) if flag)]
+    found = 1
+    for at in range(len(order)):
+        inner = order[at:]
+        if all(not space.has(node, dim) or counts[dim] == 1 for dim in inner):
+            found = prod(counts[dim] for dim in inner if not space.has(node, dim))
+            break
+    return found
+
+
+def moved(space: Space, each: Transfer, rows: int, cols: int) -> tuple[int, int, int, bool]:
+    """Segments of a tile's transfer, bytes of one, instructions, and whether it begins or ends off blocks."""
+    has_rows, has_cols = space.has(each.node, space.row), space.has(each.node, space.col)
+    adjacent = each.strides[space.col] == 1
+    row_bytes = space.cols * each.item
+    if has_rows and has_cols and adjacent:
+        if cols == space.cols:
+            nbytes = rows * row_bytes
+            return 1, nbytes, 1, nbytes % 32 != 0
+        return rows, cols * each.item, 1, row_bytes % 32 != 0
+    if has_cols and adjacent:
+        several = sum(space.has(each.node, dim) for dim in range(len(space.sizes))) > 1
+        return 1, cols * each.item, 1, several and row_bytes % 32 != 0
+    if has_rows and not has_cols and space.row is not None and each.strides[space.row] == 1:
+        return 1, rows * each.item, 1, rows * each.item % 32 != 0
+    segments = (rows if has_rows else 1) * (cols if has_cols else 1)
+    return segments, each.item, rows if has_rows and has_cols else 1, True
 
 
 def work(program: VecProgram, chip: NpuConfig, rows: int, cols: int, once: float) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from tests.compiler.graphs import CASTS, build
 from tests.compiler.vector_run import the_chip, the_isa
 
-from npuvm.compiler import KernelBuilder, ParamRef, Value, kernel
+from npuvm.compiler import CompileError, KernelBuilder, ParamRef, Value, kernel
 from npuvm.compiler.plan import make_plan
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import VectorSegment
@@ -60,9 +61,11 @@ def test_the_choice_is_near_the_best(body: Any, shape: tuple[int, int], chip: st
         if body is not softmax:
             others += [(rows, max(64, cols // factor)), (rows, cols * factor)]
     capacity = the_chip(chip).capacity_bytes("ub") // 40
-    best = min(
-        cycles(body, chip, shape, each)[0] for each in {tile, *others} if each[0] * each[1] <= capacity or each == tile
-    )
+    best = chosen
+    for each in others:
+        if each[0] * each[1] <= capacity:
+            with suppress(CompileError):  # it does not fit
+                best = min(best, cycles(body, chip, shape, each)[0])
     assert chosen <= 1.3 * best
 
 
@@ -95,6 +98,6 @@ def test_cores_without_a_tile_take_no_share_of_the_memory() -> None:
     for bandwidth in (1600, 400):
         device = Device("ascend_910b1", [f"memory.hbm.bandwidth_gbps={bandwidth}"], timing_only=True)
         # With a pin of how a program is written, cores do not share what is summed.
-        device.run(total, {"x": device.empty((1000, 129), "fp32")}, Pins(order="column"))
+        device.run(total, {"x": device.empty((1000, 192), "fp32")}, Pins(order="column"))
         took.append(device.launches[0].result.cycles)
     assert took[1] <= 1.2 * took[0]

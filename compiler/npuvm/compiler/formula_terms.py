@@ -73,18 +73,29 @@ def _known(*inputs: Value) -> bool:
     return not any(isinstance(each, Term) for each in inputs)
 
 
+def _plain(*inputs: Value) -> bool:
+    """Whether all are numbers of Python, whose text is that of the number."""
+    return all(isinstance(each, int | float) and not isinstance(each, np.generic) for each in inputs)
+
+
 def least(a: Value, b: Value) -> Value:
     """The smaller of two."""
+    if _plain(a, b):
+        return min(a, b)
     return np.minimum(a, b) if _known(a, b) else Term("{0} if {0} < {1} else {1}", (a, b))
 
 
 def largest(a: Value, b: Value) -> Value:
     """The larger of two."""
+    if _plain(a, b):
+        return max(a, b)
     return np.maximum(a, b) if _known(a, b) else Term("{0} if {0} > {1} else {1}", (a, b))
 
 
 def pick(condition: Value, yes: Value, no: Value) -> Value:
     """One of two, as the condition says."""
+    if isinstance(condition, bool):
+        return yes if condition else no
     return (
         np.where(condition, yes, no)
         if _known(condition, yes, no)

@@ -13,8 +13,9 @@ from npuvm.compiler.reduce_cut import cut_space
 from npuvm.compiler.reduce_parts import CHUNKS, LENGTH
 from npuvm.compiler.segments import VectorSegment
 from npuvm.compiler.symint import SymInt
-from npuvm.compiler.vector_choice import LANES, Choice, TileChooser
+from npuvm.compiler.vector_choice import Choice, TileChooser
 from npuvm.compiler.vector_family import Chosen, Maker, Rows, Structure, Way, with_numbers
+from npuvm.compiler.vector_levels import LANES
 from npuvm.compiler.vector_space import Space
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
@@ -38,8 +39,11 @@ _SHORT = 16
 
 _LEAST_BYTES = min(most * least for most, least in _LEVELS)
 
-_MUCH_FASTER = 0.9
-"""Estimates of fewer chunks must be so much lower: fewer are shared less evenly by other numbers of cores."""
+_JOIN = 800
+"""Cycles of what joins chunks, beside those for each of them."""
+
+_FASTER = 0.96
+"""Estimates of fewer chunks must be so far below: fewer are shared less evenly by other numbers of cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,11 @@ class ChunkedShape(NamedTuple):
     rows: _ChunkRows
     sizes: Sequence[int]
 
+    @property
+    def cut_dim(self) -> int:
+        """The dim of the space that is cut."""
+        return self.rows.cut_dim
+
     def enough(self) -> bool:
         """Whether there may be work for several chunks."""
         return self.rows.enough(self.sizes)
@@ -132,13 +141,16 @@ class _ChunkRows(Rows):
         if of is None or not space.reduced[of]:
             # Where columns are single ones, dims of the same name are too.
             raise CompileError("nothing is reduced in its tiles", maker.segment.name)
-        self._of = of
+        self.cut_dim = of
         cut = cut_space(space, SymInt.variable(CHUNKS), SymInt.variable(LENGTH), 0, own)
         super().__init__(maker, binding, cut)
         dims = range(len(space.sizes))
         self._read = [(each.item, [dim for dim in dims if space.has(each.node, dim)]) for each in space.reads]
         self._bytes_per_cycle = float(maker.chip.hbm_bytes_per_cycle)
-        self._bytes = max(1, sum(each.item for each in space.reads if space.has(each.node, self._of)))
+        load, memory = maker.chip.core.load, maker.chip.memory
+        # Each chunk's results are a short row for those who add them up.
+        self._joined = len(own) * (memory.l2.latency_cycles + memory.hbm.latency_cycles) / load.outstanding
+        self._bytes = max(1, sum(each.item for each in space.reads if space.has(each.node, self.cut_dim)))
 
     def enough(self, sizes: Sequence[int]) -> bool:
         """Whether there may be work for several chunks."""
@@ -172,7 +184,7 @@ class _ChunkRows(Rows):
 
     def _cut(self, sizes: Sequence[int], chunks: Chunks) -> Sequence[int]:
         """The sizes of the space that is cut."""
-        return (*sizes[: self._of], chunks.length, *sizes[self._of + 1 :], chunks.number)
+        return (*sizes[: self.cut_dim], chunks.length, *sizes[self.cut_dim + 1 :], chunks.number)
 
     def _best(self, chooser: TileChooser, sizes: Sequence[int]) -> Chunks | None:
         """The most chunks that there is work for, or a half of them where that is much faster; None when one core is enough.
@@ -180,7 +192,7 @@ class _ChunkRows(Rows):
         Tiles are the highest that fit, and then halves as long as the estimate does not rise: what a tile has added up is
         reduced once for each chunk.
         """
-        space, of = self._space, self._of
+        space, of = self._space, self.cut_dim
         longest, width = chooser.longest(sizes)
         if not longest:
             return None
@@ -190,13 +202,19 @@ class _ChunkRows(Rows):
         if of != space.col:
             units *= -(-sizes[space.col] // width)
             of_each *= width
+        elif space.row is not None and not space.reduced[space.row]:
+            # Rows go together where their tiles have several.
+            height = min(chooser.unit, sizes[space.row])
+            units = -(-units // height)
+            of_each *= height
         best, least_cycles = None, inf
         for most, least in _LEVELS:
             number = min(most // units, sizes[of])
             if number < 2 or sizes[of] * of_each * units < most * least:
                 continue
             found, cycles = self._with_number(chooser, sizes, number, longest)
-            if cycles >= _MUCH_FASTER * least_cycles:
+            cycles += _JOIN + number * self._joined
+            if cycles >= _FASTER * least_cycles:
                 break
             best, least_cycles = found, cycles
         return best
@@ -205,11 +223,11 @@ class _ChunkRows(Rows):
         self, chooser: TileChooser, sizes: Sequence[int], number: int, longest: int
     ) -> tuple[Chunks | None, float]:
         """About so many chunks with their best tiles, and the estimate."""
-        total, best, least = sizes[self._of], None, inf
+        total, best, least = sizes[self.cut_dim], None, inf
         fewest = -(-total // (number * longest))
         for tiles in (fewest, *(fewest * 2**each for each in range(1, _HALVES))):
             edge = -(-total // (number * tiles))
-            edge = _aligned(edge, longest, columns=self._of == self._space.col)
+            edge = _aligned(edge, longest, columns=self.cut_dim == self._space.col)
             length = edge * -(-total // (number * edge))
             chunks = Chunks(-(-total // length), length, edge)
             if best is not None and chunks.edge == best.edge:

@@ -30,7 +30,7 @@ __all__ = ["ReduceFamily", "Reduced", "joined"]
 _JOIN_CYCLES = 800
 """Cycles of a barrier of the launch and of filling the pipeline once more, roughly."""
 
-_WORTH = 1.25
+_WORTH = 1.1
 """How many times as fast the parts must be by their estimates, which are rough for narrow tiles."""
 
 _SURE = 0.999
@@ -87,9 +87,21 @@ class ReduceFamily:
 
     def launches(self, values: Sequence[int]) -> Reduced | None:
         """The parts for values of the symbols; None when one launch is no slower."""
-        planned = self._planned(values)
-        if planned is None:
-            return None
+        planned = self.planned(values)
+        return None if planned is None else self.launches_of(values, planned)
+
+    @property
+    def cut_names(self) -> tuple[str, ...]:
+        """The segments that are cut."""
+        return tuple(self._chunks)
+
+    def chunked(self, values: Sequence[int]) -> Mapping[str, ChunkedShape]:
+        """What there is to cut, by segment."""
+        found = {name: family.at(values) for name, family in self._chunks.items()}
+        return {name: each for name, each in found.items() if each is not None}
+
+    def launches_of(self, values: Sequence[int], planned: Mapping[str, PlannedChunks]) -> Reduced:
+        """The parts with these chunks for each segment that is cut."""
         made: list[Launch] = []
         for segment in self._parts.segments:
             image = self._instance(segment, values, planned)
@@ -129,7 +141,7 @@ class ReduceFamily:
 
     def _planned_with(self, binding: Mapping[str, int], pins: Pins) -> tuple[tuple[int, ...], _Planned | None]:
         values = tuple(binding[name] for name in self._names)
-        return values, self._planned(values) if replace(pins, **_SHARED_PINS) == Pins() else None
+        return values, self.planned(values) if replace(pins, **_SHARED_PINS) == Pins() else None
 
     def _compiled(
         self, binding: Mapping[str, int], pins: Pins, planned: _Planned
@@ -156,7 +168,7 @@ class ReduceFamily:
             return planned[segment.name].instance(values)
         return self._others[segment.name].instance((*values, self._count(planned)))
 
-    def _planned(self, values: Sequence[int]) -> _Planned | None:
+    def planned(self, values: Sequence[int]) -> _Planned | None:
         """The chunks by segment; None where they are not worth it. That is decided alike for all numbers of cores."""
         last = self._chunks[self._last].at(values)
         whole = self._whole.fair_cycles(values) if last is not None and last.enough() else None

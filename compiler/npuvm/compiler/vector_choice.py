@@ -1,25 +1,28 @@
 """Tile choice of a vector segment in a few evaluations of plain numbers: what a new shape pays for.
 
-The estimate is that of `vector_tile`, with instructions of one sort added up when the program is planned. Along each dim the
-candidates go from the largest tile that fits to smaller ones, and the search ends where the estimate rises.
+The tiles that fit UB are grown from the chip's levels without any shape (`vector_levels`). A shape cuts those that are larger
+than it is, spreads what is left evenly over the cores, and takes the lowest estimate; along each dim the search goes from
+large tiles to smaller ones, and ends where the estimate has risen twice.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from math import prod
 from typing import NamedTuple
 
-from npuvm.compiler.blocks import BLOCK_BYTES, align_up
+from npuvm.compiler.blocks import align_up
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.vector_buffers import Storage
-from npuvm.compiler.vector_cost import TileCost
+from npuvm.compiler.vector_cost import Estimate, TileCost
+from npuvm.compiler.vector_levels import LANES, highest_tiles, row_unit, vector_levels
 from npuvm.compiler.vector_lower import VecProgram
 from npuvm.compiler.vector_space import Space
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["LANES", "Choice", "TileChooser", "without_single"]
+__all__ = ["Choice", "TileChooser", "without_single"]
 
 _FAIR_CORES = 48
 """Cores that decisions between ways to reduce are made for, whatever chip and pins have, so that sums have one order.
@@ -30,15 +33,21 @@ There are fewer where main memory is slow: four times those that tiles are chose
 _FED = 2
 """Tiles along reduced dims are chosen for this many times the cores whose loads main memory keeps up with."""
 
-LANES = 64
-"""Columns come in multiples of this, where there are several tiles of them: 128 bytes of fp16, a burst that DMA moves well."""
+_WAVES = (0.5, 1, 2, 3, 4, 8, 16)
+"""Tiles for each core that are tried, as long as the estimate falls; less than one where all cores read the same rows."""
 
-_WAVES = (1, 2, 3, 4, 8, 16)
-"""Tiles for each core that are tried, as long as the estimate falls."""
+_LONG, _LINES = 1024, 256
+"""Columns from so many on come in multiples of a line of L2, 512 bytes of fp16."""
+
+_HALVES = (1, 2, 4, 8, 16, 32)
+"""Tiles along columns that are tried for each core or each of those that must be, as long as the estimate falls."""
 
 _STEPS = (4096, 1024, 256, 64, 16, 4, 1)
 """Sizes of a tile along a reduced dim that are tried, as long as the estimate falls."""
 
+
+_PATIENCE = 1
+"""Widths that are no better, behind which one may still be."""
 
 _TALL = 16
 """Rows that a tile has at least where many rows are reduced, as long as there is room for 64 columns of them."""
@@ -69,6 +78,10 @@ class TileChooser:
         self._cost = TileCost(space, program, chip, isa, self._cores, storage.depth)
         rows, cols = SymInt.variable("rows"), SymInt.variable("cols")
         self.nbytes: Function = compile_values(("rows", "cols"), (storage.nbytes(rows, cols),), "nbytes")
+        self._crowded = any(not space.has(each.node, space.row) for each in space.reads)
+        self.levels = vector_levels(space)
+        tiles = highest_tiles(space, self.nbytes, chip)
+        self._widths, self._heights, self.unit = tuple(tiles), tuple(tiles.values()), row_unit(space)
 
     def choose(self, sizes: Sequence[int], edge: int = 0, cores: int | None = None) -> Choice | None:
         """The tile with the lowest estimate among those tried; None when not even the smallest fits.
@@ -80,6 +93,14 @@ class TileChooser:
             return self._search(sizes, cores, 0)
         edge = edge or self.walked(sizes)
         return self._search(sizes, cores, edge) if edge else None
+
+    def estimate(self, sizes: Sequence[int]) -> Estimate:
+        """Cycles of the launch for rows and columns of a tile on the chip's cores."""
+        return self._cost.of(sizes, self._cores)
+
+    def fits(self, rows: int, cols: int) -> bool:
+        """Whether UB has room for the buffers of such a tile."""
+        return bool(self.nbytes(rows, cols)[0] <= self._capacity)
 
     def fair(self, sizes: Sequence[int], edge: int = 0) -> Choice | None:
         """The tile for a number of cores that is not the chip's: what its estimate decides is decided alike for any number."""
@@ -102,48 +123,64 @@ class TileChooser:
     def longest(self, sizes: Sequence[int]) -> tuple[int, int]:
         """The most elements along the reduced dim that a tile has room for, and how many it then has along the other."""
         if self._col_reduced:
-            return self._widest(1, sizes[self._col]), 1
+            return self._widest(1 if self._row is None else min(self.unit, sizes[self._row]), sizes[self._col]), 1
         assert self._row is not None
         cols = self._widest(min(_TALL, sizes[self._row]), sizes[self._col])
         return (self._most_rows(sizes[self._row], cols), cols) if cols else (0, 0)
 
-    def _search(self, sizes: Sequence[int], cores: int, edge: int) -> Choice | None:
+    def tried(self, sizes: Sequence[int], cores: int, edge: int = 0) -> list[Choice]:
+        """The tiles that are held against each other, in the order of the search; see `choose`."""
+        found: list[Choice] = []
+        if self.walks and not edge:
+            edge = self.walked(sizes)
+            if not edge:
+                return found
+        self._search(sizes, cores, edge, found)
+        return found
+
+    def _search(self, sizes: Sequence[int], cores: int, edge: int, tried: list[Choice] | None = None) -> Choice | None:
         total_rows = 1 if self._row is None else sizes[self._row]
         total_cols = sizes[self._col]
         kept = prod([sizes[dim] for dim in self._kept])
         estimate = self._cost.of(sizes, cores)
         known = (edge,) if edge and self._row_reduced else None
         best: Choice | None = None
+        worse = 0
         for wide in self._col_candidates(total_rows, total_cols, kept, cores, edge):
             found: Choice | None = None
             for rows in known or self._row_candidates(total_rows, total_cols, kept, wide, cores):
                 cycles = estimate(rows, wide)
+                if tried is not None:
+                    tried.append(Choice(cycles, rows, wide))
                 if found is not None and cycles >= found.cycles:
                     break
                 found = Choice(cycles, rows, wide)
             if found is None:
                 continue
-            if best is not None and found.cycles >= best.cycles:
+            if best is None or found.cycles < best.cycles:
+                best, worse = found, 0
+            elif worse == _PATIENCE:
                 break
-            best = found
+            else:
+                worse += 1
         return best
 
     def least_bytes(self, sizes: Sequence[int]) -> int:
         """Bytes of UB for the smallest tile."""
         rows = sizes[self._row] if self._row is not None and self._whole and self._row_reduced else 1
-        return self.nbytes(rows, sizes[self._col] if self._whole and self._col_reduced else 1)[0]
+        return int(self.nbytes(rows, sizes[self._col] if self._whole and self._col_reduced else 1)[0])
 
     # Candidates.
 
     def _col_candidates(self, total_rows: int, total: int, kept: int, cores: int, edge: int) -> Iterator[int]:
-        least_rows = total_rows if self._whole and self._row_reduced else 1
+        least_rows = total_rows if self._whole and self._row_reduced else min(self.unit, total_rows)
         if edge and self._row_reduced:
             least_rows = edge
         elif edge:
             yield edge
             return
         if self._whole and self._col_reduced:
-            if self.nbytes(least_rows, total)[0] <= self._capacity:
+            if self.fits(least_rows, total):
                 yield total
             return
         widest = self._widest(least_rows, total)
@@ -154,10 +191,13 @@ class TileChooser:
             yield from (step for step in _STEPS if step < widest)
             return
         tiles = kept if self._row_reduced or self._row is None else kept * total_rows
+        fewest = -(-total // widest)
         last = 0
-        for waves in _WAVES:
-            parts = max(-(-waves * cores // tiles), -(-total // widest))
-            wide = min(widest, align_up(-(-total // parts), LANES))
+        for waves in _HALVES:
+            # With enough rows for all cores, columns are cut in as many parts as rounds would be.
+            parts = max(-(-waves * cores // tiles), fewest * waves)
+            part = -(-total // parts)
+            wide = min(widest, align_up(part, LANES if part < _LONG else _LINES))
             least = wide <= LANES
             if self._row_reduced:
                 wide = without_single(total, wide)
@@ -169,27 +209,27 @@ class TileChooser:
 
     def _widest(self, rows: int, total: int) -> int:
         """The most columns that fit with so many rows; whole lanes where not all do."""
-        if self.nbytes(rows, total)[0] <= self._capacity:
+        if self.fits(rows, total):
             return total
         base = self.nbytes(rows, LANES)[0]
         if base > self._capacity:
             return self._narrow(rows)
         slope = (self.nbytes(rows, 65 * LANES)[0] - base) / 64
         lanes = min(total // LANES, 1 + int((self._capacity - base) / slope))
-        while lanes > 1 and self.nbytes(rows, lanes * LANES)[0] > self._capacity:
+        while lanes > 1 and not self.fits(rows, lanes * LANES):
             lanes -= max(1, lanes // 64)
         return lanes * LANES
 
     def _narrow(self, rows: int) -> int:
         """The same with less than a lane of columns; 0 when not even one fits."""
         cols = LANES
-        while cols and self.nbytes(rows, cols)[0] > self._capacity:
+        while cols and not self.fits(rows, cols):
             cols //= 2
         return cols
 
     def _row_candidates(self, total: int, total_cols: int, kept: int, cols: int, cores: int) -> Iterator[int]:
         if self._whole and self._row_reduced:
-            if self.nbytes(total, cols)[0] <= self._capacity:
+            if self.fits(total, cols):
                 yield total
             return
         most = self._most_rows(total, cols)
@@ -200,27 +240,30 @@ class TileChooser:
             yield from (step for step in _STEPS if step < most)
             return
         tiles = kept if self._col_reduced else kept * -(-total_cols // cols)
+        unit = self.unit if most >= self.unit else 1
         last = 0
-        for waves in _WAVES:
-            parts = max(waves * cores // tiles, -(-total // most), 1)
+        for waves in _WAVES if self._crowded else _WAVES[1:]:
+            parts = max(int(waves * cores) // tiles, -(-total // most), 1)
             rows = -(-total // parts)
+            if unit > 1:
+                rows = min(align_up(rows, unit), total, most // unit * unit)
             if rows != last:
                 yield rows
-            if rows == 1:
+            if rows <= unit:
                 return
             last = rows
 
     def _most_rows(self, total: int, cols: int) -> int:
-        nbytes, capacity = self.nbytes, self._capacity
-        if nbytes(total, cols)[0] <= capacity:
+        """The most rows that fit: those of the tile that is as wide or just wider, or where none is, what there is room for."""
+        at = bisect_left(self._widths, cols)
+        if at < len(self._widths):
+            return min(total, self._heights[at])
+        if self.fits(total, cols):
             return total
-        # Columns are rounded up to blocks, and tiles to stripes, so that bytes grow by steps of many rows.
-        many = 8 * BLOCK_BYTES
-        slope = (nbytes(many + 1, cols)[0] - nbytes(1, cols)[0]) / many
-        rows = max(1, min(total, int((capacity - nbytes(1, cols)[0]) / slope) + 1))
-        while rows > 1 and nbytes(rows, cols)[0] > capacity:
-            rows -= max(1, rows // 64)
-        return rows if nbytes(rows, cols)[0] <= capacity else 0
+        rows = min(total, self._capacity // max(1, self.nbytes(1, cols)[0])) + 1
+        while rows and not self.fits(rows, cols):
+            rows -= 1
+        return rows
 
 
 def without_single(total: int, cols: int) -> int:

@@ -12,10 +12,10 @@ from npuvm.compiler.formula_terms import Term, Value, compile_term, largest, lea
 from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_lower import Reg, Shape, VecProgram
 from npuvm.compiler.vector_space import Space
-from npuvm.hw.config import NpuConfig, class_of
+from npuvm.hw.config import LoadConfig, NpuConfig, StoreConfig, class_of
 from npuvm.isa import Isa
 
-__all__ = ["TileCost"]
+__all__ = ["Estimate", "TileCost"]
 
 _KEPT = 1024
 """Estimates that are kept, by what they depend on besides sizes."""
@@ -39,48 +39,80 @@ class _Cycles(NamedTuple):
 
 
 class _Engine(NamedTuple):
-    """Issue cycles of an instruction and of a row, bytes a cycle, and bytes that a row costs at least."""
+    """Issue cycles of an instruction and of a row, bytes a cycle, bytes that a row costs at least, and cycles that a request
+    takes at least where as many are under way as can be, with the bytes of one."""
 
     startup: int
     per_row: float
     port: float
     least: int
+    apart: float
+    chunk: int
 
 
 class _Moved(NamedTuple):
-    """A transfer: which dims of the tile it has, whether its rows are adjacent elements, and the other dims it lacks."""
+    """A transfer: the dims that it has, whether its rows are adjacent elements, and columns one row of them."""
 
+    dims: tuple[int, ...]
     rows: bool
     cols: bool
     adjacent: bool
+    linear: bool
     item: int
-    absent: tuple[int, ...]
     engine: _Engine
 
 
+class _Memory(NamedTuple):
+    """Bytes a cycle of main memory and of L2, cycles of a way there, bytes of a line, and what all channels hold side by side;
+    cycles between accesses of two cores to a line, and whether rows off blocks are read past L2."""
+
+    far: float
+    near: float
+    latency: int
+    line: int
+    stripe: int
+    same_line: int
+    uncached: bool
+
+
 class _Form(NamedTuple):
-    """What an estimate is made of besides sizes, tile, cores and cycles of instructions; kernels alike in it share its code."""
+    """What an estimate is made of besides sizes, tile, cores and cycles of instructions; kernels alike in it share its code.
+
+    `order` are the dims that tiles walk, the innermost last.
+    """
 
     row: int | None
     col: int
     reduced: tuple[bool, ...]
+    order: tuple[int, ...]
     depth: int
     repeat: int
-    hbm: float
-    latency: int
+    memory: _Memory
     work: tuple[_Sort, ...]
     loads: tuple[_Moved, ...]
     stores: tuple[_Moved, ...]
+
+
+def walked_dims(space: Space) -> tuple[int, ...]:
+    """The dims that tiles walk, the innermost last: columns before rows, and what is reduced inside of both."""
+    kept = [*space.others, space.col, *(() if space.row is None else (space.row,))]
+    reduced = [dim for dim, flag in enumerate(space.reduced) if flag]
+    return (*(dim for dim in kept if not space.reduced[dim]), *reduced)
 
 
 Estimate = Callable[[int, int], float]
 """Cycles for rows and columns of a tile."""
 
 
+_HIDDEN = 0.15
+"""Share of what main memory or the cores take beside the slower of both that is not hidden behind it."""
+
+
 class TileCost:
     """Cycles of a launch: tiles of the busiest core times the slowest unit, and one pass through the other two units.
 
-    A ring of `depth` slots turns round once in the time that loading a tile, its latency and working on it take together.
+    A ring of `depth` slots turns round once in the time that loading a tile, its latency and working on it take together. Cores
+    share main memory and L2: no launch takes less than all bytes do there.
     """
 
     def __init__(self, space: Space, program: VecProgram, chip: NpuConfig, isa: Isa, cores: int, depth: int) -> None:
@@ -92,10 +124,10 @@ class TileCost:
             space.row,
             space.col,
             space.reduced,
+            walked_dims(space),
             depth,
             chip.core.vector.repeat_bytes,
-            float(chip.hbm_bytes_per_cycle),
-            chip.memory.l2.latency_cycles + chip.memory.hbm.latency_cycles,
+            _memory(chip),
             tuple(work),
             moved[: len(space.reads)],
             moved[len(space.reads) :],
@@ -123,37 +155,70 @@ def _formula(form: _Form) -> Callable[..., Estimate]:
 
 def _cycles(form: _Form, sizes: Sequence[Value], work: Sequence[_Cycles]) -> Value:
     """The estimate; see `TileCost`."""
-    row, col, reduced = form.row, form.col, form.reduced
+    row, col, memory = form.row, form.col, form.memory
     cores, rows, cols = Term("cores"), Term("rows"), Term("cols")
-    count_rows = 1 if row is None else -(-sizes[row] // rows)
-    count_cols = -(-sizes[col] // cols)
+    counts = list(sizes)
+    counts[col] = -(-sizes[col] // cols)
+    if row is not None:
+        counts[row] = -(-sizes[row] // rows)
     lines = 1 if row is None else least(rows, sizes[row])
     width = least(cols, sizes[col])
-    counts: dict[int | None, Value] = {row: count_rows, col: count_cols}
-    parallel: Value = 1
-    steps: Value = 1
-    for dim, flag in enumerate(reduced):
-        if flag:
-            steps = steps * counts.get(dim, sizes[dim])
-        else:
-            parallel = parallel * counts.get(dim, sizes[dim])
+    parallel: Value = prod([count for count, flag in zip(counts, form.reduced, strict=True) if not flag], start=1)
+    steps: Value = prod([count for count, flag in zip(counts, form.reduced, strict=True) if flag], start=1)
     vector = _vector(form, work, lines, width, 1 / steps)
-    # Only cores that have a tile share the memory.
-    fair = form.hbm / least(cores, parallel)
-    whole = same(width, sizes[col])
-
-    def again(each: _Moved) -> Value:
-        """Tiles for which it is moved once."""
-        tiles = prod([sizes[dim] for dim in each.absent])
-        return tiles * (1 if each.rows else count_rows) * (1 if each.cols else count_cols)
-
-    tiles = [again(each) for each in form.loads]
-    waited = _most(0.0, *(1 / each for each in tiles))
-    load = sum(_transfer(each, fair, lines, width, whole) / n for each, n in zip(form.loads, tiles, strict=True))
-    store = sum(_transfer(each, fair, lines, width, whole) / again(each) for each in form.stores)
-    turn = (load + waited * form.latency + vector) / form.depth
+    tiles = parallel * steps
+    own = -(-parallel // cores) * steps
+    load: Value = 0.0
+    store: Value = 0.0
+    far: Value = 0.0
+    near: Value = 0.0
+    hot: Value = 0.0
+    waited: Value = 0.0
+    for each in (*form.loads, *form.stores):
+        moved = _transfer(form, each, sizes, lines, width)
+        again = _again(form, each, counts)
+        turns = tiles if again is None else tiles / least(again, own)
+        share = 1.0 if again is None else 1 / least(again, own)
+        near = near + turns * (moved.sent / memory.near)
+        if each in form.stores:
+            store = store + moved.cycles * share
+            continue
+        load = load + moved.cycles * share
+        waited = largest(waited, share)
+        extent = prod([sizes[dim] for dim in each.dims], start=each.item)
+        cached = extent / memory.far
+        if memory.uncached:
+            # What lies in a few lines is in as few channels.
+            spread = least(largest(extent, memory.line) / memory.stripe, 1.0)
+            past = turns * moved.lines * (memory.line / memory.far) / spread
+            cached = past if moved.off is True else pick(moved.off, past, cached)
+        far = far + cached
+        if memory.uncached and each.dims == (col,):
+            # The end of a row that all cores read: as often as they do, one channel moves its line.
+            ends = turns / counts[col] * (memory.stripe / memory.far)
+            hot = hot + pick(_off(sizes[col] * each.item), ends, 0.0)
+        if memory.same_line and len(each.dims) < len(sizes):
+            near = largest(near, turns * moved.lines * (memory.same_line * memory.line) / (extent + memory.line))
+    # While all cores load, each gets its part of what memory gives.
+    turn = (largest(load, far / own) + waited * memory.latency + vector) / form.depth
     slowest = _most(vector, load, store, turn)
-    return -(-parallel // cores) * steps * slowest + _most(0.0, vector + load + store - slowest)
+    rest = vector + store + memory.latency
+    later = (own - 1) * slowest
+    return rest + _most(later + load, far, near, hot) + _HIDDEN * least(later, far)
+
+
+def _again(form: _Form, moved: _Moved, counts: Sequence[Value]) -> Value | None:
+    """Tiles in a row for which it is moved once; None where it is moved for each."""
+    tiles: Value = 1
+    inside: Value = 1
+    for dim in reversed(form.order):
+        if dim in moved.dims:
+            inside = inside * counts[dim]
+        elif isinstance(inside, Term):
+            tiles = tiles * pick(same(inside, 1), counts[dim], 1)
+        else:
+            tiles = tiles * counts[dim]
+    return tiles if isinstance(tiles, Term) else None
 
 
 def _most(*values: Value) -> Value:
@@ -208,36 +273,85 @@ def _sorts(program: VecProgram, chip: NpuConfig, isa: Isa) -> dict[_Sort, _Cycle
     return sums
 
 
+def _memory(chip: NpuConfig) -> _Memory:
+    l2, hbm = chip.memory.l2, chip.memory.hbm
+    # Where cores read at many places, a channel opens a row for each line.
+    burst = hbm.interleave_bytes / (float(chip.hbm_bytes_per_cycle) / hbm.channels)
+    far = hbm.interleave_bytes * hbm.channels / (burst + (hbm.row_miss_cycles if hbm.row_bytes else 0))
+    return _Memory(
+        far,
+        float(chip.l2_bytes_per_cycle),
+        l2.latency_cycles + hbm.latency_cycles,
+        l2.line_bytes,
+        hbm.interleave_bytes * hbm.channels,
+        l2.same_line_cycles,
+        l2.unaligned_reads == "uncached",
+    )
+
+
 def _transfers(space: Space, chip: NpuConfig) -> list[_Moved]:
-    load, store = chip.core.load, chip.core.store
+    load, store, memory = chip.core.load, chip.core.store, chip.memory
+
+    def engine(of: LoadConfig | StoreConfig, rate: int, latency: int) -> _Engine:
+        apart = latency / of.outstanding
+        return _Engine(of.startup_cycles, float(of.row_cycles), float(rate), of.min_burst_bytes, apart, of.chunk_bytes)
+
+    near = memory.l2.latency_cycles
     engines = (
-        _Engine(load.startup_cycles, float(load.row_cycles), float(load.ub_bytes_per_cycle), load.min_burst_bytes),
-        _Engine(store.startup_cycles, float(store.row_cycles), float(store.bytes_per_cycle), store.min_burst_bytes),
+        engine(load, load.ub_bytes_per_cycle, near + memory.hbm.latency_cycles),
+        engine(store, store.bytes_per_cycle, near),
     )
     return [
         _Moved(
+            tuple(dim for dim in range(len(space.sizes)) if space.has(each.node, dim)),
             space.has(each.node, space.row),
             space.has(each.node, space.col),
             each.strides[space.col] == 1,
+            space.row is not None and each.strides[space.row] == 1,
             each.item,
-            tuple(dim for dim in space.others if not space.has(each.node, dim)),
-            engine,
+            by,
         )
-        for engine, moved in zip(engines, (space.reads, space.writes), strict=True)
+        for by, moved in zip(engines, (space.reads, space.writes), strict=True)
         for each in moved
     ]
 
 
-def _transfer(moved: _Moved, share: Value, rows: Value, cols: Value, whole: Value) -> Value:
-    """Cycles of a load or store of one tile; `share` is the memory's bytes a cycle for one core, `whole` whether the tile has
-    all columns.
-    """
-    engine = moved.engine
-    lines, width = (rows if moved.rows else 1), (cols if moved.cols else 1)
-    if moved.cols and not moved.adjacent:
-        lines, width = lines * width, 1
-    nbytes = width * moved.item
-    if moved.rows:
-        apart = _most(nbytes, engine.least)
-        nbytes = pick(whole, nbytes, apart) if moved.cols and moved.adjacent else apart
-    return engine.startup + lines * (engine.per_row + nbytes / least(engine.port, share))
+class _Cost(NamedTuple):
+    """Of a tile's transfer: cycles of its engine, bytes, lines that it reaches, and whether it begins or ends off blocks."""
+
+    cycles: Value
+    sent: Value
+    lines: Value
+    off: Value
+
+
+def _transfer(form: _Form, moved: _Moved, sizes: Sequence[Value], rows: Value, cols: Value) -> _Cost:
+    """The transfer of a tile of so many rows and columns. Rows of a tile with all columns lie one after the other."""
+    engine, item, line = moved.engine, moved.item, form.memory.line
+    orders: Value = 1
+    off: Value
+    if moved.rows and moved.cols and moved.adjacent:
+        whole = same(cols, sizes[form.col])
+        parts, each = pick(whole, 1, rows), cols * item * pick(whole, rows, 1)
+        off = _off(sizes[form.col] * item)
+        if form.row is not None:
+            off = pick(whole, _off(each), off)
+    elif moved.cols and moved.adjacent:
+        parts, each, off = 1, cols * item, _off(sizes[form.col] * item) if len(moved.dims) > 1 else False
+    elif moved.rows and not moved.cols and moved.linear:
+        parts, each, off = 1, rows * item, _off(rows * item)
+    else:
+        parts, each, off = (rows if moved.rows else 1) * (cols if moved.cols else 1), item, True
+        orders = rows if moved.rows and moved.cols else 1
+    sent = parts * largest(each, engine.least)
+    # Short rows share a request as far as they fit, counted as bursts.
+    requests = parts * -(-each // engine.chunk) / largest(1, engine.chunk // largest(each, engine.least))
+    port = parts * engine.per_row + sent / engine.port
+    cycles = orders * engine.startup + largest(port, requests * engine.apart)
+    reached = parts * (1 + (each - 1) / line)
+    return _Cost(cycles, parts * each, reached, off)
+
+
+def _off(nbytes: Value) -> Value:
+    """Whether so many bytes end off a block."""
+    return nbytes % BLOCK_BYTES != 0 if not isinstance(nbytes, Term) else Term("{0} % {1} != 0", (nbytes, BLOCK_BYTES))

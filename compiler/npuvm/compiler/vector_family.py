@@ -79,12 +79,7 @@ class VectorFamily:
 
     def fair_cycles(self, values: Sequence[int]) -> float | None:
         """The estimate of an instance on a number of cores that is not the chip's; None when a dim of the domain is 0."""
-        if self.empty:
-            return None
-        if self._structure is None:
-            self.prepare()
-        assert self._structure is not None
-        found = self._structure.located(values)
+        found = self.located(values)
         return None if found is None else found[0].fair_cycles(found[1])
 
     def cycles(self, values: Sequence[int]) -> float:
@@ -94,6 +89,15 @@ class VectorFamily:
         assert self._structure is not None
         found = self._structure.located(values)
         return 0.0 if found is None else found[0].choose(found[1])[0].cycles
+
+    def located(self, values: Sequence[int]) -> tuple[Rows, Sequence[int]] | None:
+        """The ways to work on tiles for these values, and the sizes of the iteration space; None when one of them is 0."""
+        if self.empty:
+            return None
+        if self._structure is None:
+            self.prepare()
+        assert self._structure is not None
+        return self._structure.located(values)
 
     def chosen(self, values: Sequence[int]) -> Chosen | None:
         """What `instance` makes its image of, for who wants to see it."""
@@ -214,6 +218,11 @@ class Rows:
             raise error(f"the smallest tile needs {need} bytes of UB; there are {room}", self._name)
         self._last = sizes, *best
         return best
+
+    def ways(self, sizes: Sequence[int]) -> list[Way]:
+        """Every way for which a tile fits, each with as much room as there is: `choose` takes a tile of one of them."""
+        found = (ways.choose(sizes) for ways in self._ways)
+        return [each[1] for each in found if each is not None]
 
     def fair_cycles(self, sizes: Sequence[int]) -> float:
         """The estimate on a number of cores that is not the chip's."""
