@@ -1,9 +1,18 @@
-"""Bands of tiles: as wide as makes the part of a core square, unless L2 then loses what it is to keep."""
+"""Bands of tiles: as wide as makes the part of a core square, unless L2 then loses what it is to keep. Walks in columns."""
 
 from __future__ import annotations
 
-from npuvm.compiler.cube_nest import BANDS, STEPS, NestChooser
+import numpy as np
+import pytest
+from tests.compiler.cube_run import the_isa
+from tests.compiler.vector_run import the_chip
+
+from npuvm.compiler.cube_family import ProductPrograms, ProductSort
+from npuvm.compiler.cube_nest import BANDS, COLUMNS, STEPS, WHOLE, NestChooser
 from npuvm.compiler.cube_problem import CubeTile
+from npuvm.compiler.cube_spec import MatmulSpec, MatView
+from npuvm.hw.simulator import simulate
+from npuvm.hw.state import GlobalMemory
 
 _TILE = CubeTile((128, 256, 256), (128, 256, 64), 1, 0)
 _ROOM = float(96 << 20)
@@ -39,3 +48,46 @@ def test_bands_stay_where_nothing_helps() -> None:
 
 def test_few_tiles_are_walked_row_by_row() -> None:
     assert NestChooser(24, _ROOM).choose(512, 512, 16384, 1, _TILE).number == STEPS
+
+
+def _whole(m: int, n: int, k: int, burst: float | None = 132.0, batch: int = 1) -> int:
+    tile = CubeTile((128, 128, k), (128, 128, 128), 1, 0)
+    nest = NestChooser(24, _ROOM, burst).choose(m, n, k, batch, tile)
+    assert nest.tiles == (batch * -(-m // 128) * -(-n // 128),)
+    return nest.number
+
+
+def test_tall_results_are_walked_in_columns_where_all_of_k_is_loaded_at_once() -> None:
+    """32 x 3 tiles: in rows each core loads 4 tiles of the right operand and 3 of the left, in columns 4 and 1."""
+    assert _whole(4096, 384, 384) == COLUMNS
+    assert _whole(384, 4096, 384) == WHOLE
+
+
+def test_columns_need_rows_to_go_along_loads_that_count_and_room_in_l2() -> None:
+    assert _whole(4096, 128, 384) == WHOLE
+    assert _whole(4096, 384, 64) == WHOLE
+    assert _whole(4096, 384, 384, burst=None) == WHOLE
+    assert _whole(4096, 384, 384, batch=64) == WHOLE
+    assert _whole(256, 384, 384) == WHOLE
+
+
+@pytest.mark.parametrize("name", ["ascend_910b1", "ascend_910a"])
+def test_a_walk_in_columns_gives_what_numpy_does(name: str) -> None:
+    """Two cores, the last tile of each row and column smaller, one core's part in several columns."""
+    chip, isa = the_chip(name), the_isa()
+    m, n, k = 130, 40, 45
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(shape).astype(np.float16) for shape in ((m, k), (k, n)))
+    views = [MatView(at, "fp16", row, 1) for at, row in enumerate((k, n, n))]
+    sort = ProductSort(MatmulSpec(m, n, k, views[0], views[1], views[2]))
+    tile = CubeTile((16, 16, k), (16, 16, 32), 2, 0)
+    image = ProductPrograms(sort, 3, chip, isa, cores=2).image("columns", sort.numbers, (m, n, k, 1), tile)
+    burst = chip.core.load.min_burst_bytes / 2
+    assert NestChooser(2, _ROOM, burst).choose(m, n, k, 1, tile).number == COLUMNS
+    memory, windows = GlobalMemory(1 << 17), [(at << 15, 2 * size) for at, size in enumerate((m * k, k * n, m * n))]
+    for (base, _), array in zip(windows, (a, b), strict=False):
+        memory.write(base, array)
+    simulate(chip, isa, image, memory=memory, addresses=[base for base, _ in windows], windows=windows)
+    found = memory.read(*windows[2]).view(np.float16).reshape(m, n)
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    np.testing.assert_allclose(found, exact, rtol=2e-3, atol=2e-3)

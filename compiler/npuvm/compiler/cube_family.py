@@ -1,4 +1,4 @@
-"""Matrix products planned for all shapes: the choice of a tile, and a template for each of three loop nests.
+"""Matrix products planned for all shapes: the choice of a tile, and a template for each loop nest.
 
 Templates do not depend on the kernel: products of one sort share them, whatever computes their sizes and strides.
 """
@@ -14,7 +14,7 @@ from npuvm.compiler.cube_chooser import chooser_of
 from npuvm.compiler.cube_codegen import check_types, problem_of
 from npuvm.compiler.cube_emit import MatmulEmitter
 from npuvm.compiler.cube_lower import lower_cube
-from npuvm.compiler.cube_nest import NESTS, WHOLE, NestChooser, nest_grids
+from npuvm.compiler.cube_nest import COLUMNS, NESTS, WHOLE, NestChooser, nest_grids
 from npuvm.compiler.cube_problem import CubeTile, ProductSizes
 from npuvm.compiler.cube_spec import MatmulSpec, MatView, normalise
 from npuvm.compiler.schedule import Pins
@@ -84,7 +84,7 @@ class ProductPrograms:
     def __init__(self, sort: ProductSort, n_args: int, chip: NpuConfig, isa: Isa, cores: int | None = None) -> None:
         self._cores = cores or chip.cores_with("cube")
         item = isa.dtypes[sort.spec.a.dtype].itemsize
-        self._nests = NestChooser(self._cores, chip.capacity_bytes("l2") / item)
+        self._nests = NestChooser(self._cores, chip.capacity_bytes("l2") / item, chip.core.load.min_burst_bytes / item)
         self._core_type = chip.core_type_with("cube")
         self._templates = _TEMPLATES.get(sort, n_args, chip, isa)
 
@@ -167,7 +167,7 @@ def _template(sort: ProductSort, n_args: int, chip: NpuConfig, isa: Isa, nest: i
     spec = sort.spec
     problem = problem_of(spec, chip, isa, Pins())
     m, n, k, k0, depth, band = (SymInt.variable(name) for name in _TILE)
-    tile = CubeTile((m, n, spec.k if nest == WHOLE else k), (m, n, k0), depth, 0)
+    tile = CubeTile((m, n, spec.k if nest in (WHOLE, COLUMNS) else k), (m, n, k0), depth, 0)
     emitter = MatmulEmitter(spec, problem, tile, chip.core_type_with("cube"), n_args)
     emitter.write(spec, problem, Walk(tuple(nest_grids(nest, spec, m, n, band)), ()))
     return emitter.b.template((*sort.variables, *_TILE))

@@ -1,7 +1,8 @@
 """The loop nests of a product's program: which one a shape takes, and the grids that walk its tiles.
 
-Where all of k is in one L1 tile, an operand stays there for as long as its tile serves; else k is walked. Products of many
-tiles walk them in bands of rows, so that what cores read at a time is little and near.
+Where all of k is in one L1 tile, an operand stays there for as long as its tile serves, and tiles are walked row by row or
+column by column, whichever loads less; else k is walked. Products of many tiles walk them in bands of rows, so that what cores
+read at a time is little and near.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from npuvm.compiler.cube_spec import MatmulSpec
 from npuvm.compiler.schedule_walk import Axis, GridWalk
 from npuvm.compiler.symint import ceil_div
 
-__all__ = ["BANDS", "NESTS", "STEPS", "WHOLE", "Nest", "NestChooser", "nest_grids"]
+__all__ = ["BANDS", "COLUMNS", "IN_ROWS", "NESTS", "STEPS", "WHOLE", "Nest", "NestChooser", "nest_grids"]
 
-WHOLE, STEPS, BANDS = NESTS = range(3)
-"""Loop nests: all of k in one L1 tile, k in steps, and k in steps with the tiles in bands."""
+WHOLE, STEPS, BANDS, COLUMNS = NESTS = range(4)
+"""Loop nests: all of k in one L1 tile, k in steps, k in steps with the tiles in bands, and all of k with the rows fastest."""
+
+IN_ROWS = NESTS[:COLUMNS]
+"""The nests of programs that walk no columns."""
 
 _WAVES = 4
 """Tiles for each core from which bands pay: the cores' parts are then larger than a row of tiles or two."""
@@ -30,15 +34,21 @@ class Nest(NamedTuple):
     tiles: tuple[int, ...]
 
 
+_SAVED = 1.15
+"""How much more a walk in rows must load to be left; below that, either may be the faster one by chance."""
+
 _KEPT = 0.85
 """Share of L2 that holds on to operands beside what else goes through it, seen in simulated runs."""
 
 
 class NestChooser:
-    """Chooses for `cores` cores that share the tiles evenly, and an L2 that holds `room` elements of the operands."""
+    """Chooses for `cores` cores that share the tiles evenly, and an L2 that holds `room` elements of the operands.
 
-    def __init__(self, cores: int, room: float) -> None:
-        self._cores, self._room = cores, room * _KEPT
+    `burst`: loads of shorter rows take as long as of so many elements; without it no tiles are walked column by column.
+    """
+
+    def __init__(self, cores: int, room: float, burst: float | None = None) -> None:
+        self._cores, self._room, self._burst = cores, room * _KEPT, burst
         self._shares = [count for count in range(1, cores + 1) if cores % count == 0]
 
     def choose(self, m: int, n: int, k: int, batch: int, tile: CubeTile) -> Nest:
@@ -47,7 +57,8 @@ class NestChooser:
         rows, cols = -(-m // m1), -(-n // n1)
         tiles = batch * rows * cols
         if k1 >= k:
-            return Nest(WHOLE, 1, (tiles,))
+            columns = tiles > self._cores and self._loads_less((m, n, k), batch, (rows, cols), (m1, n1))
+            return Nest(COLUMNS if columns else WHOLE, 1, (tiles,))
         if rows > 1 and cols > 1 and tiles >= _WAVES * self._cores:
             band = self._band(rows, tiles, n1 / m1)
             if batch == 1 and not self._stays(rows, band, (m, n1, k)):
@@ -56,6 +67,23 @@ class NestChooser:
                 first = (rows - 1) // band * band * batch * cols
                 return Nest(BANDS, band, (first, tiles - first))
         return Nest(STEPS, 1, (tiles,))
+
+    def _loads_less(
+        self, sizes: tuple[int, int, int], batch: int, tiles: tuple[int, int], tile: tuple[int, int]
+    ) -> bool:
+        """Whether in columns the core that loads most loads far less, and L2 keeps the left operand until the next one.
+
+        Each tile loads one operand, and each row or column that a core's tiles lie in the other.
+        """
+        (m, n, k), (rows, cols), (m1, n1) = sizes, tiles, tile
+        wide = max(n1, self._burst or 0)
+        # Tiles that leave for longer than they are loaded gain nothing.
+        if self._burst is None or min(rows, cols) == 1 or k * wide <= m1 * n1:
+            return False
+        each = -(-batch * rows * cols // self._cores)
+        in_rows = each * wide + _spanned(each, cols) * m1
+        in_columns = each * m1 + _spanned(each, rows) * wide
+        return in_rows > _SAVED * in_columns and batch * ((m + n) * k + m * n) <= self._room
 
     def _band(self, rows: int, tiles: int, wide: float) -> int:
         """Rows of tiles in a band: so that a core's part is about square, and bands begin where the parts of cores do.
@@ -81,10 +109,17 @@ class NestChooser:
         return next((each for each in even if each < band and self._stays(rows, each, sizes)), band)
 
 
+def _spanned(tiles: int, length: int) -> int:
+    """How many lines of `length` tiles a core's tiles lie in at most, when all cores have so many in a row."""
+    return 1 if length % tiles == 0 else (tiles + length - 2) // length + 1
+
+
 def nest_grids(nest: int, spec: MatmulSpec, m: int, n: int, band: int) -> list[GridWalk]:
     """The grids of a nest for tiles of m x n, in bands of `band` rows of tiles."""
     batch = [Axis(f"b{at}", size) for at, size in enumerate(spec.batch)]
     rows, cols = ceil_div(spec.m, m), Axis("n", ceil_div(spec.n, n))
+    if nest == COLUMNS:
+        return [GridWalk((*batch, cols, Axis("m", rows)), {})]
     if nest != BANDS:
         return [GridWalk((*batch, Axis("m", rows), cols), {})]
     whole = ceil_div(rows, band) - 1

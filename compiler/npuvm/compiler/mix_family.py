@@ -10,7 +10,7 @@ from npuvm.compiler.blocks import align_up
 from npuvm.compiler.cube_chooser import chooser_of
 from npuvm.compiler.cube_codegen import check_types, problem_of
 from npuvm.compiler.cube_lower import lower_cube
-from npuvm.compiler.cube_nest import NESTS, WHOLE, Nest, NestChooser, nest_grids
+from npuvm.compiler.cube_nest import IN_ROWS, WHOLE, Nest, NestChooser, nest_grids
 from npuvm.compiler.cube_problem import CubeTile, ProductSizes
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.group_programs import GroupPrograms, Looked
@@ -103,7 +103,7 @@ class MixFamily:
         parts = MixParts(
             common, spec, problem, CubeTile((0, 0, 0), (0, 0, 0), 0, 0), program, storage, cut, reg, chip, isa
         )
-        for nest in NESTS:
+        for nest in IN_ROWS:
             tile = CubeTile((cut.m, cut.n, spec.k if nest == WHOLE else k), (cut.m, cut.n, k0), depth, 0)
             grids = nest_grids(nest, spec, cut.m, cut.n, band)
             here = replace(parts, tile=tile)
