@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, isqrt
 
 from npuvm.compiler.cube_codegen import problem_of
 from npuvm.compiler.cube_family import ProductPrograms, ProductSort
@@ -38,6 +38,8 @@ class TileMeter:
         chip = resident_chip(chip) if measured == "l0" else chip
         self._dtype, self._chip, self._isa = dtype, chip, isa
         self._cores = chip.cores_with("cube") if measured == "core" else 1
+        # Cores lie over the result as near to a square as they can.
+        self._down = max(rows for rows in range(1, isqrt(self._cores) + 1) if self._cores % rows == 0)
         self._item = isa.dtypes[dtype].itemsize
         spec = self._spec(64, 64, 64)
         self.problem: TileProblem = problem_of(spec, chip, isa, Pins())
@@ -53,11 +55,11 @@ class TileMeter:
         taken = CubeTile((m, n, k1), (m, n, k0), slots, 0)
         firsts, laters = [], []
         for steps in STEPS:
-            k, wide = k1 * steps, n * self._cores
+            k, high, wide = k1 * steps, m * self._down, n * (self._cores // self._down)
             l2 = l2_state(self._chip)
-            firsts.append(self._run(m, wide, k, taken, l2))
-            one = self._run(m, wide, k, taken, l2)
-            more = self._run(m, wide * _MORE, k, taken, None)
+            firsts.append(self._run(high, wide, k, taken, l2))
+            one = self._run(high, wide, k, taken, l2)
+            more = self._run(high, wide * _MORE, k, taken, None)
             laters.append(max(1, ceil((more - one) / (_MORE - 1))))
         return [*firsts, *laters]
 
