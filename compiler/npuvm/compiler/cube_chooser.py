@@ -8,7 +8,9 @@ cost of rounds times a pipelined tile (ASPLOS 2024), with a first tile that wait
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import product
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -36,6 +38,9 @@ n and k stay while the number of rows changes."""
 _ALIKE_LINES = tuple(Layout(tight, True, off, 0) for off in (False, True) for tight in (False, True))
 """Layouts by whether rows follow each other, and whether they lie off blocks."""
 
+_TIGHT = tuple(Layout(True, True, off, 0) for off in (False, True))
+"""Layouts of operands whose rows follow each other."""
+
 _TINY = 1e-4
 """Less than what a quotient of whole numbers can be off, and far less than one."""
 
@@ -58,29 +63,38 @@ class _Weighed(NamedTuple):
     far: Floats | None
 
 
-class _Candidates(NamedTuple):
-    """Candidates of use between two values of k, ordered by m: inverse edges, and costs by field.
+class _Interval(NamedTuple):
+    """Candidates of use between two values of k, ordered by m: numbers, edges n, inverse edges. The rest as for `_Weighed`."""
 
-    Behind the cycles of cores those of L2 where it may be too slow, and of lines that pass L2. The rest as for `_Weighed`.
-    """
-
+    numbers: Ints
     tiles: list[list[int]]
     ends: list[int]
+    widths: Ints
     per_m: Floats
     per_n: Floats
+
+
+class _Candidates(NamedTuple):
+    """Candidates of an interval with their costs by field for operands that lie in some way.
+
+    Behind the cycles of cores those of L2 where it may be too slow, and of lines that pass L2.
+    """
+
+    interval: _Interval
     costs: CostLines
     is_l2_slow: bool
     passes_l2: bool
 
     def at(self, sizes: ProductSizes) -> _Weighed:
         """The candidates for n, k and batch."""
+        _, tiles, ends, _, per_m, per_n = self.interval
         costs = self.costs.at(sizes.k)
-        across = np.ceil(self.per_n * (sizes.n - _TINY))
+        across = np.ceil(per_n * (sizes.n - _TINY))
         if sizes.batch != 1:
             across *= float(sizes.batch)
         served = costs[2] if self.is_l2_slow else None
         far = costs[-1] if self.passes_l2 else None
-        return _Weighed(self.tiles, self.ends, self.per_m, across, costs[0], costs[1], served, far)
+        return _Weighed(tiles, ends, per_m, across, costs[0], costs[1], served, far)
 
 
 _Lines = tuple[CostLines, CostLines]
@@ -115,8 +129,8 @@ class TileChooser:
         self._costs = CandidateCosts(problem, table, depths, kernels, measured)
         self._edges = np.unique(table[:, 0]).tolist()
         self._widths = np.unique(table[:, 1]).tolist()
-        self._useful = self._costs.useful()
-        self._lines: dict[tuple[int, Layout, Layout], _Lines] = {}
+        self._intervals = [self._interval(numbers) for numbers in self._costs.useful()]
+        self._lines: dict[tuple[Layout, Layout], list[_Lines]] = {}
         self._candidates: dict[_Key, _Candidates] = {}
         self._weighed: dict[tuple[int, ...], _Weighed] = {}
         self._known: dict[ProductSizes, CubeTile] = {}
@@ -132,6 +146,8 @@ class TileChooser:
         # Past L2 a line is read whole, and opens a row.
         self._per_line = line / float(chip.hbm_bytes_per_cycle) + missed / hbm.channels
         self._l2_capacity = chip.capacity_bytes("l2")
+        for a, b in product(_TIGHT, repeat=2):
+            self._lines_of(a, b)
 
     def choose(self, sizes: ProductSizes) -> CubeTile:
         """The tile with the lowest estimate."""
@@ -228,33 +244,43 @@ class TileChooser:
 
     def _useful_at(self, key: _Key) -> _Candidates:
         """The candidates of use for an interval of k."""
-        at, _, a, b = key
-        lines = self._lines.get((at, a, b))
-        if lines is None:
-            lines = self._lines[at, a, b] = self._with_bounds(at, self._useful[at], a, b)
-        return self._made(self._useful[at], lines, key)
+        at, wide, a, b = key
+        return self._made(self._intervals[at], self._lines_of(a, b)[at], wide, a, b)
 
     def _every(self, sizes: ProductSizes) -> _Candidates:
         """All tiles, also those that are never the best."""
-        key = at, _, a, b = self._key(sizes)
-        numbers = np.arange(len(self._costs.table))
-        return self._made(numbers, self._with_bounds(at, numbers, a, b), key)
+        at, wide, a, b = self._key(sizes)
+        interval = self._interval(np.arange(len(self._costs.table)))
+        return self._made(interval, *self._with_bounds([at], [interval], a, b), wide, a, b)
 
-    def _made(self, numbers: Ints, lines: _Lines, key: _Key) -> _Candidates:
-        table, (costs, covering), (_, wide, a, b) = self._costs.table[numbers], lines, key
-        if wide < len(self._widths):
-            costs = costs.with_others(table[:, 1] >= self._widths[wide], covering)
+    def _interval(self, numbers: Ints) -> _Interval:
+        table = self._costs.table[numbers]
         ends = np.searchsorted(table[:, 0], self._edges, side="right").tolist()
         tiles = np.column_stack([table[:, [0, 1, 2, 5]], self._costs.depths[numbers]]).tolist()
-        inverses = 1.0 / table[:, 0], 1.0 / table[:, 1]
-        return _Candidates(tiles, [*ends, len(table)], *inverses, costs, self._serves_slowly(a, b), a.off or b.off)
+        return _Interval(numbers, tiles, [*ends, len(table)], table[:, 1], 1.0 / table[:, 0], 1.0 / table[:, 1])
 
-    def _with_bounds(self, at: int, numbers: Ints, a: Layout, b: Layout) -> _Lines:
-        """Costs in cycles of cores, of L2 where it may be too slow, and of what is read past it."""
+    def _made(self, interval: _Interval, lines: _Lines, wide: int, a: Layout, b: Layout) -> _Candidates:
+        costs, covering = lines
+        if wide < len(self._widths):
+            costs = costs.with_others(interval.widths >= self._widths[wide], covering)
+        return _Candidates(interval, costs, self._serves_slowly(a, b), a.off or b.off)
+
+    def _lines_of(self, a: Layout, b: Layout) -> list[_Lines]:
+        """Costs of the candidates of use, by interval; those for operands whose rows follow each other are made beforehand."""
+        found = self._lines.get((a, b))
+        if found is None:
+            found = self._lines[a, b] = self._with_bounds(range(len(self._intervals)), self._intervals, a, b)
+        return found
+
+    def _with_bounds(self, at: Sequence[int], intervals: Sequence[_Interval], a: Layout, b: Layout) -> list[_Lines]:
+        """Costs in cycles of cores, of L2 where it may be too slow, and of what is read past it, by interval."""
         fields = [0, 1, *([2] if self._serves_slowly(a, b) else []), *([3] if a.off or b.off else [])]
         per = np.array((1.0, 1.0, self._per_l2, self._per_line))[fields]
-        plain, covering = self._costs.lines(at, numbers, (a, b))
-        return plain.times(fields, per), covering.times(fields, per)
+        counts = [len(interval.numbers) for interval in intervals]
+        numbers = np.concatenate([interval.numbers for interval in intervals])
+        plain, covering = self._costs.lines(np.repeat(at, counts), numbers, (a, b))
+        parts = (each.times(fields, per).parts(counts) for each in (plain, covering))
+        return list(zip(*parts, strict=True))
 
     def _serves_slowly(self, a: Layout, b: Layout) -> bool:
         return bool(self._is_l2_slow or a.apart or b.apart)

@@ -29,8 +29,13 @@ Costs jump where another step at L1 is needed. Those of the first few steps are 
 between two of them costs are lines.
 """
 
+_GRID = np.array(GRID, dtype=np.float64)
+
 _LATER = (0.0, 8.0)
-"""Later tiles for the first one, for which the best candidate beside each pair of edges is of use."""
+"""Later tiles for the first one, for which candidates beside the same pair of edges are held against each other."""
+
+_NEAR = 0.02
+"""A candidate is of no use where others beside its edges are never slower by more than this share."""
 
 _ALIKE = 0.15
 """Share of a first tile's cycles that are like those of a later one: cores read alike. Seen on `ascend_910b1`."""
@@ -62,9 +67,10 @@ class CostLines(NamedTuple):
         costs: Floats = np.dot(np.array((1.0, k)), bases.reshape(2, -1)).reshape(bases.shape[1:])
         return costs
 
-    def taken(self, which: Ints) -> CostLines:
-        """The costs of some of the candidates."""
-        return CostLines(self.coefficients[:, :, which])
+    def parts(self, counts: Sequence[int]) -> list[CostLines]:
+        """The costs of so many candidates each, one after the other."""
+        ends = np.cumsum(counts)[:-1]
+        return [CostLines(np.ascontiguousarray(part)) for part in np.split(self.coefficients, ends, axis=2)]
 
     def times(self, fields: Sequence[int], factors: Floats) -> CostLines:
         """Some fields of the costs, multiplied."""
@@ -97,32 +103,34 @@ class CandidateCosts:
             self._over = self._corrections(CoreCost(reference), kernels, order)
 
     def useful(self) -> tuple[Ints, ...]:
-        """For each interval of the grid, the candidates that are best beside their edges for some layout and number of tiles.
+        """For each interval of the grid, candidates of which one is near the best beside its edges, however operands lie.
 
-        In cycles of cores, in what L2 serves, or in what is read past it.
+        In cycles of cores for any number of tiles, in what L2 serves, or in what is read past it.
         """
         pairs = _by_pair(self.table)
-        k = np.array(GRID[1:], dtype=np.float64)[:, None]
-        best = []
+        kept = np.zeros((len(GRID) - 1, *pairs.shape), dtype=bool)
         for layout, covers in _EXTREMES:
-            first, later, served, far = self._cycles(slice(None), k, (layout, layout), covers)
+            first, later, served, far = self._cycles(slice(None), _GRID[1:, None], (layout, layout), covers)
             bounds = [*([served] if layout.apart else []), *([far] if layout.off else [])]
             for cost in (*(first + tiles * later for tiles in _LATER), *bounds):
                 # One behind the last candidate is never the best.
                 beside = np.append(cost, np.full((len(cost), 1), np.inf), axis=1)[:, pairs]
-                best.append(np.take_along_axis(pairs, beside.argmin(axis=2).T, axis=1))
-        return tuple(np.unique(each) for each in np.concatenate(best).T)
+                known = np.where(kept, beside, np.inf).min(axis=2)
+                best = beside.argmin(axis=2)[..., None]
+                wanted = known[..., None] > (1 + _NEAR) * np.take_along_axis(beside, best, axis=2)
+                np.put_along_axis(kept, best, np.take_along_axis(kept, best, axis=2) | wanted, axis=2)
+        return tuple(np.sort(pairs[each]) for each in kept)
 
-    def lines(self, at: int, numbers: Ints, layouts: tuple[Layout, Layout]) -> tuple[CostLines, CostLines]:
-        """Costs of candidates between the numbers `at` and `at` + 1 of the grid.
+    def lines(self, at: Ints, numbers: Ints, layouts: tuple[Layout, Layout]) -> tuple[CostLines, CostLines]:
+        """Costs of candidates, each between the numbers `at` and `at` + 1 of the grid.
 
         The second ones are for tiles that are as wide as the operands whose rows follow their edge, and as the result.
         """
-        low, high = GRID[at] + 1.0, float(GRID[at + 1])
-        costs = self._cycles(numbers, np.array(((low,), (high,))), layouts, _EITHER)
+        k = np.stack([_GRID[at] + 1, _GRID[at + 1]])
+        costs = self._cycles(numbers, k, layouts, _EITHER)
         costs[0] = (1 - self._alike) * (costs[0] - costs[1])
-        slope = (costs[:, :, 1] - costs[:, :, 0]) / (high - low)
-        lines = np.stack([costs[:, :, 1] - slope * high, slope])
+        slope = (costs[:, :, 1] - costs[:, :, 0]) / (k[1] - k[0])
+        lines = np.stack([costs[:, :, 1] - slope * k[1], slope])
         return CostLines(lines[:, :, 0]), CostLines(lines[:, :, 1])
 
     def _cycles(self, numbers: Ints | slice, k: Floats, layouts: tuple[Layout, Layout], covers: Flags | bool) -> Floats:

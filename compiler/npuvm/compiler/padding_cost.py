@@ -134,7 +134,10 @@ class PaddingCost:
         ways = [each for each, wanted in zip(_WAYS, self._allowed(steps, nbytes), strict=True) if wanted]
         if not ways:
             return ()
-        reads = self._reads(sizes, self._chooser.choose(sizes), steps, nbytes)
+        tile = self._chooser.choose(sizes)
+        if tile.cycles < _WORTH * (_JOIN_CYCLES + _FILL_CYCLES):
+            return ()
+        reads = self._reads(sizes, tile, steps, nbytes)
         best = min(ways, key=reads.padded)
         return best if reads.padded(best) * _WORTH <= reads.plain else ()
 
