@@ -130,6 +130,15 @@ class Planned:
     family: VectorFamily
     shared: ReduceFamily | None
 
+    def chosen(self, values: Sequence[int]) -> object:
+        """What the compiler chooses: chunks, or a tile."""
+        found = None if self.shared is None else self.shared.planned(values)
+        if found is not None:
+            return found
+        located = self.family.located(values)
+        assert located is not None
+        return located[0].choose(located[1])
+
 
 def legal(way: Way, sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Tiles that fit: rows of the ladder, and such parts of all rows; columns likewise in multiples of 16, or all."""
@@ -203,6 +212,24 @@ class RowOracle:
                 made.append(Planned(plan, segment, family, shared))
             self._made[key] = tuple(made)
         return self._made[key]
+
+    def planned_for(self, case: RowCase) -> tuple[Planned, ...]:
+        """The segments of the plan that the compiler takes for a case."""
+        for whole in (True, False):
+            planned = self._planned(case.kernel.graph, whole)
+            try:
+                for each in planned:
+                    each.chosen(case.sizes)
+            except RowsDoNotFit:
+                continue
+            return planned
+        raise AssertionError("one of both plans fits")
+
+    def finished(self, graph: Graph, subject: Subject, option: Option) -> int:
+        """Simulated cycles, however many they are."""
+        cycles = self.cycles(graph, subject, option)
+        assert cycles is not None
+        return cycles
 
     def cycles(self, graph: Graph, subject: Subject, option: Option, limit: int | None = None) -> int | None:
         """Simulated cycles; None where they are more than `limit`."""

@@ -88,7 +88,13 @@ def plain(space: Space, program: VecProgram, chip: NpuConfig, depth: int, rows: 
         if past_l2 and off:
             far += turns * lines * line * of_line / channels / min(max(extent, line) / (channels * line), 1)
         else:
-            far += extent * of_line / channels
+            reached = 1.0
+            if not memory.address_hash and cols < space.cols and is_tile(space, each):
+                stripe, pitch = channels * memory.hbm.interleave_bytes, space.cols * each.item
+                drift = min(pitch % stripe, stripe - pitch % stripe)
+                seen = max(cols * each.item + rows * drift, memory.hbm.interleave_bytes) / stripe
+                reached = min(seen * min(cores, parallel), 1)
+            far += extent * of_line / channels / reached
         if past_l2 and dims == [space.col] and sizes[space.col] * each.item % 32:
             hot += turns / counts[space.col] * line * of_line
         if memory.l2.same_line_cycles and len(dims) < len(sizes):
@@ -97,6 +103,11 @@ def plain(space: Space, program: VecProgram, chip: NpuConfig, depth: int, rows: 
     slowest = max(vector, load, store, (max(load, far / own) + waited * latency + vector) / depth)
     later = (own - 1) * slowest
     return vector + store + latency + max(later + load, far, near, hot) + 0.15 * min(later, far)
+
+
+def is_tile(space: Space, each: Transfer) -> bool:
+    """Whether rows of adjacent elements are moved."""
+    return space.has(each.node, space.row) and space.has(each.node, space.col) and each.strides[space.col] == 1
 
 
 def repeated(space: Space, node: Any, counts: Sequence[int]) -> int:

@@ -20,7 +20,7 @@ from npuvm.compiler.relay_cube import Product
 from npuvm.compiler.relay_emit import RelayParts, write_relay
 from npuvm.compiler.relay_handover import SLOTS
 from npuvm.compiler.relay_space import relay_space
-from npuvm.compiler.relay_tile import Block, BlockChooser, ProductShape, Runs, spread
+from npuvm.compiler.relay_tile import Block, BlockChooser, ProductShape, RelaySizes, Runs, spread
 from npuvm.compiler.relay_vector import RowCuts
 from npuvm.compiler.relay_walk import Run, run_grids
 from npuvm.compiler.schedule import Pins
@@ -106,7 +106,7 @@ class RelayFamily:
         r, c = SymInt.variable("rows"), SymInt.variable("cols")
         nbytes: Function = compile_values(("rows", "cols"), (storage.nbytes(r, c),), "nbytes")
         problems = tuple(each.problem for each in products)
-        self._chooser = BlockChooser(chip, problems, nbytes, self._cores)
+        self.chooser = BlockChooser(chip, problems, nbytes, self._cores)
         self._cost = RelayCost(
             chip, problems, TileCost(common.space, program, chip, isa, 1, storage.depth), self._cores
         )
@@ -136,19 +136,32 @@ class RelayFamily:
 
     def choose(self, values: Sequence[int]) -> Chosen | None:
         """Block and runs for values of the symbols; None where a shape has no program."""
+        sizes = self.sizes(values)
+        if sizes is None:
+            return None
+        block = self.chooser.choose(sizes)
+        return None if block is None else self.with_block(sizes, block)
+
+    def sizes(self, values: Sequence[int]) -> RelaySizes | None:
+        """The sizes that blocks are chosen for; None where a shape has no program."""
         rows, cols, *sizes = self._sizes(*values)
         batch, rest = sizes[: self._rank], sizes[self._rank :]
-        matrices = prod(batch)
-        if rows * cols * matrices * prod(rest) == 0:
+        if rows * cols * prod(batch) * prod(rest) == 0:
             return None
-        shapes = [
+        shapes = tuple(
             ProductShape(rest[3 * at], rest[3 * at + 1], self._both and at == 1, self._both and at == 0)
             for at in range(len(self._specs))
-        ]
+        )
         row_bytes = sum(each.item * pitch for each, pitch in zip(self._handed, self._pitches(*values), strict=True))
-        block = self._chooser.choose(rows, matrices, cols, shapes, row_bytes)
-        if block is None:
-            return None
+        read = tuple(
+            rest[3 * at] * rest[3 * at + 1] * rest[3 * at + 2] * each.item
+            for at, each in enumerate(self._cost.problems)
+        )
+        return RelaySizes(rows, cols, tuple(batch), shapes, row_bytes, read)
+
+    def with_block(self, sizes: RelaySizes, block: Block) -> Chosen:
+        """The instance with a block that fits."""
+        rows, batch, matrices = sizes.rows, sizes.batch, prod(sizes.batch)
         # A single block of rows is walked along the batch, where it has neighbours.
         whole, left = divmod(rows, block.rows) if rows != block.rows else (0, rows)
         here = spread(matrices, whole, self._groups) if whole else Runs(0, 1, 1)
@@ -156,11 +169,8 @@ class RelayFamily:
         over = spread(matrices // last, last, self._groups) if left else Runs(0, 1, 1)
         runs = (matrices, here), (matrices // last, over)
         groups = min(self._groups, sum(count * each.runs for count, each in runs))
-        read = [
-            rest[3 * at] * rest[3 * at + 1] * rest[3 * at + 2] * each.item
-            for at, each in enumerate(self._cost.problems)
-        ]
-        return Chosen(block, whole, left, runs, groups, *self._cost.cycles(block, cols, shapes, runs, groups, read))
+        cycles = self._cost.cycles(block, sizes.cols, sizes.shapes, runs, groups, sizes.read)
+        return Chosen(block, whole, left, runs, groups, *cycles)
 
     def image(self, values: Sequence[int], chosen: Chosen) -> tuple[Image, tuple[TensorSpec, ...]]:
         """The image of what was chosen for these values, and the tensors between its parts."""

@@ -81,7 +81,7 @@ class TileChooser:
         self._crowded = any(not space.has(each.node, space.row) for each in space.reads)
         self.levels = vector_levels(space)
         tiles = highest_tiles(space, self.nbytes, chip)
-        self._widths, self._heights, self.unit = tuple(tiles), tuple(tiles.values()), row_unit(space)
+        self._widths, self._heights, self.unit = tuple(tiles), tuple(tiles.values()), row_unit(space, chip)
 
     def choose(self, sizes: Sequence[int], edge: int = 0, cores: int | None = None) -> Choice | None:
         """The tile with the lowest estimate among those tried; None when not even the smallest fits.

@@ -63,16 +63,19 @@ class _Moved(NamedTuple):
 
 
 class _Memory(NamedTuple):
-    """Bytes a cycle of main memory and of L2, cycles of a way there, bytes of a line, and what all channels hold side by side;
-    cycles between accesses of two cores to a line, and whether rows off blocks are read past L2."""
+    """Bytes a cycle of main memory and of L2, cycles of a way there, bytes of a line, what all channels hold side by side, and
+    what one of them does; cycles between accesses of two cores to a line, whether rows off blocks are read past L2, and whether
+    addresses are mixed, so that no pitch leaves channels out."""
 
     far: float
     near: float
     latency: int
     line: int
     stripe: int
+    own: int
     same_line: int
     uncached: bool
+    mixed: bool
 
 
 class _Form(NamedTuple):
@@ -187,6 +190,8 @@ def _cycles(form: _Form, sizes: Sequence[Value], work: Sequence[_Cycles]) -> Val
         waited = largest(waited, share)
         extent = prod([sizes[dim] for dim in each.dims], start=each.item)
         cached = extent / memory.far
+        if not memory.mixed and each.rows and each.cols and each.adjacent:
+            cached = cached / _reached(form, sizes[col] * each.item, lines, width * each.item, least(cores, parallel))
         if memory.uncached:
             # What lies in a few lines is in as few channels.
             spread = least(largest(extent, memory.line) / memory.stripe, 1.0)
@@ -205,6 +210,15 @@ def _cycles(form: _Form, sizes: Sequence[Value], work: Sequence[_Cycles]) -> Val
     rest = vector + store + memory.latency
     later = (own - 1) * slowest
     return rest + _most(later + load, far, near, hot) + _HIDDEN * least(later, far)
+
+
+def _reached(form: _Form, pitch: Value, lines: Value, nbytes: Value, cores: Value) -> Value:
+    """The share of memory's channels that cores reach at a time with rows of so many bytes `pitch` apart."""
+    memory = form.memory
+    over = pitch % memory.stripe
+    drift = least(over, memory.stripe - over)
+    at_once = largest(nbytes + lines * drift, memory.own) / memory.stripe
+    return pick(same(nbytes, pitch), 1.0, least(at_once * cores, 1.0))
 
 
 def _again(form: _Form, moved: _Moved, counts: Sequence[Value]) -> Value | None:
@@ -284,8 +298,10 @@ def _memory(chip: NpuConfig) -> _Memory:
         l2.latency_cycles + hbm.latency_cycles,
         l2.line_bytes,
         hbm.interleave_bytes * hbm.channels,
+        hbm.interleave_bytes,
         l2.same_line_cycles,
         l2.unaligned_reads == "uncached",
+        chip.memory.address_hash,
     )
 
 

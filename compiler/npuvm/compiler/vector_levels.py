@@ -43,8 +43,12 @@ def vector_levels(space: Space) -> tuple[Level, ...]:
     )
 
 
-def row_unit(space: Space) -> int:
-    """Rows of the lowest block: where columns of single elements are loaded, those of a whole block of memory, else one."""
+def row_unit(space: Space, chip: NpuConfig) -> int:
+    """Rows of the lowest block: where columns of single elements are loaded, and what is off blocks past L2, those of a whole
+    block of memory; else one.
+    """
+    if chip.memory.l2.unaligned_reads != "uncached":
+        return 1
     items = [each.item for each in space.reads if _is_column(space, each)]
     return max(1, BLOCK_BYTES // min(items)) if items else 1
 
@@ -60,7 +64,7 @@ def highest_tiles(space: Space, nbytes: Function, chip: NpuConfig) -> Mapping[in
         used = np.asarray(nbytes(tiles[:, 0], tiles[:, 1])[0])
         return np.broadcast_to(used <= min(map(chip.capacity_bytes, level.buffers)), len(tiles))
 
-    tiles = grow(vector_levels(space), (row_unit(space), LANES), fits)
+    tiles = grow(vector_levels(space), (row_unit(space, chip), LANES), fits)
     found: dict[int, int] = {}
     for rows, cols in tiles.tolist():
         found[cols] = max(rows, found.get(cols, 0))
