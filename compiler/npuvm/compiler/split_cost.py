@@ -10,7 +10,7 @@ from npuvm.compiler.blocks import BLOCK_BYTES
 from npuvm.compiler.cube_chooser import chooser_of
 from npuvm.compiler.cube_codegen import check_types, problem_of
 from npuvm.compiler.cube_lower import lower_cube
-from npuvm.compiler.cube_problem import ProductSizes, TileProblem
+from npuvm.compiler.cube_problem import CubeTile, ProductSizes, TileProblem
 from npuvm.compiler.cube_spec import normalise
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import CubeSegment
@@ -19,7 +19,7 @@ from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["Split", "SplitCost"]
+__all__ = ["WHOLE", "Split", "SplitCost"]
 
 _JOIN_CYCLES = 850
 """Cycles of a barrier of the launch, and of a sum until its first tile is through, seen in simulated runs."""
@@ -30,8 +30,11 @@ _SERVED = 0.72
 _SPREAD = 1.3
 """How much longer main memory takes for operands of which cores read many places at a time, seen in simulated runs."""
 
-_BESIDE = 1.2
-"""How much longer than estimated products of parts take, seen in simulated runs: their cores read other rows of an operand."""
+_BESIDE = (1.05, 1.1, 1.4)
+"""How much longer than estimated products of parts take in one round of tiles, in two and in more, seen in simulated runs.
+
+Of a later tile the estimate takes what it reads to be in L2, but parts of k share no operands.
+"""
 
 _WORTH = 1.1
 """How many times as fast a product must be in parts, by estimates."""
@@ -46,10 +49,14 @@ _KEPT = 256
 
 
 class Split(NamedTuple):
-    """A product in `parts` parts of k, and its estimated cycles; 1 is the product as it is."""
+    """A product in `parts` parts of k, and its estimated cycles."""
 
     parts: int
     cycles: float
+
+
+WHOLE = Split(1, 0.0)
+"""The product as it is, whose estimate is its own."""
 
 
 class SplitCost:
@@ -65,42 +72,37 @@ class SplitCost:
         problem, self._sizes = _problem(product, symbols, chip, isa)
         part, self._part_sizes = _problem(parts.product, (*symbols, PARTS, LENGTH), chip, isa)
         self._whole, self._part = chooser_of(problem, cores), chooser_of(part, cores)
-        self._cores, self._item = cores, problem.item
+        self._cores = cores
         self._out, self._acc = problem.out_item, part.out_item
         cube, load = chip.core.cube, chip.core.load
         block = cube.m * cube.n * (cube.k_bytes // problem.item)
         self._per_mac = float(cube.cycles_per_block[problem.dtype]) / block / cores
         line, hbm = chip.memory.l2.line_bytes, chip.memory.hbm
         missed = hbm.row_miss_cycles if hbm.row_bytes else 0
-        self._per_hbm = _SPREAD * (1 / float(chip.hbm_bytes_per_cycle) + missed / (line * hbm.channels))
+        per_byte = 1 / float(chip.hbm_bytes_per_cycle) + missed / (line * hbm.channels)
+        self._per_element = _SPREAD * problem.item * per_byte
         ports = chip.cores_with("vector") * load.ub_bytes_per_cycle
         self._per_sum = 1 / (_SERVED * min(float(chip.l2_bytes_per_cycle), ports))
+        self._per_pair = (2 * self._acc + self._out) * self._per_sum
         self._block = BLOCK_BYTES // problem.item
         least = ProductSizes(1, 1, _LEAST, 1, 0, 0)
         table, *_ = self._part.estimates(least)
-        self._shortest = _BESIDE * self._part.choose(least).cycles
+        self._shortest = self._part.choose(least).cycles
         self._most = cores * int((table[:, 0] * table[:, 1]).max())
         self._known: dict[tuple[int, ...], Split] = {}
 
     def best(self, values: Sequence[int]) -> Split:
         """The split with the lowest estimate for values of the symbols, among numbers of parts that divide k."""
-        found = self._sizes(*values)
-        m, n, k, batch, *_ = found
-        if k < 2 * _LEAST or not 0 < m * n * batch <= self._most:
-            return Split(1, 0.0)
-        sizes = ProductSizes(*found)
-        tile = self._whole.choose(sizes)
-        whole, (m1, n1, _) = tile.cycles, tile.l1
-        if -(-m // m1) * -(-n // n1) * batch > self._cores:
-            return Split(1, whole)
-        if _WORTH * (max(self._bound(sizes), self._shortest) + self._join(sizes, 2)) > whole:
-            return Split(1, whole)
-        known = self._known.get(sizes)
-        if known is None:
+        numbers = self._sizes(*values)
+        found = self._known.get(numbers)
+        if found is None:
+            m, n, k, batch, _, _ = numbers
+            if k < 2 * _LEAST or not 0 < m * n * batch <= self._most:
+                return WHOLE
             if len(self._known) == _KEPT:
                 self._known.clear()
-            known = self._known[sizes] = self._searched(values, sizes, whole)
-        return known
+            found = self._known[numbers] = self._found(values, ProductSizes(m, n, k, batch, *numbers[4:]))
+        return found
 
     def depth(self, values: Sequence[int]) -> int:
         """k, or 0 where the product has nothing to add up or no elements."""
@@ -115,15 +117,29 @@ class SplitCost:
         """The estimate for a number of parts that divides k."""
         return self._cycles(values, ProductSizes(*self._sizes(*values)), parts)
 
+    def _found(self, values: Sequence[int], sizes: ProductSizes) -> Split:
+        """The choice for sizes that are not known. Most are left after a few multiplications: every new shape asks."""
+        m, n, k, batch, *_ = sizes
+        tile = self._whole.choose(sizes)
+        m1, n1, _ = tile.l1
+        if -(-m // m1) * -(-n // n1) * batch > self._cores:
+            return WHOLE
+        elements = m * n * batch
+        least = max(elements * k * self._per_mac, (m + n) * k * batch * self._per_element, self._shortest)
+        if _WORTH * (least + _JOIN_CYCLES + elements * self._per_pair) > tile.cycles:
+            return WHOLE
+        return self._searched(values, sizes, tile.cycles)
+
     def _searched(self, values: Sequence[int], sizes: ProductSizes, whole: float) -> Split:
+        """The best of the numbers of parts that are tried, or none."""
         most = min(2 * self._cores, sizes.k // _LEAST)
         tried = [parts for parts in range(2, most + 1) if sizes.k % (parts * self._block) == 0]
         if not tried:
-            return Split(1, whole)
+            return WHOLE
         first, *more, fewer = (min(tried, key=lambda each: (abs(each - way), each)) for way in _WAYS)
         best = Split(first, self._cycles(values, sizes, first))
         if best.cycles > whole:
-            return Split(1, whole)
+            return WHOLE
         for parts in more:
             cycles = self._cycles(values, sizes, parts)
             if cycles >= best.cycles:
@@ -131,16 +147,24 @@ class SplitCost:
             best = Split(parts, cycles)
         if best.parts == first > fewer:
             best = min(best, Split(fewer, self._cycles(values, sizes, fewer)), key=lambda each: each.cycles)
-        return best if best.cycles * _WORTH <= whole else Split(1, whole)
+        return best if best.cycles * _WORTH <= whole else WHOLE
 
     def _cycles(self, values: Sequence[int], sizes: ProductSizes, parts: int) -> float:
         own = ProductSizes(*self._part_sizes(*values, parts, sizes.k // parts))
-        return max(_BESIDE * self._part.choose(own).cycles, self._bound(sizes)) + self._join(sizes, parts)
+        tile = self._part.choose(own)
+        rounds = -(-self._tiles(own, tile) // self._cores)
+        cycles = tile.cycles * _BESIDE[min(rounds, len(_BESIDE)) - 1]
+        return max(cycles, self._bound(sizes)) + self._join(sizes, parts)
+
+    @staticmethod
+    def _tiles(sizes: ProductSizes, tile: CubeTile) -> int:
+        m1, n1, _ = tile.l1
+        return -(-sizes.m // m1) * -(-sizes.n // n1) * sizes.batch
 
     def _bound(self, sizes: ProductSizes) -> float:
         """Cycles that the cube and main memory need at least, however the product is split."""
         m, n, k, batch, *_ = sizes
-        return max(m * n * k * batch * self._per_mac, (m + n) * k * batch * self._item * self._per_hbm)
+        return max(m * n * k * batch * self._per_mac, (m + n) * k * batch * self._per_element)
 
     def _join(self, sizes: ProductSizes, parts: int) -> float:
         """Cycles of adding the parts up."""

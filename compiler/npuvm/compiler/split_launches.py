@@ -18,7 +18,7 @@ from npuvm.compiler.padding_parts import product_of
 from npuvm.compiler.reduce_launches import Reduced
 from npuvm.compiler.schedule import Pins, pin_error
 from npuvm.compiler.segments import CubeSegment
-from npuvm.compiler.split_cost import Split, SplitCost
+from npuvm.compiler.split_cost import WHOLE, Split, SplitCost
 from npuvm.compiler.split_parts import LENGTH, PARTS, SplitParts, split_parts
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.vector_codegen import compile_vector
@@ -79,7 +79,7 @@ class SplitProduct:
             return self.cost.best(values)
         depth = self.cost.depth(values)
         if depth == 0:
-            return Split(1, 0.0)
+            return WHOLE
         if depth % self._pinned:
             pin_error("split_k", self._pinned, f"1, or a divisor of k, {depth} in this product", self.segment.name)
         return Split(self._pinned, self.cost.cycles(values, self._pinned))
