@@ -36,12 +36,13 @@ _SUM = "fp32"
 class SplitParts:
     """The products of the parts, one matrix of a batch for each, the vector code that adds them up, and what is between.
 
-    Both know the symbols PARTS and LENGTH.
+    Both know the symbols PARTS and LENGTH. `following` operations of a mix come after the sum.
     """
 
     product: CubeSegment
     join: VectorSegment
     tensor: GmTensor
+    following: int
 
 
 def split_parts(segment: CubeSegment | MixSegment, isa: Isa) -> SplitParts | None:
@@ -62,7 +63,8 @@ def split_parts(segment: CubeSegment | MixSegment, isa: Isa) -> SplitParts | Non
         bias=None,
         c=Access(tensor, layout),
     )
-    return SplitParts(parts, _join(segment, whole, Access(tensor, layout)), tensor)
+    following = len(segment.vector.nodes) if isinstance(segment, MixSegment) else 0
+    return SplitParts(parts, _join(segment, whole, Access(tensor, layout)), tensor, following)
 
 
 def _cut(access: Access, rank: int, axis: int) -> Access:
