@@ -36,7 +36,8 @@ _KEPT_SORTS = 256
 class CubeFamily:
     """All instances of a matrix product on one chip, without pins, that have elements and something to add up.
 
-    Their tiles are those of the segment `like`, whose operands may lie otherwise, so that sums are added in one order.
+    Sums are added in the order of those of the segment `like`, whose operands may lie otherwise: steps over k at L0 are alike,
+    or else tiles are the same.
     """
 
     def __init__(
@@ -53,11 +54,15 @@ class CubeFamily:
         check_types(spec, chip, isa)
         problem = problem_of(spec, chip, isa, Pins())
         lies = problem if like is None else problem_of(normalise(lower_cube(like, binding)[0]), chip, isa, Pins())
+        self._is_like = like is not None
         self._name = spec.name
         sort = ProductSort(spec)
         self._sizes: Function = compile_values(
             symbols,
-            (spec.m, spec.n, spec.k, prod(spec.batch), lies.a.pitch, lies.b.pitch, *sort.numbers),
+            (
+                *(spec.m, spec.n, spec.k, prod(spec.batch), lies.a.pitch, lies.b.pitch),
+                *(problem.a.pitch, problem.b.pitch, *sort.numbers),
+            ),
             "sizes",
         )
         self._chooser = chooser_of(problem, chip.cores_with("cube"))
@@ -66,10 +71,13 @@ class CubeFamily:
 
     def instance(self, values: Sequence[int]) -> Image | None:
         """The image for values of the symbols; None when m, n, k or a batch dim is 0."""
-        m, n, k, batch, a_pitch, b_pitch, *numbers = self._sizes(*values)
+        m, n, k, batch, a_pitch, b_pitch, own_a, own_b, *numbers = self._sizes(*values)
         if self._programs is None or m * n * k * batch == 0:
             return None
         tile = self._chooser.choose(ProductSizes(m, n, k, batch, a_pitch, b_pitch))
+        if self._is_like:
+            own = self._chooser.choose(ProductSizes(m, n, k, batch, own_a, own_b))
+            tile = own if own.l0[2] == tile.l0[2] else tile
         return self._programs.image(self._name, numbers, (m, n, k, batch), tile)
 
     def cycles(self, values: Sequence[int]) -> float:

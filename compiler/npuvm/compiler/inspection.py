@@ -228,9 +228,9 @@ def _product(
     chosen = replace(pins, stack=None) == Pins()
     like = product_of(segment)
     product = PaddedProduct.of(segment, tuple(binding), chip, isa, padding) if chosen or padding == "always" else None
-    operands = product.operands(tuple(binding.values())) if product is not None else ()
+    split = SplitProduct.of(segment, tuple(binding), chip, isa, parts_of_k) if chosen or parts_of_k else None
+    operands = product.operands(tuple(binding.values()), split) if product is not None else ()
     if product is None or not operands:
-        split = SplitProduct.of(segment, tuple(binding), chip, isa, parts_of_k) if chosen or parts_of_k else None
         if split is not None and split.split(tuple(binding.values())).parts > 1:
             return _in_parts(split, plan, binding, chip, isa, pins)
         if isinstance(segment, MixSegment):

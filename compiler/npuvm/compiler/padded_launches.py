@@ -1,7 +1,7 @@
 """Launches of a product whose operands may be copied first to rows that begin at lines of memory, in one launch with it.
 
-The vector cores copy, and behind a barrier of the launch the product reads the copies. Tiles are those of the product without
-copies, so the bits are too.
+The vector cores copy, and behind a barrier of the launch the product reads the copies. Steps over k are those of the product
+without copies, so the bits are too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from npuvm.compiler.padding_parts import OPERANDS, PITCHES, PaddedParts, padded_
 from npuvm.compiler.reduce_launches import Reduced
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import CubeSegment, VectorSegment
+from npuvm.compiler.split_launches import SplitProduct
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.types import DTYPES
@@ -85,9 +86,15 @@ class PaddedProduct:
             return None
         return PaddedProduct(segment, names, chip, isa, cost, always=always)
 
-    def operands(self, values: Sequence[int]) -> tuple[str, ...]:
-        """The operands to copy for values of the symbols; none where the product reads them as they lie."""
-        return self._cost.off_blocks(values) if self._always else self._cost.worth(values)
+    def operands(self, values: Sequence[int], split: SplitProduct | None = None) -> tuple[str, ...]:
+        """The operands to copy for values of the symbols; none where it reads them as they lie, or is better `split`."""
+        if self._always:
+            return self._cost.off_blocks(values)
+        found = self._cost.worth(values)
+        if found and split is not None:
+            parts = split.split(values)
+            return self._cost.worth(values, parts.cycles) if parts.parts > 1 else found
+        return found
 
     def parts(self, operands: tuple[str, ...]) -> PaddedParts:
         """The segments with copies of these operands."""
@@ -136,10 +143,15 @@ class PaddedProduct:
 
 
 class PaddedLaunches:
-    """Launches of a product for values of the symbols that it is known with; those without copies are `plain`."""
+    """Launches of a product for values of the symbols that it is known with; those without copies are `plain`.
 
-    def __init__(self, product: PaddedProduct, plain: ProductLaunches, make: MakeLaunches) -> None:
-        self._product, self._plain, self._make = product, plain, make
+    They may be in parts of k, as `split` says.
+    """
+
+    def __init__(
+        self, product: PaddedProduct, plain: ProductLaunches, split: SplitProduct | None, make: MakeLaunches
+    ) -> None:
+        self._product, self._plain, self._split, self._make = product, plain, split, make
         self._padded: dict[tuple[str, ...], ProductLaunches] = {}
         self._copies: dict[str, VectorFamily] = {}
         self._prepared = False
@@ -157,7 +169,7 @@ class PaddedLaunches:
         """The launches, those of the copies first."""
         if not self._prepared:
             self.prepare()
-        operands = self._product.operands(values)
+        operands = self._product.operands(values, self._split)
         made = self._with_copies(operands, values) if operands else None
         return self._plain.launch(values) if made is None else made
 

@@ -260,7 +260,7 @@ def _product_launches(
     plain = make(segment, names, None)
     parts = SplitProduct.of(segment, names, chip, isa, split)
     whole = plain if parts is None else SplitLaunches(parts, plain)
-    return whole if product is None else PaddedLaunches(product, whole, make)
+    return whole if product is None else PaddedLaunches(product, whole, parts, make)
 
 
 SegmentLaunches = VectorLaunches | ProductLaunches | _PickLaunches | RelayLaunches
