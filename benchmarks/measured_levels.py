@@ -5,8 +5,8 @@
 Builds a library with measurements up to each level, as `npuvm tune --measured` does: none, l0 (the cube and its moves), l1 (one
 core), core (all cores at once). All have the same tiles, one in `--every` of those that grow for the chip, as launches on all
 cores take as many times longer as there are cores. Then each chooses tiles of products, drawn from those of
-`benchmarks/tile_choice.py` with another seed, as they lie. The best is looked for as there, among all legal tiles: shares are
-lower than with all candidates, and are to be held against each other.
+`benchmarks/tile_choice.py` with another seed, as they lie. The best is looked for as there, but with k in one part, among all
+legal tiles: shares are lower than with all candidates, and are to be held against each other.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _compare(oracle: Oracle, choosers: dict[str, TileChooser], options: argparse
     for m, n, k in products(options.shapes, _SEED):
         sizes = ProductSizes(m, n, k, 1, 2 * k, 2 * n)
         ways = {name: Way(chooser.choose(sizes)) for name, chooser in choosers.items()}
-        best = oracle.search(sizes, options.sample, ways.values())
+        best = oracle.search(sizes, options.sample, ways.values(), split=False)
         cycles = {name: oracle.cycles(sizes, way) for name, way in ways.items()}
         texts = {name: str(way) for name, way in ways.items()}
         group = "rows at blocks" if n % 16 == k % 16 == 0 else "rows off blocks"

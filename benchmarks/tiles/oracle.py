@@ -138,13 +138,13 @@ class Oracle:
         off = any(pitch % BLOCK_BYTES for pitch in (sizes.a_pitch, sizes.b_pitch))
         return off and self._chip.memory.l2.unaligned_reads == "uncached"
 
-    def search(self, sizes: ProductSizes, sample: int, taken: Iterable[Way]) -> Best:
+    def search(self, sizes: ProductSizes, sample: int, taken: Iterable[Way], *, split: bool = True) -> Best:
         """The best of the ways `taken` and of `sample` others of all legal ones no larger than the product, and near it.
 
         Half of the sample have the lowest estimates of the formulas, the other half is drawn. From the best of all it goes to
         neighbours, at most `sample` of them, as long as one is better. The fastest are tried in other orders, all that there
         are, or as many as `sample`. Where operands may be copied, all of this is done with and without. Where the best one has
-        fewer tiles than there are cores, k is split, each time with the tiles of lowest estimates and a walk from the best.
+        fewer tiles than there are cores, k may be `split`, each time with the tiles of lowest estimates and a walk from the best.
         """
         race = _Race(self, sizes)
         taken = list(taken)
@@ -159,12 +159,11 @@ class Oracle:
                     break
             ways = (each for way in race.places(padded)[:_ORDERED] for each in self._orders(way, sizes))
             race.enter_all(islice(ways, sample))
-        parts = self.splits(sizes, race.best().tile)
-        for split in parts:
-            part = sizes._replace(k=sizes.k // split, batch=split)
-            tiles = self._sampled(part, _SPLIT)
-            race.enter_all(Way(tile, split=split) for tile in tiles)
-        for _ in range(sample if parts else 0):
+        numbers = self.splits(sizes, race.best().tile) if split else []
+        for number in numbers:
+            part = sizes._replace(k=sizes.k // number, batch=number)
+            race.enter_all(Way(tile, split=number) for tile in self._sampled(part, _SPLIT))
+        for _ in range(sample if numbers else 0):
             if race.best().split == 1 or not race.enter_any(self._neighbours(race.best(), sizes)):
                 break
         way = race.best()
