@@ -217,11 +217,10 @@ def test_biases_of_two_types_stay_apart() -> None:
 def test_what_is_between_the_parts_does_not_grow_with_the_rows() -> None:
     """A block for each core group, twice, whatever the number of rows and heads."""
     few = a_few_cores("ascend_910b1")
-    sizes = [
-        related(attention, filled(attention, B=1, H=h, S=s, T=64, D=16, E=16), few).workspace_bytes
-        for h, s in ((1, 128), (4, 128), (1, 512))
-    ]
-    assert sizes[0] == sizes[1] == sizes[2]
+    row_bytes = 2 * 2 * 64  # scores and weights, fp16
+    for h, s in ((1, 128), (4, 128), (1, 512), (8, 8192)):
+        made = related(attention, filled(attention, B=1, H=h, S=s, T=64, D=16, E=16), few)
+        assert 0 < made.workspace_bytes <= 2 * 256 * row_bytes
 
 
 def test_long_attention_is_one_launch_unasked() -> None:

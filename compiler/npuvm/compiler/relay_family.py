@@ -139,8 +139,8 @@ class RelayFamily:
         sizes = self.sizes(values)
         if sizes is None:
             return None
-        block = self.chooser.choose(sizes)
-        return None if block is None else self.with_block(sizes, block)
+        likely = (self.with_block(sizes, block) for block in self.chooser.likely(sizes))
+        return min(likely, key=lambda chosen: chosen.cycles, default=None)
 
     def sizes(self, values: Sequence[int]) -> RelaySizes | None:
         """The sizes that blocks are chosen for; None where a shape has no program."""
@@ -169,7 +169,7 @@ class RelayFamily:
         over = spread(matrices // last, last, self._groups) if left else Runs(0, 1, 1)
         runs = (matrices, here), (matrices // last, over)
         groups = min(self._groups, sum(count * each.runs for count, each in runs))
-        cycles = self._cost.cycles(block, sizes.cols, sizes.shapes, runs, groups, sizes.read)
+        cycles = self._cost.cycles(block, rows, sizes.cols, sizes.shapes, runs, groups, sizes.read)
         return Chosen(block, whole, left, runs, groups, *cycles)
 
     def image(self, values: Sequence[int], chosen: Chosen) -> tuple[Image, tuple[TensorSpec, ...]]:

@@ -6,22 +6,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from math import prod
+from math import inf, prod
 from typing import NamedTuple
 
-from npuvm.compiler.blocks import BLOCK_BYTES, align_up
+from npuvm.compiler.blocks import align_up
 from npuvm.compiler.cube_problem import TileProblem
 from npuvm.compiler.relay_handover import SLOTS
+from npuvm.compiler.relay_levels import EDGES, FittingTiles, product_fits
 from npuvm.compiler.symint import Function
 from npuvm.hw.config import NpuConfig
 
 __all__ = ["Block", "BlockChooser", "ProductShape", "RelaySizes", "Runs", "spread"]
 
-_BLOCKS = (128, 96, 64, 48, 32, 16)
-"""Rows of a block that are tried."""
+_EDGES = tuple(16 * edge for edge in reversed(EDGES))
+"""Sides of a tile of a product, the largest first."""
 
-_EDGES = (256, 192, 128, 96, 64, 48, 32, 16)
-"""Sides of a tile of a product that are tried, the largest that fits first."""
+_SPACES = ("l0a", "l0b", "l0c", "l1")
 
 _CUTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Parts that a core's rows of a block are cut into, as few as fit UB."""
@@ -29,8 +29,8 @@ _CUTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _BLOCK_COST = 32
 """What a block costs whatever its size, as so many rows."""
 
-_DEPTH = 2
-"""Accumulators: one tile leaves while the next is added up."""
+_LIKELY, _NEAR = 3, 1.35
+"""Blocks that are estimated at most, and how much more rows than the fewest the busiest group may have with them."""
 
 
 class ProductShape(NamedTuple):
@@ -71,23 +71,6 @@ class Runs(NamedTuple):
     tail: int
 
 
-class _Limits(NamedTuple):
-    """Bytes of an element and an accumulator, whether b lies transposed, room for one slot at L0, all of L1, the slots of both
-    operands there, and bytes of an element of a bias.
-    """
-
-    item: int
-    acc_item: int
-    flipped: bool
-    l0c: int
-    l0a: int
-    l0b: int
-    l1: int
-    depth_a: int
-    depth_b: int
-    bias_item: int
-
-
 @dataclass(frozen=True)
 class BlockChooser:
     """Chooses blocks that fit a chip. `nbytes` gives the bytes of UB for rows x columns, of which `cores` cores have a part."""
@@ -97,28 +80,38 @@ class BlockChooser:
     nbytes: Function
     cores: int
 
-    def choose(self, sizes: RelaySizes) -> Block | None:
-        """The block with which the group with most rows has fewest; None where none fits.
+    def likely(self, sizes: RelaySizes) -> Iterator[Block]:
+        """The blocks that are worth an estimate: those with which the group with most rows has fewest.
 
-        Where L2 has no room for all blocks that are on their way, smaller ones are taken.
+        Where L2 has no room for all blocks that are on their way, the smaller ones come first.
         """
         rows, matrices = sizes.rows, prod(sizes.batch)
         groups = self.chip.cores_with("cube")
         room = self.chip.memory.l2.capacity_mib << 19
 
-        def cost(size: int) -> tuple[bool, int, int]:
+        ordered = []
+        for size in self._rows:
             crowded = SLOTS * groups * size * sizes.row_bytes > room
             rounds = -(-matrices * -(-rows // size) // groups)
-            return crowded, size if crowded else rounds * (size + _BLOCK_COST), -size
-
-        whole = [size for size in _BLOCKS if size // self.cores % 8 == 0]
-        made = (self._block(size, sizes.cols, sizes.shapes) for size in sorted(whole, key=cost))
-        return next((block for block in made if block is not None), None)
+            ordered.append((crowded, size if crowded else rounds * (size + _BLOCK_COST), -size))
+        ordered.sort()
+        found, most = 0, inf
+        for crowded, cost, size in ordered:
+            if found == _LIKELY or (found and (crowded or cost > most)):
+                return
+            block = self._block(-size, sizes.cols, sizes.shapes)
+            if block is not None:
+                found, most = found + 1, min(most, _NEAR * cost)
+                yield block
 
     def _block(self, size: int, cols: int, shapes: Sequence[ProductShape]) -> Block | None:
-        tiles = [self._tile(limits, size, shape) for limits, shape in zip(self._limits, shapes, strict=True)]
-        known = [tile for tile in tiles if tile is not None]
-        return self._in_parts(size, cols, known) if len(known) == len(tiles) else None
+        tiles = []
+        for at, shape in enumerate(shapes):
+            tile = self._tables[at].fitting(size, *shape) or next(self.tiles(at, size, shape, _EDGES), None)
+            if tile is None:
+                return None
+            tiles.append(tile)
+        return self._in_parts(size, cols, tiles)
 
     def _in_parts(self, size: int, cols: int, tiles: Sequence[tuple[int, int]]) -> Block | None:
         """The block in as few parts as fit; None where none do."""
@@ -129,27 +122,29 @@ class BlockChooser:
                 return Block(size, parts, tuple(tiles))
         return None
 
-    def blocks(self, rows: int, sizes: RelaySizes, edges: Sequence[int] = _EDGES) -> Iterator[Block]:
+    def blocks(self, rows: int, sizes: RelaySizes, edges: Sequence[int]) -> Iterator[Block]:
         """Every block of so many rows, with tiles of these edges, that fits in as few parts as there can be."""
         if rows % (8 * self.cores):
             return
-        pairs = zip(self._limits, sizes.shapes, strict=True)
-        tiles = [tuple(self._tiles(limits, rows, shape, edges)) for limits, shape in pairs]
+        tiles = [tuple(self.tiles(at, rows, shape, edges)) for at, shape in enumerate(sizes.shapes)]
         for chosen in product(*tiles):
             block = self._in_parts(rows, sizes.cols, chosen)
             if block is not None:
                 yield block
 
     @cached_property
-    def _limits(self) -> tuple[_Limits, ...]:
-        """What the tiles of each product have to keep to."""
-        space, found = self.chip.capacity_bytes, []
-        bias_item = max(each.bias_item for each in self.problems)
-        for each in self.problems:
-            rooms = space("l0c") // _DEPTH, space("l0a") // each.depth("l0a"), space("l0b") // each.depth("l0b")
-            depths = each.depth("l1.a"), each.depth("l1.b")
-            found.append(_Limits(each.item, each.acc_item, each.b.flipped, *rooms, space("l1"), *depths, bias_item))
-        return tuple(found)
+    def _tables(self) -> tuple[FittingTiles, ...]:
+        """By product the tiles that fit, whatever the shape."""
+        return tuple(FittingTiles.of(each, self._bias_item, 8 * self.cores) for each in self.problems)
+
+    @cached_property
+    def _rows(self) -> tuple[int, ...]:
+        """Rows that blocks may have."""
+        return tuple(sorted(set.intersection(*(set(each.widest) for each in self._tables))))
+
+    @cached_property
+    def _bias_item(self) -> int:
+        return max(each.bias_item for each in self.problems)
 
     def _result_bytes(self, size: int, tiles: Sequence[tuple[int, int]]) -> int:
         """Bytes of UB that results take on their way out."""
@@ -161,23 +156,11 @@ class BlockChooser:
             for tile, each in zip(tiles, self.problems, strict=True)
         )
 
-    def _tile(self, limits: _Limits, m: int, shape: ProductShape) -> tuple[int, int] | None:
-        """(n, k) of the largest tile that fits with m rows; the same at L1 and at L0."""
-        return next(self._tiles(limits, m, shape, _EDGES), None)
-
-    def _tiles(self, limits: _Limits, m: int, shape: ProductShape, edges: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """(n, k) of the tiles that fit with m rows, large n first."""
-        item, acc_item, flipped, accumulators, room_a, room_b, room, depth_a, depth_b, bias_item = limits
-        k_unit = BLOCK_BYTES // item
+    def tiles(self, at: int, m: int, shape: ProductShape, edges: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """(n, k) of the tiles of a product that fit with m rows, large n first; the same at L1 and at L0."""
         for n in [shape.n] if shape.whole_n else dict.fromkeys(min(edge, shape.n) for edge in edges):
-            if m * align_up(n * acc_item) > accumulators:
-                continue
-            width = align_up(n * item)
-            bias = _DEPTH * align_up(n * bias_item) + align_up(m * bias_item)
             for k in [shape.k] if shape.whole_k else dict.fromkeys(min(edge, shape.k) for edge in edges):
-                left, inner = m * align_up(k * item), width * align_up(k, k_unit)
-                right = align_up(n, 16) * align_up(k * item) if flipped else inner
-                if left <= room_a and inner <= room_b and depth_a * left + depth_b * right + bias <= room:
+                if product_fits(self.problems[at], self._bias_item, m, n, k, _SPACES):
                     yield n, k
 
 
@@ -186,11 +169,12 @@ def spread(matrices: int, blocks: int, groups: int) -> Runs:
 
     A run costs a block more than it has, in which its parts do not work at the same time.
     """
-    best, least = Runs(1, blocks, blocks), float("inf")
-    for count in range(1, min(blocks, 2 * groups) + 1):
-        most = -(-blocks // count)
-        if (count - 1) * most >= blocks:
-            continue
+    best, least, rounds = Runs(1, blocks, blocks), -(-matrices // groups) * (blocks + 1), 0
+    while 2 * (rounds + 1) < least:
+        rounds += 1
+        # As many runs as so many rounds have room for.
+        most = -(-blocks // max(1, min(blocks, rounds * groups // matrices)))
+        count = -(-blocks // most)
         cost = -(-matrices * count // groups) * (most + 1)
         if cost < least:
             best, least = Runs(count, most, blocks - (count - 1) * most), cost
