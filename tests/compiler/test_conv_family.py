@@ -39,7 +39,7 @@ _NESTS = {
     (True, "all"): Conv(2, (13, 17), 24, 40, pads=_PADS, bias="fp16"),
     (True, "parts"): Conv(1, (9, 10), 256, 40, pads=_PADS),
     (True, "blocks"): Conv(1, (9, 40), 1200, 20, (3, 3), (1, 1), _PADS, (3, 2)),
-    (False, "all"): Conv(1, (2, 900), 16, 8, pads=_PADS, bias="fp32"),
+    (False, "all"): Conv(1, (2, 900), 3, 8, pads=_PADS, bias="fp32"),
     (False, "parts"): Conv(1, (2, 500), 90, 70, (3, 5), (2, 1), ((2, 2), (3, 0)), groups=2),
     (False, "blocks"): Conv(1, (41, 200), 700, 4, (3, 2), pads=((1, 1), (0, 1)), dilation=(20, 30)),
 }
@@ -146,7 +146,8 @@ def test_sizes_of_the_kernel_may_be_symbols(nchw: bool) -> None:
         close(conv, ran.outputs["out0"], want.transpose(0, 3, 1, 2) if nchw else want)
         (launch,) = made.compile(conv.shapes()).launches
         lengths.add((size[1] > 4000, len(launch.image.words)))
-    assert len(lengths) == 2
+    # One or two nests of whole rows, and one of parts of a row.
+    assert len(lengths) in (2, 3)
     with pytest.raises(CompileError, match="-1 is no size"):
         graph.bind(Conv(1, (7, 9), 5, 6, (0, 3), nchw=nchw).shapes())
 

@@ -1,217 +1,295 @@
-"""What a tile of a convolution costs: an analytic estimate in core cycles, and what L0 has room for.
+"""What tiles of convolutions cost: estimates in core cycles, and the bytes they take of each buffer, for many tiles at once.
 
-It is the busiest unit of a core over all its tiles, with a share of the others' work, and the time until the first and after
-the last tile. Rates are those that the chip's configuration gives the simulator. All is plain arithmetic on single numbers: few
-tiles are looked at, and arrays of so few take longer.
+A core's first tile waits for main memory, which all cores read at once. Each later one takes as long as the slowest of what
+works side by side: the cube, the moves to L0, the loads, the way out. Rates are those that the chip's configuration gives the
+simulator.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from npuvm.compiler.blocks import BLOCK_BYTES, align_up
+import numpy as np
+import numpy.typing as npt
+
+from npuvm.compiler.blocks import BLOCK_BYTES
+from npuvm.compiler.conv_loads import ConvLoads, Load, aligned
 from npuvm.compiler.conv_spec import ConvSizes
 from npuvm.compiler.cube_problem import TileProblem
 
-__all__ = ["Area", "ConvCost", "Edge", "Pair"]
+__all__ = ["Areas", "ConvCost", "Kernels"]
 
-_VISIBLE = 0.2
-"""Share of the work beside the slowest that it does not hide, as in a matrix product."""
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
-_STEP_WORDS, _LOAD_WORDS, _TILE_WORDS = 24, 4, 50
-"""Words of a step over the kernel's elements, of a load of the image, and of a tile beside those, at most."""
+_STEP_WORDS = 24.0
+"""Words of a step over the kernel's elements at L0."""
 
-_MOST_STEP = 16
-"""Blocks of the kernels' elements in one product."""
+_LOAD_WORDS, _TILE_WORDS, _START_WORDS = 16.0, 50.0, 100.0
+"""Words of a load of kernels or of a row of the image, of a tile beside those, and before the first load."""
+
+_VISIBLE = 0.12
+"""Share of the second slowest unit's work that the slowest does not hide, as in a matrix product."""
+
+_BOTH = 0.2
+"""Share of the faster of port and main memory that the slower does not hide while all cores begin."""
 
 
-class Edge(NamedTuple):
-    """One edge of a tile as m or n of the product: its size, blocks of the kernels' elements that L0 has room for, cycles.
+class Kernels(NamedTuple):
+    """What tiles need of the kernels, whatever the size of images: `filters`, which make `cuts` tiles, `block` channels and
+    `chunk` elements in L1, `step` of them a product.
 
-    `compute` is that of the cube as a factor, `moves` that to L0. Of n also the most of m beside it, with one and with two
-    accumulators, and the way out of each m; of filters also the least that their loads take.
+    An image comes in `blocks` of channels, the kernels in `parts`, and there are `steps` products over `elements` with padding.
+    `area` are blocks of the cube along the filters, with the cycles of each; `nbytes` those in L1. `load` brings all parts,
+    `part` one of them. `started` are cycles of the cube for starts, `moved` those of moves but for pixels; `kept` says that the
+    kernels stay for all tiles, `share` is one over parts, `turn` what a load waits for at least, but for moves, in all parts,
+    `behind` the share of the work of a part that is done before loads of the next are sent, `words` cycles of the sequencer.
     """
 
-    size: int
-    steps: int
-    compute: float
-    moves: float
-    most: int = 0
-    most_of_two: int = 0
-    out: float = 0.0
-    loads: float = 0.0
+    filters: Floats
+    block: Floats
+    chunk: Floats
+    step: Floats
+    cuts: Floats
+    blocks: Floats
+    parts: Floats
+    steps: Floats
+    elements: Floats
+    area: Floats
+    nbytes: Floats
+    load: Load
+    part: Load
+    started: Floats
+    moved: Floats
+    kept: Flags
+    share: Floats
+    turn: Floats
+    behind: Floats
+    words: Floats
 
 
-class Area(NamedTuple):
-    """Pixels of a tile, `rows` x `cols`: `tiles` of them make the results of all images.
+class Areas(NamedTuple):
+    """Pixels of tiles: `rows` x `cols` of the result, the `image` in L1 for them, `inside` pixels of it in x, its `loads`."""
 
-    `image` are the pixels of an image, which `loads` instructions bring to L1; with all channels it has `nbytes`, and its
-    loads take `cycles`.
-    """
-
-    rows: int
-    cols: int
-    whole: bool
-    tiles: int
-    image: int
-    loads: int
-    nbytes: int
-    cycles: float
-    edge: Edge
+    rows: Floats
+    cols: Floats
+    image: Floats
+    inside: Floats
+    loads: Floats | float
 
 
-class Pair(NamedTuple):
-    """A tile: an area and filters, which make `cuts` tiles; a core has `waves` of those.
+class _Work(NamedTuple):
+    """`tiles`, of which a core has `waves`, `images` with an image of their own; cycles of the cube, of moves, of the way
+    out, and until accumulators are free."""
 
-    `compute`, `moves`, `out` are cycles but for the start of each step; `single`: there is one accumulator.
-    """
-
-    area: Area
-    filters: Edge
-    cuts: int
-    waves: int
-    steps: int
-    compute: float
-    moves: float
-    out: float
-    single: bool
+    tiles: Floats
+    waves: Floats
+    images: Floats
+    compute: Floats
+    move: Floats
+    out: Floats
+    drained: Floats
 
 
 class ConvCost:
     """Estimates for convolutions of one sort on `cores` cores."""
 
     def __init__(self, problem: TileProblem, planes: bool, cores: int) -> None:
-        chip, core = problem.chip, problem.chip.core
-        cube, move, load = core.cube, core.move, core.load
-        self._planes, self._cores = planes, cores
-        self._item, self._acc_item, self._bias_item = problem.item, problem.acc_item, problem.bias_item
-        self._out_item, self._via_ub = problem.out_item, problem.via_ub
-        self._block_m, self._block_n, self._block_k = cube.m, cube.n, cube.k_bytes
-        self._quantum = max(cube.k_bytes, BLOCK_BYTES) // self._item
-        self._l0a, self._l0b, self._l0c = (chip.capacity_bytes(space) for space in ("l0a", "l0b", "l0c"))
-        self._ub = chip.capacity_bytes("ub") if problem.via_ub else 0
+        chip = problem.chip
+        core, memory = chip.core, chip.memory
+        cube, move, load, fixpipe, store = core.cube, core.move, core.load, core.fixpipe, core.store
+        self.planes, self._problem, self._item = planes, problem, problem.item
+        self._cores, self._per_core = float(cores), (1 - 1e-9) / cores
+        self._loads = ConvLoads(problem, planes)
+        self._quantum = max(cube.k_bytes, BLOCK_BYTES) // problem.item
+        self._blocks = 1 / cube.m, 1 / cube.n, problem.item / cube.k_bytes
         self._block_cycles = float(cube.cycles_per_block[problem.dtype])
         self._product_start = float(cube.startup_cycles + cube.latency_cycles)
-        self._move_start = 2.0 * move.startup_cycles
-        self._step_start = self._product_start + self._move_start
-        self._move_a, self._move_b = float(move.l0a_bytes_per_cycle), float(move.l0b_bytes_per_cycle)
-        self._load_start, self._load_row = float(load.l1_startup_cycles), float(load.l1_row_cycles)
-        self._port, self._burst = float(load.l1_bytes_per_cycle), load.min_burst_bytes
-        self._latency = chip.memory.l2.latency_cycles + chip.memory.hbm.latency_cycles
-        self._chunk, self._in_flight = load.chunk_bytes, self._latency / load.outstanding
-        self._l2 = float(chip.l2_bytes_per_cycle)
-        to_memory = core.store.bytes_per_cycle if problem.via_ub else core.fixpipe.gm_bytes_per_cycle
-        self._fix_start = float(core.fixpipe.startup_cycles)
-        self._to_ub, self._to_memory = max(float(core.fixpipe.ub_bytes_per_cycle), 1.0), max(float(to_memory), 1.0)
-        self._out_burst = core.store.min_burst_bytes
-        self._decode = float(core.sequencer.decode_cycles_per_word)
+        a, b = (problem.item / float(rate) for rate in (move.l0a_bytes_per_cycle, move.l0b_bytes_per_cycle))
+        self._move_rates = (b, a) if planes else (a, b)
+        self._move_start = float(2 * move.startup_cycles)
+        self._near = float(memory.l2.latency_cycles)
+        self._far = self._near + memory.hbm.latency_cycles
+        self._turn = self._far / load.outstanding
+        self._decode, self._queue = float(core.sequencer.decode_cycles_per_word), float(core.sequencer.queue_depth)
+        self._fix_start = float(fixpipe.startup_cycles + fixpipe.latency_cycles)
+        self._fix_rate = float(fixpipe.ub_bytes_per_cycle if problem.via_ub else fixpipe.gm_bytes_per_cycle)
+        self._out_burst = float(store.min_burst_bytes)
+        self._store = float(store.startup_cycles), float(store.row_cycles), float(store.bytes_per_cycle)
+        self._capacity = {name: chip.capacity_bytes(name) for name in ("l1", "l0a", "l0b", "l0c", "ub")}
+        self._per_l2 = 1 / float(chip.l2_bytes_per_cycle)
 
-    # What L0 has room for.
+    # What tiles are.
 
-    def most_pixels(self, filters: Edge) -> int:
-        """Pixels of a tile beside these filters that the accumulators have room for, once."""
-        if self._planes:
-            return self._l0c // (filters.size * self._acc_item)
-        return filters.most
+    def kernels(self, sizes: ConvSizes, filters: Floats, block: Floats, chunk: Floats, step: Floats) -> Kernels:
+        """What tiles need of the kernels."""
+        depth, channels, taps = float(max(sizes.depth, 1)), max(sizes.channels, 1), sizes.kernel[0] * sizes.kernel[1]
+        blocks, parts = np.ceil(channels / block), np.ceil(depth / chunk)
+        elements = np.full_like(parts, depth)
+        if not self.planes:
+            # Blocks of channels come pixel by pixel of the kernel.
+            parts = np.where(blocks > 1, blocks * taps, parts)
+            elements = np.where(blocks > 1, float(taps * (-(-channels // self._quantum) * self._quantum)), depth)
+        steps = parts * np.ceil(depth / (parts * step))
+        blocks_k = np.maximum(np.ceil(elements * self._blocks[2]), steps) * self._block_cycles
+        area = np.ceil(filters * self._blocks[0 if self.planes else 1]) * blocks_k
+        nbytes = filters * aligned(chunk * self._item)
+        if self._problem.bias_item:
+            nbytes = nbytes + aligned(filters * self._problem.bias_item)
+        load = self._loads.kernels(sizes, filters, parts)
+        cuts = np.ceil(sizes.filters / filters)
+        share = 1 / parts
+        part = load.scaled(share)
+        started = steps * self._product_start
+        moved = elements * filters * self._move_rates[1] + steps * self._move_start
+        kept = (parts == 1) & (cuts == 1)
+        turn = self._near * parts + load.near
+        behind = np.maximum(1 - parts / steps * (self._queue / 2), 0.0)
+        words = (steps * _STEP_WORDS + (parts + blocks) * _LOAD_WORDS + _TILE_WORDS) * self._decode
+        return Kernels(
+            filters, block, chunk, step, cuts, blocks, parts, steps, elements, area, nbytes, load, part, started, moved, kept,
+            share, turn, behind, words,
+        )  # fmt: skip
 
-    def pixels_at_l0(self, sizes: ConvSizes) -> int:
-        """Pixels of a tile for whose least step L0 has room."""
-        least = min(max(sizes.depth, 1), self._quantum)
-        return self._l0b // (2 * least * self._item) if self._planes else self._l0a // (2 * self._quantum * self._item)
+    def areas(self, sizes: ConvSizes, rows: Floats, cols: Floats, whole: Flags) -> Areas:
+        """The images that tiles of the result need, `whole` rows of it or parts of one."""
+        (kernel_h, kernel_w), (step_h, step_w), (far_h, far_w) = sizes.kernel, sizes.strides, sizes.dilations
+        height, width = sizes.size
+        down = (rows - 1) * float(step_h) + float((kernel_h - 1) * far_h + 1)
+        if whole.all():
+            return Areas(rows, cols, down * float(max(width, 1)), np.minimum(down, height) * float(width), 1.0)
+        right = (cols - 1) * step_w + float((kernel_w - 1) * far_w + 1)
+        right = aligned(right * self._item) / self._item if self.planes else right
+        image = np.where(whole, down * max(width, 1), right * kernel_h)
+        inside = np.where(whole, np.minimum(down, height) * width, np.minimum(right, width) * min(kernel_h, height))
+        return Areas(rows, cols, image, inside, np.where(whole, 1.0, float(kernel_h)))
 
-    def area(self, sizes: ConvSizes, rows: int, cols: int, whole: bool, tiles: int, image: int, loads: int) -> Area:
-        """Pixels of a tile, with what an image of so many pixels and its loads take."""
-        channels, size = max(sizes.channels, 1), rows * cols
-        if self._planes:
-            nbytes, edge = channels * align_up(image * self._item), self._as_n(size, sizes)
-        else:
-            nbytes, edge = image * align_up(channels * self._item), self._as_m(size, sizes)
-        cycles = self.image(sizes, image, loads, channels, 1)
-        return Area(rows, cols, whole, tiles, image, loads, nbytes, cycles, edge)
+    def accumulators(self, kernels: Kernels, areas: Areas) -> Floats:
+        """How many accumulators, 2 or 1, fit beside each tile that fits L0; 0 where L1 has no room for it."""
+        problem, item = self._problem, self._item
+        pixels = areas.rows * areas.cols
+        image = (
+            kernels.block * aligned(areas.image * item) if self.planes else areas.image * aligned(kernels.block * item)
+        )
+        used = 2 * (image + kernels.nbytes)
+        if problem.bias_item:
+            used = used + aligned(pixels * (item if self.planes else problem.bias_item))
+        m, n = (kernels.filters, pixels) if self.planes else (pixels, kernels.filters)
+        double = m * aligned(n * problem.acc_item) <= self._capacity["l0c"] // 2
+        return (used <= self._capacity["l1"]) * (double + 1.0)
 
-    def filters(self, size: int, sizes: ConvSizes) -> Edge:
-        """The edge of a tile along its filters."""
-        edge = self._as_m(size, sizes) if self._planes else self._as_n(size, sizes)
-        nbytes = max(sizes.depth, 1) * self._item
-        return edge._replace(loads=size * max(nbytes / self._port, nbytes / self._chunk * self._in_flight))
-
-    def _as_m(self, size: int, sizes: ConvSizes) -> Edge:
-        quantum = self._quantum * self._item
-        steps = min(self._l0a // (2 * quantum * size), _MOST_STEP)
-        row = align_up(max(sizes.depth, 1) * self._item)
-        return Edge(size, steps, -(-size // self._block_m) * self._block_cycles, size * row / self._move_a)
-
-    def _as_n(self, size: int, sizes: ConvSizes) -> Edge:
-        depth, row, sums = max(sizes.depth, 1), align_up(size * self._item), align_up(size * self._acc_item)
-        room = self._l0b // (2 * row)
-        steps = min(-(-depth // self._quantum) if room >= depth else room // self._quantum, _MOST_STEP)
-        if self._bias_item and 2 * align_up(size * self._bias_item) > self._l0b:
-            steps = 0
-        # Rows that do not follow each other leave one by one, a short one as a whole burst.
-        nbytes = size * self._out_item
-        out = (nbytes if size == sizes.target else max(nbytes, self._out_burst)) / self._to_memory
-        most = self._l0c // sums
-        if self._via_ub:
-            out = max(out, nbytes / self._to_ub)
-            most = min(most, self._ub // (2 * align_up(nbytes)))
-        blocks = -(-size // self._block_n) * -(-depth * self._item // self._block_k)
-        return Edge(size, steps, blocks, row * depth / self._move_b, most, self._l0c // (2 * sums), out)
+    def fits_l0(self, kernels: Kernels, areas: Areas) -> Flags:
+        """Which tiles fit L0, and UB where results leave through it; those that were grown do."""
+        problem, item, size = self._problem, self._item, self._capacity
+        pixels = areas.rows * areas.cols
+        m, n = (kernels.filters, pixels) if self.planes else (pixels, kernels.filters)
+        row = aligned(n * (item if self.planes else problem.bias_item)) if problem.bias_item else 0.0
+        fits: Flags = 2 * m * aligned(kernels.step * item) <= size["l0a"]
+        fits &= 2 * np.maximum(kernels.step * aligned(n * item), row) <= size["l0b"]
+        fits &= m * aligned(n * problem.acc_item) <= size["l0c"]
+        return fits & (2 * m * aligned(n * problem.out_item) <= size["ub"]) if problem.via_ub else fits
 
     # What tiles cost.
 
-    def pair(self, area: Area, filters: Edge, cuts: int, needed: int, limit: float) -> Pair | None:
-        """Both together; None when L0 has no room for them, or they take more than `limit` cycles whatever lies in L1.
+    def cycles(self, sizes: ConvSizes, kernels: Kernels, areas: Areas, depths: Floats) -> Floats:
+        """Estimated cycles of the convolution with each tile and so many accumulators."""
+        work, image = self._work(sizes, kernels, areas), self._image(sizes, kernels, areas)
+        weights, loaded = kernels.load, _loaded(kernels, work)
+        later = self._later(kernels, areas, work, image, loaded, depths)
+        tail = (work.compute + work.move) / kernels.steps + work.out
+        total = self._first(kernels, work, image) + tail + (work.waves - 1) * later
+        # Memory serves no faster than that, whatever cores do.
+        images, times = work.tiles * kernels.blocks * loaded, np.where(kernels.kept, self._cores, work.tiles)
+        total = np.maximum(total, (images * image.served + times * weights.served) * self._per_l2)
+        least: Floats | float = 0.0
+        for load, many in ((image, images), (weights, times)):
+            if load.past is not None:
+                least = np.maximum(least, many * load.past)
+        return np.maximum(total, tail + least + (self._far + self._loads.read(sizes)))
 
-        A kernel has `needed` blocks of elements.
+    def later_cycles(self, sizes: ConvSizes, kernels: Kernels, areas: Areas, depths: Floats) -> tuple[Floats, Floats]:
+        """How many tiles there are, and what each but the first takes a core."""
+        work, image = self._work(sizes, kernels, areas), self._image(sizes, kernels, areas)
+        return work.tiles, self._later(kernels, areas, work, image, _loaded(kernels, work), depths)
+
+    def _image(self, sizes: ConvSizes, kernels: Kernels, areas: Areas) -> Load:
+        return self._loads.image(sizes, areas.rows, areas.inside, kernels.block, areas.loads)
+
+    def _work(self, sizes: ConvSizes, kernels: Kernels, areas: Areas) -> _Work:
+        (high, wide), pixels = sizes.out, areas.rows * areas.cols
+        tiles = np.ceil(high / areas.rows) * np.ceil(wide / areas.cols) * (kernels.cuts * float(sizes.images))
+        waves = np.ceil(tiles * self._per_core)
+        compute = np.ceil(pixels * self._blocks[1 if self.planes else 0]) * kernels.area + kernels.started
+        move = kernels.elements * pixels * self._move_rates[0] + kernels.moved
+        m, n = (kernels.filters, pixels) if self.planes else (pixels, kernels.filters)
+        out, drained = self._out(sizes, m, n)
+        return _Work(tiles, waves, np.ceil(waves / kernels.cuts), compute, move, out, drained)
+
+    def _out(self, sizes: ConvSizes, m: Floats, n: Floats) -> tuple[Floats, Floats]:
+        """Cycles of a tile's way out, and until its accumulators are free.
+
+        Rows that do not follow each other leave one by one, short ones as a whole burst.
         """
-        m, n = (filters, area.edge) if self._planes else (area.edge, filters)
-        size, steps = m.size, m.steps if m.steps < n.steps else n.steps
-        if size > n.most or steps < 1:
-            return None
-        waves = -(-area.tiles * cuts // self._cores)
-        compute, moves, out = m.compute * n.compute, m.moves + n.moves, size * n.out + self._fix_start
-        # Sums of a tile begin in the accumulators that the tile before has left.
-        single = size > n.most_of_two
-        busy = compute + out if single else compute
-        loads = area.cycles / cuts + (filters.loads / waves if cuts == 1 else filters.loads)
-        total = busy + moves + out + loads + -(-needed // steps) * self._step_start
-        if waves * (max(busy, moves, out, loads) * (1 - _VISIBLE) + total * _VISIBLE) >= limit:
-            return None
-        return Pair(area, filters, cuts, waves, steps, compute, moves, out, single)
+        row = n * float(self._problem.out_item)
+        sent = m * np.where(n == sizes.target, row, np.maximum(row, self._out_burst))
+        if not self._problem.via_ub:
+            out = self._fix_start + sent / self._fix_rate
+            return out, out
+        startup, per_row, rate = self._store
+        drained = self._fix_start + m * row / self._fix_rate
+        return np.maximum(drained, startup + m * per_row + sent / rate), drained
 
-    def cycles(self, sizes: ConvSizes, pair: Pair, steps: int, parts: int, image: float, kept: bool) -> float:
-        """Estimated cycles of the whole convolution.
+    def _later(
+        self, kernels: Kernels, areas: Areas, work: _Work, image: Load, loaded: Floats, depths: Floats
+    ) -> Floats:
+        """Cycles of a tile behind another one; `loaded` of them have an image to load."""
+        blocks, weights = kernels.blocks, kernels.load
+        # Cores begin at other filters where their tiles end within those of an image, and find later what others read.
+        apart = np.gcd(kernels.cuts.astype(np.int64), work.waves.astype(np.int64))
+        changes = ~kernels.kept
+        of_kernels = changes * (weights.near + (weights.far - weights.near) * (apart / work.waves))
+        of_image = (image.near + (image.far - image.near) * (work.images / (work.waves * loaded))) * blocks
+        busy = work.compute + (2 - depths) * work.drained
+        # A slot of a ring is free again when its part is moved.
+        turn = changes * (kernels.turn + work.move) * 0.5
+        turn_of_image = np.maximum(turn, ((self._far + image.far) * blocks + work.move) * 0.5)
+        # Loads are sent when the queue of moves has room again.
+        paced = np.maximum(busy, work.move)
+        issued = paced * kernels.behind + self._near * kernels.parts * (kernels.behind > 0)
+        words = kernels.words + (areas.loads - 1) * blocks * (_LOAD_WORDS * self._decode)
+        low, high = np.minimum(busy, work.move), np.maximum(work.out, words)
+        unit, second = np.maximum(paced, high), np.maximum(low, np.minimum(paced, high))
+        # A tile whose image is another one, and one whose image is there; loads are no more than a tile ahead.
+        found: list[Floats] = []
+        for load, least in ((of_image + of_kernels, turn_of_image), (of_kernels, turn)):
+            waits = np.maximum(load, least)
+            tile = np.maximum(unit, waits) + _VISIBLE * np.maximum(second, np.minimum(unit, waits))
+            found.append(np.maximum(tile, load + issued))
+        moved, stays = found
+        return stays + loaded * (moved - stays)
 
-        A tile takes `steps` products and loads its kernels in `parts`, unless they are `kept` from tile to tile; `image`
-        are the cycles of the loads of its image.
-        """
-        compute, moves = pair.compute + steps * self._product_start, pair.moves + steps * self._move_start
-        loads = image + self._weights(sizes, pair, parts) / (pair.waves if kept else 1)
-        words = (steps * _STEP_WORDS + pair.area.loads * _LOAD_WORDS + _TILE_WORDS) * self._decode
-        out = pair.out
-        busy = compute + out if pair.single else compute
-        most = max(busy, moves, loads, out, words)
-        tile = most * (1 - _VISIBLE) + (busy + moves + loads + out + words) * _VISIBLE
-        return pair.waves * tile + loads / parts + out + self._latency
+    def _first(self, kernels: Kernels, work: _Work, image: Load) -> Floats:
+        """Cycles until the last product of the first tile; all cores at once read what their first tiles need."""
+        part, share = kernels.part, kernels.share
+        working = np.minimum(work.tiles, self._cores)
+        images = np.minimum(working, np.ceil(working * work.waves / kernels.cuts))
+        fetched = images * image.fetched + np.minimum(kernels.cuts, working) * part.fetched
+        for load in (image, part):
+            if load.past is not None:
+                fetched = np.maximum(fetched, working * load.past)
+        in_flight = (image.requests + part.requests) * self._turn - self._far
+        fill = np.maximum(image.issue + part.issue, in_flight)
+        fill = np.maximum(fill, fetched) + _BOTH * np.minimum(fill, fetched)
+        of_image = image.far
+        if image.past is not None:
+            # What is read past L2 waits for what other cores read there.
+            of_image = of_image + image.past * working
+        loads = kernels.load.far + of_image * kernels.blocks * (kernels.blocks > 1)
+        rest = (1 - share) * np.maximum(loads, (self._far * kernels.parts + loads + work.move) * 0.5)
+        slowest = np.maximum(work.compute, work.move)
+        return fill + np.maximum(slowest, rest + slowest * share) + (self._far + _START_WORDS * self._decode)
 
-    def _weights(self, sizes: ConvSizes, pair: Pair, parts: int) -> float:
-        """Cycles of the loads of kernels for one tile. Parts of them are requests of their own."""
-        nbytes = max(sizes.depth, 1) * self._item
-        rate = min(self._port, self._l2 / min(self._cores, pair.area.tiles * pair.cuts))
-        flights: float = nbytes / self._chunk
-        if parts > 1:
-            flights = parts * -(-nbytes // (parts * self._chunk))
-            nbytes = max(nbytes, parts * self._burst)
-        return pair.filters.size * max(parts * self._load_row + nbytes / rate, flights * self._in_flight)
 
-    def image(self, sizes: ConvSizes, image: int, loads: int, block: int, blocks: int) -> float:
-        """Cycles of the loads of an image of so many pixels in blocks of channels.
-
-        A load has a row for each pixel, or channel where those are planes. Pixels that follow each other are one row.
-        """
-        pixels = image / loads
-        rows, row_bytes = (block, pixels * self._item) if self._planes else (pixels, block * self._item)
-        if not self._planes and sizes.adjacent == block:
-            rows, row_bytes = 1, pixels * row_bytes
-        moved = rows * max(row_bytes, self._burst) / self._port
-        return loads * blocks * max(moved, rows * self._load_row + self._load_start)
+def _loaded(kernels: Kernels, work: _Work) -> Floats:
+    """The share of tiles that load an image: it stays for all filters of a tile, if it is there with all its channels."""
+    return np.maximum(work.images / work.waves, kernels.blocks > 1)

@@ -77,7 +77,7 @@ class ConvMixFamily:
         self._problem = conv_problem(self._conv, chip, isa, Pins())
         self._sizes: Function = compile_values(symbols, flat_sizes(sizes_of(self._conv)), "sizes")
         self._groups = chip.cores_with("cube")
-        self._chooser = ConvTileChooser(self._problem, self._conv.planes, self._groups)
+        self._chooser = ConvTileChooser(self._problem, self._conv.planes, self._groups, prefers_rows=True)
         space = self._common.space
         self._program, self._storage = tiled(
             covered(vector, space, chip, isa, again=True), space, binding, isa, Pins(), 2, chip

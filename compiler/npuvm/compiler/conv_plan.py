@@ -1,18 +1,23 @@
 """The choice of tiles of a convolution: the cheapest of those that fit the buffers.
 
 A tile is a number of whole rows of the result, or a part of one row, by a number of filters. Its image, the rows of x that its
-windows reach, lies in L1 with all channels of its group, or with blocks of them in turn. Candidates are pixels by filters,
-from the largest down as long as that may pay; how much of the kernels' elements lies in L1 and L0 at a time follows from the
-room that is left.
+windows reach, lies in L1 with all channels of its group, or with blocks of them in turn. Candidates are grown without a shape
+(`conv_levels`): pixels by filters that fit L0. For a shape each becomes the largest tile within it that gives no core more work
+than another: rows, parts of rows, filters and steps are cut evenly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from math import gcd
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from npuvm.compiler.blocks import BLOCK_BYTES, align_up
-from npuvm.compiler.conv_cost import Area, ConvCost, Edge, Pair
+from npuvm.compiler.conv_cost import ConvCost, Kernels
+from npuvm.compiler.conv_levels import CHUNKS, conv_block, conv_levels, grown_conv_tiles
 from npuvm.compiler.conv_spec import ConvSizes, ConvSpec
 from npuvm.compiler.cube_problem import CubeTile, TileProblem
 from npuvm.compiler.errors import CompileError
@@ -20,34 +25,17 @@ from npuvm.compiler.symint import larger
 
 __all__ = ["MOST_LOADS", "ConvTile", "ConvTileChooser"]
 
-_HEIGHTS, _FEWER, _TALLER = 4, 2, 1
-"""Numbers of rows that are looked at until there is a tile, for each number of filters after that, and of those that only have
-room for blocks of channels."""
-
-_PARTS = (1, 2, 4, 8, 16, 32)
-"""Blocks of the cube in a part of a row."""
-
-_CUTS = (1, 2, 3, 4, 6, 8, 12, 16)
-"""Into how many times as many tiles as at least the filters are cut."""
-
-_MISSES = 2
-"""Numbers of filters, each smaller than the one before, that give no better tile; then there are no more of them."""
-
-_MOST_FILTERS = 32
-"""Blocks of the cube in the filters of a tile."""
-
-_SHORT_BYTES = 1024
-"""Of each kernel, where its elements lie in L1 part by part: more of them would come later and no faster."""
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 MOST_LOADS = 100
 """Rows of an image that are loaded one by one: two descriptors each, of 256."""
 
-_KEPT_FILTERS = 64
+_KEPT_LAYERS = 64
+"""Layers whose candidates a chooser keeps."""
 
-_Kept = tuple[float, int, int, int]
-"""Cycles, and a block of channels, elements of the kernels in L1 and those of a step."""
-
-_Found = tuple[Pair, _Kept]
+_KEPT_TILES = 256
+"""Sizes whose tiles a chooser keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,187 +83,165 @@ class ConvTile:
         return rows, cols, align_up(rows * cols * item)
 
 
-class ConvTileChooser:
-    """Chooses tiles of convolutions of one sort, for any sizes, on `cores` cores."""
+class _Layer(NamedTuple):
+    """Candidates for all sizes of images: the most pixels of each, and what it needs of the kernels."""
 
-    def __init__(self, problem: TileProblem, planes: bool, cores: int) -> None:
-        cube = problem.chip.core.cube
-        self._chip, self._planes, self._item, self._cores = problem.chip, planes, problem.item, cores
-        self._cost = ConvCost(problem, planes, cores)
-        self._l1, self._bias_item = problem.chip.capacity_bytes("l1"), problem.bias_item
-        self._quantum = max(cube.k_bytes, BLOCK_BYTES) // self._item
-        least = BLOCK_BYTES // self._item
-        self._parts = [each * (max(cube.n, least) if planes else cube.m) for each in _PARTS]
-        self._unit = max(cube.m if planes else cube.n, least)
-        self._most_steps = max(problem.chip.core.sequencer.queue_depth // 2, 1)
-        self._short = -(-_SHORT_BYTES // (self._quantum * self._item))
-        self._known: dict[tuple[int, int, int], list[tuple[Edge, int]]] = {}
+    pixels: Floats
+    kernels: Kernels
+
+
+_LayerKey = tuple[int, int, tuple[int, int]]
+
+
+class ConvTileChooser:
+    """Chooses tiles of convolutions of one sort, for any sizes, on `cores` cores. `levels` say how costs are known.
+
+    With `prefers_rows` they are whole rows of the result wherever such fit.
+    """
+
+    def __init__(self, problem: TileProblem, planes: bool, cores: int, prefers_rows: bool = False) -> None:
+        self._prefers_rows = prefers_rows
+        self._chip, self._planes, self._item, self._cores = problem.chip, planes, problem.item, float(cores)
+        self.levels = conv_levels(problem)
+        self.cost = ConvCost(problem, planes, cores)
+        self._block = conv_block(problem, planes)
+        self._grown = grown_conv_tiles(problem, planes).astype(np.float64)
+        self._layers: dict[_LayerKey, _Layer] = {}
+        self._known: dict[ConvSizes, ConvTile] = {}
 
     def choose(self, sizes: ConvSizes, where: str) -> ConvTile:
         """The candidate with the lowest estimate; CompileError, about `where`, when none fits the chip's buffers."""
-        best = self._whole_rows(sizes) if sizes.merges_rows else None
-        if best is None or best[0].area.rows == 1:
-            best = self._parts_of_rows(sizes, best)
-        if best is None:
+        found = self._known.get(sizes)
+        if found is None:
+            if len(self._known) == _KEPT_TILES:
+                self._known.clear()
+            found = self._known[sizes] = self._found(sizes, where)
+        return found
+
+    def _found(self, sizes: ConvSizes, where: str) -> ConvTile:
+        found = self._best(sizes, self._layer(sizes), sizes.merges_rows)
+        if found is None:
+            # A kernel that is as good as too large: the least of it at a time, and at last parts of a row.
+            least = self._made(sizes, self._grown[:, :2], np.full(len(self._grown), float(self._block[2])))
+            found = self._best(sizes, least, sizes.merges_rows) or self._best(sizes, least, False)
+        if found is None:
             raise CompileError(
                 f"no tile of a convolution with a kernel of {sizes.kernel} pixels, stride {sizes.strides} and dilation "
                 f"{sizes.dilations} fits core.l1_kib={self._chip.core.l1_kib} of {self._chip.name} "
                 f"with {MOST_LOADS} rows of pixels or less",
                 where,
             )
-        (area, filters, *_, single), (cycles, block, chunk, step) = best
-        return ConvTile(
-            area.rows, area.cols, area.whole, filters.size, block, chunk, step, 1 if single else 2, int(cycles)
-        )
+        return found
 
-    # Candidates.
+    def _best(self, sizes: ConvSizes, layer: _Layer, whole_rows: bool) -> ConvTile | None:
+        """The best of some candidates; None when none fits."""
+        rows, cols, whole = self._shaped(sizes, layer, whole_rows)
+        kernels, areas = layer.kernels, self.cost.areas(sizes, rows, cols, whole)
+        depths = self.cost.accumulators(kernels, areas)
+        if sizes.kernel[0] > MOST_LOADS or (self._prefers_rows and whole_rows):
+            depths = depths * whole
+        cycles = np.where(depths > 0, self.cost.cycles(sizes, kernels, areas, depths), np.inf)
+        best = int(cycles.argmin())
+        if cycles[best] == np.inf:
+            return None
+        tile = (rows, cols, kernels.filters, kernels.block, kernels.chunk, kernels.step, depths, cycles)
+        high, wide, filters, block, chunk, step, depth, estimate = (int(each[best]) for each in tile)
+        return ConvTile(high, wide, bool(whole[best]), filters, block, chunk, step, depth, estimate)
 
-    def _better(self, sizes: ConvSizes, area: Area, filters: Edge, cuts: int, best: _Found | None) -> _Found | None:
-        """The tile if it is better than the best so far, else that."""
-        limit = float("inf") if best is None else best[1][0]
-        pair = self._cost.pair(area, filters, cuts, -(-sizes.depth // self._quantum), limit)
-        if pair is None:
-            return best
-        kept = self._kept(sizes, pair)
-        return best if kept is None or kept[0] >= limit else (pair, kept)
+    # Candidates for a layer.
 
-    def _filters(self, sizes: ConvSizes) -> list[tuple[Edge, int]]:
-        """Numbers of filters from the largest down, and into how many tiles they cut all of them."""
-        key = sizes.filters, sizes.depth, sizes.target
-        found = self._known.get(key)
+    def _layer(self, sizes: ConvSizes) -> _Layer:
+        """Those for its channels, filters and kernel: the longest steps of each pair of pixels and filters."""
+        key = sizes.channels, sizes.filters, sizes.kernel
+        found = self._layers.get(key)
         if found is None:
-            unit, least = self._unit, -(-sizes.filters // (self._unit * _MOST_FILTERS))
-            listed = {min(align_up(-(-sizes.filters // (least * cuts)), unit), sizes.filters) for cuts in _CUTS}
-            found = [(self._cost.filters(each, sizes), -(-sizes.filters // each)) for each in sorted(listed)[::-1]]
-            if len(self._known) >= _KEPT_FILTERS:
-                self._known.clear()
-            self._known[key] = found
+            if len(self._layers) == _KEPT_LAYERS:
+                self._layers.clear()
+            grown = self._grown
+            # The last one of a pair has the longest step.
+            last = np.append(np.any(grown[1:, :2] != grown[:-1, :2], axis=1), True)
+            found = self._layers[key] = self._made(sizes, grown[last, :2], grown[last, 2])
         return found
 
-    def _whole_rows(self, sizes: ConvSizes) -> _Found | None:
-        """The best tile of whole rows."""
-        high, wide = sizes.out
-        width, step, channels = max(sizes.size[1], 1), sizes.strides[0], max(sizes.channels, 1)
-        reach = (sizes.kernel[0] - 1) * sizes.dilations[0] + 1
-        # Of an image all channels may lie in L1, or the least block of them.
-        low, tall = (
-            min((self._l1 // (2 * align_up(each * self._item) * width) - reach) // step + 1, high)
-            for each in (channels, min(channels, self._quantum))
-        )
-        areas: dict[int, Area] = {}
-        best: _Found | None = None
-        pixels, misses = self._cost.pixels_at_l0(sizes), 0
-        for filters, cuts in self._filters(sizes):
-            before = best
-            most = min(self._cost.most_pixels(filters), pixels) // wide
-            for rows in self._heights(sizes, cuts, min(low, most), min(tall, most), best is None):
-                area = areas.get(rows)
-                if area is None:
-                    tiles, image = -(-high // rows) * sizes.images, ((rows - 1) * step + reach) * width
-                    area = areas[rows] = self._cost.area(sizes, rows, wide, True, tiles, image, 1)
-                best = self._better(sizes, area, filters, cuts, best)
-            misses = misses + 1 if best is before else 0
-            if best is not None and misses == _MISSES:
-                break
-        return best
+    def _made(self, sizes: ConvSizes, pairs: Floats, step: Floats) -> _Layer:
+        """Candidates from pixels and filters and elements of a step, without those that are alike or have no room in L1."""
+        pixels, filters = pairs.T
+        filters = _even(sizes.filters, filters, self._block[1])
+        found = np.concatenate([np.stack([pixels, filters, *each]) for each in self._kept(sizes, step)], axis=1)
+        # Of those that differ in the length of a step the longest.
+        found = found[:, np.lexsort((-found[4], found[3], found[2], found[1], found[0]))]
+        found = found[:, np.append(True, np.any(found[:4, 1:] != found[:4, :-1], axis=0))]
+        # The steps of a part of the kernels have one length, of whole blocks.
+        whole_steps = (found[3] % found[4] == 0) & (found[4] % self._block[2] == 0)
+        found = found[:, (found[3] == max(sizes.depth, 1)) | whole_steps]
+        least = found[0] * np.minimum(found[2], self._block[2]) + found[1] * found[3]
+        found = found[:, 2 * self._item * least <= self._chip.capacity_bytes("l1")]
+        pixels, filters, block, chunk, length = np.ascontiguousarray(found)
+        return _Layer(pixels, self.cost.kernels(sizes, filters, block, chunk, length))
 
-    def _heights(self, sizes: ConvSizes, cuts: int, low: int, tall: int, first: bool) -> list[int]:
-        """Numbers of rows from `tall` and from `low` down: the lowest ones for each number of tiles that a core gets.
+    def _kept(self, sizes: ConvSizes, longest: Floats) -> list[tuple[Floats, Floats, Floats]]:
+        """Channels and elements of the kernels in L1, and those of a step, for each way to lie there.
 
-        As long as nothing fits (`first`) there are more of them, with a single row at last.
+        All of them; all channels, and some steps over the kernels; blocks of channels, and the steps that go with those.
         """
-        high, columns = sizes.out[0], sizes.images * cuts
-        count = _HEIGHTS if first else _FEWER
-        found: list[int] = []
-        for rows, times in ((tall if tall > low else 0, _TALLER if low > 0 else count), (low, count)):
-            if rows <= 0:
-                continue
-            for _ in range(times):
-                # As many tiles as make no core work longer.
-                tiles = -(-high // rows)
-                tiles = max(-(-tiles * columns // self._cores) * self._cores // columns, tiles)
-                rows = -(-high // tiles)
-                found.append(rows)
-                if rows == 1:
-                    break
-                rows -= 1
-        return [*found, 1] if first and found and found[-1] > 1 else found
-
-    def _parts_of_rows(self, sizes: ConvSizes, best: _Found | None) -> _Found | None:
-        """The best tile of a part of a row, if it is better than the best of whole rows."""
-        (high, wide), (loads, kernel_w) = sizes.out, sizes.kernel
-        if loads > MOST_LOADS:
-            return best
-        for cols in reversed(_clipped(self._parts, wide)):
-            width = (cols - 1) * sizes.strides[1] + (kernel_w - 1) * sizes.dilations[1] + 1
+        depth, channels, quantum = float(max(sizes.depth, 1)), float(max(sizes.channels, 1)), self._block[2]
+        everything, step = np.full_like(longest, channels), _even(depth, longest, quantum)
+        ways = [(everything, np.full_like(step, depth), step)]
+        ways += [(everything, _even(depth, step * times, step), step) for times in CHUNKS]
+        taps = sizes.kernel[0] * sizes.kernel[1]
+        for times in CHUNKS if channels > quantum else ():
             if self._planes:
-                width = align_up(width * self._item) // self._item
-            tiles = -(-wide // cols) * high * sizes.images
-            area = self._cost.area(sizes, 1, cols, False, tiles, loads * width, loads)
-            for filters, cuts in self._filters(sizes):
-                best = self._better(sizes, area, filters, cuts, best)
-        return best
+                block = _even(
+                    channels, np.maximum(np.floor(longest * (times / (taps * quantum))), 1) * quantum, quantum
+                )
+                chunk = block * taps
+                step = _dividing(chunk, longest, quantum)
+            else:
+                chunk = block = _even(channels, np.minimum(longest * times, channels), quantum * times)
+                step = block / times
+            ways.append((block, chunk, step))
+        return ways
 
-    # What of the kernels lies where.
+    # Candidates for a shape.
 
-    def _kept(self, sizes: ConvSizes, pair: Pair) -> _Kept | None:
-        """With all channels of an image in L1 or with blocks of them; None when there is room for neither."""
-        room = self._l1
-        if self._bias_item:
-            room -= 2 * align_up(pair.filters.size * self._bias_item)
-            room -= align_up(pair.area.edge.size * max(self._bias_item, self._item))
-        found, cramped = self._in_parts(sizes, pair, room)
-        # Blocks of channels take less room, but are loaded again for other filters.
-        if cramped and sizes.channels > self._quantum:
-            other = self._in_blocks(sizes, pair, room)
-            if found is None or (other is not None and other[0] < found[0]):
-                return other
-        return found
+    def _shaped(self, sizes: ConvSizes, layer: _Layer, whole_rows: bool) -> tuple[Floats, Floats, Flags]:
+        """Rows and columns of the tile that each candidate becomes, and whether those are whole rows."""
+        high, wide = (float(size) for size in sizes.out)
+        if not whole_rows:
+            cols = _even(wide, layer.pixels, self._block[0])
+            return np.ones_like(cols), cols, np.zeros(len(cols), dtype=bool)
+        most = np.minimum(np.floor(layer.pixels * ((1 + 1e-9) / wide)), high)
+        whole = most > 0
+        rows = np.maximum(most, 1.0)
+        unit = self._row_unit(sizes)
+        if unit > 1:
+            rows = np.where((rows < high) & (rows >= unit), np.floor(rows / unit) * unit, rows)
+        # As many rows as make no core work longer.
+        beside = layer.kernels.cuts * float(sizes.images)
+        rounds = np.ceil(np.ceil(high / rows) * beside / self._cores) * self._cores
+        down = np.minimum(np.maximum(np.floor(rounds / beside), np.ceil(high / rows)), high)
+        rows = np.minimum(rows, np.ceil(np.ceil(high / down) * (1 / unit)) * unit)
+        if whole.all():
+            return rows, np.full_like(rows, wide), whole
+        return np.where(whole, rows, 1.0), np.where(whole, wide, _even(wide, layer.pixels, self._block[0])), whole
 
-    def _in_parts(self, sizes: ConvSizes, pair: Pair, room: int) -> tuple[_Kept | None, bool]:
-        """With all channels of the image in L1, and the kernels whole or in parts; and whether those had to be shorter.
-
-        Kernels stay in L1 where a core has several tiles of the same filters.
-        """
-        quantum, depth = self._quantum, max(sizes.depth, 1)
-        needed = -(-depth // quantum)
-        at_l1 = (room - 2 * pair.area.nbytes) // (2 * self._item * quantum * pair.filters.size)
-        step = min(pair.steps, at_l1, needed)
-        if step < 1:
-            return None, True
-        steps = -(-needed // step)
-        several = pair.cuts == 1 and pair.waves > 1
-        chunk, parts = depth, 1
-        if at_l1 < needed or not (several or needed <= self._short):
-            together = min(max(min(at_l1, self._short) // step, 1), self._most_steps)
-            parts = -(-steps // together)
-            chunk = depth if parts == 1 else together * step * quantum
-        loads = pair.area.cycles / pair.cuts
-        cycles = self._cost.cycles(sizes, pair, steps, parts, loads, several and parts == 1)
-        return (cycles, max(sizes.channels, 1), chunk, min(step * quantum, depth)), at_l1 < min(needed, pair.steps)
-
-    def _in_blocks(self, sizes: ConvSizes, pair: Pair, room: int) -> _Kept | None:
-        """With blocks of channels in L1, of whole steps, and the part of the kernels that goes with one."""
-        item, quantum, taps = self._item, self._quantum, sizes.kernel[0] * sizes.kernel[1]
-        channels, per_filter = -(-sizes.channels // quantum), taps if self._planes else 1
-        image = align_up(pair.area.image * item) if self._planes else pair.area.image * item
-        at_l1 = room // (2 * quantum * (image + item * per_filter * pair.filters.size))
-        step = min(pair.steps, at_l1)
-        if step < 1:
-            return None
-        blocks = -(-channels // (at_l1 // step * step))
-        together = -(-channels // (blocks * step))
-        blocks = -(-channels // (together * step))
-        if blocks == 1:
-            return None
-        block = together * step * quantum
-        loads = self._cost.image(sizes, pair.area.image, pair.area.loads, block, blocks)
-        parts = blocks if self._planes else blocks * taps
-        cycles = self._cost.cycles(sizes, pair, blocks * taps * together, parts, loads, False)
-        return cycles, block, block * per_filter, step * quantum
+    def _row_unit(self, sizes: ConvSizes) -> int:
+        """Rows of the result whose rows of x end where blocks of bytes of a plane do, if there are such."""
+        if not self._planes or sizes.kernel[0] > 1 or sizes.adjacent * self._item % BLOCK_BYTES:
+            return 1
+        return BLOCK_BYTES // gcd(sizes.strides[0] * sizes.size[1] * self._item, BLOCK_BYTES)
 
 
-def _clipped(sizes: Sequence[int], limit: int) -> list[int]:
-    """Sizes up to the limit, and the limit where it is within reach."""
-    limit = max(limit, 1)
-    return [each for each in sizes if each < limit] + ([limit] if limit <= sizes[-1] else [])
+def _dividing(chunk: Floats, most: Floats, unit: int) -> Floats:
+    """The most whole units, at most `most`, that each chunk is a multiple of; it is one of the unit."""
+    found = [
+        max(units for units in range(1, limit + 1) if whole % units == 0)
+        for whole, limit in zip((chunk // unit).astype(int).tolist(), (most // unit).astype(int).tolist(), strict=True)
+    ]
+    return np.array(found, dtype=np.float64) * unit
+
+
+def _even(size: Floats | float, most: Floats, unit: Floats | int) -> Floats:
+    """The least whole units of which no more are needed than of `most` to cover a size; all of it where that is one."""
+    found: Floats = np.minimum(np.ceil(size / np.ceil(size / most) / unit) * unit, size)
+    return found

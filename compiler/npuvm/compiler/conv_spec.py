@@ -67,7 +67,8 @@ class ConvSizes(NamedTuple):
     """What changes from shape to shape, as the choice of a tile needs it. `images` are those of all groups.
 
     `rows` and `rows_apart` are the distance of two rows of x and of y, and what it is where rows follow each other. `adjacent`
-    and `target` are the lengths of a pixel of x and of a row of the product where those follow each other. A kernel has `depth`
+    is the distance of two pixels of x, or of two of its planes; `target` the length of a row of the product where those follow
+    each other. A kernel has `depth`
     elements.
     """
 
@@ -105,7 +106,7 @@ def sizes_of(spec: ConvSpec) -> ConvSizes:
         spec.filters,
         (spec.x.row, spec.y.row),
         (spec.size[1] * spec.x.pixel, spec.out[1] * spec.y.pixel),
-        spec.x.pixel,
+        spec.x.channel if spec.planes else spec.x.pixel,
         spec.y.channel if spec.planes else spec.y.pixel,
         spec.depth,
     )
