@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from benchmarks.tiles import attention, products, rows  # noqa: E402
+from benchmarks.tiles import attention, convs, products, rows  # noqa: E402
 from benchmarks.tiles.report import Report, print_report  # noqa: E402
 
 
@@ -37,6 +37,7 @@ class _Family(NamedTuple):
 
 FAMILIES = {
     "gemm": _Family(products.measure, 300),
+    "conv": _Family(convs.measure, 100),
     "rows": _Family(rows.measure, 100),
     "attention": _Family(attention.measure, 60),
 }
