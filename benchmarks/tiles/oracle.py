@@ -144,7 +144,7 @@ class Oracle:
         Half of the sample have the lowest estimates of the formulas, the other half is drawn. From the best of all it goes to
         neighbours, at most `sample` of them, as long as one is better. The fastest are tried in other orders, all that there
         are, or as many as `sample`. Where operands may be copied, all of this is done with and without. Where the best one has
-        fewer tiles than there are cores, k may be `split`, each time with the tiles of lowest estimates and a walk from the best.
+        fewer tiles than there are cores, k may be `split`: for each number of parts the tiles of lowest estimates, then a walk.
         """
         race = _Race(self, sizes)
         taken = list(taken)
