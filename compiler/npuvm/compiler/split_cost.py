@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from math import prod
 from typing import NamedTuple
 
 from npuvm.compiler.blocks import BLOCK_BYTES
-from npuvm.compiler.cube_chooser import chooser_of
+from npuvm.compiler.cube_chooser import TileChooser, chooser_of
 from npuvm.compiler.cube_codegen import check_types, problem_of
 from npuvm.compiler.cube_lower import lower_cube
 from npuvm.compiler.cube_problem import CubeTile, ProductSizes, TileProblem
@@ -45,6 +46,9 @@ _WORTH = 1.1
 _LEAST = 128
 """Of k that a part has at least: less does not fill the pipeline of a core."""
 
+_NARROW = 16
+"""Columns below which rows are too short for vector code that works row by row, as that of a bias and of mixes does."""
+
 _WAYS = (4, 8, 16, 2)
 """About how many parts are tried: more as long as more are better, and fewer where they are not."""
 
@@ -73,10 +77,10 @@ class SplitCost:
     ) -> None:
         cores = chip.cores_with("cube")
         problem, self._sizes = _problem(product, symbols, chip, isa)
-        part, self._part_sizes = _problem(parts.product, (*symbols, PARTS, LENGTH), chip, isa)
-        self._whole, self._part = chooser_of(problem, cores), chooser_of(part, cores)
+        self._whole = chooser_of(problem, cores)
+        self._parts, self._symbols, self._chip, self._isa = parts, symbols, chip, isa
         self._cores = cores
-        self._out, self._acc = problem.out_item, part.out_item
+        self._out, self._acc = problem.out_item, problem.acc_item
         cube, load = chip.core.cube, chip.core.load
         block = cube.m * cube.n * (cube.k_bytes // problem.item)
         self._per_mac = float(cube.cycles_per_block[problem.dtype]) / block / cores
@@ -92,10 +96,8 @@ class SplitCost:
         repeat = self._acc * float(simple.cycles_per_repeat) / chip.core.vector.repeat_bytes
         self._per_result = _HIDDEN * parts.following * repeat / self._vectors
         self._block = BLOCK_BYTES // problem.item
-        least = ProductSizes(1, 1, _LEAST, 1, 0, 0)
-        table, *_ = self._part.estimates(least)
-        self._shortest = self._part.choose(least).cycles
-        self._most = cores * int((table[:, 0] * table[:, 1]).max())
+        self._most = cores * chip.capacity_bytes("l0c") // self._acc
+        self._by_rows = product.bias is not None or parts.following > 0
         self._known: dict[tuple[int, ...], Split] = {}
 
     def best(self, values: Sequence[int]) -> Split:
@@ -131,6 +133,8 @@ class SplitCost:
         m1, n1, _ = tile.l1
         if -(-m // m1) * -(-n // n1) * batch > self._cores:
             return WHOLE
+        if n < _NARROW and self._by_rows:
+            return WHOLE
         elements = m * n * batch
         least = max(elements * k * self._per_mac, (m + n) * k * batch * self._per_element, self._shortest)
         if _WORTH * (least + self._join(sizes, 2)) > tile.cycles:
@@ -157,8 +161,9 @@ class SplitCost:
         return best if best.cycles * _WORTH <= whole else WHOLE
 
     def _cycles(self, values: Sequence[int], sizes: ProductSizes, parts: int) -> float:
-        own = ProductSizes(*self._part_sizes(*values, parts, sizes.k // parts))
-        tile = self._part.choose(own)
+        chooser, of_parts = self._chooser_of_parts
+        own = ProductSizes(*of_parts(*values, parts, sizes.k // parts))
+        tile = chooser.choose(own)
         rounds = -(-self._tiles(own, tile) // self._cores)
         cycles = tile.cycles * _BESIDE[min(rounds, len(_BESIDE)) - 1]
         return max(cycles, self._bound(sizes)) + self._join(sizes, parts)
@@ -167,6 +172,17 @@ class SplitCost:
     def _tiles(sizes: ProductSizes, tile: CubeTile) -> int:
         m1, n1, _ = tile.l1
         return -(-sizes.m // m1) * -(-sizes.n // n1) * sizes.batch
+
+    @cached_property
+    def _shortest(self) -> float:
+        """Cycles of the shortest part of the smallest product."""
+        return self._whole.choose(ProductSizes(1, 1, _LEAST, 1, 0, 0)).cycles
+
+    @cached_property
+    def _chooser_of_parts(self) -> tuple[TileChooser, Function]:
+        """The chooser of products of parts, and their sizes; made for the first shape that may be split."""
+        problem, sizes = _problem(self._parts.product, (*self._symbols, PARTS, LENGTH), self._chip, self._isa)
+        return chooser_of(problem, self._cores), sizes
 
     def _bound(self, sizes: ProductSizes) -> float:
         """Cycles that the cube and main memory need at least, however the product is split."""

@@ -6,7 +6,6 @@ Parts are added in their order, so nothing depends on which core is done first.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Protocol
 
 from npuvm.compiler.compiled import Launch, TensorSpec
@@ -128,25 +127,27 @@ class SplitLaunches:
 
     def __init__(self, product: SplitProduct, plain: _Launches) -> None:
         self._product, self._plain = product, plain
-        names = (*product.names, PARTS, LENGTH)
-        self._part = CubeFamily(product.parts.product, names, product.chip, product.isa)
-        self._join = VectorFamily(product.parts.join, names, product.chip, product.isa)
-        self._prepared = False
+        self._made: tuple[CubeFamily, VectorFamily] | None = None
 
     def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
         """The launches, those of the parts first."""
         parts = self._product.split(values).parts
         if parts == 1:
             return self._plain.launch(values)
-        if not self._prepared:
-            self._prepared = True
-            with suppress(CompileError):  # the shape that needs what there is not will say why
-                self._join.prepare()
+        if self._made is None:
+            self._made = self._families()
+        product, own = self._made
         sizes = self._product.sizes(parts, values)
-        image, join = self._part.instance(sizes), self._join.instance(sizes)
-        if image is None or join is None:
-            return self._plain.launch(values)
-        return self._product.launches((image, self._part.tensors), join, self._product.binding(parts, values))
+        image, join = product.instance(sizes), own.instance(sizes)
+        assert image is not None, "what is split has elements"
+        assert join is not None, "what is split has elements"
+        return self._product.launches((image, product.tensors), join, self._product.binding(parts, values))
+
+    def _families(self) -> tuple[CubeFamily, VectorFamily]:
+        """Those of the parts and of their sum; made for the first shape that is split, which many kernels never see."""
+        names, chip, isa = (*self._product.names, PARTS, LENGTH), self._product.chip, self._product.isa
+        parts = self._product.parts
+        return CubeFamily(parts.product, names, chip, isa), VectorFamily(parts.join, names, chip, isa, narrow=False)
 
     def cycles(self, values: Sequence[int]) -> float:
         """Estimated cycles of the launches."""

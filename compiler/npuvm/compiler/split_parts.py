@@ -111,7 +111,7 @@ def _join(segment: CubeSegment | MixSegment, product: CubeSegment, parts: Access
     nodes[-1] = found = replace(total, id=result)
     writes = [(found, product.c)] if vector is None or (isinstance(segment, MixSegment) and segment.kept) else []
     axes = (-len(parts.layout.dims),)
-    own = VectorSegment(f"{segment.name}.sum", parts.layout.dims, axes, "accumulate", nodes, reads, writes)
+    own = VectorSegment(f"{segment.name}.sum", parts.layout.dims, axes, "row", nodes, reads, writes)
     if vector is None:
         return own
     others = [(node, each) for node, each in vector.reads if node.id != result]

@@ -48,12 +48,15 @@ class Chosen:
 class VectorFamily:
     """All instances of a segment on one chip, without pins. `symbols` are the names whose values an instance is made from.
 
-    `empty`: its domain has no elements, whatever the values are.
+    `empty`: its domain has no elements, whatever the values are. With `narrow` shapes whose columns are single elements have
+    templates of their own.
     """
 
-    def __init__(self, segment: VectorSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+    def __init__(
+        self, segment: VectorSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa, *, narrow: bool = True
+    ) -> None:
         self.chip, self.isa = chip, isa
-        self._maker = Maker(segment, tuple(symbols), chip, isa)
+        self._maker = Maker(segment, tuple(symbols), chip, isa, narrow)
         self._structure: Structure | None = None
         self.empty = 0 in segment.domain
 
@@ -125,7 +128,8 @@ class Structure:
         self._rows: dict[int | None, Rows] = {}
         self._col = space.col
         columns = space.sizes[space.col]
-        self._may_be_narrow = isinstance(columns, SymInt) and len(space.sizes) > 1 and not space.reduced[space.col]
+        many = isinstance(columns, SymInt) and len(space.sizes) > 1
+        self._may_be_narrow = maker.narrow and many and not space.reduced[space.col]
         self._columns = frozenset(columns.atoms) if isinstance(columns, SymInt) else frozenset()
         self._narrow: Structure | None = None
         self._prepared = False
@@ -271,6 +275,7 @@ class Maker:
     symbols: Sequence[str]
     chip: NpuConfig
     isa: Isa
+    narrow: bool = True
 
     def way(self, binding: Mapping[str, int], space: Space, depth: int, banked: NpuConfig | None) -> Way:
         """Tile program and buffers with rings of `depth` slots; `banked` is a chip whose banks they are to respect."""
