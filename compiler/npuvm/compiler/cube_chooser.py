@@ -251,7 +251,8 @@ class TileChooser:
         """All tiles, also those that are never the best."""
         at, wide, a, b = self._key(sizes)
         interval = self._interval(np.arange(len(self._costs.table)))
-        return self._made(interval, *self._with_bounds([at], [interval], a, b), wide, a, b)
+        (lines,) = self._with_bounds([at], [interval], a, b)
+        return self._made(interval, lines, wide, a, b)
 
     def _interval(self, numbers: Ints) -> _Interval:
         table = self._costs.table[numbers]
