@@ -21,6 +21,7 @@ from npuvm.compiler.symint import SymInt, compile_values
 from npuvm.compiler.tile_levels import Loop
 from npuvm.compiler.vector_buffers import Storage
 from npuvm.compiler.vector_codegen import covered, tiled
+from npuvm.compiler.vector_family import VectorFamily
 from npuvm.compiler.vector_levels import LANES, highest_tiles, row_unit, vector_levels
 from npuvm.compiler.vector_space import Space, make_space
 
@@ -54,15 +55,30 @@ def test_sizes_may_be_open(chip: str) -> None:
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-def test_the_highest_tiles_fit_and_an_eighth_more_does_not(chip: str) -> None:
+def test_the_highest_tiles_fit_and_twice_as_high_ones_do_not(chip: str) -> None:
     space, storage = made(chip, {"M": 1000, "N": 300})
     room, unit = the_chip(chip).capacity_bytes("ub"), row_unit(space, the_chip(chip))
     for cols, rows in grown(chip, {"M": 1000, "N": 300}).items():
         assert cols % LANES == 0
         assert rows % unit == 0
         assert storage.nbytes(rows, cols) <= room
-        if rows // unit < 2048:
-            assert storage.nbytes(rows + max(unit, rows // 8 + unit), cols) > room
+        assert storage.nbytes(2 * rows, cols) > room
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_all_the_room_is_used(chip: str) -> None:
+    _, storage = made(chip, {"M": 100_000, "N": 300})
+    graph = build(scaled, x="fp32[M, N]", scale="fp32[M, 1]")
+    (segment,) = make_plan(graph, CASTS).segments
+    assert isinstance(segment, VectorSegment)
+    family = VectorFamily(segment, ("M", "N"), the_chip(chip), the_isa())
+    located = family.located((100_000, 300))
+    assert located is not None
+    way = located[0].choose(located[1])[1]
+    room = the_chip(chip).capacity_bytes("ub")
+    for cols in (1, 64, 100, 300, 1000):
+        most = max(tile.rows for tile in way.chooser.tried((10**7, cols), 1) if tile.cols == cols)
+        assert storage.nbytes(most, cols) <= room < storage.nbytes(most + most // 128 + 8, -(-cols // 64) * 64)
 
 
 def test_rows_are_blocks_of_a_column_where_l2_keeps_no_parts_of_blocks() -> None:
@@ -116,7 +132,7 @@ def test_tiles_of_relays_fit_and_are_the_largest_of_their_edges(chip: str) -> No
             # Edges of tables are at most a quarter apart from 64 on.
             assert found[0] == n or 4 * found[0] >= 3 * min(n, max(widths))
         else:
-covering = min((edge for edge in edges if edge >= k), default=0)
+            covering = min((edge for edge in edges if edge >= k), default=0)
             assert not covering or not fits(problem, rows, 16, covering)
         found = table.fitting(rows, n, k, True, False)
         if found is not None:

@@ -7,8 +7,8 @@ large tiles to smaller ones, and ends where the estimate has risen twice.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from math import prod
 from typing import NamedTuple
 
@@ -46,6 +46,12 @@ _STEPS = (4096, 1024, 256, 64, 16, 4, 1)
 """Sizes of a tile along a reduced dim that are tried, as long as the estimate falls."""
 
 
+_MANY = 256
+"""Rows over which bytes of a tile are compared."""
+
+_ALL = 1 << 62
+"""More rows than there are."""
+
 _PATIENCE = 1
 """Widths that are no better, behind which one may still be."""
 
@@ -80,8 +86,9 @@ class TileChooser:
         self.nbytes: Function = compile_values(("rows", "cols"), (storage.nbytes(rows, cols),), "nbytes")
         self._crowded = any(not space.has(each.node, space.row) for each in space.reads)
         self.levels = vector_levels(space)
-        tiles = highest_tiles(space, self.nbytes, chip)
-        self._widths, self._heights, self.unit = tuple(tiles), tuple(tiles.values()), row_unit(space, chip)
+        self.unit = row_unit(space, chip)
+        self._grow = partial(highest_tiles, space, self.nbytes, chip)
+        self._heights: dict[int, int] = {}
 
     def choose(self, sizes: Sequence[int], edge: int = 0, cores: int | None = None) -> Choice | None:
         """The tile with the lowest estimate among those tried; None when not even the smallest fits.
@@ -254,16 +261,32 @@ class TileChooser:
             last = rows
 
     def _most_rows(self, total: int, cols: int) -> int:
-        """The most rows that fit: those of the tile that is as wide or just wider, or where none is, what there is room for."""
-        at = bisect_left(self._widths, cols)
-        if at < len(self._widths):
-            return min(total, self._heights[at])
-        if self.fits(total, cols):
-            return total
-        rows = min(total, self._capacity // max(1, self.nbytes(1, cols)[0])) + 1
-        while rows and not self.fits(rows, cols):
-            rows -= 1
+        """The most rows that fit beside so many columns, rounded up to lanes; without that where no row does."""
+        lanes = align_up(cols, LANES)
+        most = self._heights.get(lanes)
+        if most is None:
+            most = self._heights[lanes] = self._highest(lanes)
+        return min(total, most or self._highest(cols))
+
+    def _highest(self, cols: int) -> int:
+        """The most rows that fit beside so many columns, from the grown tile that is as wide or just wider up."""
+        nbytes, room = self.nbytes, self._capacity
+        low = next((rows for width, rows in self._grown.items() if width >= cols), 1)
+        if nbytes(low, cols)[0] > room:
+            return 0
+        # Bytes grow by steps of a block for columns and of a stripe, seen over many rows.
+        slope = (nbytes(low + _MANY, cols)[0] - nbytes(low, cols)[0]) / _MANY
+        if not slope:
+            return _ALL  # nothing in the tile has rows
+        rows = low + int((room - nbytes(low, cols)[0]) / slope) + 1
+        while rows > low and nbytes(rows, cols)[0] > room:
+            rows -= max(1, rows // 256)
         return rows
+
+    @cached_property
+    def _grown(self) -> Mapping[int, int]:
+        """For columns of a tile the most rows among the tiles that are grown, with no shape."""
+        return self._grow()
 
 
 def without_single(total: int, cols: int) -> int:

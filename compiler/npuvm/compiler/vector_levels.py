@@ -20,10 +20,9 @@ Ints = npt.NDArray[np.int64]
 LANES = 64
 """Columns come in multiples of this, where there are several tiles of them: 128 bytes of fp16, a burst that DMA moves well."""
 
-_STEPS = (*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 257, 16))
-_ROWS = (*_STEPS, *(256 * each for each in _STEPS[1:]))
-_COLS = (*_STEPS, *(256 * each for each in (2, 3, 4, 6, 8)))
-"""Multiples at UB: each is at most an eighth more than the one before it, but at the start and the end."""
+_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 4096, 16384)
+_COLS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+"""Multiples at UB. Between them a shape takes what is left: see `TileChooser`."""
 
 
 def vector_levels(space: Space) -> tuple[Level, ...]:
