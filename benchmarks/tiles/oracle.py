@@ -242,7 +242,7 @@ class Oracle:
         programs = self._programs.get(sort.key)
         if programs is None:
             programs = self._programs[sort.key] = ProductPrograms(sort, 3, self._chip, self._isa)
-        image = programs.image("product", sort.numbers, (m, n, k, 1), way.tile)
+        image = programs.image("product", sort.numbers, (m, n, k, 1), way.tile, sizes.b_pitch)
         tensors = [("param", (m, k)), ("param", (k, n)), ("output", (m, n))]
         named = tuple(TensorSpec(name, kind, "fp16", shape) for name, (kind, shape) in zip("abc", tensors, strict=True))
         return CompiledKernel("product", (Launch("product", "cube", image, tuple("abc")),), named, ("c",), {})

@@ -50,9 +50,9 @@ def test_few_tiles_are_walked_row_by_row() -> None:
     assert NestChooser(24, _ROOM).choose(512, 512, 16384, 1, _TILE).number == STEPS
 
 
-def _whole(m: int, n: int, k: int, burst: float | None = 132.0, batch: int = 1) -> int:
+def _whole(m: int, n: int, k: int, burst: float | None = 132.0, batch: int = 1, meets: bool = False) -> int:
     tile = CubeTile((128, 128, k), (128, 128, 128), 1, 0)
-    nest = NestChooser(24, _ROOM, burst).choose(m, n, k, batch, tile)
+    nest = NestChooser(24, _ROOM, burst).choose(m, n, k, batch, tile, meets=meets)
     assert nest.tiles == (batch * -(-m // 128) * -(-n // 128),)
     return nest.number
 
@@ -69,6 +69,13 @@ def test_columns_need_rows_to_go_along_loads_that_count_and_room_in_l2() -> None
     assert _whole(4096, 384, 384, burst=None) == WHOLE
     assert _whole(4096, 384, 384, batch=64) == WHOLE
     assert _whole(256, 384, 384) == WHOLE
+
+
+def test_columns_where_cores_would_read_the_same_few_parts_of_l2() -> None:
+    assert _whole(1024, 4096, 64) == WHOLE
+    assert _whole(1024, 4096, 64, meets=True) == COLUMNS
+    assert _whole(128, 4096, 64, meets=True) == WHOLE
+    assert _whole(512, 512, 64, meets=True) == WHOLE
 
 
 @pytest.mark.parametrize("name", ["ascend_910b1", "ascend_910a"])

@@ -32,6 +32,9 @@ _TILE = ("m", "n", "k at L1", "k at L0", "accumulators", "band")
 
 _KEPT_SORTS = 256
 
+_MEET = 4
+"""Rows so many lines apart lie in few slices of an L2 that does not hash addresses, and cores wait for these."""
+
 
 class CubeFamily:
     """All instances of a matrix product on one chip, without pins, that have elements and something to add up.
@@ -54,7 +57,7 @@ class CubeFamily:
         check_types(spec, chip, isa)
         problem = problem_of(spec, chip, isa, Pins())
         lies = problem if like is None else problem_of(normalise(lower_cube(like, binding)[0]), chip, isa, Pins())
-        self._is_like = like is not None
+        self._is_like, self._across = like is not None, not problem.b.flipped
         self._name = spec.name
         sort = ProductSort(spec)
         self._sizes: Function = compile_values(
@@ -78,7 +81,7 @@ class CubeFamily:
         if self._is_like:
             own = self._chooser.choose(ProductSizes(m, n, k, batch, own_a, own_b))
             tile = own if own.l0[2] == tile.l0[2] else tile
-        return self._programs.image(self._name, numbers, (m, n, k, batch), tile)
+        return self._programs.image(self._name, numbers, (m, n, k, batch), tile, own_b * self._across)
 
     def cycles(self, values: Sequence[int]) -> float:
         """The cycles that a launch for these values, with something to add up, is estimated to take."""
@@ -93,12 +96,21 @@ class ProductPrograms:
         self._cores = cores or chip.cores_with("cube")
         item = isa.dtypes[sort.spec.a.dtype].itemsize
         self._nests = NestChooser(self._cores, chip.capacity_bytes("l2") / item, chip.core.load.min_burst_bytes / item)
+        memory = chip.memory
+        spread = memory.address_hash or self._cores == 1 or memory.l2.slices % _MEET
+        self._meet = 0 if spread else _MEET * memory.l2.line_bytes
         self._core_type = chip.core_type_with("cube")
         self._templates = _TEMPLATES.get(sort, n_args, chip, isa)
 
-    def image(self, name: str, numbers: Sequence[int], sizes: tuple[int, int, int, int], tile: CubeTile) -> Image:
-        """The program for `numbers`, those of the product's sort; `sizes` are m, n, k and the number of matrices."""
-        nest = self._nests.choose(*sizes, tile)
+    def image(
+        self, name: str, numbers: Sequence[int], sizes: tuple[int, int, int, int], tile: CubeTile, b_pitch: int = 0
+    ) -> Image:
+        """The program for `numbers`, those of the product's sort; `sizes` are m, n, k and the number of matrices.
+
+        Rows of the right operand lie `b_pitch` bytes apart, where that is known and cores share rows of it.
+        """
+        meets = self._meet > 0 and b_pitch > 0 and b_pitch % self._meet == 0
+        nest = self._nests.choose(*sizes, tile, meets=meets)
         template = self._templates[nest.number]
         words, relocs = template.instance((*numbers, *tile.l1, tile.l0[2], tile.l0c_depth, nest.band))
         entries = EvenEntries(self._core_type, min(self._cores, sum(nest.tiles)), nest.tiles)

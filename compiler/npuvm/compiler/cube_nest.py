@@ -51,13 +51,15 @@ class NestChooser:
         self._cores, self._room, self._burst = cores, room * _KEPT, burst
         self._shares = [count for count in range(1, cores + 1) if cores % count == 0]
 
-    def choose(self, m: int, n: int, k: int, batch: int, tile: CubeTile) -> Nest:
-        """The nest for a product of these sizes."""
+    def choose(self, m: int, n: int, k: int, batch: int, tile: CubeTile, *, meets: bool = False) -> Nest:
+        """The nest for a product of these sizes. `meets`: the rows of its right operand lie in few parts of L2."""
         m1, n1, k1 = tile.l1
         rows, cols = -(-m // m1), -(-n // n1)
         tiles = batch * rows * cols
         if k1 >= k:
-            columns = tiles > self._cores and self._loads_less((m, n, k), batch, (rows, cols), (m1, n1))
+            # In rows cores load the same tiles of the right operand at one time, in columns each its own of the left.
+            columns = tiles > self._cores and min(rows, cols) > 1
+            columns = columns and (meets or self._loads_less((m, n, k), batch, (rows, cols), (m1, n1)))
             return Nest(COLUMNS if columns else WHOLE, 1, (tiles,))
         if rows > 1 and cols > 1 and tiles >= _WAVES * self._cores:
             band = self._band(rows, tiles, n1 / m1)
@@ -78,7 +80,7 @@ class NestChooser:
         (m, n, k), (rows, cols), (m1, n1) = sizes, tiles, tile
         wide = max(n1, self._burst or 0)
         # Tiles that leave for longer than they are loaded gain nothing.
-        if self._burst is None or min(rows, cols) == 1 or k * wide <= m1 * n1:
+        if self._burst is None or k * wide <= m1 * n1:
             return False
         each = -(-batch * rows * cols // self._cores)
         in_rows = each * wide + _spanned(each, cols) * m1
