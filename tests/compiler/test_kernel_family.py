@@ -135,8 +135,8 @@ def test_products_of_many_tiles_walk_them_in_bands(rows: int) -> None:
     """Every tile of the result is computed once, also those of the last band, which is lower or ends in a lower tile."""
     chip = load_chip("ascend_910b1", ["core.count=2"])
     inputs: dict[str, npt.NDArray[Any]] = {
-        "a": np.repeat((np.arange(rows) % 7).astype(np.float16)[:, None], 600, axis=1),
-        "b": np.repeat(np.arange(530, dtype=np.float16)[None] / np.float16(512), 600, axis=0),
+        "a": np.repeat((np.arange(rows) % 7).astype(np.float16)[:, None], 608, axis=1),
+        "b": np.repeat(np.arange(528, dtype=np.float16)[None] / np.float16(512), 608, axis=0),
     }
     types = {"a": "fp16[M, K]", "b": "fp16[K, N]"}
     graph = build(lambda k, a, b: k.store(k.matmul(a, b, dtype="fp32")), **types)
