@@ -43,6 +43,9 @@ Of a later tile the estimate takes what it reads to be in L2, but parts of k sha
 _WORTH = 1.1
 """How many times as fast a product must be in parts, by estimates."""
 
+_NEAR = 1.15
+"""How much longer than the whole the first number of parts that is tried may take for fewer parts to be tried."""
+
 _LEAST = 128
 """Of k that a part has at least: less does not fill the pipeline of a core."""
 
@@ -149,9 +152,9 @@ class SplitCost:
             return WHOLE
         first, *more, fewer = (min(tried, key=lambda each: (abs(each - way), each)) for way in _WAYS)
         best = Split(first, self._cycles(values, sizes, first))
-        if best.cycles > whole:
+        if best.cycles > _NEAR * whole:
             return WHOLE
-        for parts in more:
+        for parts in more if best.cycles <= whole else ():
             cycles = self._cycles(values, sizes, parts)
             if cycles >= best.cycles:
                 break
