@@ -83,9 +83,9 @@ def _by(key: Callable[[Option, int], tuple[float, ...]]) -> Callable[[Subject, i
 
 
 def _rounds(option: Option, cores: int) -> tuple[float, ...]:
-    """Elements of the busiest core's tiles, and of as many the largest tiles."""
+    """Rounds of tiles, with each step of a walk as one, and of as many the smallest tiles."""
     steps = prod(option.tiles(dim) for dim, flag in enumerate(option.way.space.reduced) if flag)
-    return -(-option.parallel // cores) * steps * option.rows * option.cols, -option.rows * option.cols
+    return -(-option.parallel // cores) * steps, option.rows * option.cols
 
 
 def _bytes(option: Option, cores: int) -> tuple[float, ...]:

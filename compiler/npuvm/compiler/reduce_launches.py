@@ -192,7 +192,10 @@ class ReduceFamily:
 
     def _least(self, last: ChunkedShape) -> float:
         """Cycles below which the parts are never worth it, whatever the chunks are."""
-        return _WORTH * (last.least_cycles() + _JOIN_CYCLES * len(self._others))
+        # Every part waits for memory once.
+        memory, parts = self._chip.memory, len(self._others) + len(self._chunks)
+        waits = parts * (memory.l2.latency_cycles + memory.hbm.latency_cycles)
+        return _WORTH * (last.least_cycles() + _JOIN_CYCLES * len(self._others) + waits)
 
     def _tensors(self, values: Sequence[int], planned: _Planned) -> tuple[TensorSpec, ...]:
         binding = dict(zip(self._names, values, strict=True)) | {CHUNKS: self._count(planned)}
