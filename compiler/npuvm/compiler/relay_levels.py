@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from npuvm.compiler.tile_levels import Level, Loop, grow
 __all__ = ["DEPTH", "EDGES", "FittingTiles", "product_fits", "relay_levels"]
 
 Ints = npt.NDArray[np.int64]
+
+_Size = TypeVar("_Size", int, Ints)
 
 EDGES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
 """Multiples of a block of 16 along the columns and the depth of a product."""
@@ -44,10 +46,8 @@ def relay_levels() -> tuple[Level, ...]:
     )
 
 
-def product_fits(
-    problem: TileProblem, bias_item: int, m: Ints | int, n: Ints | int, k: Ints | int, spaces: tuple[str, ...]
-) -> npt.NDArray[np.bool_] | bool:
-    """Whether a tile fits the buffers named in `spaces`, with `bias_item` bytes of a bias for each column."""
+def product_fits(problem: TileProblem, bias_item: int, m: _Size, n: _Size, k: _Size, spaces: tuple[str, ...]) -> Any:
+    """Whether a tile, or which tiles, fit the buffers named in `spaces`, with `bias_item` bytes of a bias for each column."""
     room, item = problem.chip.capacity_bytes, problem.item
     left, width = m * align_up(k * item), align_up(n * item)
     inner = width * align_up(k, BLOCK_BYTES // item)
