@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.blocks import BLOCK_BYTES
-from npuvm.compiler.cube_core_cost import Layout, layout_of
+from npuvm.compiler.cube_core_cost import CoreCycles, Layout, layout_of
 from npuvm.compiler.cube_costs import GRID, CandidateCosts, CostLines
 from npuvm.compiler.cube_levels import Table, grown_tiles, l0c_depths, l0c_slots, product_levels
 from npuvm.compiler.cube_problem import RINGS, CubeTile, ProductSizes, TileProblem
@@ -41,6 +41,8 @@ _ALIKE_LINES = tuple(Layout(tight, True, off, 0) for off in (False, True) for ti
 _TIGHT = tuple(Layout(True, True, off, 0) for off in (False, True))
 """Layouts of operands whose rows follow each other."""
 
+_FIELDS = len(CoreCycles._fields)
+
 _TINY = 1e-4
 """Less than what a quotient of whole numbers can be off, and far less than one."""
 
@@ -49,8 +51,9 @@ class _Weighed(NamedTuple):
     """Candidates for products that differ in m: inverse edges m, tiles across all columns and matrices, and cycles.
 
     Those of a core until its first tile is done, less what it has in common with later ones, and for each later one. `served`
-    is what L2 takes for a tile where it may be too slow, `far` what is read past it, where anything is. `tiles` are m, n, k at
-    L1, k at L0 and accumulators. `ends` has, for each edge m that tiles have, the number of candidates up to it.
+    is what L2 takes for a tile where it may be too slow, `far` what is read past it, where anything is; the last two are how
+    many times as long main memory takes for operands where rows meet in channels. `tiles` are m, n, k at L1, k at L0 and
+    accumulators. `ends` has, for each edge m that tiles have, the number of candidates up to it.
     """
 
     tiles: list[list[int]]
@@ -61,6 +64,8 @@ class _Weighed(NamedTuple):
     later: Floats
     served: Floats | None
     far: Floats | None
+    a_meets: Floats | None
+    b_meets: Floats | None
 
 
 class _Interval(NamedTuple):
@@ -75,15 +80,11 @@ class _Interval(NamedTuple):
 
 
 class _Candidates(NamedTuple):
-    """Candidates of an interval with their costs by field for operands that lie in some way.
-
-    Behind the cycles of cores those of L2 where it may be too slow, and of lines that pass L2.
-    """
+    """Candidates of an interval, and costs for operands that lie in some way: at which of `places` those of `_Weighed` are."""
 
     interval: _Interval
     costs: CostLines
-    is_l2_slow: bool
-    passes_l2: bool
+    places: tuple[int | None, ...]
 
     def at(self, sizes: ProductSizes) -> _Weighed:
         """The candidates for n, k and batch."""
@@ -92,9 +93,7 @@ class _Candidates(NamedTuple):
         across = np.ceil(per_n * (sizes.n - _TINY))
         if sizes.batch != 1:
             across *= float(sizes.batch)
-        served = costs[2] if self.is_l2_slow else None
-        far = costs[-1] if self.passes_l2 else None
-        return _Weighed(tiles, ends, per_m, across, costs[0], costs[1], served, far)
+        return _Weighed(tiles, ends, per_m, across, *(None if at is None else costs[at] for at in self.places))
 
 
 _Lines = tuple[CostLines, CostLines]
@@ -218,6 +217,11 @@ class TileChooser:
         if weighed.far is not None:
             # The more is read past L2, the less of it is hidden.
             cycles = np.hypot(cycles, tiles * weighed.far[:end])
+        if weighed.a_meets is not None and weighed.b_meets is not None:
+            depth = sizes.k * sizes.batch * self._problem.item * self._per_hbm
+            read = sizes.m * depth * weighed.a_meets[:end] + sizes.n * depth * weighed.b_meets[:end]
+            # What all candidates have to read decides nothing; what it takes longer where rows meet does.
+            cycles = cycles + np.maximum(read - np.maximum(cycles, (sizes.m + sizes.n) * depth), 0)
         return cycles
 
     def _read(self, sizes: ProductSizes) -> float:
@@ -264,7 +268,8 @@ class TileChooser:
         costs, covering = lines
         if wide < len(self._widths):
             costs = costs.with_others(interval.widths >= self._widths[wide], covering)
-        return _Candidates(interval, costs, self._serves_slowly(a, b), a.off or b.off)
+        fields = self._fields(a, b)
+        return _Candidates(interval, costs, tuple(fields.index(at) if at in fields else None for at in range(_FIELDS)))
 
     def _lines_of(self, a: Layout, b: Layout) -> list[_Lines]:
         """Costs of the candidates of use, by interval; those for operands whose rows follow each other are made beforehand."""
@@ -274,17 +279,19 @@ class TileChooser:
         return found
 
     def _with_bounds(self, at: Sequence[int], intervals: Sequence[_Interval], a: Layout, b: Layout) -> list[_Lines]:
-        """Costs in cycles of cores, of L2 where it may be too slow, and of what is read past it, by interval."""
-        fields = [0, 1, *([2] if self._serves_slowly(a, b) else []), *([3] if a.off or b.off else [])]
-        per = np.array((1.0, 1.0, self._per_l2, self._per_line))[fields]
+        """Costs in cycles, by interval."""
+        fields = self._fields(a, b)
+        per = np.array((1.0, 1.0, self._per_l2, self._per_line, 1.0, 1.0))[fields]
         counts = [len(interval.numbers) for interval in intervals]
         numbers = np.concatenate([interval.numbers for interval in intervals])
         plain, covering = self._costs.lines(np.repeat(at, counts), numbers, (a, b))
         parts = (each.times(fields, per).parts(counts) for each in (plain, covering))
         return list(zip(*parts, strict=True))
 
-    def _serves_slowly(self, a: Layout, b: Layout) -> bool:
-        return bool(self._is_l2_slow or a.apart or b.apart)
+    def _fields(self, a: Layout, b: Layout) -> list[int]:
+        """Fields of costs that matter for operands that lie so: those of cores, and of memory where it may be the slower."""
+        wanted = (True, True, self._is_l2_slow or a.apart or b.apart, a.off or b.off, *(2 * (a.channels or b.channels,)))
+        return [at for at, each in enumerate(wanted) if each]
 
 
 def chooser_of(problem: TileProblem, cores: int) -> TileChooser:

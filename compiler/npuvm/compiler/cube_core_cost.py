@@ -29,20 +29,21 @@ _VISIBLE = 0.12
 """Share of the second slowest unit's work that the slowest does not hide, seen on one core of `ascend_910b1`."""
 
 _PLACES = 8
-"""At how many columns the cores are at one time where rows follow the edge of a tile; along k they are all at one."""
+"""At how many columns the cores are at one time at most where rows follow the edge of a tile; along k they are all at one."""
 
 
 class Layout(NamedTuple):
     """How rows of an operand lie in memory, as far as their loads depend on it.
 
     `tight`: one row ends where the next begins. `lined`: rows begin at lines of L2. `off`: they begin off blocks of 32 bytes.
-    `apart`: in how many slices of L2 rows begin, 0 where they begin in all.
+    `apart`: in how many slices of L2 rows begin, `channels`: in how many channels of main memory; 0 where they begin in all.
     """
 
     tight: bool
     lined: bool
     off: bool
     apart: int
+    channels: int = 0
 
 
 REFERENCE = Layout(True, True, False, 0), Layout(False, True, False, 0)
@@ -51,12 +52,15 @@ REFERENCE = Layout(True, True, False, 0), Layout(False, True, False, 0)
 
 class CoreCycles(NamedTuple):
     """Costs of tiles: cycles until the first one is done, and that each later one takes; bytes that a tile keeps L2 busy for,
-    and lines that it reads past L2."""
+    and lines that it reads past L2; and how many times as long main memory takes for either operand, where rows meet in few of
+    its channels."""
 
     first: Floats
     later: Floats
     served: Floats
     far: Floats
+    a_meets: Floats
+    b_meets: Floats
 
 
 class _Load(NamedTuple):
@@ -66,6 +70,7 @@ class _Load(NamedTuple):
     later: Floats
     served: Floats
     far: Floats
+    meets: Floats
 
 
 class CoreCost:
@@ -87,6 +92,9 @@ class CoreCost:
         self._near, self._far = memory.l2.latency_cycles, memory.l2.latency_cycles + memory.hbm.latency_cycles
         self._access = memory.l2.access_bytes
         self._line, self._slices = memory.l2.line_bytes, memory.l2.slices
+        self._interleave, self._channels = memory.hbm.interleave_bytes, memory.hbm.channels
+        self._cores = chip.cores_with("cube")
+        self._places = min(_PLACES, self._cores)
         self._uncached = memory.l2.unaligned_reads == "uncached"
         self._slots = min(problem.depth("l1.a"), problem.depth("l1.b"))
         self._keeps_b = problem.pins.order in ("column", "swizzle")
@@ -125,9 +133,9 @@ class CoreCost:
         decode = (products * _STEP_WORDS + steps1 * _LOAD_WORDS + _TILE_WORDS) * self._decode
         compute, move, decode = compute * inner, move * inner, decode * inner
         busy = compute + np.where(depths > 1, 0.0, out)
-        # Where all of k is in L1, one operand stays there for a row of tiles.
+        # Where all of k is in L1, one operand stays there for a row of tiles, and both where that is a single tile.
         stays = np.where(steps1 <= 1, 0.0, 1.0)
-        of_a, of_b = (1.0, stays) if self._keeps_b else (stays, 1.0)
+        of_a, of_b = (1.0, stays) if self._keeps_b else (stays, np.where(covers, stays, 1.0))
         a, b = self._loads(m, n, taken, steps1 <= 1, layouts, covers)
         # A slot of a ring is free again when its step is moved, so a step takes its part of that time at least.
         moved = move / steps1
@@ -145,6 +153,8 @@ class CoreCost:
             later,
             steps1 * (a.served * of_a + b.served * of_b),
             steps1 * (a.far * of_a + b.far * of_b),
+            a.meets,
+            b.meets,
         )
 
     def _multiplied(self, m: Floats, n: Floats, k: Floats) -> Floats:
@@ -177,12 +187,24 @@ class CoreCost:
         aligned = np.minimum(_lowest_bit(row), self._access) if layout.lined else min(BLOCK_BYTES, self._access)
         served = np.where(dense, nbytes, rows * (1 + (row - aligned) / self._access) * self._access)
         if layout.apart:
-            reached = np.minimum(layout.apart, rows) * np.ceil(row / self._line) * (1 if along else _PLACES)
+            reached = np.minimum(layout.apart, rows) * np.ceil(row / self._line) * (1 if along else self._places)
             served = served / np.where(dense, 1.0, np.sqrt(np.minimum(reached / self._slices, 1.0)))
+        meets = np.where(dense, 1.0, self._meets(rows, row, along, layout.channels))
         if not (layout.off and self._uncached):
-            return _Load(first, later, served, nbytes * 0.0)
+            return _Load(first, later, served, nbytes * 0.0, meets)
         fetched = rows * (1 + (row - 1) / self._line)
-        return _Load(first, np.where(dense, later, first), np.where(dense, served, 0.0), np.where(dense, 0.0, fetched))
+        later, served = np.where(dense, later, first), np.where(dense, served, 0.0)
+        return _Load(first, later, served, np.where(dense, 0.0, fetched), meets)
+
+    def _meets(self, rows: Floats, row: Floats, along: bool, begun: int) -> Floats | float:
+        """How many times as long main memory takes for parts of rows that begin in `begun` of its channels; 0 are all."""
+        if not begun:
+            return 1.0
+        # Cores are at the same place along k, and at columns beside each other.
+        span = row if along else row * self._cores
+        size = self._interleave
+        blocks = np.where(span % size == 0, span / size, 1 + (span - 1) / size)
+        return np.asarray(np.maximum(self._channels / (np.minimum(begun, rows) * blocks), 1.0))
 
     def _out(self, m: Floats, n: Floats, covers: Flags | bool) -> Floats:
         """Cycles of a tile's way out; rows of a tile that does not cover them leave one by one, short ones as a whole burst."""
@@ -197,12 +219,13 @@ class CoreCost:
 def layout_of(problem: TileProblem, pitch: int, row_bytes: int) -> Layout:
     """The layout of an operand whose rows of `row_bytes` lie `pitch` bytes apart."""
     memory = problem.chip.memory
-    line, slices = memory.l2.line_bytes, memory.l2.slices
-    lined = pitch % line == 0
-    meet = lined and pitch > 0 and not memory.address_hash
-    return Layout(
-        pitch == row_bytes, lined, pitch % BLOCK_BYTES != 0, slices // gcd(pitch // line, slices) if meet else 0
+    l2, hbm = memory.l2, memory.hbm
+    meet = pitch > 0 and not memory.address_hash
+    apart, channels = (
+        count // gcd(pitch // size, count) if meet and pitch % size == 0 else 0
+        for size, count in ((l2.line_bytes, l2.slices), (hbm.interleave_bytes, hbm.channels))
     )
+    return Layout(pitch == row_bytes, pitch % l2.line_bytes == 0, pitch % BLOCK_BYTES != 0, apart, channels % hbm.channels)
 
 
 def _two_largest(*values: Floats) -> tuple[Floats, Floats]:

@@ -110,7 +110,7 @@ class CandidateCosts:
         pairs = _by_pair(self.table)
         kept = np.zeros((len(GRID) - 1, *pairs.shape), dtype=bool)
         for layout, covers in _EXTREMES:
-            first, later, served, far = self._cycles(slice(None), _GRID[1:, None], (layout, layout), covers)
+            first, later, served, far, *_ = self._cycles(slice(None), _GRID[1:, None], (layout, layout), covers)
             bounds = [*([served] if layout.apart else []), *([far] if layout.off else [])]
             for cost in (*(first + tiles * later for tiles in _LATER), *bounds):
                 # One behind the last candidate is never the best.

@@ -2,7 +2,7 @@
 
 Where all of k is in one L1 tile, an operand stays there for as long as its tile serves, and tiles are walked row by row or
 column by column, whichever loads less; else k is walked. Products of many tiles walk them in bands of rows, so that what cores
-read at a time is little and near.
+read at a time is little and near; where L2 has no room for the right operand but for the left one, all rows are one band.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class NestChooser:
             band = self._band(rows, tiles, n1 / m1)
             if batch == 1 and not self._stays(rows, band, (m, n1, k)):
                 band = self._narrower(rows, band, (m, n1, k))
-            if band < rows:
+            columns = band == rows and rows > self._cores and n * k > self._room and self._stays(rows, rows, (m, n1, k))
+            if band < rows or columns:
                 first = (rows - 1) // band * band * batch * cols
                 return Nest(BANDS, band, (first, tiles - first))
         return Nest(STEPS, 1, (tiles,))
