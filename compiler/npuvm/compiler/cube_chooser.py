@@ -41,7 +41,8 @@ _ALIKE_LINES = tuple(Layout(tight, True, off, 0) for off in (False, True) for ti
 _TIGHT = tuple(Layout(True, True, off, 0) for off in (False, True))
 """Layouts of operands whose rows follow each other."""
 
-_FIELDS = len(CoreCycles._fields)
+_BOUNDS = CoreCycles._fields.index("served")
+"""Costs behind those of cores begin here."""
 
 _TINY = 1e-4
 """Less than what a quotient of whole numbers can be off, and far less than one."""
@@ -80,11 +81,14 @@ class _Interval(NamedTuple):
 
 
 class _Candidates(NamedTuple):
-    """Candidates of an interval, and costs for operands that lie in some way: at which of `places` those of `_Weighed` are."""
+    """Candidates of an interval, and their costs for operands that lie in some way: those of cores first.
+
+    `bounds` says which ones of them are the last four of `_Weighed`, None for those that do not matter.
+    """
 
     interval: _Interval
     costs: CostLines
-    places: tuple[int | None, ...]
+    bounds: tuple[int | None, ...]
 
     def at(self, sizes: ProductSizes) -> _Weighed:
         """The candidates for n, k and batch."""
@@ -93,7 +97,8 @@ class _Candidates(NamedTuple):
         across = np.ceil(per_n * (sizes.n - _TINY))
         if sizes.batch != 1:
             across *= float(sizes.batch)
-        return _Weighed(tiles, ends, per_m, across, *(None if at is None else costs[at] for at in self.places))
+        served, far, a_meets, b_meets = (None if at is None else costs[at] for at in self.bounds)
+        return _Weighed(tiles, ends, per_m, across, costs[0], costs[1], served, far, a_meets, b_meets)
 
 
 _Lines = tuple[CostLines, CostLines]
@@ -269,7 +274,8 @@ class TileChooser:
         if wide < len(self._widths):
             costs = costs.with_others(interval.widths >= self._widths[wide], covering)
         fields = self._fields(a, b)
-        return _Candidates(interval, costs, tuple(fields.index(at) if at in fields else None for at in range(_FIELDS)))
+        bounds = range(_BOUNDS, len(CoreCycles._fields))
+        return _Candidates(interval, costs, tuple(fields.index(at) if at in fields else None for at in bounds))
 
     def _lines_of(self, a: Layout, b: Layout) -> list[_Lines]:
         """Costs of the candidates of use, by interval; those for operands whose rows follow each other are made beforehand."""
@@ -290,7 +296,13 @@ class TileChooser:
 
     def _fields(self, a: Layout, b: Layout) -> list[int]:
         """Fields of costs that matter for operands that lie so: those of cores, and of memory where it may be the slower."""
-        wanted = (True, True, self._is_l2_slow or a.apart or b.apart, a.off or b.off, *(2 * (a.channels or b.channels,)))
+        wanted = (
+            True,
+            True,
+            self._is_l2_slow or a.apart or b.apart,
+            a.off or b.off,
+            *(2 * (a.channels or b.channels,)),
+        )
         return [at for at, each in enumerate(wanted) if each]
 
 

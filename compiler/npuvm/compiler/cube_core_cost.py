@@ -225,7 +225,9 @@ def layout_of(problem: TileProblem, pitch: int, row_bytes: int) -> Layout:
         count // gcd(pitch // size, count) if meet and pitch % size == 0 else 0
         for size, count in ((l2.line_bytes, l2.slices), (hbm.interleave_bytes, hbm.channels))
     )
-    return Layout(pitch == row_bytes, pitch % l2.line_bytes == 0, pitch % BLOCK_BYTES != 0, apart, channels % hbm.channels)
+    return Layout(
+        pitch == row_bytes, pitch % l2.line_bytes == 0, pitch % BLOCK_BYTES != 0, apart, channels % hbm.channels
+    )
 
 
 def _two_largest(*values: Floats) -> tuple[Floats, Floats]:
