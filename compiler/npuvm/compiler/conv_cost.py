@@ -195,13 +195,16 @@ class ConvCost:
         """Estimated cycles of the convolution with each tile and so many accumulators."""
         work, image = self._work(sizes, kernels, areas), self._image(sizes, kernels, areas)
         weights, loaded = kernels.load, _loaded(kernels, work)
-        later = self._later(kernels, areas, work, image, loaded, depths)
+        later = self._later(sizes, kernels, areas, work, loaded, depths, image)
         tail = (work.compute + work.move) / kernels.steps + work.out
         total = self._first(kernels, work, image) + tail + (work.waves - 1) * later
         # Memory serves no faster than that, whatever cores do.
         images, times = work.tiles * kernels.blocks * loaded, np.where(kernels.kept, self._cores, work.tiles)
         total = np.maximum(total, (images * image.served + times * weights.served) * self._per_l2)
         least: Floats | float = 0.0
+        if self._loads.forgets(sizes):
+            # Cores that are at the same kernels read them once for all.
+            least = np.where(kernels.kept, 0.0, (work.images - 1) * kernels.cuts * weights.fetched)
         for load, many in ((image, images), (weights, times)):
             if load.past is not None:
                 least = np.maximum(least, many * load.past)
@@ -210,7 +213,7 @@ class ConvCost:
     def later_cycles(self, sizes: ConvSizes, kernels: Kernels, areas: Areas, depths: Floats) -> tuple[Floats, Floats]:
         """How many tiles there are, and what each but the first takes a core."""
         work, image = self._work(sizes, kernels, areas), self._image(sizes, kernels, areas)
-        return work.tiles, self._later(kernels, areas, work, image, _loaded(kernels, work), depths)
+        return work.tiles, self._later(sizes, kernels, areas, work, _loaded(kernels, work), depths, image)
 
     def _image(self, sizes: ConvSizes, kernels: Kernels, areas: Areas) -> Load:
         return self._loads.image(sizes, areas.rows, areas.inside, kernels.block, areas.loads)
@@ -240,12 +243,14 @@ class ConvCost:
         return np.maximum(drained, startup + m * per_row + sent / rate), drained
 
     def _later(
-        self, kernels: Kernels, areas: Areas, work: _Work, image: Load, loaded: Floats, depths: Floats
+        self, sizes: ConvSizes, kernels: Kernels, areas: Areas, work: _Work, loaded: Floats, depths: Floats, image: Load
     ) -> Floats:
         """Cycles of a tile behind another one; `loaded` of them have an image to load."""
         blocks, weights = kernels.blocks, kernels.load
         # Cores begin at other filters where their tiles end within those of an image, and find later what others read.
         apart = np.gcd(kernels.cuts.astype(np.int64), work.waves.astype(np.int64))
+        if self._loads.forgets(sizes):
+            apart = work.waves
         changes = ~kernels.kept
         of_kernels = changes * (weights.near + (weights.far - weights.near) * (apart / work.waves))
         of_image = (image.near + (image.far - image.near) * (work.images / (work.waves * loaded))) * blocks

@@ -93,6 +93,10 @@ class ConvLoads:
         driven = max(stored + read - self._capacity, 0) * stored / max(stored + read, 1)
         return (read + driven) * self._per_byte
 
+    def forgets(self, sizes: ConvSizes) -> bool:
+        """Whether the kernels of all filters are more than L2 keeps from one image to the next."""
+        return sizes.filters * sizes.depth * self._item > self._capacity
+
     def _load(self, rows: Floats, row: Floats, pitch: int, times: Floats | float, off: Flags | bool) -> Load:
         """So many loads of rows of elements, which begin `pitch` bytes apart; rows that follow each other are one.
 
@@ -112,7 +116,8 @@ class ConvLoads:
             requests = np.where(requests > 1, requests, 1 / np.floor(self._chunk / np.minimum(sent, self._chunk)))
         requests = rows * requests
         # Main memory gives whole lines, which the rows that begin in them need too.
-        fetched = np.maximum(np.minimum(row + self._line, float(pitch)) * rows, nbytes) * self._per_byte
+        crossed = np.ceil(row / self._line) * self._line if pitch % self._line == 0 else row + self._line
+        fetched = np.maximum(np.minimum(crossed, float(pitch)) * rows, nbytes) * self._per_byte
         served = rows * np.maximum(row, self._access)
         slices, channels = self._meeting(pitch)
         if slices > 1:
