@@ -48,7 +48,7 @@ def test_candidates_are_grown_without_a_shape(chip: str, planes: bool) -> None:
         grown_conv_tiles(_problem(conv, chip, names), planes)
         for conv, names in ((Conv(nchw=planes), True), (Conv(7, (99, 3), 65, 130, nchw=planes), False))
     ]
-    assert len(found[0]) > 100 and np.array_equal(*found)
+    assert len(found[0]) > 100 and np.array_equal(found[0], found[1])
 
 
 @pytest.mark.parametrize("planes", [False, True])
