@@ -37,7 +37,7 @@ _PADS = ((1, 1), (1, 1))
 _NESTS = {
     # A part of a row is what is left where a single whole row has no room.
     (True, "all"): Conv(2, (13, 17), 24, 40, pads=_PADS, bias="fp16"),
-    (True, "parts"): Conv(1, (9, 10), 256, 40, pads=_PADS),
+    (True, "parts"): Conv(1, (9, 10), 64, 100, pads=_PADS),
     (True, "blocks"): Conv(1, (9, 40), 1200, 20, (3, 3), (1, 1), _PADS, (3, 2)),
     (False, "all"): Conv(1, (2, 900), 3, 8, pads=_PADS, bias="fp32"),
     (False, "parts"): Conv(1, (2, 500), 90, 70, (3, 5), (2, 1), ((2, 2), (3, 0)), groups=2),

@@ -290,6 +290,9 @@ class ConvCost:
             # What is read past L2 waits for what other cores read there.
             of_image = of_image + image.past * working
         loads = kernels.load.far + of_image * kernels.blocks * (kernels.blocks > 1)
+        # What cores read beside each other comes from main memory once.
+        once = images * image.fetched * kernels.blocks + np.minimum(kernels.cuts, working) * kernels.load.fetched
+        loads = np.maximum(loads, once)
         rest = (1 - share) * np.maximum(loads, (self._far * kernels.parts + loads + work.move) * 0.5)
         slowest = np.maximum(work.compute, work.move)
         return fill + np.maximum(slowest, rest + slowest * share) + (self._far + _START_WORDS * self._decode)

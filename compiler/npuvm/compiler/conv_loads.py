@@ -121,7 +121,8 @@ class ConvLoads:
         served = rows * np.maximum(row, self._access)
         slices, channels = self._meeting(pitch)
         if slices > 1:
-            served = served * self._crowded(slices, dense, row, self._line)
+            # Cores that are at other columns spread a part of it.
+            served = served * np.sqrt(self._crowded(slices, dense, row, self._line))
         if channels > 1:
             fetched = fetched * self._crowded(channels, dense, row, self._interleave)
         far = times * (np.maximum(np.maximum(issue, requests * self._far), fetched) + self._start)
@@ -145,8 +146,8 @@ class ConvLoads:
         return slices, channels
 
     def _crowded(self, times: int, dense: Flags, row: Floats, unit: float) -> Floats:
-        """By how much slower those are; cores that are at other columns spread a part of it."""
-        slower: Floats = np.sqrt(np.maximum(times / np.maximum(np.ceil(row / unit), 1.0), 1.0))
+        """By how much slower those are, for rows that reach no others."""
+        slower: Floats = np.maximum(times / np.maximum(np.ceil(row / unit), 1.0), 1.0)
         return np.where(dense, 1.0, slower)
 
 

@@ -192,7 +192,7 @@ class ConvTileChooser:
         for times in CHUNKS if channels > quantum else ():
             if self._planes:
                 block = _even(
-                    channels, np.maximum(np.floor(longest * (times / (taps * quantum))), 1) * quantum, quantum
+                    channels, np.maximum(np.floor(longest * (times / (taps * quantum))), times - 1) * quantum, quantum
                 )
                 chunk = block * taps
                 step = _dividing(chunk, longest, quantum)
