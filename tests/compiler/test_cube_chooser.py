@@ -151,6 +151,33 @@ def test_nothing_to_add_up_has_a_tile() -> None:
     assert found == int(best)
 
 
+def test_rows_that_meet_in_one_channel_are_charged_for_the_others() -> None:
+    """On a chip that spreads no addresses, parts of rows 4 KiB apart lie in one of two channels, unless they are long."""
+    spec = _product(2048, 32, 2048)
+    chip, isa = _chip("edge")
+    problem = problem_of(spec, chip, isa, Pins())
+    table, _, cycles = chooser_of(problem, 1).estimates(sizes_of(problem, spec))
+    same = (table[:, 0] == 32) & (table[:, 1] == 32)
+    short, long = (cycles[same & (table[:, 2] == k)].min() for k in (512, 1024))
+    assert short == pytest.approx(2 * long, rel=0.1)
+    tile, _, _ = _chosen(spec, "edge")
+    assert tile.l1[2] >= 1024
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_a_layer_s_choice_does_not_depend_on_what_was_chosen_before(flipped: bool) -> None:
+    """With and without another number of rows before it; rows of a transposed operand follow each other or do not."""
+    chip, isa = _chip("ascend_910b1")
+    specs = [_product(m, 1000, 777, flipped=(flipped, False)) for m in (16, 48, 1000, 2048)]
+    problem = problem_of(specs[0], chip, isa, Pins())
+    warm = TileChooser(problem, 24)
+    for spec in specs:
+        sizes = sizes_of(problem, spec)
+        padded = sizes._replace(a_pitch=sizes.a_pitch + 64)
+        for each in (sizes, padded):
+            assert warm.choose(each) == TileChooser(problem, 24).choose(each)
+
+
 def _problem(spec: MatmulSpec, name: str = "ascend_910b1") -> TileProblem:
     return problem_of(spec, *_chip(name), Pins())
 

@@ -46,6 +46,19 @@ def test_bands_stay_where_nothing_helps() -> None:
     assert band(4096, 4096, 16384, batch=2) == NestChooser(24, 1e18).choose(4096, 4096, 16384, 2, _TILE).band
 
 
+def test_a_core_walks_columns_where_l2_has_room_for_the_left_operand_only() -> None:
+    """On one core, rows of tiles would read the right operand again and again from main memory."""
+
+    def chosen(m: int, n: int, k: int) -> tuple[int, int, tuple[int, ...]]:
+        nest = NestChooser(1, float(1 << 20)).choose(m, n, k, 1, CubeTile((128, 128, 256), (128, 128, 64), 1, 0))
+        return nest.number, nest.band, nest.tiles
+
+    assert chosen(512, 3072, 768) == (BANDS, 4, (0, 96))
+    assert chosen(512, 1024, 768)[0] == STEPS
+    assert chosen(128, 3072, 768)[0] == STEPS
+    assert chosen(1024, 3072, 1024)[1] < 8
+
+
 def test_few_tiles_are_walked_row_by_row() -> None:
     assert NestChooser(24, _ROOM).choose(512, 512, 16384, 1, _TILE).number == STEPS
 

@@ -130,13 +130,20 @@ def test_a_size_that_is_always_zero(chip: str) -> None:
     assert len(kernel.launches) == 2
 
 
-@pytest.mark.parametrize("rows", [700, 769, 833])
-def test_products_of_many_tiles_walk_them_in_bands(rows: int) -> None:
-    """Every tile of the result is computed once, also those of the last band, which is lower or ends in a lower tile."""
-    chip = load_chip("ascend_910b1", ["core.count=2"])
+@pytest.mark.parametrize(
+    ("name", "rows", "cols"),
+    [("ascend_910b1", 700, 528), ("ascend_910b1", 769, 528), ("ascend_910b1", 833, 528), ("edge", 333, 1040)],
+)
+def test_products_of_many_tiles_walk_them_in_bands(name: str, rows: int, cols: int) -> None:
+    """Every tile of the result is computed once, also those of the last band, which is lower or ends in a lower tile.
+
+    On the second chip all rows are one band: L2 has no room for the right operand.
+    """
+    settings = ["core.count=2"] if name == "ascend_910b1" else ["memory.l2.capacity_mib=1"]
+    chip = load_chip(name, settings)
     inputs: dict[str, npt.NDArray[Any]] = {
         "a": np.repeat((np.arange(rows) % 7).astype(np.float16)[:, None], 608, axis=1),
-        "b": np.repeat(np.arange(528, dtype=np.float16)[None] / np.float16(512), 608, axis=0),
+        "b": np.repeat(np.arange(cols, dtype=np.float16)[None] / np.float16(512), 608, axis=0),
     }
     types = {"a": "fp16[M, K]", "b": "fp16[K, N]"}
     graph = build(lambda k, a, b: k.store(k.matmul(a, b, dtype="fp32")), **types)
