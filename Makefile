@@ -86,6 +86,7 @@ check-benchmarks: $(TEST_STAMP) ## Run one turn of each benchmark that has turns
 	@mkdir -p build
 	$(BIN)/python benchmarks/simulator_speed.py --repeat 1 --json build/simulator_speed.json
 	$(BIN)/python benchmarks/extensions.py --chip edge --case softmax --json build/extensions.json
+	$(BIN)/python benchmarks/tile_choice.py --family gemm --family conv --family rows --family attention --chip edge --shapes 2 --sample 4 --json build/tile_choice.json
 
 clean: ## Remove build results and caches; the environment stays
 	rm -rf build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
