@@ -212,21 +212,24 @@ def legal_tiles(sizes: ConvSizes, cost: ConvCost) -> Space:
     rows, cols = np.where(whole, edge, 1.0), np.where(whole, float(wide), edge)
     kept = np.array(rows_of, dtype=float)[grid[2]].T
     kernels = cost.kernels(sizes, grid[1].astype(float), *kept)
-    areas = cost.areas(sizes, rows, cols, whole)
-    depths = cost.accumulators(kernels, areas) * cost.fits_l0(kernels, areas)
-    estimates = cost.cycles(sizes, kernels, areas, depths)
-    counts, later = cost.later_cycles(sizes, kernels, areas, depths)
-    fits = depths > 0
+    # Parts of rows come first.
+    areas = cost.areas(sizes, rows, cols[~whole])
+    fits, single = cost.accumulators(kernels, areas)
+    fits = fits & cost.fits_l0(kernels, areas)
+    estimates = cost.cycles(sizes, kernels, areas, single)
+    counts, later = cost.later_cycles(sizes, kernels, areas, single)
     table = np.stack([rows, cols, grid[1], *kept])[:, fits]
-    return Space(sizes, table, whole[fits], depths[fits], estimates[fits], counts[fits], later[fits])
+    return Space(
+        sizes, table, whole[fits], np.where(single, 1.0, 2.0)[fits], estimates[fits], counts[fits], later[fits]
+    )
 
 
 def estimate(sizes: ConvSizes, tile: ConvTile, cost: ConvCost) -> float:
     """What the formulas say of one tile."""
     values = (tile.rows, tile.cols, tile.filters, tile.block, tile.chunk, tile.step)
     rows, cols, *others = (np.array([float(each)]) for each in values)
-    areas, kernels = cost.areas(sizes, rows, cols, np.array([tile.whole])), cost.kernels(sizes, *others)
-    return float(cost.cycles(sizes, kernels, areas, np.array([float(tile.l0c_depth)]))[0])
+    areas, kernels = cost.areas(sizes, rows, cols[tile.whole :]), cost.kernels(sizes, *others)
+    return float(cost.cycles(sizes, kernels, areas, np.array([tile.l0c_depth == 1]))[0])
 
 
 def _upto(size: int) -> list[int]:

@@ -8,6 +8,7 @@ than another: rows, parts of rows, filters and steps are cut evenly.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from math import gcd
 from typing import NamedTuple
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from npuvm.compiler.blocks import BLOCK_BYTES, align_up
 from npuvm.compiler.conv_cost import ConvCost, Kernels
 from npuvm.compiler.conv_levels import CHUNKS, conv_block, conv_levels, grown_conv_tiles
+from npuvm.compiler.conv_loads import scalar
 from npuvm.compiler.conv_spec import ConvSizes, ConvSpec
 from npuvm.compiler.cube_problem import CubeTile, TileProblem
 from npuvm.compiler.errors import CompileError
@@ -30,6 +32,8 @@ Flags = npt.NDArray[np.bool_]
 
 MOST_LOADS = 100
 """Rows of an image that are loaded one by one: two descriptors each, of 256."""
+
+_TINY = 1e-12
 
 _KEPT_LAYERS = 64
 """Layers whose candidates a chooser keeps."""
@@ -84,13 +88,19 @@ class ConvTile:
 
 
 class _Layer(NamedTuple):
-    """Candidates for all sizes of images: the most pixels of each, and what it needs of the kernels."""
+    """Candidates for all sizes of images: the most pixels of each, from the fewest up, and what it needs of the kernels.
+
+    `ordered` are the pixels too; `waves` is what of the filters one core of all takes, `apart` the inverse.
+    """
 
     pixels: Floats
+    ordered: list[float]
+    waves: Floats
+    apart: Floats
     kernels: Kernels
 
 
-_LayerKey = tuple[int, int, tuple[int, int]]
+_LayerKey = tuple[int, int, tuple[int, int], int, int]
 
 
 class ConvTileChooser:
@@ -105,6 +115,7 @@ class ConvTileChooser:
         self.levels = conv_levels(problem)
         self.cost = ConvCost(problem, planes, cores)
         self._block = conv_block(problem, planes)
+        self._pixel_unit = scalar(self._block[0])
         self._grown = grown_conv_tiles(problem, planes).astype(np.float64)
         self._layers: dict[_LayerKey, _Layer] = {}
         self._known: dict[ConvSizes, ConvTile] = {}
@@ -135,24 +146,29 @@ class ConvTileChooser:
 
     def _best(self, sizes: ConvSizes, layer: _Layer, whole_rows: bool) -> ConvTile | None:
         """The best of some candidates; None when none fits."""
-        rows, cols, whole = self._shaped(sizes, layer, whole_rows)
-        kernels, areas = layer.kernels, self.cost.areas(sizes, rows, cols, whole)
-        depths = self.cost.accumulators(kernels, areas)
+        rows, cols = self._shaped(sizes, layer, whole_rows)
+        kernels, areas, parts = layer.kernels, self.cost.areas(sizes, rows, cols), len(cols)
+        fits, single = self.cost.accumulators(kernels, areas)
         if sizes.kernel[0] > MOST_LOADS or (self._prefers_rows and whole_rows):
-            depths = depths * whole
-        cycles = np.where(depths > 0, self.cost.cycles(sizes, kernels, areas, depths), np.inf)
+            fits[:parts] = False
+        cycles = self.cost.cycles(sizes, kernels, areas, single)
+        np.putmask(cycles, ~fits, np.inf)
         best = int(cycles.argmin())
-        if cycles[best] == np.inf:
+        if not fits[best]:
             return None
-        tile = (rows, cols, kernels.filters, kernels.block, kernels.chunk, kernels.step, depths, cycles)
-        high, wide, filters, block, chunk, step, depth, estimate = (int(each[best]) for each in tile)
-        return ConvTile(high, wide, bool(whole[best]), filters, block, chunk, step, depth, estimate)
+        tile = (kernels.filters, kernels.block, kernels.chunk, kernels.step)
+        filters, block, chunk, step = (int(each[best]) for each in tile)
+        whole, depth = best >= parts, 1 if single[best] else 2
+        wide = sizes.out[1] if whole else int(cols[best])
+        return ConvTile(int(rows[best]), wide, whole, filters, block, chunk, step, depth, int(cycles[best]))
 
     # Candidates for a layer.
 
     def _layer(self, sizes: ConvSizes) -> _Layer:
         """Those for its channels, filters and kernel: the longest steps of each pair of pixels and filters."""
-        key = sizes.channels, sizes.filters, sizes.kernel
+        # Planes are as far apart as images are large.
+        apart = (0, 0) if self._planes else (sizes.adjacent, sizes.target)
+        key = sizes.channels, sizes.filters, sizes.kernel, *apart
         found = self._layers.get(key)
         if found is None:
             if len(self._layers) == _KEPT_LAYERS:
@@ -177,7 +193,10 @@ class ConvTileChooser:
         least = found[0] * np.minimum(found[2], self._block[2]) + found[1] * found[3]
         found = found[:, 2 * self._item * least <= self._chip.capacity_bytes("l1")]
         pixels, filters, block, chunk, length = np.ascontiguousarray(found)
-        return _Layer(pixels, self.cost.kernels(sizes, filters, block, chunk, length))
+        kernels = self.cost.kernels(sizes, filters, block, chunk, length)
+        # A quotient that is whole is never rounded up, nor down.
+        waves, apart = kernels.cuts * ((1 - _TINY) / self._cores), self._cores * (1 + _TINY) / kernels.cuts
+        return _Layer(pixels, pixels.tolist(), waves, apart, kernels)
 
     def _kept(self, sizes: ConvSizes, longest: Floats) -> list[tuple[Floats, Floats, Floats]]:
         """Channels and elements of the kernels in L1, and those of a step, for each way to lie there.
@@ -204,26 +223,21 @@ class ConvTileChooser:
 
     # Candidates for a shape.
 
-    def _shaped(self, sizes: ConvSizes, layer: _Layer, whole_rows: bool) -> tuple[Floats, Floats, Flags]:
-        """Rows and columns of the tile that each candidate becomes, and whether those are whole rows."""
-        high, wide = (float(size) for size in sizes.out)
+    def _shaped(self, sizes: ConvSizes, layer: _Layer, whole_rows: bool) -> tuple[Floats, Floats]:
+        """Rows of the tile that each candidate becomes, and columns of the first ones, which are parts of a row."""
+        high, wide = scalar(sizes.out[0]), scalar(sizes.out[1])
         if not whole_rows:
-            cols = _even(wide, layer.pixels, self._block[0])
-            return np.ones_like(cols), cols, np.zeros(len(cols), dtype=bool)
-        most = np.minimum(np.floor(layer.pixels * ((1 + 1e-9) / wide)), high)
-        whole = most > 0
-        rows = np.maximum(most, 1.0)
-        unit = self._row_unit(sizes)
+            return np.ones_like(layer.pixels), _even(wide, layer.pixels, self._pixel_unit)
+        parts, unit = bisect_left(layer.ordered, sizes.out[1]), self._row_unit(sizes)
+        rows = np.minimum(np.floor(layer.pixels * scalar((1 + 1e-9) / sizes.out[1])), high)
+        rows[:parts] = 1.0
         if unit > 1:
             rows = np.where((rows < high) & (rows >= unit), np.floor(rows / unit) * unit, rows)
         # As many rows as make no core work longer.
-        beside = layer.kernels.cuts * float(sizes.images)
-        rounds = np.ceil(np.ceil(high / rows) * beside / self._cores) * self._cores
-        down = np.minimum(np.maximum(np.floor(rounds / beside), np.ceil(high / rows)), high)
-        rows = np.minimum(rows, np.ceil(np.ceil(high / down) * (1 / unit)) * unit)
-        if whole.all():
-            return rows, np.full_like(rows, wide), whole
-        return np.where(whole, rows, 1.0), np.where(whole, wide, _even(wide, layer.pixels, self._block[0])), whole
+        rounds = np.ceil(np.ceil(high / rows) * (layer.waves * scalar(sizes.images)))
+        down = np.ceil(high / np.floor(rounds * (layer.apart * scalar(1 / sizes.images))))
+        rows = down if unit == 1 else np.minimum(rows, np.ceil(down * (1 / unit)) * unit)
+        return rows, _even(wide, layer.pixels[:parts], self._pixel_unit) if parts else layer.pixels[:0]
 
     def _row_unit(self, sizes: ConvSizes) -> int:
         """Rows of the result whose rows of x end where blocks of bytes of a plane do, if there are such."""
