@@ -11,7 +11,7 @@ from npuvm.compiler.conv_codegen import conv_problem
 from npuvm.compiler.conv_levels import conv_block, conv_levels, grown_conv_tiles
 from npuvm.compiler.conv_plan import ConvTile, ConvTileChooser
 from npuvm.compiler.conv_segment import ConvSegment, lower_conv
-from npuvm.compiler.conv_spec import ConvSpec, sizes_of
+from npuvm.compiler.conv_spec import ConvSizes, ConvSpec, sizes_of
 from npuvm.compiler.cube_problem import TileProblem
 from npuvm.compiler.plan import make_plan
 from npuvm.compiler.schedule import Pins
@@ -104,6 +104,24 @@ def test_a_choice_is_remembered_and_a_function_of_the_sizes() -> None:
     other = chooser.choose(sizes._replace(images=9), "conv")
     assert chooser.choose(sizes, "conv") is found and isinstance(other, ConvTile)
     assert ConvTileChooser(_problem(Conv(), "edge"), False, 1).choose(sizes._replace(images=9), "conv") == other
+
+
+@pytest.mark.parametrize("cores", [1, 20, 24])
+def test_tiles_have_no_more_rows_than_keep_every_core_as_busy(cores: int) -> None:
+    """With a row less a core has more tiles to do."""
+    chooser, seen = ConvTileChooser(_problem(Conv(), "ascend_910b1"), False, cores), 0
+    for images, high, wide in ((1, 97, 9), (3, 56, 56), (8, 28, 28), (5, 33, 14), (64, 7, 7), (17, 64, 4)):
+        for channels, filters in ((16, 32), (64, 200), (256, 512)):
+            sizes = sizes_of(_spec(Conv(images, (high, wide), channels, filters, pads=_PADS)))
+            tile = chooser.choose(sizes, "conv")
+
+            def waves(rows: int, tile: ConvTile = tile, sizes: ConvSizes = sizes) -> int:
+                return -(-(-(-sizes.out[0] // rows) * -(-sizes.filters // tile.filters) * sizes.images) // cores)
+
+            if tile.whole and tile.rows > 1:
+                seen += 1
+                assert waves(tile.rows - 1) > waves(tile.rows)
+    assert seen > 5
 
 
 def test_tiles_of_a_mix_are_whole_rows_where_such_fit() -> None:

@@ -90,10 +90,12 @@ class Waits(NamedTuple):
     """What of the waits for loads depends on the kernels alone.
 
     `near` are loads of kernels that others have read, and `further` what they take longer where none have; None where that
-    does not change. `pixel` and `size` are bytes of a pixel of the image and whether those follow each other. `turn` is what a
-    load waits for at least, and `half` the share of moves beside it, `image` the same for images. `behind` is the share of the
-    work of a part that is done before loads of the next are sent, which take `issued`. `share` is one over parts, `other` the
-    rest of it. `again` are blocks of an image, where there is more than one, and `changes` says so.
+    does not change. `cuts` are those of the filters. `turn` is what a load waits for at least, with `half` of the moves beside
+    it. `behind` is the share of the work of a part that is done before loads of the next are sent, which take `issued`. `share`
+    is one over parts, `other` the rest of it; `parts` are what main memory takes for all, one by one, `requests` what the
+    requests of one take longer than it. `again` are blocks of an image where there is more than one, and `several` says so.
+    `stays`: an image may be there from the tile before. `served` are bytes that L2 is busy for with each tile, `served_once`
+    those with all. `pixel` are bytes of a pixel of the image, `dense` says where such follow each other.
     """
 
     near: Floats
@@ -110,6 +112,8 @@ class Waits(NamedTuple):
     again: Floats
     several: Floats
     stays: bool
+    served: Floats
+    served_once: Floats
     pixel: Floats
     dense: Flags | None
 
@@ -259,6 +263,8 @@ class ConvCost:
             blocks * several,
             several,
             bool(np.any((blocks == 1) & (cuts > 1))),
+            changes * load.served,
+            (1 - changes) * load.served * self._cores,
             pixel,
             dense if dense.any() else None,
         )
@@ -311,16 +317,19 @@ class ConvCost:
         tail = (work.compute + work.move) / kernels.steps + work.out
         total = self._first(kernels, work, image) + tail + (work.waves - _ONE) * later
         # Memory serves no faster than that, whatever cores do.
-        images, times = work.tiles * kernels.blocks * work.loaded, np.where(kernels.kept, self._cores, work.tiles)
-        total = np.maximum(total, (images * image.served + times * weights.served) * self._per_l2)
+        images = work.tiles * kernels.blocks * work.loaded
+        served = images * image.served + work.tiles * kernels.waits.served + kernels.waits.served_once
+        total = np.maximum(total, served * self._per_l2)
         least: Floats | None = None
         if self._loads.forgets(sizes):
             # Cores that are at the same kernels read them once for all.
             least = np.where(kernels.kept, 0.0, (work.images - _ONE) * kernels.cuts * weights.fetched)
-        for load, many in ((image, images), (weights, times)):
-            if load.past is not None:
-                past = many * load.past
-                least = past if least is None else np.maximum(least, past)
+        if image.past is not None:
+            past = images * image.past
+            least = past if least is None else np.maximum(least, past)
+        if weights.past is not None:
+            past = np.where(kernels.kept, self._cores, work.tiles) * weights.past
+            least = past if least is None else np.maximum(least, past)
         read = scalar(self._far + self._loads.read(sizes))
         return np.maximum(total, (tail if least is None else tail + least) + read)
 

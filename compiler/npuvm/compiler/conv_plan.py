@@ -90,7 +90,8 @@ class ConvTile:
 class _Layer(NamedTuple):
     """Candidates for all sizes of images: the most pixels of each, from the fewest up, and what it needs of the kernels.
 
-    `ordered` are the pixels too; `waves` is what of the filters one core of all takes, `apart` the inverse.
+    `ordered` are the pixels too; `waves` is what of the filters one core of all takes, `apart` the inverse. `tiles` are
+    filters, channels in L1, elements of the kernels there and those of a step.
     """
 
     pixels: Floats
@@ -98,6 +99,7 @@ class _Layer(NamedTuple):
     waves: Floats
     apart: Floats
     kernels: Kernels
+    tiles: list[list[int]]
 
 
 _LayerKey = tuple[int, int, tuple[int, int], int, int]
@@ -156,8 +158,7 @@ class ConvTileChooser:
         best = int(cycles.argmin())
         if not fits[best]:
             return None
-        tile = (kernels.filters, kernels.block, kernels.chunk, kernels.step)
-        filters, block, chunk, step = (int(each[best]) for each in tile)
+        filters, block, chunk, step = layer.tiles[best]
         whole, depth = best >= parts, 1 if single[best] else 2
         wide = sizes.out[1] if whole else int(cols[best])
         return ConvTile(int(rows[best]), wide, whole, filters, block, chunk, step, depth, int(cycles[best]))
@@ -196,7 +197,7 @@ class ConvTileChooser:
         kernels = self.cost.kernels(sizes, filters, block, chunk, length)
         # A quotient that is whole is never rounded up, nor down.
         waves, apart = kernels.cuts * ((1 - _TINY) / self._cores), self._cores * (1 + _TINY) / kernels.cuts
-        return _Layer(pixels, pixels.tolist(), waves, apart, kernels)
+        return _Layer(pixels, pixels.tolist(), waves, apart, kernels, found[1:].T.astype(int).tolist())
 
     def _kept(self, sizes: ConvSizes, longest: Floats) -> list[tuple[Floats, Floats, Floats]]:
         """Channels and elements of the kernels in L1, and those of a step, for each way to lie there.
