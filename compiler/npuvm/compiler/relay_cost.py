@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import gcd
 from typing import NamedTuple
 
 from npuvm.compiler.blocks import align_up
@@ -91,7 +92,7 @@ class RelayCost:
             blocks += most * each.most
             alike = [max(known, product) for known, product in zip(alike, products, strict=True)]
         together = tuple(max(blocks * each + each, bound) for each, bound in zip(alike, least, strict=True))
-        total, bound = max(total, last) + self._far, sum(least)
+        total, bound = max(total, last, self._met(rows, block, shapes, runs)) + self._far, sum(least)
         return max(total, bound) + _HIDDEN * min(total, bound), together
 
     def _vector(self, rows: int, part: int, cols: int) -> tuple[float, float]:
@@ -106,6 +107,23 @@ class RelayCost:
             return blocks * (cube + later) + first - later
         around = (cube + first + 2 * self._near) / 2
         return cube + first + (blocks - 1) * max(cube, later, around)
+
+    def _met(
+        self, rows: int, block: Block, shapes: Sequence[ProductShape], runs: Sequence[tuple[int, Runs]]
+    ) -> float:
+        """Cycles of L2 for the right operands, where it spreads no addresses: all groups read the same columns at one time."""
+        memory = self.chip.memory
+        if memory.address_hash:
+            return 0.0
+        line, slices = memory.l2.line_bytes, memory.l2.slices
+        blocks, met = sum(matrices * each.runs * each.most for matrices, each in runs), 0.0
+        for problem, shape, (n, k) in zip(self.problems, shapes, block.tiles, strict=True):
+            row, part = (shape.k, k) if problem.b.flipped else (shape.n, n)
+            pitch, part = row * problem.item, min(part, row) * problem.item
+            apart = slices if pitch % line else slices // gcd(pitch // line, slices)
+            reached = min(apart * -(-part // line) / slices, 1.0)
+            met += shape.n * shape.k * problem.item / reached
+        return blocks * met / float(self.chip.l2_bytes_per_cycle)
 
     def _memory(self, read: Sequence[int]) -> tuple[float, ...]:
         """Cycles in which so many bytes come from memory; none where L2 keeps them from the call before."""
