@@ -108,9 +108,7 @@ class RelayCost:
         around = (cube + first + 2 * self._near) / 2
         return cube + first + (blocks - 1) * max(cube, later, around)
 
-    def _met(
-        self, rows: int, block: Block, shapes: Sequence[ProductShape], runs: Sequence[tuple[int, Runs]]
-    ) -> float:
+    def _met(self, rows: int, block: Block, shapes: Sequence[ProductShape], runs: Sequence[tuple[int, Runs]]) -> float:
         """Cycles of L2 for the right operands, where it spreads no addresses: all groups read the same columns at one time."""
         memory = self.chip.memory
         if memory.address_hash:
