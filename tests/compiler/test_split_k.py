@@ -30,6 +30,13 @@ def kept(k: KernelBuilder, a: ParamRef, b: ParamRef, bias: ParamRef) -> None:
     k.store(k.exp(product), "y")
 
 
+@kernel(a="fp16[M, K]", b="fp16[K, N]")
+def twice(k: KernelBuilder, a: ParamRef, b: ParamRef) -> None:
+    """The product beside itself: vector code copies it and computes nothing."""
+    product = k.matmul(k.load(a), k.load(b))
+    k.store(k.concat([product, product], -1), "y")
+
+
 def close(made: Kernel, sizes: dict[str, int], chip: str, pins: Pins | None) -> int:
     """Compare outputs with the interpreter's; the number of launches."""
     dtypes = {each.name: each.type.info.numpy for each in made.graph.params}
@@ -57,7 +64,7 @@ def test_a_product_in_parts_is_that_of_numpy(chip: str, m: int, n: int, length: 
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-@pytest.mark.parametrize("made", [flipped, batched, permuted, mixed, kept], ids=lambda each: each.name)
+@pytest.mark.parametrize("made", [flipped, batched, permuted, mixed, kept, twice], ids=lambda each: each.name)
 def test_other_products_in_parts(made: Kernel, chip: str) -> None:
     rng = random.Random(f"{made.name} {chip}")
     sizes = {"B": rng.choice((1, 2)), "H": rng.choice((1, 3)), "K": 4 * rng.choice((16, 17, 40))}

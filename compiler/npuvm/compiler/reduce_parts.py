@@ -121,7 +121,8 @@ def kept_shape(segment: VectorSegment) -> tuple[Dim, ...]:
 
 
 def fresh_id(segment: VectorSegment) -> int:
-    return max(each.id for node in segment.nodes for each in (node, *node.inputs)) + 1
+    known = [*segment.nodes, *(node for node, _ in [*segment.reads, *segment.writes])]
+    return max(each.id for node in known for each in (node, *node.inputs)) + 1
 
 
 def _added(writes: Sequence[_Write]) -> list[_Write]:
