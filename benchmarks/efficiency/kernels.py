@@ -7,7 +7,19 @@ from typing import NamedTuple
 
 from npuvm.compiler import Kernel, KernelBuilder, ParamRef, Value, kernel
 
-__all__ = ["ATTENTION", "LARGE_PRODUCTS", "LAUNCH_BOUND", "ROWS", "SMALL_PRODUCTS", "VECTOR", "Case", "one_element"]
+__all__ = [
+    "ATTENTION",
+    "LARGE_PRODUCTS",
+    "LAUNCH_BOUND",
+    "ROWS",
+    "SMALL_PRODUCTS",
+    "VECTOR",
+    "Case",
+    "attention",
+    "layernorm",
+    "one_element",
+    "softmax",
+]
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -6,9 +6,10 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from benchmarks.efficiency.kernels import attention
 from benchmarks.efficiency.search import simulate_alone
 
-from npuvm.compiler import KernelBuilder, ParamRef, Pins, compile_kernel, kernel
+from npuvm.compiler import Pins, compile_kernel
 from npuvm.compiler.compiled import CompiledKernel, Launch
 from npuvm.compiler.joint_segments import RelaySegment
 from npuvm.compiler.plan import make_plan
@@ -25,16 +26,6 @@ AttentionSizes = tuple[int, int, int, int]
 """Heads, rows of queries, rows of keys, size of a head."""
 
 _EDGES = (256, 224, 192, 160, 128, 96, 80, 64, 48, 32, 16)
-
-
-@kernel(q="fp16[B, T, D]", keys="fp16[B, S, D]", values="fp16[B, S, D]")
-def attention(k: KernelBuilder, q: ParamRef, keys: ParamRef, values: ParamRef) -> None:
-    """Softmax of scaled scores, times the values."""
-    scores = k.matmul(k.load(q), k.load(keys), transpose_b=True, dtype="fp32") * 0.125
-    powers = k.exp(scores - k.max(scores, axes=-1, keepdims=True))
-    weights = k.cast(powers / k.sum(powers, axes=-1, keepdims=True), "fp16")
-    k.store(k.matmul(weights, k.load(values)))
-
 
 _HEADS = (1, 2, 4, 8, 12, 16, 20, 32, 40, 64, 96)
 _TOKENS = (1, 17, 50, 64, 77, 128, 197, 256, 384, 509, 512, 1024, 1500, 2048, 4096, 8192)

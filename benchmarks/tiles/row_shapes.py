@@ -6,6 +6,8 @@ import random
 from math import prod
 from typing import NamedTuple
 
+from benchmarks.efficiency.kernels import layernorm, softmax
+
 from npuvm.compiler import Kernel, KernelBuilder, ParamRef, Value, kernel
 
 __all__ = ["RowCase", "row_cases"]
@@ -59,21 +61,6 @@ def mean_columns(k: KernelBuilder, x: ParamRef) -> None:
 @kernel(x="fp32[B, M, N]")
 def sum_middle(k: KernelBuilder, x: ParamRef) -> None:
     k.store(k.sum(k.load(x), 1))
-
-
-@kernel(x="fp16[M, N]")
-def softmax(k: KernelBuilder, x: ParamRef) -> None:
-    wide = _wide(k, x)
-    powers = k.exp(wide - k.max(wide, axes=-1, keepdims=True))
-    k.store(k.cast(powers * k.reciprocal(k.sum(powers, axes=-1, keepdims=True)), "fp16"))
-
-
-@kernel(x="fp16[M, N]", weight="fp16[N]", bias="fp16[N]")
-def layernorm(k: KernelBuilder, x: ParamRef, weight: ParamRef, bias: ParamRef) -> None:
-    wide = _wide(k, x)
-    centred = wide - k.mean(wide, axes=-1, keepdims=True)
-    normal = centred * k.rsqrt(k.mean(centred * centred, axes=-1, keepdims=True) + 1e-5)
-    k.store(k.cast(normal * _wide(k, weight) + _wide(k, bias), "fp16"))
 
 
 @kernel(x="fp16[M, N]", weight="fp16[N]")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import gcd
 from typing import NamedTuple
 
 from npuvm.compiler.blocks import align_up
+from npuvm.compiler.cube_core_cost import layout_of
 from npuvm.compiler.cube_problem import TileProblem
 from npuvm.compiler.relay_tile import Block, ProductShape, Runs
 from npuvm.compiler.vector_cost import TileCost
@@ -118,7 +118,7 @@ class RelayCost:
         for problem, shape, (n, k) in zip(self.problems, shapes, block.tiles, strict=True):
             row, part = (shape.k, k) if problem.b.flipped else (shape.n, n)
             pitch, part = row * problem.item, min(part, row) * problem.item
-            apart = slices if pitch % line else slices // gcd(pitch // line, slices)
+            apart = layout_of(problem, pitch, part).apart or slices
             reached = min(apart * -(-part // line) / slices, 1.0)
             met += shape.n * shape.k * problem.item / reached
         return blocks * met / float(self.chip.l2_bytes_per_cycle)

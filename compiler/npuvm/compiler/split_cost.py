@@ -131,15 +131,10 @@ class SplitCost:
 
     def _found(self, values: Sequence[int], sizes: ProductSizes) -> Split:
         """The choice for sizes that are not known. Most are left after a few multiplications: every new shape asks."""
-        m, n, k, batch, *_ = sizes
         tile = self._whole.choose(sizes)
-        m1, n1, _ = tile.l1
-        if -(-m // m1) * -(-n // n1) * batch > self._cores:
+        if self._tiles(sizes, tile) > self._cores or (sizes.n < _NARROW and self._by_rows):
             return WHOLE
-        if n < _NARROW and self._by_rows:
-            return WHOLE
-        elements = m * n * batch
-        least = max(elements * k * self._per_mac, (m + n) * k * batch * self._per_element, self._shortest)
+        least = max(self._bound(sizes), self._shortest)
         if _WORTH * (least + self._join(sizes, 2)) > tile.cycles:
             return WHOLE
         return self._searched(values, sizes, tile.cycles)
