@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -297,6 +298,21 @@ class KernelBuilder(PoolMethods, ConvMethods, AlongMethods, IndexMethods):
                 self.graph.pins = replace(self.graph.pins, **pins)
         except CompileError as error:
             raise kernel_error(error.message) from None
+
+    @contextmanager
+    def source(self, name: str) -> Iterator[None]:
+        """What is added inside is one operator of a model, called `name`: with fusion "none" it is a program of its own.
+
+        `with k.source("encoder/LayerNorm_3"): ...`. Within another one the inner name counts; all blocks of one name are one
+        operator. What is outside of any is an operator by itself.
+        """
+        if not isinstance(name, str) or not name:
+            raise kernel_error(f"source takes the name of an operator, not {name!r}")
+        outer, self.graph.source = self.graph.source, name
+        try:
+            yield
+        finally:
+            self.graph.source = outer
 
     def part(self, ktype: str = "auto") -> None:
         """Begin the next part of a kernel of kind parallel or sequence: what follows, up to the next call, is in it.

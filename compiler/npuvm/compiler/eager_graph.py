@@ -151,6 +151,7 @@ class _Form:
         builder = KernelBuilder(graph)
         made: dict[int, Node] = {}
         for node in self._nodes:
+            graph.source = node.source
             attrs = {name: self._attr(node, name, value) for name, value in node.attrs.items()}
             inputs = [made[each.id] for each in node.inputs]
             if node.op == "load":

@@ -40,7 +40,10 @@ class Output:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """One operation and its value `%id`. `where` is the source line that made it ("" when there is none)."""
+    """One operation and its value `%id`. `where` is the source line that made it ("" when there is none).
+
+    `source` names the operator of a model that it is a part of ("" when it is one by itself); see `KernelBuilder.source`.
+    """
 
     id: int
     op: str
@@ -48,6 +51,7 @@ class Node:
     attrs: Attrs
     type: TensorType
     where: str = ""
+    source: str = ""
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"%{node.id}" for node in self.inputs)
@@ -101,7 +105,7 @@ class Graph:
     shape must fulfil. `pins` are what an expert fixed of the schedule; they are not part of the printed form. `allowed` is what
     the kernel permits to change in its results. `named` says, by node id, which nodes of a legalised graph are the last of an
     expanded operation. `ktype` is the kind of the kernel (`npuvm.compiler.kinds`), `parts` are where those of a kernel of kind
-    parallel or sequence begin, in order.
+    parallel or sequence begin, in order. `source` is the operator of a model that nodes added next are part of.
     """
 
     name: str
@@ -114,6 +118,7 @@ class Graph:
     named: dict[int, NamedOp] = field(default_factory=dict)
     ktype: str = "auto"
     parts: list[Part] = field(default_factory=list)
+    source: str = ""
 
     def add(self, op: str, inputs: Sequence[Node] = (), where: str = "", **attrs: Attr) -> Node:
         """Append an operation; its type is inferred. Raises CompileError with `where` as the place."""
@@ -121,7 +126,7 @@ class Graph:
             result = infer_type(op, [node.type for node in inputs], attrs)
         except CompileError as error:
             raise CompileError(error.message, error.where or where or None) from None
-        node = Node(len(self.nodes), op, tuple(inputs), attrs, result, where)
+        node = Node(len(self.nodes), op, tuple(inputs), attrs, result, where, self.source)
         self.nodes.append(node)
         return node
 

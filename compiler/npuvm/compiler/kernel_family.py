@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from npuvm.compiler.blocks import check_blocks
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.ir import Graph
+from npuvm.compiler.joint_segments import Joint
 from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.ops_views import CHECKED_VIEWS
 from npuvm.compiler.padded_launches import Padding
@@ -17,6 +19,7 @@ from npuvm.compiler.plan import Plan, make_plan
 from npuvm.compiler.reduce_launches import Reduced, ReduceFamily, joined
 from npuvm.compiler.relay_segment import join_relays
 from npuvm.compiler.segment_launches import VectorLaunches, launches_of
+from npuvm.compiler.segments import CubeSegment, PickSegment, VectorSegment
 from npuvm.compiler.stack_launch import plan_workspace
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.vector_space import RowsDoNotFit
@@ -45,6 +48,8 @@ class KernelFamily:
     "never" likewise.
 
     `split` is how many parts of k cores share in each product: where that is estimated to be faster, unless it is given.
+
+    With `operators` each operator of the source has a launch of its own, and no other operator's nodes are in its programs.
     """
 
     def __init__(
@@ -57,7 +62,9 @@ class KernelFamily:
         atomic: bool = False,
         padding: Padding = "cheaper",
         split: int | None = None,
+        operators: bool = False,
     ) -> None:
+        self._operators = operators
         self._graph, self._chip, self._isa, self._mixing, self._atomic = graph, chip, isa, mixing, atomic
         self._padding: Padding = padding
         self._split = split
@@ -121,7 +128,7 @@ class KernelFamily:
     def _make_plan(self, whole_rows: bool) -> Plan:
         casts = [(a, b) for a, b in self._isa.instruction("vcast").dtypes if b is not None]
         check_blocks(self._isa, self._graph.name)
-        return make_plan(self._graph, casts, whole_rows=whole_rows)
+        return make_plan(self._graph, casts, whole_rows=whole_rows, operators=self._operators)
 
     def _plan(self, whole_rows: bool, seconds: dict[str, float]) -> _PlanFamily:
         found = self._plans.get(whole_rows)
@@ -136,6 +143,7 @@ class KernelFamily:
                 self._atomic,
                 self._padding,
                 self._split,
+                self._operators,
             )
             seconds["plan"] = seconds.get("plan", 0.0) + time.perf_counter() - start
         return found
@@ -154,6 +162,7 @@ class _PlanFamily:
         atomic: bool,
         padding: Padding,
         split: int | None,
+        operators: bool,
     ) -> None:
         self.plan = plan
         self.has_workspace = any(tensor.kind == "workspace" for tensor in plan.tensors)
@@ -163,6 +172,7 @@ class _PlanFamily:
             launches_of(each, names, chip, isa, atomic=atomic, always=always, padding=padding, split=split)
             for each in segments
         ]
+        self._sources = [_source_of(each) if operators else "" for each in segments]
         launches = (each for each in self._segments if isinstance(each, VectorLaunches))
         self.reduces = {each.name: each.reduces for each in launches if each.reduces is not None}
         dims = [dim for tensor in plan.tensors for dim in tensor.shape]
@@ -183,14 +193,26 @@ class _PlanFamily:
         """A launch for each segment that has something to do, two where cores share a reduce, and what is between these."""
         made: list[Launch] = []
         between: tuple[TensorSpec, ...] = ()
-        for segment in self._segments:
+        before = ""
+        for segment, source in zip(self._segments, self._sources, strict=True):
             launch = segment.launch(values)
+            if launch is None:
+                continue
+            parts = launch.launches if isinstance(launch, Reduced) else (launch,)
             if isinstance(launch, Reduced):
-                made += launch.launches
                 between += launch.tensors
-            elif launch is not None:
-                made.append(launch)
+            if source and source == before and parts:
+                parts = (replace(parts[0], continues=True), *parts[1:])
+            made += parts
+            before = source
         return tuple(made), between
+
+
+def _source_of(segment: Joint) -> str:
+    """The operator of the source whose nodes a segment has; "" for copies."""
+    if isinstance(segment, VectorSegment):
+        return segment.nodes[0].source if segment.nodes else ""
+    return segment.node.source if isinstance(segment, CubeSegment | PickSegment) else ""
 
 
 class _Binder:

@@ -172,6 +172,7 @@ class _Cutter:
                 "load", (), node.where, param=handed[node.id], dtype=node.type.dtype, shape=node.type.shape
             )
         for node in sorted((*free, *own), key=lambda each: each.id):
+            graph.source = node.source
             made[node.id] = graph.add(node.op, [made[each.id] for each in node.inputs], node.where, **node.attrs)
         stored = {each.name for each in graph.outputs}
         for node in own:

@@ -65,6 +65,8 @@ class _Legalizer:
         for node in self._source.nodes:
             if node.id in needed:
                 rule = self._rules.get(node.op, self._plain)
+                # What an operation becomes is one operator.
+                self._r.graph.source = node.source or f"%{node.id}"
                 values[node.id] = rule(node, [values[each.id] for each in node.inputs])
         return self._pruned()
 
@@ -76,6 +78,7 @@ class _Legalizer:
         values: dict[int, Node] = {}
         for node in graph.nodes:
             if node.id in needed:
+                fresh.graph.source = node.source
                 values[node.id] = fresh.graph.add(
                     node.op, [values[each.id] for each in node.inputs], node.where, **node.attrs
                 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from heapq import heapify, heappop, heappush
 
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Graph, Node
@@ -44,13 +45,21 @@ def root_of(node: Node) -> tuple[Node, list[Node]]:
     return node, chain[::-1]
 
 
-def partition(graph: Graph, *, whole_rows: bool, max_nodes: int, picked: Collection[int] = ()) -> list[Draft]:
+def partition(
+    graph: Graph,
+    *,
+    whole_rows: bool,
+    max_nodes: int,
+    picked: Collection[int] = (),
+    groups: Mapping[int, str] | None = None,
+) -> list[Draft]:
     """Drafts in an order that respects all dependencies.
 
     `whole_rows`: reduces over trailing axes and what follows them may share a draft. `max_nodes` bounds a draft.
-    The gathers with these ids, `picked`, are in none: their rows are read by index.
+    The gathers with these ids, `picked`, are in none: their rows are read by index. With `groups` only nodes of one group,
+    given by their ids, may share a draft; a group that is not convex is cut where others come between.
     """
-    return _Partition(whole_rows, max_nodes, picked).run(graph)
+    return _Partition(whole_rows, max_nodes, picked, groups).run(graph)
 
 
 class _Partition:
@@ -60,7 +69,10 @@ class _Partition:
     floats as well, so that none does.
     """
 
-    def __init__(self, whole_rows: bool, max_nodes: int, picked: Collection[int]) -> None:
+    def __init__(
+        self, whole_rows: bool, max_nodes: int, picked: Collection[int], groups: Mapping[int, str] | None
+    ) -> None:
+        self._groups = groups
         self._picked = picked
         self._whole_rows = whole_rows
         self._max_nodes = max_nodes
@@ -70,7 +82,11 @@ class _Partition:
 
     def run(self, graph: Graph) -> list[Draft]:
         self._floating = _floating(graph)
-        for node in _demand_order(graph):
+        order = _demand_order(graph)
+        if self._groups is not None:
+            self._floating -= _shared_casts(graph, self._groups)
+            order = _in_groups(order, self._groups)
+        for node in order:
             if node.op in ASSEMBLED or node.id in self._picked:
                 self._place[node.id] = max(self._place.get(root_of(each)[0].id, -1) for each in node.inputs)
             elif node.op in CUBE_OPS or node.op in INDEXED:
@@ -117,6 +133,8 @@ class _Partition:
         """Add the node when the draft can hold it."""
         if draft.nodes and len(draft.nodes) >= self._max_nodes and node.id not in self._floating:
             return False
+        if not self._together(draft, node):
+            return False
         if node.op in BESTS.values() or draft.form == "top":
             return _join_top(draft, node)
         if node.op in REDUCES or node.op == "reduce_argmax":
@@ -144,6 +162,11 @@ class _Partition:
             draft.after.add(node.id)
         draft.nodes.append(node)
         return True
+
+    def _together(self, draft: Draft, node: Node) -> bool:
+        """Whether a node is of the draft's group; numbers in order are of any."""
+        first = next((each for each in draft.nodes if each.op != "iota"), node)
+        return self._groups is None or node.op == "iota" or self._groups[first.id] == self._groups[node.id]
 
     def _join_reduce(self, draft: Draft, node: Node) -> bool:
         source = node.inputs[0]
@@ -236,6 +259,71 @@ def _demand_order(graph: Graph) -> list[Node]:
                     inputs = sorted(node.inputs, key=lambda each: root_of(each)[0].op not in ASSEMBLED)
                     stack += [(each, False) for each in reversed(inputs)]
     return order
+
+
+def _shared_casts(graph: Graph, groups: Mapping[int, str]) -> set[int]:
+    """Casts that other groups than their own read."""
+    return {
+        each.id
+        for node in graph.nodes
+        for each in node.inputs
+        if each.op == "cast" and groups.get(each.id) != groups.get(node.id)
+    }
+
+
+def _in_groups(order: list[Node], groups: Mapping[int, str]) -> list[Node]:
+    """The nodes with those of a group behind each other, where no node of another group has to come between."""
+    return _GroupOrder(order, groups).run()
+
+
+class _GroupOrder:
+    """Begins a group when all that it needs from outside is there; where groups wait for each other, with a part of one."""
+
+    def __init__(self, order: list[Node], groups: Mapping[int, str]) -> None:
+        self._order, self._groups = order, groups
+        rank = {node.id: at for at, node in enumerate(order)}
+        self._inputs = [
+            sorted({rank[root.id] for each in node.inputs if (root := root_of(each)[0]).id in rank}) for node in order
+        ]
+        self._members: dict[str, list[int]] = {}
+        self._readers: dict[int, list[int]] = {}
+        self._missing: dict[str, int] = {}
+        for at, node in enumerate(order):
+            group = groups[node.id]
+            self._members.setdefault(group, []).append(at)
+            for each in self._outside(at):
+                self._readers.setdefault(each, []).append(at)
+                self._missing[group] = self._missing.get(group, 0) + 1
+        self._done: set[int] = set()
+        self._ready = [members[0] for group, members in self._members.items() if not self._missing.get(group)]
+        heapify(self._ready)
+
+    def _outside(self, at: int) -> list[int]:
+        group = self._groups[self._order[at].id]
+        return [each for each in self._inputs[at] if self._groups[self._order[each].id] != group]
+
+    def run(self) -> list[Node]:
+        result: list[Node] = []
+        first = 0
+        while len(result) < len(self._order):
+            while first in self._done:
+                first += 1
+            # Without a group that can begin, the first node of the order has all that it needs: that order is a legal one.
+            start = heappop(self._ready) if self._ready else first
+            members = self._members[self._groups[self._order[start].id]]
+            for at in members:
+                if at not in self._done and all(each in self._done for each in self._inputs[at]):
+                    self._done.add(at)
+                    result.append(self._order[at])
+                    self._tell(at)
+        return result
+
+    def _tell(self, at: int) -> None:
+        for reader in self._readers.get(at, ()):
+            group = self._groups[self._order[reader].id]
+            self._missing[group] -= 1
+            if not self._missing[group]:
+                heappush(self._ready, self._members[group][0])
 
 
 def _significant(shape: tuple[Dim, ...]) -> tuple[Dim, ...]:

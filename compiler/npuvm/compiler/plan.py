@@ -42,18 +42,21 @@ class Plan:
         return "\n".join([*lines, *(str(segment) for segment in self.segments)])
 
 
-def make_plan(graph: Graph, casts: CastPairs, *, whole_rows: bool = True) -> Plan:
+def make_plan(graph: Graph, casts: CastPairs, *, whole_rows: bool = True, operators: bool = False) -> Plan:
     """Legalise and cut a graph.
 
     `whole_rows` keeps reduces over trailing axes and what follows in one segment, for rows that fit UB; without it reduces
-    accumulate over tiles and later segments read their inputs again.
+    accumulate over tiles and later segments read their inputs again. `operators`: a segment has nodes of one operator of the
+    source only.
     """
     legal = legalize(graph, casts, wide_sums=not whole_rows)
     # What follows a lookup works on its rows, where tiles have whole rows.
     picked = in_place(legal) if whole_rows else frozenset()
+    groups = {node.id: node.source for node in legal.nodes} if operators else None
     limit = len(legal.nodes) + 1
     while True:
-        plan = _Planner(legal, partition(legal, whole_rows=whole_rows, max_nodes=limit, picked=picked), picked).run()
+        drafts = partition(legal, whole_rows=whole_rows, max_nodes=limit, picked=picked, groups=groups)
+        plan = _Planner(legal, drafts, picked).run()
         vectors = [each for each in plan.segments if isinstance(each, VectorSegment)]
         crowded = [len(each.nodes) for each in vectors if len(each.reads) + len(each.writes) > MAX_TENSORS]
         if not crowded or limit == 1:

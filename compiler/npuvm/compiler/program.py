@@ -57,6 +57,8 @@ def compile_segments(
     ways: _Ways = {"atomic": pins.reduce == "atomic", "padding": padding_of(pins), "split": split_of(pins)}
     if pins.reduce is not None or pins.pad is not None or pins.split_k is not None:
         pins = replace(pins, reduce=None, pad=None, split_k=None)
+    if pins.fusion is not None:
+        return _fused(graph, shapes, chip, isa, pins, ways)
     family = _FAMILIES.get(graph, chip, isa, **ways)
     if pins == _NO_PINS:
         return family.compile(shapes)
@@ -72,6 +74,24 @@ def compile_segments(
     if pins == _SEQUENCE:
         return stacked(family.apart(shapes), chip, isa)
     return _pinned(graph, family, shapes, chip, isa, pins, ways)
+
+
+def _fused(
+    graph: Graph, shapes: Mapping[str, Sequence[int]], chip: NpuConfig, isa: Isa, pins: Pins, ways: _Ways
+) -> CompiledKernel:
+    """The kernel as pin fusion wants it, which no other pin goes with."""
+    name = next((each.name for each in fields(pins) if each.name != "fusion" and getattr(pins, each.name)), None)
+    if name is not None:
+        pin_error(
+            name, getattr(pins, name), f"none beside fusion = {pins.fusion!r} but pad, reduce and split_k", graph.name
+        )
+    if pins.fusion in ("none", "stack"):
+        family = _FAMILIES.get(graph, chip, isa, mixing="never", operators=True, **ways)
+    else:
+        family = _FAMILIES.get(graph, chip, isa, **ways)
+    if pins.fusion in ("none", "pattern"):
+        return family.compile(shapes)
+    return stacked(family.apart(shapes), chip, isa)
 
 
 def _pinned(
@@ -178,7 +198,7 @@ class _Families:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[
-            tuple[int, int, str, str, bool, str, int | None], tuple[Graph, NpuConfig, KernelFamily]
+            tuple[int, int, str, str, bool, str, int | None, bool], tuple[Graph, NpuConfig, KernelFamily]
         ] = OrderedDict()
 
     def get(
@@ -191,14 +211,17 @@ class _Families:
         padding: Padding,
         split: int | None,
         mixing: Mixing = "cheaper",
+        operators: bool = False,
     ) -> KernelFamily:
         """The family of a graph. An entry keeps graph and chip alive, so that an id names one of them."""
-        key = (id(graph), id(chip), isa.hash, mixing, atomic, padding, split)
+        key = (id(graph), id(chip), isa.hash, mixing, atomic, padding, split, operators)
         found = self._kept.get(key)
         if found is not None:
             self._kept.move_to_end(key)
             return found[2]
-        family = KernelFamily(graph, chip, isa, mixing=mixing, atomic=atomic, padding=padding, split=split)
+        family = KernelFamily(
+            graph, chip, isa, mixing=mixing, atomic=atomic, padding=padding, split=split, operators=operators
+        )
         self._kept[key] = graph, chip, family
         if len(self._kept) > _KEPT_FAMILIES:
             self._kept.popitem(last=False)

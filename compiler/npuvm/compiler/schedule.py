@@ -16,13 +16,14 @@ from typing import Any, NoReturn
 
 from npuvm.compiler.errors import CompileError
 
-__all__ = ["CACHE_POLICIES", "ORDERS", "PADS", "REDUCES", "STACKS", "Events", "Pins", "pin_error"]
+__all__ = ["CACHE_POLICIES", "FUSIONS", "ORDERS", "PADS", "REDUCES", "STACKS", "Events", "Pins", "pin_error"]
 
 ORDERS = ("row", "column", "swizzle")
 CACHE_POLICIES = ("normal", "stream")
 REDUCES = ("ordered", "atomic")
 PADS = ("always", "never")
 STACKS = ("launches", "mix", "sequence")
+FUSIONS = ("none", "pattern", "stack", "both")
 _LEVELS = {"vector": 2, "l1": 3, "l0": 3}
 
 
@@ -79,6 +80,10 @@ class Pins:
       with what follows it where that is estimated to be faster. launches: one launch for each segment. mix: one for
       segments that can share a program, whatever the estimate; no other pin goes with it. sequence: one launch for all
       of them, with barriers on the device between segments that depend on each other.
+    * `fusion`: which operators share a program, and which programs a launch; no other pin goes with it but pad, reduce and
+      split_k. none: each operator of the source (`KernelBuilder.source`) has a program and a launch of its own. pattern:
+      operators share programs where that is estimated to be faster, each program has a launch. stack: programs as with none,
+      in as few launches as possible. both: programs as with pattern, in as few launches as is estimated to be faster.
     """
 
     tile: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -101,6 +106,7 @@ class Pins:
     reduce: str | None = None
     pad: str | None = None
     split_k: int | None = None
+    fusion: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("tile", "l1_k", "ring_depth", "address", "cache", "transfer"):
@@ -131,6 +137,10 @@ class Pins:
             pin_error("reduce", self.reduce, ", ".join(REDUCES))
         if self.pad not in (None, *PADS):
             pin_error("pad", self.pad, ", ".join(PADS))
+        if self.fusion not in (None, *FUSIONS):
+            pin_error("fusion", self.fusion, ", ".join(FUSIONS))
+        if self.fusion is not None and self.stack is not None:
+            pin_error("fusion", self.fusion, f"none beside stack = {self.stack!r}")
         if self.grid is not None:
             _sizes("grid", self.grid, 2)
         for operand, shape in self.transfer.items():

@@ -180,7 +180,7 @@ class _Cover:
             "negated": negated,
         }
         op = "reduce_insn" if node.op in (*REDUCES, "reduce_argmax") else "insn"
-        return Node(node.id, op, tuple(inputs), attrs, node.type, node.where)
+        return Node(node.id, op, tuple(inputs), attrs, node.type, node.where, node.source)
 
 
 def _users(segment: VectorSegment) -> dict[int, set[int]]:

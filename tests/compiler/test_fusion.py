@@ -1,0 +1,76 @@
+"""Fusion pinned: which operators share a program and a launch, always with the numbers of the graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from npuvm.compiler import CompileError, KernelBuilder, ParamRef, Pins, compile_kernel, interpret, kernel
+from npuvm.compiler.schedule import FUSIONS
+from npuvm.hw.config import load_chip
+from npuvm.isa import load_isa
+from npuvm.runtime import Device
+
+
+@kernel(x="fp16[M, K]", w="fp16[K, N]", b="fp16[N]", g="fp16[N]")
+def named(k: KernelBuilder, x: ParamRef, w: ParamRef, b: ParamRef, g: ParamRef) -> None:
+    with k.source("fc"):
+        y = k.matmul(k.load(x), k.load(w)) + k.load(b)
+    with k.source("ln"):
+        wide = k.cast(y, "fp32")
+        centred = wide - k.mean(wide, -1, keepdims=True)
+        with k.source("gain"):
+            gain = k.exp(k.load(g))
+        scale = k.rsqrt(k.mean(centred * centred, -1, keepdims=True) + 1e-5)
+        y = k.cast(centred * scale * k.cast(gain, "fp32"), "fp16")
+    k.store(k.relu(y))
+
+
+SHAPES = {"x": (33, 64), "w": (64, 130), "b": (130,), "g": (130,)}
+
+
+@pytest.mark.parametrize("chip", ["ascend_910b1", "edge"])
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_fusion_gives_the_values_of_the_graph(chip: str, fusion: str) -> None:
+    rng = np.random.default_rng(3)
+    inputs = {name: rng.standard_normal(shape).astype(np.float16) for name, shape in SHAPES.items()}
+    device = Device(chip)
+    found = device.run(named, {name: device.tensor(each) for name, each in inputs.items()}, pins=Pins(fusion=fusion))
+    expected = interpret(named.graph, inputs)["out0"].astype(np.float64)
+    np.testing.assert_allclose(found["out0"].numpy().astype(np.float64), expected, rtol=4e-3, atol=4e-3)
+
+
+def test_operators_of_the_source_are_launches() -> None:
+    chip, isa = load_chip("ascend_910b1"), load_isa()
+    launches = {
+        fusion: compile_kernel(named, SHAPES, chip, isa, Pins(fusion=fusion)).launches for fusion in ("none", "stack")
+    }
+    assert len(launches["none"]) == 4  # fc, gain, ln, relu
+    assert len(launches["stack"]) == 1
+
+
+def test_a_source_block_inside_another_counts_for_itself() -> None:
+    sources = [node.source for node in named.graph.nodes if node.op in ("exp", "rsqrt", "matmul", "relu")]
+    assert sources == ["fc", "gain", "ln", ""]
+
+
+def test_an_operator_without_a_name_is_refused() -> None:
+    with pytest.raises(CompileError, match="source takes the name of an operator"):
+
+        @kernel(x="fp16[M]")
+        def unnamed(k: KernelBuilder, x: ParamRef) -> None:
+            with k.source(""):
+                k.store(k.load(x))
+
+
+def test_wrong_fusion_is_refused() -> None:
+    with pytest.raises(CompileError, match="none, pattern, stack, both"):
+        Pins(fusion="all")
+    with pytest.raises(CompileError, match="none beside stack"):
+        Pins(fusion="none", stack="sequence")
+
+
+def test_no_tile_goes_with_fusion() -> None:
+    pins = Pins(fusion="none", tile={"vector": (8, 64)})
+    with pytest.raises(CompileError, match="none beside fusion"):
+        compile_kernel(named, SHAPES, load_chip("edge"), load_isa(), pins)
