@@ -41,6 +41,8 @@ _VARIABLES = (
 )  # fmt: skip
 """Variables beside the symbols, under names that no symbol has."""
 
+_NONE = Runs(0, 1, 1)
+
 
 class Chosen(NamedTuple):
     """A block, how many whole ones a matrix has and how many rows are left, runs of both in so many matrices or batches of
@@ -110,20 +112,21 @@ class RelayFamily:
         self._cost = RelayCost(
             chip, problems, TileCost(common.space, program, chip, isa, 1, storage.depth), self._cores
         )
-        self._both = both
         self._handed = tuple(each for each in (common.given, common.taken) if each is not None)
         self._sizes: Function = compile_values(
             symbols,
             (
-                *(common.rows, common.space.cols, *common.batch),
-                *(size for spec in specs for size in (spec.n, spec.k, _matrices(spec))),
+                *(common.rows, common.space.cols, sum(each.item * each.pitch for each in self._handed), *common.batch),
+                *(spec.n * spec.k * _matrices(spec) * each.item for spec, each in zip(specs, problems, strict=True)),
+                *(size for spec in specs for size in (spec.n, spec.k)),
             ),
             "sizes",
         )
-        self._rank, self._specs = len(common.batch), specs
+        self._read = slice(3 + len(common.batch), 3 + len(common.batch) + len(specs))
+        self._whole = [(both and at == 1, both and at == 0) for at in range(len(specs))]
         self._pitches: Function = compile_values(symbols, [each.pitch for each in self._handed], "pitches")
         here = RelayParts(common, tuple(products), program, storage, cuts, groups, self._name, chip, isa)
-        along = f"b{self._rank - 1}" if self._rank else "none"
+        along = f"b{len(common.batch) - 1}" if common.batch else "none"
         grids = run_grids(
             common.batch,
             groups,
@@ -144,33 +147,33 @@ class RelayFamily:
 
     def sizes(self, values: Sequence[int]) -> RelaySizes | None:
         """The sizes that blocks are chosen for; None where a shape has no program."""
-        rows, cols, *sizes = self._sizes(*values)
-        batch, rest = sizes[: self._rank], sizes[self._rank :]
-        if rows * cols * prod(batch) * prod(rest) == 0:
+        found = self._sizes(*values)
+        if 0 in found:
             return None
-        shapes = tuple(
-            ProductShape(rest[3 * at], rest[3 * at + 1], self._both and at == 1, self._both and at == 0)
-            for at in range(len(self._specs))
+        read, shapes = self._read, found[self._read.stop :]
+        return RelaySizes(
+            found[0],
+            found[1],
+            found[3 : read.start],
+            tuple(
+                [ProductShape(n, k, *whole) for n, k, whole in zip(shapes[::2], shapes[1::2], self._whole, strict=True)]
+            ),
+            found[2],
+            found[read],
         )
-        row_bytes = sum(each.item * pitch for each, pitch in zip(self._handed, self._pitches(*values), strict=True))
-        read = tuple(
-            rest[3 * at] * rest[3 * at + 1] * rest[3 * at + 2] * each.item
-            for at, each in enumerate(self._cost.problems)
-        )
-        return RelaySizes(rows, cols, tuple(batch), shapes, row_bytes, read)
 
     def with_block(self, sizes: RelaySizes, block: Block) -> Chosen:
         """The instance with a block that fits."""
         rows, batch, matrices = sizes.rows, sizes.batch, prod(sizes.batch)
         # A single block of rows is walked along the batch, where it has neighbours.
         whole, left = divmod(rows, block.rows) if rows != block.rows else (0, rows)
-        here = spread(matrices, whole, self._groups) if whole else Runs(0, 1, 1)
+        here = spread(matrices, whole, self._groups) if whole else _NONE
         last = batch[-1] if batch else 1
-        over = spread(matrices // last, last, self._groups) if left else Runs(0, 1, 1)
-        runs = (matrices, here), (matrices // last, over)
-        groups = min(self._groups, sum(count * each.runs for count, each in runs))
-        cycles = self._cost.cycles(block, rows, sizes.cols, sizes.shapes, runs, groups, sizes.read)
-        return Chosen(block, whole, left, runs, groups, *cycles)
+        outer = matrices // last
+        over = spread(outer, last, self._groups) if left else _NONE
+        runs = (matrices, here), (outer, over)
+        groups = min(self._groups, matrices * here.runs + outer * over.runs)
+        return Chosen(block, whole, left, runs, groups, *self._cost.cycles(block, sizes, runs, groups))
 
     def image(self, values: Sequence[int], chosen: Chosen) -> tuple[Image, tuple[TensorSpec, ...]]:
         """The image of what was chosen for these values, and the tensors between its parts."""

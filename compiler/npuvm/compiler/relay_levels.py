@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.blocks import BLOCK_BYTES, align_up
 from npuvm.compiler.cube_problem import TileProblem
+from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.tile_levels import Level, Loop, grow
 
-__all__ = ["DEPTH", "EDGES", "FittingTiles", "product_fits", "relay_levels"]
+__all__ = ["DEPTH", "EDGES", "FittingTiles", "ProductRoom", "product_bytes", "relay_levels"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -46,23 +47,41 @@ def relay_levels() -> tuple[Level, ...]:
     )
 
 
-def product_fits(problem: TileProblem, bias_item: int, m: _Size, n: _Size, k: _Size, spaces: tuple[str, ...]) -> Any:
-    """Whether a tile, or which tiles, fit the buffers named in `spaces`, with `bias_item` bytes of a bias for each column."""
-    room, item = problem.chip.capacity_bytes, problem.item
+def product_bytes(problem: TileProblem, bias_item: int, m: _Size, n: _Size, k: _Size) -> dict[str, _Size]:
+    """Bytes of each buffer that a tile, or each of many, takes, with `bias_item` bytes of a bias for each column."""
+    item, depth = problem.item, problem.depth
     left, width = m * align_up(k * item), align_up(n * item)
     inner = width * align_up(k, BLOCK_BYTES // item)
     right = align_up(n, 16) * align_up(k * item) if problem.b.flipped else inner
     bias = DEPTH * align_up(n * bias_item) + align_up(m * bias_item)
-    inside = {
-        "l0a": left * problem.depth("l0a") <= room("l0a"),
-        "l0b": inner * problem.depth("l0b") <= room("l0b"),
-        "l0c": m * align_up(n * problem.acc_item) * DEPTH <= room("l0c"),
-        "l1": left * problem.depth("l1.a") + right * problem.depth("l1.b") + bias <= room("l1"),
+    return {
+        "l0a": left * depth("l0a"),
+        "l0b": inner * depth("l0b"),
+        "l0c": m * align_up(n * problem.acc_item) * DEPTH,
+        "l1": left * depth("l1.a") + right * depth("l1.b") + bias,
     }
-    fits = inside[spaces[0]]
-    for space in spaces[1:]:
-        fits = fits & inside[space]
-    return fits
+
+
+class ProductRoom(NamedTuple):
+    """Whether tiles of a product fit its buffers. One that is smaller along any side fits where a larger one does."""
+
+    nbytes: Function
+    room: tuple[int, ...]
+
+    @staticmethod
+    def of(problem: TileProblem, bias_item: int) -> ProductRoom:
+        """That of tiles at L0 and L1; `bias_item` as in `product_bytes`."""
+        sides = ("m", "n", "k")
+        found = product_bytes(problem, bias_item, *(SymInt.variable(side) for side in sides))
+        return ProductRoom(
+            compile_values(sides, tuple(found.values())), tuple(problem.chip.capacity_bytes(each) for each in found)
+        )
+
+    def holds(self, m: int, n: int, k: int) -> bool:
+        """Whether there is room for a tile."""
+        l0a, l0b, l0c, l1 = self.nbytes(m, n, k)
+        left, inner, result, outer = self.room
+        return bool(l0a <= left and l0b <= inner and l0c <= result and l1 <= outer)
 
 
 class FittingTiles(NamedTuple):
@@ -73,20 +92,15 @@ class FittingTiles(NamedTuple):
 
     @staticmethod
     def of(problem: TileProblem, bias_item: int, least_rows: int) -> FittingTiles:
-        """Grown from the block up; no shape takes part."""
-
-        def fits(level: Level, tiles: Ints) -> npt.NDArray[np.bool_]:
-            found = product_fits(problem, bias_item, tiles[:, 0], tiles[:, 1], tiles[:, 2], level.buffers)
-            return np.asarray(found)
-
-        grown = grow(relay_levels(), (least_rows, 16, 16), fits)
-        widest: dict[int, dict[int, int]] = {}
-        deepest: dict[int, dict[int, int]] = {}
-        for m, n, k in grown[:, -3:].tolist():
-            by_depth, by_width = widest.setdefault(m, {}), deepest.setdefault(m, {})
-            by_depth[k] = max(n, by_depth.get(k, 0))
-            by_width[n] = max(k, by_width.get(n, 0))
-        return FittingTiles(widest, deepest)
+        """Grown from the block up, once for products that take as much room; no shape takes part."""
+        depths = tuple(problem.depth(ring) for ring in ("l0a", "l0b", "l1.a", "l1.b"))
+        key = (problem.chip.chip_hash, problem.item, problem.acc_item, problem.b.flipped, depths, bias_item, least_rows)
+        found = _GROWN.get(key)
+        if found is None:
+            if len(_GROWN) == _KEPT:
+                _GROWN.clear()
+            found = _GROWN[key] = _grown(problem, bias_item, least_rows)
+        return found
 
     def fitting(self, rows: int, n: int, k: int, whole_n: bool, whole_k: bool) -> tuple[int, int] | None:
         """(n, k) of the largest tile for a product of n columns and depth k, all of one of them where it has to be whole.
@@ -111,3 +125,25 @@ def _covering(size: int) -> int:
     """The smallest edge that covers so many; 0 for none."""
     blocks = -(-size // 16)
     return _COVERED[blocks - 1] if blocks <= len(_COVERED) else 0
+
+
+_GROWN: dict[Hashable, FittingTiles] = {}
+_KEPT = 64
+
+
+def _grown(problem: TileProblem, bias_item: int, least_rows: int) -> FittingTiles:
+    def fits(level: Level, tiles: Ints) -> npt.NDArray[np.bool_]:
+        found = product_bytes(problem, bias_item, tiles[:, 0], tiles[:, 1], tiles[:, 2])
+        inside = np.ones(len(tiles), dtype=bool)
+        for space in level.buffers:
+            inside &= found[space] <= problem.chip.capacity_bytes(space)
+        return inside
+
+    grown = grow(relay_levels(), (least_rows, 16, 16), fits)
+    widest: dict[int, dict[int, int]] = {}
+    deepest: dict[int, dict[int, int]] = {}
+    for m, n, k in grown[:, -3:].tolist():
+        by_depth, by_width = widest.setdefault(m, {}), deepest.setdefault(m, {})
+        by_depth[k] = max(n, by_depth.get(k, 0))
+        by_width[n] = max(k, by_width.get(n, 0))
+    return FittingTiles(widest, deepest)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from npuvm.compiler.blocks import align_up
 from npuvm.compiler.cube_problem import TileProblem
 from npuvm.compiler.relay_handover import SLOTS
-from npuvm.compiler.relay_levels import EDGES, FittingTiles, product_fits
+from npuvm.compiler.relay_levels import EDGES, FittingTiles, ProductRoom
 from npuvm.compiler.symint import Function
 from npuvm.hw.config import NpuConfig
 
@@ -20,8 +20,6 @@ __all__ = ["Block", "BlockChooser", "ProductShape", "RelaySizes", "Runs", "sprea
 
 _EDGES = tuple(16 * edge for edge in reversed(EDGES))
 """Sides of a tile of a product, the largest first."""
-
-_SPACES = ("l0a", "l0b", "l0c", "l1")
 
 _CUTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Parts that a core's rows of a block are cut into, as few as fit UB."""
@@ -85,37 +83,42 @@ class BlockChooser:
 
         Where L2 has no room for all blocks that are on their way, the smaller ones come first.
         """
-        rows, matrices = sizes.rows, prod(sizes.batch)
-        groups = self.chip.cores_with("cube")
-        room = self.chip.memory.l2.capacity_mib << 19
-
+        rows, matrices, groups = sizes.rows, prod(sizes.batch), self._groups
+        each, room = SLOTS * groups * sizes.row_bytes, self._l2_room
         ordered = []
         for size in self._rows:
-            crowded = SLOTS * groups * size * sizes.row_bytes > room
+            crowded = size * each > room
             rounds = -(-matrices * -(-rows // size) // groups)
             ordered.append((crowded, size if crowded else rounds * (size + _BLOCK_COST), -size))
         ordered.sort()
-        found, most = 0, inf
+        found, most, too_many = 0, inf, inf
         for crowded, cost, size in ordered:
             if found == _LIKELY or (found and (crowded or cost > most)):
                 return
-            block = self._block(-size, sizes.cols, sizes.shapes)
+            if -size >= too_many:
+                continue
+            tiles = self._tiles(-size, sizes.shapes)
+            if tiles is None:
+                too_many = -size
+                continue
+            block = self._in_parts(-size, sizes.cols, tiles)
             if block is not None:
                 found, most = found + 1, min(most, _NEAR * cost)
                 yield block
 
-    def _block(self, size: int, cols: int, shapes: Sequence[ProductShape]) -> Block | None:
+    def _tiles(self, size: int, shapes: Sequence[ProductShape]) -> list[tuple[int, int]] | None:
+        """The largest tile of each product for so many rows; None where one has none, so that more rows have none either."""
         tiles = []
-        for at, shape in enumerate(shapes):
-            tile = self._tables[at].fitting(size, *shape) or next(self.tiles(at, size, shape, _EDGES), None)
+        for shape, table, room in zip(shapes, self._tables, self._rooms, strict=True):
+            tile = table.fitting(size, *shape) or _largest(room, size, shape)
             if tile is None:
                 return None
             tiles.append(tile)
-        return self._in_parts(size, cols, tiles)
+        return tiles
 
     def _in_parts(self, size: int, cols: int, tiles: Sequence[tuple[int, int]]) -> Block | None:
         """The block in as few parts as fit; None where none do."""
-        room = self.chip.capacity_bytes("ub") - self._result_bytes(size, tiles)
+        room = self._ub_bytes - self._result_bytes(size, tiles) if self._problem.via_ub else self._ub_bytes
         own = size // self.cores
         for parts in _CUTS:
             if own % parts == 0 and self.nbytes(own // parts, cols)[0] <= room:
@@ -133,6 +136,28 @@ class BlockChooser:
                 yield block
 
     @cached_property
+    def _problem(self) -> TileProblem:
+        return self.problems[0]
+
+    @cached_property
+    def _groups(self) -> int:
+        return self.chip.cores_with("cube")
+
+    @cached_property
+    def _ub_bytes(self) -> int:
+        return self.chip.capacity_bytes("ub")
+
+    @cached_property
+    def _l2_room(self) -> int:
+        """Half of L2, in bytes."""
+        return self.chip.memory.l2.capacity_mib << 19
+
+    @cached_property
+    def _rooms(self) -> tuple[ProductRoom, ...]:
+        """By product, what its tiles have to fit."""
+        return tuple(ProductRoom.of(each, self._bias_item) for each in self.problems)
+
+    @cached_property
     def _tables(self) -> tuple[FittingTiles, ...]:
         """By product the tiles that fit, whatever the shape."""
         return tuple(FittingTiles.of(each, self._bias_item, 8 * self.cores) for each in self.problems)
@@ -148,20 +173,34 @@ class BlockChooser:
 
     def _result_bytes(self, size: int, tiles: Sequence[tuple[int, int]]) -> int:
         """Bytes of UB that results take on their way out."""
-        problem = self.problems[0]
-        if not problem.via_ub:
-            return 0
         return max(
-            problem.depth("ub.c") * size * align_up(tile[0] * each.out_item)
+            self._problem.depth("ub.c") * size * align_up(tile[0] * each.out_item)
             for tile, each in zip(tiles, self.problems, strict=True)
         )
 
     def tiles(self, at: int, m: int, shape: ProductShape, edges: Sequence[int]) -> Iterator[tuple[int, int]]:
         """(n, k) of the tiles of a product that fit with m rows, large n first; the same at L1 and at L0."""
-        for n in [shape.n] if shape.whole_n else dict.fromkeys(min(edge, shape.n) for edge in edges):
-            for k in [shape.k] if shape.whole_k else dict.fromkeys(min(edge, shape.k) for edge in edges):
-                if product_fits(self.problems[at], self._bias_item, m, n, k, _SPACES):
+        room = self._rooms[at]
+        for n in _cut(shape.n, shape.whole_n, edges):
+            for k in _cut(shape.k, shape.whole_k, edges):
+                if room.holds(m, n, k):
                     yield n, k
+
+
+def _cut(size: int, whole: bool, edges: Sequence[int]) -> list[int]:
+    """The sides that a tile may have along a dim, in the order of `edges`."""
+    return [size] if whole else list(dict.fromkeys([min(edge, size) for edge in edges]))
+
+
+def _largest(room: ProductRoom, m: int, shape: ProductShape) -> tuple[int, int] | None:
+    """(n, k) of the tile with most columns, and then the greatest depth, that fits with m rows."""
+    least = _EDGES[-1]
+    shallow = shape.k if shape.whole_k else min(least, shape.k)
+    # Most shapes that come here have no tile at all.
+    if not room.holds(m, shape.n if shape.whole_n else min(least, shape.n), shallow):
+        return None
+    n = next(each for each in _cut(shape.n, shape.whole_n, _EDGES) if room.holds(m, each, shallow))
+    return n, next(each for each in _cut(shape.k, shape.whole_k, _EDGES) if room.holds(m, n, each))
 
 
 def spread(matrices: int, blocks: int, groups: int) -> Runs:
@@ -169,8 +208,11 @@ def spread(matrices: int, blocks: int, groups: int) -> Runs:
 
     A run costs a block more than it has, in which its parts do not work at the same time.
     """
-    best, least, rounds = Runs(1, blocks, blocks), -(-matrices // groups) * (blocks + 1), 0
-    while 2 * (rounds + 1) < least:
+    best, least = Runs(1, blocks, blocks), -(-matrices // groups) * (blocks + 1)
+    # Fewer rounds have no room for two runs of a matrix.
+    rounds = max(0, -(-2 * matrices // groups) - 1)
+    most = blocks
+    while 2 * (rounds + 1) < least and most > 1:
         rounds += 1
         # As many runs as so many rounds have room for.
         most = -(-blocks // max(1, min(blocks, rounds * groups // matrices)))
