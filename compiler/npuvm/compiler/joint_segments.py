@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from npuvm.compiler.segments import CubeSegment, PickSegment, Segment, VectorSegment
 
-__all__ = ["Joint", "MixSegment", "RelaySegment", "tensors_read", "writes_in_all_dims"]
+__all__ = ["Joint", "MixSegment", "RelaySegment", "readers_by_tensor", "tensors_read", "writes_in_all_dims"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,15 @@ def tensors_read(segment: Joint) -> set[str]:
         return {access.tensor.name for access in (segment.table, segment.index, segment.rows)}
     accesses = (segment.a, segment.b, *([segment.bias] if segment.bias is not None else []))
     return {access.tensor.name for access in accesses}
+
+
+def readers_by_tensor(segments: Sequence[Joint]) -> dict[str, list[int]]:
+    """By name of a tensor, the numbers of the segments that read it, in order."""
+    found: dict[str, list[int]] = {}
+    for number, segment in enumerate(segments):
+        for name in tensors_read(segment):
+            found.setdefault(name, []).append(number)
+    return found
 
 
 def writes_in_all_dims(vector: VectorSegment, dims: int) -> bool:

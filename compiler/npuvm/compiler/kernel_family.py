@@ -6,20 +6,22 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 from npuvm.compiler.blocks import check_blocks
-from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
+from npuvm.compiler.compiled import CompiledKernel, TensorSpec
 from npuvm.compiler.ir import Graph
 from npuvm.compiler.joint_segments import Joint
 from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.ops_views import CHECKED_VIEWS
 from npuvm.compiler.padded_launches import Padding
 from npuvm.compiler.plan import Plan, make_plan
-from npuvm.compiler.reduce_launches import Reduced, ReduceFamily, joined
+from npuvm.compiler.reduce_launches import ReduceFamily, joined
 from npuvm.compiler.relay_segment import join_relays
 from npuvm.compiler.segment_launches import VectorLaunches, launches_of
-from npuvm.compiler.segments import CubeSegment, PickSegment, VectorSegment
+from npuvm.compiler.segments import CubeSegment, PickSegment, Segment, VectorSegment
+from npuvm.compiler.shared_launches import Launched, SharedLaunches
 from npuvm.compiler.stack_launch import plan_workspace
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.vector_space import RowsDoNotFit
@@ -91,22 +93,23 @@ class KernelFamily:
         if found is not None and len(shapes) == len(self._names):
             self._known.move_to_end(key)
             return found
-        apart = self._make(shapes, key)
-        made = self._known[key] = joined(apart, self._chip, self._isa), apart
+        made = self._known[key] = self._make(shapes, key)
         if len(self._known) > _KEPT_SHAPES:
             self._known.popitem(last=False)
         return made
 
-    def _make(self, shapes: Shapes, key: tuple[tuple[int, ...], ...]) -> CompiledKernel:
+    def _make(self, shapes: Shapes, key: tuple[tuple[int, ...], ...]) -> tuple[CompiledKernel, CompiledKernel]:
         start = time.perf_counter()
         seconds: dict[str, float] = {}
         values = self._binder.bind(shapes, key)
         try:
             plan = self._plan(True, seconds)
-            launches, between = plan.launches(values)
+            made = plan.launched(values)
         except RowsDoNotFit:
             plan = self._plan(False, seconds)
-            launches, between = plan.launches(values)
+            made = plan.launched(values)
+        launches = tuple([launch for each in made for launch in each.apart])
+        between = [tensor for each in made for tensor in each.tensors]
         sizes = {each.name: each for each in between}
         tensors = tuple([sizes.pop(each.name, each) for each in plan.tensors(values)]) + tuple(sizes.values())
         if plan.has_workspace or between:
@@ -115,7 +118,11 @@ class KernelFamily:
             kept = [each for each in tensors if each.kind != "workspace" or each.name in used]
             tensors = plan_workspace(kept, launches)
         seconds["instance"] = time.perf_counter() - start - seconds.get("plan", 0.0)
-        return CompiledKernel(self._graph.name, launches, tensors, self._outputs, seconds)
+        apart = CompiledKernel(self._graph.name, launches, tensors, self._outputs, seconds)
+        if self._operators:
+            return joined(apart, self._chip, self._isa), apart
+        whole = tuple([launch for each in made for launch in each.joined])
+        return replace(apart, launches=whole), apart
 
     def plan(self, *, whole_rows: bool) -> Plan:
         """The segments and tensors; see `make_plan`."""
@@ -123,7 +130,7 @@ class KernelFamily:
 
     def reduces(self, *, whole_rows: bool) -> Mapping[str, ReduceFamily]:
         """By name of the segment, those of the plan whose reduces cores may share."""
-        return self._plan(whole_rows, {}).reduces
+        return self._plan(whole_rows, {}).reduces()
 
     def _make_plan(self, whole_rows: bool) -> Plan:
         casts = [(a, b) for a, b in self._isa.instruction("vcast").dtypes if b is not None]
@@ -167,14 +174,20 @@ class _PlanFamily:
         self.plan = plan
         self.has_workspace = any(tensor.kind == "workspace" for tensor in plan.tensors)
         segments = plan.segments if mixing == "never" else join_products(join_relays(plan.segments))
-        always = mixing == "always"
-        self._segments = [
-            launches_of(each, names, chip, isa, atomic=atomic, always=always, padding=padding, split=split)
-            for each in segments
-        ]
+        self._reduced = partial(_reduces_of, plan.segments, names, chip, isa, atomic)
+        make = partial(
+            launches_of,
+            names=names,
+            chip=chip,
+            isa=isa,
+            atomic=atomic,
+            always=mixing == "always",
+            padding=padding,
+            split=split,
+        )
+        kinds = {tensor.name: tensor.kind for tensor in plan.tensors}
+        self._shared = SharedLaunches(segments, make, kinds, chip, isa)
         self._sources = [_source_of(each) if operators else "" for each in segments]
-        launches = (each for each in self._segments if isinstance(each, VectorLaunches))
-        self.reduces = {each.name: each.reduces for each in launches if each.reduces is not None}
         dims = [dim for tensor in plan.tensors for dim in tensor.shape]
         self._dims: Function = compile_values(names, [SymInt.variable(d) if isinstance(d, str) else d for d in dims])
         ends = [0]
@@ -189,23 +202,28 @@ class _PlanFamily:
         dims = self._dims(*values)
         return tuple([TensorSpec(name, kind, dtype, dims[place]) for name, kind, dtype, place in self._tensors])
 
-    def launches(self, values: Sequence[int]) -> tuple[tuple[Launch, ...], tuple[TensorSpec, ...]]:
-        """A launch for each segment that has something to do, two where cores share a reduce, and what is between these."""
-        made: list[Launch] = []
-        between: tuple[TensorSpec, ...] = ()
+    def launched(self, values: Sequence[int]) -> list[Launched]:
+        """The launches of each segment; what an operator of the source needs beyond its first continues that."""
+        made = self._shared.launched(values)
         before = ""
-        for segment, source in zip(self._segments, self._sources, strict=True):
-            launch = segment.launch(values)
-            if launch is None:
-                continue
-            parts = launch.launches if isinstance(launch, Reduced) else (launch,)
-            if isinstance(launch, Reduced):
-                between += launch.tensors
-            if source and source == before and parts:
-                parts = (replace(parts[0], continues=True), *parts[1:])
-            made += parts
-            before = source
-        return tuple(made), between
+        for at, source in enumerate(self._sources):
+            apart = made[at].apart
+            if source and source == before and apart:
+                made[at] = replace(made[at], apart=(replace(apart[0], continues=True), *apart[1:]))
+            before = source if apart else before
+        return made
+
+    def reduces(self) -> Mapping[str, ReduceFamily]:
+        """By name of the segment, those whose reduces cores may share."""
+        return self._reduced()
+
+
+def _reduces_of(
+    segments: Sequence[Segment], names: Sequence[str], chip: NpuConfig, isa: Isa, atomic: bool
+) -> Mapping[str, ReduceFamily]:
+    vectors = (each for each in segments if isinstance(each, VectorSegment))
+    made = (VectorLaunches(each, names, chip, isa, atomic) for each in vectors)
+    return {each.name: each.reduces for each in made if each.reduces is not None}
 
 
 def _source_of(segment: Joint) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from npuvm.compiler.conv_segment import ConvSegment
-from npuvm.compiler.joint_segments import Joint, MixSegment, tensors_read, writes_in_all_dims
+from npuvm.compiler.joint_segments import Joint, MixSegment, readers_by_tensor, writes_in_all_dims
 from npuvm.compiler.segments import Access, CubeSegment, VectorSegment
 from npuvm.compiler.sums import times
 from npuvm.compiler.symbols import product as dims_product
@@ -24,12 +24,13 @@ def join_products(segments: Sequence[Joint]) -> list[Joint]:
     A vector segment takes one product, the last one where it reads several.
     """
     joined: list[Joint | None] = list(segments)
+    read_by = readers_by_tensor(segments)
     for at in reversed(range(len(segments))):
         product = segments[at]
         if not isinstance(product, CubeSegment) or not _walks_tiles(product):
             continue
         name = product.c.tensor.name
-        readers = [number for number in range(at + 1, len(segments)) if name in tensors_read(segments[number])]
+        readers = [number for number in read_by.get(name, ()) if number > at]
         vector = joined[readers[0]] if readers else None
         if not isinstance(vector, VectorSegment):
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
+from math import inf
 
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Graph, Node
@@ -49,17 +50,18 @@ def partition(
     graph: Graph,
     *,
     whole_rows: bool,
-    max_nodes: int,
+    limits: Mapping[int, int] | None = None,
     picked: Collection[int] = (),
     groups: Mapping[int, str] | None = None,
 ) -> list[Draft]:
     """Drafts in an order that respects all dependencies.
 
-    `whole_rows`: reduces over trailing axes and what follows them may share a draft. `max_nodes` bounds a draft.
+    `whole_rows`: reduces over trailing axes and what follows them may share a draft. A node joins no draft of as many
+    nodes as `limits` says for it, by its id.
     The gathers with these ids, `picked`, are in none: their rows are read by index. With `groups` only nodes of one group,
     given by their ids, may share a draft; a group that is not convex is cut where others come between.
     """
-    return _Partition(whole_rows, max_nodes, picked, groups).run(graph)
+    return _Partition(whole_rows, limits or {}, picked, groups).run(graph)
 
 
 class _Partition:
@@ -70,12 +72,12 @@ class _Partition:
     """
 
     def __init__(
-        self, whole_rows: bool, max_nodes: int, picked: Collection[int], groups: Mapping[int, str] | None
+        self, whole_rows: bool, limits: Mapping[int, int], picked: Collection[int], groups: Mapping[int, str] | None
     ) -> None:
         self._groups = groups
         self._picked = picked
         self._whole_rows = whole_rows
-        self._max_nodes = max_nodes
+        self._limits = limits
         self._drafts: list[Draft] = []
         self._place: dict[int, int] = {}
         self._floating: set[int] = set()
@@ -131,7 +133,7 @@ class _Partition:
 
     def _join(self, draft: Draft, node: Node) -> bool:
         """Add the node when the draft can hold it."""
-        if draft.nodes and len(draft.nodes) >= self._max_nodes and node.id not in self._floating:
+        if draft.nodes and len(draft.nodes) >= self._limits.get(node.id, inf) and node.id not in self._floating:
             return False
         if not self._together(draft, node):
             return False

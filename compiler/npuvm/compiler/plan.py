@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
+from typing import NamedTuple
 
 from npuvm.compiler.assembly import assembled_of, copy_groups, fill_segment, part_accesses
 from npuvm.compiler.conv_segment import make_conv_segment
@@ -25,6 +27,15 @@ MAX_TENSORS = 14
 """Most tensors that a vector segment reads and writes: each takes one of the 16 rings, and two of 40 semaphores."""
 
 _ONE = Product()
+
+_COPIED, _PICKED = inf, inf
+"""Numbers of no draft, behind those of all drafts, for what uses a value without one."""
+
+
+class _Use(NamedTuple):
+    draft: float
+    value: Node
+    chain: list[Node]
 
 
 @dataclass(slots=True)
@@ -53,15 +64,19 @@ def make_plan(graph: Graph, casts: CastPairs, *, whole_rows: bool = True, operat
     # What follows a lookup works on its rows, where tiles have whole rows.
     picked = in_place(legal) if whole_rows else frozenset()
     groups = {node.id: node.source for node in legal.nodes} if operators else None
-    limit = len(legal.nodes) + 1
+    limits: dict[int, int] = {}
     while True:
-        drafts = partition(legal, whole_rows=whole_rows, max_nodes=limit, picked=picked, groups=groups)
+        drafts = partition(legal, whole_rows=whole_rows, limits=limits, picked=picked, groups=groups)
         plan = _Planner(legal, drafts, picked).run()
-        vectors = [each for each in plan.segments if isinstance(each, VectorSegment)]
-        crowded = [len(each.nodes) for each in vectors if len(each.reads) + len(each.writes) > MAX_TENSORS]
-        if not crowded or limit == 1:
+        again = False
+        for segment in plan.segments:
+            if isinstance(segment, VectorSegment) and len(segment.reads) + len(segment.writes) > MAX_TENSORS:
+                limit = max(1, len(segment.nodes) // 2)
+                tighter = [node.id for node in segment.nodes if limits.get(node.id, inf) > limit]
+                limits.update((each, limit) for each in tighter)
+                again |= bool(tighter)
+        if not again:
             return plan
-        limit = max(1, max(crowded) // 2)
 
 
 class _Planner:
@@ -78,18 +93,24 @@ class _Planner:
         self._pending: list[Node] = []
         self._parts: dict[int, list[tuple[Node, Access]]] = {}
         """By assembled node, the parts that are copied into it."""
+        self._tensors: dict[str, GmTensor] = {}
+        self._numbers = {"v": 0, "ws": 0}
+        self._uses: dict[int, list[_Use]] = {}
+        self._within: dict[int, set[int]] = {}
+        """By node, the drafts that have it."""
 
     def run(self) -> Plan:
         plan = self._plan
-        plan.tensors += [GmTensor(each.name, "param", each.type.dtype, each.type.shape) for each in self._graph.params]
-        plan.tensors += [
-            GmTensor(each.name, "output", each.type.dtype, each.type.shape) for each in self._graph.outputs
-        ]
+        for each in self._graph.params:
+            self._add(GmTensor(each.name, "param", each.type.dtype, each.type.shape))
+        for output in self._graph.outputs:
+            self._add(GmTensor(output.name, "output", output.type.dtype, output.type.shape))
         for node in self._graph.nodes:
             if node.op == "load":
                 self._homes[node.id] = [
                     Access(self._tensor(str(node.attrs["param"])), contiguous(node.type.shape), _cache(node))
                 ]
+        self._note_uses()
         self._place_stores()
         for node in self._assembled:
             self._place_uses(node)
@@ -115,13 +136,19 @@ class _Planner:
         return plan
 
     def _tensor(self, name: str) -> GmTensor:
-        return next(each for each in self._plan.tensors if each.name == name)
+        return self._tensors[name]
+
+    def _add(self, tensor: GmTensor) -> GmTensor:
+        self._plan.tensors.append(tensor)
+        return self._tensors.setdefault(tensor.name, tensor)
 
     def _workspace(self, node: Node) -> GmTensor:
-        count = sum(each.kind == "workspace" for each in self._plan.tensors)
-        tensor = GmTensor(f"ws{count}", "workspace", node.type.dtype, node.type.shape)
-        self._plan.tensors.append(tensor)
-        return tensor
+        return self._add(GmTensor(self._numbered("ws"), "workspace", node.type.dtype, node.type.shape))
+
+    def _numbered(self, kind: str) -> str:
+        number = self._numbers[kind]
+        self._numbers[kind] = number + 1
+        return f"{kind}{number}"
 
     # Where computed values lie.
 
@@ -134,6 +161,7 @@ class _Planner:
                 layout = through_inverse(contiguous(store.type.shape), chain)
             if layout is None or not self._writable(root, layout):
                 self._pending.append(store)
+                self._note_use(_COPIED, store.inputs[0])
             else:
                 access = Access(self._tensor(str(store.attrs["output"])), layout, _cache(store))
                 self._homes.setdefault(root.id, []).append(access)
@@ -165,6 +193,7 @@ class _Planner:
                 layout = through_inverse(place.layout, chain) if root.id in self._computed else None
                 if layout is None or not self._writable(root, layout):
                     copied.append((each, place))
+                    self._note_use(_COPIED, each)
                 else:
                     self._homes.setdefault(root.id, []).append(Access(place.tensor, layout, place.cache))
 
@@ -188,15 +217,27 @@ class _Planner:
     def _uses_outside(self, node: Node) -> Iterator[list[Node]]:
         """The views through which other drafts, or stores that need a copy, use the value."""
         seen: set[int] = set()
-        users = [each for other in self._drafts if node not in other.nodes for each in other.nodes]
-        used = [each for user in (*users, *self._pending) for each in user.inputs]
-        used += [each for gather in self._graph.nodes if gather.id in self._picked for each in gather.inputs]
-        used += [each for copied in self._parts.values() for each, _ in copied]
-        for each in used:
-            root, chain = root_of(each)
-            if root is node and each.id not in seen:
-                seen.add(each.id)
-                yield chain
+        own = self._within.get(node.id, ())
+        for use in sorted(self._uses.get(node.id, ()), key=lambda each: each.draft):
+            if use.draft not in own and use.value.id not in seen:
+                seen.add(use.value.id)
+                yield use.chain
+
+    def _note_uses(self) -> None:
+        """Who uses which values: drafts by their numbers, then gathers whose rows are read by index."""
+        for number, draft in enumerate(self._drafts):
+            for node in draft.nodes:
+                self._within.setdefault(node.id, set()).add(number)
+                for each in node.inputs:
+                    self._note_use(number, each)
+        for node in self._graph.nodes:
+            if node.id in self._picked:
+                for each in node.inputs:
+                    self._note_use(_PICKED, each)
+
+    def _note_use(self, draft: float, value: Node) -> None:
+        root, chain = root_of(value)
+        self._uses.setdefault(root.id, []).append(_Use(draft, value, chain))
 
     def _writable(self, root: Node, layout: Layout) -> bool:
         """The cube's results leave once, in rows of adjacent elements; the vector unit's leave any way, any number of times."""
@@ -209,19 +250,22 @@ class _Planner:
     def _vector(self, draft: Draft) -> VectorSegment:
         segment = VectorSegment("", draft.domain, draft.axes, draft.form, draft.nodes)
         segment.allowed, segment.named = self._graph.allowed, self._graph.named
+        known = {node.id for node in draft.nodes}
         for node in draft.nodes:
             for each in node.inputs:
-                known = any(each is value for value, _ in segment.reads) or each in draft.nodes
-                if not known and each.id in self._picked:
+                if each.id in known or is_scalar(each):
+                    continue
+                known.add(each.id)
+                if each.id in self._picked:
                     segment.reads += picked_reads(each, self._read, self._copied)
-                elif not known and not is_scalar(each):
+                else:
                     segment.reads.append((each, self._read(each)))
             segment.writes += [(node, home) for home in self._homes.get(node.id, [])]
         segment.name = self._next_name()
         return segment
 
     def _next_name(self) -> str:
-        return f"v{sum(isinstance(each, VectorSegment) for each in self._plan.segments)}"
+        return self._numbered("v")
 
     def _alone(self, draft: Draft) -> Segment:
         node = draft.nodes[0]
@@ -247,8 +291,8 @@ class _Planner:
         b, flip_b = self._operand(node.inputs[1])
         bias = self._read(node.inputs[2]) if len(node.inputs) == 3 else None
         homes = self._homes[node.id]
-        number = sum(isinstance(each, CubeSegment) for each in self._plan.segments)
         transposes = (bool(node.attrs.get("transpose_a")) != flip_a, bool(node.attrs.get("transpose_b")) != flip_b)
+        number = sum(isinstance(each, CubeSegment) for each in self._plan.segments)
         return CubeSegment(f"c{number}", node, a, b, bias, homes[0], *transposes)
 
     def _operand(self, node: Node) -> tuple[Access, bool]:
