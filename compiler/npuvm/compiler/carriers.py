@@ -1,0 +1,26 @@
+"""How the dtypes of models are carried on the device, whose own are fewer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = ["CARRIERS", "NARROWED"]
+
+CARRIERS: Mapping[str, str] = {
+    "float32": "fp32",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+    "float8_e4m3fn": "fp8_e4m3",
+    "float8_e5m2": "fp8_e5m2",
+    "int32": "int32",
+    "int8": "int8",
+    "bool": "bool",
+    "int64": "int32",
+    "int16": "int32",
+    "uint16": "int32",
+    "uint8": "int32",
+}
+"""The device's dtype for a model's dtype, by numpy's name. A dtype that is not here stays on the host."""
+
+NARROWED = ("int64",)
+"""Dtypes whose values may not fit their carrier: they are checked on the way to the device."""

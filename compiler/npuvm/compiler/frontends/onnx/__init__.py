@@ -1,0 +1,9 @@
+"""The ONNX front end: a model with unknown dimensions becomes regions of the device on symbols."""
+
+from __future__ import annotations
+
+from npuvm.compiler.frontends.onnx import elementwise, sizes
+from npuvm.compiler.frontends.onnx.reader import OLDEST_OPSET, import_model, load_model
+from npuvm.compiler.frontends.onnx.registry import RULES, SIZE_RULES
+
+__all__ = ["OLDEST_OPSET", "RULES", "SIZE_RULES", "elementwise", "import_model", "load_model", "sizes"]
