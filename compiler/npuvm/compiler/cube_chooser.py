@@ -49,18 +49,14 @@ _TINY = 1e-4
 
 
 class _Weighed(NamedTuple):
-    """Candidates for products that differ in m: inverse edges m, tiles across all columns and matrices, and cycles.
+    """Candidates for products that differ in m, and their cycles.
 
     Those of a core until its first tile is done, less what it has in common with later ones, and for each later one. `served`
     is what L2 takes for a tile where it may be too slow, `far` what is read past it, where anything is; the last two are how
-    many times as long main memory takes for operands where rows meet in channels. `tiles` are m, n, k at L1, k at L0 and
-    accumulators. `ends` has, for each edge m that tiles have, the number of candidates up to it.
+    many times as long main memory takes for operands where rows meet in channels.
     """
 
-    tiles: list[list[int]]
-    ends: list[int]
-    per_m: Floats
-    across: Floats
+    interval: _Interval
     first: Floats
     later: Floats
     served: Floats | None
@@ -70,7 +66,11 @@ class _Weighed(NamedTuple):
 
 
 class _Interval(NamedTuple):
-    """Candidates of use between two values of k, ordered by m: numbers, edges n, inverse edges. The rest as for `_Weighed`."""
+    """Candidates of use between two values of k, ordered by m: numbers, edges n, inverse edges m and n.
+
+    `tiles` are m, n, k at L1, k at L0 and accumulators. `ends` has, for each edge m that tiles have, the number of candidates
+    up to it.
+    """
 
     numbers: Ints
     tiles: list[list[int]]
@@ -91,14 +91,17 @@ class _Candidates(NamedTuple):
     bounds: tuple[int | None, ...]
 
     def at(self, sizes: ProductSizes) -> _Weighed:
-        """The candidates for n, k and batch."""
-        _, tiles, ends, _, per_m, per_n = self.interval
+        """The candidates for k."""
         costs = self.costs.at(sizes.k)
-        across = np.ceil(per_n * (sizes.n - _TINY))
-        if sizes.batch != 1:
-            across *= float(sizes.batch)
-        served, far, a_meets, b_meets = (None if at is None else costs[at] for at in self.bounds)
-        return _Weighed(tiles, ends, per_m, across, costs[0], costs[1], served, far, a_meets, b_meets)
+        bounds = [None if at is None else costs[at] for at in self.bounds]
+        return _Weighed(self.interval, costs[0], costs[1], *bounds)
+
+
+class _Grid(NamedTuple):
+    """For the first candidates of an interval: tiles of a product, and the rounds in which cores take them."""
+
+    tiles: Floats
+    rounds: Floats
 
 
 _Lines = tuple[CostLines, CostLines]
@@ -126,7 +129,7 @@ class TileChooser:
             table, depths = given or grown_tiles(problem)
         if not len(table):
             _refuse(problem)
-        self._problem = problem
+        self._problem, self._item, self._out_item = problem, problem.item, problem.out_item
         # A quotient that is whole is never rounded up.
         self._per_core = (1 - 1e-9) / cores
         measured = None if found is None else found[0].measured
@@ -134,9 +137,14 @@ class TileChooser:
         self._edges = np.unique(table[:, 0]).tolist()
         self._widths = np.unique(table[:, 1]).tolist()
         self._intervals = [self._interval(numbers) for numbers in self._costs.useful()]
-        self._lines: dict[tuple[Layout, Layout], list[_Lines]] = {}
+        self._lines: dict[tuple[int, Layout, Layout], _Lines] = {}
         self._candidates: dict[_Key, _Candidates] = {}
         self._weighed: dict[tuple[int, ...], _Weighed] = {}
+        self._last: tuple[tuple[int, int, int], _Interval | None, _Grid] = (
+            (0, 0, 0),
+            None,
+            _Grid(np.zeros(0), np.zeros(0)),
+        )
         self._known: dict[ProductSizes, CubeTile] = {}
         chip = problem.chip
         memory = chip.memory
@@ -151,22 +159,28 @@ class TileChooser:
         self._per_line = line / float(chip.hbm_bytes_per_cycle) + missed / hbm.channels
         self._l2_capacity = chip.capacity_bytes("l2")
         for a, b in product(_TIGHT, repeat=2):
-            self._lines_of(a, b)
+            self._prepare_lines(a, b)
 
     def choose(self, sizes: ProductSizes) -> CubeTile:
         """The tile with the lowest estimate."""
         found = self._known.get(sizes)
         if found is None:
-            if len(self._known) == _KEPT_TILES:
+            if len(self._known) >= _KEPT_TILES:
                 self._known.clear()
             found = self._known[sizes] = self._chosen(sizes)
         return found
+
+    def prepare(self) -> None:
+        """Make what operands need that lie in any way, where there are few ways."""
+        if self._are_lines_alike:
+            for a, b in product(_ALIKE_LINES, repeat=2):
+                self._prepare_lines(a, b)
 
     def estimates(self, sizes: ProductSizes) -> tuple[Table, Ints, Floats]:
         """All tiles with their accumulators and estimated cycles."""
         costs = self._costs
         every = self._every(sizes).at(sizes)
-        cycles = self._cycles(sizes, every, len(every.tiles))
+        cycles = self._cycles(sizes, every, self._grid_of(sizes, every.interval, len(every.interval.tiles)))
         return costs.table, costs.depths, np.maximum(cycles, self._read(sizes))
 
     def core_cycles(self, sizes: ProductSizes) -> tuple[Table, Ints, Floats, Floats]:
@@ -185,37 +199,45 @@ class TileChooser:
         return table[kept], depths[kept], cycles[kept]
 
     def _chosen(self, sizes: ProductSizes) -> CubeTile:
-        m = sizes.m
+        m, n, k, *_ = sizes
         # The rows of a transposed are as long as there are rows of the result.
         layer = sizes if self._problem.a.flipped else sizes[1:]
         weighed = self._weighed.get(layer)
         if weighed is None:
-            if len(self._weighed) == _KEPT_TILES:
+            if len(self._weighed) >= _KEPT_TILES:
                 self._weighed.clear()
-            weighed = self._weighed[layer] = self._weigh(sizes)
-        cycles = self._cycles(sizes, weighed, weighed.ends[bisect_left(self._edges, m)])
+            weighed = self._weighed[layer] = self._useful_at(self._key(sizes)).at(sizes)
+        cycles = self._cycles(sizes, weighed, self._grid(sizes, weighed.interval))
         best = int(cycles.argmin())
-        tile_m, n, k, k0, depth = weighed.tiles[best]
-        size = max(sizes.k, 1)
-        m, n = min(tile_m, m), min(n, sizes.n)
-        estimate = max(float(cycles[best]), self._read(sizes))
-        return CubeTile((m, n, min(k, size)), (m, n, min(k0, size)), depth, int(estimate))
+        tile_m, tile_n, l1_k, l0_k, depth = weighed.interval.tiles[best]
+        size, rows, cols = max(k, 1), min(tile_m, m), min(tile_n, n)
+        estimate = int(max(float(cycles[best]), self._read(sizes)))
+        return CubeTile((rows, cols, min(l1_k, size)), (rows, cols, min(l0_k, size)), depth, estimate)
 
-    def _weigh(self, sizes: ProductSizes) -> _Weighed:
-        """What the candidates of use cost for all that is known but the number of rows."""
-        key = self._key(sizes)
-        candidates = self._candidates.get(key)
-        if candidates is None:
-            candidates = self._candidates[key] = self._useful_at(key)
-        return candidates.at(sizes)
+    def _grid(self, sizes: ProductSizes, interval: _Interval) -> _Grid:
+        """That of the candidates whose edge m a product may take; the same is asked for as operands lie in several ways."""
+        m, n, _, batch, *_ = sizes
+        size, known, grid = self._last
+        if size == (m, n, batch) and known is interval:
+            return grid
+        end = interval.ends[bisect_left(self._edges, m)]
+        grid = self._grid_of(sizes, interval, end)
+        self._last = (m, n, batch), interval, grid
+        return grid
 
-    def _cycles(self, sizes: ProductSizes, weighed: _Weighed, end: int) -> Floats:
-        """Cycles of cores, and of memory where it may be slower, for the first `end` candidates."""
+    def _grid_of(self, sizes: ProductSizes, interval: _Interval, end: int) -> _Grid:
+        """The grid of the first `end` candidates."""
         # Arrays take plain floats in half the time of plain integers.
-        tiles = np.ceil(weighed.per_m[:end] * (sizes.m - _TINY))
-        tiles *= weighed.across[:end]
-        cycles: Floats = np.ceil(tiles * self._per_core)
-        cycles *= weighed.later[:end]
+        tiles = np.ceil(interval.per_n[:end] * (sizes.n - _TINY))
+        if sizes.batch != 1:
+            tiles *= float(sizes.batch)
+        tiles *= np.ceil(interval.per_m[:end] * (sizes.m - _TINY))
+        return _Grid(tiles, np.ceil(tiles * self._per_core))
+
+    def _cycles(self, sizes: ProductSizes, weighed: _Weighed, grid: _Grid) -> Floats:
+        """Cycles of cores, and of memory where it may be slower, for the first candidates, which the grid is of."""
+        tiles, end = grid.tiles, len(grid.tiles)
+        cycles: Floats = grid.rounds * weighed.later[:end]
         cycles += weighed.first[:end]
         if weighed.served is not None:
             cycles = np.maximum(cycles, tiles * weighed.served[:end])
@@ -223,7 +245,7 @@ class TileChooser:
             # The more is read past L2, the less of it is hidden.
             cycles = np.hypot(cycles, tiles * weighed.far[:end])
         if weighed.a_meets is not None and weighed.b_meets is not None:
-            depth = sizes.k * sizes.batch * self._problem.item * self._per_hbm
+            depth = sizes.k * sizes.batch * self._item * self._per_hbm
             read = sizes.m * depth * weighed.a_meets[:end] + sizes.n * depth * weighed.b_meets[:end]
             # What all candidates have to read decides nothing; what it takes longer where rows meet does.
             cycles = cycles + np.maximum(read - np.maximum(cycles, (sizes.m + sizes.n) * depth), 0)
@@ -232,15 +254,14 @@ class TileChooser:
     def _read(self, sizes: ProductSizes) -> float:
         """Cycles of main memory for operands that are read once, and a result that L2 does not keep."""
         m, n, k, batch, *_ = sizes
-        problem = self._problem
-        stored = m * n * batch * problem.out_item
-        read = (m + n) * k * batch * problem.item
+        stored = m * n * batch * self._out_item
+        read = (m + n) * k * batch * self._item
         return (read + (stored if stored > self._l2_capacity else 0)) * self._per_hbm
 
     def _key(self, sizes: ProductSizes) -> _Key:
         problem, (m, n, k, _, a_pitch, b_pitch) = self._problem, sizes
         at = min(max(bisect_left(GRID, k) - 1, 0), len(GRID) - 2)
-        item, layout = problem.item, self._layout
+        item, layout = self._item, self._layout
         a = layout(a_pitch, (m if problem.a.flipped else k) * item)
         b = layout(b_pitch, (k if problem.b.flipped else n) * item)
         return at, bisect_left(self._widths, n), a, b
@@ -253,8 +274,11 @@ class TileChooser:
 
     def _useful_at(self, key: _Key) -> _Candidates:
         """The candidates of use for an interval of k."""
-        at, wide, a, b = key
-        return self._made(self._intervals[at], self._lines_of(a, b)[at], wide, a, b)
+        found = self._candidates.get(key)
+        if found is None:
+            at, wide, a, b = key
+            found = self._candidates[key] = self._made(self._intervals[at], self._lines_at(at, a, b), wide, a, b)
+        return found
 
     def _every(self, sizes: ProductSizes) -> _Candidates:
         """All tiles, also those that are never the best."""
@@ -277,12 +301,19 @@ class TileChooser:
         bounds = range(_BOUNDS, len(CoreCycles._fields))
         return _Candidates(interval, costs, tuple(fields.index(at) if at in fields else None for at in bounds))
 
-    def _lines_of(self, a: Layout, b: Layout) -> list[_Lines]:
-        """Costs of the candidates of use, by interval; those for operands whose rows follow each other are made beforehand."""
-        found = self._lines.get((a, b))
+    def _lines_at(self, at: int, a: Layout, b: Layout) -> _Lines:
+        """Costs of the candidates of use in an interval."""
+        found = self._lines.get((at, a, b))
         if found is None:
-            found = self._lines[a, b] = self._with_bounds(range(len(self._intervals)), self._intervals, a, b)
+            (found,) = self._with_bounds([at], [self._intervals[at]], a, b)
+            self._lines[at, a, b] = found
         return found
+
+    def _prepare_lines(self, a: Layout, b: Layout) -> None:
+        """The same for all intervals, in less time than one after the other."""
+        if (0, a, b) not in self._lines:
+            lines = self._with_bounds(range(len(self._intervals)), self._intervals, a, b)
+            self._lines.update({(at, a, b): each for at, each in enumerate(lines)})
 
     def _with_bounds(self, at: Sequence[int], intervals: Sequence[_Interval], a: Layout, b: Layout) -> list[_Lines]:
         """Costs in cycles, by interval."""

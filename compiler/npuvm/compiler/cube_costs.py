@@ -64,7 +64,7 @@ class CostLines(NamedTuple):
     def at(self, k: int) -> Floats:
         """Costs for k, by field and candidate."""
         bases = self.coefficients
-        costs: Floats = np.dot(np.array((1.0, k)), bases.reshape(2, -1)).reshape(bases.shape[1:])
+        costs: Floats = np.dot((1.0, float(k)), bases.reshape(2, -1)).reshape(bases.shape[1:])
         return costs
 
     def parts(self, counts: Sequence[int]) -> list[CostLines]:

@@ -417,9 +417,13 @@ class InstrBuilder:
     def template(self, variables: Sequence[str]) -> Template:
         """The program with what is not known yet left open; `variables` name the values that an instance is made from."""
         writer = TemplateWriter(self.isa)
+        self.write(writer)
+        return writer.template(self.name, self.n_args, variables)
+
+    def write(self, writer: TemplateWriter) -> None:
+        """Write the program behind what a template has."""
         base_word = self.isa.instruction("desc").operand("base").bits.word
         for insn, base in self._program():
             if base is not None:
                 writer.relocate(base_word, base[0].index, base[1])
             writer.add(insn)
-        return writer.template(self.name, self.n_args, variables)

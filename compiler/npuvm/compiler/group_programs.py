@@ -11,6 +11,7 @@ import numpy.typing as npt
 from npuvm.compiler.cube_problem import CubeTile
 from npuvm.compiler.emit import InstrBuilder
 from npuvm.compiler.symint import compile_values
+from npuvm.compiler.template import TemplateWriter
 from npuvm.isa import Image, RelocTable
 
 __all__ = ["GroupPrograms", "Looked", "PlacedBuffer"]
@@ -41,33 +42,26 @@ class Looked(NamedTuple):
 
 
 class GroupPrograms:
-    """Templates of the core types of a group, one program behind the other; `starts` are their first words.
+    """A template with the programs of the core types of a group, one behind the other; `starts` are their first words.
 
-    `types` are the types of the cores of a group, in the order of the programs; `variables` those of the templates.
+    `types` are the types of the cores of a group, in the order of the programs; `variables` those of the template.
     """
 
     def __init__(self, builders: Sequence[InstrBuilder], types: Sequence[str], variables: Sequence[str]) -> None:
-        templates = self._templates = [each.template(variables) for each in builders]
+        first = builders[0]
+        writer, starts = TemplateWriter(first.isa), []
+        for each in builders:
+            starts.append(writer.begin())
+            each.write(writer)
+        self._template = writer.template(first.name, first.n_args, variables)
         self._variables = tuple(variables)
         self._buffers = [(kind, buffer) for kind, each in zip(types, builders, strict=False) for buffer in each.buffers]
-        ends = np.cumsum([len(each.words) for each in templates]).tolist()
-        self.starts: tuple[int, ...] = (0, *ends[:-1])
-        self.isa_hash, self.n_args = templates[0].isa_hash, templates[0].n_args
-        self.grids = tuple(
-            word + start for start, each in zip(self.starts, templates, strict=True) for word in each.grids
-        )
+        self.starts = tuple(starts)
+        self.isa_hash, self.n_args, self.grids = first.isa.hash, first.n_args, self._template.grids
 
     def instance(self, values: Sequence[int]) -> tuple[npt.NDArray[np.uint64], RelocTable]:
         """Words and relocations for values of the variables."""
-        made = [each.instance(values) for each in self._templates]
-        if len(made) == 1:
-            return made[0]
-        relocs = [table for _, table in made]
-        return np.concatenate([words for words, _ in made]), RelocTable.joined(
-            np.concatenate([table.words + start for start, table in zip(self.starts, relocs, strict=True)]),
-            np.concatenate([table.args for table in relocs]),
-            np.concatenate([table.addends for table in relocs]),
-        )
+        return self._template.instance(values)
 
     def buffers(self, values: Sequence[int]) -> tuple[PlacedBuffer, ...]:
         """The buffers of all programs for values of the variables."""

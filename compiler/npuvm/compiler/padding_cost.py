@@ -5,7 +5,7 @@ Both are estimates of the chooser, each of the best tile for operands that lie s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from math import gcd, inf, prod
 
 from npuvm.compiler.blocks import BLOCK_BYTES
@@ -40,8 +40,8 @@ _MEMORY = 1 / 16
 _FIXED = 8
 """Numbers of a product before those of the places where rows begin."""
 
-_WAYS = (("a",), ("b",), OPERANDS)
-"""What may be copied."""
+_WAYS = ((0,), (1,), (0, 1))
+"""Which operands may be copied."""
 
 
 class PaddingCost:
@@ -73,6 +73,7 @@ class PaddingCost:
         self._made = [each.tensor.kind == "workspace" for each in (product.a, product.b)]
         self._cores = chip.cores_with("cube")
         self._chooser = chooser_of(problem, self._cores)
+        self._chooser.prepare()
         l2, hbm = chip.memory.l2, chip.memory.hbm
         self._room = chip.capacity_bytes("gm") * _MEMORY
         self._line, self._capacity = l2.line_bytes, chip.capacity_bytes("l2")
@@ -96,30 +97,30 @@ class PaddingCost:
         m, n, k, batch, a_pitch, b_pitch = numbers[:6]
         nbytes = [elements * self._problem.item for elements in numbers[6:_FIXED]]
         # What launches of the kernel itself wrote is in L2, which serves reads of it wherever they begin.
-        near = [made and size <= self._capacity / 2 for made, size in zip(self._made, nbytes, strict=True)]
-        steps = [0 if there else step for there, step in zip(near, self._steps(numbers), strict=True)]
+        steps = [
+            0 if made and size <= self._capacity / 2 else step
+            for made, size, step in zip(self._made, nbytes, self._steps(numbers), strict=True)
+        ]
         if steps == [0, 0] or m * n * k * batch == 0:
             return ()
-        ways = [each for each, wanted in zip(_WAYS, self._allowed(steps, nbytes), strict=True) if wanted]
-        if not ways:
-            return ()
-        copies = [self._copied(size) for size in nbytes]
-
-        def cycles(copied: Collection[str]) -> float:
-            pitches = [
-                self._pitch(pitch, step, name in copied)
-                for name, pitch, step in zip(OPERANDS, (a_pitch, b_pitch), steps, strict=True)
-            ]
-            spent = sum(each for name, each in zip(OPERANDS, copies, strict=True) if name in copied)
-            return self._chooser.choose(ProductSizes(m, n, k, batch, pitches[0], pitches[1])).cycles + spent
-
-        plain = min(cycles(()), other)
+        lie = [(pitch, step) for pitch, step in zip((a_pitch, b_pitch), steps, strict=True)]
+        apart = [self._pitch(*each, copied=False) for each in lie]
+        plain = min(self._chooser.choose(ProductSizes(m, n, k, batch, *apart)).cycles, other)
         if plain < _LEAST:
             return ()
-        best = min(ways, key=cycles)
-        return best if cycles(best) < plain else ()
+        spent = [self._copied(size) for size in nbytes]
+        copied = [self._pitch(*each, copied=True) for each in lie]
+        least, best = plain, tuple[int, ...]()
+        for way, wanted in zip(_WAYS, self._allowed(steps, nbytes), strict=True):
+            cycles = sum([spent[at] for at in way])
+            if wanted and cycles < least:
+                pitches = [(copied if at in way else apart)[at] for at in range(len(OPERANDS))]
+                cycles += self._chooser.choose(ProductSizes(m, n, k, batch, *pitches)).cycles
+                if cycles < least:
+                    least, best = cycles, way
+        return tuple([OPERANDS[at] for at in best])
 
-    def _pitch(self, pitch: int, step: int, copied: bool) -> int:
+    def _pitch(self, pitch: int, step: int, *, copied: bool) -> int:
         """A pitch with which an operand is read like one that lies `step` bytes off blocks, or is copied."""
         if copied or step == 0:
             return -(-pitch // self._line) * self._line if pitch % BLOCK_BYTES or copied else pitch

@@ -103,6 +103,11 @@ class SplitCost:
         self._by_rows = product.bias is not None or parts.following > 0
         self._known: dict[tuple[int, ...], Split] = {}
 
+    def prepare(self) -> None:
+        """Make what every shape that may be split needs."""
+        _ = self._shortest
+        self._chooser_of_parts[0].prepare()
+
     def best(self, values: Sequence[int]) -> Split:
         """The split with the lowest estimate for values of the symbols, among numbers of parts that divide k."""
         numbers = self._sizes(*values)
@@ -178,7 +183,7 @@ class SplitCost:
 
     @cached_property
     def _chooser_of_parts(self) -> tuple[TileChooser, Function]:
-        """The chooser of products of parts, and their sizes; made for the first shape that may be split."""
+        """The chooser of products of parts, and their sizes."""
         problem, sizes = _problem(self._parts.product, (*self._symbols, PARTS, LENGTH), self._chip, self._isa)
         return chooser_of(problem, self._cores), sizes
 

@@ -6,6 +6,7 @@ Parts are added in their order, so nothing depends on which core is done first.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from npuvm.compiler.compiled import Launch, TensorSpec
@@ -128,9 +129,20 @@ class SplitLaunches:
     def __init__(self, product: SplitProduct, plain: _Launches) -> None:
         self._product, self._plain = product, plain
         self._made: tuple[CubeFamily, VectorFamily] | None = None
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Make what any shape that is split needs, so that none of them waits for it."""
+        self._prepared = True
+        self._product.cost.prepare()
+        with suppress(CompileError):  # the shape that needs what there is not will say why
+            self._made = self._families()
+            self._made[1].prepare()
 
     def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
         """The launches, those of the parts first."""
+        if not self._prepared:
+            self.prepare()
         parts = self._product.split(values).parts
         if parts == 1:
             return self._plain.launch(values)
@@ -144,7 +156,7 @@ class SplitLaunches:
         return self._product.launches((image, product.tensors), join, self._product.binding(parts, values))
 
     def _families(self) -> tuple[CubeFamily, VectorFamily]:
-        """Those of the parts and of their sum; made for the first shape that is split, which many kernels never see."""
+        """Those of the parts and of their sum."""
         names, chip, isa = (*self._product.names, PARTS, LENGTH), self._product.chip, self._product.isa
         parts = self._product.parts
         return CubeFamily(parts.product, names, chip, isa), VectorFamily(parts.join, names, chip, isa, narrow=False)

@@ -103,6 +103,10 @@ class TemplateWriter:
             assert isinstance(value, SymInt)
             self._fields.append(_Field(start, place, value))
 
+    def begin(self) -> int:
+        """The number of the word with which the next program begins; those of several programs share a template."""
+        return len(self._words)
+
     def template(self, name: str, n_args: int, variables: Sequence[str]) -> Template:
         """The finished template."""
         fields = sorted(self._fields, key=lambda field: field.word)
@@ -159,7 +163,8 @@ class Template:
         self._shifts = np.array([each.low_bit for each in places], dtype=np.uint64)
         self._masks = np.array([(1 << each.width) - 1 for each in places], dtype=np.uint64)
         self._low = np.array([each.low for each in places], dtype=np.int64)
-        self._high = np.array([min(each.high, (1 << 63) - 1) for each in places], dtype=np.int64)
+        # In unsigned numbers, in which what is too low is too high.
+        self._spans = np.array([min(each.high, (1 << 63) - 1) - each.low for each in places], dtype=np.uint64)
 
     def instance(self, values: Sequence[int]) -> tuple[Words, RelocTable]:
         """Words and relocations for values of the variables; CompileError when one does not fit its field."""
@@ -174,9 +179,11 @@ class Template:
             self._refuse(found)
         if not self._count:
             return words, relocs
-        if (numbers < self._low).any() or (numbers > self._high).any():
+        if ((numbers - self._low).view(np.uint64) > self._spans).any():
             self._refuse(found)
-        bits = (numbers.view(np.uint64) & self._masks) << self._shifts
+        bits = numbers.view(np.uint64)
+        bits &= self._masks
+        bits <<= self._shifts
         words[self._where] = self._base | np.bitwise_or.reduceat(bits, self._starts)
         return words, relocs
 
