@@ -1,0 +1,33 @@
+"""All modules with rules of operators; importing them makes the rules known."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from npuvm.compiler.frontends.onnx import (
+    activations,
+    attention,
+    casts,
+    elementwise,
+    matrix,
+    movement,
+    normalisation,
+    reductions,
+    sizes,
+    tensors,
+)
+
+__all__ = ["MODULES"]
+
+MODULES: tuple[ModuleType, ...] = (
+    activations,
+    attention,
+    casts,
+    elementwise,
+    matrix,
+    movement,
+    normalisation,
+    reductions,
+    sizes,
+    tensors,
+)

@@ -1,0 +1,52 @@
+"""Tensors that are made of sizes and attributes: constants of a shape, ranges."""
+
+from __future__ import annotations
+
+from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
+from npuvm.compiler.frontends.onnx.integers import is_integer
+from npuvm.compiler.frontends.onnx.operator import Operator, carrier_of
+from npuvm.compiler.frontends.onnx.registry import rule
+from npuvm.compiler.sums import Sum, sum_of
+from npuvm.compiler.types import DTYPES
+from onnx import numpy_helper
+
+__all__: list[str] = []
+
+
+@rule("ConstantOfShape")
+def _constant_of_shape(op: Operator) -> Entry:
+    given = op.attribute("value")
+    array = numpy_helper.to_array(given) if given is not None else None
+    dtype = "float32" if array is None else str(array.dtype)
+    carrier = carrier_of(dtype)
+    number = 0.0 if array is None else array.reshape(()).item()
+    if DTYPES[carrier].kind == "float":
+        number = float(number)
+    filled = op.k.broadcast_to(op.k.const(number, carrier), [op.dim(size) for size in op.sizes(0).ravel()])
+    bounds = (int(number), int(number)) if is_integer(dtype) else None
+    return op.entry(filled, dtype, bounds)
+
+
+@rule("Range")
+def _range(op: Operator) -> Entry:
+    """Integers whose bounds follow from sizes, one apart or constantly more."""
+    dtype = op.input(0).dtype
+    if not is_integer(dtype):
+        raise Unsupported(f"how many numbers of {dtype} there are follows from data")
+    start, stop, step = (op.sizes(at).item() for at in range(3))
+    each = step.constant()
+    if each is None or each == 0:
+        raise Unsupported("the step of a range is not a constant")
+    table = op.lowering.sizes
+    span = stop - start if each > 0 else start - stop
+    count = op.dim(table.floor_div(table.most(span, Sum()) + sum_of(abs(each) - 1), abs(each)))
+    k = op.k
+    numbers = k.iota((count,))
+    if each != 1:
+        numbers = numbers * each
+    first = start.constant()
+    if first != 0:
+        base = k.const(first, "int32") if first is not None else k.size((op.dim(start),), "int32")
+        numbers = numbers + base
+    bounds = (0, (1 << 31) - 1) if each > 0 and (first is None or first >= 0) else None
+    return op.entry(numbers, dtype, bounds)
