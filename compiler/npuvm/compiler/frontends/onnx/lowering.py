@@ -79,7 +79,7 @@ class Lowering:
 
     def symbol(self, name: str) -> Dim:
         """The dim that a name stands for, made a symbol of the model where nothing else is known of it."""
-        found = self.deduction.resolve(name)
+        found = self.deduction.resolve(identifier(name))
         if isinstance(found, str):
             self._symbols.setdefault(found)
         return found
@@ -92,7 +92,7 @@ class Lowering:
         shape: list[Dim] | None = [] if tensor.HasField("shape") else None
         for axis, dim in enumerate(tensor.shape.dim):
             assert shape is not None
-            name = identifier(dim.dim_param or f"{info.name}_{axis}")
+            name = dim.dim_param or f"{info.name}_{axis}"
             shape.append(dim.dim_value if dim.HasField("dim_value") else self.symbol(name))
         dtype = dtype_name(tensor.elem_type)
         entry = Entry(info.name, dtype, None if shape is None else tuple(shape))
