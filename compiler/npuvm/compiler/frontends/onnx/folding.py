@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 import onnx
-from onnx import defs, helper
+from npuvm.compiler.frontends.onnx.functions import body_of_function, body_of_schema
+from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 if TYPE_CHECKING:
@@ -82,11 +83,4 @@ def _elem_type(dtype: str) -> int:
 def expand(operator: Operator, functions: Mapping[tuple[str, str], onnx.FunctionProto]) -> onnx.FunctionProto | None:
     """The nodes that define an operator, its attributes put in: a function of the file, or of ONNX's own schema."""
     key = (operator.node.domain, operator.type)
-    if key in functions:
-        return functions[key]
-    domain = operator.node.domain
-    if not defs.has(operator.type, domain):
-        return None
-    schema = defs.get_schema(operator.type, operator.since, domain)
-    body = schema.function_body
-    return body if body.node else None
+    return body_of_function(operator, functions[key]) if key in functions else body_of_schema(operator)

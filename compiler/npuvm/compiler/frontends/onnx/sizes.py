@@ -18,7 +18,8 @@ def _shape(op: Operator) -> npt.NDArray[np.object_] | None:
     entry = op.input(0)
     if entry.shape is None:
         return None
-    return array_of([op.size(dim) for dim in entry.shape])
+    start, end = op.attribute("start", 0), op.attribute("end")  # as in Python, moved to the ends
+    return array_of([op.size(dim) for dim in entry.shape[start:end]])
 
 
 @size_rule("Concat")
