@@ -35,10 +35,13 @@ _AHEAD = 16
 
 @dataclass(frozen=True, slots=True)
 class Interpreted:
-    """What a run gave beside its data: instructions executed by units, and the values of each core's scalar loads."""
+    """What a run gave beside its data: instructions executed by units, the values of each core's scalar loads, and, as in
+    `npuvm.hw.stats.RunResult`, the index vectors that its instructions read, in the order of its program.
+    """
 
     instructions: int
     scalar_loads: tuple[tuple[int, ...], ...]
+    indices: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
 
 def interpret(
@@ -80,7 +83,11 @@ def interpret(
         else:
             _at_random(cores, Random(seed))
     loads = tuple(tuple(core.loaded) for core in cores)
-    return Interpreted(sum(unit.executed for core in cores for unit in core.units.values()), loads)
+    executed = sum(unit.executed for core in cores for unit in core.units.values())
+    picked = [core.picked for core in cores]
+    if not any(picked):
+        return Interpreted(executed, loads)
+    return Interpreted(executed, loads, tuple(tuple(vector for _, vector in sorted(core)) for core in picked))
 
 
 class _Semaphores:
@@ -108,10 +115,12 @@ class _Count:
 
 @dataclass(slots=True)
 class _Unit:
-    """A unit of a core: `queue` holds dispatched instructions, `flying` results that are not written yet, with their sets."""
+    """A unit of a core: `queue` holds dispatched instructions and their numbers, `flying` results that are not written yet,
+    with their sets.
+    """
 
     name: str
-    queue: deque[tuple[Stream, int, Site]] = field(default_factory=deque)
+    queue: deque[tuple[Stream, int, Site, int]] = field(default_factory=deque)
     flying: deque[tuple[Pending | None, Site]] = field(default_factory=deque)
     executed: int = 0
 
@@ -135,6 +144,8 @@ class _Core:
         self.barrier: Barrier | None = None
         self.halted = False
         self.loaded: list[int] = []
+        self.picked: list[tuple[int, tuple[int, ...]]] = []
+        self._dispatched = 0
         self._regions = regions
         self._value: int | None = None
         self._semaphore = semaphore
@@ -164,7 +175,8 @@ class _Core:
             self._spend(int(region.gap.sum()))
             for row, index in enumerate(region.rows.site):
                 site = region.sites[index]
-                self._unit(site).queue.append((region, row, site))
+                self._unit(site).queue.append((region, row, site, self._dispatched))
+                self._dispatched += 1
             return
         self._spend(region.gap)
         self._place = f"word {region.pc}"
@@ -206,10 +218,12 @@ class _Core:
 
     def start(self, unit: _Unit) -> None:
         """Take the waits of the head of a queue, read and calculate."""
-        stream, row, site = unit.queue.popleft()
+        stream, row, site, number = unit.queue.popleft()
         for number in site.waits:
             self._semaphore(number).value -= 1
         pending = None if site.sync_only else self._executor.start(self.index, stream, row)
+        if pending is not None and pending.index is not None:
+            self.picked.append((number, tuple(pending.index.tolist())))
         unit.flying.append((pending, site))
         unit.executed += 1
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from npuvm.hw.compiled import backend_of
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import DeviceError
 from npuvm.hw.indices import IndexDistribution, IndexSource
+from npuvm.hw.interpreter import Interpreted, interpret
 from npuvm.hw.launch import capacity_limits
 from npuvm.hw.simulator import EngineName, HazardMode, l2_state, simulate, timing_engine
 from npuvm.hw.state import GlobalMemory
@@ -28,7 +29,9 @@ from npuvm.runtime.hoststream import HostStream, LaunchTimes
 from npuvm.runtime.repeats import ColdLaunches
 from npuvm.runtime.tensor import Tensor
 
-__all__ = ["Device", "LaunchObserver", "LaunchRecord", "capacity_limits"]
+__all__ = ["Device", "DeviceEngine", "DeviceProgram", "LaunchObserver", "LaunchRecord", "capacity_limits"]
+
+DeviceEngine = EngineName | Literal["functional", "functional_first"]
 
 _CACHED_PROGRAMS = 1024
 
@@ -69,6 +72,16 @@ class LaunchRecord:
         return self.result.indices or self.indices
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceProgram:
+    """A kernel or stack that is compiled and verified for a device. `compile_us` is measured host time of this request."""
+
+    source: Kernel | Stack
+    kernel: CompiledKernel
+    compile_us: float
+    cached: bool
+
+
 class LaunchObserver(Protocol):
     """Follows the launches of a device."""
 
@@ -87,9 +100,13 @@ class Device:
     launch; `verify_us` is the host time this has taken. `observers` are told of each launch.
 
     `engine` is that of `simulate`; None takes the compiled one where numba is installed, only time is simulated, and nothing
-    is traced or checked. With `cold_l2` every launch finds L2 empty instead of as the one before left it; then, without data,
-    a launch that is the same as one before is not simulated again (`npuvm.runtime.repeats`). `indices` says which rows kernels
-    pick by index where only time is simulated.
+    is traced or checked. "functional" runs programs on data without time (`npuvm.hw.interpreter`): `launches` stays empty.
+    "functional_first" does that, and then simulates the time of each launch with the scalar loads and indices that it had:
+    the same data and cycles as "simpy" on data, in less time, without looking for hazards.
+
+    With `cold_l2` every launch finds L2 empty instead of as the one before left it; then, without data, a launch that is the
+    same as one before is not simulated again (`npuvm.runtime.repeats`). `indices` says which rows kernels pick by index where
+    only time is simulated.
     """
 
     def __init__(
@@ -101,7 +118,7 @@ class Device:
         hazards: HazardMode | None = None,
         cycle_limit: int | None = None,
         cold_l2: bool = False,
-        engine: EngineName | None = None,
+        engine: DeviceEngine | None = None,
         observers: Sequence[LaunchObserver] = (),
         indices: IndexDistribution | None = None,
     ) -> None:
@@ -111,6 +128,8 @@ class Device:
         self.launches: list[LaunchRecord] = []
         self.stream = HostStream(float(self.chip.host.launch_us), float(self.chip.host.start_latency_us))
         self.programs: ProgramCache[tuple[Kernel | Stack, CompiledKernel]] = ProgramCache(_CACHED_PROGRAMS)
+        if engine in ("functional", "functional_first") and (timing_only or hazards not in (None, "off")):
+            raise DeviceError(f"engine {engine!r} needs data and looks for no hazards; allowed: 'simpy'")
         self._hazards = hazards
         self._cycle_limit = cycle_limit
         self._observers = tuple(observers)
@@ -175,8 +194,20 @@ class Device:
         raw = self._memory.read(tensor.address, tensor.nbytes)
         return raw.view(self.isa.dtypes[tensor.dtype].numpy).reshape(tensor.shape)
 
+    def part(self, whole: Tensor, offset_bytes: int, shape: Sequence[int], dtype: str) -> Tensor:
+        """A tensor in the memory of another one, which it lives as long as. DeviceError when it reaches beyond it."""
+        made = Tensor(self, whole.address + offset_bytes, tuple(shape), dtype, whole.whole or whole)
+        if offset_bytes < 0 or offset_bytes + made.nbytes > whole.nbytes:
+            raise DeviceError(
+                f"{made.nbytes} bytes from {offset_bytes} on do not lie in the {whole.nbytes} of the tensor"
+            )
+        self._check_live(made)
+        return made
+
     def free(self, tensor: Tensor) -> None:
-        """Give back a tensor's memory; DeviceError when it was freed before."""
+        """Give back a tensor's memory; DeviceError when it was freed before, or is a part of another one's."""
+        if tensor.whole is not None:
+            raise DeviceError(f"tensor {tensor.dtype}{list(tensor.shape)} is a part of another one; free that")
         self._check_live(tensor)
         del self._live[tensor.address]
         self._allocator.free(tensor.address)
@@ -203,12 +234,31 @@ class Device:
         CompileError for inputs that do not fit the kernel, DeviceError and SimulationError when a launch traps.
         """
         self._check_inputs(kernel, inputs)
+        program = self.compiled(kernel, {name: tensor.shape for name, tensor in inputs.items()}, pins)
+        tensors = dict(inputs)
+        needed = program.kernel.workspace_bytes
+        workspace = self.empty((needed,), "int8") if needed else None
+        for spec in program.kernel.tensors:
+            if spec.kind == "workspace":
+                address = spec.offset if workspace is None else workspace.address + spec.offset
+                tensors[spec.name] = Tensor(self, address, spec.shape, spec.dtype)
+            elif spec.kind != "param":
+                tensors[spec.name] = self.empty(spec.shape, spec.dtype)
+        self.execute(program, tensors, tag)
+        if workspace is not None:
+            workspace.free()
+        return {name: tensors[name] for name in program.kernel.outputs}
+
+    def compiled(
+        self, kernel: Kernel | Stack, shapes: Mapping[str, Sequence[int]], pins: Pins | None = None
+    ) -> DeviceProgram:
+        """A kernel or stack for shapes of its parameters, verified; from the cache where it is there. See `run`."""
         start, verified_us = time.perf_counter_ns(), self.verify_us
-        shapes = {name: tensor.shape for name, tensor in inputs.items()}
-        key = (id(kernel.graph if isinstance(kernel, Kernel) else kernel), tuple(shapes.items()), pins)
+        graph = kernel.graph if isinstance(kernel, Kernel) else kernel
+        key = (id(graph), tuple((name, tuple(shape)) for name, shape in shapes.items()), pins)
 
         def make() -> tuple[Kernel | Stack, CompiledKernel]:
-            """The kernel too, so that an id names one graph as long as it is in the cache."""
+            """The graph too, so that an id names one as long as it is in the cache."""
             if isinstance(kernel, Stack):
                 if pins is not None:
                     raise DeviceError("a stack takes no pins; pin its kernels", kernel.name)
@@ -220,30 +270,26 @@ class Device:
             return kernel, made
 
         (_, program), cached = self.programs.get(key, make)
-        compile_us = (time.perf_counter_ns() - start) / 1000 - (self.verify_us - verified_us)
-        tensors = dict(inputs)
-        needed = program.workspace_bytes
-        workspace = self.empty((needed,), "int8") if needed else None
-        for spec in program.tensors:
-            if spec.kind == "workspace":
-                address = spec.offset if workspace is None else workspace.address + spec.offset
-                tensors[spec.name] = Tensor(self, address, spec.shape, spec.dtype)
-            elif spec.kind != "param":
-                tensors[spec.name] = self.empty(spec.shape, spec.dtype)
-        for launch in program.launches:
+        spent_us = (time.perf_counter_ns() - start) / 1000 - (self.verify_us - verified_us)
+        return DeviceProgram(kernel, program, spent_us, cached)
+
+    def execute(self, program: DeviceProgram, tensors: Mapping[str, Tensor], tag: str = "") -> None:
+        """Run the launches of a program on the tensors that they name. The tensors must be live; none is checked."""
+        compile_us = program.compile_us
+        for launch in program.kernel.launches:
             arguments = [tensors[name] for name in launch.args]
-            self._launch(kernel, launch.image, arguments, tag, compile_us, cached, launch.kind)
+            self._launch(program.source, launch.image, arguments, tag, compile_us, program.cached, launch.kind)
             compile_us = 0.0
-        if workspace is not None:
-            workspace.free()
-        return {name: tensors[name] for name in program.outputs}
 
     def launch(self, image: Image, arguments: Sequence[Tensor], tag: str = "") -> RunResult:
         """Launch an image of raw instructions on tensors, in the order of its arguments; VerifyError when it is illegal."""
         for tensor in arguments:
             self._check_live(tensor)
         self._verify(image)
-        return self._launch(None, image, arguments, tag, 0.0, True)
+        result = self._launch(None, image, arguments, tag, 0.0, True)
+        if result is None:
+            raise DeviceError("a functional device has no time to report; allowed: run, or another engine", image.name)
+        return result
 
     def _launch(
         self,
@@ -254,9 +300,13 @@ class Device:
         compile_us: float,
         cached: bool,
         kind: str = "",
-    ) -> RunResult:
-        addresses = tuple(tensor.address for tensor in arguments)
-        windows = tuple((tensor.address, tensor.nbytes) for tensor in arguments)
+    ) -> RunResult | None:
+        addresses = tuple([tensor.address for tensor in arguments])
+        windows = tuple([(tensor.address, tensor.nbytes) for tensor in arguments])
+        if self._engine == "functional":
+            self._interpret(image, addresses, windows)
+            self._discarded.clear()
+            return None
         result = self._simulate(image, addresses, windows)
         times = self.stream.launch(float(self.chip.cycles_to_us(result.cycles)))
         name = image.name if kernel is None else kernel.name
@@ -278,6 +328,8 @@ class Device:
             return known
         if self._cold_l2:
             self._l2 = l2_state(self.chip)
+        first = self._engine == "functional_first"
+        done = self._interpret(image, addresses, windows) if first else None
         result = simulate(
             self.chip,
             self.isa,
@@ -285,19 +337,29 @@ class Device:
             memory=self._memory,
             addresses=addresses,
             windows=windows,
-            data=not self.timing_only,
+            data=not (self.timing_only or first),
             l2=self._l2,
             cycle_limit=self._cycle_limit,
             hazards=self._hazards,
+            registers=None if done is None else done.scalar_loads,
             trace=trace,
             engine=self._engine_for(trace),
-            indices=self._indices,
+            indices=self._indices if done is None else done.indices,
         )
+        if done is not None and any(done.indices):
+            result = replace(result, indices=done.indices)
         if self._repeats is not None:
             self._repeats.keep(image, addresses, result)
         return result
 
+    def _interpret(self, image: Image, addresses: tuple[int, ...], windows: tuple[tuple[int, int], ...]) -> Interpreted:
+        """The launch on data alone."""
+        assert self._memory is not None
+        return interpret(self.chip, self.isa, image, memory=self._memory, addresses=addresses, windows=windows)
+
     def _engine_for(self, trace: bool) -> EngineName:
+        if self._engine == "functional" or self._engine == "functional_first":
+            return "simpy" if trace else timing_engine()
         if self._engine is not None:
             return self._engine
         alone = self.timing_only and not trace and self._hazards in (None, "off")
@@ -310,7 +372,8 @@ class Device:
 
     def _check_live(self, tensor: Tensor) -> None:
         """A freed tensor's bytes may be another one's by now."""
-        if tensor.device is not self or self._live.get(tensor.address) is not tensor:
+        whole = tensor.whole or tensor
+        if tensor.device is not self or self._live.get(whole.address) is not whole:
             raise DeviceError(f"tensor {tensor.dtype}{list(tensor.shape)} was freed, or is on another device")
 
     def _check_inputs(self, kernel: Kernel | Stack, inputs: Mapping[str, Tensor]) -> None:
@@ -328,7 +391,8 @@ class Device:
                 raise DeviceError(message, kernel.name)
             if tensor.device is not self:
                 raise DeviceError(f"the tensor for {param.name!r} is on another device", kernel.name)
-            if self._live.get(tensor.address) is not tensor:
+            whole = tensor.whole or tensor
+            if self._live.get(whole.address) is not whole:
                 raise DeviceError(f"the tensor for {param.name!r} was freed", kernel.name)
             if tensor.dtype != param.type.dtype:
                 raise DeviceError(f"parameter {param.name!r} is {param.type.dtype}, got {tensor.dtype}", kernel.name)

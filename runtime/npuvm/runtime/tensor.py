@@ -16,12 +16,16 @@ __all__ = ["Tensor"]
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A row-major tensor: `nbytes` bytes at `address` in global memory. `dtype` is the name of an ISA data type."""
+    """A row-major tensor: `nbytes` bytes at `address` in global memory. `dtype` is the name of an ISA data type.
+
+    `whole` is the tensor of which it is a part (`Device.part`); None for one with memory of its own.
+    """
 
     device: Device
     address: int
     shape: tuple[int, ...]
     dtype: str
+    whole: Tensor | None = None
 
     @property
     def size(self) -> int:

@@ -1,0 +1,69 @@
+"""Devices that run data and time apart give what a device gives that runs both at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npuvm.compiler import KernelBuilder, ParamRef, kernel
+from npuvm.hw.errors import DeviceError
+from npuvm.runtime import Device
+
+
+@kernel(table="fp16[V, D]", ids="int32[N]", w="fp16[D, E]")
+def looked_up(k: KernelBuilder, table: ParamRef, ids: ParamRef, w: ParamRef) -> None:
+    rows = k.embedding(k.load(table), k.load(ids))
+    k.store(k.gelu(k.matmul(rows, k.load(w)), approximate="tanh"))
+    k.store(k.scatter_add(k.load(table), k.load(ids), rows))
+
+
+def run(engine: Any, chip: str) -> tuple[list[np.ndarray[Any, Any]], Device]:
+    rng = np.random.default_rng(5)
+    device = Device(chip, engine=engine)
+    arrays = {
+        "table": rng.standard_normal((300, 96)).astype(np.float16),
+        "ids": rng.integers(-300, 300, 70).astype(np.int32),
+        "w": rng.standard_normal((96, 64)).astype(np.float16),
+    }
+    outputs = device.run(looked_up, {name: device.tensor(each) for name, each in arrays.items()})
+    return [each.numpy() for each in outputs.values()], device
+
+
+@pytest.mark.parametrize("chip", ["ascend_910b1", "edge"])
+def test_data_first_and_time_behind_are_both_at_once(chip: str) -> None:
+    wanted, simpy = run("simpy", chip)
+    found, first = run("functional_first", chip)
+    data, functional = run("functional", chip)
+    for a, b, c in zip(wanted, found, data, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
+    assert [each.result.cycles for each in first.launches] == [each.result.cycles for each in simpy.launches]
+    assert [each.result.indices for each in first.launches] == [each.result.indices for each in simpy.launches]
+    assert any(each.result.indices for each in first.launches)
+    assert not functional.launches
+
+
+@pytest.mark.parametrize("engine", ["functional", "functional_first"])
+def test_what_needs_both_at_once_is_refused(engine: Any) -> None:
+    with pytest.raises(DeviceError, match=f"engine '{engine}' needs data and looks for no hazards; allowed: 'simpy'"):
+        Device("edge", timing_only=True, engine=engine)
+    with pytest.raises(DeviceError, match="looks for no hazards"):
+        Device("edge", hazards="raise", engine=engine)
+
+
+def test_parts_of_a_tensor() -> None:
+    device = Device("edge")
+    whole = device.tensor(np.arange(12, dtype=np.int32))
+    part = device.part(whole, 16, (2, 3), "int32")
+    np.testing.assert_array_equal(part.numpy(), [[4, 5, 6], [7, 8, 9]])
+    device.write(device.part(part, 4, (1,), "int32"), np.array([50], np.int32))
+    assert whole.numpy()[5] == 50
+    with pytest.raises(DeviceError, match="24 bytes from 32 on do not lie in the 48 of the tensor"):
+        device.part(whole, 32, (2, 3), "int32")
+    with pytest.raises(DeviceError, match="is a part of another one; free that"):
+        part.free()
+    whole.free()
+    with pytest.raises(DeviceError, match="was freed"):
+        part.numpy()
