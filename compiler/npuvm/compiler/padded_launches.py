@@ -21,7 +21,7 @@ from npuvm.compiler.padding_parts import OPERANDS, PITCHES, PaddedParts, padded_
 from npuvm.compiler.reduce_launches import Reduced
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import CubeSegment, VectorSegment
-from npuvm.compiler.split_launches import SplitProduct
+from npuvm.compiler.split_launches import SplitLaunches, SplitProduct
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.types import DTYPES
@@ -159,6 +159,8 @@ class PaddedLaunches:
     def prepare(self) -> None:
         """Make what almost any shape needs, so that none of them waits for it."""
         self._prepared = True
+        if isinstance(self._plain, SplitLaunches):
+            self._plain.prepare()
         with suppress(CompileError):  # the shape that needs what there is not will say why
             for operands in (OPERANDS, *((each,) for each in OPERANDS)):
                 self._of(operands)

@@ -227,7 +227,7 @@ class RelayLaunches:
                 product = _product_launches(
                     part, *chosen, atomic=self._atomic, padding=self._padding, split=self._split
                 )
-                if isinstance(product, PaddedLaunches):
+                if isinstance(product, PaddedLaunches | SplitLaunches):
                     product.prepare()
                 found.append(product)
             elif isinstance(part, VectorSegment):

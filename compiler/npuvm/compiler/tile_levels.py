@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -21,6 +22,10 @@ Ints = npt.NDArray[np.int64]
 
 Fits = Callable[["Level", Ints], npt.NDArray[np.bool_]]
 """Which tiles of a level fit its buffers with as many slots as their rings have."""
+
+
+_KEPT = 64
+"""Tiles of first levels that are kept, by block and multiples."""
 
 
 class Loop(Enum):
@@ -72,14 +77,27 @@ def grow(levels: Sequence[Level], block: Sequence[int], fits: Fits) -> Ints:
     One row for each way to nest them: the axes of the first level that has multiples, then those of the next, and so on. Rows
     are different from each other.
     """
-    tiles = np.array([tuple(block)], dtype=np.int64)
-    axes = len(tiles[0])
-    for level in levels:
-        if level.multiples is None:
-            continue
-        factors = np.array(list(product(*level.multiples.values())), dtype=np.int64)
+    first, *others = [level for level in levels if level.multiples is not None]
+    tiles = _above(tuple(block), _multiples(first))
+    axes = len(block)
+    tiles = tiles[fits(first, tiles)]
+    for level in others:
+        factors = np.array(list(product(*_multiples(level))), dtype=np.int64)
         below = tiles[:, None, -axes:] * factors
         before = np.repeat(tiles, len(factors), axis=0)
         tiles = np.concatenate([before, below.reshape(-1, axes)], axis=1)
         tiles = np.unique(tiles[fits(level, tiles[:, -axes:])], axis=0)
-    return tiles[:, axes:]
+    return tiles
+
+
+def _multiples(level: Level) -> tuple[tuple[int, ...], ...]:
+    assert level.multiples is not None
+    return tuple(map(tuple, level.multiples.values()))
+
+
+@lru_cache(_KEPT)
+def _above(block: tuple[int, ...], multiples: tuple[tuple[int, ...], ...]) -> Ints:
+    """Every tile of the first level over a block, sorted; whether it fits is not asked."""
+    tiles = np.unique(np.array(list(product(*multiples)), dtype=np.int64) * np.array(block), axis=0)
+    tiles.flags.writeable = False
+    return tiles
