@@ -20,7 +20,7 @@ from npuvm.compiler.kind_parts import cut_parts
 from npuvm.compiler.kinds import check_ktype, check_operators, pins_of_kind
 from npuvm.compiler.ops import Attr
 from npuvm.compiler.schedule import Pins
-from npuvm.compiler.shaping import infer_reshape
+from npuvm.compiler.shaping import infer_reshape, known_derived
 from npuvm.compiler.types import DTYPES, Dim, TensorType, parse_type
 from npuvm.compiler.value import Operand, ParamRef, Value, kernel_error, kernel_line
 
@@ -208,7 +208,8 @@ class KernelBuilder(PoolMethods, ConvMethods, AlongMethods, IndexMethods):
         except CompileError as error:
             raise kernel_error(error.message) from None
         if result.derived is not None:
-            self.graph.derived.append(result.derived)
+            result = known_derived(result, self.graph.derived) if -1 in target else result
+            self.graph.derived += [] if result.derived is None else [result.derived]
         if result.check is not None and result.check not in self.graph.checks:
             self.graph.checks.append(result.check)
         return self._emit("reshape", (source,), shape=result.shape)

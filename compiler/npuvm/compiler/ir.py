@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from npuvm.compiler.allowed import Allowance
@@ -141,26 +141,29 @@ class Graph:
         return tuple(Output(str(node.attrs["output"]), node.type) for node in self.stores)
 
     def symbols(self) -> tuple[str, ...]:
-        """Symbols that the parameters' shapes give, in order of appearance."""
+        """Symbols that the parameters' shapes give, in order of appearance; derived ones are left out."""
+        derived = {each.name for each in self.derived}
         names: dict[str, None] = {}
         for param in self.params:
-            names.update((dim, None) for dim in param.type.shape if isinstance(dim, str))
+            names.update((dim, None) for dim in param.type.shape if isinstance(dim, str) and dim not in derived)
         return tuple(names)
 
     def bind(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
         """Values of all symbols for concrete parameter shapes. Raises CompileError when they do not fit."""
         binding: dict[str, int] = {}
         origin: dict[str, str] = {}
+        derived_names = {each.name for each in self.derived}
         for param in self.params:
             if param.name not in shapes:
                 raise CompileError(f"no shape for parameter '{param.name}'", self.name)
-            self._bind_param(param, tuple(shapes[param.name]), binding, origin)
+            self._bind_param(param, tuple(shapes[param.name]), binding, origin, derived_names)
         unknown = set(shapes) - {param.name for param in self.params}
         if unknown:
             names = ", ".join(param.name for param in self.params)
             raise CompileError(f"no parameter '{sorted(unknown)[0]}'; parameters: {names}", self.name)
         for derived in self.derived:
             binding[derived.name] = derived.value(binding)
+        self._check_derived(shapes, binding, derived_names)
         for check in self.checks:
             check.test(binding)
         self._check_reduces(binding)
@@ -170,7 +173,12 @@ class Graph:
         return binding
 
     def _bind_param(
-        self, param: Param, shape: tuple[int, ...], binding: dict[str, int], origin: dict[str, str]
+        self,
+        param: Param,
+        shape: tuple[int, ...],
+        binding: dict[str, int],
+        origin: dict[str, str],
+        derived: Collection[str],
     ) -> None:
         if len(shape) != param.type.rank:
             raise CompileError(
@@ -181,12 +189,26 @@ class Graph:
             if isinstance(dim, int):
                 if dim != size:
                     raise CompileError(f"{place} must be {dim}, got {size} in shape {list(shape)}", self.name)
+            elif dim in derived:
+                continue
             elif binding.setdefault(dim, int(size)) != size:
                 raise CompileError(f"{dim} is {binding[dim]} from {origin[dim]} but {size} from {place}", self.name)
             else:
                 origin.setdefault(dim, place)
                 if size < 0:
                     raise CompileError(f"{place} is {size}; a size is >= 0", self.name)
+
+    def _check_derived(
+        self, shapes: Mapping[str, Sequence[int]], binding: Mapping[str, int], derived: Collection[str]
+    ) -> None:
+        """Dims of parameters that follow from others are what follows."""
+        for param in self.params:
+            for axis, (dim, size) in enumerate(zip(param.type.shape, shapes[param.name], strict=True)):
+                if dim in derived and binding[str(dim)] != size:
+                    (rule,) = (each for each in self.derived if each.name == dim)
+                    raise CompileError(
+                        f"{param.name}[{axis}] must be {binding[str(dim)]} ({rule}), got {size}", self.name
+                    )
 
     def _check_reduces(self, binding: Mapping[str, int]) -> None:
         for node in self.nodes:

@@ -243,7 +243,8 @@ class _Binder:
         dims = [dim for param in graph.params for dim in param.type.shape]
         self._first = [dims.index(name) for name in own]
         self._ranks = tuple(param.type.rank for param in graph.params)
-        self._expected: Function = compile_values(own, [SymInt.variable(d) if isinstance(d, str) else d for d in dims])
+        named = [SymInt.variable(d) if isinstance(d, str) else d for d in dims]
+        self._expected: Function = compile_values(self.names, named)
         checked = any(node.op in CHECKED_VIEWS for node in graph.nodes)
         self._plain = not (graph.derived or graph.checks or checked)
 

@@ -6,10 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.symbols import Check, Derived, Product, cancel, product
+from npuvm.compiler.sums import Computed
+from npuvm.compiler.symbols import Check, Derived, Product, Ratio, cancel, product
 from npuvm.compiler.types import Dim, dims_text
 
-__all__ = ["Reshaped", "infer_reshape"]
+__all__ = ["Reshaped", "infer_reshape", "known_derived"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def infer_reshape(source: Sequence[Dim], target: Sequence[Dim], known: Collectio
     if not numerator.symbols and not denominator.symbols and _indivisible(numerator.factor, denominator.factor):
         raise CompileError(f"{where}: {numerator} is not a multiple of {denominator}")
     derived = Derived(str(name), numerator, denominator)
-    return Reshaped((*target[:at], str(name), *target[at + 1 :]), derived=derived)
+    return Reshaped((*target[:at], Ratio(str(name), numerator, denominator), *target[at + 1 :]), derived=derived)
 
 
 def _indivisible(top: int, bottom: int) -> bool:
@@ -68,3 +69,18 @@ def _fresh(known: Collection[str]) -> str:
     while f"_{number}" in known:
         number += 1
     return f"_{number}"
+
+
+def known_derived(made: Reshaped, derived: Sequence[Derived | Computed]) -> Reshaped:
+    """The same with the symbol among `derived` that has the value of the new one, where there is such a symbol."""
+    new = made.derived
+    assert new is not None
+    for each in derived:
+        if isinstance(each, Derived):
+            same = (each.numerator, each.denominator) == (new.numerator, new.denominator)
+        else:
+            same = each.op == "sum" and each.args[0].terms == (new.numerator,) and new.denominator == Product()
+        if same:
+            name = Ratio(each.name, new.numerator, new.denominator)
+            return Reshaped(tuple(name if dim == new.name else dim for dim in made.shape))
+    return made

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.symbols import Derived, Product, product
+from npuvm.compiler.symbols import Derived, Product, Ratio, cancel, product
 from npuvm.compiler.types import Dim, parse_dims
 
 __all__ = ["Computed", "DimTable", "Sum", "fresh_name", "parse_sum", "sum_of", "times"]
@@ -46,6 +46,14 @@ class Sum:
     def times(self, other: Product) -> Sum:
         """Each term times a product."""
         return _collect(times(term, other) for term in self.terms)
+
+    def multiplied(self, other: Sum) -> Sum:
+        """Each term times each term."""
+        return _collect(times(a, b) for a in self.terms for b in other.terms)
+
+    def symbols(self) -> set[str]:
+        """Names in it."""
+        return {symbol for term in self.terms for symbol in term.symbols}
 
     def __str__(self) -> str:
         return " + ".join(str(term) for term in self.terms) or "0"
@@ -139,6 +147,8 @@ class DimTable:
         for each in self._derived:
             if isinstance(each, Computed) and each.name == dim and each.op == "sum":
                 return each.args[0]
+            if isinstance(each, Derived) and each.name == dim and each.denominator == Product():
+                return Sum((each.numerator,))
         return sum_of(dim)
 
     def dim(self, value: Sum) -> Dim:
@@ -150,7 +160,20 @@ class DimTable:
             return constant
         if len(value.terms) == 1 and (single := value.terms[0].dim()) is not None:
             return single
-        return self._symbol("sum", value)
+        name = self._symbol("sum", value)
+        return name if len(value.terms) > 1 or value.terms[0].factor < 0 else Ratio(name, value.terms[0])
+
+    def quotient(self, numerator: Product, denominator: Product) -> Dim:
+        """The dim that a product over a product is, without common factors; both are not zero."""
+        top, bottom = cancel(numerator, denominator)
+        if bottom == Product():
+            return self.dim(Sum((top,)))
+        for each in self._derived:
+            if isinstance(each, Derived) and (each.numerator, each.denominator) == (top, bottom):
+                return Ratio(each.name, top, bottom)
+        name = fresh_name({*self._names, *(each.name for each in self._derived)})
+        self._derived.append(Derived(name, top, bottom))
+        return Ratio(name, top, bottom)
 
     def least(self, a: Sum, b: Sum) -> Sum:
         """The smaller of two."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import gcd, prod
+from math import gcd
 
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.types import Dim
 
-__all__ = ["Check", "Derived", "Product", "cancel", "evaluate", "product"]
+__all__ = ["Check", "Derived", "Product", "Ratio", "cancel", "evaluate", "product"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,24 @@ class Product:
     def __str__(self) -> str:
         parts = ([str(self.factor)] if self.factor != 1 or not self.symbols else []) + list(self.symbols)
         return " * ".join(parts)
+
+
+_ONE = Product()
+
+
+class Ratio(str):
+    """The name of a symbol that is a product over a product, which it tells: so that its factors are seen behind the name.
+
+    `numerator` and `denominator` have no such names in them whose denominator is 1.
+    """
+
+    numerator: Product
+    denominator: Product
+
+    def __new__(cls, name: str, numerator: Product = _ONE, denominator: Product = _ONE) -> Ratio:
+        made = super().__new__(cls, name)
+        made.numerator, made.denominator = numerator, denominator
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +97,27 @@ class Check:
 
 
 def product(dims: Sequence[Dim]) -> Product:
-    """The product of dims in normal form."""
-    symbols = tuple(sorted(dim for dim in dims if isinstance(dim, str)))
-    return Product(prod(dim for dim in dims if isinstance(dim, int)), symbols)
+    """The product of dims in normal form; of symbols that are products themselves their factors are in it."""
+    factor, symbols = 1, list[str]()
+    for dim in dims:
+        if isinstance(dim, int):
+            factor *= dim
+        elif isinstance(dim, Ratio) and dim.denominator == _ONE:
+            factor *= dim.numerator.factor
+            symbols += dim.numerator.symbols
+        else:
+            symbols.append(dim)
+    return Product(factor, tuple(sorted(symbols)))
 
 
 def cancel(numerator: Product, denominator: Product) -> tuple[Product, Product]:
-    """Both products without their common factors. A factor 0 is left alone."""
+    """Both products without their common factors, quotients among them expanded. A factor 0 is left alone."""
+    for symbol in numerator.symbols:
+        if isinstance(symbol, Ratio):
+            return cancel(_swapped(numerator, symbol), _joined(denominator, symbol.denominator))
+    for symbol in denominator.symbols:
+        if isinstance(symbol, Ratio):
+            return cancel(_joined(numerator, symbol.denominator), _swapped(denominator, symbol))
     top, bottom = Counter(numerator.symbols), Counter(denominator.symbols)
     common = top & bottom
     top, bottom = top - common, bottom - common
@@ -94,6 +126,17 @@ def cancel(numerator: Product, denominator: Product) -> tuple[Product, Product]:
         Product(numerator.factor // divisor, tuple(sorted(top.elements()))),
         Product(denominator.factor // divisor, tuple(sorted(bottom.elements()))),
     )
+
+
+def _joined(a: Product, b: Product) -> Product:
+    return Product(a.factor * b.factor, tuple(sorted((*a.symbols, *b.symbols))))
+
+
+def _swapped(value: Product, symbol: Ratio) -> Product:
+    """A product with the numerator of a quotient in the place of its name."""
+    rest = list(value.symbols)
+    rest.remove(symbol)
+    return _joined(Product(value.factor, tuple(rest)), symbol.numerator)
 
 
 def evaluate(dims: Sequence[Dim], binding: Mapping[str, int]) -> tuple[int, ...]:

@@ -135,4 +135,9 @@ def _group(source: Sequence[Dim], target: Sequence[Dim]) -> tuple[int, int]:
 
 
 def _gapless(dims: Sequence[tuple[Dim, Product]]) -> bool:
-    return all(outer == times(inner, product((size,))) for (_, outer), (size, inner) in pairwise(dims))
+    return all(_same(outer, times(inner, product((size,)))) for (_, outer), (size, inner) in pairwise(dims))
+
+
+def _same(a: Product, b: Product) -> bool:
+    """Whether two are equal, quotients among their symbols expanded."""
+    return a == b or cancel(a, b) == (_ONE, _ONE)
