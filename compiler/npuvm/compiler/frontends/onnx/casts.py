@@ -75,9 +75,7 @@ def _identity(op: Operator) -> Entry:
 
 @rule("Dropout")
 def _dropout(op: Operator) -> list[Entry | npt.NDArray[np.bool_]]:
-    training = op.has(2) and bool(op.const(2))
-    ratio = float(op.const(1)) if op.has(1) else 0.5
-    if training and ratio != 0.0:
+    if op.has(2) and bool(op.const(2)) and not (op.has(1) and float(op.const(1)) == 0.0):
         raise Unsupported("dropout in training draws random numbers")
     results: list[Entry | npt.NDArray[np.bool_]] = [op.input(0)]
     if op.outputs > 1:

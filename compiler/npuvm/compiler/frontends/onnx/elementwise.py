@@ -102,9 +102,9 @@ def _div(op: Operator) -> Entry:
 @rule("Mod")
 def _mod(op: Operator) -> Entry:
     dtype = op.input(0).dtype
+    a, b = operands(op, 0, 1)
     if not is_integer(dtype):
         raise Unsupported("remainders of floats are not exact on the device")
-    a, b = operands(op, 0, 1)
     k = op.k
     _, rest = divided(k, a, b)
     if op.attribute("fmod", 0):  # the sign of the dividend, not of the divisor

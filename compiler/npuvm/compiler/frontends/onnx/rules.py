@@ -8,13 +8,16 @@ from npuvm.compiler.frontends.onnx import (
     activations,
     attention,
     casts,
+    circular,
     elementwise,
+    losses,
     matrix,
     movement,
     normalisation,
     reductions,
     sizes,
     tensors,
+    trigonometry,
 )
 
 __all__ = ["MODULES"]
@@ -23,11 +26,14 @@ MODULES: tuple[ModuleType, ...] = (
     activations,
     attention,
     casts,
+    circular,
     elementwise,
+    losses,
     matrix,
     movement,
     normalisation,
     reductions,
     sizes,
     tensors,
+    trigonometry,
 )
