@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Term", "Value", "compile_term", "largest", "least", "pick", "same"]
+__all__ = ["Term", "Value", "compile_term", "compile_terms", "largest", "least", "pick", "same"]
 
 Value = Any
 """A number, an array of numbers, or a Term."""
@@ -116,6 +116,15 @@ def compile_term(first: Sequence[str], then: Sequence[str], value: Term) -> Call
     # The text is made of names, numbers and operators written here, never of a user's input.
     exec(writer.text(first, then, result), scope)
     made: Callable[..., Callable[..., float]] = scope["outer"]
+    return made
+
+
+def compile_terms(
+    first: Sequence[str], then: Sequence[str], values: Sequence[Value]
+) -> Callable[..., Callable[..., tuple[float, ...]]]:
+    """The same for several values."""
+    places = ", ".join([f"{{{at}}}" for at in range(len(values))])
+    made: Callable[..., Any] = compile_term(first, then, Term(f"({places},)", tuple(values)))
     return made
 
 

@@ -11,10 +11,10 @@ from npuvm.compiler.cube_core_cost import layout_of
 from npuvm.compiler.cube_problem import TileProblem
 from npuvm.compiler.formula_terms import Term, compile_term, largest, least, pick, same
 from npuvm.compiler.relay_tile import Block, RelaySizes, Runs
-from npuvm.compiler.vector_cost import TileCost
+from npuvm.compiler.vector_cost import RowsCost
 from npuvm.hw.config import NpuConfig
 
-__all__ = ["RelayCost"]
+__all__ = ["Estimate", "RelayCost"]
 
 _VISIBLE = 0.12
 """Share of the second slowest unit's work that the slowest does not hide, as for products."""
@@ -39,12 +39,19 @@ class _Product(NamedTuple):
     of: Callable[..., Callable[..., float]]
 
 
+BlockRuns = tuple[tuple[int, Runs], tuple[int, Runs]]
+"""For each grid, in how many matrices or batches of them there are such runs."""
+
+Estimate = Callable[[Block, BlockRuns, int], tuple[float, tuple[float, ...]]]
+"""For a block, its runs in both grids and the number of core groups: cycles of the launch, and those of each product alone in
+such blocks, by the same rule."""
+
+
 class RelayCost:
     """Cycles of a relay's launch. `vector` is the estimate of one core's rows of a block of its vector segment."""
 
-    def __init__(self, chip: NpuConfig, problems: Sequence[TileProblem], vector: TileCost, cores: int) -> None:
-        self._vector_cost, self._cores = vector, cores
-        self._ones = [1] * (vector.rank - 2)
+    def __init__(self, chip: NpuConfig, problems: Sequence[TileProblem], vector: RowsCost, cores: int) -> None:
+        self._vector, self._cores = vector, cores
         memory = chip.memory
         # One core may do the work of both.
         self._alone = len(chip.group_core_types) == 1
@@ -57,53 +64,52 @@ class RelayCost:
             _Product(each.item, each.b.flipped, each, _product_cycles(_rates(chip, each))) for each in problems
         )
 
-    def cycles(
-        self, block: Block, sizes: RelaySizes, runs: Sequence[tuple[int, Runs]], groups: int
-    ) -> tuple[float, tuple[float, ...]]:
-        """The estimate, and that of each product alone in such blocks, by the same rule.
+    def of(self, sizes: RelaySizes) -> Estimate:
+        """The estimate for blocks of these sizes.
 
-        `runs` gives for each grid in how many matrices, or batches of them, there are such runs. Products and the vector
-        segment work at the same time where they have units of their own cores, on one core one after the other: it issues
-        the instructions of both in order, and only the first product waits.
+        Products and the vector segment work at the same time where they have units of their own cores, on one core one after
+        the other: it issues the instructions of both in order, and only the first product waits.
         """
-        rows, cols = sizes.rows, sizes.cols
-        total, blocks = 0.0, 0
-        alike = [0.0] * len(self._products)
-        own, least = block.rows // self._cores, self._memory(sizes.read)
-        part = own // block.parts
-        of_products = [
-            each.of(shape.n, shape.k, *tile)
-            for each, shape, tile in zip(self._products, sizes.shapes, block.tiles, strict=True)
-        ]
-        # What only one block of rows reads comes from main memory.
-        way = self._near if rows > block.rows else self._far
-        # Runs of both sorts are cut as one list over the groups, those of whole blocks first.
-        turns = -(-sum([matrices * each.runs for matrices, each in runs]) // groups)
-        before, last = 0, 0.0
-        known, first, later = 0, 0.0, 0.0
-        for (matrices, each), height in zip(runs, (block.rows, rows % block.rows or block.rows), strict=True):
-            if not each.runs:
-                continue
-            products = [cycles(height, way) for cycles in of_products]
-            mine = min(own, height)
-            most = min(turns - before, matrices * each.runs)
-            if mine != known:
-                known = mine
-                first, later = self._vector(mine, min(part, mine), cols)
-            run = self._run(each.most, sum(products), first, later)
-            last = max(last, min(turns, matrices * each.runs) * run)
-            total, before = total + most * run, before + most
-            blocks += most * each.most
-            alike = list(map(max, alike, products))
-        together = tuple([max(blocks * each + each, bound) for each, bound in zip(alike, least, strict=True)])
-        met = 0.0 if self._spreads else self._met(block, sizes, runs)
-        total, bound = max(total, last, met) + self._far, sum(least)
-        return max(total, bound) + _HIDDEN * min(total, bound), together
+        rows, shapes, cores, run = sizes.rows, sizes.shapes, self._cores, self._run
+        vector, least = self._vector.of(sizes.cols), self._memory(sizes.read)
+        bound = sum(least)
 
-    def _vector(self, rows: int, part: int, cols: int) -> tuple[float, float]:
-        """Cycles of one core's rows of a block, by themselves and behind those of the block before."""
-        first = self._vector_cost.cycles((*self._ones, rows, cols), part, cols)
-        return first, self._vector_cost.cycles((*self._ones, 2 * rows, cols), part, cols) - first
+        def cycles(block: Block, runs: BlockRuns, groups: int) -> tuple[float, tuple[float, ...]]:
+            size, parts, tiles = block
+            (matrices, (count, most, _)), (batches, (rests, most_rests, _)) = runs
+            of_products = [
+                product.of(shape.n, shape.k, n, k)
+                for product, shape, (n, k) in zip(self._products, shapes, tiles, strict=True)
+            ]
+            # What only one block of rows reads comes from main memory.
+            way = self._near if rows > size else self._far
+            own = size // cores
+            part = own // parts
+            # Runs of both sorts are cut as one list over the groups, those of whole blocks first.
+            whole, left = matrices * count, batches * rests
+            turns = -(-(whole + left) // groups)
+            total, last, taken, blocks = 0.0, 0.0, 0, 0
+            alike: list[float] = []
+            if count:
+                alike = [each(size, way) for each in of_products]
+                taken = min(turns, whole)
+                total = last = taken * run(most, sum(alike), *vector(own, part))
+                blocks = taken * most
+            if rests:
+                height = rows % size or size
+                products = [each(height, way) for each in of_products]
+                mine = min(own, height)
+                each_run = run(most_rests, sum(products), *vector(mine, min(part, mine)))
+                fewer = min(turns - taken, left)
+                total, last = total + fewer * each_run, max(last, min(turns, left) * each_run)
+                blocks += fewer * most_rests
+                alike = list(map(max, alike, products)) if alike else products
+            together = tuple([max(blocks * each + each, low) for each, low in zip(alike, least, strict=True)])
+            met = 0.0 if self._spreads else self._met(block, sizes, runs)
+            total = max(total, last, met) + self._far
+            return max(total, bound) + _HIDDEN * min(total, bound), together
+
+        return cycles
 
     def _run(self, blocks: int, cube: float, first: float, later: float) -> float:
         """Cycles of a run of blocks, in which the products of a block wait for the vector cores two blocks before."""
@@ -112,7 +118,7 @@ class RelayCost:
         around = (cube + first + 2 * self._near) / 2
         return cube + first + (blocks - 1) * max(cube, later, around)
 
-    def _met(self, block: Block, sizes: RelaySizes, runs: Sequence[tuple[int, Runs]]) -> float:
+    def _met(self, block: Block, sizes: RelaySizes, runs: BlockRuns) -> float:
         """Cycles of L2 for the right operands, where it spreads no addresses: all groups read the same columns at one time."""
         line, slices = self._line, self._slices
         blocks, met = sum(matrices * each.runs * each.most for matrices, each in runs), 0.0

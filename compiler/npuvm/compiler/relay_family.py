@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from operator import attrgetter
 from typing import NamedTuple
 
 from npuvm.compiler.compiled import TensorSpec
@@ -15,7 +16,7 @@ from npuvm.compiler.errors import CompileError
 from npuvm.compiler.group_programs import GroupPrograms, Looked
 from npuvm.compiler.group_signals import MOST_VECTOR_CORES
 from npuvm.compiler.joint_segments import RelaySegment
-from npuvm.compiler.relay_cost import RelayCost
+from npuvm.compiler.relay_cost import Estimate, RelayCost
 from npuvm.compiler.relay_cube import Product
 from npuvm.compiler.relay_emit import RelayParts, write_relay
 from npuvm.compiler.relay_handover import SLOTS
@@ -27,7 +28,7 @@ from npuvm.compiler.schedule import Pins
 from npuvm.compiler.stack_entries import GroupTable
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.vector_codegen import covered, tiled
-from npuvm.compiler.vector_cost import TileCost
+from npuvm.compiler.vector_cost import RowsCost
 from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Entry, EvenEntries, Image, Isa
@@ -56,6 +57,9 @@ class Chosen(NamedTuple):
     groups: int
     cycles: float
     products: tuple[float, ...]
+
+
+_cycles_of = attrgetter("cycles")
 
 
 class RelayFamily:
@@ -109,9 +113,7 @@ class RelayFamily:
         nbytes: Function = compile_values(("rows", "cols"), (storage.nbytes(r, c),), "nbytes")
         problems = tuple(each.problem for each in products)
         self.chooser = BlockChooser(chip, problems, nbytes, self._cores)
-        self._cost = RelayCost(
-            chip, problems, TileCost(common.space, program, chip, isa, 1, storage.depth), self._cores
-        )
+        self._cost = RelayCost(chip, problems, RowsCost(common.space, program, chip, isa, storage.depth), self._cores)
         self._handed = tuple(each for each in (common.given, common.taken) if each is not None)
         self._sizes: Function = compile_values(
             symbols,
@@ -142,8 +144,9 @@ class RelayFamily:
         sizes = self.sizes(values)
         if sizes is None:
             return None
-        likely = (self.with_block(sizes, block) for block in self.chooser.likely(sizes))
-        return min(likely, key=lambda chosen: chosen.cycles, default=None)
+        estimate = self._cost.of(sizes)
+        likely = [self._with_block(sizes, block, estimate) for block in self.chooser.likely(sizes)]
+        return min(likely, key=_cycles_of, default=None)
 
     def sizes(self, values: Sequence[int]) -> RelaySizes | None:
         """The sizes that blocks are chosen for; None where a shape has no program."""
@@ -164,6 +167,9 @@ class RelayFamily:
 
     def with_block(self, sizes: RelaySizes, block: Block) -> Chosen:
         """The instance with a block that fits."""
+        return self._with_block(sizes, block, self._cost.of(sizes))
+
+    def _with_block(self, sizes: RelaySizes, block: Block, estimate: Estimate) -> Chosen:
         rows, batch, matrices = sizes.rows, sizes.batch, prod(sizes.batch)
         # A single block of rows is walked along the batch, where it has neighbours.
         whole, left = divmod(rows, block.rows) if rows != block.rows else (0, rows)
@@ -173,7 +179,7 @@ class RelayFamily:
         over = spread(outer, last, self._groups) if left else _NONE
         runs = (matrices, here), (outer, over)
         groups = min(self._groups, matrices * here.runs + outer * over.runs)
-        return Chosen(block, whole, left, runs, groups, *self._cost.cycles(block, sizes, runs, groups))
+        return Chosen(block, whole, left, runs, groups, *estimate(block, runs, groups))
 
     def image(self, values: Sequence[int], chosen: Chosen) -> tuple[Image, tuple[TensorSpec, ...]]:
         """The image of what was chosen for these values, and the tensors between its parts."""

@@ -8,14 +8,14 @@ from math import prod
 from typing import NamedTuple
 
 from npuvm.compiler.blocks import BLOCK_BYTES
-from npuvm.compiler.formula_terms import Term, Value, compile_term, largest, least, pick, same
+from npuvm.compiler.formula_terms import Term, Value, compile_term, compile_terms, largest, least, pick, same
 from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_lower import Reg, Shape, VecProgram
 from npuvm.compiler.vector_space import Space
 from npuvm.hw.config import LoadConfig, NpuConfig, StoreConfig, class_of
 from npuvm.isa import Isa
 
-__all__ = ["Estimate", "TileCost"]
+__all__ = ["Estimate", "RowsCost", "TileCost"]
 
 _KEPT = 1024
 """Estimates that are kept, by what they depend on besides sizes."""
@@ -119,24 +119,9 @@ class TileCost:
     """
 
     def __init__(self, space: Space, program: VecProgram, chip: NpuConfig, isa: Isa, cores: int, depth: int) -> None:
-        self.rank = len(space.sizes)
         self._cores = cores
-        work = _sorts(program, chip, isa)
-        moved = tuple(_transfers(space, chip))
-        form = _Form(
-            space.row,
-            space.col,
-            space.reduced,
-            walked_dims(space),
-            depth,
-            chip.core.vector.repeat_bytes,
-            _memory(chip),
-            tuple(work),
-            moved[: len(space.reads)],
-            moved[len(space.reads) :],
-        )
+        form, self._numbers = _form_of(space, program, chip, isa, depth)
         self._formula = _formula(form)
-        self._numbers = tuple([number for each in work.values() for number in each])
 
     def of(self, sizes: Sequence[int], cores: int) -> Estimate:
         """The estimate for tiles of a space of these sizes on so many cores."""
@@ -147,19 +132,70 @@ class TileCost:
         return self.of(sizes, self._cores)(rows, cols)
 
 
+class RowsCost:
+    """The same for rows of blocks that come one behind the other to a core, which works on parts of them."""
+
+    def __init__(self, space: Space, program: VecProgram, chip: NpuConfig, isa: Isa, depth: int) -> None:
+        form, self._numbers = _form_of(space, program, chip, isa, depth)
+        self._formula = _rows_formula(form)
+
+    def of(self, cols: int) -> Callable[[int, int], tuple[float, ...]]:
+        """Cycles of so many rows of a block, in parts of so many: by themselves, and behind those of the block before."""
+        return self._formula(cols, *self._numbers)
+
+
+def _form_of(
+    space: Space, program: VecProgram, chip: NpuConfig, isa: Isa, depth: int
+) -> tuple[_Form, tuple[float, ...]]:
+    """What an estimate is made of, and the cycles of instructions."""
+    work = _sorts(program, chip, isa)
+    moved = tuple(_transfers(space, chip))
+    form = _Form(
+        space.row,
+        space.col,
+        space.reduced,
+        walked_dims(space),
+        depth,
+        chip.core.vector.repeat_bytes,
+        _memory(chip),
+        tuple(work),
+        moved[: len(space.reads)],
+        moved[len(space.reads) :],
+    )
+    return form, tuple([number for each in work.values() for number in each])
+
+
 @lru_cache(_KEPT)
 def _formula(form: _Form) -> Callable[..., Estimate]:
     """A function of cores, sizes and the cycles of instructions, which returns one of the rows and columns of a tile."""
     sizes = [Term(f"s{dim}") for dim in range(len(form.reduced))]
+    work, names = _work(form)
+    value = _cycles(form, sizes, work, Term("cores"), (Term("rows"), Term("cols")))
+    return compile_term(["cores", *[each.text for each in sizes], *names], ["rows", "cols"], value)
+
+
+@lru_cache(_KEPT)
+def _rows_formula(form: _Form) -> Callable[..., Callable[..., tuple[float, ...]]]:
+    """A function of columns and the cycles of instructions, which returns one of rows, and those of a tile."""
+    work, names = _work(form)
+    height, cols, rows = Term("height"), Term("cols"), Term("rows")
+    ones = [1] * (len(form.reduced) - 2)
+    first, both = (_cycles(form, [*ones, each, cols], work, 1, (rows, cols)) for each in (height, 2 * height))
+    return compile_terms(["cols", *names], ["height", "rows"], [first, both - first])
+
+
+def _work(form: _Form) -> tuple[list[_Cycles], list[str]]:
+    """Cycles of instructions as terms, and the names of these."""
     work = [_Cycles(*(Term(f"{name}{at}") for name in ("head", "repeat", "row"))) for at in range(len(form.work))]
-    names = [each.text for each in (*sizes, *(number for each in work for number in each))]
-    return compile_term(["cores", *names], ["rows", "cols"], _cycles(form, sizes, work))
+    return work, [number.text for each in work for number in each]
 
 
-def _cycles(form: _Form, sizes: Sequence[Value], work: Sequence[_Cycles]) -> Value:
+def _cycles(
+    form: _Form, sizes: Sequence[Value], work: Sequence[_Cycles], cores: Value, tile: tuple[Value, Value]
+) -> Value:
     """The estimate; see `TileCost`."""
     row, col, memory = form.row, form.col, form.memory
-    cores, rows, cols = Term("cores"), Term("rows"), Term("cols")
+    rows, cols = tile
     counts = list(sizes)
     counts[col] = -(-sizes[col] // cols)
     if row is not None:
