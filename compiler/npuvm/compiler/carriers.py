@@ -19,6 +19,10 @@ CARRIERS: Mapping[str, str] = {
     "int16": "int32",
     "uint16": "int32",
     "uint8": "int32",
+    "int4": "int8",
+    "uint4": "int8",
+    "int2": "int8",
+    "uint2": "int8",
 }
 """The device's dtype for a model's dtype, by numpy's name. A dtype that is not here stays on the host."""
 

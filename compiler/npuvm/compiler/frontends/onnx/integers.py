@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from npuvm.compiler.builder import KernelBuilder
+from npuvm.compiler.carriers import CARRIERS
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.value import Value
@@ -20,6 +21,10 @@ _INT32: Bounds = (-(1 << 31), (1 << 31) - 1)
 
 RANGES: Mapping[str, Bounds] = {
     "bool": (0, 1),
+    "int2": (-2, 1),
+    "uint2": (0, 3),
+    "int4": (-8, 7),
+    "uint4": (0, 15),
     "int8": (-128, 127),
     "uint8": (0, 255),
     "int16": (-(1 << 15), (1 << 15) - 1),
@@ -68,7 +73,7 @@ def integer(op: Operator, value: Value, dtype: str, bounds: Bounds) -> Entry:
 
 def carried(k: KernelBuilder, value: Value, dtype: str) -> Value:
     """An int32 tensor, its values in range, in the dtype that carries `dtype`."""
-    return k.cast(value, dtype) if dtype in ("int8", "bool") else value
+    return k.cast(value, CARRIERS[dtype])
 
 
 def wrapped(k: KernelBuilder, value: Value, dtype: str) -> Value:
