@@ -121,8 +121,10 @@ class KernelFamily:
         apart = CompiledKernel(self._graph.name, launches, tensors, self._outputs, seconds)
         if self._operators:
             return joined(apart, self._chip, self._isa), apart
+        if all([each.joined is each.apart for each in made]):
+            return apart, apart
         whole = tuple([launch for each in made for launch in each.joined])
-        return replace(apart, launches=whole), apart
+        return CompiledKernel(apart.name, whole, tensors, apart.outputs, seconds), apart
 
     def plan(self, *, whole_rows: bool) -> Plan:
         """The segments and tensors; see `make_plan`."""

@@ -134,6 +134,7 @@ class MixLaunches:
     ) -> None:
         self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
         self._atomic, self._padding, self._split = atomic, padding, split
+        self._name, self._written = segment.name, segment.written
         known = plain._family if isinstance(plain, MixLaunches) and isinstance(plain._family, MixFamily) else None
         try:
             self._family: MixFamily | ConvMixFamily | None = mix_family_of(segment, names, chip, isa, like, known)
@@ -144,7 +145,7 @@ class MixLaunches:
         image = None if self._family is None else self._family.instance(values)
         if self._family is None or image is None:
             return _together(each.launch(values) for each in self._apart)
-        return Launch(self._segment.name, "mix", image, self._family.tensors, self._segment.written)
+        return Launch(self._name, "mix", image, self._family.tensors, self._written)
 
     def cycles(self, values: Sequence[int]) -> float:
         """Estimated cycles of the launch: those of the product, behind which the vector operations have their time."""
@@ -178,6 +179,7 @@ class RelayLaunches:
     ) -> None:
         self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
         self._atomic, self._padding, self._split = atomic, padding, split
+        self._name, self._written = segment.name, segment.written
         self._least = float(chip.us_to_cycles(chip.host.launch_us))
         self._always = always
         try:
@@ -195,9 +197,7 @@ class RelayLaunches:
         if self._family is None or chosen is None or not self._pays(values, chosen):
             return _together(each.launch(values) for each in self._apart)
         image, between = self._family.image(values, chosen)
-        return Reduced(
-            (Launch(self._segment.name, "mix", image, self._family.tensors, self._segment.written),), between
-        )
+        return Reduced((Launch(self._name, "mix", image, self._family.tensors, self._written),), between)
 
     def _pays(self, values: Sequence[int], chosen: Chosen) -> bool:
         """Whether one launch takes no longer than one of each part; the host takes its own time for each.
