@@ -74,3 +74,19 @@ def test_no_tile_goes_with_fusion() -> None:
     pins = Pins(fusion="none", tile={"vector": (8, 64)})
     with pytest.raises(CompileError, match="none beside fusion"):
         compile_kernel(named, SHAPES, load_chip("edge"), load_isa(), pins)
+
+
+@kernel(dy="fp32[M, N]", x="fp32[M, N]", r="fp32[M, 1]", g="fp32[N]")
+def norm_grad(k: KernelBuilder, dy: ParamRef, x: ParamRef, r: ParamRef, g: ParamRef) -> None:
+    scaled, unit = k.load(dy) * k.load(g), k.load(x) * k.load(r)
+    k.store((scaled - unit * k.mean(scaled * unit, -1, keepdims=True)) * k.load(r))
+
+
+def test_rows_that_fit_only_by_a_few_stay_in_one_program() -> None:
+    shapes = {"dy": (64, 1024), "x": (64, 1024), "r": (64, 1), "g": (1024,)}
+    assert len(compile_kernel(norm_grad, shapes, load_chip("ascend_910b1"), load_isa()).launches) == 1
+    rng = np.random.default_rng(4)
+    inputs = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    device = Device("ascend_910b1")
+    found = device.run(norm_grad, {name: device.tensor(each) for name, each in inputs.items()})["out0"].numpy()
+    np.testing.assert_allclose(found, interpret(norm_grad.graph, inputs)["out0"], rtol=1e-5, atol=1e-5)

@@ -187,7 +187,8 @@ class TileChooser:
             yield edge
             return
         if self._whole and self._col_reduced:
-            if self.fits(least_rows, total):
+            # Where a unit of rows does not fit, fewer may.
+            if self.fits(least_rows if self._row_reduced else 1, total):
                 yield total
             return
         widest = self._widest(least_rows, total)

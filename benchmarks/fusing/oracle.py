@@ -1,0 +1,120 @@
+"""The best fusion of a subgraph by exhaustive search, each group simulated as a kernel of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from benchmarks.fusing.case import Case, shapes_of
+from benchmarks.fusing.groups import Group, Operators, Partition
+
+from npuvm.compiler import CompileError, Kernel, Pins
+from npuvm.hw.config import NpuConfig
+from npuvm.hw.indices import IndexDistribution
+from npuvm.runtime import Device
+from npuvm.runtime.hoststream import HostStream
+
+__all__ = ["Found", "Searched", "search"]
+
+
+class Found(NamedTuple):
+    """A way to run a subgraph: cycles of its launches on the chip, and the time of one call with the host's part."""
+
+    cycles: tuple[int, ...]
+    one_us: float
+
+    @property
+    def total(self) -> int:
+        return sum(self.cycles)
+
+
+class Searched(NamedTuple):
+    """What a search found at one shape.
+
+    `chosen` is the compiler's own way, `unfused` a launch for each operator, `best_us` the fastest partition with the host's
+    time for launches and `best_cycles` that without; `partitions` were compared, all of them when `exhaustive`.
+    """
+
+    operators: int
+    partitions: int
+    exhaustive: bool
+    groups: int
+    unfused: Found
+    chosen: Found
+    best_us: Found
+    best_cycles: Found
+    partition_us: tuple[tuple[str, ...], ...]
+    partition_cycles: tuple[tuple[str, ...], ...]
+
+
+def search(case: Case, at: int, chip: NpuConfig, most: int) -> Searched:
+    """Hold the compiler's choice for shape number `at` against up to `most` partitions."""
+    return _Search(case, case.sizes[at], chip).run(most)
+
+
+class _Search:
+    def __init__(self, case: Case, sizes: Mapping[str, int], chip: NpuConfig) -> None:
+        self._case, self._sizes, self._chip = case, sizes, chip
+        self._operators = Operators(case.kernel)
+        self._known: dict[Group, int | None] = {}
+
+    def run(self, most: int) -> Searched:
+        partitions = list(islice(self._operators.partitions(), most + 1))
+        exhaustive = len(partitions) <= most
+        legal: list[tuple[Partition, Found]] = []
+        for partition in partitions[:most]:
+            cycles = [self._cycles(group) for group in partition]
+            if None not in cycles:
+                legal.append((partition, self._found([each for each in cycles if each is not None])))
+        by_us = min(legal, key=lambda each: (each[1].one_us, each[1].total))
+        by_cycles = min(legal, key=lambda each: each[1].total)
+        alone = [self._cycles(frozenset((number,))) for number in range(len(self._operators.all))]
+        return Searched(
+            len(self._operators.all),
+            len(legal),
+            exhaustive,
+            sum(each is not None for each in self._known.values()),
+            self._found([each or 0 for each in alone]),
+            self._found(self._launches(self._case.kernel, Pins(fusion="pattern"))),
+            by_us[1],
+            by_cycles[1],
+            self._names(by_us[0]),
+            self._names(by_cycles[0]),
+        )
+
+    def _names(self, partition: Partition) -> tuple[tuple[str, ...], ...]:
+        return tuple(tuple(self._operators.all[number].name for number in sorted(group)) for group in partition)
+
+    def _found(self, cycles: Sequence[int]) -> Found:
+        host = self._chip.host
+        stream = HostStream(float(host.launch_us), float(host.start_latency_us))
+        for each in cycles:
+            stream.launch(float(self._chip.cycles_to_us(each)))
+        return Found(tuple(cycles), stream.end_us)
+
+    def _cycles(self, group: Group) -> int | None:
+        """Cycles of a group as one launch; None where there is no program for all of it. A single operator may take several."""
+        if group not in self._known:
+            kernel, found = self._operators.kernel(group), []
+            for pins in (Pins(fusion="pattern"), Pins(stack="mix")):
+                try:
+                    launches = self._launches(kernel, pins)
+                except CompileError:
+                    continue
+                if len(launches) == 1 or len(group) == 1:
+                    found.append(sum(launches))
+            self._known[group] = min(found, default=None)
+        return self._known[group]
+
+    def _launches(self, kernel: Kernel, pins: Pins) -> list[int]:
+        """Cycles of each launch where L2 is as the call before left it."""
+        device = Device(self._chip, timing_only=True, indices=IndexDistribution("uniform"))
+        sizes = {**self._sizes, **{each.name: each.value(self._sizes) for each in kernel.graph.derived}}
+        shapes = shapes_of(kernel, sizes)
+        inputs = {each.name: device.empty(shapes[each.name], each.type.dtype) for each in kernel.graph.params}
+        for _ in range(2):
+            device.launches.clear()
+            for tensor in device.run(kernel, inputs, pins=pins).values():
+                tensor.free()
+        return [record.result.cycles for record in device.launches]
