@@ -22,7 +22,7 @@ def looked_up(k: KernelBuilder, table: ParamRef, ids: ParamRef, w: ParamRef) -> 
 def run(engine: Any, chip: str) -> tuple[list[np.ndarray[Any, Any]], Device]:
     rng = np.random.default_rng(5)
     device = Device(chip, engine=engine)
-    arrays = {
+    arrays: dict[str, np.ndarray[Any, Any]] = {
         "table": rng.standard_normal((300, 96)).astype(np.float16),
         "ids": rng.integers(-300, 300, 70).astype(np.int32),
         "w": rng.standard_normal((96, 64)).astype(np.float16),

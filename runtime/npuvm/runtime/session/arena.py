@@ -1,0 +1,83 @@
+"""Memory of a run: one arena for what lives while a stage runs, and the weights, which stay."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+
+from npuvm.runtime.device import Device
+from npuvm.runtime.session.carrying import Array, carried
+from npuvm.runtime.tensor import Tensor
+
+__all__ = ["Arena", "ArenaPool", "Weights"]
+
+
+class Arena:
+    """Bytes of the device, `memory`, that go back to their pool when nobody refers to the arena any more."""
+
+    __slots__ = ("__weakref__", "memory")
+
+    def __init__(self, memory: Tensor) -> None:
+        self.memory = memory
+
+
+class ArenaPool:
+    """Memory that runs take and give back, kept between runs so that the next one finds it where the last one did.
+
+    `peak_bytes` is the most that was in use at once.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._free: list[Tensor] = []
+        self.in_use_bytes = 0
+        self.peak_bytes = 0
+
+    def take(self, nbytes: int) -> Arena:
+        """An arena of at least so many bytes. OutOfMemoryError when the device does not have them."""
+        fitting = [each for each in self._free if each.nbytes >= nbytes]
+        if fitting:
+            memory = min(fitting, key=lambda each: each.nbytes)
+            self._free.remove(memory)
+        else:
+            if self._free:
+                # What is too small once is too small again.
+                self._device.free(self._free.pop())
+            memory = self._device.empty((nbytes,), "int8")
+        arena = Arena(memory)
+        self.in_use_bytes += memory.nbytes
+        self.peak_bytes = max(self.peak_bytes, self.in_use_bytes)
+        weakref.finalize(arena, self._give_back, memory).atexit = False
+        return arena
+
+    def _give_back(self, memory: Tensor) -> None:
+        self.in_use_bytes -= memory.nbytes
+        self._free.append(memory)
+
+
+@dataclass(slots=True)
+class _Weight:
+    array: Array
+    tensor: Tensor
+
+
+class Weights:
+    """Constants on the device, each once, in the dtype that carries it."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._kept: dict[int, _Weight] = {}
+        self.nbytes = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, array: Array, name: str) -> Tensor:
+        """The tensor of a constant, uploaded when it is first asked for."""
+        found = self._kept.get(id(array))
+        if found is None:
+            tensor = self._device.tensor(carried(array, str(array.dtype), name))
+            # The array is kept, so that no other can have its id.
+            found = self._kept[id(array)] = _Weight(array, tensor)
+            self.nbytes += tensor.nbytes
+        return found.tensor

@@ -1,0 +1,25 @@
+"""A value while a model runs: on the host, on the device, or on both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from npuvm.runtime.session.arena import Arena
+from npuvm.runtime.session.carrying import Array
+from npuvm.runtime.tensor import Tensor
+
+__all__ = ["Held"]
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """`array` in the dtype of the model, `tensor` in the one that carries it; `arena` is the memory that it lies in.
+
+    One that has neither is known by its shape alone, where only time is simulated.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    array: Array | None = None
+    tensor: Tensor | None = None
+    arena: Arena | None = None

@@ -1,0 +1,115 @@
+"""What a session knows of a model before any size: its steps in stages, in each of which all sizes are known from the start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from npuvm.compiler.model import SIZES, DeviceStep, Guard, HostStep, IfStep, LoopStep, Model, SizesStep, Step
+from npuvm.compiler.sums import Computed
+from npuvm.compiler.symbols import Derived
+from npuvm.runtime.session.binding import available, compile_guards, symbols_of
+
+__all__ = ["Prepared", "Stage", "outputs_of", "reads_of"]
+
+
+@dataclass(slots=True)
+class Stage:
+    """Steps whose sizes are known once `roots` are: symbols of inputs, or of what the stage before made on the host.
+
+    `derived` and `guards` are those that can be told then, and could not before. `lasting` are values that are needed after
+    the stage.
+    """
+
+    number: int
+    steps: tuple[Step, ...]
+    derived: tuple[Derived | Computed, ...]
+    guards: tuple[Guard, ...]
+    lasting: frozenset[str]
+    reads: tuple[tuple[str, ...], ...] = field(init=False)
+    first_guard: Callable[[Mapping[str, int]], int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reads = tuple(reads_of(each) for each in self.steps)
+        self.first_guard = compile_guards(self.guards)
+
+
+def outputs_of(step: Step) -> tuple[str, ...]:
+    """Names of the values that a step makes."""
+    if isinstance(step, DeviceStep):
+        return tuple(step.outputs.values())
+    return (step.output,) if isinstance(step, SizesStep) else tuple(name for name in step.outputs if name)
+
+
+def reads_of(step: Step) -> tuple[str, ...]:
+    """Names of the values that a step takes."""
+    if isinstance(step, DeviceStep):
+        return tuple(dict.fromkeys(step.inputs[p.name] for p in step.graph.params if p.name != SIZES))
+    if isinstance(step, SizesStep):
+        return ()
+    names: tuple[str, ...]
+    if isinstance(step, HostStep):
+        names = step.inputs
+    elif isinstance(step, IfStep):
+        names = (step.condition, *step.captured.values())
+    elif isinstance(step, LoopStep):
+        names = (step.trips, step.condition, *step.carried, *step.captured.values())
+    else:
+        names = (*step.carried, *step.scanned, *step.captured.values())
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A model with its steps in stages. `outside` are symbols that are given to it beside those of its inputs."""
+
+    model: Model
+    outside: frozenset[str] = frozenset()
+    stages: list[Stage] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        model = self.model
+        known = set(self.outside) | self._symbols(model.inputs)
+        derived: list[Derived | Computed] = []
+        pending = list(model.derived)
+        guards = list(model.guards)
+        groups: list[tuple[list[Step], list[Derived | Computed], list[Guard]]] = []
+        for group in self._groups(known, model.derived):
+            found = available(pending, known)
+            known |= {each.name for each in found}
+            pending = [each for each in pending if each not in found]
+            ready = [each for each in guards if symbols_of(each.left) | symbols_of(each.right) <= known]
+            guards = [each for each in guards if each not in ready]
+            derived += found
+            groups.append((group, found, ready))
+            for step in group:
+                known |= self._symbols(outputs_of(step))
+        needed = set(model.outputs.values())
+        stages: list[Stage] = []
+        for number, (steps, found, ready) in reversed(list(enumerate(groups))):
+            stages.append(Stage(number, tuple(steps), tuple(found), tuple(ready), frozenset(needed)))
+            for step in steps:
+                needed.update(reads_of(step))
+        self.stages = stages[::-1]
+
+    def _symbols(self, names: Collection[str]) -> set[str]:
+        kinds = [self.model.values[name] for name in names if name in self.model.values]
+        return {dim for kind in kinds for dim in kind.shape or () if isinstance(dim, str)}
+
+    def _groups(self, known: Collection[str], derived: Sequence[Derived | Computed]) -> list[list[Step]]:
+        """Steps, cut behind each that makes sizes that were not known."""
+        names = set(known) | {each.name for each in available(derived, known)}
+        groups: list[list[Step]] = [[]]
+        for step in self.model.steps:
+            groups[-1].append(step)
+            fresh = self._symbols(outputs_of(step)) - names
+            if fresh:
+                names |= fresh
+                names |= {each.name for each in available(derived, names)}
+                groups.append([])
+        return groups if groups[-1] or len(groups) == 1 else groups[:-1]
+
+    def roots(self, binding: Mapping[str, int]) -> dict[str, int]:
+        """The symbols of a binding that are not computed from others."""
+        computed = {each.name for each in self.model.derived}
+        return {name: size for name, size in binding.items() if name not in computed}

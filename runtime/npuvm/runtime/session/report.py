@@ -1,0 +1,64 @@
+"""What a run of a session did, and what a session has spent so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["HostUse", "RunReport", "SessionStats"]
+
+
+@dataclass(slots=True)
+class HostUse:
+    """An operator of the host over a run: how often, and the bytes that it made cross from and to the device."""
+
+    op: str
+    source: str
+    reason: str
+    provider: str
+    calls: int = 0
+    to_host_bytes: int = 0
+    to_device_bytes: int = 0
+    measured_us: float = 0.0
+
+
+@dataclass(slots=True)
+class RunReport:
+    """One run. Bytes, launches and cycles are simulated or counted; names with `measured_us` are host time of this machine.
+
+    `cycles` are those of all launches on the chip, `simulated_us` what passed on the stream with the host's part of each
+    launch. `upload_bytes` and `download_bytes` are all that crossed, those of host operators included. `peak_bytes` is the
+    most memory that the run had beside the weights. `known_shape`: no part of it was compiled in this run. `reread` says
+    which guard did not hold, so that the model that was read for these sizes alone has run; "" where all held.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    known_shape: bool = True
+    reread: str = ""
+    launches: int = 0
+    cycles: int = 0
+    simulated_us: float = 0.0
+    upload_bytes: int = 0
+    download_bytes: int = 0
+    peak_bytes: int = 0
+    weight_bytes: int = 0
+    hosts: dict[str, HostUse] = field(default_factory=dict)
+    iterations: int = 0
+    bind_measured_us: float = 0.0
+    compile_measured_us: float = 0.0
+    total_measured_us: float = 0.0
+    output_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class SessionStats:
+    """Totals of a session.
+
+    `overhead_measured_us` is host time of the last run without compiling, simulation, and operators of the host.
+    """
+
+    runs: int = 0
+    known_shapes: int = 0
+    shapes_compiled: int = 0
+    models_reread: int = 0
+    compile_measured_us: float = 0.0
+    overhead_measured_us: float = 0.0

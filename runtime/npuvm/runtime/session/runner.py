@@ -1,0 +1,231 @@
+"""Runs the steps of a model once: regions on the device, other operators by the provider of the host."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from npuvm.compiler import Kernel, Pins
+from npuvm.compiler.model import DeviceStep, HostStep, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
+from npuvm.compiler.symbols import evaluate
+from npuvm.hw.errors import DeviceError
+from npuvm.runtime.device import Device
+from npuvm.runtime.host.provider import HostError, HostProvider
+from npuvm.runtime.session.arena import Arena, ArenaPool, Weights
+from npuvm.runtime.session.binding import Binding, GuardFails, bind_value, derive
+from npuvm.runtime.session.carrying import Array, carried, numpy_dtype, restored
+from npuvm.runtime.session.held import Held
+from npuvm.runtime.session.planning import StagePlan, plan_stage
+from npuvm.runtime.session.prepared import Prepared, Stage
+from npuvm.runtime.session.report import HostUse, RunReport
+from npuvm.runtime.tensor import Tensor
+
+__all__ = ["Loaded", "Runner"]
+
+_KEPT_PLANS = 512
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A model on a device: what is prepared of it, and the plans of its stages by their sizes."""
+
+    prepared: Prepared
+    kernels: list[dict[int, Kernel]] = field(default_factory=list)
+    plans: dict[tuple[object, ...], StagePlan] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.kernels = [
+            {at: Kernel(step.graph) for at, step in enumerate(stage.steps) if isinstance(step, DeviceStep)}
+            for stage in self.prepared.stages
+        ]
+
+
+class Runner:
+    """What the runs of a session share: device, memory, weights, plans of the model and of its bodies."""
+
+    def __init__(
+        self,
+        device: Device,
+        pins: Pins | None,
+        provider: HostProvider | None,
+    ) -> None:
+        self.device = device
+        self.pins = pins
+        self.provider = provider
+        self.pool = ArenaPool(device)
+        self.weights = Weights(device)
+        self.report = RunReport({})
+        self.simulating_us = 0.0
+        """Measured host time of the current run in simulation and in operators of the host."""
+        self._bodies: dict[int, tuple[Model, Loaded]] = {}
+
+    def body(self, model: Model, outside: Mapping[str, int]) -> Loaded:
+        """A model that another one runs; `outside` are symbols that it is given. Kept, with its plans."""
+        found = self._bodies.get(id(model))
+        if found is None:
+            found = self._bodies[id(model)] = model, Loaded(Prepared(model, frozenset(outside)))
+        return found[1]
+
+    def run(self, loaded: Loaded, values: dict[str, Held], binding: Binding) -> dict[str, Held]:
+        """The outputs of a model by name. `binding` are its symbols, those of the inputs and from outside; it grows."""
+        return _Run(self, loaded, values, binding).outputs()
+
+    # Between host and device.
+
+    def host_array(self, held: Held, name: str) -> Array:
+        """A value on the host. DeviceError where only time is simulated, and nobody knows it."""
+        if held.array is None:
+            if self.device.timing_only or held.tensor is None:
+                raise DeviceError(f"'{name}' is needed on the host, and only time is simulated; run it with data")
+            held.array = restored(self.device.read(held.tensor), held.dtype)
+            self.device.stream.synchronise()
+            self.report.download_bytes += held.tensor.nbytes
+        return held.array
+
+    def upload(self, held: Held, name: str, tensor: Tensor) -> None:
+        """Write a value of the host to its place on the device."""
+        if self.device.timing_only:
+            # The lines leave L2 as they do with data.
+            array: Array = np.broadcast_to(np.zeros((), self.device.isa.dtypes[tensor.dtype].numpy), tensor.shape)
+        else:
+            array = carried(self.host_array(held, name), held.dtype, name)
+        self.device.write(tensor, array)
+        self.report.upload_bytes += tensor.nbytes
+        held.tensor = tensor
+
+
+class _Run:
+    """One run of one model."""
+
+    def __init__(self, runner: Runner, loaded: Loaded, values: dict[str, Held], binding: Binding) -> None:
+        self.runner, self.loaded = runner, loaded
+        self.model = loaded.prepared.model
+        self.values, self.binding = values, binding
+        self._origin: dict[str, str] = {}
+
+    def outputs(self) -> dict[str, Held]:
+        for stage in self.loaded.prepared.stages:
+            self._stage(stage)
+        return {name: self.value(source) for name, source in self.model.outputs.items()}
+
+    def value(self, name: str) -> Held:
+        """A value by name; constants when they are first asked for."""
+        found = self.values.get(name)
+        if found is None:
+            array = self.model.constants[name]
+            found = self.values[name] = Held(str(array.dtype), array.shape, array)
+        return found
+
+    def _stage(self, stage: Stage) -> None:
+        derive(stage.derived, self.binding)
+        failing = stage.first_guard(self.binding)
+        if failing >= 0:
+            raise GuardFails(stage.guards[failing], self.binding)
+        kernels = self.loaded.kernels[stage.number]
+        plan = self._plan(stage, kernels) if kernels else None
+        arena = None if plan is None else self.runner.pool.take(max(plan.nbytes, 1))
+        for at, step in enumerate(stage.steps):
+            if isinstance(step, DeviceStep):
+                assert plan is not None and arena is not None
+                self._device_step(at, step, plan, arena)
+            else:
+                self._other(step)
+
+    def _plan(self, stage: Stage, kernels: Mapping[int, Kernel]) -> StagePlan:
+        read = {name for at in kernels for name in stage.reads[at]}
+        resident = frozenset(name for name in read if (held := self.values.get(name)) and held.tensor is not None)
+        key = (stage.number, resident, *self.binding.items())
+        found = self.loaded.plans.get(key)
+        if found is None:
+            start = time.perf_counter_ns()
+            device = self.runner.device
+            found = plan_stage(device, self.model, stage, kernels, self.binding, resident, self.runner.pins)
+            self.runner.report.known_shape = False
+            self.runner.report.compile_measured_us += (time.perf_counter_ns() - start) / 1000
+            if len(self.loaded.plans) >= _KEPT_PLANS:
+                self.loaded.plans.pop(next(iter(self.loaded.plans)))
+            self.loaded.plans[key] = found
+        return found
+
+    def _device_step(self, at: int, step: DeviceStep, plan: StagePlan, arena: Arena) -> None:
+        runner = self.runner
+        places, own = plan.tensors(runner.device, arena.memory)
+        tensors = dict(own[at])
+        for inner, name in step.inputs.items():
+            if name in self.model.constants:
+                tensors[inner] = runner.weights.get(self.model.constants[name], name)
+                continue
+            held = self.value(name)
+            if held.tensor is None:
+                runner.upload(held, name, places[name])
+                held.arena = arena
+            assert held.tensor is not None
+            tensors[inner] = held.tensor
+        for inner, name in step.outputs.items():
+            tensors[inner] = made = places[name]
+            self.values[name] = Held(self.model.values[name].dtype, made.shape, None, made, arena)
+        start = time.perf_counter_ns()
+        runner.device.execute(plan.programs[at], tensors, step.name)
+        runner.simulating_us += (time.perf_counter_ns() - start) / 1000
+        runner.report.launches += len(plan.programs[at].kernel.launches)
+
+    def _other(self, step: Step) -> None:
+        match step:
+            case SizesStep():
+                dtype = numpy_dtype(self.model.values[step.output].dtype)
+                numbers = [each.value(self.binding) for each in step.sizes]
+                self._made(step.output, np.array(numbers, dtype).reshape(step.shape))
+            case HostStep():
+                self._host_step(step)
+            case IfStep() | LoopStep() | ScanStep():
+                raise DeviceError("control flow is not there yet", step.source)
+
+    def _made(self, name: str, array: Array) -> None:
+        self.values[name] = Held(str(array.dtype), array.shape, array)
+
+    def _host_step(self, step: HostStep) -> None:
+        runner = self.runner
+        use = runner.report.hosts.get(step.source)
+        if use is None:
+            name = "none" if runner.provider is None else runner.provider.name
+            use = runner.report.hosts[step.source] = HostUse(step.op, step.source, step.reason, name)
+        use.calls += 1
+        before = runner.report.download_bytes
+        given = [None if not name else self.value(name) for name in step.inputs]
+        if runner.device.timing_only and any(each is not None and each.array is None for each in given):
+            self._known_by_shape(step)
+            return
+        inputs = [
+            None if held is None else runner.host_array(held, name)
+            for held, name in zip(given, step.inputs, strict=True)
+        ]
+        use.to_host_bytes += runner.report.download_bytes - before
+        start = time.perf_counter_ns()
+        try:
+            assert runner.provider is not None
+            made = runner.provider.run(step.node, inputs)
+        except HostError as error:
+            raise HostError(f"{step.op} on the host: {error.message}", step.source) from error
+        spent = (time.perf_counter_ns() - start) / 1000
+        use.measured_us += spent
+        runner.simulating_us += spent
+        for name, array in zip([name for name in step.outputs if name], made, strict=True):
+            self._bind(f"{step.op}'s output", name, array.shape)
+            self._made(name, array)
+
+    def _known_by_shape(self, step: HostStep) -> None:
+        """Outputs of an operator of the host without data: their shapes, where these follow from sizes."""
+        for name in filter(None, step.outputs):
+            kind = self.model.values[name]
+            if kind.shape is None or any(isinstance(dim, str) and dim not in self.binding for dim in kind.shape):
+                message = (
+                    f"the shape of '{name}', which {step.op} makes on the host, follows from data; run it with data"
+                )
+                raise DeviceError(message, step.source)
+            self.values[name] = Held(kind.dtype, evaluate(kind.shape, self.binding))
+
+    def _bind(self, what: str, name: str, shape: tuple[int, ...]) -> None:
+        bind_value(what, name, self.model.values[name], shape, self.binding, self._origin, self.model)

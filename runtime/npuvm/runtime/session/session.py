@@ -1,0 +1,191 @@
+"""A session: a model on a simulated device, run at any size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from npuvm.compiler import Pins
+from npuvm.compiler.model import Model
+from npuvm.hw.config import NpuConfig
+from npuvm.hw.errors import DeviceError
+from npuvm.runtime.device import Device, DeviceEngine
+from npuvm.runtime.host.provider import HostProvider, default_provider
+from npuvm.runtime.session.binding import Binding, GuardFails, bind_value
+from npuvm.runtime.session.carrying import Array, numpy_dtype
+from npuvm.runtime.session.held import Held
+from npuvm.runtime.session.prepared import Prepared
+from npuvm.runtime.session.report import RunReport, SessionStats
+from npuvm.runtime.session.runner import Loaded, Runner
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["Session"]
+
+
+class Session:
+    """Runs a model: a path of an ONNX file, an `onnx.ModelProto`, or a `npuvm.compiler.model.Model`.
+
+    `chip` is a chip's name, file or configuration, with `overrides`, or a `Device` that sessions share. `fusion` is that of
+    `npuvm.compiler.Pins`. `engine` is that of `Device`; None takes "functional_first". With `timing_only` there is no data.
+    With `no_host`, operators that the device cannot run are a DeviceError here that names them; otherwise `provider` runs
+    them, onnxruntime or ONNX's reference where it is None.
+
+    CompileError for a model that cannot be read.
+    """
+
+    def __init__(
+        self,
+        source: Path | str | onnx.ModelProto | Model,
+        chip: NpuConfig | str | Device = "ascend_910b1",
+        overrides: Sequence[str] = (),
+        *,
+        fusion: str | None = None,
+        engine: DeviceEngine | None = None,
+        timing_only: bool = False,
+        no_host: bool = False,
+        provider: HostProvider | None = None,
+    ) -> None:
+        self._proto, self.model = _read(source)
+        if no_host and (left := self.model.host_steps()):
+            found = "; ".join(f"{each.op} ({each.source}): {each.reason}" for each in left)
+            raise DeviceError(f"operators would run on the host: {found}", self.model.name)
+        if isinstance(chip, Device):
+            self.device = chip
+        else:
+            wanted: DeviceEngine | None = None if timing_only else engine or "functional_first"
+            self.device = Device(chip, overrides, timing_only=timing_only, engine=engine or wanted)
+        self.stats = SessionStats()
+        self.last = RunReport({})
+        pins = None if fusion is None else Pins(fusion=fusion)
+        if provider is None and self.model.host_steps():
+            provider = default_provider()
+        self._runner = Runner(self.device, pins, provider)
+        self._loaded = Loaded(Prepared(self.model))
+        self._reread: dict[tuple[tuple[str, int], ...], tuple[Model, Loaded]] = {}
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs by name, in the dtypes of the model. `last` says afterwards what the run took.
+
+        DeviceError for inputs that do not fit the model, naming input, dim and what is allowed; and what `Device.run` raises.
+        """
+        if self.device.timing_only:
+            raise DeviceError("a session that simulates time only gives no data; allowed: time(shapes)")
+        start = time.perf_counter_ns()
+        self._check_names(inputs)
+        values = {name: _held(name, inputs[name], self.model) for name in self.model.inputs}
+        made = self._run(values, start)
+        found = {name: self._runner.host_array(each, name) for name, each in made.items()}
+        return {name: np.array(each) if each.base is not None else each for name, each in found.items()}
+
+    def time(self, shapes: Mapping[str, Sequence[int]]) -> RunReport:
+        """Simulate the time of a run on inputs of these shapes, without data.
+
+        DeviceError for shapes that do not fit, and where a size, a condition or a count of trips follows from data.
+        """
+        if not self.device.timing_only:
+            raise DeviceError("this session runs with data; allowed: run(inputs), or a session with timing_only=True")
+        start = time.perf_counter_ns()
+        self._check_names(shapes)
+        kinds = self.model.values
+        values = {name: Held(kinds[name].dtype, tuple(map(int, shapes[name]))) for name in self.model.inputs}
+        self._run(values, start)
+        return self.last
+
+    def _check_names(self, inputs: Mapping[str, object]) -> None:
+        allowed = ", ".join(self.model.inputs) or "none"
+        for name in self.model.inputs:
+            if name not in inputs:
+                raise DeviceError(f"no input '{name}'; inputs: {allowed}", self.model.name)
+        for name in inputs:
+            if name not in self.model.inputs:
+                raise DeviceError(f"the model has no input '{name}'; inputs: {allowed}", self.model.name)
+
+    def _run(self, values: dict[str, Held], start: int) -> dict[str, Held]:
+        runner, launched = self._runner, len(self.device.launches)
+        shapes = {name: held.shape for name, held in values.items()}
+        report = runner.report = self.last = RunReport(shapes)
+        runner.simulating_us = 0.0
+        runner.pool.peak_bytes = runner.pool.in_use_bytes
+        began_us = self.device.stream.synchronise()
+        binding = self._bind(self.model, values)
+        report.bind_measured_us = (time.perf_counter_ns() - start) / 1000
+        try:
+            made = runner.run(self._loaded, dict(values), dict(binding))
+        except GuardFails as failure:
+            made = self._again(failure, values)
+        records = self.device.launches[launched:]
+        report.cycles = sum(each.result.cycles for each in records)
+        report.simulated_us = self.device.stream.synchronise() - began_us
+        report.peak_bytes, report.weight_bytes = runner.pool.peak_bytes, runner.weights.nbytes
+        report.output_shapes = {name: each.shape for name, each in made.items()}
+        report.total_measured_us = (time.perf_counter_ns() - start) / 1000
+        self._count(report)
+        return made
+
+    def _count(self, report: RunReport) -> None:
+        stats = self.stats
+        stats.runs += 1
+        stats.known_shapes += report.known_shape
+        stats.shapes_compiled += not report.known_shape
+        stats.compile_measured_us += report.compile_measured_us
+        spent = self._runner.simulating_us + report.compile_measured_us
+        stats.overhead_measured_us = report.total_measured_us - spent
+
+    def _bind(self, model: Model, values: Mapping[str, Held]) -> Binding:
+        binding: Binding = {}
+        origin: dict[str, str] = {}
+        for name in model.inputs:
+            bind_value("input", name, model.values[name], values[name].shape, binding, origin, model)
+        return binding
+
+    def _again(self, failure: GuardFails, values: Mapping[str, Held]) -> dict[str, Held]:
+        """Run the model that is read for these sizes alone, because an assumption about sizes is wrong for them."""
+        if self._proto is None:
+            raise DeviceError(f"{failure.message}; there is no ONNX model to read for these sizes alone", failure.where)
+        roots = self._loaded.prepared.roots(failure.binding)
+        key = tuple(sorted(roots.items()))
+        found = self._reread.get(key)
+        if found is None:
+            from npuvm.compiler.frontends.onnx import import_model
+
+            start = time.perf_counter_ns()
+            model = import_model(self._proto, roots)
+            found = self._reread[key] = model, Loaded(Prepared(model))
+            self.stats.models_reread += 1
+            self._runner.report.known_shape = False
+            self._runner.report.compile_measured_us += (time.perf_counter_ns() - start) / 1000
+        model, loaded = found
+        self._runner.report.reread = str(failure)
+        fresh = {name: Held(each.dtype, each.shape, each.array) for name, each in values.items()}
+        try:
+            return self._runner.run(loaded, fresh, self._bind(model, fresh))
+        except GuardFails as again:
+            raise DeviceError(f"{again.message}, even where it is read for these sizes alone", again.where) from None
+
+
+def _read(source: Path | str | onnx.ModelProto | Model) -> tuple[onnx.ModelProto | None, Model]:
+    if isinstance(source, Model):
+        return None, source
+    try:
+        from npuvm.compiler.frontends.onnx import import_model, load_model
+    except ModuleNotFoundError as error:
+        raise DeviceError(f"ONNX models need the package {error.name}; install it: pip install npuvm[onnx]") from None
+    proto = load_model(source) if isinstance(source, str | Path) else source
+    return proto, import_model(proto)
+
+
+def _held(name: str, given: Any, model: Model) -> Held:
+    kind = model.values[name]
+    if not isinstance(given, np.ndarray | np.generic):
+        message = f"input '{name}' is a {type(given).__name__}; allowed: a numpy array of {kind.dtype}"
+        raise DeviceError(message, model.name)
+    array = np.asarray(given)
+    if array.dtype != numpy_dtype(kind.dtype):
+        raise DeviceError(f"input '{name}' must be {kind.dtype}, got {array.dtype}", model.name)
+    return Held(kind.dtype, array.shape, array)
