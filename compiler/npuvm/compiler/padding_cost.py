@@ -60,7 +60,12 @@ class PaddingCost:
             _places(side, view, (count, *spec.batch))
             for side, view, count in zip((problem.a, problem.b), (spec.a, spec.b), rows, strict=True)
         ]
-        self._counts = [len(each) for each in places]
+        at = _FIXED
+        self._places: list[tuple[int, list[tuple[int, int]]]] = []
+        """By operand, which numbers are the place of the first row, and strides and sizes of dims."""
+        for each in places:
+            self._places.append((at, [(place, place + 1) for place in range(at + 1, at + len(each), 2)]))
+            at += len(each)
         self._sizes: Function = compile_values(
             symbols,
             (
@@ -95,23 +100,25 @@ class PaddingCost:
         """
         numbers = self._sizes(*values)
         m, n, k, batch, a_pitch, b_pitch = numbers[:6]
-        nbytes = [elements * self._problem.item for elements in numbers[6:_FIXED]]
+        if m * n * k * batch == 0:
+            return ()
+        item, half = self._problem.item, self._capacity / 2
+        nbytes = numbers[6] * item, numbers[7] * item
         # What launches of the kernel itself wrote is in L2, which serves reads of it wherever they begin.
-        steps = [
-            0 if made and size <= self._capacity / 2 else step
+        a, b = [
+            0 if made and size <= half else step
             for made, size, step in zip(self._made, nbytes, self._steps(numbers), strict=True)
         ]
-        if steps == [0, 0] or m * n * k * batch == 0:
+        if a == b == 0:
             return ()
-        lie = [(pitch, step) for pitch, step in zip((a_pitch, b_pitch), steps, strict=True)]
-        apart = [self._pitch(*each, copied=False) for each in lie]
+        apart = self._pitch(a_pitch, a), self._pitch(b_pitch, b)
         plain = min(self._chooser.choose(ProductSizes(m, n, k, batch, *apart)).cycles, other)
         if plain < _LEAST:
             return ()
         spent = [self._copied(size) for size in nbytes]
-        copied = [self._pitch(*each, copied=True) for each in lie]
+        copied = self._lined(a_pitch), self._lined(b_pitch)
         least, best = plain, tuple[int, ...]()
-        for way, wanted in zip(_WAYS, self._allowed(steps, nbytes), strict=True):
+        for way, wanted in zip(_WAYS, self._allowed((a, b), nbytes), strict=True):
             cycles = sum([spent[at] for at in way])
             if wanted and cycles < least:
                 pitches = [(copied if at in way else apart)[at] for at in range(len(OPERANDS))]
@@ -120,11 +127,15 @@ class PaddingCost:
                     least, best = cycles, way
         return tuple([OPERANDS[at] for at in best])
 
-    def _pitch(self, pitch: int, step: int, *, copied: bool) -> int:
-        """A pitch with which an operand is read like one that lies `step` bytes off blocks, or is copied."""
-        if copied or step == 0:
-            return -(-pitch // self._line) * self._line if pitch % BLOCK_BYTES or copied else pitch
+    def _pitch(self, pitch: int, step: int) -> int:
+        """A pitch with which an operand is read like one that lies `step` bytes off blocks."""
+        if step == 0:
+            return self._lined(pitch) if pitch % BLOCK_BYTES else pitch
         return pitch if pitch % BLOCK_BYTES else pitch + step
+
+    def _lined(self, pitch: int) -> int:
+        """The pitch of rows that are copied to where lines of memory begin."""
+        return -(-pitch // self._line) * self._line
 
     def _copied(self, nbytes: int) -> float:
         """Cycles of a copy; what half of L2 does not hold is written to memory and read again."""
@@ -138,12 +149,13 @@ class PaddingCost:
 
     def _steps(self, numbers: Sequence[int]) -> list[int]:
         """By operand, how many bytes off blocks lie the places where its rows begin; 0 where all are at blocks."""
-        found, at = [], _FIXED
-        for count in self._counts:
-            offset, *dims = numbers[at : at + count]
-            steps = [step for step, size in zip(dims[::2], dims[1::2], strict=True) if size > 1]
-            found.append(gcd(offset, *steps, BLOCK_BYTES) % BLOCK_BYTES)
-            at += count
+        found = []
+        for offset, dims in self._places:
+            step = numbers[offset]
+            for stride, size in dims:
+                if numbers[size] > 1:
+                    step = gcd(step, numbers[stride])
+            found.append(gcd(step, BLOCK_BYTES) % BLOCK_BYTES)
         return found
 
 
