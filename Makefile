@@ -73,7 +73,7 @@ format: $(TEST_STAMP) ## Rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(CORE_STAMP) ## Run every benchmark of benchmarks/
+bench: $(TEST_STAMP) ## Run every benchmark of benchmarks/
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
 
 check-generated: $(CORE_STAMP) ## Compare what is generated from the instruction set with what is committed
