@@ -20,6 +20,7 @@ from npuvm.runtime.session.carrying import Array, carried, numpy_dtype, restored
 from npuvm.runtime.session.held import Held
 from npuvm.runtime.session.planning import StagePlan, plan_stage
 from npuvm.runtime.session.prepared import Prepared, Stage
+from npuvm.runtime.session.profile import Executed
 from npuvm.runtime.session.report import HostUse, RunReport
 from npuvm.runtime.tensor import Tensor
 
@@ -60,6 +61,8 @@ class Runner:
         self.report = RunReport({})
         self.simulating_us = 0.0
         """Measured host time of the current run in simulation and in operators of the host."""
+        self.executed: list[Executed] = []
+        """Regions that the current run has executed."""
         self._bodies: dict[int, tuple[Model, Loaded]] = {}
 
     def body(self, model: Model, outside: Mapping[str, int]) -> Loaded:
@@ -168,6 +171,7 @@ class _Run:
             tensors[inner] = made = places[name]
             self.values[name] = Held(self.model.values[name].dtype, made.shape, None, made, arena)
         start = time.perf_counter_ns()
+        runner.executed.append(Executed(step, plan.programs[at], len(runner.device.launches)))
         runner.device.execute(plan.programs[at], tensors, step.name)
         runner.simulating_us += (time.perf_counter_ns() - start) / 1000
         runner.report.launches += len(plan.programs[at].kernel.launches)

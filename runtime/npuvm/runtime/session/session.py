@@ -19,6 +19,7 @@ from npuvm.runtime.session.binding import Binding, GuardFails, bind_value
 from npuvm.runtime.session.carrying import Array, numpy_dtype
 from npuvm.runtime.session.held import Held
 from npuvm.runtime.session.prepared import Prepared
+from npuvm.runtime.session.profile import KernelUse, profile_of
 from npuvm.runtime.session.report import RunReport, SessionStats
 from npuvm.runtime.session.runner import Loaded, Runner
 
@@ -65,6 +66,7 @@ class Session:
         pins = None if fusion is None else Pins(fusion=fusion)
         if provider is None and self.model.host_steps():
             provider = default_provider()
+        self._shared = isinstance(chip, Device)
         self._runner = Runner(self.device, pins, provider)
         self._loaded = Loaded(Prepared(self.model))
         self._reread: dict[tuple[tuple[str, int], ...], tuple[Model, Loaded]] = {}
@@ -97,6 +99,15 @@ class Session:
         self._run(values, start)
         return self.last
 
+    def profile(self) -> list[KernelUse]:
+        """The kernels of the last run by simulated time, with the operators of the model that each computes.
+
+        DeviceError where no time was simulated.
+        """
+        if not self.device.launches and self.last.launches:
+            raise DeviceError("engine 'functional' simulates no time; allowed: another engine")
+        return profile_of(self._runner.executed, self.device.launches, self.device, self._runner.pins)
+
     def _check_names(self, inputs: Mapping[str, object]) -> None:
         allowed = ", ".join(self.model.inputs) or "none"
         for name in self.model.inputs:
@@ -107,7 +118,11 @@ class Session:
                 raise DeviceError(f"the model has no input '{name}'; inputs: {allowed}", self.model.name)
 
     def _run(self, values: dict[str, Held], start: int) -> dict[str, Held]:
-        runner, launched = self._runner, len(self.device.launches)
+        runner = self._runner
+        if not self._shared:
+            self.device.launches.clear()  # those of the last run; nobody else has launched anything
+        launched = len(self.device.launches)
+        runner.executed.clear()
         shapes = {name: held.shape for name, held in values.items()}
         report = runner.report = self.last = RunReport(shapes)
         runner.simulating_us = 0.0
