@@ -28,7 +28,7 @@ from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["CompiledKernel", "Launch", "TensorSpec", "compile_segments", "padding_of", "split_of"]
+__all__ = ["CompiledKernel", "Launch", "TensorSpec", "compile_segments", "family_in_use", "padding_of", "split_of"]
 
 _KEPT_FAMILIES = 256
 _NO_PINS = Pins()
@@ -92,6 +92,15 @@ def _fused(
     if pins.fusion in ("none", "pattern"):
         return family.compile(shapes)
     return stacked(family.apart(shapes), chip, isa)
+
+
+def family_in_use(graph: Graph, chip: NpuConfig, isa: Isa, pins: Pins | None = None) -> KernelFamily:
+    """The family that gives the segments of a graph with no pin, or pins of what shares a program and a launch."""
+    pins = graph.pins if pins is None else pins
+    ways: _Ways = {"atomic": pins.reduce == "atomic", "padding": padding_of(pins), "split": split_of(pins)}
+    if pins.fusion in ("none", "stack"):
+        return _FAMILIES.get(graph, chip, isa, mixing="never", operators=True, **ways)
+    return _FAMILIES.get(graph, chip, isa, **ways)
 
 
 def _pinned(
