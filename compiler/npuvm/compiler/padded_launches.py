@@ -8,25 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from npuvm.compiler.compiled import Launch, TensorSpec
 from npuvm.compiler.conv_segment import ConvSegment
 from npuvm.compiler.cube_segment import compile_cube_segment
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.joint_segments import MixSegment
+from npuvm.compiler.padded_copies import PaddedCopy
 from npuvm.compiler.padding_cost import PaddingCost
 from npuvm.compiler.padding_parts import OPERANDS, PITCHES, PaddedParts, padded_parts, padded_pitch, product_of
 from npuvm.compiler.reduce_launches import Reduced
 from npuvm.compiler.schedule import Pins
-from npuvm.compiler.segments import CubeSegment, VectorSegment
+from npuvm.compiler.segments import CubeSegment
 from npuvm.compiler.split_launches import SplitLaunches, SplitProduct
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_codegen import compile_vector
-from npuvm.compiler.vector_family import VectorFamily
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
@@ -68,6 +67,7 @@ class PaddedProduct:
         self._cols: Function = compile_values(names, ends, "cols")
         self._item = DTYPES[product.a.tensor.dtype].item_bytes
         self._parts: dict[tuple[str, ...], PaddedParts] = {}
+        self._shapes: dict[tuple[str, ...], list[Function]] = {}
 
     @staticmethod
     def of(
@@ -105,15 +105,25 @@ class PaddedProduct:
 
     def pitches(self, operands: Sequence[str], values: Sequence[int]) -> tuple[int, ...]:
         """Values of the symbols PITCHES of these operands."""
-        cols = dict(zip(OPERANDS, self._cols(*values), strict=True))
-        return tuple(padded_pitch(cols[operand], self._item, self.chip) for operand in operands)
+        cols = self._cols(*values)
+        return tuple([padded_pitch(cols[OPERANDS.index(each)], self._item, self.chip) for each in operands])
 
-    def tensors(self, operands: tuple[str, ...], values: Sequence[int]) -> tuple[TensorSpec, ...]:
-        """The workspace of the copies."""
-        binding = self.binding(operands, values)
+    def tensors(
+        self, operands: tuple[str, ...], values: Sequence[int], pitches: Sequence[int]
+    ) -> tuple[TensorSpec, ...]:
+        """The workspace of the copies, whose rows lie these pitches apart."""
+        tensors = self.parts(operands).tensors
+        shapes = self._shapes.get(operands)
+        if shapes is None:
+            names = (*self.names, *(PITCHES[each] for each in operands))
+            binding = {name: SymInt.variable(name) for name in names}
+            dims = [evaluate(each.shape, binding) for each in tensors]
+            shapes = self._shapes[operands] = [compile_values(names, each) for each in dims]
         return tuple(
-            TensorSpec(each.name, each.kind, each.dtype, evaluate(each.shape, binding))
-            for each in self.parts(operands).tensors
+            [
+                TensorSpec(each.name, each.kind, each.dtype, shape(*values, *pitches))
+                for each, shape in zip(tensors, shapes, strict=True)
+            ]
         )
 
     def binding(self, operands: Sequence[str], values: Sequence[int]) -> Mapping[str, int]:
@@ -139,7 +149,14 @@ class PaddedProduct:
             if kernel is not None:
                 made.append(Launch(copy.name, "vector", kernel.image, kernel.tensors, copy.written, bool(made)))
         made.append(Launch(self.segment.name, "cube", *product, self.segment.written, bool(made)))
-        return Reduced(tuple(made), self.tensors(operands, values))
+        return Reduced(tuple(made), self.tensors(operands, values, self.pitches(operands, values)))
+
+
+class _Copied(NamedTuple):
+    """The launches of a product that reads copies, and the copies."""
+
+    product: ProductLaunches
+    copies: list[PaddedCopy]
 
 
 class PaddedLaunches:
@@ -152,8 +169,7 @@ class PaddedLaunches:
         self, product: PaddedProduct, plain: ProductLaunches, split: SplitProduct | None, make: MakeLaunches
     ) -> None:
         self._product, self._plain, self._split, self._make = product, plain, split, make
-        self._padded: dict[tuple[str, ...], ProductLaunches] = {}
-        self._copies: dict[str, VectorFamily] = {}
+        self._copied: dict[tuple[str, ...], _Copied] = {}
         self._prepared = False
 
     def prepare(self) -> None:
@@ -163,9 +179,8 @@ class PaddedLaunches:
             self._plain.prepare()
         with suppress(CompileError):  # the shape that needs what there is not will say why
             for operands in (OPERANDS, *((each,) for each in OPERANDS)):
-                self._of(operands)
-            for operand, copy in zip(OPERANDS, self._product.parts(OPERANDS).copies, strict=True):
-                self._copy(operand, copy).prepare()
+                for copy in self._of(operands).copies:
+                    copy.prepare()
 
     def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
         """The launches, those of the copies first."""
@@ -181,31 +196,26 @@ class PaddedLaunches:
 
     def _with_copies(self, operands: tuple[str, ...], values: Sequence[int]) -> Reduced | None:
         """The product with copies of these operands; None where a shape does not allow a program of its own."""
-        product = self._product
-        pitches = product.pitches(operands, values)
-        last = self._of(operands).launch((*values, *pitches))
+        copied, pitches = self._of(operands), self._product.pitches(operands, values)
+        last = copied.product.launch((*values, *pitches))
         if not isinstance(last, Launch):
             return None
         made: list[Launch] = []
-        for operand, copy, pitch in zip(operands, product.parts(operands).copies, pitches, strict=True):
-            image = self._copy(operand, copy).instance((*values, pitch))
-            assert image is not None, "a product with something to add up has operands"
-            made.append(Launch(copy.name, "vector", *image, copy.written, bool(made)))
-        return Reduced((*made, replace(last, continues=True)), product.tensors(operands, values))
+        for copy, pitch in zip(copied.copies, pitches, strict=True):
+            made.append(Launch(copy.name, "vector", *copy.instance((*values, pitch)), copy.written, bool(made)))
+        made.append(Launch(last.segment, last.kind, last.image, last.args, last.writes, True))
+        return Reduced(tuple(made), self._product.tensors(operands, values, pitches))
 
-    def _copy(self, operand: str, segment: VectorSegment) -> VectorFamily:
-        """The launches of an operand's copy, whose segment is the same whichever others are copied."""
-        found = self._copies.get(operand)
-        if found is None:
-            names = (*self._product.names, PITCHES[operand])
-            found = self._copies[operand] = VectorFamily(segment, names, self._product.chip, self._product.isa)
-        return found
-
-    def _of(self, operands: tuple[str, ...]) -> ProductLaunches:
-        found = self._padded.get(operands)
+    def _of(self, operands: tuple[str, ...]) -> _Copied:
+        found = self._copied.get(operands)
         if found is None:
             product = self._product
-            names = (*product.names, *(PITCHES[each] for each in operands))
-            segment = product.parts(operands).segment
-            found = self._padded[operands] = self._make(segment, names, product_of(product.segment))
+            names, parts = product.names, product.parts(operands)
+            pitches = [PITCHES[each] for each in operands]
+            launches = self._make(parts.segment, (*names, *pitches), product_of(product.segment))
+            copies = [
+                PaddedCopy(copy, (*names, pitch), product.chip, product.isa)
+                for copy, pitch in zip(parts.copies, pitches, strict=True)
+            ]
+            found = self._copied[operands] = _Copied(launches, copies)
         return found

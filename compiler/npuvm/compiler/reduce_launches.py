@@ -17,7 +17,7 @@ from npuvm.compiler.reduce_parts import CHUNKS, EDGE, LENGTH, ReduceParts, reduc
 from npuvm.compiler.scan_parts import scan_parts
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import VectorSegment
-from npuvm.compiler.stack_launch import in_one_launch
+from npuvm.compiler.stack_launch import joined_launches
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.vector_codegen import VectorKernel, compile_vector
 from npuvm.compiler.vector_family import VectorFamily, opened
@@ -224,10 +224,11 @@ def joined(kernel: CompiledKernel, chip: NpuConfig, isa: Isa) -> CompiledKernel:
             groups.append([launch])
     made: list[Launch] = []
     for group in groups:
-        if len(group) > 1:
-            name = group[0].segment
-            together = in_one_launch(replace(kernel, name=name, launches=tuple(group)), chip, isa).launches
-            made += [replace(each, segment=name.partition(".")[0]) for each in together]
-        else:
+        if len(group) == 1:
             made += group
-    return replace(kernel, launches=tuple(made))
+            continue
+        name = group[0].segment
+        own = name.partition(".")[0]
+        for each in joined_launches(name, kernel.tensors, group, chip, isa):
+            made.append(Launch(own, each.kind, each.image, each.args, each.writes, each.continues))
+    return CompiledKernel(kernel.name, tuple(made), kernel.tensors, kernel.outputs, kernel.seconds)

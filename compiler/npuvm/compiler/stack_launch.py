@@ -13,7 +13,7 @@ from npuvm.compiler.stack_order import Lifetime, levels_of, lifetimes_of, place_
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa, RelocTable
 
-__all__ = ["Placed", "in_one_launch", "plan_workspace", "stack_launches", "stacked"]
+__all__ = ["Placed", "in_one_launch", "joined_launches", "plan_workspace", "stack_launches", "stacked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +98,32 @@ def stack_launches(kernel: CompiledKernel, launches: Sequence[Placed], chip: Npu
 
     Launches that do not depend on each other share a level, on cores of their own where these suffice.
     """
-    kinds = tuple([(each.name, each.kind) for each in kernel.tensors])
+    made, lifetimes = _stacked_launches(kernel.name, kernel.tensors, launches, chip, isa)
+    return CompiledKernel(kernel.name, made, _with_offsets(kernel.tensors, lifetimes), kernel.outputs, kernel.seconds)
+
+
+def joined_launches(
+    name: str, tensors: Sequence[TensorSpec], launches: Sequence[Launch], chip: NpuConfig, isa: Isa
+) -> tuple[Launch, ...]:
+    """Launches in program order as one, or as few as can be; `tensors` are those that they touch."""
+    return _stacked_launches(name, tensors, [Placed(each) for each in launches], chip, isa)[0]
+
+
+def _stacked_launches(
+    name: str, tensors: Sequence[TensorSpec], launches: Sequence[Placed], chip: NpuConfig, isa: Isa
+) -> tuple[tuple[Launch, ...], Mapping[str, Lifetime]]:
+    kinds = tuple([(each.name, each.kind) for each in tensors])
     programs = [busy(each.launch.image) for each in launches]
     forms = tuple([_form(each, here, isa) for each, here in zip(launches, programs, strict=True)])
-    key = (kernel.name, id(chip), isa.hash, kinds, forms)
+    key = (name, id(chip), isa.hash, kinds, forms)
     found = _STACKS.get(key)
     if found is None:
-        found = _STACKS[key] = chip, _Stacking(kernel.name, kinds, launches, chip, isa)
+        found = _STACKS[key] = chip, _Stacking(name, kinds, launches, chip, isa)
         if len(_STACKS) > _KEPT_FORMS:
             _STACKS.popitem(last=False)
     _STACKS.move_to_end(key)
     stacking = found[1]
-    made = stacking.launches([each.launch for each in launches], programs)
-    tensors = _with_offsets(kernel.tensors, stacking.lifetimes)
-    return CompiledKernel(kernel.name, made, tensors, kernel.outputs, kernel.seconds)
+    return stacking.launches([each.launch for each in launches], programs), stacking.lifetimes
 
 
 def _form(placed: Placed, programs: Programs, isa: Isa) -> Hashable:

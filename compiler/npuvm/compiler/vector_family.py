@@ -192,6 +192,7 @@ class Rows:
         self._capacity = maker.chip.capacity_bytes("ub")
         self._whole_only = space.whole
         self._last: tuple[Sequence[int], Choice, Way] | None = None
+        self._last_fair: tuple[Sequence[int], float] | None = None
         self._ways = [_Ways(maker, binding, space)]
         if not space.whole and space.may_be_whole():
             # Where whole dims are short of room, walking over them is no worse.
@@ -216,6 +217,8 @@ class Rows:
                 cycles = found[1].chooser.fair_cycles(sizes, found[0]) if len(self._ways) > 1 else 0.0
                 if cycles < least:
                     best, least = found, cycles
+        if len(self._ways) > 1:
+            self._last_fair = sizes, least
         if best is None:
             error = RowsDoNotFit if self._whole_only else CompileError
             need, room = min(ways.least_bytes(sizes) for ways in self._ways), self._capacity
@@ -231,7 +234,9 @@ class Rows:
     def fair_cycles(self, sizes: Sequence[int]) -> float:
         """The estimate on a number of cores that is not the chip's."""
         choice, way = self.choose(sizes)
-        return way.chooser.fair_cycles(sizes, choice)
+        if self._last_fair is None or self._last_fair[0] != sizes:
+            self._last_fair = sizes, way.chooser.fair_cycles(sizes, choice)
+        return self._last_fair[1]
 
 
 class _Ways:
