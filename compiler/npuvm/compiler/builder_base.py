@@ -26,6 +26,10 @@ class BuilderBase:
         self.graph = graph
         self._loads: dict[str, Value] = {}
 
+    def forget(self, count: int) -> None:
+        """Let go of nodes from number `count` on, which are taken out of the graph."""
+        self._loads = {name: value for name, value in self._loads.items() if value.node.id < count}
+
     @property
     def _all(self) -> KernelBuilder:
         """The builder with the methods of all groups."""

@@ -47,7 +47,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """An assumption that sizes must fulfil at launch; where they do not, the model is read again for those sizes alone.
+    """What sizes must fulfil at launch, and the operator that says so.
 
     `relation` is `==`, `<=` or `%` (left is a multiple of right).
     """
@@ -64,7 +64,13 @@ class Guard:
             return left == 0 if right == 0 else left % right == 0
         return left == right if self.relation == "==" else left <= right
 
+    def text(self, binding: Mapping[str, int]) -> str:
+        """Both sides for values of the symbols."""
+        return f"{self.left.value(binding)} {self.relation} {self.right.value(binding)}"
+
     def __str__(self) -> str:
+        if self.relation == "%":
+            return f"{self.left} % {self.right} == 0"
         return f"{self.left} {self.relation} {self.right}"
 
 
@@ -167,6 +173,8 @@ class Model:
     `inputs` are names of values; `outputs` gives the value of each output; `constants` have their value, in the dtype of
     the source.
     `derived` defines symbols by others, in order of use; all other symbols are dims of inputs, or of what host steps make.
+    `guards` are assumed: where one does not hold, the model is read again for those sizes alone. `required` are what operators
+    need: other sizes are errors. `facts` say in words what follows.
     """
 
     name: str
@@ -177,6 +185,7 @@ class Model:
     steps: list[Step] = field(default_factory=list)
     derived: list[Derived | Computed] = field(default_factory=list)
     guards: list[Guard] = field(default_factory=list)
+    required: list[Guard] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
 
     def host_steps(self) -> list[HostStep]:

@@ -10,7 +10,7 @@ from npuvm.compiler.errors import CompileError
 from npuvm.compiler.symbols import Derived, Product, Ratio, cancel, product
 from npuvm.compiler.types import Dim, parse_dims
 
-__all__ = ["Computed", "DimTable", "Sum", "fresh_name", "parse_sum", "sum_of", "times"]
+__all__ = ["Computed", "DimTable", "Sum", "fresh_name", "operands", "parse_sum", "sum_of", "times"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +202,13 @@ class DimTable:
         name = fresh_name({*self._names, *(each.name for each in self._derived)})
         self._derived.append(Computed(name, op, args))
         return name
+
+
+def operands(derived: Derived | Computed) -> set[str]:
+    """The symbols that one is made of."""
+    if isinstance(derived, Derived):
+        return {*derived.numerator.symbols, *derived.denominator.symbols}
+    return {symbol for each in derived.args for symbol in each.symbols()}
 
 
 def fresh_name(known: Iterable[str]) -> str:

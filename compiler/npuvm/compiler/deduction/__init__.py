@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from npuvm.compiler.deduction.deduction import Deduced, Deduction
+from npuvm.compiler.deduction.deduction import LARGEST_SIZE, Contradiction, Deduced, Deduction, Undecided
+from npuvm.compiler.deduction.report import report
 
-__all__ = ["Deduced", "Deduction"]
+__all__ = ["LARGEST_SIZE", "Contradiction", "Deduced", "Deduction", "Undecided", "report"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+import onnx
 from npuvm.compiler.types import Dim
 from npuvm.compiler.value import Value
 
@@ -24,7 +25,7 @@ class Entry:
     `const` is its content where that is known now; `sizes`, an array of sums, where it is integers that follow from
     sizes. `on_device` holds its tensor by the number of the region; `level` is that of the first region that can use it,
     where it is made if it is `computed` on the device. `bounds` are the least and the largest integer that it can hold,
-    where known.
+    where known. `kind` is the type of what is no tensor: a sequence, an optional value.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Entry:
     level: int = 0
     computed: bool = False
     bounds: tuple[int, int] | None = None
+    kind: onnx.TypeProto | None = None
 
     @property
     def rank(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,16 +11,22 @@ import numpy.typing as npt
 
 import onnx
 from npuvm.compiler.frontends.onnx.functions import body_of_function, body_of_schema
-from onnx import helper
+from npuvm.compiler.frontends.onnx.host import single
+from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 if TYPE_CHECKING:
     from npuvm.compiler.frontends.onnx.operator import Operator
 
-__all__ = ["expand", "fold"]
+__all__ = ["Folded", "expand", "fold"]
+
+Array = npt.NDArray[Any]
 
 _LARGEST = 1 << 26
 """Most elements of a constant that is computed while the graph is read."""
+
+_WEIGHT = 1 << 14
+"""Elements from which on a constant is turned on the device, by strides, and not while the graph is read."""
 
 _REFUSALS = (
     ArithmeticError,
@@ -37,47 +44,60 @@ _RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLi
 _CONTROL = {"If", "Loop", "Scan", "SequenceMap"}
 
 
-def fold(operator: Operator) -> list[npt.NDArray[Any]] | None:
+@dataclass(slots=True)
+class Folded:
+    """Results of operators of constants, by the name of the first one, with the constants that they were computed of."""
+
+    known: dict[str, tuple[tuple[Array, ...], list[Array]]] = field(default_factory=dict)
+
+
+def fold(operator: Operator) -> list[Array] | None:
     """Results of an operator whose inputs are all constants, as ONNX's reference computes them; None where they are not."""
     if operator.type in _RANDOM | _CONTROL or (operator.type == "Dropout" and len(operator.inputs) > 2):
         return None
+    given = [each for each in operator.inputs if each is not None]
+    inputs = tuple(each.const for each in given if each.const is not None)
+    if len(inputs) < len(given):
+        return None
+    if operator.type == "Constant" and "value" in operator.attributes:
+        return _kept(operator, inputs, lambda: [numpy_helper.to_array(operator.attributes["value"])])
+    if operator.type == "Identity":
+        return [inputs[0]]
+    if operator.type == "Transpose" and inputs[0].size > _WEIGHT:
+        return None
+    return _kept(operator, inputs, lambda: _evaluated(operator))
+
+
+def _kept(operator: Operator, inputs: tuple[Array, ...], compute: Any) -> list[Array] | None:
+    """What an earlier reading of the graph computed of the same constants, or what is computed now."""
+    known = operator.lowering.folded.known
+    name = operator.lowering.name(next((each for each in operator.node.output if each), operator.source))
+    found = known.get(name)
+    if found is not None and len(found[0]) == len(inputs) and all(map(_same, found[0], inputs)):
+        return found[1]
+    made: list[Array] | None = compute()
+    if made is not None:
+        known[name] = inputs, made
+    return made
+
+
+def _same(a: Array, b: Array) -> bool:
+    if a is b:
+        return True
+    return a.size <= 64 and a.dtype == b.dtype and a.shape == b.shape and a.dtype != object and bool((a == b).all())
+
+
+def _evaluated(operator: Operator) -> list[Array] | None:
     feeds = {
         f"i{at}": each.const for at, each in enumerate(operator.inputs) if each is not None and each.const is not None
     }
-    if len(feeds) < sum(each is not None for each in operator.inputs):
-        return None
-    model = single(operator)
     try:
-        results = ReferenceEvaluator(model).run(None, feeds)
+        results = ReferenceEvaluator(single(operator)).run(None, feeds)
     except _REFUSALS:  # what the reference cannot compute is left to the device or the host
         return None
     if any(not isinstance(each, (np.ndarray, np.generic)) or np.size(each) > _LARGEST for each in results):
         return None
     return [np.asarray(each) for each in results]
-
-
-def single(operator: Operator) -> onnx.ModelProto:
-    """A model of this node alone: inputs i0, i1, ..., outputs o0, o1, ..., without shapes."""
-    node = onnx.NodeProto()
-    node.CopyFrom(operator.node)
-    del node.input[:], node.output[:]
-    node.input.extend("" if each is None else f"i{at}" for at, each in enumerate(operator.inputs))
-    node.output.extend(f"o{at}" if name else "" for at, name in enumerate(operator.node.output))
-    inputs = [
-        helper.make_tensor_value_info(f"i{at}", _elem_type(each.dtype), None)
-        for at, each in enumerate(operator.inputs)
-        if each is not None
-    ]
-    outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
-    graph = helper.make_graph([node], operator.type, inputs, outputs)
-    opsets = [helper.make_opsetid(domain, version) for domain, version in operator.lowering.opsets.items()]
-    return helper.make_model(graph, opset_imports=opsets, functions=list(operator.lowering.functions.values()))
-
-
-def _elem_type(dtype: str) -> int:
-    if dtype == "string":
-        return int(onnx.TensorProto.STRING)
-    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
 
 def expand(operator: Operator, functions: Mapping[tuple[str, str], onnx.FunctionProto]) -> onnx.FunctionProto | None:

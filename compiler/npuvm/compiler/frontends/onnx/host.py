@@ -1,41 +1,68 @@
-"""Operators that stay on the host: the model that a provider gets, and the types of what it makes."""
+"""Operators that stay on the host: the model that a provider gets, and what it makes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import onnx
-from npuvm.compiler.frontends.onnx.attributes import dtype_name
-from npuvm.compiler.model import ValueType
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.frontends.onnx.attributes import dtype_name, type_proto
+from npuvm.compiler.frontends.onnx.entries import Entry
 from npuvm.compiler.types import Dim
+from onnx import defs, helper
 
 if TYPE_CHECKING:
     from npuvm.compiler.frontends.onnx.operator import Operator
 
-__all__ = ["host_types"]
+__all__ = ["host_outputs", "single"]
 
 
-def host_types(operator: Operator, model: onnx.ModelProto) -> list[ValueType]:
-    """Types of an operator's outputs, as ONNX infers them from what is known of its inputs.
+def single(operator: Operator) -> onnx.ModelProto:
+    """A model of this node alone: inputs i0, i1, ..., outputs o0, o1, ..., without shapes."""
+    node = onnx.NodeProto()
+    node.CopyFrom(operator.node)
+    del node.input[:], node.output[:]
+    node.input.extend("" if each is None else f"i{at}" for at, each in enumerate(operator.inputs))
+    node.output.extend(f"o{at}" if name else "" for at, name in enumerate(operator.node.output))
+    inputs = []
+    for at, each in enumerate(operator.inputs):
+        if each is not None:
+            inputs.append(onnx.ValueInfoProto(name=f"i{at}", type=type_proto(each)))
+            if inputs[-1].type.HasField("tensor_type"):
+                inputs[-1].type.tensor_type.ClearField("shape")
+    outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
+    graph = helper.make_graph([node], operator.type, inputs, outputs)
+    opsets = [helper.make_opsetid(domain, version) for domain, version in operator.lowering.opsets.items()]
+    functions = list(operator.lowering.functions.values()) if operator.is_function else []
+    return helper.make_model(graph, opset_imports=opsets, functions=functions)
 
-    Sizes that follow from data are symbols.     `model` is that of `single`, and gets its inputs' shapes.
+
+def host_outputs(operator: Operator, model: onnx.ModelProto, level: int) -> list[Entry]:
+    """Outputs of an operator, their types as ONNX infers them from what is known of its inputs.
+
+    Sizes that follow from data are symbols. `model` is that of `single`. CompileError where inputs do not fit the operator.
     """
-    for info, entry in zip(model.graph.input, (each for each in operator.inputs if each is not None), strict=True):
-        if entry.shape is not None:
-            shape = info.type.tensor_type.shape
-            for dim in entry.shape:
-                shape.dim.add(**({"dim_param": dim} if isinstance(dim, str) else {"dim_value": dim}))
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    by_name = {each.name: each for each in inferred.graph.output}
-    return [_type(operator, at, by_name.get(f"o{at}")) for at in range(operator.outputs)]
+    typed = onnx.ModelProto()
+    typed.CopyFrom(model)
+    for info, entry in zip(typed.graph.input, (each for each in operator.inputs if each is not None), strict=True):
+        info.type.CopyFrom(type_proto(entry))
+    strict = defs.has(operator.type, operator.node.domain)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(typed, strict_mode=strict, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        reason = str(error).split("\n")[0].strip()
+        raise CompileError(f"{operator.type} does not fit its inputs: {reason}", operator.source) from None
+    by_name = {each.name: each.type for each in inferred.graph.output}
+    return [_output(operator, at, by_name.get(f"o{at}"), level) for at in range(operator.outputs)]
 
 
-def _type(operator: Operator, at: int, info: onnx.ValueInfoProto | None) -> ValueType:
-    if info is None or info.type.WhichOneof("value") != "tensor_type":
-        return ValueType("", None)
-    tensor = info.type.tensor_type
+def _output(operator: Operator, at: int, kind: onnx.TypeProto | None, level: int) -> Entry:
+    name = operator.lowering.name(operator.node.output[at])
+    if kind is None or kind.WhichOneof("value") != "tensor_type":
+        return Entry(name, "", None, level=level, kind=kind if kind is not None and kind.WhichOneof("value") else None)
+    tensor = kind.tensor_type
     if not tensor.HasField("shape"):
-        return ValueType(dtype_name(tensor.elem_type), None)
+        return Entry(name, dtype_name(tensor.elem_type), None, level=level)
     known = set(operator.lowering.symbols)
     dims: list[Dim] = []
     for axis, dim in enumerate(tensor.shape.dim):
@@ -44,5 +71,5 @@ def _type(operator: Operator, at: int, info: onnx.ValueInfoProto | None) -> Valu
         elif dim.dim_param in known:
             dims.append(dim.dim_param)
         else:
-            dims.append(operator.lowering.symbol(f"{operator.node.output[at]}_{axis}"))
-    return ValueType(dtype_name(tensor.elem_type), tuple(dims))
+            dims.append(operator.lowering.late_symbol(f"{name}_{axis}", level))
+    return Entry(name, dtype_name(tensor.elem_type), tuple(dims), level=level)

@@ -6,7 +6,6 @@ that a model has as few regions as host operators one behind the other, and one 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,25 +14,33 @@ import numpy.typing as npt
 
 import onnx
 from npuvm.compiler.builder import KernelBuilder
-from npuvm.compiler.deduction import Deduction
+from npuvm.compiler.carriers import NARROWED
+from npuvm.compiler.deduction import Contradiction, Deduction, Undecided
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.attributes import attributes_of, dtype_name
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
-from npuvm.compiler.frontends.onnx.folding import expand, fold, single
-from npuvm.compiler.frontends.onnx.host import host_types
+from npuvm.compiler.frontends.onnx.folding import Folded, expand, fold
+from npuvm.compiler.frontends.onnx.host import host_outputs, single
 from npuvm.compiler.frontends.onnx.operator import Operator, carrier_of, scalar
-from npuvm.compiler.frontends.onnx.regions import Regions
+from npuvm.compiler.frontends.onnx.regions import Regions, used_symbols
 from npuvm.compiler.frontends.onnx.registry import RULES, SIZE_RULES
-from npuvm.compiler.model import HostStep, Model, SizesStep, Step, ValueType
+from npuvm.compiler.frontends.onnx.symbols import Declared, identifier
+from npuvm.compiler.model import DeviceStep, HostStep, Model, SizesStep, Step, ValueType
 from npuvm.compiler.sums import DimTable, Sum
+from npuvm.compiler.symbols import Product
 from npuvm.compiler.types import Dim, TensorType
 from npuvm.compiler.value import Value
 
 __all__ = ["Lowering"]
 
+_INT32 = -(1 << 31), (1 << 31) - 1
+
 
 class Lowering:
-    """One reading of a graph into a model. `opsets` are versions of operator sets by domain, `functions` those of the file."""
+    """One reading of a graph into a model. `opsets` are versions of operator sets by domain, `functions` those of the file.
+
+    `folded` outlives it: what was computed of constants. `outer` is the reading of the graph that has this one as a body.
+    """
 
     def __init__(
         self,
@@ -41,28 +48,34 @@ class Lowering:
         deduction: Deduction,
         opsets: Mapping[str, int],
         functions: Mapping[tuple[str, str], onnx.FunctionProto],
+        folded: Folded | None = None,
+        outer: Lowering | None = None,
     ) -> None:
         self.model = Model(name)
         self.deduction = deduction
         self.opsets, self.functions = dict(opsets), functions
-        self._symbols: dict[str, None] = {}
-        self._regions = Regions(self.model)
+        self.folded = Folded() if folded is None else folded
+        self.outer = outer
+        self._regions = Regions(identifier(name), deduction.derived)
+        self._regions.know(deduction.names)
         self.entries: dict[str, Entry] = {}
         self._host: list[tuple[int, Step]] = []
-        self._inner = 0
-        """How many functions deep the node is that is being read."""
+        self._kept_sizes: set[str] = set()
+        self._levels: dict[str, int] = {} if outer is None else dict.fromkeys(outer.deduction.late, 0)
+        self._path = ""
+        """Where the function stands whose nodes are being read, "" outside of any."""
 
-    # What stands around the nodes.
+    # Sizes.
 
     @property
     def sizes(self) -> DimTable:
         """Arithmetic on the model's sizes."""
-        return DimTable(self.model.derived, self._symbols)
+        return self.deduction.sizes
 
     @property
     def symbols(self) -> tuple[str, ...]:
         """All symbols of the model."""
-        return (*self._symbols, *(each.name for each in self.model.derived))
+        return (*self.deduction.names, *(each.name for each in self.deduction.derived))
 
     def fit(self, shapes: Sequence[Sequence[Dim]], origin: str) -> tuple[Dim, ...]:
         """The shape that operands broadcast to; what is not known to fit is deduced or assumed."""
@@ -79,36 +92,58 @@ class Lowering:
 
     def symbol(self, name: str) -> Dim:
         """The dim that a name stands for, made a symbol of the model where nothing else is known of it."""
-        found = self.deduction.resolve(identifier(name))
-        if isinstance(found, str):
-            self._symbols.setdefault(found)
+        found = self.deduction.symbol(identifier(name))
+        self._regions.know(self.deduction.names)
         return found
 
-    def add_input(self, info: onnx.ValueInfoProto) -> Entry:
+    def late_symbol(self, name: str, level: int) -> Dim:
+        """The dim of what the host makes for region `level`: a symbol, where nothing else is known of it."""
+        made = self.deduction.late_names.get(name, identifier(name))
+        while name not in self.deduction.late_names and made in self.symbols:
+            made += "_"
+        self.deduction.late_names[name] = made
+        self.deduction.late.add(made)
+        self._levels[made] = level
+        return self.symbol(made)
+
+    def level_of(self, sizes: Sequence[Sum]) -> int:
+        """The first region that knows sizes."""
+        if not self._levels:
+            return 0
+        names = set().union(*(self.deduction.symbols_of(each) for each in sizes))
+        return max((self._levels[name] for name in names if name in self._levels), default=0)
+
+    # Values.
+
+    def add_input(self, info: onnx.ValueInfoProto, declared: Declared) -> Entry:
         """An input of the model, a tensor. CompileError when it is something else."""
         tensor = info.type.tensor_type
         if info.type.WhichOneof("value") != "tensor_type":
             raise CompileError(f"input '{info.name}' is no tensor; allowed: tensors", self.model.name)
-        shape: list[Dim] | None = [] if tensor.HasField("shape") else None
+        raw: list[Dim] = []
+        shape: list[Dim] = []
         for axis, dim in enumerate(tensor.shape.dim):
-            assert shape is not None
-            name = dim.dim_param or f"{info.name}_{axis}"
-            shape.append(dim.dim_value if dim.HasField("dim_value") else self.symbol(name))
-        dtype = dtype_name(tensor.elem_type)
-        entry = Entry(info.name, dtype, None if shape is None else tuple(shape))
+            size = declared.size(info.name, axis, dim)
+            for name in size.symbols():
+                self.symbol(name)
+            raw.append(self.dim(size))
+            shape.append(self.dim(self.deduction.resolved(size)))
+        known = tensor.HasField("shape")
+        entry = Entry(info.name, dtype_name(tensor.elem_type), tuple(shape) if known else None)
         self.model.inputs += (info.name,)
-        return self.define(entry)
+        self.define(entry)
+        self.model.values[entry.name] = ValueType(entry.dtype, tuple(raw) if known else None)
+        return entry
 
     def add_constant(self, name: str, array: npt.NDArray[Any]) -> Entry:
         """A value whose content is known."""
-        return self.define(Entry(name, str(array.dtype), array.shape, const=array))
+        return self.define(
+            Entry(name, "string" if array.dtype == object else str(array.dtype), array.shape, const=array)
+        )
 
-    def _name(self, name: str) -> str:
+    def name(self, name: str) -> str:
         """A name of a value that no other has: those inside functions may be used again."""
-        if not self._inner:
-            return name
-        number = len(self.model.values)
-        return f"{name}#{number}"
+        return f"{self._path}{name}"
 
     def define(self, entry: Entry) -> Entry:
         """Make a value known by its name."""
@@ -116,13 +151,41 @@ class Lowering:
         self.model.values[entry.name] = ValueType(entry.dtype, entry.shape)
         return entry
 
+    def find(self, name: str, where: str) -> Entry:
+        """The value of a name. CompileError where nothing before has made it."""
+        found = self.entries.get(name)
+        if found is None:
+            raise CompileError(f"'{name}' is read before anything makes it", where)
+        return found
+
     def finish(self, outputs: Sequence[onnx.ValueInfoProto]) -> Model:
-        """The model, with these outputs."""
+        """The model, with these outputs; what nothing uses is left out."""
         for info in outputs:
-            self.model.outputs[info.name] = self.stored(self.entries[info.name])
-        self.model.steps = self._regions.steps(self._host)
-        self.model.guards, self.model.facts = list(self.deduction.guards), list(self.deduction.facts)
-        return self.model
+            self.model.outputs[info.name] = self.stored(self.find(info.name, f"outputs of {self.model.name}"))
+        return self.close()
+
+    def close(self) -> Model:
+        """The model, without what nothing uses."""
+        model, deduction = self.model, self.deduction
+        model.steps = _needed(self._regions.steps(self._host), set(model.outputs.values()))
+        used = {*model.inputs, *model.outputs.values()}
+        for step in model.steps:
+            used.update(_names_of(step))
+        model.values = {name: kind for name, kind in model.values.items() if name in used}
+        model.constants = {name: array for name, array in model.constants.items() if name in used}
+        model.guards = list({str(each): each for each in deduction.guards}.values())
+        model.required = list({str(each): each for each in deduction.required}.values())
+        model.facts = list(deduction.facts)
+        named = {dim for kind in model.values.values() for dim in kind.shape or () if isinstance(dim, str)}
+        sums = [sum_ for each in (*model.guards, *model.required) for sum_ in (each.left, each.right)]
+        for step in model.steps:
+            if isinstance(step, SizesStep):
+                sums += step.sizes
+            elif isinstance(step, DeviceStep):
+                named.update(each.name for each in step.graph.derived)
+        named = named.union(*(each.symbols() for each in sums))
+        model.derived = used_symbols(named, deduction.derived)[1]
+        return model
 
     # Values in regions.
 
@@ -134,14 +197,41 @@ class Lowering:
         """The tensor of a value in a region. Unsupported where the device has no such tensor."""
         if region not in entry.on_device:
             carrier = carrier_of(entry.dtype)
+            if entry.const is not None:
+                _check_fits(entry)
             if entry.const is not None and entry.const.ndim == 0:
                 made = self.builder(region).const(scalar(entry.const), carrier)
             elif entry.const is None and entry.sizes is not None and entry.shape == ():
-                made = self.builder(region).size((self.dim(entry.sizes.item()),), carrier)
+                made = self._size(entry, carrier, region)
             else:
+                if entry.const is None and entry.sizes is not None:
+                    self._bound(entry)
                 made = self._regions.load(self.stored(entry), TensorType(carrier, entry.dims), region)
             entry.on_device[region] = made
         return entry.on_device[region]
+
+    def _size(self, entry: Entry, carrier: str, region: int) -> Value:
+        """A scalar that is a sum of sizes: what is added less what is taken away, neither below zero."""
+        self._bound(entry)
+        assert entry.sizes is not None
+        size, k = entry.sizes.item(), self.builder(region)
+        terms = size.terms
+        parts = [Sum(tuple(each for each in terms if each.factor > 0)), Sum(tuple(e for e in terms if e.factor < 0))]
+        positive = k.size((self.dim(parts[0]),), carrier)
+        return positive if not parts[1].terms else k.sub(positive, k.size((self.dim(parts[1].scaled(-1)),), carrier))
+
+    def _bound(self, entry: Entry) -> None:
+        """Assume that sizes, as integers of the device, are in range."""
+        assert entry.sizes is not None
+        for size in entry.sizes.ravel():
+            for term in size.terms:
+                for symbol in term.symbols:
+                    self.deduction.at_most(Sum((Product(1, (symbol,)),)), 1 << 24, entry.name)
+            least, most = self.deduction.interval(size)
+            if most > _INT32[1]:
+                self.deduction.at_most(size, _INT32[1], entry.name)
+            if least < _INT32[0]:
+                self.deduction.at_most(size.scaled(-1), _INT32[1], entry.name)
 
     def stored(self, entry: Entry) -> str:
         """The name under which a session has the value: what a region computed is stored, constants and sizes are kept."""
@@ -149,16 +239,18 @@ class Lowering:
         if entry.const is not None:
             self.model.constants.setdefault(name, entry.const)
         elif entry.sizes is not None:
-            self._keep_sizes(entry)
+            if name not in self._kept_sizes:
+                self._kept_sizes.add(name)
+                sizes = tuple(entry.sizes.ravel())
+                self._host.append((self.level_of(sizes), SizesStep(name, sizes, entry.sizes.shape)))
         elif entry.computed:
             self._regions.store(name, entry.on_device[entry.level], entry.level)
         self.model.values.setdefault(name, ValueType(entry.dtype, entry.shape))
         return name
 
-    def _keep_sizes(self, entry: Entry) -> None:
-        if all(not (isinstance(each, SizesStep) and each.output == entry.name) for _, each in self._host):
-            assert entry.sizes is not None
-            self._host.append((0, SizesStep(entry.name, tuple(entry.sizes.ravel()), entry.sizes.shape)))
+    def add_step(self, level: int, step: Step) -> None:
+        """A step of the host, or of bodies, whose results are there for region `level`."""
+        self._host.append((level, step))
 
     # Nodes.
 
@@ -169,72 +261,114 @@ class Lowering:
             self._read(node, source)
 
     def _read(self, node: onnx.NodeProto, source: str) -> None:
-        inputs = tuple(self.entries[name] if name else None for name in node.input)
+        inputs = tuple(self.find(name, f"{node.op_type} {source}") if name else None for name in node.input)
+        for name in node.output:
+            if name and name in self.entries:
+                raise CompileError(f"'{name}' is made twice; each value has one operator", f"{node.op_type} {source}")
         domain = "" if node.domain == "ai.onnx" else node.domain
         since = self.opsets.get(domain, 1)
         operator = Operator(self, node, since, source, inputs, attributes_of(node))
+        operator.is_function = (node.domain, node.op_type) in self.functions
         folded = fold(operator)
         if folded is not None:
             self._results(operator, folded)
             return
         if self._read_sizes(operator, domain):
             return
-        reason = f"there is no rule for {node.op_type}"
-        found = RULES.get((domain, node.op_type))
-        if found is not None:
-            try:
-                with self.builder(operator.region).source(source):
-                    made = found(operator)
-                self._results(operator, made if isinstance(made, (list, tuple)) else [made])
-                return
-            except Unsupported as error:
-                reason = str(error)
+        reason = self._lower(operator, domain)
+        if reason is None:
+            return
         body = expand(operator, self.functions)
         if body is not None:
             self._expand(operator, body)
             return
         self._to_host(operator, reason)
 
+    def _lower(self, operator: Operator, domain: str) -> str | None:
+        """Put an operator into its region; why that cannot be, with nothing left of the attempt."""
+        found = RULES.get((domain, operator.type))
+        if found is None:
+            return f"there is no rule for {operator.type}"
+        mark, guards = self._regions.mark(operator.region), len(self.deduction.guards)
+        try:
+            with self.builder(operator.region).source(operator.source):
+                made = found(operator)
+            self._results(operator, made if isinstance(made, (list, tuple)) else [made])
+        except (Unsupported, Undecided) as error:
+            reason = str(error)
+        except Contradiction:
+            raise
+        except CompileError as error:
+            if error.where == operator.source:
+                raise
+            reason = (
+                error.message
+            )  # the builder cannot; whether the model is at fault, inferring the outputs' types tells
+        else:
+            return None
+        self._regions.roll_back(mark)
+        del self.deduction.guards[guards:]
+        for each in operator.inputs:
+            made = None if each is None else each.on_device.get(operator.region)
+            if each is not None and made is not None and made.node.id >= mark.nodes:
+                del each.on_device[operator.region]
+        return reason
+
     def _read_sizes(self, operator: Operator, domain: str) -> bool:
         """Whether the operator gives sizes made of sizes."""
         found = SIZE_RULES.get((domain, operator.type))
-        sizes = None if found is None else found(operator)
-        if sizes is None:
+        if found is None:
             return False
-        entry = Entry("", operator.result_dtype, sizes.shape, sizes=sizes)
+        try:
+            made = found(operator)
+        except (Unsupported, Undecided):
+            return False
+        if made is None:
+            return False
+        self._results(
+            operator, [self._sizes_entry(operator, each) for each in (made if isinstance(made, list) else [made])]
+        )
+        return True
+
+    def _sizes_entry(self, operator: Operator, sizes: npt.NDArray[np.object_]) -> Entry:
+        if sizes.dtype == np.bool_:
+            return Entry("", "bool", sizes.shape, const=sizes)
+        entry = Entry("", operator.result_dtype, sizes.shape, sizes=sizes, level=self.level_of(sizes.ravel().tolist()))
         numbers = [each.constant() for each in sizes.ravel()]
         if None not in numbers:
-            entry.const = np.asarray(numbers, dtype=operator.result_dtype).reshape(sizes.shape)
-        self._results(operator, [entry])
-        return True
+            entry.const, entry.sizes = np.asarray(numbers, dtype=operator.result_dtype).reshape(sizes.shape), None
+            return entry
+        ends = [self.deduction.interval(each) for each in sizes.ravel()]
+        least, most = min(each[0] for each in ends), max(each[1] for each in ends)
+        entry.bounds = max(least, _INT32[0]), min(most, _INT32[1])
+        return entry
 
     def _results(self, operator: Operator, results: Sequence[Any]) -> None:
         for name, result in zip(operator.node.output, results, strict=False):
             if not name:
                 continue
             if isinstance(result, np.ndarray):
-                self.entries[name] = self.add_constant(self._name(name), result)
+                self.entries[name] = self.add_constant(self.name(name), result)
                 continue
             entry = result if isinstance(result, Entry) else operator.entry(result)
-            if entry.name:  # the value of another name: both are the same
-                self.entries[name] = entry
-            else:
-                entry.name = self._name(name)
+            if not entry.name:  # otherwise it is the value of another name: both are the same
+                entry.name = self.name(name)
                 self.define(entry)
-                self.entries[name] = entry
+            self.entries[name] = entry
 
     def _expand(self, operator: Operator, body: onnx.FunctionProto) -> None:
         """Read the nodes of a function in the place of the operator that it defines."""
         outside, self.entries = self.entries, {}
         opsets, self.opsets = self.opsets, {**self.opsets, **{each.domain: each.version for each in body.opset_import}}
+        path, self._path = self._path, f"{self._path}{next(filter(None, operator.node.output), '')}/"
         for name, entry in zip(body.input, operator.inputs, strict=False):
             if entry is not None:
                 self.entries[name] = entry
-        self._inner += 1
-        self.read(body.node, f"{operator.source}/")
+        absent = set(body.input) - set(self.entries)
+        nodes = [_without(node, absent) for node in body.node]
+        self.read(nodes, f"{operator.source}/")
         results = [self.entries.get(name) for name in body.output]
-        self._inner -= 1
-        self.entries, self.opsets = outside, opsets
+        self.entries, self.opsets, self._path = outside, opsets, path
         for name, result in zip(operator.node.output, results, strict=False):
             if name and result is not None:
                 self.entries[name] = result
@@ -245,8 +379,7 @@ class Lowering:
         inputs = tuple("" if each is None else self.stored(each) for each in operator.inputs)
         node = single(operator)
         outputs = []
-        for name, kind in zip(operator.node.output, host_types(operator, node), strict=True):
-            entry = Entry(self._name(name), kind.dtype, kind.shape, level=level)
+        for name, entry in zip(operator.node.output, host_outputs(operator, node, level), strict=True):
             outputs.append(entry.name if name else "")
             if name:
                 self.define(entry)
@@ -255,7 +388,48 @@ class Lowering:
         self._host.append((level, step))
 
 
-def identifier(name: str) -> str:
-    """A name that a graph of the compiler takes."""
-    made = re.sub(r"\W", "_", name)
-    return made if made[:1].isalpha() or made[:1] == "_" else f"_{made}"
+def _without(node: onnx.NodeProto, absent: set[str]) -> onnx.NodeProto:
+    """A node of a function whose caller leaves inputs out."""
+    if absent.isdisjoint(node.input):
+        return node
+    made = onnx.NodeProto()
+    made.CopyFrom(node)
+    made.input[:] = ["" if name in absent else name for name in node.input]
+    return made
+
+
+def _check_fits(entry: Entry) -> None:
+    """Unsupported for integers that the device's carrier does not hold."""
+    assert entry.const is not None
+    if entry.dtype not in NARROWED or not entry.const.size:
+        return
+    if int(entry.const.min()) < _INT32[0] or int(entry.const.max()) > _INT32[1]:
+        raise Unsupported(f"'{entry.name}' has integers that int32 does not hold")
+
+
+def _names_of(step: Step) -> list[str]:
+    """Values that a step reads or makes."""
+    if isinstance(step, DeviceStep):
+        return [*step.inputs.values(), *step.outputs.values()]
+    if isinstance(step, SizesStep):
+        return [step.output]
+    names = [*step.outputs]
+    for field in ("inputs", "carried", "scanned"):
+        names += getattr(step, field, ())
+    names += getattr(step, "captured", {}).values()
+    return [*names, getattr(step, "condition", ""), getattr(step, "trips", "")]
+
+
+def _needed(steps: Sequence[Step], outputs: set[str]) -> list[Step]:
+    """Steps without those whose results nothing uses."""
+    used, kept = set(outputs), list[Step]()
+    for step in reversed(steps):
+        made = (
+            {step.output}
+            if isinstance(step, SizesStep)
+            else set(step.outputs.values() if isinstance(step, DeviceStep) else step.outputs)
+        )
+        if not made.isdisjoint(used):
+            used.update(_names_of(step))
+            kept.append(step)
+    return kept[::-1]

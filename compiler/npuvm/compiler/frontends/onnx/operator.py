@@ -45,6 +45,8 @@ class Operator:
     source: str
     inputs: tuple[Entry | None, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    is_function: bool = False
+    """Whether a function of the file defines it."""
 
     @property
     def type(self) -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
 import onnx
-from npuvm.compiler.deduction import Deduced, Deduction
+from npuvm.compiler.deduction import Contradiction, Deduced, Deduction
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.frontends.onnx.folding import Folded
 from npuvm.compiler.frontends.onnx.lowering import Lowering
+from npuvm.compiler.frontends.onnx.symbols import Declared
 from npuvm.compiler.model import Model
-from onnx import checker, defs, numpy_helper
+from onnx import checker, defs, external_data_helper, numpy_helper
 
 __all__ = ["OLDEST_OPSET", "import_model", "load_model"]
 
@@ -36,34 +41,84 @@ def load_model(path: Path | str) -> onnx.ModelProto:
 def import_model(proto: onnx.ModelProto, fixed: Mapping[str, int] | None = None) -> Model:
     """A model on symbols. `fixed` gives sizes of symbols, which are numbers in it then.
 
-    CompileError for a model that is malformed, or has an operator set that the onnx package does not know.
+    CompileError for a model that is malformed, has an operator set that the onnx package does not know, or needs of its sizes
+    what cannot be.
     """
-    opsets = {"" if each.domain == "ai.onnx" else each.domain: each.version for each in proto.opset_import}
-    version = opsets.get("", defs.onnx_opset_version())
-    if version > defs.onnx_opset_version():
-        raise CompileError(
-            f"operator set {version} is unknown; allowed: {OLDEST_OPSET} to {defs.onnx_opset_version()}",
-            proto.graph.name or None,
-        )
-    if version < OLDEST_OPSET:
-        proto = onnx.version_converter.convert_version(proto, OLDEST_OPSET)
-        opsets[""] = OLDEST_OPSET
-    deduction = Deduction(dict(fixed or {}))
+    proto, opsets = _of_known_opset(proto)
+    constants = dict(_constants(proto))
+    declared = Declared(proto.graph.input)
+    deduction, folded = Deduction(dict(fixed or {})), Folded()
+    for info in proto.graph.input:
+        for axis, dim in enumerate(info.type.tensor_type.shape.dim):
+            deduction.names.update(dict.fromkeys(sorted(declared.size(info.name, axis, dim).symbols())))
     for _ in range(_MOST_READINGS):
         try:
-            return _read(proto, opsets, deduction)
+            return _read(proto, opsets, deduction, constants, declared, folded)
         except Deduced:
             continue
+        except Contradiction:
+            if not deduction.retract():
+                raise
     raise CompileError(f"sizes are still being deduced after {_MOST_READINGS} readings", proto.graph.name or None)
 
 
-def _read(proto: onnx.ModelProto, opsets: Mapping[str, int], deduction: Deduction) -> Model:
+def _of_known_opset(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]]:
+    """The model in operator sets that are known, and their versions by domain."""
+    opsets = {"" if each.domain == "ai.onnx" else each.domain: each.version for each in proto.opset_import}
+    version, newest = opsets.get("", defs.onnx_opset_version()), defs.onnx_opset_version()
+    where = proto.graph.name or None
+    if version > newest:
+        raise CompileError(f"operator set {version} is unknown; allowed: {OLDEST_OPSET} to {newest}", where)
+    if version < OLDEST_OPSET:
+        try:
+            proto = onnx.version_converter.convert_version(proto, OLDEST_OPSET)
+        except (RuntimeError, checker.ValidationError) as error:
+            raise CompileError(
+                f"operator set {version} cannot be converted to {OLDEST_OPSET}, the oldest that is read: {error}", where
+            ) from None
+        opsets[""] = OLDEST_OPSET
+    return proto, opsets
+
+
+def _read(
+    proto: onnx.ModelProto,
+    opsets: Mapping[str, int],
+    deduction: Deduction,
+    constants: Mapping[str, npt.NDArray[Any]],
+    declared: Declared,
+    folded: Folded,
+) -> Model:
     functions = {(each.domain, each.name): each for each in proto.functions}
-    lowering = Lowering(proto.graph.name or "model", deduction, opsets, functions)
-    for tensor in proto.graph.initializer:
-        lowering.add_constant(tensor.name, numpy_helper.to_array(tensor))
+    lowering = Lowering(proto.graph.name or "model", deduction, opsets, functions, folded)
+    for name, array in constants.items():
+        lowering.add_constant(name, array)
     for info in proto.graph.input:
         if info.name not in lowering.entries:
-            lowering.add_input(info)
+            lowering.add_input(info, declared)
+        elif info.name not in constants:
+            raise CompileError(f"there are two inputs '{info.name}'", lowering.model.name)
     lowering.read(proto.graph.node)
     return lowering.finish(proto.graph.output)
+
+
+def _constants(proto: onnx.ModelProto) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Initialisers by name, sparse ones filled with zeros."""
+    for tensor in proto.graph.initializer:
+        yield tensor.name, _array(tensor)
+    for sparse in proto.graph.sparse_initializer:
+        values, places = _array(sparse.values), _array(sparse.indices)
+        dense = np.zeros(tuple(sparse.dims), values.dtype)
+        if places.ndim == 1:
+            dense.reshape(-1)[places] = values
+        else:
+            dense[tuple(places.T)] = values
+        yield sparse.values.name, dense
+
+
+def _array(tensor: onnx.TensorProto) -> npt.NDArray[Any]:
+    if external_data_helper.uses_external_data(tensor):
+        raise CompileError("its data lies in a file that was not read; open the model with load_model", tensor.name)
+    try:
+        return numpy_helper.to_array(tensor)
+    except (TypeError, ValueError) as error:
+        raise CompileError(f"its data is no tensor of its type and dims: {error}", tensor.name) from None

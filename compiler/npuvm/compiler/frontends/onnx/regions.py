@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from npuvm.compiler.builder import KernelBuilder
-from npuvm.compiler.ir import Graph, Param
-from npuvm.compiler.model import SIZES, DeviceStep, Model, Step
-from npuvm.compiler.sums import Computed
+from npuvm.compiler.ir import Graph, Node, Param
+from npuvm.compiler.model import SIZES, DeviceStep, Step
+from npuvm.compiler.sums import Computed, operands
 from npuvm.compiler.symbols import Derived
 from npuvm.compiler.types import TensorType
 from npuvm.compiler.value import ParamRef, Value
 
-__all__ = ["Regions"]
+__all__ = ["Mark", "Regions", "used_symbols"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a region was built: what is added behind it can be taken back."""
+
+    region: int
+    nodes: int
+    checks: int
 
 
 class Regions:
-    """The regions of a model, by number. All share the model's table of derived symbols while they are built."""
+    """The regions of a model, by number. All share the table of derived symbols while they are built, and know all symbols."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(self, name: str, derived: list[Derived | Computed]) -> None:
+        self._name, self._derived = name, derived
+        self._symbols: tuple[str, ...] = ()
         self._builders: dict[int, KernelBuilder] = {}
         self._params: dict[int, dict[str, str]] = {}
         self._stores: dict[int, dict[str, str]] = {}
@@ -28,14 +39,37 @@ class Regions:
         """The builder of a region, made when it is first asked for."""
         found = self._builders.get(region)
         if found is None:
-            graph = Graph(f"{self._model.name}_{region}", derived=self._model.derived)
+            graph = Graph(f"{self._name}_{region}", (self._sizes(),), derived=self._derived)
             found = self._builders[region] = KernelBuilder(graph)
             self._params[region], self._stores[region] = {}, {}
         return found
 
+    def know(self, symbols: Collection[str]) -> None:
+        """Let all regions use symbols, those of the whole model."""
+        self._symbols = tuple(symbols)
+        for builder in self._builders.values():
+            builder.graph.params = (self._sizes(), *builder.graph.params[1:])
+
+    def _sizes(self) -> Param:
+        return Param(SIZES, TensorType("int8", self._symbols))
+
+    def mark(self, region: int) -> Mark:
+        """Where a region stands."""
+        graph = self.builder(region).graph
+        return Mark(region, len(graph.nodes), len(graph.checks))
+
+    def roll_back(self, mark: Mark) -> None:
+        """Take back what was added since; parameters stay until they turn out to be unused."""
+        builder = self._builders[mark.region]
+        del builder.graph.nodes[mark.nodes :], builder.graph.checks[mark.checks :]
+        builder.forget(mark.nodes)
+
     def load(self, name: str, kind: TensorType, region: int) -> Value:
         """The parameter of a region that takes a value of the session."""
         builder = self.builder(region)
+        known = [param for param, value in self._params[region].items() if value == name]
+        if known:
+            return builder.load(ParamRef(known[0], kind))
         param = Param(f"p{len(self._params[region])}", kind)
         self._params[region][param.name] = name
         builder.graph.params += (param,)
@@ -58,19 +92,17 @@ class Regions:
             builder = self._builders.get(number)
             if builder is not None and self._stores[number]:
                 graph = self._closed(builder.graph)
-                made.append(DeviceStep(graph.name, graph, self._params[number], self._stores[number]))
+                inputs = {param.name: self._params[number][param.name] for param in graph.params if param.name != SIZES}
+                made.append(DeviceStep(graph.name, graph, inputs, self._stores[number]))
         return made
 
     def _closed(self, graph: Graph) -> Graph:
-        """The graph with the derived symbols that it uses, and a parameter for the symbols that these follow from."""
-        used = _symbols_of(graph)
-        derived: list[Derived | Computed] = []
-        for each in reversed(self._model.derived):
-            if each.name in used:
-                derived.append(each)
-                used |= _inputs_of(each)
-        graph.derived = derived[::-1]
-        names = {each.name for each in derived}
+        """The graph of what is stored, with the derived symbols that it uses, and a parameter for what these follow from."""
+        _drop_unused(graph)
+        loaded = {node.attrs["param"] for node in graph.nodes if node.op == "load"}
+        graph.params = tuple(param for param in graph.params if param.name in loaded)
+        used, graph.derived = used_symbols(_symbols_of(graph), self._derived)
+        names = {each.name for each in graph.derived}
         given = {dim for param in graph.params for dim in param.type.shape if isinstance(dim, str)}
         missing = sorted(used - names - given)
         if missing:
@@ -78,21 +110,42 @@ class Regions:
         return graph
 
 
+def used_symbols(
+    named: Collection[str], derived: Sequence[Derived | Computed]
+) -> tuple[set[str], list[Derived | Computed]]:
+    """All symbols that some follow from, these included, and the derived ones among them, in order of use."""
+    used, kept = set(named), list[Derived | Computed]()
+    for each in reversed(derived):
+        if each.name in used:
+            kept.append(each)
+            used |= operands(each)
+    return used, kept[::-1]
+
+
+def _drop_unused(graph: Graph) -> None:
+    """Take out nodes that no store needs."""
+    used: set[int] = set()
+    for node in reversed(graph.nodes):
+        if node.op == "store" or node.id in used:
+            used.update((node.id, *(each.id for each in node.inputs)))
+    if len(used) == len(graph.nodes):
+        return
+    made: dict[int, Node] = {}
+    for node in graph.nodes:
+        if node.id in used:
+            inputs = tuple(made[each.id] for each in node.inputs)
+            made[node.id] = Node(len(made), node.op, inputs, node.attrs, node.type, node.where, node.source)
+    graph.nodes = list(made.values())
+
+
 def _symbols_of(graph: Graph) -> set[str]:
     """Names of dims that appear anywhere in a graph."""
     found = {dim for param in graph.params for dim in param.type.shape if isinstance(dim, str)}
     for node in graph.nodes:
         found.update(dim for dim in node.type.shape if isinstance(dim, str))
-        for name, value in node.attrs.items():
-            if isinstance(value, tuple) and name != "axes":
+        for value in node.attrs.values():
+            if isinstance(value, tuple):
                 found.update(each for each in value if isinstance(each, str))
     for check in graph.checks:
         found.update((*check.left.symbols, *check.right.symbols))
     return found
-
-
-def _inputs_of(derived: Derived | Computed) -> set[str]:
-    """The symbols that one is made of."""
-    if isinstance(derived, Derived):
-        return {*derived.numerator.symbols, *derived.denominator.symbols}
-    return {symbol for each in derived.args for term in each.terms for symbol in term.symbols}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Result = Value | Entry | npt.NDArray[np.generic] | None
     Rule = Callable[[Operator], Result | Sequence[Result]]
-    SizesRule = Callable[[Operator], "npt.NDArray[np.object_] | None"]
+    SizesRule = Callable[[Operator], npt.NDArray[np.object_] | list[npt.NDArray[np.object_]] | None]
 
 __all__ = ["RULES", "SIZE_RULES", "rule", "size_rule"]
 
