@@ -12,15 +12,15 @@ from typing import Literal
 from npuvm.compiler.blocks import check_blocks
 from npuvm.compiler.compiled import CompiledKernel, TensorSpec
 from npuvm.compiler.ir import Graph
-from npuvm.compiler.joint_segments import Joint
+from npuvm.compiler.joint_segments import Joint, RelaySegment
 from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.ops_views import CHECKED_VIEWS
 from npuvm.compiler.padded_launches import Padding
 from npuvm.compiler.plan import Plan, make_plan
 from npuvm.compiler.reduce_launches import ReduceFamily, joined
 from npuvm.compiler.relay_segment import join_relays
-from npuvm.compiler.segment_launches import VectorLaunches, launches_of
-from npuvm.compiler.segments import CubeSegment, PickSegment, Segment, VectorSegment
+from npuvm.compiler.segment_launches import VectorLaunches, Ways, launches_of
+from npuvm.compiler.segments import CubeSegment, PickSegment, VectorSegment
 from npuvm.compiler.shared_launches import Launched, SharedLaunches
 from npuvm.compiler.stack_launch import plan_workspace
 from npuvm.compiler.symint import Function, SymInt, compile_values
@@ -71,43 +71,53 @@ class KernelFamily:
         self._padding: Padding = padding
         self._split = split
         self._binder = _Binder(graph)
-        self._known: OrderedDict[tuple[tuple[int, ...], ...], tuple[CompiledKernel, CompiledKernel]] = OrderedDict()
+        self._known: OrderedDict[tuple[bool, tuple[tuple[int, ...], ...]], tuple[CompiledKernel, CompiledKernel]] = (
+            OrderedDict()
+        )
         self._plans: dict[bool, _PlanFamily] = {}
         self._names = tuple(param.name for param in graph.params)
         self._outputs = tuple(output.name for output in graph.outputs)
 
     def compile(self, shapes: Shapes) -> CompiledKernel:
         """The kernel for the shapes of its parameters, as `compile_kernel` gives it."""
-        return self._both(shapes)[0]
+        return self._both(shapes, linked=False)[0]
 
     def apart(self, shapes: Shapes) -> CompiledKernel:
-        """The same with a launch for each part of what cores share, as it is stacked with others."""
-        return self._both(shapes)[1]
+        """The same with a launch for each part of what cores share, as it is stacked with others.
 
-    def _both(self, shapes: Shapes) -> tuple[CompiledKernel, CompiledKernel]:
+        The launches are going to be one: the host's time for each does not count in what is cheaper.
+        """
+        return self._both(shapes, linked=True)[1]
+
+    def _both(self, shapes: Shapes, *, linked: bool) -> tuple[CompiledKernel, CompiledKernel]:
         try:
-            key = tuple([tuple(shapes[name]) for name in self._names])
+            sizes = tuple([tuple(shapes[name]) for name in self._names])
         except KeyError:
-            key = ()
+            sizes = ()
+        key = linked, sizes
         found = self._known.get(key)
         if found is not None and len(shapes) == len(self._names):
             self._known.move_to_end(key)
             return found
-        made = self._known[key] = self._make(shapes, key)
-        if len(self._known) > _KEPT_SHAPES:
+        made = self._known[key] = self._make(shapes, sizes, linked)
+        if not any(plan.weighs for plan in self._plans.values()):
+            self._known[not linked, sizes] = made
+        while len(self._known) > 2 * _KEPT_SHAPES:
             self._known.popitem(last=False)
         return made
 
-    def _make(self, shapes: Shapes, key: tuple[tuple[int, ...], ...]) -> tuple[CompiledKernel, CompiledKernel]:
+    def _make(
+        self, shapes: Shapes, key: tuple[tuple[int, ...], ...], linked: bool
+    ) -> tuple[CompiledKernel, CompiledKernel]:
         start = time.perf_counter()
         seconds: dict[str, float] = {}
         values = self._binder.bind(shapes, key)
         try:
             plan = self._plan(True, seconds)
-            made = plan.launched(values)
+            made = plan.launched(values, linked)
         except RowsDoNotFit:
             plan = self._plan(False, seconds)
-            made = plan.launched(values)
+            made = plan.launched(values, linked)
         launches = tuple([launch for each in made for launch in each.apart])
         between = [tensor for each in made for tensor in each.tensors]
         sizes = {each.name: each for each in between}
@@ -145,14 +155,17 @@ class KernelFamily:
             start = time.perf_counter()
             found = self._plans[whole_rows] = _PlanFamily(
                 self._make_plan(whole_rows),
-                self._binder.names,
-                self._chip,
-                self._isa,
-                self._mixing,
-                self._atomic,
-                self._padding,
-                self._split,
-                self._operators,
+                Ways(
+                    self._binder.names,
+                    self._chip,
+                    self._isa,
+                    self._atomic,
+                    self._mixing == "always",
+                    self._padding,
+                    self._split,
+                ),
+                mixing=self._mixing != "never",
+                operators=self._operators,
             )
             seconds["plan"] = seconds.get("plan", 0.0) + time.perf_counter() - start
         return found
@@ -164,34 +177,23 @@ class _PlanFamily:
     def __init__(
         self,
         plan: Plan,
-        names: Sequence[str],
-        chip: NpuConfig,
-        isa: Isa,
-        mixing: Mixing,
-        atomic: bool,
-        padding: Padding,
-        split: int | None,
+        ways: Ways,
+        *,
+        mixing: bool,
         operators: bool,
     ) -> None:
-        self.plan = plan
+        self.plan, self._ways = plan, ways
         self.has_workspace = any(tensor.kind == "workspace" for tensor in plan.tensors)
-        segments = plan.segments if mixing == "never" else join_products(join_relays(plan.segments))
-        self._reduced = partial(_reduces_of, plan.segments, names, chip, isa, atomic)
-        make = partial(
-            launches_of,
-            names=names,
-            chip=chip,
-            isa=isa,
-            atomic=atomic,
-            always=mixing == "always",
-            padding=padding,
-            split=split,
-        )
+        segments = join_products(join_relays(plan.segments)) if mixing else plan.segments
         kinds = {tensor.name: tensor.kind for tensor in plan.tensors}
-        self._shared = SharedLaunches(segments, make, kinds, chip, isa)
+        self._shared = SharedLaunches(segments, partial(launches_of, ways=ways), kinds, ways.chip, ways.isa)
+        self.weighs = any(isinstance(each, RelaySegment) for each in segments)
+        """Whether what the host takes for a launch decides about some segment."""
         self._sources = [_source_of(each) if operators else "" for each in segments]
         dims = [dim for tensor in plan.tensors for dim in tensor.shape]
-        self._dims: Function = compile_values(names, [SymInt.variable(d) if isinstance(d, str) else d for d in dims])
+        self._dims: Function = compile_values(
+            ways.names, [SymInt.variable(d) if isinstance(d, str) else d for d in dims]
+        )
         ends = [0]
         for tensor in plan.tensors:
             ends.append(ends[-1] + len(tensor.shape))
@@ -204,9 +206,9 @@ class _PlanFamily:
         dims = self._dims(*values)
         return tuple([TensorSpec(name, kind, dtype, dims[place]) for name, kind, dtype, place in self._tensors])
 
-    def launched(self, values: Sequence[int]) -> list[Launched]:
+    def launched(self, values: Sequence[int], linked: bool) -> list[Launched]:
         """The launches of each segment; what an operator of the source needs beyond its first continues that."""
-        made = self._shared.launched(values)
+        made = self._shared.launched(values, linked)
         before = ""
         for at, source in enumerate(self._sources):
             apart = made[at].apart
@@ -217,15 +219,9 @@ class _PlanFamily:
 
     def reduces(self) -> Mapping[str, ReduceFamily]:
         """By name of the segment, those whose reduces cores may share."""
-        return self._reduced()
-
-
-def _reduces_of(
-    segments: Sequence[Segment], names: Sequence[str], chip: NpuConfig, isa: Isa, atomic: bool
-) -> Mapping[str, ReduceFamily]:
-    vectors = (each for each in segments if isinstance(each, VectorSegment))
-    made = (VectorLaunches(each, names, chip, isa, atomic) for each in vectors)
-    return {each.name: each.reduces for each in made if each.reduces is not None}
+        vectors = (each for each in self.plan.segments if isinstance(each, VectorSegment))
+        made = (VectorLaunches(each, self._ways) for each in vectors)
+        return {each.name: each.reduces for each in made if each.reduces is not None}
 
 
 def _source_of(segment: Joint) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from npuvm.compiler.compiled import Launch
@@ -11,6 +12,7 @@ from npuvm.compiler.conv_mix import ConvMixFamily, mix_family_of
 from npuvm.compiler.cube_family import CubeFamily
 from npuvm.compiler.cube_segment import compile_cube_segment, family_of
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.fusion.launch_cost import LaunchCost
 from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment
 from npuvm.compiler.mix_family import MixFamily
 from npuvm.compiler.mix_segment import join_products
@@ -26,20 +28,34 @@ from npuvm.compiler.vector_family import VectorFamily
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["SegmentLaunches", "VectorLaunches", "launches_of"]
+__all__ = ["RelayLaunches", "SegmentLaunches", "VectorLaunches", "Ways", "launches_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What launches are made for, and how: with `always` segments share a program wherever they can.
+
+    For the others see `KernelFamily`.
+    """
+
+    names: tuple[str, ...]
+    chip: NpuConfig
+    isa: Isa
+    atomic: bool = False
+    always: bool = False
+    padding: Padding = "cheaper"
+    split: int | None = None
 
 
 class VectorLaunches:
     """Launches of a vector segment."""
 
-    def __init__(
-        self, segment: VectorSegment, names: Sequence[str], chip: NpuConfig, isa: Isa, atomic: bool = False
-    ) -> None:
-        self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
-        self._family = VectorFamily(segment, names, chip, isa)
+    def __init__(self, segment: VectorSegment, ways: Ways) -> None:
+        self._segment, self._names, self._chip, self._isa = segment, ways.names, ways.chip, ways.isa
+        self._family = VectorFamily(segment, ways.names, ways.chip, ways.isa)
         self._written = segment.written
         self._prepared = False
-        self.name, self.reduces = segment.name, ReduceFamily.of(segment, self._family, names, atomic=atomic)
+        self.name, self.reduces = segment.name, ReduceFamily.of(segment, self._family, ways.names, atomic=ways.atomic)
 
     def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
         if not self._prepared:
@@ -123,17 +139,12 @@ class MixLaunches:
     def __init__(
         self,
         segment: MixSegment,
-        names: Sequence[str],
-        chip: NpuConfig,
-        isa: Isa,
-        atomic: bool,
-        padding: Padding,
-        split: int | None,
+        ways: Ways,
         like: CubeSegment | None = None,
         plain: ProductLaunches | None = None,
     ) -> None:
-        self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
-        self._atomic, self._padding, self._split = atomic, padding, split
+        self._segment, self._ways = segment, ways
+        names, chip, isa = ways.names, ways.chip, ways.isa
         self._name, self._written = segment.name, segment.written
         known = plain._family if isinstance(plain, MixLaunches) and isinstance(plain._family, MixFamily) else None
         try:
@@ -154,111 +165,84 @@ class MixLaunches:
     @cached_property
     def _apart(self) -> tuple[ProductLaunches, VectorLaunches]:
         """Both parts for themselves, where there is no program for both or a shape with nothing to add up."""
-        chosen = self._names, self._chip, self._isa
-        return (
-            _product_launches(
-                self._segment.product, *chosen, atomic=self._atomic, padding=self._padding, split=self._split
-            ),
-            VectorLaunches(self._segment.vector, *chosen, self._atomic),
-        )
+        return _product_launches(self._segment.product, self._ways), VectorLaunches(self._segment.vector, self._ways)
 
 
 class RelayLaunches:
     """Launches of a relay: one, where a shape allows it and it is estimated to take no longer than one for each part."""
 
-    def __init__(
-        self,
-        segment: RelaySegment,
-        names: Sequence[str],
-        chip: NpuConfig,
-        isa: Isa,
-        atomic: bool,
-        always: bool,
-        padding: Padding,
-        split: int | None,
-    ) -> None:
-        self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
-        self._atomic, self._padding, self._split = atomic, padding, split
+    def __init__(self, segment: RelaySegment, ways: Ways) -> None:
+        self._segment, self._ways = segment, ways
         self._name, self._written = segment.name, segment.written
-        self._least = float(chip.us_to_cycles(chip.host.launch_us))
-        self._always = always
         try:
-            self._family: RelayFamily | None = RelayFamily(segment, names, chip, isa)
+            self._family: RelayFamily | None = RelayFamily(segment, ways.names, ways.chip, ways.isa)
         except CompileError:
             self._family = None
-        self._prepared = always
+        self._prepared = ways.always
+        self._costs = tuple(LaunchCost.of(ways.chip, linked=linked) for linked in (False, True))
 
-    def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
+    def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | Reduced | None:
+        """The launches; where they are going to be `linked` with others into one, launches cost the host nothing."""
         if not self._prepared:
             self._prepared = True
             with suppress(CompileError):  # the shape that needs the parts will say why there are none
                 _ = self._apart
         chosen = None if self._family is None else self._family.choose(values)
-        if self._family is None or chosen is None or not self._pays(values, chosen):
+        if self._family is None or chosen is None or not self._pays(values, chosen, linked):
             return _together(each.launch(values) for each in self._apart)
         image, between = self._family.image(values, chosen)
         return Reduced((Launch(self._name, "mix", image, self._family.tensors, self._written),), between)
 
-    def _pays(self, values: Sequence[int], chosen: Chosen) -> bool:
-        """Whether one launch takes no longer than one of each part; the host takes its own time for each.
+    def _pays(self, values: Sequence[int], chosen: Chosen, linked: bool) -> bool:
+        """Whether one launch takes no longer than one of each part.
 
         A product has two estimates: its own, and that of the rule by which the relay's was made. The own are to tell tiles
         apart, and are too high for many small matrices, so the lower one counts.
         """
-        if self._always:
+        cost, parts = self._costs[linked], self._apart
+        if self._ways.always or chosen.cycles <= cost.least(len(parts)):
             return True
-        taken, least = max(chosen.cycles, self._least), self._least
-        if taken <= least * len(self._apart):
-            return True  # the host alone takes that long for the parts, whatever they are
-        vector = sum(max(each.cycles(values), least) for each in self._apart if isinstance(each, VectorLaunches))
-        if taken > vector + sum(max(each, least) for each in chosen.products):
+        likes = iter(chosen.products)
+        apart = [each.cycles(values) if isinstance(each, VectorLaunches) else next(likes) for each in parts]
+        if chosen.cycles > cost(apart):
             return False
-        products = (each for each in self._apart if not isinstance(each, VectorLaunches))
-        lower = (min(each.cycles(values), like) for each, like in zip(products, chosen.products, strict=True))
-        return taken <= vector + sum(max(each, least) for each in lower)
+        lower = [
+            like if isinstance(each, VectorLaunches) else min(each.cycles(values), like)
+            for each, like in zip(parts, apart, strict=True)
+        ]
+        return chosen.cycles <= cost(lower)
 
     @cached_property
     def _apart(self) -> tuple[VectorLaunches | ProductLaunches, ...]:
         """The parts for themselves, ready to be asked; a product still together with what follows it element by element."""
-        chosen = self._names, self._chip, self._isa
         found: list[VectorLaunches | ProductLaunches] = []
         for part in join_products(self._segment.parts):
             if isinstance(part, CubeSegment | MixSegment):
-                product = _product_launches(
-                    part, *chosen, atomic=self._atomic, padding=self._padding, split=self._split
-                )
+                product = _product_launches(part, self._ways)
                 if isinstance(product, PaddedLaunches | SplitLaunches):
                     product.prepare()
                 found.append(product)
             elif isinstance(part, VectorSegment):
-                vector = VectorLaunches(part, *chosen, self._atomic)
+                vector = VectorLaunches(part, self._ways)
                 vector.prepare()
                 found.append(vector)
         return tuple(found)
 
 
-def _product_launches(
-    segment: CubeSegment | MixSegment,
-    names: Sequence[str],
-    chip: NpuConfig,
-    isa: Isa,
-    *,
-    atomic: bool,
-    padding: Padding,
-    split: int | None,
-) -> ProductLaunches:
+def _product_launches(segment: CubeSegment | MixSegment, ways: Ways) -> ProductLaunches:
     """Launches of a product, alone or in a mix, with copies of its operands and in parts of k where these may pay."""
 
     def make(each: CubeSegment | MixSegment, symbols: Sequence[str], like: CubeSegment | None) -> ProductLaunches:
         if isinstance(each, MixSegment):
             # Operands that were copied are not copied again for parts on their own.
-            again: Padding = "never" if like else padding
-            return MixLaunches(each, symbols, chip, isa, atomic, again, 1, like, plain if like else None)
-        return _CubeLaunches(each, symbols, chip, isa, like)
+            again: Padding = "never" if like else ways.padding
+            own = replace(ways, names=tuple(symbols), padding=again, split=1)
+            return MixLaunches(each, own, like, plain if like else None)
+        return _CubeLaunches(each, symbols, ways.chip, ways.isa, like)
 
-    product = PaddedProduct.of(segment, names, chip, isa, padding)
-    plain = make(segment, names, None)
-    parts = SplitProduct.of(segment, names, chip, isa, split)
+    product = PaddedProduct.of(segment, ways.names, ways.chip, ways.isa, ways.padding)
+    plain = make(segment, ways.names, None)
+    parts = SplitProduct.of(segment, ways.names, ways.chip, ways.isa, ways.split)
     whole = plain if parts is None else SplitLaunches(parts, plain)
     return whole if product is None else PaddedLaunches(product, whole, parts, make)
 
@@ -266,22 +250,12 @@ def _product_launches(
 SegmentLaunches = VectorLaunches | ProductLaunches | _PickLaunches | RelayLaunches
 
 
-def launches_of(
-    segment: Joint,
-    names: Sequence[str],
-    chip: NpuConfig,
-    isa: Isa,
-    *,
-    atomic: bool,
-    always: bool,
-    padding: Padding,
-    split: int | None,
-) -> SegmentLaunches:
-    """What makes the launches of a segment for values of the symbols `names`; `always` in one launch where there can be one."""
+def launches_of(segment: Joint, ways: Ways) -> SegmentLaunches:
+    """What makes the launches of a segment for values of the symbols."""
     if isinstance(segment, RelaySegment):
-        return RelayLaunches(segment, names, chip, isa, atomic, always, padding, split)
+        return RelayLaunches(segment, ways)
     if isinstance(segment, CubeSegment | MixSegment):
-        return _product_launches(segment, names, chip, isa, atomic=atomic, padding=padding, split=split)
+        return _product_launches(segment, ways)
     if isinstance(segment, PickSegment):
-        return _PickLaunches(segment, names, chip, isa)
-    return VectorLaunches(segment, names, chip, isa, atomic)
+        return _PickLaunches(segment, ways.names, ways.chip, ways.isa)
+    return VectorLaunches(segment, ways)

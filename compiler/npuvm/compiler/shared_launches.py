@@ -10,7 +10,7 @@ from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.joint_segments import Joint
 from npuvm.compiler.reduce_launches import Reduced, joined
 from npuvm.compiler.segment_form import SegmentForm
-from npuvm.compiler.segment_launches import SegmentLaunches
+from npuvm.compiler.segment_launches import RelayLaunches, SegmentLaunches
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
@@ -34,8 +34,9 @@ class _Shared:
     def __init__(self, form: SegmentForm, launches: SegmentLaunches, kinds: Mapping[str, str]) -> None:
         self.form, self.launches, self._kinds = form, launches, kinds
 
-    def launched(self, values: Sequence[int], chip: NpuConfig, isa: Isa) -> Launched:
-        made = self.launches.launch(values)
+    def launched(self, values: Sequence[int], linked: bool, chip: NpuConfig, isa: Isa) -> Launched:
+        own = self.launches
+        made = own.launch(values, linked=linked) if isinstance(own, RelayLaunches) else own.launch(values)
         if made is None:
             return Launched()
         if isinstance(made, Launch):
@@ -107,14 +108,14 @@ class SharedLaunches:
             self._segments.append((shared, renaming))
         self.forms = len(known)
 
-    def launched(self, values: Sequence[int]) -> list[Launched]:
-        """What each segment becomes, in order."""
+    def launched(self, values: Sequence[int], linked: bool) -> list[Launched]:
+        """What each segment becomes, in order, alone or where all of them are going to be `linked` into one launch."""
         made: dict[int, Launched] = {}
         found: list[Launched] = []
         for shared, renaming in self._segments:
             here = made.get(id(shared))
             if here is None:
-                here = made[id(shared)] = shared.launched(values, self._chip, self._isa)
+                here = made[id(shared)] = shared.launched(values, linked, self._chip, self._isa)
             found.append(here if renaming is None else _renamed(here, renaming))
         return found
 
