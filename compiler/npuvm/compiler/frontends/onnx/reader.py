@@ -28,13 +28,15 @@ _MOST_READINGS = 1000
 
 
 def load_model(path: Path | str) -> onnx.ModelProto:
-    """The model of a file, with its external data. CompileError when it is none."""
+    """The model of a file, with its external data; one that ends in .onnxtxt has ONNX's text. CompileError when it is none."""
     file = Path(path)
     if not file.is_file():
         raise CompileError(f"no file '{file}'; allowed: an ONNX model")
     try:
+        if file.suffix == ".onnxtxt":  # onnx.load warns of this format
+            return parser.parse_model(file.read_text(encoding="utf-8"))
         return onnx.load(file)
-    except (DecodeError, OSError, ValueError, checker.ValidationError) as error:
+    except (DecodeError, OSError, ValueError, checker.ValidationError, parser.ParseError) as error:
         raise CompileError(f"'{file}' is no ONNX model: {error}") from None
 
 
