@@ -17,7 +17,7 @@ from npuvm.compiler.frontends.onnx.folding import Folded
 from npuvm.compiler.frontends.onnx.lowering import Lowering
 from npuvm.compiler.frontends.onnx.symbols import Declared
 from npuvm.compiler.model import Model
-from onnx import checker, defs, external_data_helper, numpy_helper
+from onnx import checker, defs, external_data_helper, numpy_helper, parser
 
 __all__ = ["OLDEST_OPSET", "import_model", "load_model"]
 
