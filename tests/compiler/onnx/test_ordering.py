@@ -9,7 +9,7 @@ from tests.compiler.onnx.model_run import Given, check, node_case, node_cases, o
 RNG = np.random.default_rng(8)
 X = RNG.standard_normal((3, 4, 7)).astype(np.float32)
 CONSTANT = {"TopK": ["k"], "CumSum": ["axis"], "CumProd": ["axis"]}
-CASES = node_cases("ArgMax", "ArgMin", "TopK", "CumSum", "Trilu")
+CASES = node_cases("ArgMax", "ArgMin", "TopK", "CumSum", "Trilu", "EyeLike")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -17,7 +17,7 @@ def test_nodes_of_onnx_run_on_the_device(name: str) -> None:
     proto, feeds, expected = node_case(name)
     op = proto.graph.node[0].op_type
     proto, feeds, expected = node_case(name, [each for each in feeds if each in CONSTANT.get(op, ())])
-    wide = {"float64", "uint64"} & {str(each.dtype) for each in feeds.values()}
+    wide = {"float64", "uint64"} & {str(each.dtype) for each in (*feeds.values(), *expected)}
     check(proto, feeds, expected=expected, host=[op] if wide else [])
 
 

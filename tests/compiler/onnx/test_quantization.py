@@ -94,7 +94,7 @@ def test_sums_of_integers_are_exact(groups: int, dtypes: tuple[str, str], run_ti
 def test_a_quantised_convolution_with_scales_by_filter() -> None:
     x = RNG.integers(0, 255, (1, 4, 6, 6)).astype(np.uint8)
     w = RNG.integers(-128, 127, (3, 4, 3, 3)).astype(np.int8)
-    constants = {
+    constants: dict[str, Given] = {
         "xs": np.array(0.02, np.float32), "xz": np.array(120, np.uint8), "w": w,
         "ws": np.array([0.01, 0.02, 0.03], np.float32), "wz": np.zeros(3, np.int8),
         "ys": np.array(0.1, np.float32), "yz": np.array(128, np.uint8), "b": np.array([100, -200, 300], np.int32),

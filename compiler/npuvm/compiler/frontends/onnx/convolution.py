@@ -111,7 +111,8 @@ def _cut(op: Operator, at: int, size: Dim, stride: int, reach: int) -> tuple[int
     else:
         pads = op.attribute("pads")
         return (pads[at], pads[at + len(pads) // 2]) if pads and mode == "NOTSET" else (0, 0)
-    total = max(total, 0)
+    if total < 0:  # zeros behind the whole result
+        return 0, total
     less = total // 2
     return (less, total - less) if mode == "SAME_UPPER" else (total - less, less)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 from npuvm.compiler.frontends.onnx.entries import Unsupported
 from npuvm.compiler.frontends.onnx.operator import Operator
@@ -60,11 +61,9 @@ def _lp_pool(op: Operator) -> Value:
     _without_ceil(op)
     k, x = op.k, op.value(0)
     spatial, power = _spatial(op, x), float(op.attribute("p", 2))
-    count = 1.0
-    for each in _numbers(spatial)[0]:
-        count *= each
     means = _averaged(op, _raised(op, k.cast(x, "fp32"), power), spatial, count_pads=True)
-    return k.cast(_root(op, means * count, power), x.dtype)
+    count = prod(op.attribute("kernel_shape"))
+    return k.cast(_root(op, means * float(count), power), x.dtype)
 
 
 @rule("GlobalAveragePool")
