@@ -29,7 +29,7 @@ from benchmarks.zoo.models import MODELS  # noqa: E402
 _PROMPT = 16
 
 _COLUMNS = (
-    f"  {'sizes':<14} {'launches':>8} {'cycles':>11} {'simulated us':>12} {'difference':>10} "
+    f"  {'sizes':<20} {'launches':>8} {'cycles':>11} {'simulated us':>12} {'difference':>10} "
     f"{'compile us':>11} {'beside us':>10} {'host s':>7}"
 )
 
@@ -70,9 +70,12 @@ def _show(states: Iterable[Run]) -> Run:
         else:
             print(_line(run.rows[-1]), flush=True)
     assert run is not None
-    new, known = ([row for row in run.rows if row.known is flag] for flag in (False, True))
-    print(f"  {_span('new sizes: us to compile', (row.compile_us for row in new))}")
-    print(f"  {_span('known sizes: us beside simulation', (row.overhead_us for row in known))}", flush=True)
+    first, *others = run.rows
+    print(f"  first sizes: us to compile: {first.compile_us:.0f}, plans made once included")
+    print(f"  {_span('new sizes: us to compile', (row.compile_us for row in others if not row.known))}")
+    print(
+        f"  {_span('known sizes: us beside simulation', (row.overhead_us for row in others if row.known))}", flush=True
+    )
     return run
 
 
@@ -84,7 +87,7 @@ def _line(row: Row) -> str:
     sizes = "x".join(map(str, row.sizes.values())) + ("" if not row.known else " known")
     difference = "-" if row.difference is None else f"{row.difference:.1e}"
     line = (
-        f"  {sizes:<14} {row.launches:>8} {row.cycles:>11} {row.simulated_us:>12.1f} {difference:>10} "
+        f"  {sizes:<20} {row.launches:>8} {row.cycles:>11} {row.simulated_us:>12.1f} {difference:>10} "
         f"{row.compile_us:>11.0f} {row.overhead_us:>10.0f} {row.seconds:>7.2f}"
     )
     return line if not row.reread else f"{line}  read again: {row.reread}"
