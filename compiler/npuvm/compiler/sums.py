@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import gcd
 
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.symbols import Derived, Product, Ratio, cancel, product
 from npuvm.compiler.types import Dim, parse_dims
 
-__all__ = ["Computed", "DimTable", "Sum", "fresh_name", "operands", "parse_sum", "sum_of", "times"]
+__all__ = ["Computed", "Definitions", "DimTable", "Sum", "fresh_name", "operands", "parse_sum", "sum_of", "times"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,14 @@ class Computed:
         return result
 
 
+class Definitions(list[Derived | Computed]):
+    """Derived symbols of a graph of whose sizes more is known: `order` tells whether one sum is never above another."""
+
+    def __init__(self, order: Callable[[Sum, Sum], bool]) -> None:
+        super().__init__()
+        self.order = order
+
+
 class DimTable:
     """Arithmetic on the dims of a graph: what is not a number or a known symbol becomes a new one in `derived`.
 
@@ -141,15 +151,26 @@ class DimTable:
     def __init__(self, derived: list[Derived | Computed], names: Iterable[str]) -> None:
         self._derived = derived
         self._names = tuple(names)
+        self._order = derived.order if isinstance(derived, Definitions) else None
 
     def of(self, dim: Dim) -> Sum:
         """A dim as a sum, where symbols that are sums are replaced by them."""
         for each in self._derived:
             if isinstance(each, Computed) and each.name == dim and each.op == "sum":
-                return each.args[0]
+                return self._expanded(each.args[0])
             if isinstance(each, Derived) and each.name == dim and each.denominator == Product():
-                return Sum((each.numerator,))
+                return self._expanded(Sum((each.numerator,)))
         return sum_of(dim)
+
+    def _expanded(self, value: Sum) -> Sum:
+        """A sum without symbols that are sums."""
+        total = Sum()
+        for term in value.terms:
+            part = Sum((Product(term.factor),))
+            for symbol in term.symbols:
+                part = part.multiplied(self.of(symbol))
+            total += part
+        return total
 
     def dim(self, value: Sum) -> Dim:
         """The dim that a sum is. Raises CompileError when it is a number below zero."""
@@ -160,6 +181,10 @@ class DimTable:
             return constant
         if len(value.terms) == 1 and (single := value.terms[0].dim()) is not None:
             return single
+        shared = _shared(value)
+        if len(value.terms) > 1 and shared.symbols:
+            inner = self.dim(Sum(tuple(_without(term, shared) for term in value.terms)))
+            value = sum_of(inner).times(shared)
         name = self._symbol("sum", value)
         return name if len(value.terms) > 1 or value.terms[0].factor < 0 else Ratio(name, value.terms[0])
 
@@ -177,6 +202,10 @@ class DimTable:
 
     def least(self, a: Sum, b: Sum) -> Sum:
         """The smaller of two."""
+        if self._order is not None:
+            for one, other in ((a, b), (b, a)):
+                if self._order(one, other):
+                    return one
         common = _common(a, b)
         a, b = sorted((a - common, b - common), key=str)
         if not a.terms or not b.terms:
@@ -202,6 +231,19 @@ class DimTable:
         name = fresh_name({*self._names, *(each.name for each in self._derived)})
         self._derived.append(Computed(name, op, args))
         return name
+
+
+def _shared(value: Sum) -> Product:
+    """The symbols, and the number, that all terms are multiples of."""
+    common = Counter(value.terms[0].symbols)
+    for term in value.terms[1:]:
+        common &= Counter(term.symbols)
+    return Product(gcd(*(term.factor for term in value.terms)), tuple(sorted(common.elements())))
+
+
+def _without(term: Product, shared: Product) -> Product:
+    rest = Counter(term.symbols) - Counter(shared.symbols)
+    return Product(term.factor // shared.factor, tuple(sorted(rest.elements())))
 
 
 def operands(derived: Derived | Computed) -> set[str]:

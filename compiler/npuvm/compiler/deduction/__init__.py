@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from npuvm.compiler.deduction.deduction import LARGEST_SIZE, Contradiction, Deduced, Deduction, Undecided
+from npuvm.compiler.deduction.deduction import (
+    ANY_SIZE,
+    LARGEST_SIZE,
+    Contradiction,
+    Deduced,
+    Deduction,
+    Undecided,
+    whole_quotient,
+)
 from npuvm.compiler.deduction.report import report
 
-__all__ = ["LARGEST_SIZE", "Contradiction", "Deduced", "Deduction", "Undecided", "report"]
+__all__ = [
+    "ANY_SIZE", "LARGEST_SIZE", "Contradiction", "Deduced", "Deduction", "Undecided", "report", "whole_quotient",
+]  # fmt: skip

@@ -12,16 +12,17 @@ from math import gcd
 
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.model import Fact, Guard
-from npuvm.compiler.sums import Computed, DimTable, Sum, fresh_name, operands, sum_of
+from npuvm.compiler.sums import Computed, Definitions, DimTable, Sum, operands, sum_of
 from npuvm.compiler.symbols import Derived, Product
 from npuvm.compiler.types import Dim
 
-__all__ = ["LARGEST_SIZE", "Contradiction", "Deduced", "Deduction", "Undecided"]
+__all__ = ["ANY_SIZE", "LARGEST_SIZE", "Contradiction", "Deduced", "Deduction", "Undecided", "whole_quotient"]
 
 LARGEST_SIZE = 1 << 24
 """What a size is taken to be at most where the range of integers matters; a guard says so."""
 
-_ANY = 1 << 62
+ANY_SIZE = 1 << 62
+"""More than any size is."""
 
 Interval = tuple[int, int]
 
@@ -44,6 +45,7 @@ class _Assumption:
 
     key: str
     known: dict[str, Sum]
+    ordered: int
     facts: int
     required: int
     guards: int
@@ -54,6 +56,7 @@ class Deduction:
     """Facts that outlive the readings of one model. `fixed` are symbols whose sizes are given.
 
     `derived` is the list of derived symbols that all readings share, so that a name means the same in each.
+    `ordered` are sums that are assumed not to be below zero.
     `late` are symbols that are known only when a host operator has run; `late_names` gives them by what they were made for.
     """
 
@@ -62,13 +65,17 @@ class Deduction:
     facts: list[Fact] = field(default_factory=list)
     guards: list[Guard] = field(default_factory=list)
     required: list[Guard] = field(default_factory=list)
-    derived: list[Derived | Computed] = field(default_factory=list)
+    derived: Definitions = field(init=False)
     names: dict[str, None] = field(default_factory=dict)
     late: set[str] = field(default_factory=set)
     late_names: dict[str, str] = field(default_factory=dict)
+    ordered: list[Sum] = field(default_factory=list)
     _units: set[str] = field(default_factory=set)
     _assumed: list[_Assumption] = field(default_factory=list)
     _refuted: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.derived = Definitions(self.order)
 
     @property
     def sizes(self) -> DimTable:
@@ -112,10 +119,10 @@ class Deduction:
             args = tuple(self.resolved(each) for each in rule.args)
             if rule.op == "sum":
                 return args[0]
-            if args == rule.args:
-                return Sum((Product(1, (symbol,)),))
             if rule.op == "min":
                 return self.sizes.least(*args)
+            if args == rule.args:
+                return Sum((Product(1, (symbol,)),))
             divisor = args[1].constant()
             assert divisor is not None
             return self.sizes.floor_div(args[0], divisor)
@@ -125,22 +132,12 @@ class Deduction:
         top, bottom = (self.resolved(Sum((each,))) for each in (rule.numerator, rule.denominator))
         if (top.terms, bottom.terms) == ((rule.numerator,), (rule.denominator,)):
             return Sum((Product(1, (symbol,)),))
-        found = self.exact(top, bottom)
+        found = whole_quotient(top, bottom)
+        if found is None and len(top.terms) == len(bottom.terms) == 1:
+            return sum_of(self.sizes.quotient(top.terms[0], bottom.terms[0]))
         if found is None:
             raise Undecided(f"{top} elements in parts of {bottom}")
         return found
-
-    def exact(self, top: Sum, bottom: Sum) -> Sum | None:
-        """A sum over another, where the rest is known to be 0 or is required to be; None where it has no form."""
-        if len(bottom.terms) != 1:
-            return Sum((Product(1),)) if top == bottom else None
-        (divisor,) = bottom.terms
-        parts = [_part(term, divisor) for term in top.terms]
-        if None not in parts:
-            return Sum(tuple(each for each in parts if each is not None))
-        if len(top.terms) > 1:
-            return None
-        return sum_of(self.sizes.quotient(top.terms[0], divisor))
 
     def definition(self, symbol: str) -> Derived | Computed | None:
         """How a symbol follows from others, if it does."""
@@ -184,6 +181,23 @@ class Deduction:
         divisor = 1 if rule.op == "sum" else max(ends[1][0], 1)
         return max(ends[0][0] // divisor, 0), max(ends[0][1] // divisor, 0)
 
+    def order(self, a: Sum, b: Sum) -> bool:
+        """Whether one sum is known never to be above another."""
+        gap = self.resolved(b) - self.resolved(a)
+        if any(self.interval(gap - least, ANY_SIZE)[0] >= 0 for least in (Sum(), *self.ordered)):
+            return True
+        below, above = self._smallest_of(a), self._smallest_of(b)
+        return any(self.order(each, b) for each in below) or (
+            bool(above) and all(self.order(a, each) for each in above)
+        )
+
+    def _smallest_of(self, value: Sum) -> tuple[Sum, ...]:
+        """The sums of which a sum is the smallest, if it is."""
+        rule = None
+        if len(value.terms) == 1 and value.terms[0].factor == 1 and len(value.terms[0].symbols) == 1:
+            rule = self.definition(value.terms[0].symbols[0])
+        return rule.args if isinstance(rule, Computed) and rule.op == "min" else ()
+
     # What operators need.
 
     def equal(self, a: Dim, b: Dim, origin: str) -> Dim:
@@ -218,26 +232,29 @@ class Deduction:
         self._assume(key, left, right, origin)
         return a
 
-    def divisible(self, value: Sum, by: int, origin: str, assumed: bool = False) -> None:
+    def divisible(self, value: Sum, by: int, origin: str) -> None:
         """Deduced where a symbol becomes a multiple of a number so that a sum is a multiple of `by`; nothing where none can."""
+        found = self._part(value, by)
+        if found is not None:
+            symbol, number, meaning = found
+            self.required.append(Guard(sum_of(symbol), "%", sum_of(number), origin))
+            self.facts.append(Fact(f"{symbol} % {number} == 0", origin))
+            self.known[symbol] = meaning
+            raise Deduced
+
+    def _part(self, value: Sum, by: int) -> tuple[str, int, Sum] | None:
+        """A symbol, what it must be a multiple of so that a sum is one of `by`, and that many times a new symbol."""
         rest = [term for term in value.terms if term.factor % by]
-        if len(rest) != 1 or len(rest[0].symbols) != 1 or rest[0].symbols[0] in self.fixed:
-            return
+        if len(rest) != 1 or len(rest[0].symbols) != 1:
+            return None
         (symbol,) = rest[0].symbols
+        if symbol in self.known or (self.definition(symbol) is not None and symbol not in self._units):
+            return None
         number = by // gcd(by, rest[0].factor)
-        rule = self.definition(symbol)
-        if (rule is not None and symbol not in self._units) or symbol in self.known:
-            return
-        unit = fresh_name({*self.names, *(each.name for each in self.derived)})
-        self.derived.append(Derived(unit, Product(1, (symbol,)), Product(number)))
-        self._units.add(unit)
-        guard = Guard(sum_of(symbol), "%", sum_of(number), origin)
-        if assumed:
-            self._remember(str(guard))
-        (self.guards if assumed else self.required).append(guard)
-        self.facts.append(Fact(f"{symbol} % {number} == 0", origin))
-        self.known[symbol] = sum_of(unit).scaled(number)
-        raise Deduced
+        unit = self.sizes.quotient(Product(1, (symbol,)), Product(number))
+        assert isinstance(unit, str)
+        self._units.add(str(unit))
+        return symbol, number, Sum((Product(number, (str(unit),)),))
 
     def at_most(self, value: Sum, most: int, origin: str) -> None:
         """Assume that a sum is no more than a number."""
@@ -253,7 +270,8 @@ class Deduction:
         self._same(left, right, origin, self.guards)
 
     def _remember(self, key: str) -> None:
-        self._assumed.append(_Assumption(key, dict(self.known), len(self.facts), len(self.required), len(self.guards)))
+        counts = (len(each) for each in (self.ordered, self.facts, self.required, self.guards))
+        self._assumed.append(_Assumption(key, dict(self.known), *counts))
 
     def retract(self) -> bool:
         """Whether there was an assumption to take back, the last one, and all that was deduced since."""
@@ -261,7 +279,12 @@ class Deduction:
             return False
         last = self._assumed.pop()
         self.known = last.known
-        del self.facts[last.facts :], self.required[last.required :], self.guards[last.guards :]
+        del (
+            self.ordered[last.ordered :],
+            self.facts[last.facts :],
+            self.required[last.required :],
+            self.guards[last.guards :],
+        )
         if last.key in self._refuted:
             return self.retract()
         self._refuted.add(last.key)
@@ -271,7 +294,7 @@ class Deduction:
         """Make two sums equal: Deduced once a symbol has got another meaning; which guards that is kept in."""
         if left == right:
             return
-        ends = self.interval(left, _ANY), self.interval(right, _ANY)
+        ends = self.interval(left, ANY_SIZE), self.interval(right, ANY_SIZE)
         if ends[0][1] < ends[1][0] or ends[1][1] < ends[0][0]:
             raise Contradiction(f"sizes {left} and {right} must be equal", origin)
         difference = left - right
@@ -279,7 +302,9 @@ class Deduction:
         difference = Sum(tuple(Product(term.factor // shared, term.symbols) for term in difference.terms))
         found = self._solved(difference)
         if found is None:
-            self._even(difference, origin)
+            if not self.is_late(difference):
+                self._assume_order(difference, origin)
+                self._assume_whole(difference, origin)
             raise Undecided(f"that {left} is {right} does not follow before the model runs")
         name, meaning = found
         constant = meaning.constant()
@@ -310,18 +335,60 @@ class Deduction:
             found.append(((name in self.late, meaning.never_negative(), place), name, meaning))
         return max(found, key=lambda each: each[0])[1:] if found else None
 
-    def _even(self, difference: Sum, origin: str) -> None:
-        """Sizes of halves and their doubles are equal where the whole is even; that is assumed."""
-        for symbol in difference.symbols():
+    def _assume_order(self, difference: Sum, origin: str) -> None:
+        """Assume of the smaller of two which one it is, where a sum is 0 then."""
+        for symbol in sorted(difference.symbols()):
+            first, second = self._smallest_of(sum_of(symbol)) or (Sum(), Sum())
+            for small, large in sorted(
+                ((first, second), (second, first)), key=lambda each: each[0].constant() is not None
+            ):
+                key = f"{small} <= {large}"
+                if small == large or key in self._refuted:
+                    continue
+                self.ordered.append(large - small)
+                solved = not self.resolved(difference).terms
+                self.ordered.pop()
+                if solved:
+                    self._remember(key)
+                    self.ordered.append(large - small)
+                    self.guards.append(Guard(small, "<=", large, origin))
+                    self.facts.append(Fact(f"{key} (assumed)", origin))
+                    raise Deduced
+
+    def _assume_whole(self, difference: Sum, origin: str) -> None:
+        """Assume that a size is a multiple of what it is divided by, where a sum is 0 then."""
+        for symbol in sorted(difference.symbols()):
             rule = self.definition(symbol)
-            if isinstance(rule, Computed) and rule.op == "floor_div":
-                number = rule.args[1].constant()
-                varying = Sum(tuple(term for term in rule.args[0].terms if term.symbols))
-                if number is not None and not self.is_late(varying):
-                    self.divisible(varying, number, origin, assumed=True)
+            number = rule.args[1].constant() if isinstance(rule, Computed) and rule.op == "floor_div" else None
+            if number is None or not isinstance(rule, Computed):
+                continue
+            found = self._part(Sum(tuple(term for term in rule.args[0].terms if term.symbols)), number)
+            if found is None:
+                continue
+            name, factor, meaning = found
+            guard = Guard(sum_of(name), "%", sum_of(factor), origin)
+            self.known[name] = meaning
+            solved = not self.resolved(difference).terms
+            del self.known[name]
+            if solved and str(guard) not in self._refuted:
+                self._remember(str(guard))
+                self.known[name] = meaning
+                self.guards.append(guard)
+                self.facts.append(Fact(f"{guard} (assumed)", origin))
+                raise Deduced
 
 
-def _part(term: Product, divisor: Product) -> Product | None:
+def whole_quotient(top: Sum, bottom: Sum) -> Sum | None:
+    """A sum over another where each of its terms is a multiple of it; None where one is not."""
+    if top == bottom:
+        return sum_of(1)
+    if len(bottom.terms) != 1:
+        return None
+    parts = [_term_over(term, bottom.terms[0]) for term in top.terms]
+    return None if None in parts else Sum(tuple(each for each in parts if each is not None))
+
+
+def _term_over(term: Product, divisor: Product) -> Product | None:
     """A product over another without a rest, if it is one."""
     symbols = list(term.symbols)
     for symbol in divisor.symbols:

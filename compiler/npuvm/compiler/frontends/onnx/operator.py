@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,16 +13,18 @@ import numpy.typing as npt
 import onnx
 from npuvm.compiler.builder import KernelBuilder
 from npuvm.compiler.carriers import CARRIERS
+from npuvm.compiler.deduction import ANY_SIZE, whole_quotient
 from npuvm.compiler.frontends.onnx.attributes import dtype_name
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.sums import Sum, sum_of
+from npuvm.compiler.symbols import Product, cancel, product
 from npuvm.compiler.types import Dim
 from npuvm.compiler.value import Value
 
 if TYPE_CHECKING:
     from npuvm.compiler.frontends.onnx.lowering import Lowering
 
-__all__ = ["Operator", "carrier_of", "scalar"]
+__all__ = ["Operator", "carrier_of", "constant_sum", "scalar"]
 
 
 def carrier_of(dtype: str) -> str:
@@ -93,7 +95,7 @@ class Operator:
             return entry.sizes
         if entry.const is not None and entry.const.dtype.kind in "iu":
             made = np.empty(entry.const.shape, dtype=object)
-            made.ravel()[:] = [_sum(int(each)) for each in entry.const.ravel()]
+            made.ravel()[:] = [constant_sum(int(each)) for each in entry.const.ravel()]
             return made
         raise Unsupported(f"input {index} ('{entry.name}') follows from data; it must follow from sizes here")
 
@@ -140,6 +142,37 @@ class Operator:
         """The sum of sizes that a dim is."""
         return self.lowering.sizes.of(dim)
 
+    def interval(self, size: Sum) -> tuple[int, int]:
+        """Bounds of a sum, whatever the sizes."""
+        return self.lowering.deduction.interval(size, ANY_SIZE)
+
+    def divided(self, top: Sum, bottom: Sum) -> Sum:
+        """A sum over another, rounded down. Unsupported where that is not known before the model runs."""
+        if self.interval(top)[0] < 0 or self.interval(bottom)[0] < 0:
+            raise Unsupported(f"whether {top} and {bottom} are below zero is not known before the model runs")
+        number, found = bottom.constant(), whole_quotient(top, bottom)
+        if number == 0 or (number is None and found is None):
+            raise Unsupported(f"{top} over {bottom} is not known before the model runs")
+        return self.lowering.sizes.floor_div(top, number) if found is None else found  # type: ignore[arg-type]
+
+    def reshape(self, value: Value, target: Sequence[Sum | Dim]) -> Value:
+        """The value in another shape; a dim of -1 follows from the others, and gets the name that it has elsewhere."""
+        dims = [self.dim(each) if isinstance(each, Sum) else each for each in target]
+        if -1 in dims:
+            rest = [dim for dim in dims if dim != -1]
+            if 0 in rest:
+                raise Unsupported("the size of a dim does not follow where another one is 0")
+            dims[dims.index(-1)] = self._remaining(product(value.shape), product(rest))
+        return value if tuple(dims) == value.shape else self.k.reshape(value, dims)
+
+    def _remaining(self, whole: Product, rest: Product) -> Dim:
+        if whole.factor == 0:
+            return 0
+        top, bottom = cancel(whole, rest)
+        if bottom.factor > 1 and top.factor % bottom.factor:
+            self.lowering.deduction.divisible(Sum((Product(top.factor, top.symbols),)), bottom.factor, self.source)
+        return self.lowering.sizes.quotient(top, bottom)
+
     def entry(
         self,
         value: Value,
@@ -152,7 +185,8 @@ class Operator:
         return made
 
 
-def _sum(number: int) -> Sum:
+def constant_sum(number: int) -> Sum:
+    """A number as a sum of sizes; it may be below zero."""
     return sum_of(number) if number >= 0 else Sum() - sum_of(-number)
 
 
