@@ -110,28 +110,37 @@ class TemplateWriter:
     def template(self, name: str, n_args: int, variables: Sequence[str]) -> Template:
         """The finished template."""
         fields = sorted(self._fields, key=lambda field: field.word)
-        values: list[int] = [field.value for field in fields]
         addends = [addend for *_, addend in self._relocs]
         loose = any(isinstance(addend, SymInt) for addend in addends)
+        # Most values are those of several fields.
+        values: dict[int, int] = {}
+        which = [values.setdefault(field.value, len(values)) for field in fields]
+        moved: dict[int, int] = {}
+        where = [moved.setdefault(addend, len(moved)) for addend in (addends if loose else ())]
         return Template(
             name,
             self._isa.hash,
             np.array(self._words, dtype=np.uint64),
             tuple(fields),
+            which,
             RelocTable(
                 [word for word, *_ in self._relocs],
                 [arg for _, arg, _ in self._relocs],
                 [0 if loose else addend for addend in addends],
             ),
+            where,
             n_args,
             tuple(self._grids),
-            compile_values(variables, values + (addends if loose else []), "fields"),
-            loose_addends=loose,
+            compile_values(variables, (*values, *moved), "fields"),
         )
 
 
 class Template:
-    """A program for all sizes of one structure. `function` gives the values of its fields, and of addends that are loose."""
+    """A program for all sizes of one structure.
+
+    `function` gives the values of its fields, and of the addends of its relocations where these are not known; `which` and
+    `where` say which of them is that of each field, and of each relocation. `where` is empty where addends are known.
+    """
 
     def __init__(
         self,
@@ -139,12 +148,12 @@ class Template:
         isa_hash: str,
         words: Words,
         fields: Sequence[_Field],
+        which: Sequence[int],
         relocs: RelocTable,
+        where: Sequence[int],
         n_args: int,
         grids: tuple[int, ...],
         function: Function,
-        *,
-        loose_addends: bool,
     ) -> None:
         self.name = name
         self.isa_hash = isa_hash
@@ -154,42 +163,48 @@ class Template:
         self.grids = grids
         self._fields = fields
         self._function = function
-        self._loose = loose_addends
-        self._count = len(fields)
+        self._count = max(which, default=-1) + 1
+        self._which = np.array(which, dtype=np.int64)
+        self._moved = np.array(where, dtype=np.int64)
+        self._loose = len(where) > 0
         numbers = np.array([each.word for each in fields], dtype=np.int64)
         self._where, self._starts = np.unique(numbers, return_index=True)
         self._base = words[self._where]
         places = [each.place for each in fields]
         self._shifts = np.array([each.low_bit for each in places], dtype=np.uint64)
         self._masks = np.array([(1 << each.width) - 1 for each in places], dtype=np.uint64)
-        self._low = np.array([each.low for each in places], dtype=np.int64)
+        low, high = [-(1 << 63)] * self._count, [(1 << 63) - 1] * self._count
+        for at, place in zip(which, places, strict=True):
+            low[at], high[at] = max(low[at], place.low), min(high[at], place.high)
+        self._low = np.array(low, dtype=np.int64)
         # In unsigned numbers, in which what is too low is too high.
-        self._spans = np.array([min(each.high, (1 << 63) - 1) - each.low for each in places], dtype=np.uint64)
+        self._spans = np.array([most - least for least, most in zip(low, high, strict=True)], dtype=np.uint64)
 
     def instance(self, values: Sequence[int]) -> tuple[Words, RelocTable]:
         """Words and relocations for values of the variables; CompileError when one does not fit its field."""
         found = self._function(*values)
-        fields, relocs = found, self.relocs
+        relocs = self.relocs
         words = self.words.copy()
         try:
-            if self._loose:
-                fields, relocs = found[: self._count], relocs.moved(found[self._count :])
-            numbers = np.array(fields, dtype=np.int64)
+            numbers = np.array(found, dtype=np.int64)
         except OverflowError:
             self._refuse(found)
+        if self._loose:
+            relocs = RelocTable.joined(relocs.words, relocs.args, numbers[self._count :][self._moved])
+            numbers = numbers[: self._count]
         if not self._count:
             return words, relocs
         if ((numbers - self._low).view(np.uint64) > self._spans).any():
             self._refuse(found)
-        bits = numbers.view(np.uint64)
+        bits = numbers.view(np.uint64)[self._which]
         bits &= self._masks
         bits <<= self._shifts
         words[self._where] = self._base | np.bitwise_or.reduceat(bits, self._starts)
         return words, relocs
 
     def _refuse(self, found: Sequence[int]) -> NoReturn:
-        for field, value in zip(self._fields, found, strict=False):
-            place = field.place
+        for field, at in zip(self._fields, self._which.tolist(), strict=True):
+            place, value = field.place, found[at]
             if not place.low <= value <= place.high:
                 raise CompileError(f"{place.what} is {value}; allowed: {place.low} to {place.high}", self.name)
         farthest = max(found[self._count :], key=abs)
