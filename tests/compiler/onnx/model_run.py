@@ -57,7 +57,7 @@ def one_node(
 
 
 def run_model(model: Model, feeds: Mapping[str, Array], device: Device | None = None) -> dict[str, Array]:
-    """Outputs by name. Regions are computed by the interpreter, or on a device; other operators by onnxruntime, or ONNX's reference."""
+    """Outputs by name. Regions are computed by the interpreter, or on a device; what is for the host by onnxruntime."""
     values: dict[str, Array] = {**model.constants, **{name: np.asarray(feeds[name]) for name in model.inputs}}
     binding: dict[str, int] = {}
     for name in model.inputs:

@@ -22,7 +22,7 @@ def test_nodes_of_onnx(name: str) -> None:
 
 def _case(op: str, dims: int, dtype: str = "float32", opset: int = 22, **attributes: Any) -> None:
     proto = one_node(op, {"x": (dtype, ["N", 3, *"DHW"[:dims]])}, opset=opset, **attributes)
-    x = X[(slice(None), slice(None), *[slice(None)] * dims, *[0] * (3 - dims))]
+    x = X[..., 0, 0] if dims == 1 else X[..., 0] if dims == 2 else X
     x = (x * 20).astype(np.int8).astype(dtype) if dtype != "float32" else x
     for chip in (None, "ascend_910b1"):
         check(proto, {"x": x}, chip=chip, rtol=1e-4)

@@ -107,7 +107,7 @@ def _cut(op: Operator, at: int, size: Dim, stride: int, reach: int) -> tuple[int
         wanted = shape[at]
         total = stride * (whole_number(op, size, "a size of an image with output_shape") - 1) + reach - wanted
     elif mode in ("SAME_UPPER", "SAME_LOWER"):
-        total = reach - stride
+        total = max(reach - stride, 0)  # as onnxruntime does it for kernels that are shorter than a stride
     else:
         pads = op.attribute("pads")
         return (pads[at], pads[at + len(pads) // 2]) if pads and mode == "NOTSET" else (0, 0)
