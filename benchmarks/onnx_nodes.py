@@ -159,6 +159,9 @@ def prepared(test: NodeTest, symbolic: bool = False) -> tuple[onnx.ModelProto, d
         for at in PARAMETERS.get(node.op_type, ())
         if at < len(node.input) and node.input[at]
     }
+    if test.name.partition("_expanded")[1]:  # inputs are those of the operator, in their order
+        given = [each.name for each in model.graph.input]
+        names.update(given[at] for at in PARAMETERS.get(_expanded_of(test), ()) if at < len(given))
     feeds: dict[str, Array] = {}
     for info, array in zip(list(model.graph.input), test.inputs, strict=True):
         if info.name in names:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import inf
+from math import ceil, floor, inf, log, sqrt
 
 from npuvm.compiler.builder import KernelBuilder
 from npuvm.compiler.frontends.onnx.elementwise import operands
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
-from npuvm.compiler.frontends.onnx.integers import FLOATS, bounds_of, integer, is_integer
+from npuvm.compiler.frontends.onnx.integers import FLOATS, Bounds, bounds_of, integer, is_integer, reach_of
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.registry import rule
 from npuvm.compiler.value import Value
@@ -44,8 +44,21 @@ def in_fp32(op: Operator, function: Callable[[KernelBuilder, Value], Value]) -> 
 
 
 @rule(*_PLAIN)
-def _plain(op: Operator) -> Value:
-    return _PLAIN[op.type](op.k, floating(op, 0))
+def _plain(op: Operator) -> Entry:
+    return op.entry(_PLAIN[op.type](op.k, floating(op, 0)), bounds=_reach(op.type, op.input(0)))
+
+
+def _reach(type_: str, entry: Entry) -> Bounds | None:
+    """Bounds of the finite results of a function, where they follow."""
+    fixed = {"Erf": (-1, 1), "Sigmoid": (0, 1), "Tanh": (-1, 1)}
+    found = reach_of(entry)
+    if type_ == "Log":  # of the smallest fp32 it is -103.3, of the largest 88.7
+        return -104, 89 if found is None else ceil(log(max(found[1], 1.0))) + 1
+    if found is not None and type_ in ("Ceil", "Floor", "Round"):
+        return floor(found[0]), ceil(found[1])
+    if found is not None and type_ == "Sqrt" and found[1] >= 0:
+        return 0, ceil(sqrt(found[1])) + 1
+    return fixed.get(type_)
 
 
 @rule("Relu")

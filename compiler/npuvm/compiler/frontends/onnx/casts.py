@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import ceil, floor
+
 import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.frontends.onnx.attributes import dtype_name
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
-from npuvm.compiler.frontends.onnx.integers import FLOATS, RANGES, bounds_of, integer
+from npuvm.compiler.frontends.onnx.integers import FLOATS, RANGES, Bounds, bounds_of, integer, reach_of, rounded_out
 from npuvm.compiler.frontends.onnx.operator import Operator, carrier_of
 from npuvm.compiler.frontends.onnx.registry import rule
 from npuvm.compiler.value import Value
@@ -38,15 +40,17 @@ def cast(op: Operator, target: str) -> Entry:
         return _from_integer(op, entry, target)
     value = op.value(0)
     if target in FLOATS:
-        return op.entry(op.k.cast(value, carrier_of(target)), target)
+        return op.entry(op.k.cast(value, carrier_of(target)), target, _rounded(entry, target))
     if target in _FP8:
         return _to_fp8(op, value, target)
     if target == "bool":
         return op.entry(op.k.cast(value, "bool"), target)
-    if target == "int64":
+    least, largest = RANGES["int32"]
+    reach = reach_of(entry)
+    if target == "int64" and (reach is None or reach[0] < least or largest < reach[1]):
         raise Unsupported("floats may be larger than the int32 in which the device carries int64")
-    whole = op.k.cast(value, "int32")
-    return op.entry(whole, target) if target == "int32" else integer(op, whole, target, RANGES["int32"])
+    bounds = (least, largest) if reach is None else (max(floor(reach[0]), least), min(ceil(reach[1]), largest))
+    return integer(op, op.k.cast(value, "int32"), target, bounds)
 
 
 def _from_integer(op: Operator, entry: Entry, target: str) -> Entry:
@@ -57,7 +61,12 @@ def _from_integer(op: Operator, entry: Entry, target: str) -> Entry:
         return integer(op, k.cast(value, "int32"), target, bounds_of(entry))
     if target in _FP8:
         return _to_fp8(op, k.cast(value, "fp32"), target)
-    return op.entry(k.cast(value, carrier_of(target)), target)
+    return op.entry(k.cast(value, carrier_of(target)), target, _rounded(entry, target))
+
+
+def _rounded(entry: Entry, target: str) -> Bounds | None:
+    reach = reach_of(entry)
+    return None if reach is None else rounded_out(*reach, target)
 
 
 def _to_fp8(op: Operator, value: Value, target: str) -> Entry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import reduce
+from math import ceil, floor, inf
 
 from npuvm.compiler.builder import KernelBuilder
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
@@ -16,6 +17,8 @@ from npuvm.compiler.frontends.onnx.integers import (
     divided,
     integer,
     is_integer,
+    reach_of,
+    rounded_out,
 )
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.registry import rule
@@ -32,20 +35,38 @@ def operands(op: Operator, *which: int) -> list[Value]:
     return [computable(op, each) for each in which]
 
 
-def combined(op: Operator, combine: Combine, interval: Callable[[Bounds, Bounds], Bounds]) -> Entry:
-    """All inputs, one after the other; `interval` gives the bounds of integers."""
+Reach = tuple[float, float]
+Interval = Callable[[Reach, Reach], Reach]
+
+
+def combined(op: Operator, combine: Combine, interval: Interval) -> Entry:
+    """All inputs, one after the other; `interval` gives the bounds of the exact result."""
     values = operands(op, *range(len(op.inputs)))
     result = reduce(lambda a, b: combine(op.k, a, b), values)
     dtype = op.input(0).dtype
-    if not is_integer(dtype):
-        return op.entry(result)
-    return integer(op, result, dtype, reduce(interval, [bounds_of(op.input(at)) for at in range(len(values))]))
+    entries = [op.input(at) for at in range(len(values))]
+    if is_integer(dtype):
+        reaches: list[Reach] = [bounds_of(each) for each in entries]
+        low, high = reduce(interval, reaches)
+        return integer(op, result, dtype, (int(low), int(high)))
+    return op.entry(result, bounds=_of_floats(entries, interval))
 
 
-def _corners(function: Callable[[int, int], int]) -> Callable[[Bounds, Bounds], Bounds]:
+def _of_floats(entries: Sequence[Entry], interval: Interval) -> Bounds | None:
+    """Bounds of a result of floats, rounded after each step."""
+    found = reach_of(entries[0])
+    for each in entries[1:]:
+        other = reach_of(each)
+        if found is None or other is None:
+            return None
+        found = rounded_out(*interval(found, other), entries[0].dtype)
+    return None if found is None else rounded_out(*found, entries[0].dtype)
+
+
+def _corners(function: Callable[[float, float], float]) -> Interval:
     """The interval of a function that takes its extremes where its arguments do."""
 
-    def interval(a: Bounds, b: Bounds) -> Bounds:
+    def interval(a: Reach, b: Reach) -> Reach:
         found = [function(x, y) for x in a for y in b]
         return min(found), max(found)
 
@@ -89,7 +110,10 @@ def _div(op: Operator) -> Entry:
     a, b = operands(op, 0, 1)
     k, dtype = op.k, op.input(0).dtype
     if not is_integer(dtype):
-        return op.entry(k.div(a, b))
+        divisor = reach_of(op.input(1))
+        apart = divisor is not None and (divisor[0] > 0 or divisor[1] < 0)
+        entries = [op.input(0), op.input(1)]
+        return op.entry(k.div(a, b), bounds=_of_floats(entries, _corners(lambda x, y: x / y)) if apart else None)
     quotient, rest = divided(k, a, b)
     least, largest = bounds_of(op.input(0))
     if least < 0 or bounds_of(op.input(1))[0] < 0:  # ONNX rounds towards zero
@@ -182,33 +206,36 @@ def _where(op: Operator) -> Entry:
 
 
 def hull(entries: Sequence[Entry]) -> Bounds | None:
-    """Bounds of a value whose elements come from those of others; None for what are no integers."""
-    if not is_integer(entries[0].dtype):
+    """Bounds of a value whose elements come from those of others; None where one is not known."""
+    found = [reach_of(each) for each in entries]
+    known = [each for each in found if each is not None]
+    if len(known) < len(found):
         return None
-    found = [bounds_of(each) for each in entries]
-    return min(each[0] for each in found), max(each[1] for each in found)
+    return floor(min(each[0] for each in known)), ceil(max(each[1] for each in known))
 
 
 @rule("Clip")
 def _clip(op: Operator) -> Entry:
-    dtype, bounds = op.input(0).dtype, hull([op.input(0)])
+    dtype, reach = op.input(0).dtype, reach_of(op.input(0)) or (-inf, inf)
     result = computable(op, 0)
     for at, limit, choose in ((1, op.k.maximum, max), (2, op.k.minimum, min)):
         if op.has(at):
             result = limit(result, computable(op, at))
-            if bounds is not None:
-                other = bounds_of(op.input(at))
-                bounds = choose(bounds[0], other[0]), choose(bounds[1], other[1])
-    return op.entry(result) if bounds is None else integer(op, result, dtype, bounds)
+            other = reach_of(op.input(at)) or (-inf, inf)
+            reach = choose(reach[0], other[0]), choose(reach[1], other[1])
+    if is_integer(dtype):
+        return integer(op, result, dtype, (int(reach[0]), int(reach[1])))
+    return op.entry(result, bounds=rounded_out(*reach, dtype))
 
 
 @rule("Abs", "Neg", "Sign")
 def _sign_rules(op: Operator) -> Entry:
     dtype, value = op.input(0).dtype, computable(op, 0)
     result = {"Abs": op.k.abs, "Neg": op.k.neg, "Sign": op.k.sign}[op.type](value)
-    if not is_integer(dtype):
+    reached = reach_of(op.input(0))
+    if reached is None:
         return op.entry(result)
-    least, largest = bounds_of(op.input(0))
+    least, largest = floor(reached[0]), ceil(reached[1])
     reach = max(abs(least), abs(largest))
     bounds = {"Abs": (0, reach), "Neg": (-largest, -least), "Sign": (-1 if least < 0 else 0, 1)}[op.type]
-    return integer(op, result, dtype, bounds)
+    return integer(op, result, dtype, bounds) if is_integer(dtype) else op.entry(result, bounds=bounds)

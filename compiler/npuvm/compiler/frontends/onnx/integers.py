@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil, floor, isfinite
+
+import numpy as np
 
 from npuvm.compiler.builder import KernelBuilder
 from npuvm.compiler.carriers import CARRIERS
@@ -10,7 +13,10 @@ from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.value import Value
 
-__all__ = ["FLOATS", "RANGES", "Bounds", "bounds_of", "computable", "divided", "integer", "is_integer", "wrapped"]
+__all__ = [
+    "FLOATS", "RANGES", "Bounds", "bounds_of", "carried", "computable", "divided", "integer", "is_integer", "reach_of",
+    "rounded_out", "wrapped",
+]  # fmt: skip
 
 Bounds = tuple[int, int]
 
@@ -47,6 +53,24 @@ def bounds_of(entry: Entry) -> Bounds:
     if entry.bounds is not None:
         return entry.bounds
     return RANGES[entry.dtype] if entry.sizes is None else (0, _INT32[1])
+
+
+def reach_of(entry: Entry) -> tuple[float, float] | None:
+    """The least and the largest number that a value can hold, infinities and NaN aside; None where that is not known."""
+    if entry.dtype in RANGES:
+        return bounds_of(entry)
+    if entry.const is not None and entry.dtype in FLOATS and entry.const.size:
+        finite = entry.const[np.isfinite(entry.const)]
+        return (float(finite.min()), float(finite.max())) if finite.size else None
+    return entry.bounds if entry.dtype in FLOATS else None
+
+
+def rounded_out(low: float, high: float, dtype: str) -> Bounds | None:
+    """Whole bounds of floats between two numbers that were rounded to a dtype; None where they are too large to be of use."""
+    if not (isfinite(low) and isfinite(high)) or max(abs(low), abs(high)) > 1e30:
+        return None
+    part = 2.0**-20 if dtype == "float32" else 2.0**-6
+    return floor(low - abs(low) * part), ceil(high + abs(high) * part)
 
 
 def computable(op: Operator, which: int | Entry) -> Value:

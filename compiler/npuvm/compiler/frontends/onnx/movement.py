@@ -7,7 +7,6 @@ from itertools import pairwise
 
 from npuvm.compiler.frontends.onnx.elementwise import hull
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
-from npuvm.compiler.frontends.onnx.integers import is_integer
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.reductions import axis_of
 from npuvm.compiler.frontends.onnx.registry import rule
@@ -21,8 +20,7 @@ __all__ = ["moved"]
 
 def moved(op: Operator, value: Value) -> Entry:
     """A result whose elements are those of input 0."""
-    entry = op.input(0)
-    return op.entry(value, entry.dtype, hull([entry]) if is_integer(entry.dtype) else None)
+    return op.entry(value, bounds=hull([op.input(0)]))
 
 
 def _axes(op: Operator, index: int, rank: int) -> tuple[int, ...] | None:
@@ -276,8 +274,8 @@ def _pad(op: Operator) -> Entry:
 
 
 def _padded(op: Operator, value: Value) -> Entry:
-    if not op.has(2) or not is_integer(op.input(0).dtype):
-        bounds = hull([op.input(0)]) if is_integer(op.input(0).dtype) else None
+    if not op.has(2):
+        bounds = hull([op.input(0)])
         return op.entry(value, bounds=None if bounds is None else (min(bounds[0], 0), max(bounds[1], 0)))
     return op.entry(value, bounds=hull([op.input(0), op.input(2)]))
 
