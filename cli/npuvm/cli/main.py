@@ -14,9 +14,11 @@ from npuvm.cli.area import area
 from npuvm.cli.asm import asm
 from npuvm.cli.compiling import compile_file
 from npuvm.cli.conformance import conformance
+from npuvm.cli.coverage import coverage
 from npuvm.cli.disasm import disasm
 from npuvm.cli.explain import explain
 from npuvm.cli.isa import isa_app
+from npuvm.cli.run import run
 from npuvm.cli.schema import schema
 from npuvm.cli.simulate import simulate
 from npuvm.cli.tune import tune
@@ -41,7 +43,7 @@ app = typer.Typer(
 )
 
 
-for _verb in (simulate, explain, whatif, asm, disasm, schema, conformance, area, tune):
+for _verb in (run, coverage, simulate, explain, whatif, asm, disasm, schema, conformance, area, tune):
     app.command()(_verb)
 app.command("compile")(compile_file)
 app.add_typer(isa_app, name="isa")

@@ -9,9 +9,9 @@ from npuvm.compiler.model import Guard, Model, ValueType
 from npuvm.compiler.sums import Computed, Sum
 from npuvm.compiler.symbols import Derived
 from npuvm.compiler.types import dims_text
-from npuvm.hw.errors import DeviceError
+from npuvm.runtime.session.errors import SessionError
 
-__all__ = ["Binding", "GuardFails", "bind_value", "compile_guards", "depends_on", "derive", "symbols_of"]
+__all__ = ["Binding", "GuardFails", "bind_value", "compile_guards", "depends_on", "derive", "sizes_text", "symbols_of"]
 
 Binding = dict[str, int]
 """Values of symbols by name."""
@@ -19,14 +19,18 @@ Binding = dict[str, int]
 Shape = tuple[int, ...]
 
 
-class GuardFails(DeviceError):
+class GuardFails(SessionError):
     """Sizes for which the model as it was read is not right. `binding` are the symbols that are known by then."""
 
     def __init__(self, guard: Guard, binding: Mapping[str, int]) -> None:
-        names = sorted(symbols_of(guard.left) | symbols_of(guard.right))
-        sizes = ", ".join(f"{name} = {binding[name]}" for name in names)
-        super().__init__(f"{guard} does not hold for {sizes}", guard.origin or None)
+        super().__init__(f"{guard} does not hold for {sizes_text(guard, binding)}", guard.origin or None)
         self.binding = dict(binding)
+
+
+def sizes_text(guard: Guard, binding: Mapping[str, int]) -> str:
+    """The symbols of a guard with their values."""
+    names = sorted(symbols_of(guard.left) | symbols_of(guard.right))
+    return ", ".join(f"{name} = {binding[name]}" for name in names)
 
 
 def symbols_of(value: Sum) -> set[str]:
@@ -44,20 +48,20 @@ def depends_on(derived: Derived | Computed) -> set[str]:
 def bind_value(
     what: str, name: str, kind: ValueType, shape: Shape, binding: Binding, origin: dict[str, str], model: Model
 ) -> None:
-    """Take the symbols of one value from its shape. DeviceError naming `what` it is, the dim, and what is allowed."""
+    """Take the symbols of one value from its shape. SessionError naming `what` it is, the dim, and what is allowed."""
     if kind.shape is None:
         return
     if len(shape) != len(kind.shape):
         expected = f"{what} '{name}' is {kind} of rank {len(kind.shape)}"
-        raise DeviceError(f"{expected}, got shape {list(shape)} of rank {len(shape)}", model.name)
+        raise SessionError(f"{expected}, got shape {list(shape)} of rank {len(shape)}", model.name)
     for axis, (dim, size) in enumerate(zip(kind.shape, shape, strict=True)):
         place = f"{what} '{name}', dim {axis}"
         if isinstance(dim, int):
             if dim != size:
-                raise DeviceError(f"{place} must be {dim}, got {size} in shape {list(shape)}", model.name)
+                raise SessionError(f"{place} must be {dim}, got {size} in shape {list(shape)}", model.name)
         elif binding.setdefault(dim, size) != size:
             known = f"{dim} = {binding[dim]} by {origin.get(dim, 'the sizes before')}"
-            raise DeviceError(f"{place} is {size}, but {known}; it is [{dims_text(kind.shape)}]", model.name)
+            raise SessionError(f"{place} is {size}, but {known}; it is [{dims_text(kind.shape)}]", model.name)
         else:
             origin.setdefault(dim, place)
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from npuvm.compiler.carriers import CARRIERS, NARROWED
 from npuvm.compiler.types import DTYPES
-from npuvm.hw.errors import DeviceError
+from npuvm.runtime.session.errors import SessionError
 
 __all__ = ["Array", "carried", "carrier_of", "numpy_dtype", "restored"]
 
@@ -25,22 +25,22 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 
 def carrier_of(dtype: str, name: str) -> str:
-    """The device's dtype for one of the model. DeviceError where there is none."""
+    """The device's dtype for one of the model. SessionError where there is none."""
     found = CARRIERS.get(dtype)
     if found is None:
-        raise DeviceError(f"'{name}' is {dtype}, which the device does not have; allowed: {', '.join(CARRIERS)}")
+        raise SessionError(f"'{name}' is {dtype}, which the device does not have; allowed: {', '.join(CARRIERS)}")
     return found
 
 
 def carried(array: Array, dtype: str, name: str) -> Array:
-    """An array of a model as the device carries it. DeviceError naming the value where a number does not fit."""
+    """An array of a model as the device carries it. SessionError naming the value where a number does not fit."""
     target = DTYPES[carrier_of(dtype, name)].numpy
     if dtype in NARROWED and array.size:
         bounds = np.iinfo(target)
         low, high = int(array.min()), int(array.max())
         if low < bounds.min or high > bounds.max:
             wrong = low if low < bounds.min else high
-            raise DeviceError(
+            raise SessionError(
                 f"'{name}' holds {wrong}; allowed: {bounds.min} to {bounds.max}, as the device carries {dtype} in {target}"
             )
     return array if array.dtype == target else array.astype(target)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from npuvm.runtime.session.arena import Arena
 from npuvm.runtime.session.carrying import Array
+from npuvm.runtime.session.report import HostUse
 from npuvm.runtime.tensor import Tensor
 
 __all__ = ["Held"]
@@ -15,7 +16,8 @@ __all__ = ["Held"]
 class Held:
     """`array` in the dtype of the model, `tensor` in the one that carries it; `arena` is the memory that it lies in.
 
-    One that has neither is known by its shape alone, where only time is simulated.
+    `maker` is the operator of the host that made it. One that has neither array nor tensor is known by its shape alone, where
+    only time is simulated.
     """
 
     dtype: str
@@ -23,3 +25,4 @@ class Held:
     array: Array | None = None
     tensor: Tensor | None = None
     arena: Arena | None = None
+    maker: HostUse | None = None

@@ -17,21 +17,24 @@ __all__ = ["Prepared", "Stage", "outputs_of", "reads_of"]
 class Stage:
     """Steps whose sizes are known once `roots` are: symbols of inputs, or of what the stage before made on the host.
 
-    `derived` and `guards` are those that can be told then, and could not before. `lasting` are values that are needed after
-    the stage.
+    `derived`, `guards` and `required` are those that can be told then, and could not before. `lasting` are values that are
+    needed after the stage.
     """
 
     number: int
     steps: tuple[Step, ...]
     derived: tuple[Derived | Computed, ...]
     guards: tuple[Guard, ...]
+    required: tuple[Guard, ...]
     lasting: frozenset[str]
     reads: tuple[tuple[str, ...], ...] = field(init=False)
     first_guard: Callable[[Mapping[str, int]], int] = field(init=False)
+    first_required: Callable[[Mapping[str, int]], int] = field(init=False)
 
     def __post_init__(self) -> None:
         self.reads = tuple(reads_of(each) for each in self.steps)
         self.first_guard = compile_guards(self.guards)
+        self.first_required = compile_guards(self.required)
 
 
 def outputs_of(step: Step) -> tuple[str, ...]:
@@ -70,27 +73,23 @@ class Prepared:
     def __post_init__(self) -> None:
         model = self.model
         known = set(self.outside) | self._symbols(model.inputs)
-        derived: list[Derived | Computed] = []
-        pending = list(model.derived)
-        guards = list(model.guards)
-        groups: list[tuple[list[Step], list[Derived | Computed], list[Guard]]] = []
-        for group in self._groups(known, model.derived):
+        pending, guards, required = list(model.derived), list(model.guards), list(model.required)
+        stages: list[Stage] = []
+        for number, group in enumerate(self._groups(known, model.derived)):
             found = available(pending, known)
             known |= {each.name for each in found}
             pending = [each for each in pending if each not in found]
-            ready = [each for each in guards if symbols_of(each.left) | symbols_of(each.right) <= known]
-            guards = [each for each in guards if each not in ready]
-            derived += found
-            groups.append((group, found, ready))
+            ready, guards = _told(guards, known)
+            needed, required = _told(required, known)
+            stages.append(Stage(number, tuple(group), tuple(found), ready, needed, frozenset()))
             for step in group:
                 known |= self._symbols(outputs_of(step))
-        needed = set(model.outputs.values())
-        stages: list[Stage] = []
-        for number, (steps, found, ready) in reversed(list(enumerate(groups))):
-            stages.append(Stage(number, tuple(steps), tuple(found), tuple(ready), frozenset(needed)))
-            for step in steps:
-                needed.update(reads_of(step))
-        self.stages = stages[::-1]
+        lasting = set(model.outputs.values())
+        for stage in reversed(stages):
+            stage.lasting = frozenset(lasting)
+            for names in stage.reads:
+                lasting.update(names)
+        self.stages = stages
 
     def _symbols(self, names: Collection[str]) -> set[str]:
         kinds = [self.model.values[name] for name in names if name in self.model.values]
@@ -113,3 +112,9 @@ class Prepared:
         """The symbols of a binding that are not computed from others."""
         computed = {each.name for each in self.model.derived}
         return {name: size for name, size in binding.items() if name not in computed}
+
+
+def _told(guards: Sequence[Guard], known: Collection[str]) -> tuple[tuple[Guard, ...], list[Guard]]:
+    """Those whose symbols are all known, and the others."""
+    ready = tuple(each for each in guards if symbols_of(each.left) | symbols_of(each.right) <= set(known))
+    return ready, [each for each in guards if each not in ready]

@@ -11,12 +11,12 @@ import numpy as np
 from npuvm.compiler import Kernel, Pins
 from npuvm.compiler.model import DeviceStep, HostStep, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
 from npuvm.compiler.symbols import evaluate
-from npuvm.hw.errors import DeviceError
 from npuvm.runtime.device import Device
 from npuvm.runtime.host.provider import HostError, HostProvider
 from npuvm.runtime.session.arena import Arena, ArenaPool, Weights
-from npuvm.runtime.session.binding import Binding, GuardFails, bind_value, derive
+from npuvm.runtime.session.binding import Binding, GuardFails, bind_value, derive, sizes_text
 from npuvm.runtime.session.carrying import Array, carried, numpy_dtype, restored
+from npuvm.runtime.session.errors import SessionError
 from npuvm.runtime.session.held import Held
 from npuvm.runtime.session.planning import StagePlan, plan_stage
 from npuvm.runtime.session.prepared import Prepared, Stage
@@ -79,10 +79,10 @@ class Runner:
     # Between host and device.
 
     def host_array(self, held: Held, name: str) -> Array:
-        """A value on the host. DeviceError where only time is simulated, and nobody knows it."""
+        """A value on the host. SessionError where only time is simulated, and nobody knows it."""
         if held.array is None:
             if self.device.timing_only or held.tensor is None:
-                raise DeviceError(f"'{name}' is needed on the host, and only time is simulated; run it with data")
+                raise SessionError(f"'{name}' is needed on the host, and only time is simulated; run it with data")
             held.array = restored(self.device.read(held.tensor), held.dtype)
             self.device.stream.synchronise()
             self.report.download_bytes += held.tensor.nbytes
@@ -97,6 +97,8 @@ class Runner:
             array = carried(self.host_array(held, name), held.dtype, name)
         self.device.write(tensor, array)
         self.report.upload_bytes += tensor.nbytes
+        if held.maker is not None:
+            held.maker.to_device_bytes += tensor.nbytes
         held.tensor = tensor
 
 
@@ -124,6 +126,12 @@ class _Run:
 
     def _stage(self, stage: Stage) -> None:
         derive(stage.derived, self.binding)
+        failing = stage.first_required(self.binding)
+        if failing >= 0:
+            guard = stage.required[failing]
+            raise SessionError(
+                f"{guard} must hold, not {sizes_text(guard, self.binding)}", guard.origin or self.model.name
+            )
         failing = stage.first_guard(self.binding)
         if failing >= 0:
             raise GuardFails(stage.guards[failing], self.binding)
@@ -185,10 +193,11 @@ class _Run:
             case HostStep():
                 self._host_step(step)
             case IfStep() | LoopStep() | ScanStep():
-                raise DeviceError("control flow is not there yet", step.source)
+                raise SessionError("control flow is not there yet", step.source)
 
-    def _made(self, name: str, array: Array) -> None:
-        self.values[name] = Held(str(array.dtype), array.shape, array)
+    def _made(self, name: str, array: Array) -> Held:
+        made = self.values[name] = Held(str(array.dtype), array.shape, array)
+        return made
 
     def _host_step(self, step: HostStep) -> None:
         runner = self.runner
@@ -218,7 +227,7 @@ class _Run:
         runner.simulating_us += spent
         for name, array in zip([name for name in step.outputs if name], made, strict=True):
             self._bind(f"{step.op}'s output", name, array.shape)
-            self._made(name, array)
+            self._made(name, array).maker = use
 
     def _known_by_shape(self, step: HostStep) -> None:
         """Outputs of an operator of the host without data: their shapes, where these follow from sizes."""
@@ -228,7 +237,7 @@ class _Run:
                 message = (
                     f"the shape of '{name}', which {step.op} makes on the host, follows from data; run it with data"
                 )
-                raise DeviceError(message, step.source)
+                raise SessionError(message, step.source)
             self.values[name] = Held(kind.dtype, evaluate(kind.shape, self.binding))
 
     def _bind(self, what: str, name: str, shape: tuple[int, ...]) -> None:

@@ -12,11 +12,11 @@ import numpy as np
 from npuvm.compiler import Pins
 from npuvm.compiler.model import Model
 from npuvm.hw.config import NpuConfig
-from npuvm.hw.errors import DeviceError
 from npuvm.runtime.device import Device, DeviceEngine
 from npuvm.runtime.host.provider import HostProvider, default_provider
 from npuvm.runtime.session.binding import Binding, GuardFails, bind_value
 from npuvm.runtime.session.carrying import Array, numpy_dtype
+from npuvm.runtime.session.errors import SessionError
 from npuvm.runtime.session.held import Held
 from npuvm.runtime.session.prepared import Prepared
 from npuvm.runtime.session.profile import KernelUse, profile_of
@@ -34,7 +34,7 @@ class Session:
 
     `chip` is a chip's name, file or configuration, with `overrides`, or a `Device` that sessions share. `fusion` is that of
     `npuvm.compiler.Pins`. `engine` is that of `Device`; None takes "functional_first". With `timing_only` there is no data.
-    With `no_host`, operators that the device cannot run are a DeviceError here that names them; otherwise `provider` runs
+    With `no_host`, operators that the device cannot run are a SessionError here that names them; otherwise `provider` runs
     them, onnxruntime or ONNX's reference where it is None.
 
     CompileError for a model that cannot be read.
@@ -55,7 +55,7 @@ class Session:
         self._proto, self.model = _read(source)
         if no_host and (left := self.model.host_steps()):
             found = "; ".join(f"{each.op} ({each.source}): {each.reason}" for each in left)
-            raise DeviceError(f"operators would run on the host: {found}", self.model.name)
+            raise SessionError(f"operators would run on the host: {found}", self.model.name)
         if isinstance(chip, Device):
             self.device = chip
         else:
@@ -74,10 +74,10 @@ class Session:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name, in the dtypes of the model. `last` says afterwards what the run took.
 
-        DeviceError for inputs that do not fit the model, naming input, dim and what is allowed; and what `Device.run` raises.
+        SessionError for inputs that do not fit the model, naming input, dim and what is allowed; and what `Device.run` raises.
         """
         if self.device.timing_only:
-            raise DeviceError("a session that simulates time only gives no data; allowed: time(shapes)")
+            raise SessionError("a session that simulates time only gives no data; allowed: time(shapes)")
         start = time.perf_counter_ns()
         self._check_names(inputs)
         values = {name: _held(name, inputs[name], self.model) for name in self.model.inputs}
@@ -88,10 +88,10 @@ class Session:
     def time(self, shapes: Mapping[str, Sequence[int]]) -> RunReport:
         """Simulate the time of a run on inputs of these shapes, without data.
 
-        DeviceError for shapes that do not fit, and where a size, a condition or a count of trips follows from data.
+        SessionError for shapes that do not fit, and where a size, a condition or a count of trips follows from data.
         """
         if not self.device.timing_only:
-            raise DeviceError("this session runs with data; allowed: run(inputs), or a session with timing_only=True")
+            raise SessionError("this session runs with data; allowed: run(inputs), or a session with timing_only=True")
         start = time.perf_counter_ns()
         self._check_names(shapes)
         kinds = self.model.values
@@ -102,20 +102,20 @@ class Session:
     def profile(self) -> list[KernelUse]:
         """The kernels of the last run by simulated time, with the operators of the model that each computes.
 
-        DeviceError where no time was simulated.
+        SessionError where no time was simulated.
         """
         if not self.device.launches and self.last.launches:
-            raise DeviceError("engine 'functional' simulates no time; allowed: another engine")
+            raise SessionError("engine 'functional' simulates no time; allowed: another engine")
         return profile_of(self._runner.executed, self.device.launches, self.device, self._runner.pins)
 
     def _check_names(self, inputs: Mapping[str, object]) -> None:
         allowed = ", ".join(self.model.inputs) or "none"
         for name in self.model.inputs:
             if name not in inputs:
-                raise DeviceError(f"no input '{name}'; inputs: {allowed}", self.model.name)
+                raise SessionError(f"no input '{name}'; inputs: {allowed}", self.model.name)
         for name in inputs:
             if name not in self.model.inputs:
-                raise DeviceError(f"the model has no input '{name}'; inputs: {allowed}", self.model.name)
+                raise SessionError(f"the model has no input '{name}'; inputs: {allowed}", self.model.name)
 
     def _run(self, values: dict[str, Held], start: int) -> dict[str, Held]:
         runner = self._runner
@@ -162,7 +162,9 @@ class Session:
     def _again(self, failure: GuardFails, values: Mapping[str, Held]) -> dict[str, Held]:
         """Run the model that is read for these sizes alone, because an assumption about sizes is wrong for them."""
         if self._proto is None:
-            raise DeviceError(f"{failure.message}; there is no ONNX model to read for these sizes alone", failure.where)
+            raise SessionError(
+                f"{failure.message}; there is no ONNX model to read for these sizes alone", failure.where
+            )
         roots = self._loaded.prepared.roots(failure.binding)
         key = tuple(sorted(roots.items()))
         found = self._reread.get(key)
@@ -181,7 +183,7 @@ class Session:
         try:
             return self._runner.run(loaded, fresh, self._bind(model, fresh))
         except GuardFails as again:
-            raise DeviceError(f"{again.message}, even where it is read for these sizes alone", again.where) from None
+            raise SessionError(f"{again.message}, even where it is read for these sizes alone", again.where) from None
 
 
 def _read(source: Path | str | onnx.ModelProto | Model) -> tuple[onnx.ModelProto | None, Model]:
@@ -190,7 +192,7 @@ def _read(source: Path | str | onnx.ModelProto | Model) -> tuple[onnx.ModelProto
     try:
         from npuvm.compiler.frontends.onnx import import_model, load_model
     except ModuleNotFoundError as error:
-        raise DeviceError(f"ONNX models need the package {error.name}; install it: pip install npuvm[onnx]") from None
+        raise SessionError(f"ONNX models need the package {error.name}; install it: pip install npuvm[onnx]") from None
     proto = load_model(source) if isinstance(source, str | Path) else source
     return proto, import_model(proto)
 
@@ -199,8 +201,8 @@ def _held(name: str, given: Any, model: Model) -> Held:
     kind = model.values[name]
     if not isinstance(given, np.ndarray | np.generic):
         message = f"input '{name}' is a {type(given).__name__}; allowed: a numpy array of {kind.dtype}"
-        raise DeviceError(message, model.name)
+        raise SessionError(message, model.name)
     array = np.asarray(given)
     if array.dtype != numpy_dtype(kind.dtype):
-        raise DeviceError(f"input '{name}' must be {kind.dtype}, got {array.dtype}", model.name)
+        raise SessionError(f"input '{name}' must be {kind.dtype}, got {array.dtype}", model.name)
     return Held(kind.dtype, array.shape, array)

@@ -1,0 +1,78 @@
+"""Runs of a session as tables and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from npuvm.runtime.session.carrying import Array
+from npuvm.runtime.session.report import RunReport
+
+__all__ = ["render_hosts", "render_outputs", "render_runs", "report_json", "shapes_text"]
+
+
+def shapes_text(shapes: Mapping[str, Sequence[int]]) -> str:
+    """`x 1x16, y 2`; a scalar is `s ()`."""
+    return ", ".join(f"{name} {'x'.join(map(str, shape)) or '()'}" for name, shape in shapes.items())
+
+
+def render_runs(title: str, reports: Sequence[RunReport]) -> Table:
+    """A row for each run. Simulated columns come first, measured host time last, each named."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("inputs", overflow="fold")
+    for name in ("launches", "cycles", "simulated us", "up KB", "down KB", "peak KB", "weights KB", "host operators"):
+        table.add_column(name, justify="right")
+    for name in ("compile ms (measured)", "bind us (measured)"):
+        table.add_column(name, justify="right")
+    for each in reports:
+        calls = sum(use.calls for use in each.hosts.values())
+        kilobytes = (each.upload_bytes, each.download_bytes, each.peak_bytes, each.weight_bytes)
+        table.add_row(
+            shapes_text(each.shapes),
+            str(each.launches),
+            str(each.cycles),
+            f"{each.simulated_us:.2f}",
+            *(f"{number / 1000:.1f}" for number in kilobytes),
+            str(calls),
+            f"{each.compile_measured_us / 1000:.2f}",
+            f"{each.bind_measured_us:.0f}",
+        )
+    return table
+
+
+def render_hosts(report: RunReport) -> Table:
+    """The operators that ran on the host, with what crossed for each."""
+    table = Table(title="on the host", title_justify="left")
+    for name in ("operator", "type", "why", "provider"):
+        table.add_column(name, overflow="fold")
+    for name in ("calls", "to host KB", "to device KB", "us (measured)"):
+        table.add_column(name, justify="right")
+    for use in report.hosts.values():
+        moved = (f"{use.to_host_bytes / 1000:.1f}", f"{use.to_device_bytes / 1000:.1f}")
+        table.add_row(use.source, use.op, use.reason, use.provider, str(use.calls), *moved, f"{use.measured_us:.0f}")
+    return table
+
+
+def render_outputs(outputs: Mapping[str, Array]) -> Table:
+    """Names, dtypes, shapes and ranges of outputs."""
+    table = Table(title="outputs", title_justify="left")
+    for name in ("output", "dtype", "shape", "least", "largest", "mean"):
+        table.add_column(name)
+    for name, array in outputs.items():
+        numbers = ("", "", "")
+        if array.size and array.dtype != object:
+            wide = array.astype(np.float64)
+            numbers = (f"{wide.min():.6g}", f"{wide.max():.6g}", f"{wide.mean():.6g}")
+        table.add_row(name, str(array.dtype), "x".join(map(str, array.shape)) or "()", *numbers)
+    return table
+
+
+def report_json(report: RunReport) -> dict[str, Any]:
+    """The report for a file."""
+    found = asdict(report)
+    found["hosts"] = list(found["hosts"].values())
+    return found

@@ -1,0 +1,104 @@
+"""The verbs run and coverage, on a model with an operator for the host."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from npuvm.cli.main import main
+
+MODEL = str(Path(__file__).resolve().parents[2] / "configs" / "models" / "scores.onnxtxt")
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "240")
+
+
+def output(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed, without the breaks and lines of tables."""
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_several_sizes_in_one_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.random.default_rng(1).standard_normal((4, 4)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    words = ["--input", "x=2,?", "--input", f"x=@{tmp_path / 'x.npy'}", "--out", str(tmp_path / "out"), "--json"]
+    assert main(["run", MODEL, *words, "--profile", "--fusion", "none"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["shapes"]["x"] for each in found["runs"]] == [[2, 4], [4, 4]]
+    assert all(each["cycles"] > 0 and each["hosts"][0]["op"] == "NonZero" for each in found["runs"])
+    assert [each["operators"] for each in found["kernels"]].count(["MatMul_product"]) == 1
+    oracle = onnxruntime.InferenceSession(onnx.parser.parse_model(Path(MODEL).read_text()).SerializeToString())
+    for wanted, name in zip(oracle.run(None, {"x": x}), ("probabilities", "likely"), strict=True):
+        np.testing.assert_allclose(np.load(tmp_path / "out" / f"1-{name}.npy"), wanted, rtol=1e-6)
+
+
+def test_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", MODEL, "--input", "x=2,4:float32", "--data", "zeros", "--profile"]) == 0
+    shown = output(capsys)
+    for expected in (
+        "scores on ascend_910b1",
+        "x 2x4",
+        "NonZero_likely",
+        "onnxruntime",
+        "Softmax_probabilities",
+        "HBM KB",
+    ):
+        assert expected in shown
+
+
+def test_without_the_host_nothing_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", MODEL, "--input", "x=2,?", "--no-host"]) == 2
+    error = capsys.readouterr().err
+    assert (
+        "operators would run on the host: NonZero (NonZero_likely): the size of its result follows from data" in error
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--input", "y=2,?"], "the model has no input 'y'; inputs: x"),
+        (["--input", "x=2"], "input 'x' is float32[batch, 4], of rank 2, not 1"),
+        (["--input", "x=2,5"], "input 'x', dim 1 must be 4, got 5"),
+        (["--input", "x=2,4:int64"], "input 'x' must be float32, not int64"),
+        (["--input", "x=a"], "allowed: NAME=DIMS"),
+        (["--input", "x=2,,4"], "dims are numbers or ?"),
+        (["--input", "x=?,4"], "input 'x', dim 0 (batch) has no size; say it with --input x=.."),
+        (["--input", "x=@nothing.npy"], "input 'x': no array can be read"),
+        (["--range", "x=1"], "allowed: NAME=LOW:HIGH"),
+        (["--range", "x=1:1"], "there is no number from 1 on below 1"),
+        (["--timing-only", "--out", "there"], "--timing-only gives no data; leave out --out"),
+        (["--engine", "functional", "--profile"], "simulates no time; leave out --profile"),
+        (["--timing-only", "--input", "x=2,?"], "run it with data"),
+    ],
+)
+def test_what_cannot_be_run(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", MODEL, *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_coverage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["coverage", MODEL, "--symbols"]) == 0
+    shown = output(capsys)
+    for expected in ("MatMul_product", "scores_0", "follows from data", "symbol batch", "5 operators, 1 on the host"):
+        assert expected in shown
+    assert main(["coverage", MODEL, "--only-host", "--no-host"]) == 1
+    shown = output(capsys)
+    assert "NonZero_likely" in shown
+    assert "MatMul_product" not in shown
+    assert main(["coverage", MODEL, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {each["type"]: each["where"] for each in found["operators"]}["Softmax"] == "device"
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("npuvm.cli.model_files.find_spec", lambda name: None if name == "sympy" else object())
+    assert main(["coverage", MODEL]) == 2
+    assert "ONNX models need sympy; install: pip install npuvm[onnx]" in capsys.readouterr().err
