@@ -12,7 +12,9 @@ from npuvm.compiler.errors import CompileError
 from npuvm.compiler.symbols import Derived, Product, Ratio, cancel, product
 from npuvm.compiler.types import Dim, parse_dims
 
-__all__ = ["Computed", "Definitions", "DimTable", "Sum", "fresh_name", "operands", "parse_sum", "sum_of", "times"]
+__all__ = [
+    "Computed", "Definitions", "DimTable", "Sum", "common_factor", "fresh_name", "operands", "over", "parse_sum", "sum_of", "times",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +183,9 @@ class DimTable:
             return constant
         if len(value.terms) == 1 and (single := value.terms[0].dim()) is not None:
             return single
-        shared = _shared(value)
+        shared = common_factor(value)
         if len(value.terms) > 1 and shared.symbols:
-            inner = self.dim(Sum(tuple(_without(term, shared) for term in value.terms)))
+            inner = self.dim(Sum(tuple(over(term, shared) for term in value.terms)))
             value = sum_of(inner).times(shared)
         name = self._symbol("sum", value)
         return name if len(value.terms) > 1 or value.terms[0].factor < 0 else Ratio(name, value.terms[0])
@@ -233,7 +235,7 @@ class DimTable:
         return name
 
 
-def _shared(value: Sum) -> Product:
+def common_factor(value: Sum) -> Product:
     """The symbols, and the number, that all terms are multiples of."""
     common = Counter(value.terms[0].symbols)
     for term in value.terms[1:]:
@@ -241,7 +243,8 @@ def _shared(value: Sum) -> Product:
     return Product(gcd(*(term.factor for term in value.terms)), tuple(sorted(common.elements())))
 
 
-def _without(term: Product, shared: Product) -> Product:
+def over(term: Product, shared: Product) -> Product:
+    """A term without a factor that it is a multiple of."""
     rest = Counter(term.symbols) - Counter(shared.symbols)
     return Product(term.factor // shared.factor, tuple(sorted(rest.elements())))
 

@@ -6,13 +6,15 @@ those before the one that gave it too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import reduce
 from math import gcd
 
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.model import Fact, Guard
-from npuvm.compiler.sums import Computed, Definitions, DimTable, Sum, operands, sum_of
+from npuvm.compiler.sums import Computed, Definitions, DimTable, Sum, common_factor, operands, over, sum_of
 from npuvm.compiler.symbols import Derived, Product
 from npuvm.compiler.types import Dim
 
@@ -208,6 +210,12 @@ class Deduction:
         self._same(self._sum(a), self._sum(b), origin, self.required)
         return a
 
+    def same_product(self, a: Sequence[Dim], b: Sequence[Dim], origin: str) -> None:
+        """Dims whose products an operator needs to be equal; what does not follow is checked on each shape."""
+        left, right = (reduce(Sum.multiplied, (self._sum(dim) for dim in each), sum_of(1)) for each in (a, b))
+        with suppress(Undecided):
+            self._same(left, right, origin, self.required)
+
     def broadcast(self, a: Dim, b: Dim, origin: str) -> Dim:
         """The dim that two become together. What is assumed for that becomes a guard."""
         if a == b or b == 1:
@@ -298,8 +306,11 @@ class Deduction:
         if ends[0][1] < ends[1][0] or ends[1][1] < ends[0][0]:
             raise Contradiction(f"sizes {left} and {right} must be equal", origin)
         difference = left - right
-        shared = gcd(*(term.factor for term in difference.terms))
-        difference = Sum(tuple(Product(term.factor // shared, term.symbols) for term in difference.terms))
+        shared = common_factor(difference)
+        difference = Sum(tuple(over(term, shared) for term in difference.terms))
+        if shared.symbols and kept is self.required:  # of no elements anything holds
+            self._remember(f"{difference} == 0")
+            kept = self.guards
         found = self._solved(difference)
         if found is None:
             if not self.is_late(difference):

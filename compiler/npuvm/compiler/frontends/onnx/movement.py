@@ -45,13 +45,7 @@ def _reshape(op: Operator) -> Entry:
 
 def reshaped(op: Operator, value: Value, target: Sequence[Dim]) -> Value:
     """A reshape whose dim of -1 gets the name that other operators give the same size."""
-    if -1 in target:
-        rest = [dim for dim in target if dim != -1]
-        if 0 in rest:
-            raise Unsupported("the size of a dim does not follow where another one is 0")
-        if 0 in value.shape:
-            return op.k.reshape(value, [0 if dim == -1 else dim for dim in target])
-    return op.k.reshape(value, target)
+    return op.reshape(value, target)
 
 
 @rule("Flatten")

@@ -156,13 +156,18 @@ class Operator:
         return self.lowering.sizes.floor_div(top, number) if found is None else found  # type: ignore[arg-type]
 
     def reshape(self, value: Value, target: Sequence[Sum | Dim]) -> Value:
-        """The value in another shape; a dim of -1 follows from the others, and gets the name that it has elsewhere."""
+        """The value in another shape, of as many elements: that is deduced, or assumed.
+
+        A dim of -1 follows from the others, and gets the name that it has elsewhere.
+        """
         dims = [self.dim(each) if isinstance(each, Sum) else each for each in target]
         if -1 in dims:
             rest = [dim for dim in dims if dim != -1]
             if 0 in rest:
                 raise Unsupported("the size of a dim does not follow where another one is 0")
             dims[dims.index(-1)] = self._remaining(product(value.shape), product(rest))
+        else:
+            self.lowering.deduction.same_product(value.shape, dims, self.source)
         return value if tuple(dims) == value.shape else self.k.reshape(value, dims)
 
     def _remaining(self, whole: Product, rest: Product) -> Dim:
