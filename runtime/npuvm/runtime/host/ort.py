@@ -44,6 +44,11 @@ class OnnxruntimeProvider:
             return [np.asarray(each) for each in session.run(None, feeds)]
         except self._errors as error:
             raise HostError(f"onnxruntime cannot run it: {' '.join(str(error).split())}") from None
+        except RuntimeError as error:  # arrays of a dtype that its Python binding does not have
+            if self._otherwise is None:
+                raise HostError(f"onnxruntime cannot run it: {' '.join(str(error).split())}") from None
+            self._kept[node] = None
+            return self._otherwise.run(node, inputs)
 
     def _session(self, node: bytes) -> Any:
         """The session of an operator; None where the other provider has to run it."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from npuvm.compiler.deduction import ANY_SIZE
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
-from npuvm.compiler.frontends.onnx.integers import is_integer
+from npuvm.compiler.frontends.onnx.integers import Bounds, is_integer
 from npuvm.compiler.frontends.onnx.operator import Operator, carrier_of
 from npuvm.compiler.frontends.onnx.registry import rule
 from npuvm.compiler.sums import Sum, sum_of
@@ -48,5 +49,15 @@ def _range(op: Operator) -> Entry:
     if first != 0:
         base = k.const(first, "int32") if first is not None else k.size((op.dim(start),), "int32")
         numbers = numbers + base
-    bounds = (0, (1 << 31) - 1) if each > 0 and (first is None or first >= 0) else None
-    return op.entry(numbers, dtype, bounds)
+    return op.entry(numbers, dtype, _ends(op, start, stop, forward=each > 0))
+
+
+def _ends(op: Operator, start: Sum, stop: Sum, forward: bool) -> Bounds:
+    """The least and the largest number of a range; that they are no larger than sizes are taken to be becomes a guard."""
+    deduction = op.lowering.deduction
+    for end in (start, stop):
+        most = deduction.interval(end)[1]
+        if deduction.interval(end, ANY_SIZE)[1] > most:
+            deduction.at_most(end, most, op.source)
+    (least, _), (_, largest) = (deduction.interval(each) for each in ((start, stop) if forward else (stop, start)))
+    return min(least, largest), max(least, largest)
