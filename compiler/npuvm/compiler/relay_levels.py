@@ -107,13 +107,17 @@ class FittingTiles(NamedTuple):
 
         None where the table has no tile of so many, which may fit all the same.
         """
-        widest, deepest = self.widest.get(rows), self.deepest.get(rows)
-        if widest is None or deepest is None or (whole_n and whole_k):
-            return None
         if whole_k:
-            width = widest.get(_covering(k), 0)
+            widest = self.widest.get(rows)
+            width = widest.get(_covering(k), 0) if widest is not None and not whole_n else 0
             return (min(n, width), k) if width else None
-        width = _covering(n) if whole_n else min(max(deepest), _covering(n) or max(deepest))
+        deepest = self.deepest.get(rows)
+        if deepest is None:
+            return None
+        width = _covering(n)
+        if not whole_n:
+            most = max(deepest)
+            width = min(most, width or most)
         depth = deepest.get(width, 0)
         return (min(n, width), min(k, depth)) if depth else None
 

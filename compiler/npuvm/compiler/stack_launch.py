@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.stack_entries import Programs, busy
@@ -14,6 +15,9 @@ from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa, RelocTable
 
 __all__ = ["Placed", "in_one_launch", "joined_launches", "plan_workspace", "stack_launches", "stacked"]
+
+
+_KEPT_FORMS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,28 +30,41 @@ class Placed:
 
 def plan_workspace(tensors: Sequence[TensorSpec], launches: Sequence[Launch]) -> tuple[TensorSpec, ...]:
     """The tensors with offsets for those of kind workspace; bytes that no later launch needs are used again."""
-    names = [each.name for each in tensors if each.kind == "workspace"]
-    levels = _levels(tensors, launches) if any(each.continues for each in launches) else range(len(launches))
-    return _with_offsets(tensors, lifetimes_of(names, [launch.args for launch in launches], levels))
+    kinds = tuple([(each.name, each.kind) for each in tensors])
+    uses = tuple([(each.args, each.writes, each.continues) for each in launches])
+    return _with_offsets(tensors, _lifetimes(kinds, uses))
 
 
-def _levels(tensors: Sequence[TensorSpec], launches: Sequence[Launch]) -> list[int]:
+_Use = tuple[tuple[str, ...], tuple[str, ...], bool]
+"""Of a launch what it touches, what it writes of that where it is known, and whether it continues the one before."""
+
+
+@lru_cache(_KEPT_FORMS)
+def _lifetimes(kinds: tuple[tuple[str, str], ...], launches: tuple[_Use, ...]) -> Mapping[str, Lifetime]:
+    """When tensors of a workspace are used; shapes change nothing about that."""
+    names = [name for name, kind in kinds if kind == "workspace"]
+    params = {name for name, kind in kinds if kind == "param"}
+    levels = _levels(params, launches) if any(continues for *_, continues in launches) else range(len(launches))
+    return lifetimes_of(names, [args for args, *_ in launches], levels)
+
+
+def _levels(params: Collection[str], launches: Sequence[_Use]) -> list[int]:
     """When each launch runs: those that continue others are one launch with them, in which some run side by side."""
-    params = {each.name for each in tensors if each.kind == "param"}
     levels: list[int] = []
     at = 0
     while at < len(launches):
-        stop = next((n for n in range(at + 1, len(launches)) if not launches[n].continues), len(launches))
-        uses = [_uses(each, params) for each in launches[at:stop]]
+        stop = next((n for n in range(at + 1, len(launches)) if not launches[n][-1]), len(launches))
         first = max(levels, default=-1) + 1
-        levels += [first + level for level in levels_of(uses)]
+        levels += [first + level for level in levels_of([_uses(*each, params) for each in launches[at:stop]])]
         at = stop
     return levels
 
 
-def _uses(launch: Launch, params: Collection[str]) -> tuple[Collection[str], Collection[str]]:
+def _uses(
+    args: tuple[str, ...], writes: tuple[str, ...], _: bool, params: Collection[str]
+) -> tuple[Collection[str], Collection[str]]:
     """What a launch touches, and what it writes of that."""
-    return launch.args, launch.writes or tuple(arg for arg in launch.args if arg not in params)
+    return args, writes or tuple([arg for arg in args if arg not in params])
 
 
 def _with_offsets(tensors: Sequence[TensorSpec], lifetimes: Mapping[str, Lifetime]) -> tuple[TensorSpec, ...]:
@@ -58,7 +75,7 @@ def _with_offsets(tensors: Sequence[TensorSpec], lifetimes: Mapping[str, Lifetim
     return tuple(
         [
             TensorSpec(each.name, each.kind, each.dtype, each.shape, offsets[each.name])
-            if each.name in offsets
+            if offsets.get(each.name, each.offset) != each.offset
             else each
             for each in tensors
         ]
@@ -66,7 +83,6 @@ def _with_offsets(tensors: Sequence[TensorSpec], lifetimes: Mapping[str, Lifetim
 
 
 _STACKS: OrderedDict[Hashable, tuple[NpuConfig, _Stacking]] = OrderedDict()
-_KEPT_FORMS = 256
 _KEPT_ORDERS = 64
 _NAMED = 6
 """Most segments that a launch is named after one by one."""
@@ -149,7 +165,8 @@ class _Stacking:
     ) -> None:
         params = {name for name, kind in kinds if kind == "param"}
         workspace = {name for name, kind in kinds if kind == "workspace"}
-        levels = levels_of([_uses(each.launch, params) for each in launches])
+        uses = [(each.launch.args, each.launch.writes, each.launch.continues) for each in launches]
+        levels = levels_of([_uses(*each, params) for each in uses])
         self.lifetimes = lifetimes_of(workspace, [each.launch.args for each in launches], levels)
         by_level: list[list[tuple[int, Placed]]] = [[] for _ in range(max(levels, default=-1) + 1)]
         for number, (each, level) in enumerate(zip(launches, levels, strict=True)):

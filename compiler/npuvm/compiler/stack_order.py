@@ -63,6 +63,8 @@ def place_workspace(sizes: Mapping[str, int], lifetimes: Mapping[str, Lifetime])
 
     The largest are placed first, each at the lowest offset at which it fits between those it meets.
     """
+    if len(sizes) == 1:
+        return dict.fromkeys(sizes, 0)
     placed: list[tuple[int, int, Lifetime]] = []  # by their begin
     offsets: dict[str, int] = {}
     for name in sorted(sizes, key=lambda each: -sizes[each]):

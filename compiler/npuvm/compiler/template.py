@@ -194,7 +194,7 @@ class Template:
             numbers = numbers[: self._count]
         if not self._count:
             return words, relocs
-        if ((numbers - self._low).view(np.uint64) > self._spans).any():
+        if np.count_nonzero((numbers - self._low).view(np.uint64) > self._spans):
             self._refuse(found)
         bits = numbers.view(np.uint64)[self._which]
         bits &= self._masks

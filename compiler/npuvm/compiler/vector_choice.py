@@ -12,7 +12,6 @@ from functools import cached_property, partial
 from math import prod
 from typing import NamedTuple
 
-from npuvm.compiler.blocks import align_up
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.vector_buffers import Storage
 from npuvm.compiler.vector_cost import Estimate, TileCost
@@ -148,7 +147,7 @@ class TileChooser:
     def _search(self, sizes: Sequence[int], cores: int, edge: int, tried: list[Choice] | None = None) -> Choice | None:
         total_rows = 1 if self._row is None else sizes[self._row]
         total_cols = sizes[self._col]
-        kept = prod([sizes[dim] for dim in self._kept])
+        kept = prod([sizes[dim] for dim in self._kept]) if self._kept else 1
         estimate = self._cost.of(sizes, cores)
         known = (edge,) if edge and self._row_reduced else None
         best: Choice | None = None
@@ -205,7 +204,8 @@ class TileChooser:
             # With enough rows for all cores, columns are cut in as many parts as rounds would be.
             parts = max(-(-waves * cores // tiles), fewest * waves)
             part = -(-total // parts)
-            wide = min(widest, align_up(part, LANES if part < _LONG else _LINES))
+            step = LANES if part < _LONG else _LINES
+            wide = min(widest, -(-part // step) * step)
             least = wide <= LANES
             if self._row_reduced:
                 wide = without_single(total, wide)
@@ -254,7 +254,7 @@ class TileChooser:
             parts = max(int(waves * cores) // tiles, -(-total // most), 1)
             rows = -(-total // parts)
             if unit > 1:
-                rows = min(align_up(rows, unit), total, most // unit * unit)
+                rows = min(-(-rows // unit) * unit, total, most // unit * unit)
             if rows != last:
                 yield rows
             if rows <= unit:
@@ -263,7 +263,7 @@ class TileChooser:
 
     def _most_rows(self, total: int, cols: int) -> int:
         """The most rows that fit beside so many columns, rounded up to lanes; without that where no row does."""
-        lanes = align_up(cols, LANES)
+        lanes = -(-cols // LANES) * LANES
         most = self._heights.get(lanes)
         if most is None:
             most = self._heights[lanes] = self._highest(lanes)
