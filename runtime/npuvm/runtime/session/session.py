@@ -12,6 +12,7 @@ import numpy as np
 from npuvm.compiler import Pins
 from npuvm.compiler.model import Model
 from npuvm.hw.config import NpuConfig
+from npuvm.hw.indices import IndexDistribution
 from npuvm.runtime.device import Device, DeviceEngine
 from npuvm.runtime.host.provider import HostProvider, default_provider
 from npuvm.runtime.session.binding import Binding, GuardFails, bind_value
@@ -33,7 +34,8 @@ class Session:
     """Runs a model: a path of an ONNX file, an `onnx.ModelProto`, or a `npuvm.compiler.model.Model`.
 
     `chip` is a chip's name, file or configuration, with `overrides`, or a `Device` that sessions share. `fusion` is that of
-    `npuvm.compiler.Pins`. `engine` is that of `Device`; None takes "functional_first". With `timing_only` there is no data.
+    `npuvm.compiler.Pins`. `engine` is that of `Device`; None takes "functional_first". With `timing_only` there is no
+    data, and rows that operators pick by index are drawn uniformly.
     With `no_host`, operators that the device cannot run are a SessionError here that names them; otherwise `provider` runs
     them, onnxruntime or ONNX's reference where it is None.
 
@@ -60,7 +62,8 @@ class Session:
             self.device = chip
         else:
             wanted: DeviceEngine | None = None if timing_only else engine or "functional_first"
-            self.device = Device(chip, overrides, timing_only=timing_only, engine=engine or wanted)
+            rows = IndexDistribution("uniform") if timing_only else None
+            self.device = Device(chip, overrides, timing_only=timing_only, engine=engine or wanted, indices=rows)
         self.stats = SessionStats()
         self.last = RunReport({})
         pins = None if fusion is None else Pins(fusion=fusion)
