@@ -17,6 +17,7 @@ from npuvm.compiler.value import Value
 
 __all__ = [
     "axis_in",
+    "fresh",
     "literal",
     "not_longer",
     "number_of",
@@ -31,10 +32,14 @@ _NOWHERE = 2**31 - 1
 """A number that no element has: picking it traps."""
 
 
+def fresh(op: Operator, label: str) -> str:
+    """A name of a value that no other has."""
+    return f"{op.source}/{label}#{len(op.lowering.model.values)}"
+
+
 def literal(op: Operator, label: str, array: npt.NDArray[Any]) -> Value:
     """A tensor that a rule makes of constants, as one of the model."""
-    name = f"{op.source}/{label}#{len(op.lowering.model.values)}"
-    return op.value(Entry(name, str(array.dtype), array.shape, const=array))
+    return op.value(Entry(fresh(op, label), str(array.dtype), array.shape, const=array))
 
 
 def axis_in(op: Operator, axis: int, rank: int) -> int:
