@@ -16,8 +16,8 @@ __all__ = ["Held"]
 class Held:
     """`array` in the dtype of the model, `tensor` in the one that carries it; `arena` is the memory that it lies in.
 
-    `maker` is the operator of the host that made it. One that has neither array nor tensor is known by its shape alone, where
-    only time is simulated.
+    `maker` is the operator of the host that made it; a `constant` is uploaded once for all runs. One that has neither array
+    nor tensor is known by its shape alone, where only time is simulated.
     """
 
     dtype: str
@@ -26,3 +26,4 @@ class Held:
     tensor: Tensor | None = None
     arena: Arena | None = None
     maker: HostUse | None = None
+    constant: bool = False

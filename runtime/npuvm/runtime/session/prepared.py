@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from npuvm.compiler.model import SIZES, DeviceStep, Guard, HostStep, IfStep, LoopStep, Model, SizesStep, Step
+from npuvm.compiler.model import SIZES, DeviceStep, Guard, HostStep, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
 from npuvm.compiler.sums import Computed
 from npuvm.compiler.symbols import Derived
-from npuvm.runtime.session.binding import available, compile_guards, symbols_of
+from npuvm.runtime.session.binding import available, compile_guards, depends_on, symbols_of
 
 __all__ = ["Prepared", "Stage", "outputs_of", "reads_of"]
 
@@ -64,11 +64,16 @@ def reads_of(step: Step) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class Prepared:
-    """A model with its steps in stages. `outside` are symbols that are given to it beside those of its inputs."""
+    """A model with its steps in stages. `outside` are symbols that are given to it beside those of its inputs.
+
+    What a body is given may be needed again after it has run. `relevant` are the symbols that the model's sizes follow from.
+    """
 
     model: Model
     outside: frozenset[str] = frozenset()
+    is_body: bool = False
     stages: list[Stage] = field(default_factory=list)
+    relevant: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         model = self.model
@@ -84,12 +89,33 @@ class Prepared:
             stages.append(Stage(number, tuple(group), tuple(found), ready, needed, frozenset()))
             for step in group:
                 known |= self._symbols(outputs_of(step))
-        lasting = set(model.outputs.values())
+        lasting = {*model.outputs.values(), *(model.inputs if self.is_body else ())}
         for stage in reversed(stages):
             stage.lasting = frozenset(lasting)
             for names in stage.reads:
                 lasting.update(names)
         self.stages = stages
+        self.relevant = frozenset(self._relevant())
+
+    def _relevant(self) -> set[str]:
+        model = self.model
+        found = self._symbols(list(model.values))
+        for derived in model.derived:
+            found |= depends_on(derived)
+        for guard in (*model.guards, *model.required):
+            found |= symbols_of(guard.left) | symbols_of(guard.right)
+        for step in model.steps:
+            if isinstance(step, DeviceStep):
+                found.update(dim for param in step.graph.params for dim in param.type.shape if isinstance(dim, str))
+            elif isinstance(step, SizesStep):
+                found.update(*(symbols_of(each) for each in step.sizes))
+            elif isinstance(step, IfStep):
+                found |= (
+                    Prepared(step.then_body, is_body=True).relevant | Prepared(step.else_body, is_body=True).relevant
+                )
+            elif isinstance(step, LoopStep | ScanStep):
+                found |= Prepared(step.body, is_body=True).relevant
+        return found
 
     def _symbols(self, names: Collection[str]) -> set[str]:
         kinds = [self.model.values[name] for name in names if name in self.model.values]

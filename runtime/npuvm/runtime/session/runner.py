@@ -65,12 +65,16 @@ class Runner:
         """Regions that the current run has executed."""
         self._bodies: dict[int, tuple[Model, Loaded]] = {}
 
-    def body(self, model: Model, outside: Mapping[str, int]) -> Loaded:
-        """A model that another one runs; `outside` are symbols that it is given. Kept, with its plans."""
+    def run_body(self, model: Model, values: dict[str, Held], outside: Mapping[str, int]) -> dict[str, Held]:
+        """The outputs of a model that another one runs, whose symbols are `outside`. What is known of it is kept."""
         found = self._bodies.get(id(model))
         if found is None:
-            found = self._bodies[id(model)] = model, Loaded(Prepared(model, frozenset(outside)))
-        return found[1]
+            found = self._bodies[id(model)] = model, Loaded(Prepared(model, frozenset(outside), is_body=True))
+        prepared = found[1].prepared
+        binding = {name: outside[name] for name in prepared.relevant if name in outside}
+        for name in model.inputs:
+            bind_value("input", name, model.values[name], values[name].shape, binding, {}, model)
+        return self.run(found[1], values, binding)
 
     def run(self, loaded: Loaded, values: dict[str, Held], binding: Binding) -> dict[str, Held]:
         """The outputs of a model by name. `binding` are its symbols, those of the inputs and from outside; it grows."""
@@ -87,6 +91,12 @@ class Runner:
             self.device.stream.synchronise()
             self.report.download_bytes += held.tensor.nbytes
         return held.array
+
+    def crossed(self, held: Held) -> None:
+        """Count a value that the host would read, where only time is simulated."""
+        if held.tensor is not None:
+            self.report.download_bytes += held.tensor.nbytes
+            self.device.stream.synchronise()
 
     def upload(self, held: Held, name: str, tensor: Tensor) -> None:
         """Write a value of the host to its place on the device."""
@@ -121,7 +131,7 @@ class _Run:
         found = self.values.get(name)
         if found is None:
             array = self.model.constants[name]
-            found = self.values[name] = Held(str(array.dtype), array.shape, array)
+            found = self.values[name] = Held(str(array.dtype), array.shape, array, constant=True)
         return found
 
     def _stage(self, stage: Stage) -> None:
@@ -147,6 +157,11 @@ class _Run:
 
     def _plan(self, stage: Stage, kernels: Mapping[int, Kernel]) -> StagePlan:
         read = {name for at in kernels for name in stage.reads[at]}
+        for name in read:
+            held = self.values.get(name)
+            if held is not None and held.constant and held.tensor is None:
+                assert held.array is not None
+                held.tensor = self.runner.weights.get(held.array, name)
         resident = frozenset(name for name in read if (held := self.values.get(name)) and held.tensor is not None)
         key = (stage.number, resident, *self.binding.items())
         found = self.loaded.plans.get(key)
@@ -193,7 +208,14 @@ class _Run:
             case HostStep():
                 self._host_step(step)
             case IfStep() | LoopStep() | ScanStep():
-                raise SessionError("control flow is not there yet", step.source)
+                # It runs models itself, and so needs this module.
+                from npuvm.runtime.session.control import Caller, run_control
+
+                made = run_control(step, Caller(self.runner, self.value, self.binding))
+                for name, held in zip(step.outputs, made, strict=True):
+                    if name:
+                        self._bind(f"{step.source}'s output", name, held.shape)
+                        self.values[name] = held
 
     def _made(self, name: str, array: Array) -> Held:
         made = self.values[name] = Held(str(array.dtype), array.shape, array)
