@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from npuvm.compiler import Graph, Kernel, Node, Param
 from npuvm.compiler.ops import VIEWS
+from npuvm.compiler.sums import Computed
+from npuvm.compiler.symbols import Derived
 
 __all__ = ["Group", "Operators", "Partition"]
 
@@ -98,7 +100,7 @@ class Operators:
     def kernel(self, group: Group) -> Kernel:
         """The group as a kernel: values of others are parameters, values that others or the outputs want are stored."""
         own = {node.id for number in group for node in self.all[number].nodes}
-        graph = Graph("group", derived=list(self.graph.derived), allowed=self.graph.allowed)
+        graph = Graph("group", allowed=self.graph.allowed)
         made: dict[int, Node] = {}
         params: list[Param] = []
 
@@ -125,7 +127,18 @@ class Operators:
                     stored.add(each.id)
                     graph.add("store", (value(each),), output=f"o{each.id}")
         graph.params = tuple(params)
+        known = set(graph.symbols())
+        for derived in self.graph.derived:
+            if known.issuperset(_symbols_of(derived)):
+                known.add(derived.name)
+                graph.derived.append(derived)
         return Kernel(graph)
+
+
+def _symbols_of(derived: Derived | Computed) -> set[str]:
+    if isinstance(derived, Derived):
+        return {*derived.numerator.symbols, *derived.denominator.symbols}
+    return {symbol for arg in derived.args for term in arg.terms for symbol in term.symbols}
 
 
 def _root(node: Node) -> Node:

@@ -9,13 +9,18 @@ from typing import NamedTuple
 from benchmarks.fusing.case import Case, shapes_of
 from benchmarks.fusing.groups import Group, Operators, Partition
 
-from npuvm.compiler import CompileError, Kernel, Pins
+from npuvm.compiler import CompiledKernel, CompileError, Pins, compile_kernel
+from npuvm.compiler.kernel_family import KernelFamily
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.indices import IndexDistribution
-from npuvm.runtime import Device
+from npuvm.hw.simulator import l2_state, simulate, timing_engine
+from npuvm.isa import load_isa
 from npuvm.runtime.hoststream import HostStream
 
 __all__ = ["Found", "Searched", "search"]
+
+_ALIGN = 512
+"""Where tensors begin, as in the device's memory."""
 
 
 class Found(NamedTuple):
@@ -32,8 +37,9 @@ class Found(NamedTuple):
 class Searched(NamedTuple):
     """What a search found at one shape.
 
-    `chosen` is the compiler's own way, `unfused` a launch for each operator, `best_us` the fastest partition with the host's
-    time for launches and `best_cycles` that without; `partitions` were compared, all of them when `exhaustive`.
+    `chosen` is the compiler's own way, `chosen_free` that where launches cost the host nothing, `unfused` a launch
+    for each operator, `best_us` the fastest way with the host's time for launches and `best_cycles` that without: a partition,
+    or the compiler's own where that is faster. `partitions` were compared, all of them when `exhaustive`.
     """
 
     operators: int
@@ -42,6 +48,7 @@ class Searched(NamedTuple):
     groups: int
     unfused: Found
     chosen: Found
+    chosen_free: Found
     best_us: Found
     best_cycles: Found
     partition_us: tuple[tuple[str, ...], ...]
@@ -55,8 +62,11 @@ def search(case: Case, at: int, chip: NpuConfig, most: int) -> Searched:
 
 class _Search:
     def __init__(self, case: Case, sizes: Mapping[str, int], chip: NpuConfig) -> None:
-        self._case, self._sizes, self._chip = case, sizes, chip
+        self._case, self._chip, self._isa = case, chip, load_isa(chip.isa.base, chip.isa.extensions)
         self._operators = Operators(case.kernel)
+        self._all_sizes = dict(sizes)
+        for each in case.kernel.graph.derived:
+            self._all_sizes[each.name] = each.value(self._all_sizes)
         self._known: dict[Group, int | None] = {}
 
     def run(self, most: int) -> Searched:
@@ -67,6 +77,9 @@ class _Search:
             cycles = [self._cycles(group) for group in partition]
             if None not in cycles:
                 legal.append((partition, self._found([each for each in cycles if each is not None])))
+        own = KernelFamily(self._case.kernel.graph, self._chip, self._isa)
+        shapes = shapes_of(self._case.kernel, self._all_sizes)
+        chosen, chosen_free = (self._found(self._simulated(made(shapes))) for made in (own.compile, own.apart))
         by_us = min(legal, key=lambda each: (each[1].one_us, each[1].total))
         by_cycles = min(legal, key=lambda each: each[1].total)
         alone = [self._cycles(frozenset((number,))) for number in range(len(self._operators.all))]
@@ -76,9 +89,10 @@ class _Search:
             exhaustive,
             sum(each is not None for each in self._known.values()),
             self._found([each or 0 for each in alone]),
-            self._found(self._launches(self._case.kernel, Pins(fusion="pattern"))),
-            by_us[1],
-            by_cycles[1],
+            chosen,
+            chosen_free,
+            min(by_us[1], chosen, key=lambda each: each.one_us),
+            min(by_cycles[1], chosen_free, key=lambda each: each.total),
             self._names(by_us[0]),
             self._names(by_cycles[0]),
         )
@@ -97,24 +111,42 @@ class _Search:
         """Cycles of a group as one launch; None where there is no program for all of it. A single operator may take several."""
         if group not in self._known:
             kernel, found = self._operators.kernel(group), []
+            shapes = shapes_of(kernel, self._all_sizes)
             for pins in (Pins(fusion="pattern"), Pins(stack="mix")):
                 try:
-                    launches = self._launches(kernel, pins)
+                    made = compile_kernel(kernel, shapes, self._chip, self._isa, pins)
                 except CompileError:
                     continue
-                if len(launches) == 1 or len(group) == 1:
-                    found.append(sum(launches))
+                if len(made.launches) == 1 or len(group) == 1:
+                    found.append(sum(self._simulated(made)))
             self._known[group] = min(found, default=None)
         return self._known[group]
 
-    def _launches(self, kernel: Kernel, pins: Pins) -> list[int]:
+    def _simulated(self, made: CompiledKernel) -> list[int]:
         """Cycles of each launch where L2 is as the call before left it."""
-        device = Device(self._chip, timing_only=True, indices=IndexDistribution("uniform"))
-        sizes = {**self._sizes, **{each.name: each.value(self._sizes) for each in kernel.graph.derived}}
-        shapes = shapes_of(kernel, sizes)
-        inputs = {each.name: device.empty(shapes[each.name], each.type.dtype) for each in kernel.graph.params}
+        windows: dict[str, tuple[int, int]] = {}
+        at = 0
+        for each in made.tensors:
+            if each.kind != "workspace":
+                windows[each.name] = at, each.nbytes
+                at += -(-each.nbytes // _ALIGN) * _ALIGN
+        windows |= {each.name: (at + each.offset, each.nbytes) for each in made.tensors if each.kind == "workspace"}
+        l2 = l2_state(self._chip)
+        cycles: list[int] = []
         for _ in range(2):
-            device.launches.clear()
-            for tensor in device.run(kernel, inputs, pins=pins).values():
-                tensor.free()
-        return [record.result.cycles for record in device.launches]
+            cycles = []
+            for launch in made.launches:
+                own = [windows[name] for name in launch.args]
+                result = simulate(
+                    self._chip,
+                    self._isa,
+                    launch.image,
+                    addresses=[address for address, _ in own],
+                    windows=own,
+                    data=False,
+                    l2=l2,
+                    engine=timing_engine(),
+                    indices=IndexDistribution("uniform"),
+                )
+                cycles.append(result.cycles)
+        return cycles

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from npuvm.compiler.assembly import assembled_of, copy_groups, fill_segment, part_accesses
 from npuvm.compiler.conv_segment import make_conv_segment
+from npuvm.compiler.fusion.concats import split_concats
 from npuvm.compiler.ir import Graph, Node
 from npuvm.compiler.legalize import CastPairs, legalize
 from npuvm.compiler.ops_conv import CUBE_OPS
@@ -61,6 +62,8 @@ def make_plan(graph: Graph, casts: CastPairs, *, whole_rows: bool = True, operat
     source only.
     """
     legal = legalize(graph, casts, wide_sums=not whole_rows)
+    if not operators:
+        legal = split_concats(legal)
     # What follows a lookup works on its rows, where tiles have whole rows.
     picked = in_place(legal) if whole_rows else frozenset()
     groups = {node.id: node.source for node in legal.nodes} if operators else None

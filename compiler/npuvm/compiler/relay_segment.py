@@ -51,6 +51,8 @@ class _Relays:
             before, after = self._before(at, vector), self._after(at, vector)
             if before is None and after is not None and self._is_mixed(after):
                 after = None  # tiles of a product spread better over the cores than blocks of rows
+            if vector.form == "map" and all(each is not None and self._is_mixed(each) for each in (before, after)):
+                continue  # each product with what follows it are as few launches, on more cores
             if after is None and (before is None or vector.form == "map"):
                 continue
             first, last = self._product(before), self._product(after)

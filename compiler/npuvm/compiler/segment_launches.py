@@ -202,15 +202,15 @@ class RelayLaunches:
         cost, parts = self._costs[linked], self._apart
         if self._ways.always or chosen.cycles <= cost.least(len(parts)):
             return True
-        likes = iter(chosen.products)
+        taken, likes = chosen.cycles, iter(chosen.products)
         apart = [each.cycles(values) if isinstance(each, VectorLaunches) else next(likes) for each in parts]
-        if chosen.cycles > cost(apart):
+        if taken > cost(apart):
             return False
         lower = [
             like if isinstance(each, VectorLaunches) else min(each.cycles(values), like)
             for each, like in zip(parts, apart, strict=True)
         ]
-        return chosen.cycles <= cost(lower)
+        return taken <= cost(lower)
 
     @cached_property
     def _apart(self) -> tuple[VectorLaunches | ProductLaunches, ...]:
