@@ -13,7 +13,8 @@ from npuvm.compiler.symbols import Derived, Product, Ratio, cancel, product
 from npuvm.compiler.types import Dim, parse_dims
 
 __all__ = [
-    "Computed", "Definitions", "DimTable", "Sum", "common_factor", "fresh_name", "operands", "over", "parse_sum", "sum_of", "times",
+    "Computed", "Definitions", "DimTable", "Sum", "common_factor", "fresh_name", "operands", "over", "parse_sum", "sum_of",
+    "times",
 ]  # fmt: skip
 
 

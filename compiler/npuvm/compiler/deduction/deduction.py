@@ -23,8 +23,8 @@ __all__ = ["ANY_SIZE", "LARGEST_SIZE", "Contradiction", "Deduced", "Deduction", 
 LARGEST_SIZE = 1 << 24
 """What a size is taken to be at most where the range of integers matters; a guard says so."""
 
-ANY_SIZE = 1 << 62
-"""More than any size is."""
+ANY_SIZE = (1 << 31) - 1
+"""What no size is above: the device counts elements of an axis in 31 bits."""
 
 Interval = tuple[int, int]
 
@@ -185,6 +185,9 @@ class Deduction:
 
     def order(self, a: Sum, b: Sum) -> bool:
         """Whether one sum is known never to be above another."""
+        number = b.constant()
+        if number is not None and number >= ANY_SIZE:
+            return True
         gap = self.resolved(b) - self.resolved(a)
         if any(self.interval(gap - least, ANY_SIZE)[0] >= 0 for least in (Sum(), *self.ordered)):
             return True
