@@ -10,6 +10,7 @@ import pytest
 from npuvm.compiler import KernelBuilder, ParamRef, kernel
 from npuvm.hw.errors import DeviceError
 from npuvm.runtime import Device
+from npuvm.runtime.device import DeviceEngine
 
 
 @kernel(table="fp16[V, D]", ids="int32[N]", w="fp16[D, E]")
@@ -17,6 +18,11 @@ def looked_up(k: KernelBuilder, table: ParamRef, ids: ParamRef, w: ParamRef) -> 
     rows = k.embedding(k.load(table), k.load(ids))
     k.store(k.gelu(k.matmul(rows, k.load(w)), approximate="tanh"))
     k.store(k.scatter_add(k.load(table), k.load(ids), rows))
+
+
+@kernel(words="fp32[V, D]", kinds="fp32[U, D]", ids="int32[N]", kind="int32[N]")
+def both_looked_up(k: KernelBuilder, words: ParamRef, kinds: ParamRef, ids: ParamRef, kind: ParamRef) -> None:
+    k.store(k.embedding(k.load(words), k.load(ids)) + k.embedding(k.load(kinds), k.load(kind)))
 
 
 def run(engine: Any, chip: str) -> tuple[list[np.ndarray[Any, Any]], Device]:
@@ -43,6 +49,24 @@ def test_data_first_and_time_behind_are_both_at_once(chip: str) -> None:
     assert [each.result.indices for each in first.launches] == [each.result.indices for each in simpy.launches]
     assert any(each.result.indices for each in first.launches)
     assert not functional.launches
+
+
+def test_index_vectors_of_two_tables_come_in_the_order_of_the_program() -> None:
+    rng = np.random.default_rng(6)
+    arrays = {
+        "words": rng.standard_normal((300, 96), dtype=np.float32),
+        "kinds": rng.standard_normal((2, 96), dtype=np.float32),
+        "ids": rng.integers(0, 300, 90, dtype=np.int32),
+        "kind": rng.integers(0, 2, 90, dtype=np.int32),
+    }
+    recorded = []
+    engines: tuple[DeviceEngine, ...] = ("simpy", "functional_first")
+    for engine in engines:
+        device = Device("edge", engine=engine)
+        (made,) = device.run(both_looked_up, {name: device.tensor(each) for name, each in arrays.items()}).values()
+        np.testing.assert_array_equal(made.numpy(), arrays["words"][arrays["ids"]] + arrays["kinds"][arrays["kind"]])
+        recorded.append([each.result.indices for each in device.launches])
+    assert recorded[0] == recorded[1]
 
 
 @pytest.mark.parametrize("engine", ["functional", "functional_first"])

@@ -219,8 +219,8 @@ class _Core:
     def start(self, unit: _Unit) -> None:
         """Take the waits of the head of a queue, read and calculate."""
         stream, row, site, number = unit.queue.popleft()
-        for number in site.waits:
-            self._semaphore(number).value -= 1
+        for semaphore in site.waits:
+            self._semaphore(semaphore).value -= 1
         pending = None if site.sync_only else self._executor.start(self.index, stream, row)
         if pending is not None and pending.index is not None:
             self.picked.append((number, tuple(pending.index.tolist())))
