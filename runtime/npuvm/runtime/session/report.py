@@ -28,7 +28,8 @@ class RunReport:
     `cycles` are those of all launches on the chip, `simulated_us` what passed on the stream with the host's part of each
     launch. `upload_bytes` and `download_bytes` are all that crossed, those of host operators included. `peak_bytes` is the
     most memory that the run had beside the weights. `known_shape`: no part of it was compiled in this run. `reread` says
-    which guard did not hold, so that the model that was read for these sizes alone has run; "" where all held.
+    which guard did not hold, so that the model that was read for these sizes alone has run; "" where all held. What the static
+    verifier takes before the first launch of a program is no part of compiling.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -45,6 +46,7 @@ class RunReport:
     iterations: int = 0
     bind_measured_us: float = 0.0
     compile_measured_us: float = 0.0
+    verify_measured_us: float = 0.0
     total_measured_us: float = 0.0
     output_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 

@@ -152,7 +152,7 @@ class Session:
         stats.known_shapes += report.known_shape
         stats.shapes_compiled += not report.known_shape
         stats.compile_measured_us += report.compile_measured_us
-        spent = self._runner.simulating_us + report.compile_measured_us
+        spent = self._runner.simulating_us + report.compile_measured_us + report.verify_measured_us
         stats.overhead_measured_us = report.total_measured_us - spent
 
     def _bind(self, model: Model, values: Mapping[str, Held]) -> Binding:

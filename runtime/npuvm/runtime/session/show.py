@@ -26,7 +26,7 @@ def render_runs(title: str, reports: Sequence[RunReport]) -> Table:
     table.add_column("inputs", overflow="fold")
     for name in ("launches", "cycles", "simulated us", "up KB", "down KB", "peak KB", "weights KB", "host operators"):
         table.add_column(name, justify="right")
-    for name in ("compile ms (measured)", "bind us (measured)"):
+    for name in ("compile ms (measured)", "verify ms (measured)", "bind us (measured)"):
         table.add_column(name, justify="right")
     for each in reports:
         calls = sum(use.calls for use in each.hosts.values())
@@ -39,6 +39,7 @@ def render_runs(title: str, reports: Sequence[RunReport]) -> Table:
             *(f"{number / 1000:.1f}" for number in kilobytes),
             str(calls),
             f"{each.compile_measured_us / 1000:.2f}",
+            f"{each.verify_measured_us / 1000:.2f}",
             f"{each.bind_measured_us:.0f}",
         )
     return table
