@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.stack_entries import Programs, busy
-from npuvm.compiler.stack_link import Linkage, Part, grid_words, most_phases, order_of_cores
+from npuvm.compiler.stack_link import Bounds, Linkage, Part, grid_words, most_phases, order_of_cores
 from npuvm.compiler.stack_order import Lifetime, levels_of, lifetimes_of, place_workspace
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa, RelocTable
@@ -179,6 +179,10 @@ class _Stacking:
         return tuple([each.launch(launches, programs) for each in self._made])
 
 
+_Laid = tuple[Linkage, Sequence[Mapping[str, int]], Bounds]
+"""How parts with so many entries are linked, where each begins, and the bounds between them."""
+
+
 class _Joined:
     """One launch of a stack, made of those with the numbers in `levels`: a linkage for each order of their cores."""
 
@@ -193,26 +197,37 @@ class _Joined:
         self._writes = tuple(dict.fromkeys(name for each in parts for name in each.launch.writes))
         self._alone = len(parts) == 1 and not parts[0].first
         self._linkages: dict[Hashable, Linkage] = {}
+        self._laid: dict[tuple[int, ...], _Laid] = {}
 
     def launch(self, launches: Sequence[Launch], programs: Sequence[Programs]) -> Launch:
         """The launch of those with the numbers of this one."""
         if self._alone:
             return launches[self._numbers[0]]
-        group = self._chip.group_core_types
+        here = [programs[number] for number in self._numbers]
+        counts = tuple([len(entries) for each in here for _, entries, _ in each.values()])
+        laid = self._laid.get(counts)
+        if laid is None:
+            if len(self._laid) >= _KEPT_ORDERS:
+                self._laid.clear()
+            laid = self._laid[counts] = self._lay(launches, programs, here)
+        linkage, firsts, bounds = laid
+        image = linkage.image([launches[number].image for number in self._numbers], here, firsts, bounds)
+        return Launch(self._segment, "stack", image, self._args, self._writes)
+
+    def _lay(self, launches: Sequence[Launch], programs: Sequence[Programs], here: Sequence[Programs]) -> _Laid:
+        """Lay out parts that have as many entries as these."""
         firsts = [
             first
             for level in self._levels
             for first in _place([(programs[number], given) for number, given in level], self._chip)
         ]
-        here = [programs[number] for number in self._numbers]
-        order = order_of_cores(here, firsts, group)
+        order = order_of_cores(here, firsts, self._chip.group_core_types)
         linkage = self._linkages.get(order)
         if linkage is None:
             if len(self._linkages) >= _KEPT_ORDERS:
                 self._linkages.clear()
             linkage = self._linkages[order] = self._linked(launches, firsts, here)
-        image = linkage.image([launches[number].image for number in self._numbers], here, firsts)
-        return Launch(self._segment, "stack", image, self._args, self._writes)
+        return linkage, firsts, linkage.bounds(here, firsts)
 
     def _linked(
         self, launches: Sequence[Launch], firsts: Sequence[Mapping[str, int]], programs: Sequence[Programs]

@@ -20,7 +20,7 @@ from npuvm.compiler.errors import CompileError
 from npuvm.compiler.stack_entries import Programs, Run, StackedEntries, busy
 from npuvm.isa import Image, Insn, Isa, RelocTable, encode
 
-__all__ = ["Linkage", "Part", "grid_words", "link", "most_phases", "order_of_cores"]
+__all__ = ["Bounds", "Linkage", "Part", "grid_words", "link", "most_phases", "order_of_cores"]
 
 _Words = npt.NDArray[np.uint64]
 _Places = npt.NDArray[np.int64]
@@ -112,6 +112,10 @@ def link(name: str, isa: Isa, group: Sequence[str], levels: Sequence[Sequence[Pa
     return linkage.image([each.image for each in parts], [busy(each.image) for each in parts], [p.first for p in parts])
 
 
+Bounds = tuple[int, Mapping[str, Sequence[int]]]
+"""Whole core groups, and by core type the cores at which parts begin or end."""
+
+
 class Linkage:
     """How images of one form become one image; `group` names the core types of a core group in launch order.
 
@@ -150,12 +154,25 @@ class Linkage:
         self._reloc_args = np.concatenate([code.reloc_args for code, _ in text.codes])
         self._addends = [(code.part, code.own) for code, _ in text.codes]
 
+    def bounds(self, programs: Sequence[Programs], firsts: Sequence[Mapping[str, int]]) -> Bounds:
+        """Whole core groups, and by core type the cores at which parts begin or end; see `image`."""
+        spans = {
+            core_type: [_span(programs[part], firsts[part], core_type) for part in each]
+            for core_type, each in self._parts.items()
+        }
+        return _bounds(spans, self._order)
+
     def image(
-        self, images: Sequence[Image], programs: Sequence[Programs], firsts: Sequence[Mapping[str, int]]
+        self,
+        images: Sequence[Image],
+        programs: Sequence[Programs],
+        firsts: Sequence[Mapping[str, int]],
+        bounds: Bounds | None = None,
     ) -> Image:
         """The images, in the order of the parts, as one; `programs` are what `busy` says of them, `firsts` as in the parts.
 
-        They may have other numbers of cores than the parts, but their `order_of_cores` must be the same.
+        They may have other numbers of cores than the parts, but their `order_of_cores` must be the same. `bounds` are those
+        of programs with as many entries, where they are known.
         """
         words = self._words.copy()
         for part, start, stop, at in self._copies:
@@ -164,16 +181,12 @@ class Linkage:
         tables = [RelocTable.of(image.relocs).addends for image in images]
         addends = [tables[part] if own is None else tables[part][own] for part, own in self._addends]
         relocs = RelocTable.joined(self._reloc_words, self._reloc_args, np.concatenate(addends))
-        spans = {
-            core_type: [_span(programs[part], firsts[part], core_type) for part in each]
-            for core_type, each in self._parts.items()
-        }
-        groups, bounds = _bounds(spans, self._order)
+        groups, cores = bounds or self.bounds(programs, firsts)
         runs = {
             core_type: tuple(
                 [
                     Run(low, high, pc, tuple([(programs[n][core_type][1], firsts[n].get(core_type, 0)) for n in parts]))
-                    for (low, high), (pc, parts) in zip(pairwise(bounds[core_type]), each, strict=True)
+                    for (low, high), (pc, parts) in zip(pairwise(cores[core_type]), each, strict=True)
                 ]
             )
             for core_type, each in self._runs.items()
