@@ -23,13 +23,14 @@ from npuvm.compiler.frontends.onnx.folding import Folded, expand, fold
 from npuvm.compiler.frontends.onnx.host import host_outputs, single
 from npuvm.compiler.frontends.onnx.operator import Operator, carrier_of, scalar
 from npuvm.compiler.frontends.onnx.regions import Regions, used_symbols
-from npuvm.compiler.frontends.onnx.registry import RULES, SIZE_RULES
+from npuvm.compiler.frontends.onnx.registry import CONTROL_RULES, RULES, SIZE_RULES
 from npuvm.compiler.frontends.onnx.symbols import Declared, identifier
 from npuvm.compiler.model import DeviceStep, HostStep, Model, SizesStep, Step, ValueType
 from npuvm.compiler.sums import DimTable, Sum
 from npuvm.compiler.symbols import Product
 from npuvm.compiler.types import Dim, TensorType
 from npuvm.compiler.value import Value
+from onnx import numpy_helper
 
 __all__ = ["Lowering"]
 
@@ -275,6 +276,10 @@ class Lowering:
             return
         if self._read_sizes(operator, domain):
             return
+        control = CONTROL_RULES.get((domain, operator.type))
+        if control is not None:
+            control(operator)
+            return
         reason = self._lower(operator, domain)
         if reason is None:
             return
@@ -371,6 +376,27 @@ class Lowering:
         self.entries, self.opsets, self._path = outside, opsets, path
         for name, result in zip(operator.node.output, results, strict=False):
             if name and result is not None:
+                self.entries[name] = result
+
+    def enter(self, path: str) -> None:
+        """Put a path before the names of all values that are made from now on."""
+        self._path = f"{'' if self.outer is None else self.outer._path}{path}"
+
+    def inner_symbol(self, name: str) -> Dim:
+        """A symbol of a body alone, which is bound anew for each of its runs."""
+        return identifier(f"{self._path}{name}")
+
+    def inline(self, operator: Operator, body: onnx.GraphProto) -> None:
+        """Read the nodes of a body in the place of the operator that has it."""
+        outside, path = self.entries, self._path
+        self.entries, self._path = dict(outside), f"{path}{next(filter(None, operator.node.output), '')}/"
+        for tensor in body.initializer:
+            self.entries[tensor.name] = self.add_constant(self.name(tensor.name), numpy_helper.to_array(tensor))
+        self.read(body.node, f"{operator.source}/")
+        results = [self.find(info.name, operator.source) for info in body.output]
+        self.entries, self._path = outside, path
+        for name, result in zip(operator.node.output, results, strict=True):
+            if name:
                 self.entries[name] = result
 
     def _to_host(self, operator: Operator, reason: str) -> None:

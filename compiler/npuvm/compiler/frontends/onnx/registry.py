@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Rule = Callable[[Operator], Result | Sequence[Result]]
     SizesRule = Callable[[Operator], npt.NDArray[np.object_] | list[npt.NDArray[np.object_]] | None]
 
-__all__ = ["RULES", "SIZE_RULES", "rule", "size_rule"]
+__all__ = ["CONTROL_RULES", "RULES", "SIZE_RULES", "control_rule", "rule", "size_rule"]
 
 T = TypeVar("T")
 
@@ -28,6 +28,10 @@ SIZE_RULES: dict[tuple[str, str], SizesRule] = {}
 """By domain and type: what computes an array of sums that the operator makes of sizes; None where it makes something else."""
 
 
+CONTROL_RULES: dict[tuple[str, str], Callable[[Operator], None]] = {}
+"""By domain and type: what reads the bodies of an operator, and adds its step and its results."""
+
+
 def rule(*types: str, domain: str = "") -> Callable[[Rule], Rule]:
     """Decorator: the rule of operators, one result for each output or a sequence of them."""
     return _register(RULES, types, domain)
@@ -36,6 +40,11 @@ def rule(*types: str, domain: str = "") -> Callable[[Rule], Rule]:
 def size_rule(*types: str, domain: str = "") -> Callable[[SizesRule], SizesRule]:
     """Decorator: the rule by which operators compute sizes from sizes."""
     return _register(SIZE_RULES, types, domain)
+
+
+def control_rule(*types: str, domain: str = "") -> Callable[[Callable[[Operator], None]], Callable[[Operator], None]]:
+    """Decorator: the rule of operators that have bodies."""
+    return _register(CONTROL_RULES, types, domain)
 
 
 def _register(table: dict[tuple[str, str], T], types: Sequence[str], domain: str) -> Callable[[T], T]:
