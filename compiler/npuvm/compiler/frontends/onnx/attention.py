@@ -134,12 +134,12 @@ def _weights(op: Operator, query: Value, key: Value, mask: _Mask) -> tuple[Value
     k, mode = op.k, int(op.attribute("qk_matmul_output_mode", 0))
     if op.attribute("softmax_precision") == onnx.TensorProto.DOUBLE:
         raise Unsupported("the device has no float64")
-    size = query.shape[3]
-    scale = op.attribute("scale")
-    if scale is None and not isinstance(size, int):
-        raise Unsupported("the size of a head is not known before the model runs")
-    scale = float(scale) if scale is not None else float(size) ** -0.5
-    scores = _product_of_heads(op, query, key, "fp32", turned=True) * scale
+    size, scale = query.shape[3], op.attribute("scale")
+    scores = _product_of_heads(op, query, key, "fp32", turned=True)
+    if scale is not None or isinstance(size, int):
+        scores = scores * (float(scale) if scale is not None else float(size) ** -0.5)
+    else:
+        scores = scores * k.rsqrt(k.size((size,)))
     shown = scores
     cap = float(op.attribute("softcap", 0.0))
     if cap > 0.0:
@@ -165,6 +165,9 @@ def _product_of_heads(op: Operator, a: Value, b: Value, dtype: str, turned: bool
     """A product for each head of `a`; a head of `b` may belong to several of `a`, whose rows then are one matrix."""
     k = op.k
     heads, shared = a.shape[1], b.shape[1]
+    if isinstance(heads, str) or isinstance(shared, str):
+        op.lowering.fit([(heads,), (shared,)], op.source)  # assumed; where it is wrong, sizes are numbers
+        shared = heads
     if heads == shared:
         return k.matmul(a, b, transpose_b=turned, dtype=dtype)
     if not isinstance(heads, int) or not isinstance(shared, int) or heads % shared:
