@@ -25,7 +25,7 @@ from npuvm.compiler.frontends.onnx.registry import rule
 from npuvm.compiler.types import Dim
 from npuvm.compiler.value import Value
 
-__all__: list[str] = []
+__all__ = ["picked"]
 
 
 @rule("Gather")
@@ -34,11 +34,11 @@ def _gather(op: Operator) -> Value:
     index = op.input(1)
     if index.const is None:
         return op.k.gather(op.value(0), op.value(1), axis)
-    return _constant_gather(op, op.value(0), index.const.astype(np.int64), axis)
+    return picked(op, op.value(0), index.const.astype(np.int64), axis)
 
 
-def _constant_gather(op: Operator, x: Value, index: npt.NDArray[np.int64], axis: int) -> Value:
-    """Slices where the numbers are one apart from the other: no data is moved for them."""
+def picked(op: Operator, x: Value, index: npt.NDArray[np.int64], axis: int) -> Value:
+    """Elements of an axis by constant numbers: slices where these are equally far apart, since slices move no data."""
     dim = x.shape[axis]
     if isinstance(dim, int):
         outside = index[(index < -dim) | (index >= dim)]
