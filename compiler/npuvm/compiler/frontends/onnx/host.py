@@ -14,7 +14,7 @@ from onnx import defs, helper
 if TYPE_CHECKING:
     from npuvm.compiler.frontends.onnx.operator import Operator
 
-__all__ = ["host_outputs", "single"]
+__all__ = ["host_outputs", "inferred", "single"]
 
 
 def single(operator: Operator) -> onnx.ModelProto:
@@ -42,18 +42,22 @@ def host_outputs(operator: Operator, model: onnx.ModelProto, level: int) -> list
 
     Sizes that follow from data are symbols. `model` is that of `single`. CompileError where inputs do not fit the operator.
     """
+    by_name = {each.name: each.type for each in inferred(operator, model).graph.output}
+    return [_output(operator, at, by_name.get(f"o{at}"), level) for at in range(operator.outputs)]
+
+
+def inferred(operator: Operator, model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model of `single` with the types that ONNX infers. CompileError where the operator does not fit its inputs."""
     typed = onnx.ModelProto()
     typed.CopyFrom(model)
     for info, entry in zip(typed.graph.input, (each for each in operator.inputs if each is not None), strict=True):
         info.type.CopyFrom(type_proto(entry))
     strict = defs.has(operator.type, operator.node.domain)
     try:
-        inferred = onnx.shape_inference.infer_shapes(typed, strict_mode=strict, data_prop=True)
+        return onnx.shape_inference.infer_shapes(typed, strict_mode=strict, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
         reason = str(error).split("\n")[0].strip()
         raise CompileError(f"{operator.type} does not fit its inputs: {reason}", operator.source) from None
-    by_name = {each.name: each.type for each in inferred.graph.output}
-    return [_output(operator, at, by_name.get(f"o{at}"), level) for at in range(operator.outputs)]
 
 
 def _output(operator: Operator, at: int, kind: onnx.TypeProto | None, level: int) -> Entry:

@@ -20,7 +20,7 @@ from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.attributes import attributes_of, dtype_name
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.folding import Folded, expand, fold
-from npuvm.compiler.frontends.onnx.host import host_outputs, single
+from npuvm.compiler.frontends.onnx.host import host_outputs, inferred, single
 from npuvm.compiler.frontends.onnx.operator import Operator, carrier_of, scalar
 from npuvm.compiler.frontends.onnx.regions import Regions, used_symbols
 from npuvm.compiler.frontends.onnx.registry import CONTROL_RULES, RULES, SIZE_RULES
@@ -33,6 +33,9 @@ from npuvm.compiler.value import Value
 from onnx import numpy_helper
 
 __all__ = ["Lowering"]
+
+_MISFITS = (AssertionError, ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What reading an operator runs into whose attributes and inputs do not fit each other."""
 
 _INT32 = -(1 << 31), (1 << 31) - 1
 
@@ -306,9 +309,11 @@ class Lowering:
         except CompileError as error:
             if error.where == operator.source:
                 raise
-            reason = (
-                error.message
-            )  # the builder cannot; whether the model is at fault, inferring the outputs' types tells
+            inferred(operator, single(operator))  # the model may be at fault
+            reason = error.message
+        except _MISFITS as error:
+            inferred(operator, single(operator))
+            raise CompileError(f"{operator.type} does not fit its inputs: {error}", operator.source) from error
         else:
             return None
         self._regions.roll_back(mark)
@@ -328,6 +333,9 @@ class Lowering:
             made = found(operator)
         except (Unsupported, Undecided):
             return False
+        except _MISFITS as error:
+            inferred(operator, single(operator))
+            raise CompileError(f"{operator.type} does not fit its inputs: {error}", operator.source) from error
         if made is None:
             return False
         self._results(
