@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 import warnings
@@ -270,7 +271,12 @@ def print_tables(outcomes: Sequence[Outcome], verbose: bool) -> None:
     total = Counter(each.outcome for each in outcomes)
     print(f"{'all':34}" + "".join(f"{total[each]:>16}" for each in OUTCOMES))
     for outcome in ("host", "not applicable"):
-        reasons = Counter(reason for each in outcomes if each.outcome == outcome for reason in each.reasons)
+        listed = [
+            {re.sub(r" ?\(?'[^']*'\)?", "", reason) for reason in each.reasons}
+            for each in outcomes
+            if each.outcome == outcome
+        ]
+        reasons = Counter(reason for each in listed for reason in each)
         print(f"\n{outcome}, tests by reason:")
         for reason, number in reasons.most_common(None if verbose else 40):
             print(f"{number:6}  {reason[:150]}")
