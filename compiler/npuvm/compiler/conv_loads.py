@@ -12,6 +12,7 @@ import numpy.typing as npt
 from npuvm.compiler.blocks import BLOCK_BYTES
 from npuvm.compiler.conv_spec import ConvSizes
 from npuvm.compiler.cube_problem import TileProblem
+from npuvm.compiler.memory_cost import memory_cost
 
 __all__ = ["ConvLoads", "Load", "aligned", "scalar"]
 
@@ -72,9 +73,7 @@ class ConvLoads:
         self._hashed, self._uncached = chip.memory.address_hash, l2.unaligned_reads == "uncached"
         self._capacity, self._per_l2 = chip.capacity_bytes("l2"), scalar(1 / float(chip.l2_bytes_per_cycle))
         rate = float(chip.hbm_bytes_per_cycle)
-        # Cores that stream from places of their own open a row of main memory for every line.
-        missed = hbm.row_miss_cycles if hbm.row_bytes else 0
-        self._read_byte = 1 / rate + missed / (l2.line_bytes * hbm.channels)
+        self._read_byte, _, missed = memory_cost(chip)
         self._per_byte = scalar(self._read_byte)
         # Past L2 each line is read for one core, and for others in turn.
         self._per_line = scalar(float(l2.line_bytes / rate + max(missed, hbm.same_line_cycles) / hbm.channels))

@@ -22,6 +22,7 @@ from npuvm.compiler.cube_costs import GRID, CandidateCosts, CostLines
 from npuvm.compiler.cube_levels import Table, grown_tiles, l0c_depths, l0c_slots, product_levels
 from npuvm.compiler.cube_problem import RINGS, CubeTile, ProductSizes, TileProblem
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.memory_cost import memory_cost
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.tile_levels import measured_below
 from npuvm.compiler.tile_library import Kernels, TileLibrary, find_library
@@ -151,12 +152,8 @@ class TileChooser:
         self._per_l2 = 1 / float(chip.l2_bytes_per_cycle)
         self._is_l2_slow = cores * chip.core.load.l1_bytes_per_cycle > chip.l2_bytes_per_cycle
         self._are_lines_alike = memory.address_hash and not self._is_l2_slow
-        # Cores that stream from places of their own open a row of main memory for every line.
-        line, hbm = memory.l2.line_bytes, memory.hbm
-        missed = hbm.row_miss_cycles if hbm.row_bytes else 0
-        self._per_hbm = 1 / float(chip.hbm_bytes_per_cycle) + missed / (line * hbm.channels)
-        # Past L2 a line is read whole, and opens a row.
-        self._per_line = line / float(chip.hbm_bytes_per_cycle) + missed / hbm.channels
+        # Past L2 a line is read whole.
+        self._per_hbm, self._per_line, _ = memory_cost(chip)
         self._l2_capacity = chip.capacity_bytes("l2")
         for a, b in product(_TIGHT, repeat=2):
             self._prepare_lines(a, b)

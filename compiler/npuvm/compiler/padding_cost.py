@@ -14,6 +14,7 @@ from npuvm.compiler.cube_codegen import check_types, problem_of
 from npuvm.compiler.cube_lower import lower_cube
 from npuvm.compiler.cube_problem import ProductSizes
 from npuvm.compiler.cube_spec import MatView, Side, normalise
+from npuvm.compiler.memory_cost import memory_cost
 from npuvm.compiler.padding_parts import OPERANDS
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import CubeSegment
@@ -79,12 +80,9 @@ class PaddingCost:
         self._cores = chip.cores_with("cube")
         self._chooser = chooser_of(problem, self._cores)
         self._chooser.prepare()
-        l2, hbm = chip.memory.l2, chip.memory.hbm
         self._room = chip.capacity_bytes("gm") * _MEMORY
-        self._line, self._capacity = l2.line_bytes, chip.capacity_bytes("l2")
-        # Lines of many cores open a row of their channel each.
-        missed = hbm.row_miss_cycles if hbm.row_bytes else 0
-        self._line_cycles = l2.line_bytes / float(chip.hbm_bytes_per_cycle) + missed / hbm.channels
+        self._line, self._capacity = chip.memory.l2.line_bytes, chip.capacity_bytes("l2")
+        self._line_cycles = memory_cost(chip).per_line
 
     def off_blocks(self, values: Sequence[int]) -> tuple[str, ...]:
         """The operands some of whose rows begin off a block of memory; none where there is nothing to add up."""

@@ -13,6 +13,7 @@ from npuvm.compiler.cube_codegen import check_types, problem_of
 from npuvm.compiler.cube_lower import lower_cube
 from npuvm.compiler.cube_problem import CubeTile, ProductSizes, TileProblem
 from npuvm.compiler.cube_spec import normalise
+from npuvm.compiler.memory_cost import memory_cost
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import CubeSegment
 from npuvm.compiler.split_parts import LENGTH, PARTS, SplitParts
@@ -87,10 +88,7 @@ class SplitCost:
         cube, load = chip.core.cube, chip.core.load
         block = cube.m * cube.n * (cube.k_bytes // problem.item)
         self._per_mac = float(cube.cycles_per_block[problem.dtype]) / block / cores
-        line, hbm = chip.memory.l2.line_bytes, chip.memory.hbm
-        missed = hbm.row_miss_cycles if hbm.row_bytes else 0
-        per_byte = 1 / float(chip.hbm_bytes_per_cycle) + missed / (line * hbm.channels)
-        self._per_element = _SPREAD * problem.item * per_byte
+        self._per_element = _SPREAD * problem.item * memory_cost(chip).per_byte
         ports = chip.cores_with("vector") * load.ub_bytes_per_cycle
         self._per_sum = 1 / (_SERVED * min(float(chip.l2_bytes_per_cycle), ports))
         self._vectors = chip.cores_with("vector")
