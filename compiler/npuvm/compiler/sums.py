@@ -13,8 +13,8 @@ from npuvm.compiler.symbols import Derived, Product, Ratio, cancel, product
 from npuvm.compiler.types import Dim, parse_dims
 
 __all__ = [
-    "Computed", "Definitions", "DimTable", "Sum", "common_factor", "fresh_name", "operands", "over", "parse_sum", "sum_of",
-    "times",
+    "Computed", "Definitions", "DimTable", "Sum", "collect", "common_factor", "fresh_name", "operands", "over", "parse_sum",
+    "sum_of", "times",
 ]  # fmt: skip
 
 
@@ -39,22 +39,22 @@ class Sum:
         return all(term.factor > 0 for term in self.terms)
 
     def __add__(self, other: Sum) -> Sum:
-        return _collect((*self.terms, *other.terms))
+        return collect((*self.terms, *other.terms))
 
     def __sub__(self, other: Sum) -> Sum:
         return self + other.scaled(-1)
 
     def scaled(self, factor: int) -> Sum:
         """This sum `factor` times."""
-        return _collect(Product(term.factor * factor, term.symbols) for term in self.terms)
+        return collect(Product(term.factor * factor, term.symbols) for term in self.terms)
 
     def times(self, other: Product) -> Sum:
         """Each term times a product."""
-        return _collect(times(term, other) for term in self.terms)
+        return collect(times(term, other) for term in self.terms)
 
     def multiplied(self, other: Sum) -> Sum:
         """Each term times each term."""
-        return _collect(times(a, b) for a in self.terms for b in other.terms)
+        return collect(times(a, b) for a in self.terms for b in other.terms)
 
     def symbols(self) -> set[str]:
         """Names in it."""
@@ -71,10 +71,11 @@ def times(a: Product, b: Product) -> Product:
 
 def sum_of(*dims: Dim) -> Sum:
     """The sum of dims."""
-    return _collect(product((dim,)) for dim in dims)
+    return collect(product((dim,)) for dim in dims)
 
 
-def _collect(terms: Iterable[Product]) -> Sum:
+def collect(terms: Iterable[Product]) -> Sum:
+    """The sum of products, those with the same symbols added up."""
     factors: dict[tuple[str, ...], int] = {}
     for term in terms:
         factors[term.symbols] = factors.get(term.symbols, 0) + term.factor
@@ -84,7 +85,7 @@ def _collect(terms: Iterable[Product]) -> Sum:
 def parse_sum(text: str) -> Sum:
     """A sum as it prints, `2 * M * N + K + -3`, or written with minus signs. Raises CompileError."""
     plain = re.sub(r"\+\s*-", "-", text).replace("-", "+-").strip().removeprefix("+")
-    return _collect(_parse_product(part.strip(), text) for part in plain.split("+"))
+    return collect(_parse_product(part.strip(), text) for part in plain.split("+"))
 
 
 def _parse_product(part: str, text: str) -> Product:
@@ -99,7 +100,7 @@ def _parse_product(part: str, text: str) -> Product:
 def _common(a: Sum, b: Sum) -> Sum:
     """What can be taken from both so that no factor is below zero and each product stays in one of them."""
     factors = [{term.symbols: term.factor for term in each.terms} for each in (a, b)]
-    return _collect(
+    return collect(
         Product(min(each.get(symbols, 0) for each in factors), symbols) for symbols in {**factors[0], **factors[1]}
     )
 
@@ -186,7 +187,7 @@ class DimTable:
             return single
         shared = common_factor(value)
         if len(value.terms) > 1 and shared.symbols:
-            inner = self.dim(Sum(tuple(over(term, shared) for term in value.terms)))
+            inner = self.dim(collect(over(term, shared) for term in value.terms))
             value = sum_of(inner).times(shared)
         name = self._symbol("sum", value)
         return name if len(value.terms) > 1 or value.terms[0].factor < 0 else Ratio(name, value.terms[0])

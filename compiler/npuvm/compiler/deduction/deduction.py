@@ -14,7 +14,7 @@ from math import gcd
 
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.model import Fact, Guard
-from npuvm.compiler.sums import Computed, Definitions, DimTable, Sum, common_factor, operands, over, sum_of
+from npuvm.compiler.sums import Computed, Definitions, DimTable, Sum, collect, common_factor, operands, over, sum_of
 from npuvm.compiler.symbols import Derived, Product
 from npuvm.compiler.types import Dim
 
@@ -223,11 +223,11 @@ class Deduction:
         """The dim that two become together. What is assumed for that becomes a guard."""
         if a == b or b == 1:
             return a
-        if a == 1:
-            return b
         left, right = self._sum(a), self._sum(b)
-        if left == right:
+        if left == right or right.constant() == 1:
             return a
+        if left.constant() == 1:
+            return b
         if None not in (left.constant(), right.constant()):
             raise Contradiction(f"sizes {a} and {b} cannot be broadcast to each other", origin)
         several = all(self.interval(each)[0] > 1 for each in (left, right))
@@ -310,7 +310,7 @@ class Deduction:
             raise Contradiction(f"sizes {left} and {right} must be equal", origin)
         difference = left - right
         shared = common_factor(difference)
-        difference = Sum(tuple(over(term, shared) for term in difference.terms))
+        difference = collect(over(term, shared) for term in difference.terms)
         if shared.symbols and kept is self.required:  # of no elements anything holds
             self._remember(f"{difference} == 0")
             kept = self.guards
@@ -323,6 +323,8 @@ class Deduction:
         name, meaning = found
         constant = meaning.constant()
         if constant is not None and constant < 0:
+            if shared.symbols:
+                raise Undecided(f"that {left} is {right} holds for no elements only")
             raise Contradiction(f"sizes {left} and {right} must be equal, {name} would be {constant}", origin)
         text = f"{name} == {meaning}"
         self.facts.append(Fact(text if kept is self.required else f"{text} (assumed)", origin))
@@ -399,7 +401,7 @@ def whole_quotient(top: Sum, bottom: Sum) -> Sum | None:
     if len(bottom.terms) != 1:
         return None
     parts = [_term_over(term, bottom.terms[0]) for term in top.terms]
-    return None if None in parts else Sum(tuple(each for each in parts if each is not None))
+    return None if None in parts else collect(each for each in parts if each is not None)
 
 
 def _term_over(term: Product, divisor: Product) -> Product | None:
