@@ -39,9 +39,9 @@ def coverage_of(proto: onnx.ModelProto, model: Model) -> list[PlacedOperator]:
     return list(_nodes(proto.graph, model))
 
 
-def _nodes(graph: onnx.GraphProto, model: Model) -> Iterator[PlacedOperator]:
+def _nodes(graph: onnx.GraphProto, model: Model, prefix: str = "") -> Iterator[PlacedOperator]:
     sources = [
-        node.name or f"{node.op_type}_{node.output[0] if node.output else number}"
+        prefix + (node.name or f"{node.op_type}_{node.output[0] if node.output else number}")
         for number, node in enumerate(graph.node)
     ]
     names = set(sources)
@@ -64,18 +64,20 @@ def _nodes(graph: onnx.GraphProto, model: Model) -> Iterator[PlacedOperator]:
             yield PlacedOperator(source, node.op_type, "host", found, inner + hosts[source].reason)
         elif source in control:
             yield PlacedOperator(source, node.op_type, "control", found, "the host runs its body, as often as it says")
-            yield from _bodies(node, control[source])
+            yield from _bodies(node, control[source], source)
         elif found:
             yield PlacedOperator(source, node.op_type, "device", found)
         else:
             yield PlacedOperator(source, node.op_type, IMPORT, (), _WHY_IMPORT)
 
 
-def _bodies(node: onnx.NodeProto, step: IfStep | LoopStep | ScanStep) -> Iterator[PlacedOperator]:
-    names = {"then_branch": "then_body", "else_branch": "else_body", "body": "body"}
-    for attribute in node.attribute:
-        if attribute.name in names and hasattr(step, names[attribute.name]):
-            yield from _nodes(attribute.g, getattr(step, names[attribute.name]))
+def _bodies(node: onnx.NodeProto, step: IfStep | LoopStep | ScanStep, source: str) -> Iterator[PlacedOperator]:
+    graphs = {attribute.name: attribute.g for attribute in node.attribute}
+    if isinstance(step, IfStep):
+        yield from _nodes(graphs["then_branch"], step.then_body, f"{source}/then/")
+        yield from _nodes(graphs["else_branch"], step.else_body, f"{source}/else/")
+    elif "body" in graphs:
+        yield from _nodes(graphs["body"], step.body, f"{source}/")
 
 
 def _owner(source: str, names: Collection[str]) -> str:

@@ -139,9 +139,9 @@ class _Run:
         failing = stage.first_required(self.binding)
         if failing >= 0:
             guard = stage.required[failing]
-            raise SessionError(
-                f"{guard} must hold, not {sizes_text(guard, self.binding)}", guard.origin or self.model.name
-            )
+            sizes = sizes_text(guard, self.binding)
+            message = f"{guard} must hold, not {sizes}" if sizes else "it does not fit any sizes"
+            raise SessionError(message, guard.origin or self.model.name)
         failing = stage.first_guard(self.binding)
         if failing >= 0:
             raise GuardFails(stage.guards[failing], self.binding)
