@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
@@ -35,6 +36,25 @@ class Draft:
     """Nodes that follow a reduce of this draft, the reduces included."""
     flat: bool = False
     """Reduces several axes to one element, so that all it has are values of its domain, or of one element."""
+    ids: set[int] = field(default_factory=set)
+    shapes: Counter[tuple[Dim, ...]] = field(default_factory=Counter)
+    """How many of its nodes have each shape."""
+
+    def add(self, node: Node) -> None:
+        """Append a node."""
+        self.nodes.append(node)
+        self.ids.add(node.id)
+        self.shapes[node.type.shape] += 1
+
+    def undo(self, before: Draft, count: int) -> None:
+        """Be what it was with `count` nodes, when its domain, axes and form were those of `before`."""
+        for node in self.nodes[count:]:
+            self.ids.discard(node.id)
+            self.after.discard(node.id)
+            self.shapes[node.type.shape] -= 1
+        del self.nodes[count:]
+        self.shapes = +self.shapes
+        self.domain, self.axes, self.form, self.flat = before.domain, before.axes, before.form, before.flat
 
 
 def root_of(node: Node) -> tuple[Node, list[Node]]:
@@ -101,28 +121,26 @@ class _Partition:
     def _put(self, node: Node) -> None:
         producers = [self._place[each.id] for each in node.inputs if each.id in self._place]
         for at in (max(producers, default=-1), len(self._drafts) - 1):
-            if at >= 0 and not self._drafts[at].cube:
-                trial = self._joined(at, node)
-                if trial is not None:
-                    self._drafts[at] = trial
-                    self._place[node.id] = at
-                    return
+            if at >= 0 and not self._drafts[at].cube and self._joined(at, node):
+                self._place[node.id] = at
+                return
         self._drafts.append(Draft())
         self._place[node.id] = len(self._drafts) - 1
-        fresh = self._joined(len(self._drafts) - 1, node)
-        if fresh is None:
+        if not self._joined(len(self._drafts) - 1, node):
             raise CompileError(f"{node!r} fits no vector segment", node.where or None)
-        self._drafts[-1] = fresh
 
-    def _joined(self, at: int, node: Node) -> Draft | None:
-        """Draft number `at` with the node, and the floating casts that it reads, added; None when it cannot hold them."""
+    def _joined(self, at: int, node: Node) -> bool:
+        """Add the node, and the floating casts that it reads, to draft number `at`, when that can hold them."""
         draft = self._drafts[at]
-        trial = replace(draft, nodes=list(draft.nodes), after=set(draft.after))
-        return trial if self._pull(trial, at, node) else None
+        before, count = replace(draft), len(draft.nodes)
+        if self._pull(draft, at, node):
+            return True
+        draft.undo(before, count)
+        return False
 
     def _pull(self, draft: Draft, at: int, node: Node) -> bool:
         for each in node.inputs:
-            if each in draft.nodes or is_scalar(each):
+            if each.id in draft.ids or is_scalar(each):
                 continue
             if each.id in self._floating:
                 if not self._pull(draft, at, each):
@@ -150,7 +168,7 @@ class _Partition:
             return False
         if draft.axes and _significant(domain) != _significant(draft.domain):
             return False
-        if not _cheap(shape, domain) or not all(_cheap(each.type.shape, domain) for each in draft.nodes):
+        if not _cheap(shape, domain) or not all(_cheap(each, domain) for each in draft.shapes):
             return False
         if draft.flat and not _flat(node, draft.domain):
             return False
@@ -162,13 +180,15 @@ class _Partition:
             draft.form, draft.axes = "scan", _scan_axes(node)
         if follows:
             draft.after.add(node.id)
-        draft.nodes.append(node)
+        draft.add(node)
         return True
 
     def _together(self, draft: Draft, node: Node) -> bool:
         """Whether a node is of the draft's group; numbers in order are of any."""
+        if self._groups is None:
+            return True
         first = next((each for each in draft.nodes if each.op != "iota"), node)
-        return self._groups is None or node.op == "iota" or self._groups[first.id] == self._groups[node.id]
+        return node.op == "iota" or self._groups[first.id] == self._groups[node.id]
 
     def _join_reduce(self, draft: Draft, node: Node) -> bool:
         source = node.inputs[0]
@@ -189,7 +209,7 @@ class _Partition:
         draft.domain = shape if len(shape) >= len(draft.domain) else draft.domain
         draft.axes = axes
         draft.after.add(node.id)
-        draft.nodes.append(node)
+        draft.add(node)
         return True
 
 
@@ -208,7 +228,7 @@ def _join_top(draft: Draft, node: Node) -> bool:
             return False
     source = node.inputs[0].type.shape
     draft.form, draft.domain, draft.axes = "top", (*source[:-2], node.type.shape[-2], source[-1]), (-2, -1)
-    draft.nodes.append(node)
+    draft.add(node)
     return True
 
 
