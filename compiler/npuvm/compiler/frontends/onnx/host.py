@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import onnx
@@ -46,18 +48,38 @@ def host_outputs(operator: Operator, model: onnx.ModelProto, level: int) -> list
     return [_output(operator, at, by_name.get(f"o{at}"), level) for at in range(operator.outputs)]
 
 
-def inferred(operator: Operator, model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model of `single` with the types that ONNX infers. CompileError where the operator does not fit its inputs."""
-    typed = onnx.ModelProto()
-    typed.CopyFrom(model)
-    for info, entry in zip(typed.graph.input, (each for each in operator.inputs if each is not None), strict=True):
-        info.type.CopyFrom(type_proto(entry))
-    strict = defs.has(operator.type, operator.node.domain)
+def inferred(operator: Operator, model: onnx.ModelProto, lenient: bool = True) -> onnx.ModelProto:
+    """The model of `single` with the types that ONNX infers. CompileError where the operator does not fit its inputs.
+
+    When it is `lenient` shapes with symbols are no reason: ONNX takes some of them for shapes with sizes of 0.
+    """
+    given = [each for each in operator.inputs if each is not None]
     try:
-        return onnx.shape_inference.infer_shapes(typed, strict_mode=strict, data_prop=True)
+        return _inferred(operator, model, [type_proto(each) for each in given])
     except onnx.shape_inference.InferenceError as error:
         reason = str(error).split("\n")[0].strip()
-        raise CompileError(f"{operator.type} does not fit its inputs: {reason}", operator.source) from None
+    if lenient and any(isinstance(dim, str) for each in given for dim in each.shape or ()):
+        with suppress(onnx.shape_inference.InferenceError):
+            return _inferred(operator, model, [_without_symbols(each) for each in given])
+    raise CompileError(f"{operator.type} does not fit its inputs: {reason}", operator.source)
+
+
+def _inferred(operator: Operator, model: onnx.ModelProto, types: Sequence[onnx.TypeProto]) -> onnx.ModelProto:
+    typed = onnx.ModelProto()
+    typed.CopyFrom(model)
+    for info, kind in zip(typed.graph.input, types, strict=True):
+        info.type.CopyFrom(kind)
+    strict = defs.has(operator.type, operator.node.domain)
+    return onnx.shape_inference.infer_shapes(typed, strict_mode=strict, data_prop=True)
+
+
+def _without_symbols(entry: Entry) -> onnx.TypeProto:
+    """The type of a value, without its shape if there are symbols in it."""
+    made = onnx.TypeProto()
+    made.CopyFrom(type_proto(entry))
+    if any(isinstance(dim, str) for dim in entry.shape or ()):
+        made.tensor_type.ClearField("shape")
+    return made
 
 
 def _output(operator: Operator, at: int, kind: onnx.TypeProto | None, level: int) -> Entry:

@@ -312,7 +312,7 @@ class Lowering:
             inferred(operator, single(operator))  # the model may be at fault
             reason = error.message
         except _MISFITS as error:
-            inferred(operator, single(operator))
+            inferred(operator, single(operator), lenient=False)
             raise CompileError(f"{operator.type} does not fit its inputs: {error}", operator.source) from error
         else:
             return None
@@ -334,7 +334,7 @@ class Lowering:
         except (Unsupported, Undecided):
             return False
         except _MISFITS as error:
-            inferred(operator, single(operator))
+            inferred(operator, single(operator), lenient=False)
             raise CompileError(f"{operator.type} does not fit its inputs: {error}", operator.source) from error
         if made is None:
             return False
