@@ -12,12 +12,16 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.compiler.graphs import CASTS
 from tests.compiler.stack_run import run_compiled
 from tests.compiler.vector_run import CHIPS, the_chip, the_isa
 
 from npuvm.compiler import CompiledKernel, CompileError, Kernel, KernelBuilder, ParamRef, Pins, compile_kernel, kernel
 from npuvm.compiler.inspection import inspect_kernel
-from npuvm.compiler.padding_parts import padded_pitch
+from npuvm.compiler.padded_copies import PaddedCopy
+from npuvm.compiler.padding_parts import PITCHES, padded_parts, padded_pitch
+from npuvm.compiler.plan import make_plan
+from npuvm.compiler.segments import CubeSegment
 from npuvm.compiler.symbols import evaluate
 from npuvm.hw.config import load_chip
 from npuvm.runtime import Device
@@ -255,3 +259,19 @@ def test_copies_beside_each_other_share_no_bytes() -> None:
     a, b, c, w, d = (inputs[name].astype(np.float64) for name in "abcwd")
     wanted = np.maximum(a.T @ b.T + c, 0) @ w + d
     np.testing.assert_allclose(found["out0"].numpy().astype(np.float64), wanted, rtol=1e-2, atol=0.1)
+
+
+def test_copies_of_all_products_share_their_programs() -> None:
+    """Of operands whose rows follow each other: only names differ, and where numbers come from."""
+    chip, isa = the_chip("ascend_910b1"), the_isa()
+    made = []
+    for graph, operand in ((plain.graph, "a"), (flipped.graph, "b")):
+        (product,) = (each for each in make_plan(graph, CASTS).segments if isinstance(each, CubeSegment))
+        (segment,) = padded_parts(product, (operand,)).copies
+        names = (*graph.symbols(), PITCHES[operand])
+        copy, sizes = PaddedCopy(segment, names, chip, isa), {"M": 300, "N": 300, "K": 77, PITCHES[operand]: 128}
+        made.append(copy.instance([sizes[name] for name in names]))
+    (first, tensors), (second, others) = made
+    assert first.words.tolist() == second.words.tolist()
+    assert first.name != second.name
+    assert (tensors[0], others[0]) == ("a", "b")

@@ -282,3 +282,14 @@ def test_runs_have_all_blocks(matrices: int, blocks: int, groups: int) -> None:
     runs = spread(matrices, blocks, groups)
     assert (runs.runs - 1) * runs.most + runs.tail == blocks
     assert 1 <= runs.tail <= runs.most
+
+
+@given(matrices=st.integers(1, 50), blocks=st.integers(1, 60), groups=st.integers(1, 48))
+def test_runs_are_the_best_of_all_rounds(matrices: int, blocks: int, groups: int) -> None:
+    """Of as many runs as any number of rounds has room for."""
+    found = spread(matrices, blocks, groups)
+    costs = []
+    for rounds in range(1, matrices * blocks + 1):
+        most = -(-blocks // max(1, min(blocks, rounds * groups // matrices)))
+        costs.append(-(-matrices * -(-blocks // most) // groups) * (most + 1))
+    assert -(-matrices * found.runs // groups) * (found.most + 1) == min(costs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tests.compiler.vector_run import CHIPS, the_chip, the_isa
 from npuvm.compiler import CompileError, Kernel, KernelBuilder, ParamRef, Pins, compile_kernel, interpret, kernel
 from npuvm.compiler.inspection import inspect_kernel
 from npuvm.compiler.symbols import evaluate
+from npuvm.compiler.template import TemplateWriter
 from npuvm.hw.config import load_chip
 from npuvm.runtime import Device
 
@@ -171,3 +173,19 @@ def plain_body(k: KernelBuilder, a: ParamRef, b: ParamRef) -> None:
 
 def mix_body(k: KernelBuilder, a: ParamRef, b: ParamRef) -> None:
     k.store(k.relu(k.matmul(k.load(a), k.load(b))), "y")
+
+
+@pytest.mark.parametrize("made", [plain, mixed], ids=["product", "mix"])
+def test_a_shape_that_is_split_waits_for_no_template(made: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that it needs was made with the first shape of the kernel, which was not split."""
+    fresh = replace(made.graph)
+    small = {"a": (2, 3), "b": (3, 5), "residual": (2, 5)}
+    names = {each.name for each in fresh.params}
+    first = compile_kernel(fresh, {name: small[name] for name in names}, the_chip("ascend_910b1"), the_isa())
+    assert [each.kind for each in first.launches] != ["stack"]
+    written: list[str] = []
+    monkeypatch.setattr(TemplateWriter, "template", lambda self, name, *rest: written.append(name))
+    large = {"a": (64, 4096), "b": (4096, 256), "residual": (64, 256)}
+    split = compile_kernel(fresh, {name: large[name] for name in names}, the_chip("ascend_910b1"), the_isa())
+    assert [each.kind for each in split.launches] == ["stack"]
+    assert not written

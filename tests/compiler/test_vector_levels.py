@@ -14,15 +14,18 @@ from npuvm.compiler.cube_codegen import problem_of
 from npuvm.compiler.cube_problem import TileProblem
 from npuvm.compiler.cube_spec import MatmulSpec, MatView
 from npuvm.compiler.plan import make_plan
-from npuvm.compiler.relay_levels import EDGES, FittingTiles, relay_levels
+from npuvm.compiler.relay_levels import EDGES, FittingTiles, ProductRoom, relay_levels
+from npuvm.compiler.relay_tile import ProductShape, largest_tile
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import VectorSegment
 from npuvm.compiler.symint import SymInt, compile_values
 from npuvm.compiler.tile_levels import Loop
 from npuvm.compiler.vector_buffers import Storage
 from npuvm.compiler.vector_codegen import covered, tiled
+from npuvm.compiler.vector_cost import RowsCost, TileCost
 from npuvm.compiler.vector_family import VectorFamily
 from npuvm.compiler.vector_levels import LANES, highest_tiles, row_unit, vector_levels
+from npuvm.compiler.vector_lower import VecProgram
 from npuvm.compiler.vector_space import Space, make_space
 
 
@@ -30,13 +33,18 @@ def scaled(k: Any, x: Any, scale: Any) -> None:
     k.store(k.exp(x) * scale)
 
 
-def made(chip: str, binding: dict[str, int]) -> tuple[Space, Storage]:
+def lowered(chip: str, binding: dict[str, int]) -> tuple[Space, VecProgram, Storage]:
     graph = build(scaled, x="fp32[M, N]", scale="fp32[M, 1]")
     (segment,) = make_plan(graph, CASTS).segments
     assert isinstance(segment, VectorSegment)
     space, config = make_space(segment, binding, lambda sizes, dims: dims[0] if dims else None), the_chip(chip)
     segment = covered(segment, space, config, the_isa(), again=True)
-    return space, tiled(segment, space, binding, the_isa(), Pins(), 2, config)[1]
+    return space, *tiled(segment, space, binding, the_isa(), Pins(), 2, config)
+
+
+def made(chip: str, binding: dict[str, int]) -> tuple[Space, Storage]:
+    space, _, storage = lowered(chip, binding)
+    return space, storage
 
 
 def grown(chip: str, binding: dict[str, int]) -> dict[int, int]:
@@ -138,3 +146,30 @@ def test_tiles_of_relays_fit_and_are_the_largest_of_their_edges(chip: str) -> No
         if found is not None:
             assert found[0] == n
             assert fits(problem, rows, *found)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_the_largest_tile_of_a_relay_is_the_first_that_fits(chip: str) -> None:
+    """With as many columns as fit, and then as deep as fits."""
+    problem, source = product_problem(chip), Random(chip)
+    room, edges, found = ProductRoom.of(problem, 4), [16 * edge for edge in reversed(EDGES)], 0
+    for _ in range(300):
+        rows, n, k = 16 * source.randint(1, 16), source.randint(1, 700), source.randint(1, 700)
+        shape = ProductShape(n, k, *source.choice([(False, False), (True, False), (False, True)]))
+        wide = [n] if shape.whole_n else [min(edge, n) for edge in edges]
+        deep = [k] if shape.whole_k else [min(edge, k) for edge in edges]
+        first = next(((x, y) for x in wide for y in deep if room.holds(rows, x, y)), None)
+        assert largest_tile(room, rows, shape) == first
+        found += first is not None
+    assert 50 < found < 300
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("rows", [1, 5, 64])
+def test_rows_of_blocks_are_estimated_like_launches_of_one_core(chip: str, rows: int) -> None:
+    space, program, storage = lowered(chip, {"M": 1000, "N": 333})
+    whole = TileCost(space, program, the_chip(chip), the_isa(), 1, storage.depth)
+    cycles = RowsCost(space, program, the_chip(chip), the_isa(), storage.depth).of(333)
+    part = -(-rows // 2)
+    first, both = (whole.cycles((height, 333), part, 333) for height in (rows, 2 * rows))
+    assert cycles(rows, part) == (first, both - first)

@@ -16,7 +16,7 @@ from npuvm.compiler.relay_levels import EDGES, FittingTiles, ProductRoom
 from npuvm.compiler.symint import Function
 from npuvm.hw.config import NpuConfig
 
-__all__ = ["Block", "BlockChooser", "ProductShape", "RelaySizes", "Runs", "spread"]
+__all__ = ["Block", "BlockChooser", "ProductShape", "RelaySizes", "Runs", "largest_tile", "spread"]
 
 _EDGES = tuple(16 * edge for edge in reversed(EDGES))
 """Sides of a tile of a product, the largest first."""
@@ -110,7 +110,7 @@ class BlockChooser:
         """The largest tile of each product for so many rows; None where one has none, so that more rows have none either."""
         tiles = []
         for shape, table, room in zip(shapes, self._tables, self._rooms, strict=True):
-            tile = table.fitting(size, *shape) or _largest(room, size, shape)
+            tile = table.fitting(size, *shape) or largest_tile(room, size, shape)
             if tile is None:
                 return None
             tiles.append(tile)
@@ -192,7 +192,7 @@ def _cut(size: int, whole: bool, edges: Sequence[int]) -> list[int]:
     return [size] if whole else list(dict.fromkeys([min(edge, size) for edge in edges]))
 
 
-def _largest(room: ProductRoom, m: int, shape: ProductShape) -> tuple[int, int] | None:
+def largest_tile(room: ProductRoom, m: int, shape: ProductShape) -> tuple[int, int] | None:
     """(n, k) of the tile with most columns, and then the greatest depth, that fits with m rows."""
     least = _EDGES[-1]
     shallow = shape.k if shape.whole_k else min(least, shape.k)
