@@ -6,8 +6,8 @@ The models are those of `benchmarks/zoo`. A model is read once, in one session; 
 their programs are known. GPT-2 then decodes tokens with a cache that grows by one at every step, a new shape each time.
 
 Launches, cycles and simulated us are of the chip. The difference is the largest to onnxruntime over all outputs, as a part of
-the output's largest magnitude. Measured on this host are: s to import, us to compile for sizes that are new, us of a run beside
-compiling, simulation and operators of the host, and s of all together.
+the output's largest magnitude. Measured on this host are: s to import; us to compile for sizes that are new, to verify programs
+that are new, and of all else but simulation and operators of the host; s of all together, onnxruntime included.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PROMPT = 16
 
 _COLUMNS = (
     f"  {'sizes':<20} {'launches':>8} {'cycles':>11} {'simulated us':>12} {'difference':>10} "
-    f"{'compile us':>11} {'beside us':>10} {'host s':>7}"
+    f"{'compile us':>10} {'verify us':>9} {'other us':>8} {'host s':>7}"
 )
 
 
@@ -74,7 +74,8 @@ def _show(states: Iterable[Run]) -> Run:
     print(f"  first sizes: us to compile: {first.compile_us:.0f}, plans made once included")
     print(f"  {_span('new sizes: us to compile', (row.compile_us for row in others if not row.known))}")
     print(
-        f"  {_span('known sizes: us beside simulation', (row.overhead_us for row in others if row.known))}", flush=True
+        f"  {_span('known sizes: us of all but simulation', (row.overhead_us for row in others if row.known))}",
+        flush=True,
     )
     return run
 
@@ -88,7 +89,7 @@ def _line(row: Row) -> str:
     difference = "-" if row.difference is None else f"{row.difference:.1e}"
     line = (
         f"  {sizes:<20} {row.launches:>8} {row.cycles:>11} {row.simulated_us:>12.1f} {difference:>10} "
-        f"{row.compile_us:>11.0f} {row.overhead_us:>10.0f} {row.seconds:>7.2f}"
+        f"{row.compile_us:>10.0f} {row.verify_us:>9.0f} {row.overhead_us:>8.0f} {row.seconds:>7.2f}"
     )
     return line if not row.reread else f"{line}  read again: {row.reread}"
 
