@@ -1,0 +1,133 @@
+"""What a session says of inputs that do not fit, and what it does where an assumption about sizes is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.runtime.session.models import check, floats, opened, parsed
+
+from npuvm.compiler.frontends.onnx import import_model
+from npuvm.compiler.model import Guard, Model
+from npuvm.compiler.sums import sum_of
+from npuvm.runtime import Device
+from npuvm.runtime.session import Session
+from npuvm.runtime.session.binding import compile_guards
+from npuvm.runtime.session.errors import SessionError
+
+SUM = "m (float[B, S] x, float[B, S] y, int64[S] n) => (float[B, S] z, int64[S] k) { z = Add(x, y)  k = Max(n, n) }"
+BROADCAST = "m (float[A] x, float[B] y) => (float[c] z) { s = Add(x, y)  z = Tanh(s) }"
+PRODUCT = """m (float[B, K] x) => (float[B, 3] y) {
+  w = Constant <value = float[2, 3] {1, 2, 3, 4, 5, 6}> ()
+  y = MatMul(x, w)
+}"""
+
+
+def fitting() -> dict[str, Any]:
+    return {"x": floats(2, 3), "y": floats(2, 3), "n": np.array([1, -2, 2**31 - 1])}
+
+
+def test_integers_of_64_bits_come_and_go() -> None:
+    proto, session = opened(SUM)
+    check(session, proto, fitting())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": None}, "no input 'x'; inputs: x, y, n"),
+        ({"w": floats(1)}, "the model has no input 'w'; inputs: x, y, n"),
+        ({"x": [[1.0]]}, "input 'x' is a list; allowed: a numpy array of float32"),
+        ({"x": floats(2, 3).astype(np.float64)}, "input 'x' must be float32, got float64"),
+        ({"x": floats(2, 3, 1)}, "input 'x' is float32[B, S] of rank 2, got shape [2, 3, 1] of rank 3"),
+        ({"y": floats(2, 4)}, "input 'y', dim 1 is 4, but S = 3 by input 'x', dim 1; it is [B, S]"),
+        ({"n": np.array([0, 1, 2**31])}, "'n' holds 2147483648; allowed: -2147483648 to 2147483647"),
+        ({"n": np.array([0, 1, -(2**31) - 1])}, "'n' holds -2147483649; allowed: -2147483648 to 2147483647"),
+    ],
+)
+def test_inputs_that_do_not_fit(change: dict[str, Any], message: str) -> None:
+    _, session = opened(SUM)
+    feeds = {name: each for name, each in (fitting() | change).items() if each is not None}
+    with pytest.raises(SessionError) as caught:
+        session.run(feeds)
+    assert message in str(caught.value)
+    session.run(fitting())
+
+
+def test_a_size_that_an_operator_needs() -> None:
+    proto, session = opened(PRODUCT)
+    check(session, proto, {"x": floats(5, 2)})
+    with pytest.raises(SessionError, match=r"MatMul_y: K == 2 must hold, not K = 3"):
+        session.run({"x": floats(5, 3)})
+
+
+def test_sizes_that_break_an_assumption_are_read_for_themselves() -> None:
+    proto, session = opened(BROADCAST)
+    assert session.model.guards
+    check(session, proto, {"x": floats(4), "y": floats(4)})
+    assert (session.last.reread, session.stats.models_reread) == ("", 0)
+    for _ in range(2):
+        check(session, proto, {"x": floats(4), "y": floats(1)})
+        assert "does not hold for" in session.last.reread
+        assert session.stats.models_reread == 1
+    assert session.last.known_shape
+    check(session, proto, {"x": floats(1), "y": floats(6)})
+    assert session.stats.models_reread == 2
+
+
+def test_without_the_file_there_is_nothing_to_read_again() -> None:
+    session = Session(import_model(parsed(BROADCAST)), "edge", engine="functional")
+    session.run({"x": floats(4), "y": floats(4)})
+    with pytest.raises(SessionError, match="there is no ONNX model to read for these sizes alone"):
+        session.run({"x": floats(4), "y": floats(1)})
+
+
+def test_guards_are_one_function() -> None:
+    guards = [
+        Guard(sum_of("A", "B"), "==", sum_of(6), "a"),
+        Guard(sum_of("A"), "<=", sum_of("B"), "b"),
+        Guard(sum_of("B"), "%", sum_of("A"), "c"),
+    ]
+    first = compile_guards(guards)
+    for a in range(7):
+        for b in range(7):
+            binding = {"A": a, "B": b}
+            wanted = next((at for at, each in enumerate(guards) if not each.holds(binding)), -1)
+            assert first(binding) == wanted
+
+
+def test_data_and_time_are_asked_for_by_name() -> None:
+    _, session = opened(SUM)
+    with pytest.raises(SessionError, match="runs with data; allowed: run"):
+        session.time({"x": (2, 3), "y": (2, 3), "n": (3,)})
+    with pytest.raises(SessionError, match="engine 'functional' simulates no time"):
+        session.run(fitting())
+        session.profile()
+    timed = Session(parsed(SUM), "edge", timing_only=True)
+    with pytest.raises(SessionError, match="gives no data; allowed: time"):
+        timed.run(fitting())
+    assert timed.time({"x": (2, 3), "y": (2, 3), "n": (3,)}).output_shapes == {"z": (2, 3), "k": (3,)}
+
+
+def test_sessions_share_a_device() -> None:
+    device = Device("edge", engine="functional_first")
+    feeds = {"x": floats(4), "y": floats(4)}
+    sessions = [Session(parsed(BROADCAST), device) for _ in range(2)]
+    for each in sessions:
+        np.testing.assert_allclose(each.run(feeds)["z"], np.tanh(2 * floats(4)), rtol=1e-6)
+    assert len(device.launches) == 2
+    assert sum(use.cycles for use in sessions[1].profile()) == sessions[1].last.cycles
+
+
+def test_operators_of_the_host_may_be_refused() -> None:
+    text = "m (float[B] x) => (int64[1, n] y) { t = Tanh(x)  y = NonZero(t) }"
+    with pytest.raises(SessionError, match=r"operators would run on the host: NonZero \(NonZero_y\): the size"):
+        opened(text, no_host=True)
+    opened(SUM, no_host=True)
+
+
+def test_a_model_without_anything_to_compute() -> None:
+    proto, session = opened("m (float[B] x) => (float[B] y, int64[1] s) { y = Identity(x)  s = Shape(x) }")
+    check(session, proto, {"x": floats(3)})
+    assert Model("empty").steps == []
