@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from npuvm.compiler.blocks import check_blocks
 from npuvm.compiler.compiled import CompiledKernel, TensorSpec
@@ -28,7 +28,7 @@ from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["KernelFamily", "Mixing"]
+__all__ = ["KernelFamily", "Looked", "Mixing"]
 
 Mixing = Literal["cheaper", "always", "never"]
 
@@ -36,6 +36,16 @@ _KEPT_SHAPES = 512
 """Shapes whose programs are kept of one kernel: some 5 KB each."""
 
 Shapes = Mapping[str, Sequence[int]]
+
+
+class Looked(NamedTuple):
+    """A kernel for some shapes, the values of its symbols, its segments, and the launches of each by its number."""
+
+    kernel: CompiledKernel
+    binding: Mapping[str, int]
+    values: tuple[int, ...]
+    segments: Sequence[Joint]
+    launches: SharedLaunches
 
 
 class KernelFamily:
@@ -136,6 +146,17 @@ class KernelFamily:
         whole = tuple([launch for each in made for launch in each.joined])
         return CompiledKernel(apart.name, whole, tensors, apart.outputs, seconds), apart
 
+    def looked(self, shapes: Shapes, *, linked: bool = False) -> Looked:
+        """What the kernel for these shapes is made of, for who wants to see it."""
+        made = self._both(shapes, linked=linked)[linked]
+        values = self._binder.bind(shapes, tuple([tuple(shapes[name]) for name in self._names]))
+        plan = self._plan(True, {})
+        try:
+            plan.launched(values, linked)
+        except RowsDoNotFit:
+            plan = self._plan(False, {})
+        return Looked(made, dict(zip(self._binder.names, values, strict=True)), values, plan.segments, plan.shared)
+
     def plan(self, *, whole_rows: bool) -> Plan:
         """The segments and tensors; see `make_plan`."""
         return self._plan(whole_rows, {}).plan
@@ -185,8 +206,9 @@ class _PlanFamily:
         self.plan, self._ways = plan, ways
         self.has_workspace = any(tensor.kind == "workspace" for tensor in plan.tensors)
         segments = join_products(join_relays(plan.segments)) if mixing else plan.segments
+        self.segments: Sequence[Joint] = segments
         kinds = {tensor.name: tensor.kind for tensor in plan.tensors}
-        self._shared = SharedLaunches(segments, partial(launches_of, ways=ways), kinds, ways.chip, ways.isa)
+        self.shared = SharedLaunches(segments, partial(launches_of, ways=ways), kinds, ways.chip, ways.isa)
         self.weighs = any(isinstance(each, RelaySegment) for each in segments)
         """Whether what the host takes for a launch decides about some segment."""
         self._sources = [_source_of(each) if operators else "" for each in segments]
@@ -208,7 +230,7 @@ class _PlanFamily:
 
     def launched(self, values: Sequence[int], linked: bool) -> list[Launched]:
         """The launches of each segment; what an operator of the source needs beyond its first continues that."""
-        made = self._shared.launched(values, linked)
+        made = self.shared.launched(values, linked)
         before = ""
         for at, source in enumerate(self._sources):
             apart = made[at].apart

@@ -65,7 +65,7 @@ def make_plan(graph: Graph, casts: CastPairs, *, whole_rows: bool = True, operat
     if not operators:
         legal = split_concats(legal)
     # What follows a lookup works on its rows, where tiles have whole rows.
-    picked = in_place(legal) if whole_rows else frozenset()
+    picked = in_place(legal) if whole_rows and not operators else frozenset()
     groups = {node.id: node.source for node in legal.nodes} if operators else None
     limits: dict[int, int] = {}
     while True:

@@ -51,7 +51,7 @@ class _Relays:
             before, after = self._before(at, vector), self._after(at, vector)
             if before is None and after is not None and self._is_mixed(after):
                 after = None  # tiles of a product spread better over the cores than blocks of rows
-            if vector.form == "map" and all(each is not None and self._is_mixed(each) for each in (before, after)):
+            if vector.form == "map" and self._follow_each(before, after):
                 continue  # each product with what follows it are as few launches, on more cores
             if after is None and (before is None or vector.form == "map"):
                 continue
@@ -106,6 +106,20 @@ class _Relays:
         """Whether a product can run together with what follows it element by element."""
         product = self._segments[number]
         return isinstance(product, CubeSegment) and product.node.id in self._mixed
+
+    def _follow_each(self, before: int | None, after: int | None) -> bool:
+        """Whether both products can run together with what follows each."""
+        if before is None or after is None or not self._is_mixed(before):
+            return False
+        return self._is_mixed(after) or self._is_followed(after)
+
+    def _is_followed(self, number: int) -> bool:
+        """Whether what is computed of whole rows of a product's result can run together with it."""
+        readers = self._readers.get(next(iter(self._segments[number].written)), ())
+        return any(
+            isinstance(vector, VectorSegment) and vector.form == "row" and self._before(at, vector) == number
+            for at, vector in ((at, self._segments[at]) for at in readers)
+        )
 
     def _only_reader(self, writer: int, reader: int, access: Access) -> bool:
         """Whether a value between two segments is nobody else's, and they can run together: what the reader needs is there."""

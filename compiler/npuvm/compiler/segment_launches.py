@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from npuvm.compiler.compiled import Launch
 from npuvm.compiler.conv_mix import ConvMixFamily, mix_family_of
@@ -28,7 +29,18 @@ from npuvm.compiler.vector_family import VectorFamily
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["RelayLaunches", "SegmentLaunches", "VectorLaunches", "Ways", "launches_of"]
+__all__ = ["RelayLaunches", "SegmentLaunches", "VectorLaunches", "Ways", "Weighed", "launches_of"]
+
+
+class Weighed(NamedTuple):
+    """Whether segments share a program for some sizes, with the estimates for that and for a program of each part.
+
+    `together` is 0 where there is no program for all of them.
+    """
+
+    taken: bool
+    together: float
+    apart: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +204,18 @@ class RelayLaunches:
             return _together(each.launch(values) for each in self._apart)
         image, between = self._family.image(values, chosen)
         return Reduced((Launch(self._name, "mix", image, self._family.tensors, self._written),), between)
+
+    def weighed(self, values: Sequence[int], *, linked: bool = False) -> Weighed:
+        """What is known of both ways."""
+        chosen = None if self._family is None else self._family.choose(values)
+        if chosen is None:
+            return Weighed(False, 0.0, tuple([each.cycles(values) for each in self._apart]))
+        likes = iter(chosen.products)
+        apart = [
+            each.cycles(values) if isinstance(each, VectorLaunches) else min(each.cycles(values), next(likes))
+            for each in self._apart
+        ]
+        return Weighed(self._pays(values, chosen, linked), chosen.cycles, tuple(apart))
 
     def _pays(self, values: Sequence[int], chosen: Chosen, linked: bool) -> bool:
         """Whether one launch takes no longer than one of each part.

@@ -108,6 +108,10 @@ class SharedLaunches:
             self._segments.append((shared, renaming))
         self.forms = len(known)
 
+    def of(self, at: int) -> SegmentLaunches:
+        """The launches of segment number `at`; those of one form share them, so names may be another's."""
+        return self._segments[at][0].launches
+
     def launched(self, values: Sequence[int], linked: bool) -> list[Launched]:
         """What each segment becomes, in order, alone or where all of them are going to be `linked` into one launch."""
         made: dict[int, Launched] = {}
