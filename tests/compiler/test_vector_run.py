@@ -321,3 +321,8 @@ def test_a_widened_matrix_serves_all_batches(chip: str) -> None:
 @pytest.mark.parametrize("dtype", ["int8", "fp16", "bool", "int32"])
 def test_a_size_is_converted_as_a_cast_is(dtype: str) -> None:
     check(build(lambda k, x: k.store(k.size("N", dtype)), x="fp32[N]"), {"N": 300}, "edge")
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+def test_a_size_is_cast_without_an_instruction(dtype: str) -> None:
+    check(build(lambda k, x: k.store(x * k.cast(k.size("N", "int32"), dtype)), x=f"{dtype}[N]"), {"N": 300}, "edge")

@@ -15,6 +15,9 @@ from npuvm.compiler.types import Dim, TensorType
 __all__ = ["Rewriter", "is_scalar"]
 
 _NEVER_FOLDED = ("load", "store", "const", "size", "asm")
+_FLOATS = ("fp32", "fp16", "bf16")
+"""Dtypes that a size is made in at once, where it would be a number of int32 first."""
+
 _ELEMENTWISE = frozenset((*UNARY, *BINARY, "cast", "select"))
 
 
@@ -85,6 +88,8 @@ class Rewriter:
     def _shortcut(self, op: str, inputs: tuple[Node, ...], attrs: dict[str, Attr]) -> Node | None:
         if op == "cast" and inputs[0].type.dtype == attrs["dtype"]:
             return inputs[0]
+        if op == "cast" and inputs[0].op == "size" and inputs[0].type.dtype == "int32" and attrs["dtype"] in _FLOATS:
+            return self.add("size", dtype=attrs["dtype"], dims=inputs[0].dims("dims"))
         if op in ("reshape", "broadcast_to") and inputs[0].type.shape == attrs["shape"]:
             return inputs[0]
         if takes_all(op, [each.type for each in inputs], attrs):
