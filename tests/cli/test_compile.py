@@ -267,3 +267,14 @@ def test_a_file_that_exists_is_no_file_and_kernel(tmp_path: Path) -> None:
     odd.write_text(SOURCE, encoding="utf-8")
     with pytest.raises(NpuvmError, match="2 kernels"):
         load_kernel(str(odd))
+
+
+def test_the_fusion_report_names_operators(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["compile", f"{source}:scores", "--shapes", SHAPES, "--chip", "edge", "--fusion-report"]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "fusion of scores on edge" in text
+    assert "matmul_" in text
+    assert main([*words, "--json"]) == 0
+    programs = json.loads(capsys.readouterr().out)["fusion"]["programs"]
+    assert any("matmul" in name for program in programs for name in program["operators"])

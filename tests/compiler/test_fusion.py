@@ -90,3 +90,17 @@ def test_rows_that_fit_only_by_a_few_stay_in_one_program() -> None:
     device = Device("ascend_910b1")
     found = device.run(norm_grad, {name: device.tensor(each) for name, each in inputs.items()})["out0"].numpy()
     np.testing.assert_allclose(found, interpret(norm_grad.graph, inputs)["out0"], rtol=1e-5, atol=1e-5)
+
+
+@kernel(x="fp32[M, N]")
+def three_programs(k: KernelBuilder, x: ParamRef) -> None:
+    y = k.load(x)
+    for axis in (0, 1, 0):
+        y = y - k.max(y, axis, keepdims=True)
+    k.store(y)
+
+
+@pytest.mark.parametrize(("rows", "launches"), [(4, 1), (8192, 3)])
+def test_programs_are_stacked_where_the_host_takes_longer(rows: int, launches: int) -> None:
+    made = compile_kernel(three_programs, {"x": (rows, 256)}, load_chip("edge"), load_isa(), Pins(fusion="both"))
+    assert (len(made.launches) > 1) == (launches > 1)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,13 +14,15 @@ from npuvm.cli.compiling_report import IndexKind, launch_rows, render_compiled, 
 from npuvm.cli.kernel_files import load_kernel, parse_shapes
 from npuvm.cli.options import ColdL2, Overrides
 from npuvm.cli.output import json_text, wide_console, write_together
-from npuvm.compiler import Stack
+from npuvm.compiler import CompileError, Kernel, Stack
 from npuvm.compiler.compile_kinds import for_shapes
+from npuvm.compiler.fusion.report import FusionReport, fusion_report
 from npuvm.compiler.inspection import inspect_kernel
 from npuvm.compiler.inspection_stack import InspectedStack, inspect_stack, stack_phase_texts
 from npuvm.compiler.inspection_text import PHASE_NAMES, phase_texts
-from npuvm.hw.config import load_chip
-from npuvm.isa import load_isa
+from npuvm.compiler.kinds import pins_of_kind
+from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.isa import Isa, load_isa
 
 __all__ = ["compile_file"]
 
@@ -51,6 +54,12 @@ def compile_file(
             "--explain", help="Simulate it too, and print tiles, buffers, reuse, events, estimate and cycles."
         ),
     ] = False,
+    fusion: Annotated[
+        bool,
+        typer.Option(
+            "--fusion-report", help="Print which operators share programs and which do not, with the estimates."
+        ),
+    ] = False,
     indices: Annotated[
         IndexKind | None,
         typer.Option("--indices", help="What the indices of gathers are like, for --explain.", show_default=False),
@@ -69,6 +78,7 @@ def compile_file(
         if isinstance(kernel, Stack)
         else inspect_kernel(kernel, sizes, target, isa)
     )
+    fused = _fusion(kernel, sizes, target, isa) if fusion else None
     rows = launch_rows(kernel, found, target, cold_l2, indices) if explain else None
     written: Sequence[Path] = ()
     if dump is not None:
@@ -84,14 +94,25 @@ def compile_file(
         _remove_old(dump, written)
     if as_json:
         report: dict[str, Any] = to_json(found, target, rows, ktype)
+        if fused is not None:
+            report["fusion"] = asdict(fused)
         typer.echo(json_text({**report, "files": [str(path) for path in written]}), nl=False)
         return
     console = wide_console()
     console.print(render_compiled(found, target, ktype))
     if rows is not None:
         console.print(render_launches(found, target, rows))
+    if fused is not None:
+        typer.echo(str(fused))
     if written:
         typer.echo(f"{len(written)} files in {dump}: {written[0].name} to {written[-1].name}")
+
+
+def _fusion(kernel: Kernel | Stack, shapes: Mapping[str, Sequence[int]], chip: NpuConfig, isa: Isa) -> FusionReport:
+    """The report of a kernel whose segments the compiler puts together; CompileError for those that say it themselves."""
+    if isinstance(kernel, Stack):
+        raise CompileError("no fusion report of a stack; allowed: its kernels one by one", kernel.name)
+    return fusion_report(kernel.graph, shapes, chip, isa, linked=pins_of_kind(kernel.graph).stack == "sequence")
 
 
 def _remove_old(folder: Path, written: Collection[Path]) -> None:

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from npuvm.compiler.blocks import check_blocks
 from npuvm.compiler.compiled import CompiledKernel, TensorSpec
+from npuvm.compiler.fusion.launch_cost import LaunchCost
 from npuvm.compiler.ir import Graph
 from npuvm.compiler.joint_segments import Joint, RelaySegment
 from npuvm.compiler.mix_segment import join_products
@@ -84,6 +85,7 @@ class KernelFamily:
         self._known: OrderedDict[tuple[bool, tuple[tuple[int, ...], ...]], tuple[CompiledKernel, CompiledKernel]] = (
             OrderedDict()
         )
+        self._stacks: OrderedDict[tuple[tuple[int, ...], ...], bool] = OrderedDict()
         self._plans: dict[bool, _PlanFamily] = {}
         self._names = tuple(param.name for param in graph.params)
         self._outputs = tuple(output.name for output in graph.outputs)
@@ -98,6 +100,22 @@ class KernelFamily:
         The launches are going to be one: the host's time for each does not count in what is cheaper.
         """
         return self._both(shapes, linked=True)[1]
+
+    def stacks(self, shapes: Shapes) -> bool:
+        """Whether one launch of all programs is estimated to take no longer than one for each.
+
+        It saves what the host needs for a launch beyond the time of the program before, and has a barrier between two programs.
+        """
+        key = tuple([tuple(shapes[name]) for name in self._names])
+        found = self._stacks.get(key)
+        if found is None:
+            looked = self.looked(shapes)
+            cycles = looked.launches.cycles(looked.values)
+            alone, linked = (LaunchCost.of(self._chip, linked=each)(cycles) for each in (False, True))
+            found = self._stacks[key] = linked <= alone
+            if len(self._stacks) > _KEPT_SHAPES:
+                self._stacks.popitem(last=False)
+        return found
 
     def _both(self, shapes: Shapes, *, linked: bool) -> tuple[CompiledKernel, CompiledKernel]:
         try:

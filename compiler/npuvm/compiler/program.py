@@ -89,7 +89,7 @@ def _fused(
         family = _FAMILIES.get(graph, chip, isa, mixing="never", operators=True, **ways)
     else:
         family = _FAMILIES.get(graph, chip, isa, **ways)
-    if pins.fusion in ("none", "pattern"):
+    if pins.fusion in ("none", "pattern") or (pins.fusion == "both" and not family.stacks(shapes)):
         return family.compile(shapes)
     return stacked(family.apart(shapes), chip, isa)
 

@@ -29,7 +29,7 @@ from npuvm.compiler.vector_family import VectorFamily
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["RelayLaunches", "SegmentLaunches", "VectorLaunches", "Ways", "Weighed", "launches_of"]
+__all__ = ["PickLaunches", "RelayLaunches", "SegmentLaunches", "VectorLaunches", "Ways", "Weighed", "launches_of"]
 
 
 class Weighed(NamedTuple):
@@ -124,7 +124,7 @@ class _CubeLaunches:
         return self._family.cycles(values) if isinstance(self._family, CubeFamily) else 0.0
 
 
-class _PickLaunches:
+class PickLaunches:
     """Launches of rows picked by index."""
 
     def __init__(self, segment: PickSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
@@ -217,6 +217,11 @@ class RelayLaunches:
         ]
         return Weighed(self._pays(values, chosen, linked), chosen.cycles, tuple(apart))
 
+    def cycles(self, values: Sequence[int]) -> float:
+        """Estimated cycles of the launch, or of those of the parts behind each other."""
+        found = self.weighed(values)
+        return found.together if found.taken else self._costs[False](found.apart)
+
     def _pays(self, values: Sequence[int], chosen: Chosen, linked: bool) -> bool:
         """Whether one launch takes no longer than one of each part.
 
@@ -271,7 +276,7 @@ def _product_launches(segment: CubeSegment | MixSegment, ways: Ways) -> ProductL
     return whole if product is None else PaddedLaunches(product, whole, parts, make)
 
 
-SegmentLaunches = VectorLaunches | ProductLaunches | _PickLaunches | RelayLaunches
+SegmentLaunches = VectorLaunches | ProductLaunches | PickLaunches | RelayLaunches
 
 
 def launches_of(segment: Joint, ways: Ways) -> SegmentLaunches:
@@ -281,5 +286,5 @@ def launches_of(segment: Joint, ways: Ways) -> SegmentLaunches:
     if isinstance(segment, CubeSegment | MixSegment):
         return _product_launches(segment, ways)
     if isinstance(segment, PickSegment):
-        return _PickLaunches(segment, ways.names, ways.chip, ways.isa)
+        return PickLaunches(segment, ways.names, ways.chip, ways.isa)
     return VectorLaunches(segment, ways)

@@ -10,7 +10,7 @@ from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.joint_segments import Joint
 from npuvm.compiler.reduce_launches import Reduced, joined
 from npuvm.compiler.segment_form import SegmentForm
-from npuvm.compiler.segment_launches import RelayLaunches, SegmentLaunches
+from npuvm.compiler.segment_launches import PickLaunches, RelayLaunches, SegmentLaunches
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
@@ -111,6 +111,18 @@ class SharedLaunches:
     def of(self, at: int) -> SegmentLaunches:
         """The launches of segment number `at`; those of one form share them, so names may be another's."""
         return self._segments[at][0].launches
+
+    def cycles(self, values: Sequence[int]) -> list[float]:
+        """Estimated cycles of each segment, those of rows moved by index left out."""
+        made: dict[int, float] = {}
+        found: list[float] = []
+        for shared, _ in self._segments:
+            own = shared.launches
+            if not isinstance(own, PickLaunches):
+                if id(shared) not in made:
+                    made[id(shared)] = own.cycles(values)
+                found.append(made[id(shared)])
+        return found
 
     def launched(self, values: Sequence[int], linked: bool) -> list[Launched]:
         """What each segment becomes, in order, alone or where all of them are going to be `linked` into one launch."""
