@@ -151,6 +151,13 @@ def test_a_comparison_that_depends_on_the_size_is_made_by_the_device() -> None:
     assert any(isinstance(step, DeviceStep) for step in model.steps)
 
 
+def test_integers_keep_their_dtype() -> None:
+    made = Sizes()
+    size = made.op("Cast", made.op("Gather", made.op("Shape", "x"), np.array(0)), to=TensorProto.INT32)
+    three = np.array(3, np.int32)
+    on_sizes_alone(same_as_onnxruntime(made.model(made.op("Mul", made.op("Div", size, three), three))))
+
+
 def test_few_numbers_from_a_size_on() -> None:
     made = Sizes()
     size = made.op("Gather", made.op("Shape", "x"), np.array(0))

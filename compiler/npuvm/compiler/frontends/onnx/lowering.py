@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 from npuvm.compiler.builder import KernelBuilder
 from npuvm.compiler.carriers import NARROWED
-from npuvm.compiler.deduction import Contradiction, Deduction, Undecided
+from npuvm.compiler.deduction import LARGEST_SIZE, Contradiction, Deduction, Undecided
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.attributes import attributes_of, dtype_name
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
@@ -26,8 +26,7 @@ from npuvm.compiler.frontends.onnx.regions import Regions, used_symbols
 from npuvm.compiler.frontends.onnx.registry import CONTROL_RULES, RULES, SIZE_RULES
 from npuvm.compiler.frontends.onnx.symbols import Declared, identifier
 from npuvm.compiler.model import DeviceStep, HostStep, Model, SizesStep, Step, ValueType
-from npuvm.compiler.sums import DimTable, Sum
-from npuvm.compiler.symbols import Product
+from npuvm.compiler.sums import DimTable, Sum, sum_of
 from npuvm.compiler.types import Dim, TensorType
 from npuvm.compiler.value import Value
 from onnx import numpy_helper
@@ -228,9 +227,9 @@ class Lowering:
         """Assume that sizes, as integers of the device, are in range."""
         assert entry.sizes is not None
         for size in entry.sizes.ravel():
-            for term in size.terms:
-                for symbol in term.symbols:
-                    self.deduction.at_most(Sum((Product(1, (symbol,)),)), 1 << 24, entry.name)
+            for symbol in sorted(self.deduction.symbols_of(size)):
+                if self.deduction.definition(symbol) is None:
+                    self.deduction.at_most(sum_of(symbol), LARGEST_SIZE, entry.name)
             least, most = self.deduction.interval(size)
             if most > _INT32[1]:
                 self.deduction.at_most(size, _INT32[1], entry.name)

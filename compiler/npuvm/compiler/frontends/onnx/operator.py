@@ -61,8 +61,10 @@ class Operator:
 
     @property
     def result_dtype(self) -> str:
-        """The dtype of integers that an operator makes of sizes: of a cast the one that it casts to, otherwise int64."""
-        return dtype_name(self.attribute("to")) if self.type == "Cast" else "int64"
+        """The dtype of integers that an operator makes of sizes."""
+        if self.type == "Cast":
+            return dtype_name(self.attribute("to"))
+        return "int64" if self.type in ("Shape", "Size") else self.input(1 if self.type == "Where" else 0).dtype
 
     # Inputs.
 
