@@ -5,7 +5,8 @@
 Twenty kernels from one operator to attention, each over random shapes whose sizes are spread evenly over their logarithms from
 1 up (so sizes 1 to 8 are common). All times are CPU time of one process, in which nothing else runs.
 
-- new graph: `compile_kernel` of a graph traced anew, in a process that has compiled other graphs: plan and first instance.
+- new graph: `compile_kernel` of a graph traced anew, in a process that has compiled other graphs: plan and first instance. The
+  median of five of each kernel; the JSON has the slowest too, which is the first and makes tables for all of its sort.
 - new shape: `compile_kernel` of a planned graph for shapes that it has not seen. Nothing is made ready for particular shapes;
   the first shape that needs another buffer plan pays for it, and is in the maximum.
 - known shape: `compile_kernel` for shapes seen before.
