@@ -60,6 +60,8 @@ def one_node(
 def run_model(model: Model, feeds: Mapping[str, Array], device: Device | None = None) -> dict[str, Array]:
     """Outputs by name. Regions are computed by the interpreter, or on a device; what is for the host by onnxruntime."""
     values: dict[str, Array] = {**model.constants, **{name: np.asarray(feeds[name]) for name in model.inputs}}
+    for name, (least, largest) in model.taken.items():
+        assert values[name].min(initial=0) >= least and values[name].max(initial=0) <= largest, name
     binding: dict[str, int] = {}
     for name in model.inputs:
         _bind(model, name, values[name], binding)

@@ -55,9 +55,8 @@ class Session:
         provider: HostProvider | None = None,
     ) -> None:
         self._proto, self.model = _read(source)
-        if no_host and (left := self.model.host_steps()):
-            found = "; ".join(f"{each.op} ({each.source}): {each.reason}" for each in left)
-            raise SessionError(f"operators would run on the host: {found}", self.model.name)
+        self._no_host = no_host
+        _allow_host(self.model, no_host)
         if isinstance(chip, Device):
             self.device = chip
         else:
@@ -72,7 +71,7 @@ class Session:
         self._shared = isinstance(chip, Device)
         self._runner = Runner(self.device, pins, provider)
         self._loaded = Loaded(Prepared(self.model))
-        self._reread: dict[tuple[tuple[str, int], ...], tuple[Model, Loaded]] = {}
+        self._reread: dict[tuple[bool, tuple[tuple[str, int], ...]], tuple[Model, Loaded]] = {}
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name, in the dtypes of the model. `last` says afterwards what the run took.
@@ -131,12 +130,16 @@ class Session:
         runner.simulating_us = 0.0
         runner.pool.peak_bytes = runner.pool.in_use_bytes
         began_us = self.device.stream.synchronise()
-        binding = self._bind(self.model, values)
+        any_integers = not all(_holds(values[name], ends) for name, ends in self.model.taken.items())
+        model, loaded = self._read_again({}, True) if any_integers else (self.model, self._loaded)
+        if any_integers:
+            report.reread = "an input holds integers larger than it was taken to"
+        binding = self._bind(model, values)
         report.bind_measured_us = (time.perf_counter_ns() - start) / 1000
         try:
-            made = runner.run(self._loaded, dict(values), dict(binding))
+            made = runner.run(loaded, dict(values), dict(binding))
         except GuardFails as failure:
-            made = self._again(failure, values)
+            made = self._again(failure, values, loaded, any_integers)
         records = self.device.launches[launched:]
         report.cycles = sum(each.result.cycles for each in records)
         report.simulated_us = self.device.stream.synchronise() - began_us
@@ -162,31 +165,55 @@ class Session:
             bind_value("input", name, model.values[name], values[name].shape, binding, origin, model)
         return binding
 
-    def _again(self, failure: GuardFails, values: Mapping[str, Held]) -> dict[str, Held]:
+    def _again(
+        self, failure: GuardFails, values: Mapping[str, Held], loaded: Loaded, any_integers: bool
+    ) -> dict[str, Held]:
         """Run the model that is read for these sizes alone, because an assumption about sizes is wrong for them."""
         if self._proto is None:
             raise SessionError(
                 f"{failure.message}; there is no ONNX model to read for these sizes alone", failure.where
             )
-        roots = self._loaded.prepared.roots(failure.binding)
-        key = tuple(sorted(roots.items()))
-        found = self._reread.get(key)
-        if found is None:
-            from npuvm.compiler.frontends.onnx import import_model
-
-            start = time.perf_counter_ns()
-            model = import_model(self._proto, roots)
-            found = self._reread[key] = model, Loaded(Prepared(model))
-            self.stats.models_reread += 1
-            self._runner.report.known_shape = False
-            self._runner.report.compile_measured_us += (time.perf_counter_ns() - start) / 1000
-        model, loaded = found
+        model, loaded = self._read_again(loaded.prepared.roots(failure.binding), any_integers)
         self._runner.report.reread = str(failure)
         fresh = {name: Held(each.dtype, each.shape, each.array) for name, each in values.items()}
         try:
             return self._runner.run(loaded, fresh, self._bind(model, fresh))
         except GuardFails as again:
             raise SessionError(f"{again.message}, even where it is read for these sizes alone", again.where) from None
+
+    def _read_again(self, roots: Mapping[str, int], any_integers: bool) -> tuple[Model, Loaded]:
+        """The model read for these sizes, or for `any_integers` in its inputs; kept."""
+        key = any_integers, tuple(sorted(roots.items()))
+        found = self._reread.get(key)
+        if found is None:
+            from npuvm.compiler.frontends.onnx import import_model
+
+            if self._proto is None:
+                raise SessionError(
+                    "an input holds integers larger than it was taken to, and there is no ONNX model to read"
+                )
+            start = time.perf_counter_ns()
+            model = import_model(self._proto, roots, any_integers=any_integers)
+            _allow_host(model, self._no_host)
+            if self._runner.provider is None and model.host_steps():
+                self._runner.provider = default_provider()
+            found = self._reread[key] = model, Loaded(Prepared(model))
+            self.stats.models_reread += 1
+            self._runner.report.known_shape = False
+            self._runner.report.compile_measured_us += (time.perf_counter_ns() - start) / 1000
+        return found
+
+
+def _allow_host(model: Model, no_host: bool) -> None:
+    if no_host and (left := model.host_steps()):
+        found = "; ".join(f"{each.op} ({each.source}): {each.reason}" for each in left)
+        raise SessionError(f"operators would run on the host: {found}", model.name)
+
+
+def _holds(held: Held, ends: tuple[int, int]) -> bool:
+    """Whether all integers of an input, as far as it has data, are within bounds."""
+    array = held.array
+    return array is None or not array.size or (ends[0] <= int(array.min()) and int(array.max()) <= ends[1])
 
 
 def _read(source: Path | str | onnx.ModelProto | Model) -> tuple[onnx.ModelProto | None, Model]:

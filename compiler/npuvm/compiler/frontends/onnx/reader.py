@@ -11,7 +11,8 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
 import onnx
-from npuvm.compiler.deduction import Contradiction, Deduced, Deduction
+from npuvm.compiler.carriers import NARROWED
+from npuvm.compiler.deduction import LARGEST_SIZE, Contradiction, Deduced, Deduction
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.folding import Folded
 from npuvm.compiler.frontends.onnx.lowering import Lowering
@@ -40,8 +41,12 @@ def load_model(path: Path | str) -> onnx.ModelProto:
         raise CompileError(f"'{file}' is no ONNX model: {error}") from None
 
 
-def import_model(proto: onnx.ModelProto, fixed: Mapping[str, int] | None = None) -> Model:
+def import_model(
+    proto: onnx.ModelProto, fixed: Mapping[str, int] | None = None, *, any_integers: bool = False
+) -> Model:
     """A model on symbols. `fixed` gives sizes of symbols, which are numbers in it then.
+
+    int64 inputs are taken to hold no more than `LARGEST_SIZE`, positive or negative, unless they are `any_integers`.
 
     CompileError for a model that is malformed, has an operator set that the onnx package does not know, or needs of its sizes
     what cannot be.
@@ -55,7 +60,7 @@ def import_model(proto: onnx.ModelProto, fixed: Mapping[str, int] | None = None)
             deduction.names.update(dict.fromkeys(sorted(declared.size(info.name, axis, dim).symbols())))
     for _ in range(_MOST_READINGS):
         try:
-            return _read(proto, opsets, deduction, constants, declared, folded)
+            return _read(proto, opsets, deduction, constants, declared, folded, any_integers)
         except Deduced:
             continue
         except Contradiction:
@@ -89,6 +94,7 @@ def _read(
     constants: Mapping[str, npt.NDArray[Any]],
     declared: Declared,
     folded: Folded,
+    any_integers: bool,
 ) -> Model:
     functions = {(each.domain, each.name): each for each in proto.functions}
     lowering = Lowering(proto.graph.name or "model", deduction, opsets, functions, folded)
@@ -96,7 +102,9 @@ def _read(
         lowering.add_constant(name, array)
     for info in proto.graph.input:
         if info.name not in lowering.entries:
-            lowering.add_input(info, declared)
+            entry = lowering.add_input(info, declared)
+            if entry.dtype in NARROWED and not any_integers:
+                entry.bounds = lowering.model.taken[entry.name] = -LARGEST_SIZE, LARGEST_SIZE
         elif info.name not in constants:
             raise CompileError(f"there are two inputs '{info.name}'", lowering.model.name)
     lowering.read(proto.graph.node)
