@@ -24,6 +24,7 @@ from npuvm.compiler.frontends.onnx import (
     reductions,
     resampling,
     sizes,
+    spectral,
     tensors,
     trigonometry,
 )
@@ -50,6 +51,7 @@ MODULES: tuple[ModuleType, ...] = (
     reductions,
     resampling,
     sizes,
+    spectral,
     tensors,
     trigonometry,
 )
