@@ -84,6 +84,18 @@ def test_what_cannot_be_run(words: list[str], message: str, capsys: pytest.Captu
     assert message in capsys.readouterr().err
 
 
+def test_a_plan_file_for_the_next_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--input", "x=3,?", "--engine", "functional", "--plan", str(tmp_path / "scores.plan"), "--json"]
+    assert main(["run", MODEL, *words]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert (tmp_path / "scores.plan").exists()
+    assert main(["run", MODEL, *words]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert first["runs"][0]["shapes"] == again["runs"][0]["shapes"]
+    assert main(["run", MODEL, *words, "--chip", "edge"]) == 2
+    assert "was made for another chip" in capsys.readouterr().err
+
+
 def test_coverage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["coverage", MODEL, "--symbols"]) == 0
     shown = output(capsys)

@@ -59,6 +59,10 @@ def run(
         bool, typer.Option("--profile", help="Print where the time of the last run went, by kernel.")
     ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for outputs, RUN-NAME.npy each.")] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", help="Take programs from this plan file where it is there, and write it at the end."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run an ONNX model on a simulated chip and print what it took.
@@ -74,18 +78,21 @@ def run(
     from npuvm.runtime.session.feeds import parse_input, runs_of
 
     specs = [parse_input(text) for text in inputs or ()]
-    session = Session(
-        proto,
-        chip,
-        overrides or (),
-        fusion=fusion,
-        engine=None if timing_only else engine,
-        timing_only=timing_only,
-        no_host=no_host,
-    )
+    options: dict[str, Any] = {
+        "fusion": fusion,
+        "engine": None if timing_only else engine,
+        "timing_only": timing_only,
+        "no_host": no_host,
+    }
+    if plan is not None and plan.exists():
+        session = Session.load(plan, proto, chip, overrides or (), **options)
+    else:
+        session = Session(proto, chip, overrides or (), **options)
     found = _Found(session, {name: (low, high) for name, low, high in map(_range, ranges or ())})
     for number, each in enumerate(runs_of(specs, session.model)):
         found.add(number, each, None if data == "zeros" else np.random.default_rng(seed), out)
+    if plan is not None:
+        session.save(plan)
     if as_json:
         typer.echo(json_text(found.json(profile)), nl=False)
     else:

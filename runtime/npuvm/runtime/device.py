@@ -250,16 +250,26 @@ class Device:
         return {name: tensors[name] for name in program.kernel.outputs}
 
     def compiled(
-        self, kernel: Kernel | Stack, shapes: Mapping[str, Sequence[int]], pins: Pins | None = None
+        self,
+        kernel: Kernel | Stack,
+        shapes: Mapping[str, Sequence[int]],
+        pins: Pins | None = None,
+        ready: CompiledKernel | None = None,
     ) -> DeviceProgram:
-        """A kernel or stack for shapes of its parameters, verified; from the cache where it is there. See `run`."""
+        """A kernel or stack for shapes of its parameters, verified; from the cache where it is there. See `run`.
+
+        `ready` is what an earlier compilation gave, to be taken instead of compiling.
+        """
         start, verified_us = time.perf_counter_ns(), self.verify_us
         graph = kernel.graph if isinstance(kernel, Kernel) else kernel
         key = (id(graph), tuple((name, tuple(shape)) for name, shape in shapes.items()), pins)
 
         def make() -> tuple[Kernel | Stack, CompiledKernel]:
             """The graph too, so that an id names one as long as it is in the cache."""
-            if isinstance(kernel, Stack):
+            made: CompiledKernel
+            if ready is not None:
+                made = ready
+            elif isinstance(kernel, Stack):
                 if pins is not None:
                     raise DeviceError("a stack takes no pins; pin its kernels", kernel.name)
                 made = compile_stack(kernel, shapes, self.chip, self.isa)

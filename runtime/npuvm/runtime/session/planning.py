@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from npuvm.compiler import Kernel, Pins
+from npuvm.compiler import Kernel
 from npuvm.compiler.model import SIZES, DeviceStep, HostStep, Model, SizesStep
 from npuvm.compiler.stack_order import Lifetime, place_workspace
 from npuvm.compiler.symbols import evaluate
@@ -87,14 +87,17 @@ def _nbytes(shape: tuple[int, ...], dtype: str) -> int:
     return count
 
 
+Compile = Callable[[Kernel, Mapping[str, tuple[int, ...]]], DeviceProgram]
+"""What gives the program of a kernel for the shapes of its parameters."""
+
+
 def plan_stage(
-    device: Device,
+    compiled: Compile,
     model: Model,
     stage: Stage,
     kernels: Mapping[int, Kernel],
     binding: Mapping[str, int],
     resident: Collection[str],
-    pins: Pins | None,
 ) -> StagePlan:
     """Compile the regions of a stage and lay out its memory. `resident` are values that are on the device already.
 
@@ -105,7 +108,7 @@ def plan_stage(
     lasting = {_key(name) for name in stage.lasting}
     for at, step in enumerate(stage.steps):
         if isinstance(step, DeviceStep):
-            programs[at] = _program(device, model, step, kernels[at], binding, pins)
+            programs[at] = compiled(kernels[at], _shapes(model, step, binding))
             _add_region(layout, at, step, programs[at], model, binding, resident)
             continue
         for name in stage.reads[at]:
@@ -131,14 +134,12 @@ def _key(name: str) -> str:
     return f":{name}"
 
 
-def _program(
-    device: Device, model: Model, step: DeviceStep, kernel: Kernel, binding: Mapping[str, int], pins: Pins | None
-) -> DeviceProgram:
+def _shapes(model: Model, step: DeviceStep, binding: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
     shapes = {}
     for param in step.graph.params:
         dims = param.type.shape if param.name == SIZES else model.values[step.inputs[param.name]].shape
         shapes[param.name] = evaluate(dims or (), binding)
-    return device.compiled(kernel, shapes, pins)
+    return shapes
 
 
 def _add_region(

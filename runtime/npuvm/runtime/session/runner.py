@@ -11,13 +11,14 @@ import numpy as np
 from npuvm.compiler import Kernel, Pins
 from npuvm.compiler.model import DeviceStep, HostStep, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
 from npuvm.compiler.symbols import evaluate
-from npuvm.runtime.device import Device
+from npuvm.runtime.device import Device, DeviceProgram
 from npuvm.runtime.host.provider import HostError, HostProvider
 from npuvm.runtime.session.arena import Arena, ArenaPool, Weights
 from npuvm.runtime.session.binding import Binding, GuardFails, bind_value, derive, sizes_text
 from npuvm.runtime.session.carrying import Array, carried, numpy_dtype, restored
 from npuvm.runtime.session.errors import SessionError
 from npuvm.runtime.session.held import Held
+from npuvm.runtime.session.plan_file import ProgramLog, StoredPrograms
 from npuvm.runtime.session.planning import StagePlan, plan_stage
 from npuvm.runtime.session.prepared import Prepared, Stage
 from npuvm.runtime.session.profile import Executed
@@ -63,7 +64,16 @@ class Runner:
         """Measured host time of the current run in simulation and in operators of the host."""
         self.executed: list[Executed] = []
         """Regions that the current run has executed."""
+        self.log = ProgramLog()
+        self.stored: StoredPrograms | None = None
         self._bodies: dict[int, tuple[Model, Loaded]] = {}
+
+    def program(self, kernel: Kernel, shapes: Mapping[str, tuple[int, ...]]) -> DeviceProgram:
+        """The program of a region for sizes: of the plan file where it has it, otherwise compiled."""
+        ready = None if self.stored is None else self.stored.find(kernel.graph, shapes)
+        made = self.device.compiled(kernel, shapes, self.pins, ready)
+        self.log.add(kernel.graph, shapes, made.kernel)
+        return made
 
     def run_body(self, model: Model, values: dict[str, Held], outside: Mapping[str, int]) -> dict[str, Held]:
         """The outputs of a model that another one runs, whose symbols are `outside`. What is known of it is kept."""
@@ -168,7 +178,7 @@ class _Run:
         if found is None:
             device = self.runner.device
             start, verified_us = time.perf_counter_ns(), device.verify_us
-            found = plan_stage(device, self.model, stage, kernels, self.binding, resident, self.runner.pins)
+            found = plan_stage(self.runner.program, self.model, stage, kernels, self.binding, resident)
             self.runner.report.known_shape = False
             verified_us = device.verify_us - verified_us
             self.runner.report.verify_measured_us += verified_us

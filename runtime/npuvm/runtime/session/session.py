@@ -19,6 +19,7 @@ from npuvm.runtime.session.binding import Binding, GuardFails, bind_value
 from npuvm.runtime.session.carrying import Array, numpy_dtype
 from npuvm.runtime.session.errors import SessionError
 from npuvm.runtime.session.held import Held
+from npuvm.runtime.session.plan_file import compiler_hash, model_hash, read_plan, write_plan
 from npuvm.runtime.session.prepared import Prepared
 from npuvm.runtime.session.profile import KernelUse, profile_of
 from npuvm.runtime.session.report import RunReport, SessionStats
@@ -100,6 +101,42 @@ class Session:
         values = {name: Held(kinds[name].dtype, tuple(map(int, shapes[name]))) for name in self.model.inputs}
         self._run(values, start)
         return self.last
+
+    # Plan files.
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str,
+        source: Path | str | onnx.ModelProto,
+        chip: NpuConfig | str | Device = "ascend_910b1",
+        overrides: Sequence[str] = (),
+        **options: Any,
+    ) -> Session:
+        """A session as the constructor gives it, that takes programs from a plan file where it has them.
+
+        SessionError where the file is none, is damaged, or was made for another model, chip, instruction set, compiler or
+        fusion.
+        """
+        session = cls(source, chip, overrides, **options)
+        session._runner.stored = read_plan(Path(path), session._made_for())
+        return session
+
+    def save(self, path: Path | str) -> int:
+        """Write the programs that were compiled so far to a plan file; how many these are."""
+        return write_plan(Path(path), self._made_for(), self._runner.log)
+
+    def _made_for(self) -> dict[str, str]:
+        if self._proto is None:
+            raise SessionError("plan files are for ONNX models; allowed: a session of a file or an onnx.ModelProto")
+        pins, chip = self._runner.pins, self.device.chip
+        return {
+            "model": model_hash(self._proto),
+            "chip": f"{chip.name} {chip.chip_hash}",
+            "instruction set": self.device.isa.hash,
+            "fusion": "" if pins is None else str(pins.fusion),
+            "compiler": compiler_hash(),
+        }
 
     def profile(self) -> list[KernelUse]:
         """The kernels of the last run by simulated time, with the operators of the model that each computes.
