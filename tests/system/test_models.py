@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from benchmarks.zoo.entry import Sizes
 from benchmarks.zoo.measure import Oracle, decode, largest_difference
 from benchmarks.zoo.models import MODELS
 
+from npuvm.isa.errors import NpuvmError
 from npuvm.runtime.session import Session
 
 TOLERANCE = 1e-5
@@ -32,6 +34,35 @@ def test_a_model_runs_at_many_sizes(name: str) -> None:
     known = variant.inputs(variant.shapes[0], seed=1)
     assert largest_difference(session.run(known), oracle.run(known)) <= TOLERANCE
     assert session.last.known_shape
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("bert_base", {"batch": 0, "sequence": 4}),
+        ("bert_base", {"batch": 2, "sequence": 48}),
+        ("gpt2", {"batch": 1, "sequence": 2, "past": 62}),
+        ("llama_block", {"batch": 1, "sequence": 0, "past": 5}),
+        ("dlrm", {"batch": 3, "bag": 0}),
+        ("whisper_tiny_encoder", {"batch": 1, "frames": 1}),
+        ("resnet50", {"batch": 1, "height": 1, "width": 1}),
+    ],
+)
+def test_sizes_at_their_ends(name: str, sizes: Sizes) -> None:
+    """No elements, a single one, and as many positions as there are."""
+    variant = MODELS[name].small
+    model, feeds = variant.make(), variant.inputs(sizes)
+    assert (
+        largest_difference(Session(model, "edge", engine="functional").run(feeds), Oracle(model).run(feeds))
+        <= TOLERANCE
+    )
+
+
+def test_more_tokens_than_positions_are_an_error() -> None:
+    variant = MODELS["bert_base"].small
+    session = Session(variant.make(), "edge", engine="functional")
+    with pytest.raises(NpuvmError, match=r"/Add_1: .*49 and 48"):
+        session.run(variant.inputs({"batch": 1, "sequence": 49}))
 
 
 @pytest.mark.parametrize("name", ["minilm", "gpt2", "mobilenet_v2"])
