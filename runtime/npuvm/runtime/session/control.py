@@ -120,7 +120,7 @@ class _Slices:
             self._runner.crossed(held)
             return Held(held.dtype, self._shape)
         array = self._runner.host_array(held, self._name)
-        return Held(held.dtype, self._shape, np.ascontiguousarray(np.take(array, number, self._axis)))
+        return Held(held.dtype, self._shape, np.asarray(np.take(array, number, self._axis)))
 
 
 def _stacked(caller: Caller, parts: Sequence[Held], body: Model, output: str, axis: int) -> Held:
