@@ -119,6 +119,7 @@ class Graph:
     ktype: str = "auto"
     parts: list[Part] = field(default_factory=list)
     source: str = ""
+    _named: tuple[tuple[Param, ...], int, tuple[str, ...]] = field(default=((), -1, ()), repr=False, compare=False)
 
     def add(self, op: str, inputs: Sequence[Node] = (), where: str = "", **attrs: Attr) -> Node:
         """Append an operation; its type is inferred. Raises CompileError with `where` as the place."""
@@ -142,11 +143,11 @@ class Graph:
 
     def symbols(self) -> tuple[str, ...]:
         """Symbols that the parameters' shapes give, in order of appearance; derived ones are left out."""
-        derived = {each.name for each in self.derived}
-        names: dict[str, None] = {}
-        for param in self.params:
-            names.update((dim, None) for dim in param.type.shape if isinstance(dim, str) and dim not in derived)
-        return tuple(names)
+        if self._named[0] is not self.params or self._named[1] != len(self.derived):
+            derived = {each.name for each in self.derived}
+            dims = dict.fromkeys(dim for param in self.params for dim in param.type.shape if isinstance(dim, str))
+            self._named = self.params, len(self.derived), tuple(dim for dim in dims if dim not in derived)
+        return self._named[2]
 
     def bind(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
         """Values of all symbols for concrete parameter shapes. Raises CompileError when they do not fit."""

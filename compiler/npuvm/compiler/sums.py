@@ -144,6 +144,24 @@ class Definitions(list[Derived | Computed]):
     def __init__(self, order: Callable[[Sum, Sum], bool]) -> None:
         super().__init__()
         self.order = order
+        self._by_name: dict[str, Derived | Computed] = {}
+        self._by_rule: dict[tuple[object, ...], str] = {}
+
+    def find(self, name: str) -> Derived | Computed | None:
+        """How a symbol follows from others, if it does."""
+        self._index()
+        return self._by_name.get(name)
+
+    def known(self, *rule: object) -> str | None:
+        """The symbol that a rule defines: of a `Computed` its op and args, of a `Derived` what is divided by what."""
+        self._index()
+        return self._by_rule.get(rule)
+
+    def _index(self) -> None:
+        for each in self[len(self._by_name) :]:
+            self._by_name[each.name] = each
+            rule = (each.op, each.args) if isinstance(each, Computed) else (each.numerator, each.denominator)
+            self._by_rule.setdefault(rule, each.name)
 
 
 class DimTable:
@@ -159,12 +177,17 @@ class DimTable:
 
     def of(self, dim: Dim) -> Sum:
         """A dim as a sum, where symbols that are sums are replaced by them."""
-        for each in self._derived:
-            if isinstance(each, Computed) and each.name == dim and each.op == "sum":
-                return self._expanded(each.args[0])
-            if isinstance(each, Derived) and each.name == dim and each.denominator == Product():
-                return self._expanded(Sum((each.numerator,)))
+        rule = self._rule_of(dim) if isinstance(dim, str) else None
+        if isinstance(rule, Computed) and rule.op == "sum":
+            return self._expanded(rule.args[0])
+        if isinstance(rule, Derived) and rule.denominator == Product():
+            return self._expanded(Sum((rule.numerator,)))
         return sum_of(dim)
+
+    def _rule_of(self, name: str) -> Derived | Computed | None:
+        if isinstance(self._derived, Definitions):
+            return self._derived.find(name)
+        return next((each for each in self._derived if each.name == name), None)
 
     def _expanded(self, value: Sum) -> Sum:
         """A sum without symbols that are sums."""
@@ -197,12 +220,21 @@ class DimTable:
         top, bottom = cancel(numerator, denominator)
         if bottom == Product():
             return self.dim(Sum((top,)))
-        for each in self._derived:
-            if isinstance(each, Derived) and (each.numerator, each.denominator) == (top, bottom):
-                return Ratio(each.name, top, bottom)
-        name = fresh_name({*self._names, *(each.name for each in self._derived)})
-        self._derived.append(Derived(name, top, bottom))
+        name = self._name_of(top, bottom)
+        if name is None:
+            name = fresh_name({*self._names, *(each.name for each in self._derived)})
+            self._derived.append(Derived(name, top, bottom))
         return Ratio(name, top, bottom)
+
+    def _name_of(self, *rule: object) -> str | None:
+        """The symbol that a rule defines already."""
+        if isinstance(self._derived, Definitions):
+            return self._derived.known(*rule)
+        for each in self._derived:
+            known = (each.op, each.args) if isinstance(each, Computed) else (each.numerator, each.denominator)
+            if known == rule:
+                return each.name
+        return None
 
     def least(self, a: Sum, b: Sum) -> Sum:
         """The smaller of two."""
@@ -229,9 +261,9 @@ class DimTable:
         return whole + sum_of(self._symbol("floor_div", rest, sum_of(divisor)))
 
     def _symbol(self, op: str, *args: Sum) -> str:
-        for each in self._derived:
-            if isinstance(each, Computed) and (each.op, each.args) == (op, args):
-                return each.name
+        known = self._name_of(op, args)
+        if known is not None:
+            return known
         name = fresh_name({*self._names, *(each.name for each in self._derived)})
         self._derived.append(Computed(name, op, args))
         return name

@@ -101,6 +101,8 @@ class Deduction:
 
     def resolved(self, value: Sum) -> Sum:
         """A sum with everything put in that is known of its symbols."""
+        if all(self._is_plain(symbol) for term in value.terms for symbol in term.symbols):
+            return value
         total = Sum()
         for term in value.terms:
             part = sum_of(term.factor) if term.factor >= 0 else Sum() - sum_of(-term.factor)
@@ -108,6 +110,12 @@ class Deduction:
                 part = part.multiplied(self._meaning(symbol))
             total += part
         return total
+
+    def _is_plain(self, symbol: str) -> bool:
+        """Whether there is nothing to put in for a symbol."""
+        if symbol in self.known or symbol in self.fixed:
+            return False
+        return symbol in self._units or self.derived.find(symbol) is None
 
     def _meaning(self, symbol: str) -> Sum:
         if symbol in self.fixed:
@@ -143,7 +151,7 @@ class Deduction:
 
     def definition(self, symbol: str) -> Derived | Computed | None:
         """How a symbol follows from others, if it does."""
-        return next((each for each in self.derived if each.name == symbol), None)
+        return self.derived.find(symbol)
 
     def symbols_of(self, value: Sum) -> set[str]:
         """All symbols in a sum, and those that they follow from."""

@@ -41,6 +41,10 @@ RANGES: Mapping[str, Bounds] = {
 """Least and largest values of integers on the device. int64 is carried in int32, which is checked at the model's boundary."""
 
 
+_SMALL = 1 << 12
+"""Elements of the largest constant of floats whose range is looked at; that of a weight is of no use."""
+
+
 def is_integer(dtype: str) -> bool:
     """Whether the device carries it as an integer (bool is none)."""
     return dtype in RANGES and dtype != "bool"
@@ -59,7 +63,7 @@ def reach_of(entry: Entry) -> tuple[float, float] | None:
     """The least and the largest number that a value can hold, infinities and NaN aside; None where that is not known."""
     if entry.dtype in RANGES:
         return bounds_of(entry)
-    if entry.const is not None and entry.dtype in FLOATS and entry.const.size:
+    if entry.const is not None and entry.dtype in FLOATS and 0 < entry.const.size <= _SMALL:
         finite = entry.const[np.isfinite(entry.const)]
         return (float(finite.min()), float(finite.max())) if finite.size else None
     return entry.bounds if entry.dtype in FLOATS else None

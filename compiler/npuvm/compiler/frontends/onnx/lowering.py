@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 from npuvm.compiler.builder import KernelBuilder
 from npuvm.compiler.carriers import NARROWED
-from npuvm.compiler.deduction import LARGEST_SIZE, Contradiction, Deduction, Undecided
+from npuvm.compiler.deduction import LARGEST_SIZE, Contradiction, Deduced, Deduction, Undecided
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.attributes import attributes_of, dtype_name
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
@@ -35,6 +35,9 @@ __all__ = ["Lowering"]
 
 _MISFITS = (AssertionError, ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 """What reading an operator runs into whose attributes and inputs do not fit each other."""
+
+_MOST_FACTS = 100
+"""Most facts that are deduced from one node."""
 
 _INT32 = -(1 << 31), (1 << 31) - 1
 
@@ -65,6 +68,8 @@ class Lowering:
         self._host: list[tuple[int, Step]] = []
         self._kept_sizes: set[str] = set()
         self._levels: dict[str, int] = {} if outer is None else dict.fromkeys(outer.deduction.late, 0)
+        self.stale = False
+        """Whether something was deduced since the reading began: it goes on for what else there is, and is repeated."""
         self._path = ""
         """Where the function stands whose nodes are being read, "" outside of any."""
 
@@ -168,7 +173,9 @@ class Lowering:
         return self.close()
 
     def close(self) -> Model:
-        """The model, without what nothing uses."""
+        """The model, without what nothing uses. Deduced where it is to be read again."""
+        if self.stale:
+            raise Deduced
         model, deduction = self.model, self.deduction
         model.steps = _needed(self._regions.steps(self._host), set(model.outputs.values()))
         used = {*model.inputs, *model.outputs.values()}
@@ -255,6 +262,21 @@ class Lowering:
         """A step of the host, or of bodies, whose results are there for region `level`."""
         self._host.append((level, step))
 
+    def _refresh(self, entry: Entry | None) -> None:
+        """Give dims of a value the meaning that was deduced since it was made."""
+        if entry is None or entry.const is not None:
+            return
+        if entry.sizes is not None:
+            sizes = [self.deduction.resolved(each) for each in entry.sizes.ravel()]
+            entry.sizes = np.empty(entry.sizes.shape, dtype=object)
+            entry.sizes.ravel()[:] = sizes
+        shape = entry.shape and tuple(self.deduction.resolve(dim) for dim in entry.shape)
+        if shape != entry.shape:
+            entry.shape = shape
+            assert shape is not None
+            for region, value in entry.on_device.items():
+                entry.on_device[region] = self.builder(region).reshape(value, shape)
+
     # Nodes.
 
     def read(self, nodes: Sequence[onnx.NodeProto], prefix: str = "") -> None:
@@ -264,7 +286,21 @@ class Lowering:
             self._read(node, source)
 
     def _read(self, node: onnx.NodeProto, source: str) -> None:
+        """Read a node, again as long as something new is deduced from it."""
+        for _ in range(_MOST_FACTS):
+            try:
+                self._read_once(node, source)
+            except Deduced:
+                self.stale = True
+            else:
+                return
+        raise CompileError("its sizes are deduced again and again", f"{node.op_type} {source}")
+
+    def _read_once(self, node: onnx.NodeProto, source: str) -> None:
         inputs = tuple(self.find(name, f"{node.op_type} {source}") if name else None for name in node.input)
+        if self.stale:
+            for each in inputs:
+                self._refresh(each)
         for name in node.output:
             if name and name in self.entries:
                 raise CompileError(f"'{name}' is made twice; each value has one operator", f"{node.op_type} {source}")
