@@ -26,10 +26,11 @@ class RunReport:
     """One run. Bytes, launches and cycles are simulated or counted; names with `measured_us` are host time of this machine.
 
     `cycles` are those of all launches on the chip, `simulated_us` what passed on the stream with the host's part of each
-    launch. `upload_bytes` and `download_bytes` are all that crossed, those of host operators included. `peak_bytes` is the
-    most memory that the run had beside the weights. `known_shape`: no part of it was compiled in this run. `reread` says
-    which guard did not hold, so that the model that was read for these sizes alone has run; "" where all held. What the static
-    verifier takes before the first launch of a program is no part of compiling.
+    launch. `launch_groups_us` are simulated times of launches; between two groups the host waits for results. `iterations`
+    are those of loops and scans. `upload_bytes` and `download_bytes` are all that crossed, those of host operators included.
+    `peak_bytes` is the most memory that the run had beside the weights. `known_shape`: no part of it was compiled in this
+    run. `reread` says why the model was read again for this run, a guard that does not hold for example; "" where it was not.
+    What the static verifier takes before the first launch of a program is no part of compiling.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -44,6 +45,7 @@ class RunReport:
     weight_bytes: int = 0
     hosts: dict[str, HostUse] = field(default_factory=dict)
     iterations: int = 0
+    launch_groups_us: list[list[float]] = field(default_factory=list)
     bind_measured_us: float = 0.0
     compile_measured_us: float = 0.0
     verify_measured_us: float = 0.0

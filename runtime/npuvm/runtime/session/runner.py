@@ -64,6 +64,8 @@ class Runner:
         """Measured host time of the current run in simulation and in operators of the host."""
         self.executed: list[Executed] = []
         """Regions that the current run has executed."""
+        self.synchronised: list[int] = []
+        """Numbers of launches of the device after which the host waited in the current run."""
         self.log = ProgramLog()
         self.stored: StoredPrograms | None = None
         self._bodies: dict[int, tuple[Model, Loaded]] = {}
@@ -98,7 +100,7 @@ class Runner:
             if self.device.timing_only or held.tensor is None:
                 raise SessionError(f"'{name}' is needed on the host, and only time is simulated; run it with data")
             held.array = restored(self.device.read(held.tensor), held.dtype)
-            self.device.stream.synchronise()
+            self._synchronise()
             self.report.download_bytes += held.tensor.nbytes
         return held.array
 
@@ -106,7 +108,11 @@ class Runner:
         """Count a value that the host would read, where only time is simulated."""
         if held.tensor is not None:
             self.report.download_bytes += held.tensor.nbytes
-            self.device.stream.synchronise()
+            self._synchronise()
+
+    def _synchronise(self) -> None:
+        self.device.stream.synchronise()
+        self.synchronised.append(len(self.device.launches))
 
     def upload(self, held: Held, name: str, tensor: Tensor) -> None:
         """Write a value of the host to its place on the device."""

@@ -162,6 +162,7 @@ class Session:
             self.device.launches.clear()  # those of the last run; nobody else has launched anything
         launched = len(self.device.launches)
         runner.executed.clear()
+        runner.synchronised.clear()
         shapes = {name: held.shape for name, held in values.items()}
         report = runner.report = self.last = RunReport(shapes)
         runner.simulating_us = 0.0
@@ -179,6 +180,12 @@ class Session:
             made = self._again(failure, values, loaded, any_integers)
         records = self.device.launches[launched:]
         report.cycles = sum(each.result.cycles for each in records)
+        ends = sorted({*runner.synchronised, launched + len(records)})
+        durations = [float(self.device.chip.cycles_to_us(each.result.cycles)) for each in records]
+        starts = [launched, *ends[:-1]]
+        report.launch_groups_us = [
+            durations[a - launched : b - launched] for a, b in zip(starts, ends, strict=True) if b > a
+        ]
         report.simulated_us = self.device.stream.synchronise() - began_us
         report.peak_bytes, report.weight_bytes = runner.pool.peak_bytes, runner.weights.nbytes
         report.output_shapes = {name: each.shape for name, each in made.items()}
