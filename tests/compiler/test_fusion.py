@@ -104,3 +104,20 @@ def three_programs(k: KernelBuilder, x: ParamRef) -> None:
 def test_programs_are_stacked_where_the_host_takes_longer(rows: int, launches: int) -> None:
     made = compile_kernel(three_programs, {"x": (rows, 256)}, load_chip("edge"), load_isa(), Pins(fusion="both"))
     assert (len(made.launches) > 1) == (launches > 1)
+
+
+@kernel(x="fp32[M, N]")
+def columns(k: KernelBuilder, x: ParamRef) -> None:
+    centred = k.load(x) - k.mean(k.load(x), 0, keepdims=True)
+    k.store(centred * k.rsqrt(k.mean(centred * centred, 0, keepdims=True) + 1e-5))
+
+
+def test_a_cheap_value_is_made_again_by_every_program_that_reads_it() -> None:
+    made = compile_kernel(columns, {"x": (70, 90)}, load_chip("edge"), load_isa())
+    assert len(made.launches) == 3
+    assert {each.shape for each in made.tensors if each.kind == "workspace"} == {(1, 90)}
+    x = np.random.default_rng(5).standard_normal((70, 90)).astype(np.float32)
+    device = Device("edge")
+    for fusion in FUSIONS:
+        found = device.run(columns, {"x": device.tensor(x)}, pins=Pins(fusion=fusion))["out0"].numpy()
+        np.testing.assert_allclose(found, interpret(columns.graph, {"x": x})["out0"], rtol=1e-4, atol=1e-5)

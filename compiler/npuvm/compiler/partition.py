@@ -10,7 +10,7 @@ from math import inf
 
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Graph, Node
-from npuvm.compiler.ops import REDUCES, VIEWS, broadcast_shapes
+from npuvm.compiler.ops import BINARY, REDUCES, UNARY, VIEWS, broadcast_shapes
 from npuvm.compiler.ops_along import BESTS, axis_of
 from npuvm.compiler.ops_conv import CUBE_OPS
 from npuvm.compiler.ops_indexed import INDEXED
@@ -19,6 +19,8 @@ from npuvm.compiler.rewrite import is_scalar
 from npuvm.compiler.types import DTYPES, Dim
 
 __all__ = ["Draft", "partition", "root_of"]
+
+_ELEMENTWISE = frozenset((*UNARY, *BINARY, "cast", "select"))
 
 
 @dataclass(slots=True)
@@ -88,7 +90,7 @@ class _Partition:
     """Puts nodes into drafts one by one.
 
     A cast to a wider dtype floats: every draft that needs it has its own, so that the narrow value crosses memory. An iota
-    floats as well, so that none does.
+    floats as well, so that none does, and one cheap operation on a tensor in memory, so that its result is not written.
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class _Partition:
         self._floating = _floating(graph)
         order = _demand_order(graph)
         if self._groups is not None:
-            self._floating -= _shared_casts(graph, self._groups)
+            self._floating -= _shared(graph, self._groups)
             order = _in_groups(order, self._groups)
         for node in order:
             if node.op in ASSEMBLED or node.id in self._picked:
@@ -119,7 +121,7 @@ class _Partition:
         return self._drafts
 
     def _put(self, node: Node) -> None:
-        producers = [self._place[each.id] for each in node.inputs if each.id in self._place]
+        producers = self._producers(node)
         for at in (max(producers, default=-1), len(self._drafts) - 1):
             if at >= 0 and not self._drafts[at].cube and self._joined(at, node):
                 self._place[node.id] = at
@@ -128,6 +130,16 @@ class _Partition:
         self._place[node.id] = len(self._drafts) - 1
         if not self._joined(len(self._drafts) - 1, node):
             raise CompileError(f"{node!r} fits no vector segment", node.where or None)
+
+    def _producers(self, node: Node) -> list[int]:
+        """The drafts of what a node reads, also by way of what every draft has for itself."""
+        found: list[int] = []
+        for each in node.inputs:
+            if each.id in self._floating:
+                found += self._producers(each)
+            elif each.id in self._place:
+                found.append(self._place[each.id])
+        return found
 
     def _joined(self, at: int, node: Node) -> bool:
         """Add the node, and the floating casts that it reads, to draft number `at`, when that can hold them."""
@@ -243,8 +255,13 @@ def _scans(draft: Draft, node: Node) -> bool:
 
 
 def _floating(graph: Graph) -> set[int]:
-    """Iotas, and casts to a wider dtype, that only vector operations read, over domains in which they are cheap."""
-    result = {
+    """Values that every draft has for itself, as only vector operations read them, over domains in which they are cheap.
+
+    These are iotas, casts to a wider dtype, and single operations on what lies in memory anyway that several others read.
+    """
+    readers = Counter(each.id for node in graph.nodes for each in dict.fromkeys(node.inputs))
+    again = {node.id for node in graph.nodes if readers[node.id] > 1 and _made_again(node)}
+    result = again | {
         node.id
         for node in graph.nodes
         if node.op == "iota"
@@ -258,9 +275,30 @@ def _floating(graph: Graph) -> set[int]:
         shape = node.type.shape
         for each in node.inputs:
             spread = node.op not in (*REDUCES, "reduce_argmax") and not _cheap(each.type.shape, shape)
-            if spread or node.op in (*VIEWS, *ASSEMBLED, "store", *CUBE_OPS, *INDEXED):
+            elsewhere = node.op in (*VIEWS, *ASSEMBLED, "store", *CUBE_OPS, *INDEXED)
+            if spread or elsewhere or (each.id in again and not _takes_again(node, each)):
                 result.discard(each.id)
     return result
+
+
+_CHEAP_OPS = frozenset(("add", "sub", "mul", "max", "min", "neg", "abs", "relu"))
+"""Operations of one pass of the vector unit: to make their result again costs less than to write it and read it."""
+
+
+def _made_again(node: Node) -> bool:
+    """Whether a value is one cheap operation on one tensor in memory, and on numbers and smaller values."""
+    if node.op not in _CHEAP_OPS:
+        return False
+    whole = [each for each in node.inputs if not is_scalar(each) and each.type.shape == node.type.shape]
+    return len(set(whole)) == 1 and root_of(whole[0])[0].op == "load"
+
+
+def _takes_again(node: Node, value: Node) -> bool:
+    """Whether an operation can have an operand made for it: one element by element, or a sum of one run of axes."""
+    if node.op in REDUCES:
+        flat = all(is_scalar(each) or each.type.shape == value.type.shape for each in value.inputs)
+        return flat or len([axis for axis in node.axes() if value.type.shape[axis] != 1]) == 1
+    return node.op in _ELEMENTWISE
 
 
 def _demand_order(graph: Graph) -> list[Node]:
@@ -283,13 +321,13 @@ def _demand_order(graph: Graph) -> list[Node]:
     return order
 
 
-def _shared_casts(graph: Graph, groups: Mapping[int, str]) -> set[int]:
-    """Casts that other groups than their own read."""
+def _shared(graph: Graph, groups: Mapping[int, str]) -> set[int]:
+    """Values but iotas that other groups than their own read."""
     return {
         each.id
         for node in graph.nodes
         for each in node.inputs
-        if each.op == "cast" and groups.get(each.id) != groups.get(node.id)
+        if each.op != "iota" and groups.get(each.id) != groups.get(node.id)
     }
 
 
