@@ -17,18 +17,18 @@ from npuvm.compiler.errors import CompileError
 from npuvm.compiler.group_programs import GroupPrograms, Looked
 from npuvm.compiler.joint_segments import MixSegment
 from npuvm.compiler.mix_body import Bands
+from npuvm.compiler.mix_cores import MixCores, vector_of, vector_part
 from npuvm.compiler.mix_emit import MixParts
-from npuvm.compiler.mix_family import GroupEntries, MixFamily, with_result
+from npuvm.compiler.mix_family import MixFamily
 from npuvm.compiler.mix_space import MixSpace
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.schedule_walk import GridWalk
 from npuvm.compiler.segments import CubeSegment, VectorSegment
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.symint import Function, SymInt, compile_values
-from npuvm.compiler.vector_codegen import covered, tiled
 from npuvm.compiler.vector_space import make_space
 from npuvm.hw.config import NpuConfig
-from npuvm.isa import EvenEntries, Image, Isa
+from npuvm.isa import Image, Isa
 
 __all__ = ["ConvMixFamily", "mix_family_of"]
 
@@ -64,9 +64,8 @@ class ConvMixFamily:
         assert isinstance(product, ConvSegment), "another product is a MixFamily's"
         self._name, self._chip, self._isa = segment.name, chip, isa
         self._symbols = tuple(symbols)
-        self._order = chip.group_core_types
-        self._together = chip.core.kind == "unified"
-        vector = with_result(segment) if self._together and segment.kept else segment.vector
+        self._cores = MixCores.of(chip)
+        vector = vector_of(segment, self._cores)
         self._conv, own = lower_conv(product, binding)
         if 0 in (self._conv.depth, *self._conv.out) or max(*self._conv.strides, *self._conv.dilations) > MOST_STEP:
             raise CompileError("there is no template of this convolution", self._name)
@@ -76,21 +75,9 @@ class ConvMixFamily:
         self.tensors = self._common.tensors
         self._problem = conv_problem(self._conv, chip, isa, Pins())
         self._sizes: Function = compile_values(symbols, flat_sizes(sizes_of(self._conv)), "sizes")
-        self._groups = chip.cores_with("cube")
-        self._chooser = ConvTileChooser(self._problem, self._conv.planes, self._groups, prefers_rows=True)
-        space = self._common.space
-        self._program, self._storage = tiled(
-            covered(vector, space, chip, isa, again=True), space, binding, isa, Pins(), 2, chip
-        )
-        rows, cols = (SymInt.variable(name) for name in _TILE[:2])
-        self._nbytes: Function = compile_values(_TILE[:2], (self._storage.nbytes(rows, cols),), "nbytes")
+        self._chooser = ConvTileChooser(self._problem, self._conv.planes, self._cores.groups, prefers_rows=True)
+        self._part = vector_part(vector, self._common.space, product.c.tensor.name, binding, chip, isa)
         self._capacity = chip.capacity_bytes("ub")
-        result = product.c.tensor.name
-        reads = space.reads
-        self._reg = next(
-            reg for reg in self._program.regs if reg.read is not None and reads[reg.read].access.tensor.name == result
-        )
-        self._cores = 1 if self._together else self._order.count(chip.core_type_with("vector"))
         self._templates: dict[int, GroupPrograms] = {}
 
     def instance(self, values: Sequence[int]) -> Image | None:
@@ -99,10 +86,7 @@ class ConvMixFamily:
         if chosen is None:
             return None
         template, numbers, tiles, _ = chosen
-        words, relocs = template.instance((*values, *numbers))
-        groups = EvenEntries(self._order[0], min(self._groups, tiles), (tiles,))
-        entries = groups if self._together else GroupEntries(self._order, groups, template.starts)
-        return Image(self._name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
+        return self._cores.image(self._name, template, (*values, *numbers), (tiles,))
 
     def cycles(self, values: Sequence[int]) -> float:
         """The cycles that the convolution is estimated to take; 0 where there is no image."""
@@ -142,13 +126,13 @@ class ConvMixFamily:
         (m, n), (m_all, n_all) = (pixels, tile.filters), (all_pixels, sizes.filters)
         if self._conv.planes:
             (m, n), (m_all, n_all) = (n, m), (n_all, m_all)
-        if n % self._cores and n < n_all:
+        if n % self._cores.vectors and n < n_all:
             return None
-        cols = -(-n // self._cores)
+        cols = -(-n // self._cores.vectors)
         # A tile that is the only one along a dim may be longer than that.
         m = align_up(m, self._chip.core.cube.m) if m >= m_all else m
         for bands in range(1, min(m, _MOST_BANDS) + 1):
-            if m % bands == 0 and self._nbytes(m // bands, cols)[0] <= self._capacity:
+            if m % bands == 0 and self._part.nbytes(m // bands, cols)[0] <= self._capacity:
                 return m // bands, bands, cols
         return None
 
@@ -157,22 +141,22 @@ class ConvMixFamily:
         high, filters, block, chunk, step, depth, rows, bands, cols = (SymInt.variable(name) for name in _TILE)
         tile = nest_tile(self._conv, nest, high, filters, block, chunk, step, depth)
         cube = tile.cube(self._conv)
-        cut = Bands(rows, bands, cols, self._cores, cube.l1[1])
+        cut = Bands(rows, bands, cols, self._cores.vectors, cube.l1[1])
         mix = MixParts(
             self._common,
             self._spec,
             self._problem,
             cube,
-            self._program,
-            self._storage,
+            self._part.program,
+            self._part.storage,
             cut,
-            self._reg,
+            self._part.reg,
             self._chip,
             self._isa,
         )
         parts = ConvParts(self._conv, tile, mix, GridWalk(axes_of(self._conv, self._spec, tile), {}))
-        builders = (write_conv_together(parts),) if self._together else write_conv_apart(parts)
-        return GroupPrograms(builders, self._order, (*self._symbols, *_TILE))
+        builders = (write_conv_together(parts),) if self._cores.together else write_conv_apart(parts)
+        return GroupPrograms(builders, self._cores.order, (*self._symbols, *_TILE))
 
 
 def _space(

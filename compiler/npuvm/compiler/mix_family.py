@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
 from npuvm.compiler.blocks import align_up
@@ -16,19 +16,17 @@ from npuvm.compiler.errors import CompileError
 from npuvm.compiler.group_programs import GroupPrograms, Looked
 from npuvm.compiler.joint_segments import MixSegment
 from npuvm.compiler.mix_body import Bands
+from npuvm.compiler.mix_cores import MixCores, vector_of, vector_part
 from npuvm.compiler.mix_emit import MixParts, write_apart, write_together
 from npuvm.compiler.mix_operands import open_operands
 from npuvm.compiler.mix_space import mix_space
 from npuvm.compiler.schedule import Pins
-from npuvm.compiler.segments import CubeSegment, VectorSegment
-from npuvm.compiler.stack_entries import GroupTable
+from npuvm.compiler.segments import CubeSegment
 from npuvm.compiler.symint import Function, SymInt, compile_values
-from npuvm.compiler.vector_codegen import covered, tiled
 from npuvm.hw.config import NpuConfig
-from npuvm.isa import Entry, EvenEntries, Image, Isa
-from npuvm.isa.image_tables import EntryTable
+from npuvm.isa import Image, Isa
 
-__all__ = ["GroupEntries", "MixFamily", "with_result"]
+__all__ = ["MixFamily"]
 
 _TILE = ("<rows>", "<bands>", "<cols>", "<n>", "<k at L1>", "<k at L0>", "<accumulators>", "<rows of tiles>")
 """Variables beside the symbols, under names that no symbol has."""
@@ -56,10 +54,8 @@ class MixFamily:
     ) -> None:
         binding = {name: SymInt.variable(name) for name in symbols}
         self._name = segment.name
-        self._order = chip.group_core_types
-        self._together = chip.core.kind == "unified"
-        # Where tiles never see global memory, the vector unit stores the result that others want.
-        vector = with_result(segment) if self._together and segment.kept else segment.vector
+        self._cores = cores = MixCores.of(chip)
+        vector = vector_of(segment, cores)
         common = mix_space(segment.product, vector, binding)
         if common is None:
             raise CompileError("the vector part does not work on tiles of the product", self._name)
@@ -73,12 +69,10 @@ class MixFamily:
             (spec.m, spec.n, spec.k, prod(spec.batch), lies.a.pitch, lies.b.pitch, *opened.numbers),
             "sizes",
         )
-        self._groups = chip.cores_with("cube")
-        self._chooser = chooser_of(problem, self._groups)
-        self._nests = NestChooser(self._groups, chip.capacity_bytes("l2") / problem.item)
+        self._chooser = chooser_of(problem, cores.groups)
+        self._nests = NestChooser(cores.groups, chip.capacity_bytes("l2") / problem.item)
         self._capacity = chip.capacity_bytes("ub")
         self._block_rows = chip.core.cube.m
-        self._cores = 1 if self._together else self._order.count(chip.core_type_with("vector"))
         places = tuple(
             self.tensors.index(each.access.tensor.name) for each in (*common.space.reads, *common.space.writes)
         )
@@ -89,26 +83,20 @@ class MixFamily:
         if plain is not None and plain.form == self.form:
             self._known, self._nbytes, self._templates = plain._known, plain._nbytes, plain._templates
             return
-        program, storage = tiled(
-            covered(vector, common.space, chip, isa, again=True), common.space, binding, isa, Pins(), 2, chip
-        )
+        part = vector_part(vector, common.space, segment.product.c.tensor.name, binding, chip, isa)
+        self._nbytes = part.nbytes
         rows, bands, cols, n, k, k0, depth, band = (SymInt.variable(name) for name in _TILE)
-        self._nbytes = compile_values(_TILE[:2], (storage.nbytes(rows, bands),), "nbytes")
-        result = segment.product.c.tensor.name
-        reads = common.space.reads
-        reg = next(reg for reg in program.regs if reg.read is not None and reads[reg.read].access.tensor.name == result)
-        cut = Bands(rows, bands, cols, self._cores, n)
+        cut = Bands(rows, bands, cols, cores.vectors, n)
         spec = opened.spec
         problem = problem_of(spec, chip, isa, Pins())
-        parts = MixParts(
-            common, spec, problem, CubeTile((0, 0, 0), (0, 0, 0), 0, 0), program, storage, cut, reg, chip, isa
-        )
+        tile = CubeTile((0, 0, 0), (0, 0, 0), 0, 0)
+        parts = MixParts(common, spec, problem, tile, part.program, part.storage, cut, part.reg, chip, isa)
         for nest in IN_ROWS:
             tile = CubeTile((cut.m, cut.n, spec.k if nest == WHOLE else k), (cut.m, cut.n, k0), depth, 0)
             grids = nest_grids(nest, spec, cut.m, cut.n, band)
             here = replace(parts, tile=tile)
-            builders = (write_together(here, grids),) if self._together else write_apart(here, grids)
-            self._templates.append(GroupPrograms(builders, self._order, (*opened.variables, *symbols, *_TILE)))
+            builders = (write_together(here, grids),) if cores.together else write_apart(here, grids)
+            self._templates.append(GroupPrograms(builders, cores.order, (*opened.variables, *symbols, *_TILE)))
 
     def instance(self, values: Sequence[int]) -> Image | None:
         """The image for values of the symbols; None when m, n, k or a batch dim is 0, or no band of a tile fits UB."""
@@ -116,10 +104,7 @@ class MixFamily:
         if chosen is None:
             return None
         template, numbers, nest, _ = chosen
-        words, relocs = template.instance(numbers)
-        return Image(
-            self._name, template.isa_hash, words, self._entries(template, nest), relocs, template.n_args, template.grids
-        )
+        return self._cores.image(self._name, template, numbers, nest.tiles)
 
     def cycles(self, values: Sequence[int]) -> float:
         """The cycles that the product is estimated to take; 0 where there is no image."""
@@ -147,39 +132,10 @@ class MixFamily:
         (m1, n1, k1), (_, _, k0) = tile.l1, tile.l0
         # A tile that is the only one may be cut off at any row; bands cut whole blocks.
         m1 = align_up(m1, self._block_rows)
-        cols = -(-n1 // self._cores)
+        cols = -(-n1 // self._cores.vectors)
         bands = next((cut for cut in _CUTS if m1 % cut == 0 and self._nbytes(m1 // cut, cols)[0] <= self._capacity), 0)
-        if not bands or (n1 % self._cores and n1 < n):
+        if not bands or (n1 % self._cores.vectors and n1 < n):
             return None
         nest = self._nests.choose(m, n, k, batch, tile)
         numbers = (*lie, *values[: self._known], m1 // bands, bands, cols, n1, k1, k0, tile.l0c_depth, nest.band)
         return self._templates[nest.number], numbers, nest, tile
-
-    def _entries(self, template: GroupPrograms, nest: Nest) -> EntryTable:
-        groups = EvenEntries(self._order[0], min(self._groups, sum(nest.tiles)), nest.tiles)
-        return groups if self._together else GroupEntries(self._order, groups, template.starts)
-
-
-def with_result(segment: MixSegment) -> VectorSegment:
-    """The vector part, which writes what it reads of the product as well."""
-    access = segment.product.c
-    node = next(node for node, each in segment.vector.reads if each.tensor is access.tensor)
-    return replace(segment.vector, writes=[*segment.vector.writes, (node, access)], memo={})
-
-
-@dataclass(frozen=True, slots=True)
-class GroupEntries(GroupTable):
-    """Entries of core groups that walk one grid after the other, the vector cores as often as there are of them.
-
-    A vector core finds its part of every tile behind those of the cores before it.
-    """
-
-    def entry(self, core: int) -> Entry:
-        """The entry of a core of the launch."""
-        group, member = divmod(core, len(self.order))
-        ranges = self.groups.entry(group).ranges
-        if member == 0:
-            return Entry(self.order[0], self.start(0), ranges)
-        skipped = [(member - 1) * tiles for tiles in self.groups.tiles]
-        moved = tuple((start + skip, stop + skip) for (start, stop), skip in zip(ranges, skipped, strict=True))
-        return Entry(self.order[member], self.start(member), moved)
