@@ -11,7 +11,7 @@ from npuvm.compiler.deduction.deduction import (
     Undecided,
     whole_quotient,
 )
-from npuvm.compiler.deduction.report import report
+from npuvm.compiler.deduction.reporting import report
 
 __all__ = [
     "ANY_SIZE", "LARGEST_SIZE", "Contradiction", "Deduced", "Deduction", "Undecided", "report", "whole_quotient",

@@ -281,6 +281,14 @@ class Deduction:
         if value.constant() is None and all(str(each) != str(guard) for each in self.guards):
             self.guards.append(guard)
 
+    def has_elements(self, dim: Dim, origin: str) -> None:
+        """Assume that a dim is not 0; nothing where that follows from data."""
+        size = self._sum(dim)
+        guard = Guard(sum_of(1), "<=", size, origin)
+        known = self.interval(size)[0] >= 1 or self.is_late(size)
+        if not known and all(str(each) != str(guard) for each in self.guards):
+            self.guards.append(guard)
+
     def _sum(self, dim: Dim) -> Sum:
         return self.resolved(self.sizes.of(dim))
 
@@ -322,6 +330,8 @@ class Deduction:
         if shared.symbols and kept is self.required:  # of no elements anything holds
             self._remember(f"{difference} == 0")
             kept = self.guards
+        elif kept is self.required and self._rests_on_guards(difference):
+            kept = self.guards
         found = self._solved(difference)
         if found is None:
             if not self.is_late(difference):
@@ -340,6 +350,15 @@ class Deduction:
             kept.append(Guard(sum_of(name), "==", meaning, origin))
         self.known[name] = meaning
         raise Deduced
+
+    def _rests_on_guards(self, value: Sum) -> bool:
+        """Whether a sum has symbols of which something was assumed: what is required of it is not, where that does not hold."""
+        symbols = self.symbols_of(value)
+        for guard in self.guards:
+            ranged = guard.relation == "<=" and (guard.left.constant(), guard.right.constant()) != (None, None)
+            if not ranged and not symbols.isdisjoint(self.symbols_of(guard.left) | self.symbols_of(guard.right)):
+                return True
+        return False
 
     def _solved(self, difference: Sum) -> tuple[str, Sum] | None:
         """A symbol and what it is where a sum is 0: late ones first, then where nothing is taken away, then the last ones."""
