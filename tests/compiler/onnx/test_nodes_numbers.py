@@ -153,3 +153,24 @@ def test_floats_of_eight_bits_saturate_when_asked(target: str, largest: float, s
     proto = one_node("Cast", {"x": ("float32", ["N"])}, to=helper.np_dtype_to_tensor_dtype(kind), saturate=saturate)
     wanted = (np.clip(x, -largest, largest) if saturate else x).astype(kind)
     check(proto, {"x": x}, expected=[wanted])
+
+
+@pytest.mark.parametrize("saturate", [0, 1])
+@pytest.mark.parametrize(
+    ("target", "largest"), [("float8_e4m3fnuz", 240.0), ("float8_e5m2fnuz", 57344.0), ("float4_e2m1fn", 6.0)]
+)
+def test_small_floats_that_the_device_does_not_have_are_rounded_as_numpy_does(
+    target: str, largest: float, saturate: int
+) -> None:
+    kind = np.dtype(getattr(ml_dtypes, target))
+    every = np.arange(256, dtype=np.uint8)[: 16 if "float4" in target else 256].view(kind).astype(np.float32)
+    numbers = np.unique(np.abs(every[np.isfinite(every)]))
+    between = np.concatenate([(numbers[1:] + numbers[:-1]) / 2, numbers, numbers * 1.01, [largest * 1.02]])
+    x = np.concatenate([between, -between]).astype(np.float32)
+    if saturate or "float4" in target:
+        x = np.concatenate([x, np.array([1e9, np.inf, -np.inf], np.float32)])
+    proto = one_node("Cast", {"x": ("float32", ["N"])}, to=helper.np_dtype_to_tensor_dtype(kind), saturate=saturate)
+    wanted = (np.clip(x, -largest, largest) if saturate or "float4" in target else x).astype(kind)
+    check(proto, {"x": x}, expected=[wanted])
+    back = one_node("Cast", {"x": (target, ["N"])}, to=onnx.TensorProto.FLOAT)
+    check(back, {"x": wanted}, expected=[wanted.astype(np.float32)])

@@ -12,6 +12,7 @@ from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.integers import FLOATS, RANGES, Bounds, bounds_of, integer, reach_of, rounded_out
 from npuvm.compiler.frontends.onnx.operator import Operator, carrier_of
 from npuvm.compiler.frontends.onnx.registry import rule
+from npuvm.compiler.frontends.onnx.small_floats import ROUNDED, rounded
 from npuvm.compiler.value import Value
 
 __all__: list[str] = []
@@ -41,7 +42,7 @@ def cast(op: Operator, target: str) -> Entry:
     value = op.value(0)
     if target in FLOATS:
         return op.entry(op.k.cast(value, carrier_of(target)), target, _rounded(entry, target))
-    if target in _FP8:
+    if target in _FP8 or target in ROUNDED:
         return _to_fp8(op, value, target)
     if target == "bool":
         return op.entry(op.k.cast(value, "bool"), target)
@@ -59,7 +60,7 @@ def _from_integer(op: Operator, entry: Entry, target: str) -> Entry:
         return op.entry(k.cast(value, "bool"), target)
     if target in RANGES:
         return integer(op, k.cast(value, "int32"), target, bounds_of(entry))
-    if target in _FP8:
+    if target in _FP8 or target in ROUNDED:
         return _to_fp8(op, k.cast(value, "fp32"), target)
     return op.entry(k.cast(value, carrier_of(target)), target, _rounded(entry, target))
 
@@ -72,6 +73,8 @@ def _rounded(entry: Entry, target: str) -> Bounds | None:
 def _to_fp8(op: Operator, value: Value, target: str) -> Entry:
     """Numbers beyond the largest one become that, or with saturate=0 what the dtype has for them."""
     wide = op.k.cast(value, "fp32")
+    if target in ROUNDED:
+        return op.entry(rounded(op.k, wide, target, bool(op.attribute("saturate", 1))), target)
     if op.attribute("saturate", 1):
         wide = op.k.maximum(op.k.minimum(wide, _FP8[target]), -_FP8[target])
     return op.entry(op.k.cast(wide, carrier_of(target)), target)

@@ -72,10 +72,11 @@ def quantized(op: Operator, numbers: Value, zero: Value | None, dtype: str) -> V
 def _dequantize(op: Operator) -> Entry:
     k, x = op.k, op.value(0)
     scale = k.cast(_along(op, op.value(1), x.shape), "fp32")
-    numbers = x if op.input(0).dtype in _FP8 else k.cast(x, "int32")
+    whole = op.input(0).dtype in (*LIMITS, "int32")
+    numbers = k.cast(x, "int32") if whole else x
     if op.has(2) and not _is_zero(op, 2):
         zero = _along(op, op.value(2), x.shape)
-        if op.input(0).dtype in _FP8:
+        if not whole:
             raise Unsupported(f"a zero point of {op.input(0).dtype} must be a constant 0")
         numbers = numbers - k.cast(zero, "int32")
     given = op.attribute("output_dtype", 0)
