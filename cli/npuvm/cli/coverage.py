@@ -55,6 +55,6 @@ def coverage(
 
 
 def _symbols(model: Model) -> str:
-    from npuvm.compiler.deduction.report import report
+    from npuvm.compiler.deduction import report
 
     return report(model)

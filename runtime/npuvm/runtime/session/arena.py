@@ -24,7 +24,7 @@ class Arena:
 class ArenaPool:
     """Memory that runs take and give back, kept between runs so that the next one finds it where the last one did.
 
-    `peak_bytes` is the most that was in use at once.
+    `in_use_bytes` are those that runs have asked for, `peak_bytes` is the most of them at once.
     """
 
     def __init__(self, device: Device) -> None:
@@ -45,14 +45,19 @@ class ArenaPool:
                 self._device.free(self._free.pop())
             memory = self._device.empty((nbytes,), "int8")
         arena = Arena(memory)
-        self.in_use_bytes += memory.nbytes
+        self.in_use_bytes += nbytes
         self.peak_bytes = max(self.peak_bytes, self.in_use_bytes)
-        weakref.finalize(arena, self._give_back, memory).atexit = False
+        weakref.finalize(arena, self._give_back, memory, nbytes).atexit = False
         return arena
 
-    def _give_back(self, memory: Tensor) -> None:
-        self.in_use_bytes -= memory.nbytes
+    def _give_back(self, memory: Tensor, nbytes: int) -> None:
+        self.in_use_bytes -= nbytes
         self._free.append(memory)
+
+    def clear(self) -> None:
+        """Give the device back what no run uses."""
+        while self._free:
+            self._device.free(self._free.pop())
 
 
 @dataclass(slots=True)
@@ -81,3 +86,10 @@ class Weights:
             found = self._kept[id(array)] = _Weight(array, tensor)
             self.nbytes += tensor.nbytes
         return found.tensor
+
+    def clear(self) -> None:
+        """Give the device its memory back; what is asked for again is uploaded again."""
+        for each in self._kept.values():
+            self._device.free(each.tensor)
+        self._kept.clear()
+        self.nbytes = 0

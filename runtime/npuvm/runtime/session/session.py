@@ -102,6 +102,17 @@ class Session:
         self._run(values, start)
         return self.last
 
+    def close(self) -> None:
+        """Give the device the memory of weights and arenas back; a run after it takes its own again."""
+        self._runner.weights.clear()
+        self._runner.pool.clear()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     # Plan files.
 
     @classmethod

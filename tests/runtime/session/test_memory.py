@@ -1,0 +1,116 @@
+"""Where tensors of a run lie: those that are needed at once never share bytes, others do."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import onnx
+import pytest
+from tests.runtime.session.models import check, floats, opened, parsed
+
+from npuvm.hw.errors import OutOfMemoryError
+from npuvm.runtime import Device
+from npuvm.runtime.session import Session
+from npuvm.runtime.session.arena import ArenaPool, Weights
+from npuvm.runtime.session.planning import StagePlan
+
+
+def chain(length: int) -> onnx.ModelProto:
+    """Operators one behind the other, each a kernel of its own without fusion; the first result is needed again at the end."""
+    nodes = " ".join(f"t{at + 1} = {'Tanh' if at % 2 else 'Sin'}(t{at})" for at in range(1, length))
+    return parsed(f"m (float[B, 64] x) => (float[B, 64] y) {{ t1 = Exp(x) {nodes} y = Add(t{length}, t1) }}")
+
+
+def plans_of(session: Session) -> list[StagePlan]:
+    return list(session._loaded.plans.values())
+
+
+def test_activations_share_memory() -> None:
+    proto = chain(12)
+    session = Session(proto, "edge", engine="functional", fusion="none")
+    check(session, proto, {"x": floats(16, 64)})
+    (plan,) = plans_of(session)
+    each = 16 * 64 * 4
+    assert plan.apart_bytes == 14 * each
+    assert plan.nbytes == session.last.peak_bytes == 3 * each
+    check(session, proto, {"x": floats(32, 64)})
+    assert session.last.peak_bytes == 6 * each
+    check(session, proto, {"x": floats(16, 64)})
+    assert session.last.peak_bytes == 3 * each
+
+
+@pytest.mark.parametrize("fusion", ["none", "stack", None])
+def test_what_is_needed_at_once_lies_apart(fusion: str | None) -> None:
+    text = """m (float[B, 32] x, float[32, 32] w) => (float[B, 32] y, float[32] s) {
+      a = MatMul(x, w)
+      b = Softmax(a)
+      c = Mul(b, x)
+      d = MatMul(c, w)
+      e = Tanh(d)
+      f = Add(e, a)
+      ax = Constant <value = int64[1] {0}> ()
+      s = ReduceSum <keepdims = 0> (f, ax)
+      y = Mul(f, b)
+    }"""
+    proto, session = opened(text, fusion=fusion)
+    check(session, proto, {"x": floats(9, 32), "w": floats(32, 32)})
+    (plan,) = plans_of(session)
+    (program,) = plan.programs.values()
+    ((step, own),) = plan.own.items()
+    region = session.model.steps[step]
+    places = own | {inner: plan.places[name] for inner, name in (region.inputs | region.outputs).items()}  # type: ignore[union-attr,operator]
+    sizes = {spec.name: spec.nbytes for spec in program.kernel.tensors}
+    for launch in program.kernel.launches:
+        for a, b in combinations([name for name in launch.args if name in places], 2):
+            first, second = sorted((a, b), key=lambda name: places[name].offset)
+            assert places[first].offset + sizes[first] <= places[second].offset
+
+
+def test_weights_are_uploaded_once() -> None:
+    text = "m (float[B, 4] x) => (float[B, 4] y) { w = Constant <value = float[4] {1, 2, 3, 4}> () y = Mul(x, w) }"
+    proto, session = opened(text)
+    for batch in (3, 3, 5):
+        check(session, proto, {"x": floats(batch, 4)})
+        assert session.last.upload_bytes == batch * 4 * 4
+        assert session.last.weight_bytes == 16
+
+
+def test_memory_comes_back() -> None:
+    device = Device("edge", engine="functional")
+    proto = chain(3)
+    session = Session(proto, device)
+    session.run({"x": floats(16, 64)})
+    before = device.memory_in_use_bytes
+    for _ in range(3):
+        session.run({"x": floats(16, 64)})
+    assert device.memory_in_use_bytes == before
+    with session:
+        session.run({"x": floats(32, 64)})
+    assert device.memory_in_use_bytes == 0
+    session.run({"x": floats(16, 64)})
+    assert device.memory_in_use_bytes == before
+
+
+def test_a_pool_takes_what_is_free() -> None:
+    device = Device("edge")
+    pool = ArenaPool(device)
+    first = pool.take(1000)
+    address = first.memory.address
+    second = pool.take(1000)
+    assert second.memory.address != address
+    assert (pool.in_use_bytes, pool.peak_bytes) == (2000, 2000)
+    del first
+    third = pool.take(500)
+    assert third.memory.address == address
+    assert (pool.in_use_bytes, pool.peak_bytes) == (1500, 2000)
+    weights = Weights(device)
+    array = np.arange(3, dtype=np.int64)
+    assert weights.get(array, "w") is weights.get(array, "w")
+    assert (len(weights), weights.nbytes) == (1, 12)
+
+
+def test_too_little_memory_is_told() -> None:
+    session = Session(chain(3), "edge", timing_only=True)
+    with pytest.raises(OutOfMemoryError, match="out of device memory"):
+        session.time({"x": (1 << 26, 64)})
