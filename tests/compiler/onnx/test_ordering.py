@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from tests.compiler.onnx.model_run import Given, check, node_case, node_cases, one_node
 
+from npuvm.compiler.frontends.onnx import import_model
+
 RNG = np.random.default_rng(8)
 X = RNG.standard_normal((3, 4, 7)).astype(np.float32)
 CONSTANT = {"TopK": ["k"], "CumSum": ["axis"], "CumProd": ["axis"]}
@@ -23,10 +25,10 @@ def test_nodes_of_onnx_run_on_the_device(name: str) -> None:
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
 @pytest.mark.parametrize("largest", [0, 1])
-@pytest.mark.parametrize("dtype", ["float32", "int64", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "int64", "int32", "int8"])
 def test_top_k(axis: int, largest: int, dtype: str) -> None:
     x = (X * 30).astype(dtype)
-    if dtype == "int64":
+    if dtype == "int32":
         x[0, 0, 0] = np.iinfo(np.int32).min
     proto = one_node(
         "TopK", {"x": (dtype, ["A", "B", "C"]), "k": np.array([3])}, ["v", "i"], axis=axis, largest=largest
@@ -57,6 +59,17 @@ def test_cumulative_sums_on_the_chip(exclusive: int, reverse: int, axis: int) ->
         inputs: dict[str, Given] = {"x": (dtype, ["A", "B", "C"]), "axis": np.array(axis)}
         proto = one_node("CumSum", inputs, exclusive=exclusive, reverse=reverse)
         check(proto, {"x": (X * 10).astype(dtype)}, chip="ascend_910b1")
+
+
+def test_sums_of_int64_that_may_not_fit() -> None:
+    """Inputs of the model are taken to be small, and read again where they are not; other integers are for the host."""
+    proto = one_node("CumSum", {"x": ("int64", ["A", "B"]), "axis": np.array(1)})
+    model = import_model(proto)
+    assert not model.host_steps()
+    assert model.taken["x"] == (-127, 127)
+    assert [str(each) for each in model.guards] == ["B <= 16777216"]
+    (step,) = import_model(proto, any_integers=True).host_steps()
+    assert (step.op, step.reason) == ("CumSum", "int64 results may not fit int32, in which the device computes")
 
 
 @pytest.mark.parametrize("exclusive", [0, 1])

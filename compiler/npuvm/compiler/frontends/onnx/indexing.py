@@ -8,11 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.frontends.onnx.elementwise import hull
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
+from npuvm.compiler.frontends.onnx.integers import bounds_of, integer, is_integer
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.picking import (
     axis_in,
     literal,
+    most_elements,
     not_longer,
     number_of,
     numbers_in,
@@ -29,12 +32,17 @@ __all__ = ["picked"]
 
 
 @rule("Gather")
-def _gather(op: Operator) -> Value:
+def _gather(op: Operator) -> Entry:
     axis = axis_in(op, op.attribute("axis", 0), op.input(0).rank)
     index = op.input(1)
     if index.const is None:
-        return op.k.gather(op.value(0), op.value(1), axis)
-    return picked(op, op.value(0), index.const.astype(np.int64), axis)
+        return _chosen(op, op.k.gather(op.value(0), op.value(1), axis))
+    return _chosen(op, picked(op, op.value(0), index.const.astype(np.int64), axis))
+
+
+def _chosen(op: Operator, value: Value) -> Entry:
+    """A result whose elements are some of the first input's."""
+    return op.entry(value, bounds=hull([op.input(0)]))
 
 
 def picked(op: Operator, x: Value, index: npt.NDArray[np.int64], axis: int) -> Value:
@@ -57,12 +65,12 @@ def picked(op: Operator, x: Value, index: npt.NDArray[np.int64], axis: int) -> V
 
 
 @rule("GatherElements")
-def _gather_elements(op: Operator) -> Value:
+def _gather_elements(op: Operator) -> Entry:
     x, index = op.value(0), op.value(1)
     axis = axis_in(op, op.attribute("axis", 0), len(x.shape))
     if len(x.shape) == 1:
-        return op.k.gather(x, index)
-    return op.k.gather(op.k.reshape(x, (-1,)), _element_numbers(op, x, index, axis))
+        return _chosen(op, op.k.gather(x, index))
+    return _chosen(op, op.k.gather(op.k.reshape(x, (-1,)), _element_numbers(op, x, index, axis)))
 
 
 def _element_numbers(op: Operator, x: Value, index: Value, axis: int) -> Value:
@@ -76,10 +84,10 @@ def _element_numbers(op: Operator, x: Value, index: Value, axis: int) -> Value:
 
 
 @rule("GatherND")
-def _gather_nd(op: Operator) -> Value:
+def _gather_nd(op: Operator) -> Entry:
     x, batches = op.value(0), op.attribute("batch_dims", 0)
     numbers, rest = _row_numbers(op, x, batches)
-    return op.k.gather(op.k.reshape(x, (-1, *rest)), numbers)
+    return _chosen(op, op.k.gather(op.k.reshape(x, (-1, *rest)), numbers))
 
 
 def _row_numbers(op: Operator, x: Value, batches: int = 0) -> tuple[Value, tuple[Dim, ...]]:
@@ -93,46 +101,52 @@ def _row_numbers(op: Operator, x: Value, batches: int = 0) -> tuple[Value, tuple
     for at in range(batches):
         op.equal(index.shape[at], x.shape[at])
     shape = index.shape[:-1]
-    picked = {batches + at: op.k.index(index, (..., at)) for at in range(depth)}
+    places = {batches + at: op.k.index(index, (..., at)) for at in range(depth)}
     table = x.shape[: batches + depth]
     if not table:
         numbers = op.k.iota((*shape, 1))
         return op.k.reshape(numbers - numbers, shape), x.shape
-    return numbers_in(op, shape, table, picked), x.shape[batches + depth :]
+    return numbers_in(op, shape, table, places), x.shape[batches + depth :]
 
 
 @rule("ScatterElements", "Scatter")
-def _scatter_elements(op: Operator) -> Value:
+def _scatter_elements(op: Operator) -> Entry:
     x, index, updates = op.value(0), op.value(1), op.value(2)
     axis = axis_in(op, op.attribute("axis", 0), len(x.shape))
     same_dims(op, updates.shape, index.shape)
     if len(x.shape) == 1:
         return _scattered(op, x, within(op, index, x.shape[0]), updates)
     numbers = _element_numbers(op, x, index, axis)
-    return op.k.reshape(_scattered(op, op.k.reshape(x, (-1,)), numbers, updates), x.shape)
+    return _scattered(op, op.k.reshape(x, (-1,)), numbers, updates)
 
 
 @rule("ScatterND")
-def _scatter_nd(op: Operator) -> Value:
+def _scatter_nd(op: Operator) -> Entry:
     x, updates = op.value(0), op.value(2)
     numbers, rest = _row_numbers(op, x)
     same_dims(op, updates.shape, (*numbers.shape, *rest))
-    return op.k.reshape(_scattered(op, op.k.reshape(x, (-1, *rest)), numbers, updates), x.shape)
+    return _scattered(op, op.k.reshape(x, (-1, *rest)), numbers, updates)
 
 
-def _scattered(op: Operator, base: Value, numbers: Value, updates: Value) -> Value:
-    reduction = op.attribute("reduction", "none")
+def _scattered(op: Operator, base: Value, numbers: Value, updates: Value) -> Entry:
+    """Updates in the rows of `base`, which is the first input in another shape."""
+    reduction, k, dims = op.attribute("reduction", "none"), op.k, op.input(0).dims
     if reduction == "none":
-        return op.k.scatter(base, numbers, updates)
+        return op.entry(k.reshape(k.scatter(base, numbers, updates), dims), bounds=hull([op.input(0), op.input(2)]))
     if reduction != "add":
         raise Unsupported(f"the device scatters with reductions none and add, not {reduction}")
     if base.dtype in ("int8", "bool"):
         raise Unsupported(f"the device adds up no {base.dtype} by index")
-    return op.k.scatter_add(base, numbers, updates)
+    total, dtype = k.reshape(k.scatter_add(base, numbers, updates), dims), op.input(0).dtype
+    if not is_integer(dtype):
+        return op.entry(total)
+    (low, high), (least, largest) = bounds_of(op.input(0)), bounds_of(op.input(2))
+    count = most_elements(numbers.shape)
+    return integer(op, total, dtype, (low + min(least * count, 0), high + max(largest * count, 0)))
 
 
 @rule("TensorScatter")
-def _tensor_scatter(op: Operator) -> Value:
+def _tensor_scatter(op: Operator) -> Entry:
     """A cache with an update written at a place along an axis, by batch."""
     k, x, update = op.k, op.value(0), op.value(1)
     axis = axis_in(op, op.attribute("axis", -2), len(x.shape))
@@ -147,7 +161,8 @@ def _tensor_scatter(op: Operator) -> Value:
         place = k.select(place >= length, place - length, place)
     numbers = numbers_in(op, shape, x.shape[: axis + 1], {axis: place})
     rest = x.shape[axis + 1 :]
-    return k.reshape(k.scatter(k.reshape(x, (-1, *rest)), numbers, update), x.shape)
+    found = k.reshape(k.scatter(k.reshape(x, (-1, *rest)), numbers, update), x.shape)
+    return op.entry(found, bounds=hull([op.input(0), op.input(1)]))
 
 
 @rule("OneHot")
@@ -159,7 +174,7 @@ def _one_hot(op: Operator) -> Entry:
     axis = axis_in(op, op.attribute("axis", -1), len(index.shape) + 1)
     size = number_of(op, (depth,))
     hot = k.one_hot(k.select(index < 0, index + size, index), depth, "bool", axis)
-    return op.entry(k.select(hot, values[1], values[0]), op.input(2).dtype)
+    return op.entry(k.select(hot, values[1], values[0]), op.input(2).dtype, hull([op.input(2)]))
 
 
 def _depth(op: Operator) -> Dim:
@@ -169,7 +184,7 @@ def _depth(op: Operator) -> Dim:
 
 
 @rule("ReverseSequence")
-def _reverse_sequence(op: Operator) -> Value:
+def _reverse_sequence(op: Operator) -> Entry:
     """Rows of time steps and batches are picked by number: those before a batch's length in reverse order."""
     k, x = op.k, op.value(0)
     time, batch = op.attribute("time_axis", 0), op.attribute("batch_axis", 1)
@@ -181,7 +196,7 @@ def _reverse_sequence(op: Operator) -> Value:
     place = k.select(step < length, length - 1 - step, step)
     numbers = numbers_in(op, shape, shape, {0: place})
     found = k.gather(k.reshape(turned, (-1, *x.shape[2:])), numbers)
-    return found if time == 0 else k.permute(found, order)
+    return _chosen(op, found if time == 0 else k.permute(found, order))
 
 
 @rule("Compress", "NonZero", "Unique")

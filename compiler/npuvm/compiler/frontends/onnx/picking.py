@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = [
     "axis_in",
     "fresh",
     "literal",
+    "most_elements",
     "not_longer",
     "number_of",
     "numbers_in",
@@ -47,6 +49,12 @@ def axis_in(op: Operator, axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
         raise CompileError(f"{op.type}: axis {axis} must be -{rank} to {rank - 1} for {rank} dims", op.source)
     return axis + rank if axis < 0 else axis
+
+
+def most_elements(dims: Sequence[Dim]) -> int:
+    """How many elements a tensor of these dims has at most: none of the device has 2^31."""
+    known = prod(each for each in dims if isinstance(each, int))
+    return known if all(isinstance(each, int) for each in dims) else _NOWHERE
 
 
 def one_size(op: Operator, index: int) -> Dim:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-from npuvm.compiler.frontends.onnx.entries import Unsupported
+from npuvm.compiler.frontends.onnx.elementwise import hull
+from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.registry import rule
 from npuvm.compiler.frontends.onnx.spatial import Spatial, spatial_of
@@ -18,7 +19,7 @@ _LOWEST = -(2**31)
 
 
 @rule("MaxPool")
-def _max_pool(op: Operator) -> Value:
+def _max_pool(op: Operator) -> Entry:
     if op.outputs > 1 and op.node.output[1]:
         raise Unsupported("the device does not say where in the image a largest element is")
     k, x = op.k, op.value(0)
@@ -30,7 +31,7 @@ def _max_pool(op: Operator) -> Value:
         wide, spatial = spatial.padded(op, wide, lowest), spatial.without_pads()
     kernel, pads = _numbers(spatial)
     found = k.max_pool(wide, kernel, spatial.strides, pads, spatial.dilations, bool(op.attribute("ceil_mode", 0)))
-    return k.cast(found, x.dtype)
+    return op.entry(k.cast(found, x.dtype), bounds=hull([op.input(0)]))
 
 
 @rule("AveragePool")

@@ -14,7 +14,8 @@ import numpy as np
 
 from npuvm.compiler.builder import KernelBuilder
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.frontends.onnx.entries import Unsupported
+from npuvm.compiler.frontends.onnx.elementwise import hull
+from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.indexing import picked
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.picking import axis_in, literal
@@ -54,7 +55,7 @@ class _Axis:
 
 
 @rule("Resize")
-def _resize(op: Operator) -> Value:
+def _resize(op: Operator) -> Value | Entry:
     x, mode = op.value(0), op.attribute("mode", "nearest")
     if op.attribute("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
         raise Unsupported("the device resizes whole images, without a region of interest")
@@ -62,7 +63,7 @@ def _resize(op: Operator) -> Value:
     if mode == "nearest":
         for each in axes:
             x = _nearest(op, x, each)
-        return x
+        return op.entry(x, bounds=hull([op.input(0)]))
     if mode not in ("linear", "cubic"):
         raise CompileError(f"Resize: mode '{mode}' is unknown", op.source)
     if DTYPES[x.dtype].kind != "float":
