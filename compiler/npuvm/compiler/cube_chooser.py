@@ -42,6 +42,9 @@ _ALIKE_LINES = tuple(Layout(tight, True, off, 0) for off in (False, True) for ti
 _TIGHT = tuple(Layout(True, True, off, 0) for off in (False, True))
 """Layouts of operands whose rows follow each other."""
 
+_APART = Layout(False, True, False, 0)
+"""The layout of copies and of parts of k: rows begin at blocks."""
+
 _BOUNDS = CoreCycles._fields.index("served")
 """Costs behind those of cores begin here."""
 
@@ -168,9 +171,9 @@ class TileChooser:
         return found
 
     def prepare(self) -> None:
-        """Make what operands need that lie in any way, where there are few ways."""
+        """Make what operands need that follow each other, are copied, or are parts of k, where there are few ways to lie."""
         if self._are_lines_alike:
-            for a, b in product(_ALIKE_LINES, repeat=2):
+            for a, b in product((*_TIGHT, _APART), repeat=2):
                 self._prepare_lines(a, b)
 
     def estimates(self, sizes: ProductSizes) -> tuple[Table, Ints, Floats]:
