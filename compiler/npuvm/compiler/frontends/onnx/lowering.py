@@ -18,14 +18,15 @@ from npuvm.compiler.carriers import NARROWED
 from npuvm.compiler.deduction import LARGEST_SIZE, Contradiction, Deduced, Deduction, Undecided
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.attributes import attributes_of, dtype_name
+from npuvm.compiler.frontends.onnx.closing import close
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.folding import Folded, expand, fold
 from npuvm.compiler.frontends.onnx.host import host_outputs, inferred, single
 from npuvm.compiler.frontends.onnx.operator import Operator, carrier_of, scalar
-from npuvm.compiler.frontends.onnx.regions import Regions, used_symbols
+from npuvm.compiler.frontends.onnx.regions import Regions
 from npuvm.compiler.frontends.onnx.registry import CONTROL_RULES, RULES, SIZE_RULES
 from npuvm.compiler.frontends.onnx.symbols import Declared, identifier
-from npuvm.compiler.model import DeviceStep, HostStep, Model, SizesStep, Step, ValueType
+from npuvm.compiler.model import HostStep, Model, SizesStep, Step, ValueType
 from npuvm.compiler.sums import DimTable, Sum, sum_of
 from npuvm.compiler.types import Dim, TensorType
 from npuvm.compiler.value import Value
@@ -176,26 +177,8 @@ class Lowering:
         """The model, without what nothing uses. Deduced where it is to be read again."""
         if self.stale:
             raise Deduced
-        model, deduction = self.model, self.deduction
-        model.steps = _needed(self._regions.steps(self._host), set(model.outputs.values()))
-        used = {*model.inputs, *model.outputs.values()}
-        for step in model.steps:
-            used.update(_names_of(step))
-        model.values = {name: kind for name, kind in model.values.items() if name in used}
-        model.constants = {name: array for name, array in model.constants.items() if name in used}
-        model.guards = list({str(each): each for each in deduction.guards}.values())
-        model.required = list({str(each): each for each in deduction.required}.values())
-        model.facts = list(deduction.facts)
-        named = {dim for kind in model.values.values() for dim in kind.shape or () if isinstance(dim, str)}
-        sums = [sum_ for each in (*model.guards, *model.required) for sum_ in (each.left, each.right)]
-        for step in model.steps:
-            if isinstance(step, SizesStep):
-                sums += step.sizes
-            elif isinstance(step, DeviceStep):
-                named.update(each.name for each in step.graph.derived)
-        named = named.union(*(each.symbols() for each in sums))
-        model.derived = used_symbols(named, deduction.derived)[1]
-        return model
+        close(self.model, self._regions.steps(self._host), self.deduction)
+        return self.model
 
     # Values in regions.
 
@@ -474,31 +457,3 @@ def _check_fits(entry: Entry) -> None:
         return
     if int(entry.const.min()) < _INT32[0] or int(entry.const.max()) > _INT32[1]:
         raise Unsupported(f"'{entry.name}' has integers that int32 does not hold")
-
-
-def _names_of(step: Step) -> list[str]:
-    """Values that a step reads or makes."""
-    if isinstance(step, DeviceStep):
-        return [*step.inputs.values(), *step.outputs.values()]
-    if isinstance(step, SizesStep):
-        return [step.output]
-    names = [*step.outputs]
-    for field in ("inputs", "carried", "scanned"):
-        names += getattr(step, field, ())
-    names += getattr(step, "captured", {}).values()
-    return [*names, getattr(step, "condition", ""), getattr(step, "trips", "")]
-
-
-def _needed(steps: Sequence[Step], outputs: set[str]) -> list[Step]:
-    """Steps without those whose results nothing uses."""
-    used, kept = set(outputs), list[Step]()
-    for step in reversed(steps):
-        made = (
-            {step.output}
-            if isinstance(step, SizesStep)
-            else set(step.outputs.values() if isinstance(step, DeviceStep) else step.outputs)
-        )
-        if not made.isdisjoint(used):
-            used.update(_names_of(step))
-            kept.append(step)
-    return kept[::-1]
