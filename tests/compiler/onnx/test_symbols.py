@@ -16,6 +16,7 @@ from npuvm.compiler.deduction import report
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx import import_model
 from npuvm.compiler.model import DeviceStep, Guard, Model
+from npuvm.compiler.plan import make_plan
 from npuvm.compiler.sums import parse_sum
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
@@ -154,6 +155,8 @@ def test_rows_of_tokens_keep_their_factors() -> None:
     views = [each for each in step.graph.nodes if each.op in ("reshape", "permute")]
     assert [str(each.type) for each in views][-1] == "fp32[B, 12, S, 64]"
     assert not step.graph.checks and not model.guards and not model.required
+    plan = make_plan(step.graph, [], whole_rows=True)
+    assert len(plan.segments) == 1 and not [each for each in plan.tensors if each.kind == "workspace"]
 
 
 def test_products_of_sums_are_told_apart_and_together() -> None:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from npuvm.compiler.deduction import Deduction
 from npuvm.compiler.frontends.onnx.regions import used_symbols
-from npuvm.compiler.model import DeviceStep, Model, SizesStep, Step
+from npuvm.compiler.model import DeviceStep, Guard, Model, SizesStep, Step
 
 __all__ = ["close"]
 
 
-def close(model: Model, steps: Sequence[Step], deduction: Deduction) -> None:
-    """Give a model, whose outputs are known, its steps and what is known of its symbols."""
+def close(model: Model, steps: Sequence[Step], deduction: Deduction, late: Collection[str]) -> None:
+    """Give a model, whose outputs are known, its steps and what is known of its symbols.
+
+    `late` are the symbols that its operators of the host make; an earlier reading may have had others.
+    """
     model.steps = _needed(steps, set(model.outputs.values()))
     used = {*model.inputs, *model.outputs.values()}
     for step in model.steps:
         used.update(_names_of(step))
     model.values = {name: kind for name, kind in model.values.items() if name in used}
     model.constants = {name: array for name, array in model.constants.items() if name in used}
-    model.guards = list({str(each): each for each in deduction.guards}.values())
-    model.required = list({str(each): each for each in deduction.required}.values())
+    model.guards = _once(deduction.guards, deduction, late)
+    model.required = _once(deduction.required, deduction, late)
     model.facts = list(deduction.facts)
     named = {dim for kind in model.values.values() for dim in kind.shape or () if isinstance(dim, str)}
     sums = [sum_ for each in (*model.guards, *model.required) for sum_ in (each.left, each.right)]
@@ -31,6 +34,16 @@ def close(model: Model, steps: Sequence[Step], deduction: Deduction) -> None:
             named.update(each.name for each in step.graph.derived)
     named = named.union(*(each.symbols() for each in sums))
     model.derived = used_symbols(named, deduction.derived)[1]
+
+
+def _once(guards: Sequence[Guard], deduction: Deduction, late: Collection[str]) -> list[Guard]:
+    """Guards that are different, without those of symbols that are gone."""
+    gone = deduction.late.difference(late)
+    found = {str(each): each for each in guards}
+    if not gone:
+        return list(found.values())
+    symbols = deduction.symbols_of
+    return [each for each in found.values() if gone.isdisjoint(symbols(each.left) | symbols(each.right))]
 
 
 def _names_of(step: Step) -> list[str]:

@@ -177,7 +177,7 @@ class Lowering:
         """The model, without what nothing uses. Deduced where it is to be read again."""
         if self.stale:
             raise Deduced
-        close(self.model, self._regions.steps(self._host), self.deduction)
+        close(self.model, self._regions.steps(self._host), self.deduction, self._levels)
         return self.model
 
     # Values in regions.
