@@ -58,6 +58,27 @@ def test_sizes_at_their_ends(name: str, sizes: Sizes) -> None:
     )
 
 
+@pytest.mark.parametrize("chip", ["ascend_910a", "ascend_910b1", "ascend_950pr"])
+@pytest.mark.parametrize("name", ["gpt2", "mobilenet_v2"])
+def test_other_chips(name: str, chip: str) -> None:
+    variant = MODELS[name].small
+    model, feeds = variant.make(), variant.inputs(variant.shapes[3])
+    session = Session(model, chip, engine="functional", no_host=True)
+    assert largest_difference(session.run(feeds), Oracle(model).run(feeds)) <= TOLERANCE
+
+
+def test_fusion_changes_launches_and_no_result() -> None:
+    variant = MODELS["llama_block"].small
+    model, feeds = variant.make(), variant.inputs(variant.shapes[3])
+    expected, launches = Oracle(model).run(feeds), {}
+    for fusion in ("none", "pattern", "stack", "both"):
+        session = Session(model, "edge", engine="functional", fusion=fusion)
+        assert largest_difference(session.run(feeds), expected) <= TOLERANCE
+        launches[fusion] = session.last.launches
+    assert launches["both"] < min(launches["pattern"], launches["stack"])
+    assert max(launches["pattern"], launches["stack"]) < launches["none"]
+
+
 def test_more_tokens_than_positions_are_an_error() -> None:
     variant = MODELS["bert_base"].small
     session = Session(variant.make(), "edge", engine="functional")
