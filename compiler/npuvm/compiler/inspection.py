@@ -43,7 +43,7 @@ from npuvm.compiler.padding_parts import product_of
 from npuvm.compiler.pick_codegen import PickKernel, compile_pick
 from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan, make_plan
-from npuvm.compiler.program import compile_segments, padding_of, split_of
+from npuvm.compiler.program import compile_segments, linked_segments, padding_of, split_of
 from npuvm.compiler.program_pins import pins_of_segment
 from npuvm.compiler.reduce_launches import ReduceFamily
 from npuvm.compiler.relay_family import RelayFamily
@@ -173,13 +173,13 @@ def inspect_kernel(
     compiled = compile_kernel(kernel, shapes, chip, isa, pins)
     binding = graph.bind(shapes)
     values = pins_of_kind(graph, pins)
-    parts = (
-        compile_segments(graph, shapes, chip, isa, replace(values, stack=None))
-        if values.stack == "sequence"
-        else compiled
-    )
+    parts = compiled
+    if values.stack == "sequence":
+        linked = linked_segments(graph, shapes, chip, isa, values)
+        parts = linked or compile_segments(graph, shapes, chip, isa, replace(values, stack=None))
     # Launches of several programs are those that share a reduce, or copy what a product or a mix reads.
-    joint = frozenset(launch.segment for launch in parts.launches if launch.kind in ("mix", "stack"))
+    whole_names = ((launch.segment.partition(".")[0], launch.kind) for launch in parts.launches)
+    joint = frozenset(name for name, kind in whole_names if kind in ("mix", "stack") or "+" in name)
     casts = [(a, b) for a, b in isa.instruction("vcast").dtypes if b is not None]
     pins = replace(graph.pins if pins is None else pins, split_k=split_of(values))
     try:

@@ -28,7 +28,16 @@ from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["CompiledKernel", "Launch", "TensorSpec", "compile_segments", "family_in_use", "padding_of", "split_of"]
+__all__ = [
+    "CompiledKernel",
+    "Launch",
+    "TensorSpec",
+    "compile_segments",
+    "family_in_use",
+    "linked_segments",
+    "padding_of",
+    "split_of",
+]
 
 _KEPT_FAMILIES = 256
 _NO_PINS = Pins()
@@ -74,6 +83,16 @@ def compile_segments(
     if pins == _SEQUENCE:
         return stacked(family.apart(shapes), chip, isa)
     return _pinned(graph, family, shapes, chip, isa, pins, ways)
+
+
+def linked_segments(
+    graph: Graph, shapes: Mapping[str, Sequence[int]], chip: NpuConfig, isa: Isa, pins: Pins
+) -> CompiledKernel | None:
+    """What `compile_segments` stacks into one launch, before that; None for pins that segments are written anew for."""
+    ways: _Ways = {"atomic": pins.reduce == "atomic", "padding": padding_of(pins), "split": split_of(pins)}
+    if replace(pins, reduce=None, pad=None, split_k=None) != _SEQUENCE:
+        return None
+    return _FAMILIES.get(graph, chip, isa, **ways).apart(shapes)
 
 
 def _fused(
