@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import product
 from math import inf, prod
 from typing import NamedTuple
@@ -26,6 +26,9 @@ _CUTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 _BLOCK_COST = 32
 """What a block costs whatever its size, as so many rows."""
+
+_KEPT = 1024
+"""Runs that are kept: blocks of one shape have many in common."""
 
 _LIKELY, _NEAR = 3, 1.35
 """Blocks that are estimated at most, and how much more rows than the fewest the busiest group may have with them."""
@@ -203,6 +206,7 @@ def largest_tile(room: ProductRoom, m: int, shape: ProductShape) -> tuple[int, i
     return n, next(each for each in _cut(shape.k, shape.whole_k, _EDGES) if room.holds(m, n, each))
 
 
+@lru_cache(_KEPT)
 def spread(matrices: int, blocks: int, groups: int) -> Runs:
     """Runs of the blocks of each matrix so that the group with the most has as little as can be, with few runs.
 
