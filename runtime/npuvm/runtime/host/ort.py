@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime
 
-from npuvm.runtime.host.provider import HostError, HostProvider, HostValue
+from npuvm.runtime.host.provider import HostError, HostProvider, HostValue, host_value
 
 __all__ = ["OnnxruntimeProvider"]
 
@@ -41,7 +40,7 @@ class OnnxruntimeProvider:
             return self._otherwise.run(node, inputs)
         feeds = {f"i{at}": each for at, each in enumerate(inputs) if each is not None}
         try:
-            return [np.asarray(each) for each in session.run(None, feeds)]
+            return [host_value(each) for each in session.run(None, feeds)]
         except self._errors as error:
             raise HostError(f"onnxruntime cannot run it: {' '.join(str(error).split())}") from None
         except RuntimeError as error:  # arrays of a dtype that its Python binding does not have

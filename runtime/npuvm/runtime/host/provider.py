@@ -6,14 +6,19 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, Protocol, TypeAlias
 
-import numpy.typing as npt
+import numpy as np
 
 from npuvm.hw.errors import DeviceError
 
-__all__ = ["HostError", "HostProvider", "HostValue", "default_provider"]
+__all__ = ["HostError", "HostProvider", "HostValue", "default_provider", "host_value"]
 
-HostValue: TypeAlias = npt.NDArray[Any]
-"""What operators of the host take and give."""
+HostValue: TypeAlias = Any
+"""What operators of the host take and give: an array of numpy; a sequence is a list of them, which only other operators of the host take."""
+
+
+def host_value(made: object) -> HostValue:
+    """What an evaluator gives: an array, also where that is a number, or a list as it is."""
+    return made if isinstance(made, list) else np.asarray(made)
 
 
 class HostError(DeviceError):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from npuvm.runtime.host.provider import HostError, HostValue
+from npuvm.runtime.host.provider import HostError, HostValue, host_value
 
 __all__ = ["ReferenceProvider"]
 
@@ -34,4 +32,4 @@ class ReferenceProvider:
             made = found.run(None, {f"i{at}": each for at, each in enumerate(inputs) if each is not None})
         except Exception as error:  # what the reference raises is not told by ONNX
             raise HostError(f"{self.name} cannot run it: {type(error).__name__}: {error}") from error
-        return [np.asarray(each) for each in made]
+        return [host_value(each) for each in made]

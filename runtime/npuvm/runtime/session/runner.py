@@ -266,6 +266,9 @@ class _Run:
         use.measured_us += spent
         runner.simulating_us += spent
         for name, array in zip([name for name in step.outputs if name], made, strict=True):
+            if not isinstance(array, np.ndarray):  # a sequence, which only operators of the host take
+                self.values[name] = Held("", (), array)
+                continue
             self._bind(f"{step.op}'s output", name, array.shape)
             self._made(name, array).maker = use
 

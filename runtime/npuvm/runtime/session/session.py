@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +86,11 @@ class Session:
         self._check_names(inputs)
         values = {name: _held(name, inputs[name], self.model) for name in self.model.inputs}
         made = self._run(values, start)
-        found = {name: self._runner.host_array(each, name) for name, each in made.items()}
-        return {name: np.array(each) if each.base is not None else each for name, each in found.items()}
+        # What the host had before is the caller's own, or a constant of the model.
+        return {
+            name: self._runner.host_array(each, name) if each.array is None else copy(each.array)
+            for name, each in made.items()
+        }
 
     def time(self, shapes: Mapping[str, Sequence[int]]) -> RunReport:
         """Simulate the time of a run on inputs of these shapes, without data.
