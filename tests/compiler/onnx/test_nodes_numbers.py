@@ -113,6 +113,17 @@ def test_casts_of_integers_keep_the_low_bits(source: str, target: str) -> None:
     check(proto, {"x": x}, expected=[wanted])
 
 
+@pytest.mark.parametrize("divisor", [8.0, -0.25, 1.0, 3.0, 0.0, 1e-30])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_quotients_by_constants_are_those_of_numpy(dtype: str, divisor: float) -> None:
+    x = np.array([0.0, -0.0, 1.0, 7.3, -6e-5, 6e4, np.inf, np.nan], dtype)
+    by = np.array([divisor], dtype)
+    proto = one_node("Div", {"x": (dtype, ["N"]), "by": by})
+    with np.errstate(all="ignore"):
+        wanted = (x.astype(np.float32) / by.astype(np.float32)).astype(dtype)
+    check(proto, {"x": x}, expected=[wanted], rtol=0, atol=0)
+
+
 FUNCTIONS = {
     "Acos": np.arccos,
     "Acosh": np.arccosh,

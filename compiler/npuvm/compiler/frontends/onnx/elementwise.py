@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import reduce
-from math import ceil, floor, inf
+from math import ceil, floor, frexp, inf, isfinite
 
 from npuvm.compiler.builder import KernelBuilder
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
@@ -113,7 +113,9 @@ def _div(op: Operator) -> Entry:
         divisor = reach_of(op.input(1))
         apart = divisor is not None and (divisor[0] > 0 or divisor[1] < 0)
         entries = [op.input(0), op.input(1)]
-        return op.entry(k.div(a, b), bounds=_of_floats(entries, _corners(lambda x, y: x / y)) if apart else None)
+        factor = _exact_inverse(op.input(1), op.input(0).rank)
+        found = k.div(a, b) if factor is None else k.mul(a, factor)
+        return op.entry(found, bounds=_of_floats(entries, _corners(lambda x, y: x / y)) if apart else None)
     quotient, rest = divided(k, a, b)
     least, largest = bounds_of(op.input(0))
     if least < 0 or bounds_of(op.input(1))[0] < 0:  # ONNX rounds towards zero
@@ -121,6 +123,15 @@ def _div(op: Operator) -> Entry:
         quotient = k.select(up, k.add(quotient, 1), quotient)
     reach = max(-least, largest)
     return integer(op, quotient, dtype, (0 if least >= 0 else -reach, reach))
+
+
+def _exact_inverse(entry: Entry, rank: int) -> float | None:
+    """The inverse of a constant power of two, by which products are what quotients by the constant are; None for others."""
+    if entry.const is None or entry.const.size != 1 or entry.const.ndim > rank:
+        return None
+    number = float(entry.const.item())
+    part, exponent = frexp(number) if isfinite(number) else (0.0, 0)
+    return 1 / number if abs(part) == 0.5 and abs(exponent) < 14 else None
 
 
 @rule("Mod")
