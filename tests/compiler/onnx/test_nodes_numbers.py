@@ -70,6 +70,11 @@ def test_int64_inputs_are_taken_to_hold_what_sums_of_them_need() -> None:
     assert not model.host_steps()
 
 
+def test_limits_that_int32_does_not_hold_clip_nothing() -> None:
+    limits = {"low": np.array(3), "high": np.array(2**63 - 1)}
+    check(one_node("Clip", {"x": ("int64", ["N"]), **limits}), {"x": np.array([-9, 3, 70])})
+
+
 def test_int64_runs_on_the_device_where_bounds_are_known() -> None:
     nodes = [
         helper.make_node("Clip", ["x", "low", "high"], ["c"]),

@@ -231,8 +231,10 @@ def _clip(op: Operator) -> Entry:
     result = computable(op, 0)
     for at, limit, choose in ((1, op.k.maximum, max), (2, op.k.minimum, min)):
         if op.has(at):
-            result = limit(result, computable(op, at))
             other = reach_of(op.input(at)) or (-inf, inf)
+            if is_integer(dtype) and (other[1] <= reach[0] if at == 1 else other[0] >= reach[1]):
+                continue  # nothing is beyond the limit, which int32 may not hold
+            result = limit(result, computable(op, at))
             reach = choose(reach[0], other[0]), choose(reach[1], other[1])
     if is_integer(dtype):
         return integer(op, result, dtype, (int(reach[0]), int(reach[1])))
