@@ -40,6 +40,8 @@ def _reshape(op: Operator) -> Entry:
             target.append(value.shape[axis])
         else:
             target.append(-1 if number == -1 else op.dim(size))
+            if not allow_zero and number is None and value.shape[axis : axis + 1] != (target[-1],):
+                op.not_zero(size)  # it would stand for the dim of the input
     return moved(op, value if tuple(target) == value.shape else reshaped(op, value, target))
 
 
@@ -199,7 +201,7 @@ def _slice(op: Operator) -> Entry:
         dim = value.shape[axis]
         bounds = [_bound(op, dim, each) for each in (start, stop)]
         if step < 0:  # of the reversed dim, whose element i is element dim - 1 - i
-            bounds = [_reversed_bound(op, dim, each) for each in (start, stop)]
+            bounds = [_reversed_start(op, dim, start), _reversed_bound(op, dim, stop)]
         forward[axis] = (*bounds, abs(step))  # type: ignore[assignment]
     if back:
         value = op.k.flip(value, back)
@@ -230,6 +232,14 @@ def _bound(op: Operator, dim: Dim, bound: Sum) -> Dim:
 def _either(op: Operator, dim: Dim, bound: Sum) -> Dim:
     """A bound of either sign can't be told from one that counts from the end."""
     raise Unsupported(f"whether the bound {bound} of a slice counts from the end of {dim} is not known")
+
+
+def _reversed_start(op: Operator, dim: Dim, bound: Sum) -> Dim:
+    """Where a slice that goes backwards starts in the reversed dim: in its last element, where the start lies before all."""
+    number, sizes = bound.constant(), op.lowering.sizes
+    if number is None or number >= -1:
+        return _reversed_bound(op, dim, bound)
+    return op.dim(sizes.least(sum_of(-number - 1), sizes.most(op.size(dim) - sum_of(1), Sum())))
 
 
 def _reversed_bound(op: Operator, dim: Dim, bound: Sum) -> Dim:

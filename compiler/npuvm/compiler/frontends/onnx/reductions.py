@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import inf
+from collections.abc import Sequence
+from math import inf, nan
 
 from npuvm.compiler.builder import KernelBuilder
 from npuvm.compiler.frontends.onnx.activations import floating
@@ -14,7 +15,7 @@ from npuvm.compiler.frontends.onnx.registry import rule
 from npuvm.compiler.types import Dim
 from npuvm.compiler.value import Value
 
-__all__ = ["axes_of", "axis_of", "log_softmax", "softmax"]
+__all__ = ["axes_of", "axis_of", "has_elements", "log_softmax", "softmax"]
 
 
 def axis_of(op: Operator, default: int, rank: int | None = None) -> int:
@@ -32,6 +33,15 @@ def axes_of(op: Operator) -> tuple[int, ...] | None:
     return tuple(sorted(axis + rank if axis < 0 else axis for axis in listed))
 
 
+def has_elements(op: Operator, value: Value, axes: Sequence[int]) -> bool:
+    """Whether axes of a value have elements; assumed of those that are not known."""
+    if any(value.shape[axis] == 0 for axis in axes):
+        return False
+    for axis in axes:
+        op.lowering.deduction.has_elements(value.shape[axis], op.source)
+    return True
+
+
 def _keepdims(op: Operator) -> bool:
     return bool(op.attribute("keepdims", 1))
 
@@ -42,7 +52,7 @@ def _extreme(op: Operator) -> Entry:
     if axes is None:
         return op.input(0)
     value, largest = computable(op, 0), op.type == "ReduceMax"
-    if any(value.shape[axis] == 0 for axis in axes):
+    if not has_elements(op, value, axes):
         return _nothing(op, value, axes, (-inf if largest else inf), RANGES.get(dtype, (0, 0))[0 if largest else 1])
     found = (op.k.max if largest else op.k.min)(value, axes, _keepdims(op))
     return op.entry(carried(op.k, found, dtype), dtype, hull([op.input(0)]))
@@ -105,7 +115,11 @@ def _product(op: Operator) -> Entry:
 @rule("ReduceMean")
 def _mean(op: Operator) -> Entry | Value:
     axes, value = axes_of(op), floating(op, 0)
-    return op.input(0) if axes is None else op.k.mean(value, axes, _keepdims(op))
+    if axes is None:
+        return op.input(0)
+    if not has_elements(op, value, axes):
+        return _nothing(op, value, axes, nan, 0)
+    return op.k.mean(value, axes, _keepdims(op))
 
 
 @rule("ReduceL2", "ReduceLogSum")
@@ -122,7 +136,7 @@ def _log_sum_exp(op: Operator) -> Value | Entry:
     axes, value, k = axes_of(op), floating(op, 0), op.k
     if axes is None:
         return op.input(0)
-    if any(value.shape[axis] == 0 for axis in axes):
+    if not has_elements(op, value, axes):
         return _nothing(op, value, axes, -inf, 0)
     wide = k.cast(value, "fp32")
     top = k.max(wide, axes, keepdims=True)
@@ -148,6 +162,8 @@ def log_softmax(k: KernelBuilder, x: Value, axis: int) -> Value:
 @rule("Softmax", "LogSoftmax")
 def _softmax(op: Operator) -> Value:
     value, axis, k = floating(op, 0), axis_of(op, -1), op.k
+    if not has_elements(op, value, (axis,)):
+        return value
     wide = k.cast(value, "fp32")
     found = softmax(k, wide, axis) if op.type == "Softmax" else log_softmax(k, wide, axis)
     return k.cast(found, value.dtype)
