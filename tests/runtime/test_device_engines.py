@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from npuvm.compiler import KernelBuilder, ParamRef, kernel
+from npuvm.compiler import Kernel, KernelBuilder, ParamRef, kernel, parse_graph
 from npuvm.hw.errors import DeviceError
+from npuvm.isa.errors import VerifyError
+from npuvm.isa.verifier import verify
 from npuvm.runtime import Device
 from npuvm.runtime.device import DeviceEngine
+
+TWICE = """kernel twice {
+  param x : fp32[M, 64]
+  %0 = load @x : fp32[M, 64]
+  %1 = add %0, %0 : fp32[M, 64]
+  store %1 -> @y : fp32[M, 64]
+}
+"""
 
 
 @kernel(table="fp16[V, D]", ids="int32[N]", w="fp16[D, E]")
@@ -91,3 +102,25 @@ def test_parts_of_a_tensor() -> None:
     whole.free()
     with pytest.raises(DeviceError, match="was freed"):
         part.numpy()
+
+
+def test_equal_programs_are_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def counted(isa: Any, image: Any, limits: Any) -> None:
+        asked.append(image.name)
+        verify(isa, image, limits)
+
+    monkeypatch.setattr("npuvm.runtime.device.verify", counted)
+    device = Device("edge")
+    tensor = device.tensor(np.ones((4, 64), np.float32))
+    kernels = [Kernel(parse_graph(TWICE.replace("twice", name))) for name in ("first", "second")]
+    for each in kernels:
+        np.testing.assert_array_equal(device.run(each, {"x": tensor})["y"].numpy(), np.full((4, 64), 2, np.float32))
+    assert len(asked) == 1
+    device.run(kernels[0], {"x": device.tensor(np.ones((9, 64), np.float32))})
+    assert len(asked) == 2
+    image = device.launches[0].image
+    for _ in range(2):
+        with pytest.raises(VerifyError):
+            device.launch(replace(image, entries=()), [tensor, tensor])

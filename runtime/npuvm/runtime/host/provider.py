@@ -13,7 +13,8 @@ from npuvm.hw.errors import DeviceError
 __all__ = ["HostError", "HostProvider", "HostValue", "default_provider", "host_value"]
 
 HostValue: TypeAlias = Any
-"""What operators of the host take and give: an array of numpy; a sequence is a list of them, which only other operators of the host take."""
+"""What operators of the host take and give: an array of numpy; a sequence is a list of them, which only other operators of the
+host take."""
 
 
 def host_value(made: object) -> HostValue:

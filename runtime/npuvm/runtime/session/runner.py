@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from npuvm.compiler import Kernel, Pins
+from npuvm.compiler import CompileError, Kernel, Pins
 from npuvm.compiler.model import DeviceStep, HostStep, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
 from npuvm.compiler.symbols import evaluate
 from npuvm.runtime.device import Device, DeviceProgram
 from npuvm.runtime.host.provider import HostError, HostProvider
 from npuvm.runtime.session.arena import Arena, ArenaPool, Weights
-from npuvm.runtime.session.binding import Binding, GuardFails, bind_value, derive, sizes_text
+from npuvm.runtime.session.binding import Binding, GuardFails, bind_value, derive, sizes_text, symbols_of
 from npuvm.runtime.session.carrying import Array, carried, numpy_dtype, restored
 from npuvm.runtime.session.errors import SessionError
 from npuvm.runtime.session.held import Held
@@ -151,16 +151,24 @@ class _Run:
         return found
 
     def _stage(self, stage: Stage) -> None:
-        derive(stage.derived, self.binding)
-        failing = stage.first_required(self.binding)
+        try:
+            derive(stage.derived, self.binding)
+        except CompileError:  # a size may be what it is under an assumption only
+            for each in stage.guards:
+                if symbols_of(each.left) | symbols_of(each.right) <= self.binding.keys() and not each.holds(
+                    self.binding
+                ):
+                    raise GuardFails(each, self.binding) from None
+            raise
+        failing = stage.first_guard(self.binding)
+        if failing >= 0:
+            raise GuardFails(stage.guards[failing], self.binding)
+        failing = stage.first_required(self.binding)  # what is required may follow from what is assumed
         if failing >= 0:
             guard = stage.required[failing]
             sizes = sizes_text(guard, self.binding)
             message = f"{guard} must hold, not {sizes}" if sizes else "it does not fit any sizes"
             raise SessionError(message, guard.origin or self.model.name)
-        failing = stage.first_guard(self.binding)
-        if failing >= 0:
-            raise GuardFails(stage.guards[failing], self.binding)
         kernels = self.loaded.kernels[stage.number]
         plan = self._plan(stage, kernels) if kernels else None
         arena = None if plan is None else self.runner.pool.take(max(plan.nbytes, 1))

@@ -82,6 +82,7 @@ class Session:
         """
         if self.device.timing_only:
             raise SessionError("a session that simulates time only gives no data; allowed: time(shapes)")
+        self._forget()
         start = time.perf_counter_ns()
         self._check_names(inputs)
         values = {name: _held(name, inputs[name], self.model) for name in self.model.inputs}
@@ -99,6 +100,7 @@ class Session:
         """
         if not self.device.timing_only:
             raise SessionError("this session runs with data; allowed: run(inputs), or a session with timing_only=True")
+        self._forget()
         start = time.perf_counter_ns()
         self._check_names(shapes)
         kinds = self.model.values
@@ -162,6 +164,12 @@ class Session:
             raise SessionError("engine 'functional' simulates no time; allowed: another engine")
         return profile_of(self._runner.executed, self.device.launches, self.device, self._runner.pins)
 
+    def _forget(self) -> None:
+        """Drop the launches of the last run, where nobody else has launched anything; they may be large."""
+        self._runner.executed.clear()
+        if not self._shared:
+            self.device.launches.clear()
+
     def _check_names(self, inputs: Mapping[str, object]) -> None:
         allowed = ", ".join(self.model.inputs) or "none"
         for name in self.model.inputs:
@@ -173,8 +181,6 @@ class Session:
 
     def _run(self, values: dict[str, Held], start: int) -> dict[str, Held]:
         runner = self._runner
-        if not self._shared:
-            self.device.launches.clear()  # those of the last run; nobody else has launched anything
         launched = len(self.device.launches)
         runner.executed.clear()
         runner.synchronised.clear()
