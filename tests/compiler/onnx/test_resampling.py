@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from tests.compiler.onnx.model_run import Given, check, node_case, node_cases, one_node
 
 from npuvm.compiler.frontends.onnx import import_model
+from npuvm.compiler.frontends.onnx.resampling import LARGEST_SCALED, fraction_of
 from npuvm.compiler.model import DeviceStep
 
 RNG = np.random.default_rng(13)
@@ -82,10 +84,25 @@ def test_whole_scales_move_nothing_by_index() -> None:
     assert "gather" not in {node.op for node in step.graph.nodes}
 
 
-def test_scales_of_unknown_sizes_must_be_exact() -> None:
-    inputs: dict[str, Given] = {
-        "x": ("float32", ["N", 3, "H", 8]),
-        "roi": EMPTY,
-        "s": np.array([1, 1, 0.6, 1], np.float32),
-    }
+def test_scales_of_unknown_sizes_must_be_fractions() -> None:
+    scales = np.array([1, 1, 0.6123, 1], np.float32)
+    inputs: dict[str, Given] = {"x": ("float32", ["N", 3, "H", 8]), "roi": EMPTY, "s": scales}
     check(one_node("Resize", inputs, mode="nearest"), {"x": X}, host=["Resize"])
+
+
+@pytest.mark.parametrize("part", ["3/5", "4/5", "23/10", "1/3", "2/3", "1/7", "7/3", "9/10", "1/255", "15/17", "5/64"])
+def test_fractions_give_the_sizes_that_products_in_fp32_give(part: str) -> None:
+    scale = np.float32(float(Fraction(part)))
+    found = fraction_of(scale)
+    if found is None:  # a whole product could be rounded down
+        assert float(scale) < Fraction(part)
+        return
+    sizes = np.arange(1, LARGEST_SCALED + 1)
+    products = np.floor(sizes.astype(np.float32) * scale).astype(np.int64)
+    np.testing.assert_array_equal(products, sizes * found.numerator // found.denominator)
+
+
+@pytest.mark.parametrize("scale", [0.6, 2.3, 0.8])
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_fractions_of_unknown_sizes(scale: float, mode: str) -> None:
+    _case(["N", 3, "H", "W"], [1, 1, scale, scale], mode=mode)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor
+from math import ceil, floor
 
 import numpy as np
 
@@ -25,10 +25,13 @@ from npuvm.compiler.ir import Graph
 from npuvm.compiler.types import DTYPES, Dim
 from npuvm.compiler.value import Value
 
-__all__: list[str] = []
+__all__ = ["LARGEST_SCALED", "fraction_of"]
 
-_MOST_PARTS = 1 << 10
-"""The largest denominator of a scale that is applied to a symbol."""
+LARGEST_SCALED = 1 << 14
+"""The largest of unknown sizes that a scale which is no whole number is applied to."""
+
+_MOST_PARTS = 1 << 8
+"""The largest denominator of such a scale, times the scale where that is more than 1."""
 
 _CENTRED = ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric")
 
@@ -102,11 +105,27 @@ def _scaled(op: Operator, size: Dim, scale: np.float32) -> Dim:
         raise CompileError(f"Resize: scale {scale} must be above 0", op.source)
     if isinstance(size, int):
         return int(np.floor(np.float32(size) * scale))
-    part = Fraction(float(scale))
-    if part.denominator > _MOST_PARTS:
+    part = fraction_of(scale)
+    if part is None:
         raise Unsupported(f"{size} times {scale} is no size that follows from symbols")
     table = op.lowering.sizes
+    if part.denominator > 1:
+        op.lowering.deduction.at_most(op.size(size), LARGEST_SCALED, op.source)
     return table.dim(table.floor_div(table.of(size).scaled(part.numerator), part.denominator))
+
+
+def fraction_of(scale: np.float32) -> Fraction | None:
+    """The fraction that gives the same sizes as products in fp32, rounded down, of all sizes up to `LARGEST_SCALED`.
+
+    A product that is a whole number is rounded to it if the scale is not below its fraction, or by less than half of a
+    rounding error; others are further from the next whole number than two errors, as long as numbers are small.
+    """
+    exact = Fraction(float(scale))
+    near = exact.limit_denominator(_MOST_PARTS)
+    off = exact / near - 1 if near else Fraction(1)
+    if not -Fraction(1, 1 << 25) < off < Fraction(1, 1 << 24) or near.denominator * ceil(near) > _MOST_PARTS:
+        return None
+    return near
 
 
 def _in_proportion(op: Operator, axes: Sequence[_Axis], policy: str) -> list[_Axis]:
