@@ -16,6 +16,7 @@ from npuvm.compiler.carriers import CARRIERS
 from npuvm.compiler.deduction import ANY_SIZE, whole_quotient
 from npuvm.compiler.frontends.onnx.attributes import dtype_name
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
+from npuvm.compiler.model import Guard
 from npuvm.compiler.sums import Sum, sum_of
 from npuvm.compiler.symbols import Product, cancel, product
 from npuvm.compiler.types import Dim
@@ -147,6 +148,11 @@ class Operator:
     def interval(self, size: Sum) -> tuple[int, int]:
         """Bounds of a sum, whatever the sizes."""
         return self.lowering.deduction.interval(size, ANY_SIZE)
+
+    def not_zero(self, size: Sum) -> None:
+        """Assume that there is an element at least."""
+        if self.interval(size)[0] < 1:
+            self.lowering.deduction.guards.append(Guard(sum_of(1), "<=", size, self.source))
 
     def divided(self, top: Sum, bottom: Sum) -> Sum:
         """A sum over another, rounded down. Unsupported where that is not known before the model runs."""
