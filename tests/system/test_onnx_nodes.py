@@ -30,9 +30,10 @@ def _test(name: str) -> NodeTest:
 
 
 ON_DEVICE = (
-    "test_add_bcast", "test_add_uint8", "test_attention_3d_gqa_with_past_and_present", "test_attention_4d_attn_mask_3d_causal",
-    "test_batchnorm_example", "test_cast_FLOAT_to_INT4", "test_clip_default_int8_min", "test_cos", "test_depthtospace_example",
-    "test_div_int16", "test_gemm_all_attributes", "test_group_normalization_example",
+    "test_add_bcast", "test_add_uint8", "test_attention_3d_gqa_with_past_and_present",
+    "test_attention_4d_attn_mask_3d_causal", "test_batchnorm_example", "test_cast_FLOAT_to_FLOAT4E2M1",
+    "test_cast_FLOAT_to_FLOAT8E4M3FNUZ", "test_cast_FLOAT_to_INT4", "test_clip_default_int8_min", "test_cos",
+    "test_depthtospace_example", "test_div_int16", "test_gemm_all_attributes", "test_group_normalization_example",
     "test_hardmax_one_hot", "test_layer_normalization_4d_axis1", "test_logsoftmax_large_number", "test_matmulinteger",
     "test_mod_mixed_sign_int8", "test_nllloss_NCd1d2_with_weight_reduction_mean", "test_qlinearmatmul_2D_uint8_float32",
     "test_reduce_log_sum_exp_empty_set", "test_reduce_max_bool_inputs", "test_reflect_pad", "test_rotary_embedding",
