@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx import parser
+from tests.compiler.onnx.model_run import node_case, node_cases
 from tests.runtime.session.models import check, floats, opened, parsed
 
 from npuvm.compiler import CompileError
@@ -245,6 +246,16 @@ m (float[B, 4] x, bool c) => (float[p, q] y) {
 }""")
     with pytest.raises(CompileError, match="'s' is no tensor; bodies take tensors only"):
         import_model(proto)
+
+
+@pytest.mark.parametrize("name", ["if", "loop11", "scan9_sum", "scan9_multi_state", "scan9_scalar"])
+def test_cases_of_the_onnx_package_with_names_for_all_dims(name: str) -> None:
+    assert f"test_{name}" in node_cases("If", "Loop", "Scan")
+    proto, feeds, expected = node_case(f"test_{name}")
+    made = Session(proto, "edge", engine="functional").run(feeds)
+    for (label, found), wanted in zip(made.items(), expected, strict=True):
+        assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape), label
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_kinds_of_steps() -> None:
