@@ -13,7 +13,7 @@ A test is one of:
 * folded: nothing was left to run, the results follow from constants and sizes;
 * host: the outputs are right, and some operators ran on the host; the table says which and why;
 * wrong, error: wrong outputs, and what was raised;
-* not applicable: text, sequences and optional values, random numbers, training, files of images.
+* not applicable: text, sequences and optional values, random numbers, training, files of images, Scan of operator set 8.
 
 The share is (device + folded) / all that are applicable. Numbers are compared with the tolerance of the test, at least two
 units in the last place of fp16 and bf16, whose expected values are rounded after every operation, and a millionth of the
@@ -146,6 +146,8 @@ def excluded(test: NodeTest) -> str | None:
     types = {node.op_type for node in test.model.graph.node} | {test.operator.removesuffix(" (expanded)")}
     if types & RANDOM or ("Dropout" in types and "training" in test.name and "zero_ratio" not in test.name):
         return "random numbers"
+    if "Scan" in types and test.model.opset_import[0].version < 9:
+        return "Scan of operator set 8"
     if types & TRAINING:
         return "training"
     if "ImageDecoder" in types:

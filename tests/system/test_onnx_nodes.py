@@ -13,7 +13,7 @@ from onnx import helper
 
 from npuvm.hw.config import load_chip
 
-SHARE = 0.78
+SHARE = 0.87
 """Of the tests that are applicable; benchmarks/onnx_nodes.py prints it, by operator."""
 
 
@@ -86,6 +86,6 @@ def _negation() -> onnx.ModelProto:
 def test_no_test_of_an_operator_is_wrong_and_most_run_wholly_on_the_device() -> None:
     chip = load_chip("ascend_910b1")
     outcomes = [run_test(each, chip) for each in node_tests()]
-    assert [each for each in outcomes if each.outcome == "wrong"] == []
+    assert [each for each in outcomes if each.outcome in ("wrong", "error")] == []
     on_device, applicable = share(outcomes)
     assert on_device >= SHARE * applicable

@@ -89,6 +89,10 @@ def test_an_older_operator_set_is_converted() -> None:
 
 def test_an_operator_set_that_is_not_known() -> None:
     refused(proto_of([RELU], opset=999), "operator set 999 is unknown; allowed: 13 to")
+    scan = helper.make_node("Scan", ["", "x", "x"], ["y", "z"], num_scan_inputs=1)
+    refused(
+        proto_of([scan], opset=8), "Scan of operator set 8 scans batches; allowed: Scan of operator set 9 and later"
+    )
 
 
 def test_sparse_initialisers_are_filled_with_zeros() -> None:

@@ -76,6 +76,8 @@ def _of_known_opset(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, 
     where = proto.graph.name or None
     if version > newest:
         raise CompileError(f"operator set {version} is unknown; allowed: {OLDEST_OPSET} to {newest}", where)
+    if version < 9 and any(node.op_type == "Scan" for node in proto.graph.node):
+        raise CompileError("Scan of operator set 8 scans batches; allowed: Scan of operator set 9 and later", where)
     if version < OLDEST_OPSET:
         try:
             proto = onnx.version_converter.convert_version(proto, OLDEST_OPSET)
