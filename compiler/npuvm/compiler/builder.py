@@ -307,7 +307,8 @@ class KernelBuilder(PoolMethods, ConvMethods, AlongMethods, IndexMethods):
         `with k.source("encoder/LayerNorm_3"): ...`. Within another one the inner name counts; all blocks of one name are one
         operator. What is outside of any is an operator by itself.
         """
-        if not isinstance(name, str) or not name:
+        given: object = name
+        if not isinstance(given, str) or not given:
             raise kernel_error(f"source takes the name of an operator, not {name!r}")
         outer, self.graph.source = self.graph.source, name
         try:
