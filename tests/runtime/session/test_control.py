@@ -147,6 +147,21 @@ m (float[T, 128] xs, float[128] h0) => (float[128] h) {
     assert session.last.download_bytes == 128 * 4
 
 
+@pytest.mark.parametrize("backward", [0, 1])
+def test_what_is_collected_on_lines_stays_on_the_device(backward: int) -> None:
+    proto, session = opened(f"""
+m (float[T, 128] xs, float[128] h0) => (float[128] h, float[T, 128] es) {{
+  h, ys = Scan <num_scan_inputs = 1, scan_output_directions = [{backward}],
+    body = b (float[128] a, float[128] x) => (float[128] ao, float[128] y) {{ ao = Add(a, x)  y = Tanh(ao) }}> (h0, xs)
+  es = Exp(ys)
+}}""")
+    feeds = {"xs": floats(5, 128), "h0": floats(128)}
+    for _ in range(2):
+        check(session, proto, feeds)
+    assert session.last.download_bytes == 128 * 4 + 5 * 128 * 4
+    assert session.last.upload_bytes == sum(each.nbytes for each in feeds.values())
+
+
 def test_bodies_in_bodies() -> None:
     proto, session = opened("""
 m (float[B, 4] x, int64 n) => (float[B, 4] y) {

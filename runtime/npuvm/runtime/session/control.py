@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
-from npuvm.compiler.model import IfStep, LoopStep, Model, ScanStep
+from npuvm.compiler.model import DeviceStep, IfStep, LoopStep, Model, ScanStep
+from npuvm.compiler.symbols import evaluate
 from npuvm.runtime.allocator import ALIGNMENT_BYTES
 from npuvm.runtime.session.binding import Binding
-from npuvm.runtime.session.carrying import Array, numpy_dtype
+from npuvm.runtime.session.carrying import Array, carrier_of, numpy_dtype
 from npuvm.runtime.session.errors import SessionError
 from npuvm.runtime.session.held import Held
 from npuvm.runtime.session.runner import Runner
@@ -26,13 +28,22 @@ class Caller:
     value: Callable[[str], Held]
     binding: Binding
 
-    def body(self, model: Model, given: Sequence[Held], captured: Mapping[str, str]) -> list[Held]:
-        """The outputs of a body. `given` are its first inputs; those that it captures follow by name."""
+    def body(
+        self,
+        model: Model,
+        given: Sequence[Held],
+        captured: Mapping[str, str],
+        into: Mapping[str, Held] | None = None,
+    ) -> list[Held]:
+        """The outputs of a body. `given` are its first inputs; those that it captures follow by name.
+
+        `into` are places for values that its regions make.
+        """
         names = model.inputs
         values = dict(zip(names, given, strict=False))
         for name in names[len(given) :]:
             values[name] = self.value(captured[name])
-        return list(self.runner.run_body(model, values, self.binding).values())
+        return list(self.runner.run_body(model, values, self.binding, into).values())
 
     def host(self, name: str) -> Array:
         """A value on the host."""
@@ -84,21 +95,57 @@ def _scan(step: ScanStep, caller: Caller) -> list[Held]:
     ]
     carried = [caller.value(name) for name in step.carried]
     collected: list[list[Held]] = [[] for _ in step.out_axes]
+    kinds = list(step.body.outputs.values())[len(carried) :]
+    wholes = [_whole(step, caller, kind, axis, trips) for kind, axis in zip(kinds, step.out_axes, strict=True)]
     for trip in range(trips):
+        into = {
+            kind: _element(caller.runner, whole, trips - 1 - trip if backward else trip)
+            for kind, whole, backward in zip(kinds, wholes, step.out_directions, strict=True)
+            if whole is not None
+        }
         given = [
             each.at(trips - 1 - trip if backward else trip)
             for each, backward in zip(slices, step.directions, strict=True)
         ]
-        made = caller.body(step.body, [*carried, *given], step.captured)
+        made = caller.body(step.body, [*carried, *given], step.captured, into)
         carried = made[: len(carried)]
         for kept, each in zip(collected, made[len(carried) :], strict=True):
             kept.append(each)
         caller.runner.report.iterations += 1
-    kinds = list(step.body.outputs.values())[len(carried) :]
     stacked = []
-    for kept, axis, backward, kind in zip(collected, step.out_axes, step.out_directions, kinds, strict=True):
+    for kept, axis, backward, kind, whole in zip(
+        collected, step.out_axes, step.out_directions, kinds, wholes, strict=True
+    ):
+        if whole is not None:
+            stacked.append(whole)
+            continue
         stacked.append(_stacked(caller, kept[::-1] if backward else kept, step.body, kind, axis))
     return [*carried, *stacked]
+
+
+def _whole(step: ScanStep, caller: Caller, output: str, axis: int, trips: int) -> Held | None:
+    """Memory for what is collected over all trips, where each element can be written to its place in it; None otherwise."""
+    kind, body = step.body.values[output], step.body
+    on_device = any(isinstance(each, DeviceStep) and output in each.outputs.values() for each in body.steps)
+    twice = list(body.outputs.values()).count(output) > 1
+    if axis != 0 or not on_device or twice or not trips or kind.shape is None:
+        return None
+    if any(isinstance(dim, str) and dim not in caller.binding for dim in kind.shape):
+        return None
+    shape, carrier, device = evaluate(kind.shape, caller.binding), carrier_of(kind.dtype, output), caller.runner.device
+    nbytes = prod(shape) * device.isa.dtypes[carrier].itemsize
+    if not nbytes or nbytes % ALIGNMENT_BYTES:
+        return None
+    arena = caller.runner.pool.take(trips * nbytes)
+    return Held(kind.dtype, (trips, *shape), None, device.part(arena.memory, 0, (trips, *shape), carrier), arena)
+
+
+def _element(runner: Runner, whole: Held, number: int) -> Held:
+    """The place of one element of what is collected along axis 0."""
+    assert whole.tensor is not None
+    nbytes, shape = whole.tensor.nbytes // whole.shape[0], whole.shape[1:]
+    part = runner.device.part(whole.tensor, number * nbytes, shape, whole.tensor.dtype)
+    return Held(whole.dtype, shape, None, part, whole.arena)
 
 
 class _Slices:

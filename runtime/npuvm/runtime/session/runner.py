@@ -77,8 +77,13 @@ class Runner:
         self.log.add(kernel.graph, shapes, made.kernel)
         return made
 
-    def run_body(self, model: Model, values: dict[str, Held], outside: Mapping[str, int]) -> dict[str, Held]:
-        """The outputs of a model that another one runs, whose symbols are `outside`. What is known of it is kept."""
+    def run_body(
+        self, model: Model, values: dict[str, Held], outside: Mapping[str, int], into: Mapping[str, Held] | None = None
+    ) -> dict[str, Held]:
+        """The outputs of a model that another one runs, whose symbols are `outside`. What is known of it is kept.
+
+        `into` are places on the device for values that regions make.
+        """
         found = self._bodies.get(id(model))
         if found is None:
             found = self._bodies[id(model)] = model, Loaded(Prepared(model, frozenset(outside), is_body=True))
@@ -86,11 +91,11 @@ class Runner:
         binding = {name: outside[name] for name in prepared.relevant if name in outside}
         for name in model.inputs:
             bind_value("input", name, model.values[name], values[name].shape, binding, {}, model)
-        return self.run(found[1], values, binding)
+        return _Run(self, found[1], values, binding, into or {}).outputs()
 
     def run(self, loaded: Loaded, values: dict[str, Held], binding: Binding) -> dict[str, Held]:
         """The outputs of a model by name. `binding` are its symbols, those of the inputs and from outside; it grows."""
-        return _Run(self, loaded, values, binding).outputs()
+        return _Run(self, loaded, values, binding, {}).outputs()
 
     # Between host and device.
 
@@ -131,8 +136,15 @@ class Runner:
 class _Run:
     """One run of one model."""
 
-    def __init__(self, runner: Runner, loaded: Loaded, values: dict[str, Held], binding: Binding) -> None:
-        self.runner, self.loaded = runner, loaded
+    def __init__(
+        self,
+        runner: Runner,
+        loaded: Loaded,
+        values: dict[str, Held],
+        binding: Binding,
+        into: Mapping[str, Held],
+    ) -> None:
+        self.runner, self.loaded, self._into = runner, loaded, into
         self.model = loaded.prepared.model
         self.values, self.binding = values, binding
         self._origin: dict[str, str] = {}
@@ -217,8 +229,10 @@ class _Run:
             assert held.tensor is not None
             tensors[inner] = held.tensor
         for inner, name in step.outputs.items():
-            tensors[inner] = made = places[name]
-            self.values[name] = Held(self.model.values[name].dtype, made.shape, None, made, arena)
+            placed = self._into.get(name)
+            made = places[name] if placed is None or placed.tensor is None else placed.tensor
+            tensors[inner] = made
+            self.values[name] = placed or Held(self.model.values[name].dtype, made.shape, None, made, arena)
         start = time.perf_counter_ns()
         runner.executed.append(Executed(step, plan.programs[at], len(runner.device.launches)))
         runner.device.execute(plan.programs[at], tensors, step.name)
