@@ -281,11 +281,11 @@ class Deduction:
         if value.constant() is None and all(str(each) != str(guard) for each in self.guards):
             self.guards.append(guard)
 
-    def has_elements(self, dim: Dim, origin: str) -> None:
-        """Assume that a dim is not 0; nothing where that follows from data."""
+    def has_elements(self, dim: Dim, origin: str, least: int = 1) -> None:
+        """Assume that a dim is at least a number; nothing where that follows from data."""
         size = self._sum(dim)
-        guard = Guard(sum_of(1), "<=", size, origin)
-        known = self.interval(size)[0] >= 1 or self.is_late(size)
+        guard = Guard(sum_of(least), "<=", size, origin)
+        known = self.interval(size)[0] >= least or self.is_late(size)
         if not known and all(str(each) != str(guard) for each in self.guards):
             self.guards.append(guard)
 

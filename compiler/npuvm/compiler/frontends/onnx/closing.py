@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from npuvm.compiler.deduction import Deduction
 from npuvm.compiler.frontends.onnx.regions import used_symbols
-from npuvm.compiler.model import DeviceStep, Guard, Model, SizesStep, Step
+from npuvm.compiler.model import DeviceStep, Guard, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
+from npuvm.compiler.sums import sum_of
 
 __all__ = ["close"]
 
@@ -16,7 +17,7 @@ def close(model: Model, steps: Sequence[Step], deduction: Deduction, late: Colle
 
     `late` are the symbols that its operators of the host make; an earlier reading may have had others.
     """
-    model.steps = _needed(steps, set(model.outputs.values()))
+    model.steps = _needed(model, steps, deduction, late)
     used = {*model.inputs, *model.outputs.values()}
     for step in model.steps:
         used.update(_names_of(step))
@@ -59,16 +60,46 @@ def _names_of(step: Step) -> list[str]:
     return [*names, getattr(step, "condition", ""), getattr(step, "trips", "")]
 
 
-def _needed(steps: Sequence[Step], outputs: set[str]) -> list[Step]:
-    """Steps without those whose results nothing uses."""
-    used, kept = set(outputs), list[Step]()
+def _needed(model: Model, steps: Sequence[Step], deduction: Deduction, late: Collection[str]) -> list[Step]:
+    """Steps without those whose results nothing uses: neither their elements, nor sizes that are known from them alone."""
+
+    def follow(symbols: Iterable[str]) -> set[str]:
+        """What symbols follow from, as far as it is not known before the model runs."""
+        return set(late).intersection(set().union(*(deduction.symbols_of(sum_of(each)) for each in symbols)))
+
+    used, kept = set(model.outputs.values()), list[Step]()
+    wanted = follow(_dims(model, used)) if late else set()
     for step in reversed(steps):
-        made = (
-            {step.output}
-            if isinstance(step, SizesStep)
-            else set(step.outputs.values() if isinstance(step, DeviceStep) else step.outputs)
-        )
-        if not made.isdisjoint(used):
-            used.update(_names_of(step))
-            kept.append(step)
+        made = _made(step)
+        if made.isdisjoint(used) and wanted.isdisjoint(_dims(model, made)):
+            continue
+        used.update(_names_of(step))
+        wanted |= follow(_symbols_in(model, step)) if late else set()
+        kept.append(step)
     return kept[::-1]
+
+
+def _made(step: Step) -> set[str]:
+    if isinstance(step, SizesStep):
+        return {step.output}
+    return set(step.outputs.values() if isinstance(step, DeviceStep) else step.outputs)
+
+
+def _dims(model: Model, names: Iterable[str]) -> set[str]:
+    """Symbols among the dims of values."""
+    kinds = [model.values[name] for name in names if name in model.values]
+    return {dim for kind in kinds for dim in kind.shape or () if isinstance(dim, str)}
+
+
+def _symbols_in(model: Model, step: Step) -> set[str]:
+    """Symbols that a step has: in dims, in sizes, in its bodies."""
+    found = _dims(model, _names_of(step))
+    if isinstance(step, SizesStep):
+        found.update(*(each.symbols() for each in step.sizes))
+    elif isinstance(step, DeviceStep):
+        found.update(each.name for each in step.graph.derived)
+        found.update(dim for param in step.graph.params for dim in param.type.shape if isinstance(dim, str))
+    elif isinstance(step, IfStep | LoopStep | ScanStep):
+        for body in (step.then_body, step.else_body) if isinstance(step, IfStep) else (step.body,):
+            found |= _dims(body, body.values).union(*(_symbols_in(body, each) for each in body.steps))
+    return found

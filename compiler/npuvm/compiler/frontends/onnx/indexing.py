@@ -53,6 +53,8 @@ def picked(op: Operator, x: Value, index: npt.NDArray[np.int64], axis: int) -> V
         if outside.size:
             raise CompileError(f"Gather: index {outside[0]} is outside axis {axis} of {dim} elements", op.source)
         index = np.where(index < 0, index + dim, index)
+    elif index.size:  # read for these sizes alone, an index outside of them is found above
+        op.lowering.deduction.has_elements(dim, op.source, max(int(index.max()) + 1, -int(index.min())))
     shape = (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
     whole = (slice(None),) * axis
     if index.size == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.activations import floating
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.integers import RANGES, carried
@@ -54,7 +55,11 @@ def _gemm(op: Operator) -> Value:
     if alpha != 1.0:
         found = found * alpha
     if added:
-        op.lowering.fit([found.shape, op.input(2).dims], op.source)
+        whole = op.lowering.fit([found.shape, op.input(2).dims], op.source)
+        if len(whole) != 2:
+            raise CompileError(f"Gemm: input 2 has {len(whole)} dims; allowed: up to 2", op.source)
+        for dim, fitted in zip(found.shape, whole, strict=True):
+            op.equal(dim, fitted)
         other = k.cast(floating(op, 2), "fp32")
         found = found + (other * beta if beta != 1.0 else other)
     return k.cast(found, a.dtype)

@@ -59,7 +59,9 @@ def _extreme(op: Operator) -> Entry:
 
 
 def _nothing(op: Operator, value: Value, axes: tuple[int, ...], number: float, whole: int) -> Entry:
-    """What a reduction of no elements gives: `number` of floats, `whole` of integers."""
+    """What a reduction of no elements gives: `number` of floats, `whole` of integers. Unsupported for int64."""
+    if op.input(0).dtype == "int64":
+        raise Unsupported("the ends of int64, which a reduction of nothing gives, do not fit int32")
     dims: list[Dim] = []
     for axis, dim in enumerate(value.shape):
         if axis not in axes:
