@@ -58,6 +58,7 @@ def test_sizes_at_their_ends(name: str, sizes: Sizes) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chip", ["ascend_910a", "ascend_910b1", "ascend_950pr"])
 @pytest.mark.parametrize("name", ["gpt2", "mobilenet_v2"])
 def test_other_chips(name: str, chip: str) -> None:
