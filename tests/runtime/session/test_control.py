@@ -273,6 +273,27 @@ def test_cases_of_the_onnx_package_with_names_for_all_dims(name: str) -> None:
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_elements_of_all_trips_have_one_shape() -> None:
+    text = GROWING.replace("=> (float[r, 4] y, int64 k)", "=> (float[r, 4] y, int64 k, float[t, u, 4] zs)")
+    text = text.replace("y, k = Loop", "y, k, zs = Loop").replace("int64 ko) {", "int64 ko, float[q, 4] z) {")
+    _, session = opened(text.replace("ko = Max(kk, n)", "ko = Max(kk, n)  z = Exp(vo)"))
+    with pytest.raises(SessionError, match=r"have shapes \[9, 4\], \[21, 4\], .*; allowed: the same in all trips"):
+        session.run({"x": floats(3, 4)})
+
+
+def test_scanned_inputs_have_one_length() -> None:
+    proto, session = opened("""
+m (float[T, 4] xs, float[U, 4] ys, float[4] h0) => (float[4] h) {
+  h = Scan <num_scan_inputs = 2, body = b (float[4] a, float[4] x, float[4] y) => (float[4] ao) {
+    p = Mul(x, y)
+    ao = Add(a, p)
+  }> (h0, xs, ys)
+}""")
+    check(session, proto, {"xs": floats(3, 4), "ys": floats(3, 4), "h0": floats(4)})
+    with pytest.raises(SessionError, match="must hold, not T = 3, U = 2"):
+        session.run({"xs": floats(3, 4), "ys": floats(2, 4), "h0": floats(4)})
+
+
 def test_kinds_of_steps() -> None:
     _, session = opened(BRANCHES)
     assert {type(each) for each in session.model.steps} == {DeviceStep, IfStep}
