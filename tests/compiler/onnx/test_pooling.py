@@ -49,6 +49,12 @@ def test_paddings_that_follow_from_unknown_sizes(op: str, mode: str, strides: li
     _case(op, 2, kernel_shape=[4, 3], auto_pad=mode, strides=strides)
 
 
+@pytest.mark.parametrize(("op", "options"), [("MaxPool", {"dilations": [2]}), ("AveragePool", {"strides": [4]})])
+def test_paddings_that_are_read_in_two_ways_are_for_the_host(op: str, options: dict[str, Any]) -> None:
+    proto = one_node(op, {"x": ("float32", ["N", 3, "W"])}, kernel_shape=[2], auto_pad="SAME_UPPER", **options)
+    check(proto, {"x": X[:, :, :, 0, 0]}, host=[op])
+
+
 @pytest.mark.parametrize("count_pads", [0, 1])
 @pytest.mark.parametrize("pads", [[1, 1, 0, 1], [2, 2, 2, 1]])
 def test_means_with_and_without_padding(count_pads: int, pads: list[int]) -> None:

@@ -73,6 +73,16 @@ def test_integers_are_repeated(dtype: str) -> None:
     _case(["N", 3, "H", "W"], [1, 1, 2, 3], dtype=dtype, mode="nearest")
 
 
+@pytest.mark.parametrize(("height", "guards"), [(3, 0), ("H", 1)])
+def test_images_that_keep_their_size_stay_as_they_are(height: int | str, guards: int) -> None:
+    """Also at a scale that is not 1; an image that may keep its size or not is assumed to grow."""
+    scales = np.array([1, 1, 1.25, 1.25], np.float32)
+    inputs: dict[str, Given] = {"x": ("float32", [1, 3, height, 3]), "roi": EMPTY, "s": scales}
+    proto = one_node("Resize", inputs, mode="linear")
+    assert sum(str(each).startswith("1 + H <= ") for each in import_model(proto).guards) == guards
+    check(proto, {"x": X[:, :, : 6 if guards else 3, :3]})
+
+
 def test_whole_scales_move_nothing_by_index() -> None:
     inputs: dict[str, Given] = {
         "x": ("float32", ["N", 3, "H", "W"]),

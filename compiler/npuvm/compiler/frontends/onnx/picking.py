@@ -114,7 +114,12 @@ def not_longer(op: Operator, part: Dim, whole: Dim) -> None:
         if part > whole:
             raise CompileError(f"{op.type}: {part} elements along an axis of {whole}", op.source)
         return
-    op.lowering.deduction.guards.append(Guard(op.size(part), "<=", op.size(whole), op.source))
+    deduction = op.lowering.deduction
+    guard = Guard(op.size(part), "<=", op.size(whole), op.source)
+    if deduction.is_late(guard.left) or deduction.is_late(guard.right):
+        raise Unsupported(f"whether {part} is at most {whole} follows from data")
+    if str(guard) not in [str(each) for each in deduction.guards]:
+        deduction.guards.append(guard)
 
 
 def whole_number(op: Operator, dim: Dim, what: str) -> int:

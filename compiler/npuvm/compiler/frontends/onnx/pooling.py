@@ -104,6 +104,9 @@ def _spatial(op: Operator, x: Value) -> Spatial:
     if len(kernel) != len(x.shape) - 2:
         raise Unsupported(f"a kernel of {len(kernel)} dims for an image of {len(x.shape) - 2}")
     spatial = spatial_of(op, x.shape[2:], kernel)
+    apart = op.type != "MaxPool" and any(size < step for size, step in zip(kernel, spatial.strides, strict=True))
+    if (apart or max(spatial.dilations) > 1) and op.attribute("auto_pad", "NOTSET").startswith("SAME"):
+        raise Unsupported("what auto_pad gives with dilations, and strides longer than the kernel, is read in two ways")
     return replace(spatial, pads=((0, 0),) * len(kernel)) if all(pair == (0, 0) for pair in spatial.pads) else spatial
 
 

@@ -22,6 +22,8 @@ from npuvm.compiler.frontends.onnx.picking import axis_in, literal
 from npuvm.compiler.frontends.onnx.registry import rule
 from npuvm.compiler.interpreter import interpret
 from npuvm.compiler.ir import Graph
+from npuvm.compiler.model import Guard
+from npuvm.compiler.sums import sum_of
 from npuvm.compiler.types import DTYPES, Dim
 from npuvm.compiler.value import Value
 
@@ -63,6 +65,8 @@ def _resize(op: Operator) -> Value | Entry:
     if op.attribute("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
         raise Unsupported("the device resizes whole images, without a region of interest")
     axes = [each for each in _axes(op, x) if each.size != each.count or each.scale not in (None, 1.0)]
+    if not _changed(op, axes):
+        return op.input(0)
     if mode == "nearest":
         for each in axes:
             x = _nearest(op, x, each)
@@ -75,6 +79,22 @@ def _resize(op: Operator) -> Value | Entry:
     for each in axes:
         wide = _interpolated(op, wide, each)
     return op.k.cast(wide, dtype)
+
+
+def _changed(op: Operator, axes: Sequence[_Axis]) -> bool:
+    """Whether any axis gets another size; an image that keeps all its sizes stays as it is, also at a scale that is not 1."""
+    open_axes = [each for each in axes if isinstance(each.size, str) and each.scale is not None and 1 < each.scale < 2]
+    others = [each for each in axes if each not in open_axes]
+    if any(each.size != each.count for each in others):
+        return True
+    if open_axes:
+        size, count = op.size(open_axes[0].size), op.size(open_axes[0].count)
+        guard = Guard(size + sum_of(1), "<=", count, op.source)
+        if op.lowering.deduction.is_late(size):
+            raise Unsupported(f"whether {open_axes[0].size} grows by {open_axes[0].scale} follows from data")
+        op.lowering.deduction.guards.append(guard)
+        return True
+    return False
 
 
 def _axes(op: Operator, x: Value) -> list[_Axis]:
@@ -144,6 +164,8 @@ def _in_proportion(op: Operator, axes: Sequence[_Axis], policy: str) -> list[_Ax
 def _nearest(op: Operator, x: Value, axis: _Axis) -> Value:
     mode = op.attribute("coordinate_transformation_mode", "half_pixel")
     rounding = op.attribute("nearest_mode", "round_prefer_floor")
+    if mode == "half_pixel_symmetric" and rounding in ("floor", "ceil"):
+        raise Unsupported(f"the rounding error of {mode} decides which element the nearest by {rounding} is")
     repeats = (mode, rounding) == ("asymmetric", "floor") or (mode in _CENTRED and rounding.startswith("round"))
     if repeats and axis.factor is not None and axis.factor > 1:
         return _repeated(op, x, axis, axis.factor)
@@ -254,7 +276,7 @@ def _coordinates(k: KernelBuilder, axis: _Axis, mode: str) -> Value:
             return k.select(count > 1.0, (number + 0.5) / scale - 0.5, 0.0)
         case "half_pixel_symmetric":
             adjustment = count / (scale * size)
-            return size / 2.0 * (1.0 - adjustment) + ((number + 0.5) / scale - 0.5)
+            return size / 2.0 * (1.0 - adjustment) + (number + 0.5) / scale - 0.5
         case "align_corners":
             return number * (size - 1.0) / k.maximum(count - 1.0, 1.0)
         case "asymmetric":
