@@ -93,7 +93,7 @@ class Deduction:
 
     def resolve(self, dim: Dim) -> Dim:
         """What a dim is, as far as is known."""
-        if isinstance(dim, int) or not (self.known or self.fixed):
+        if isinstance(dim, int) or not (self.known or self.fixed or self.ordered):
             return dim
         value = sum_of(dim)
         found = self.resolved(value)
