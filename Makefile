@@ -87,6 +87,7 @@ check-benchmarks: $(TEST_STAMP) ## Run one turn of each benchmark that has turns
 	$(BIN)/python benchmarks/simulator_speed.py --repeat 1 --json build/simulator_speed.json
 	$(BIN)/python benchmarks/extensions.py --chip edge --case softmax --json build/extensions.json
 	$(BIN)/python benchmarks/tile_choice.py --family gemm --family conv --family rows --family attention --chip edge --shapes 2 --sample 4 --json build/tile_choice.json
+	$(BIN)/python benchmarks/models.py --small --chip edge --model dlrm --model gpt2 --shapes 2 --steps 2 --json build/models.json
 	$(BIN)/python benchmarks/fusion.py --chip edge --shapes small --case softmax_parts linear_relu attention rotary --json build/fusion.json
 	$(BIN)/python benchmarks/fusion_oracle.py --chip edge --shapes small --case softmax_parts linear_relu attention rotary --json build/fusion_oracle.json
 
