@@ -273,6 +273,21 @@ def test_cases_of_the_onnx_package_with_names_for_all_dims(name: str) -> None:
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_a_guard_of_a_body_is_one_of_the_model_around_it() -> None:
+    proto, session = opened("""
+m (float[A] x, float[B] y, int64 n) => (float[c] z) {
+  yes = Constant <value = bool {1}> ()
+  z = Loop (n, yes, x) <body = b (int64 i, bool ci, float[c] v) => (bool co, float[c] vo) {
+    co = Identity(ci)
+    s = Add(v, y)
+    vo = Tanh(s)
+  }>
+}""")
+    for a, b, reread in ((4, 4, 0), (4, 1, 1), (4, 4, 1), (4, 1, 1)):
+        check(session, proto, {"x": floats(a), "y": floats(b), "n": np.array(2)})
+        assert session.stats.models_reread == reread
+
+
 def test_elements_of_all_trips_have_one_shape() -> None:
     text = GROWING.replace("=> (float[r, 4] y, int64 k)", "=> (float[r, 4] y, int64 k, float[t, u, 4] zs)")
     text = text.replace("y, k = Loop", "y, k, zs = Loop").replace("int64 ko) {", "int64 ko, float[q, 4] z) {")

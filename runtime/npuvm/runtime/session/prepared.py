@@ -135,9 +135,9 @@ class Prepared:
         return groups if groups[-1] or len(groups) == 1 else groups[:-1]
 
     def roots(self, binding: Mapping[str, int]) -> dict[str, int]:
-        """The symbols of a binding that are not computed from others."""
-        computed = {each.name for each in self.model.derived}
-        return {name: size for name, size in binding.items() if name not in computed}
+        """The symbols of a binding that are dims of the model's own values, and not computed from others."""
+        own = self._symbols(list(self.model.values)) - {each.name for each in self.model.derived}
+        return {name: size for name, size in binding.items() if name in own}
 
 
 def _told(guards: Sequence[Guard], known: Collection[str]) -> tuple[tuple[Guard, ...], list[Guard]]:
