@@ -122,3 +122,10 @@ def test_sizes_of_what_the_host_makes_and_nobody_reads() -> None:
       z = Mod(n, two)
       w = Relu(y) }"""
     _runs(text, {"x": (9,), "y": (5,)}, {"x": (3,), "y": (7,)}, {"x": (4,), "y": (1,)}, {"x": (4,), "y": (0,)})
+
+
+def test_a_running_sum_of_a_function_of_many_steps() -> None:
+    """Telling the programs of a reversed sum apart takes one look at each step of the cosine."""
+    text = """g (float[N,M] x) => (float[N,M] z) <int64 a = {0}> { y = Cos(x)
+      z = CumSum<exclusive = 1, reverse = 1>(y, a) }"""
+    _runs(text, {"x": (5, 3)}, {"x": (1, 2)}, {"x": (0, 2)})

@@ -22,6 +22,7 @@ class SegmentForm:
     def __init__(self, segment: Joint) -> None:
         self._tensors: dict[str, int] = {}
         self._nodes: dict[int, int] = {}
+        self._told: dict[int, int] = {}
         parts: Sequence[Segment]
         extra: Hashable = ()
         if isinstance(segment, MixSegment):
@@ -33,7 +34,7 @@ class SegmentForm:
         # A result that goes from part to part is one tensor, but a node of its own in each.
         rows = []
         for part in parts:
-            self._nodes = {}
+            self._nodes, self._told = {}, {}
             rows.append(self._part(part))
         self.key: Hashable = (type(segment).__name__, extra, tuple(rows))
         self.tensors = tuple(self._tensors)
@@ -83,17 +84,16 @@ class SegmentForm:
         return node.op, _attrs(node), node.type.dtype, node.type.shape, inputs
 
     def _value(self, node: Node) -> Hashable:
-        """A value that the segment reads or computes by its number; a number by itself; others, such as views, in full."""
+        """A value that the segment reads or computes by its number; a number by itself; others, as views, in full, once."""
         known = self._nodes.get(node.id)
         if known is not None and not is_scalar(node):
             return known
-        return (
-            node.op,
-            _attrs(node),
-            node.type.dtype,
-            node.type.shape,
-            tuple([self._value(each) for each in node.inputs]),
-        )
+        if node.id in self._told:
+            return "again", self._told[node.id]
+        row = self._node(node)
+        if node.inputs:
+            self._told[node.id] = len(self._told)
+        return row
 
     def _access(self, access: Access) -> Hashable:
         tensor = access.tensor
