@@ -28,7 +28,7 @@ def fill_segment(name: str, node: Node, home: Access) -> VectorSegment:
     """A segment that fills the home of a padded value with the pad value; what is inside is written after it."""
     dtype, value = node.type.dtype, node.attrs["value"]
     number = Node(-1, "const", (), {"dtype": dtype, "value": value}, TensorType(dtype, ()), node.where)
-    spread = Node(node.id, "broadcast_to", (number,), {"shape": node.type.shape}, node.type, node.where)
+    spread = Node(node.id, "broadcast_to", (number,), {"shape": node.type.shape}, node.type, node.where, node.source)
     return VectorSegment(name, node.type.shape, nodes=[spread], writes=[(spread, home)])
 
 

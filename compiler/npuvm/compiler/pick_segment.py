@@ -46,7 +46,7 @@ def zero_segment(name: str, node: Node, home: Access) -> VectorSegment:
     dtype = node.type.dtype
     value = {"float": 0.0, "int": 0, "bool": False}[node.type.info.kind]
     number = Node(-1, "const", (), {"dtype": dtype, "value": value}, TensorType(dtype, ()), node.where)
-    spread = Node(node.id, "broadcast_to", (number,), {"shape": node.type.shape}, node.type, node.where)
+    spread = Node(node.id, "broadcast_to", (number,), {"shape": node.type.shape}, node.type, node.where, node.source)
     return VectorSegment(name, node.type.shape, nodes=[spread], writes=[(spread, home)])
 
 
