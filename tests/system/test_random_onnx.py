@@ -12,6 +12,7 @@ from tests.runtime.session.models import check, floats, opened
 from tests.system.random_onnx import ACCEPTED, findings
 
 from npuvm.compiler.frontends.onnx import import_model
+from npuvm.isa.errors import NpuvmError
 from npuvm.runtime.session import Session
 
 _BLOCK = 20
@@ -129,3 +130,21 @@ def test_a_running_sum_of_a_function_of_many_steps() -> None:
     text = """g (float[N,M] x) => (float[N,M] z) <int64 a = {0}> { y = Cos(x)
       z = CumSum<exclusive = 1, reverse = 1>(y, a) }"""
     _runs(text, {"x": (5, 3)}, {"x": (1, 2)}, {"x": (0, 2)})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "y = Gather<axis = 0>(x, two)",
+        "y, places = TopK<axis = 0>(x, two)",
+        "y = Gemm(x, b, c)",
+    ],
+)
+def test_what_does_not_fit_is_refused(line: str) -> None:
+    """Row 2 of two, the best two of one, a bias of four columns for one."""
+    proto, session = opened(
+        f"g (float[N,3] x, float[3,M] b) => (float[P,Q] y) <int64[1] two = {{2}}, float[4] c = {{1, 2, 3, 4}}> {{ {line} }}"
+    )
+    check(session, proto, {"x": floats(5, 3), "b": floats(3, 4)})
+    with pytest.raises(NpuvmError, match=r"Gather: index 2 is outside|TopK: k is 2|sizes 1 and 4 must be equal"):
+        session.run({"x": floats(1, 3), "b": floats(3, 1)})

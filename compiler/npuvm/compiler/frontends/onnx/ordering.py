@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from npuvm.compiler.deduction import LARGEST_SIZE
+from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.attributes import dtype_name
 from npuvm.compiler.frontends.onnx.elementwise import hull
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
@@ -42,6 +43,11 @@ def _places(dim: Dim) -> Bounds:
 def _top_k(op: Operator) -> list[Entry]:
     k, x, count = op.k, op.value(0), one_size(op, 1)
     axis = axis_in(op, op.attribute("axis", -1), len(x.shape))
+    dim = x.shape[axis]
+    if isinstance(count, int):
+        if isinstance(dim, int) and count > dim:
+            raise CompileError(f"TopK: k is {count}, but axis {axis} has {dim} elements", op.source)
+        op.lowering.deduction.has_elements(dim, op.source, count)
     order = [at for at in range(len(x.shape)) if at != axis] + [axis]
     turn_back = [order.index(at) for at in range(len(order))]
     moved = axis != len(order) - 1
