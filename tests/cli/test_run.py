@@ -111,6 +111,6 @@ def test_coverage(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("npuvm.cli.model_files.find_spec", lambda name: None if name == "sympy" else object())
+    monkeypatch.setattr("npuvm.cli.model_files.find_spec", lambda name: None if name == "onnx" else object())
     assert main(["coverage", MODEL]) == 2
-    assert "ONNX models need sympy; install: pip install npuvm[onnx]" in capsys.readouterr().err
+    assert "ONNX models need the package onnx; install: pip install npuvm[onnx]" in capsys.readouterr().err

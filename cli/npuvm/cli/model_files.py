@@ -19,10 +19,9 @@ ModelFile: TypeAlias = Annotated[Path, typer.Argument(help="A model, ending in .
 
 
 def open_model(path: Path) -> onnx.ModelProto:
-    """The model of a file. NpuvmError naming the extra where a package is missing, CompileError where there is no model."""
-    missing = [name for name in ("onnx", "sympy") if find_spec(name) is None]
-    if missing:
-        raise NpuvmError(f"ONNX models need {' and '.join(missing)}; install: pip install npuvm[onnx]", str(path))
+    """The model of a file. NpuvmError naming the extra where onnx is missing, CompileError where there is no model."""
+    if find_spec("onnx") is None:
+        raise NpuvmError("ONNX models need the package onnx; install: pip install npuvm[onnx]", str(path))
     from npuvm.compiler.frontends.onnx import load_model
 
     return load_model(path)
