@@ -1,7 +1,4 @@
-"""What random models are made of: each function adds an operator, with what computes its shapes, to values that fit it.
-
-Operators that jump (comparisons, rounding, sorting) take exact values alone, so that any order of sums gives their results.
-"""
+"""What random models are made of: each function adds an operator, with what computes its shapes, to values that fit it."""
 
 from __future__ import annotations
 
@@ -12,285 +9,36 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 from tests.compiler.onnx.random_models import INEXACT, PROBES, Maker, Size, Skip, Val
+from tests.compiler.onnx.random_numbers import (
+    ONE,
+    arg,
+    axis_of,
+    binary,
+    broadcast,
+    cast,
+    clip,
+    compare,
+    cumsum,
+    fits_with,
+    gemm,
+    guarded_unary,
+    is_float,
+    logic,
+    matmul,
+    normalise,
+    number_of,
+    reduce,
+    same_size,
+    signed,
+    topk,
+    unary,
+    where,
+)
 
 __all__ = ["OPERATORS"]
 
-_MOST_BITS = 18
 _Kind = tuple[str, int]
 """The name of a value of a body, and its type of elements; those of floats may have any shape."""
-
-
-def _same(number: int) -> Size:
-    return (number,) * PROBES
-
-
-ONE = _same(1)
-
-
-def _float(value: Val) -> bool:
-    return value.dtype == "float32"
-
-
-def _fixed(size: Size) -> int | None:
-    return size[0] if len(set(size)) == 1 else None
-
-
-def _kept(bits: int) -> int:
-    return bits if bits <= _MOST_BITS else INEXACT
-
-
-def _axis(m: Maker, value: Val, least: int = 1) -> int:
-    """An axis whose size is at least a number at all probes."""
-    found = [axis for axis, size in enumerate(value.shape) if min(size) >= least]
-    if not found:
-        raise Skip("no axis")
-    return m.rng.choice(found)
-
-
-def _signed(m: Maker, axis: int, rank: int) -> int:
-    return axis - rank if m.rng.random() < 0.4 else axis
-
-
-def _broadcast(a: Val, b: Val) -> tuple[Size, ...]:
-    rank = max(a.rank, b.rank)
-    sides = [(ONE,) * (rank - each.rank) + each.shape for each in (a, b)]
-    shape = []
-    for left, right in zip(*sides, strict=True):
-        if left != right and ONE not in (left, right):
-            raise Skip("no broadcast")
-        shape.append(right if left == ONE else left)
-    return tuple(shape)
-
-
-def _fits(a: Val, b: Val) -> bool:
-    try:
-        _broadcast(a, b)
-    except Skip:
-        return False
-    return True
-
-
-def _partner(m: Maker, x: Val) -> Val:
-    """A value of the same dtype that broadcasts with x: another, a constant, or a new input."""
-    choice = m.rng.random()
-    if choice < 0.45:
-        return m.pick(lambda each: each.dtype == x.dtype and _fits(x, each))
-    if choice < 0.7 and x.dtype == "float32":
-        dims = [m.rng.choice((1, _fixed(size) or 1)) for size in x.shape[m.rng.randint(0, x.rank) :]]
-        return Val(m.weight(*dims), "float32", tuple(map(_same, dims)), 3)
-    if len(m.inputs) > 6:
-        raise Skip("inputs enough")
-    shape = [ONE if m.rng.random() < 0.25 else size for size in x.shape[m.rng.choice((0, 0, x.rank // 2)) :]]
-    return m.input(shape, x.dtype, -8 if x.dtype != "bool" else 0, 8 if x.dtype != "bool" else 1)
-
-
-# Elementwise.
-
-_SMOOTH = (
-    "Tanh",
-    "Sigmoid",
-    "Erf",
-    "Softsign",
-    "Elu",
-    "Selu",
-    "Softplus",
-    "Sin",
-    "Cos",
-    "HardSwish",
-    "Mish",
-    "LeakyRelu",
-)
-_EXACT = {"Relu": 0, "Neg": 0, "Abs": 0, "Identity": 0}
-_JUMPING = ("Floor", "Ceil", "Round", "Sign")
-
-
-def unary(m: Maker) -> Val:
-    x = m.pick(_float)
-    kind = m.rng.random()
-    if kind < 0.45:
-        op = m.rng.choice(list(_EXACT))
-        return m.node(op, [x], x.dtype, x.shape, x.bits)
-    if kind < 0.55 and x.exact:
-        return m.node(m.rng.choice(_JUMPING), [x], x.dtype, x.shape, x.bits)
-    return m.node(m.rng.choice(_SMOOTH), [x], x.dtype, x.shape)
-
-
-def guarded_unary(m: Maker) -> Val:
-    """Functions whose argument must be kept in a range first."""
-    x = m.pick(_float)
-    op = m.rng.choice(("Exp", "Sqrt", "Log", "Reciprocal", "Div"))
-    if op == "Exp":
-        return m.node(op, [m.node("Tanh", [x], x.dtype, x.shape)], x.dtype, x.shape)
-    safe = m.node("Add", [m.node("Abs", [x], x.dtype, x.shape), m.const(0.5)], x.dtype, x.shape)
-    if op == "Div":
-        return m.node(op, [x, safe], x.dtype, x.shape)
-    return m.node(op, [safe], x.dtype, x.shape)
-
-
-def clip(m: Maker) -> Val:
-    x = m.pick(lambda each: each.dtype in ("float32", "int64", "int32"))
-    ends = [m.const(-1.5 if _float(x) else -3, x.dtype), m.const(2.5 if _float(x) else 4, x.dtype)]
-    ends[m.rng.randrange(2)] = m.rng.choice((ends[0], ""))
-    return m.node("Clip", [x, *ends] if ends[0] else [x, "", m.const(2, x.dtype)], x.dtype, x.shape, x.bits)
-
-
-def binary(m: Maker) -> Val:
-    x = m.pick(lambda each: each.dtype in ("float32", "int64", "int32"))
-    y = x if m.rng.random() < 0.1 else _partner(m, x)
-    if m.rng.random() < 0.5:
-        x, y = y, x
-    shape = _broadcast(x, y)
-    op = m.rng.choice(("Add", "Add", "Mul", "Sub", "Max", "Min"))
-    bits = x.bits + y.bits if op == "Mul" else max(x.bits, y.bits) + (op in ("Add", "Sub"))
-    if op == "Mul" and not (x.exact and y.exact) and _float(x):
-        y = m.node("Tanh", [y], y.dtype, y.shape)
-    if not _float(x) and bits > 24:
-        raise Skip("too large")
-    return m.node(op, [x, y], x.dtype, shape, _kept(bits))
-
-
-def compare(m: Maker) -> Val:
-    x = m.pick(lambda each: each.exact and each.dtype != "bool" and each.dtype != "float16")
-    y = _partner(m, x)
-    if not y.exact:
-        raise Skip("not exact")
-    op = m.rng.choice(("Greater", "Less", "Equal", "GreaterOrEqual", "LessOrEqual"))
-    return m.node(op, [x, y], "bool", _broadcast(x, y), 1)
-
-
-def logic(m: Maker) -> Val:
-    x = m.pick(lambda each: each.dtype == "bool")
-    if m.rng.random() < 0.3:
-        return m.node("Not", [x], "bool", x.shape, 1)
-    y = _partner(m, x)
-    return m.node(m.rng.choice(("And", "Or", "Xor")), [x, y], "bool", _broadcast(x, y), 1)
-
-
-def where(m: Maker) -> Val:
-    c = m.pick(lambda each: each.dtype == "bool")
-    x = m.pick(lambda each: each.dtype in ("float32", "int64") and _fits(c, each))
-    y = _partner(m, x)
-    both = Val("", "", _broadcast(x, y))
-    return m.node("Where", [c, x, y], x.dtype, _broadcast(c, both), max(x.bits, y.bits))
-
-
-def cast(m: Maker) -> Val:
-    x = m.pick(lambda each: each.exact)
-    target = m.rng.choice([each for each in ("float32", "int64", "int32", "bool") if each != x.dtype])
-    if x.dtype == "float32" and target.startswith("int"):
-        ends = m.const(-64), m.const(64)  # infinities, of reductions of nothing, are no integers
-        x = m.node("Floor", [m.node("Clip", [x, *ends], x.dtype, x.shape, x.bits)], x.dtype, x.shape, x.bits)
-    bits = 2 if x.dtype == "bool" or target == "bool" else x.bits + 2 * (target == "float32")
-    kinds = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "int32": TensorProto.INT32}
-    return m.node("Cast", [x], target, x.shape, _kept(bits), to=kinds.get(target, TensorProto.BOOL))
-
-
-# Products, reductions, normalisation.
-
-
-def matmul(m: Maker) -> Val:
-    x = m.pick(lambda each: _float(each) and each.rank >= 1)
-    k, choice = x.shape[-1], m.rng.random()
-    if x.rank >= 2 and choice < 0.25:
-        perm = [*range(x.rank - 2), x.rank - 1, x.rank - 2]
-        turned = m.node("Transpose", [x], x.dtype, [x.shape[axis] for axis in perm], x.bits, perm=perm)
-        made = m.node("MatMul", [x, turned], x.dtype, [*x.shape[:-1], x.shape[-2]])
-    elif _fixed(k) and choice < 0.7:
-        columns = m.rng.choice((1, 4, 8, 5))
-        made = m.node("MatMul", [x, m.weight(k[0], columns)], x.dtype, [*x.shape[:-1], _same(columns)])
-    elif x.rank >= 2 and choice < 0.8:
-        other = m.pick(lambda each: _float(each) and each.rank == 2 and each.shape[0] == k)
-        made = m.node("MatMul", [x, other], x.dtype, [*x.shape[:-1], other.shape[1]])
-    else:
-        n = m.root()[1] if m.rng.random() < 0.5 else _same(6)
-        made = m.node("MatMul", [x, m.input([k, n])], x.dtype, [*x.shape[:-1], n])
-    return m.node("Mul", [made, m.const(0.125)], made.dtype, made.shape)
-
-
-def gemm(m: Maker) -> Val:
-    x = m.pick(lambda each: _float(each) and each.rank == 2)
-    turned = m.rng.random() < 0.3
-    rows, k = x.shape[::-1] if turned else x.shape
-    n, across = m.rng.choice((1, 4, 7)), m.rng.randrange(2) == 1
-    w = (
-        m.weight(*((n, k[0]) if across else (k[0], n)))
-        if _fixed(k)
-        else m.input([_same(n), k] if across else [k, _same(n)])
-    )
-    inputs: list[str | Val] = [x, w]
-    if m.rng.random() < 0.7:
-        inputs.append(m.weight(n) if m.rng.random() < 0.7 else m.input([rows, ONE]))
-    return m.node("Gemm", inputs, x.dtype, [rows, _same(n)], transA=int(turned), transB=int(across), alpha=0.25)
-
-
-def reduce(m: Maker) -> Val:
-    x = m.pick(lambda each: each.dtype in ("float32", "int64", "int32") and each.rank >= 1)
-    ops = (
-        "ReduceSum",
-        "ReduceMax",
-        "ReduceMin",
-        "ReduceMean",
-        "ReduceL1",
-        "ReduceL2",
-        "ReduceSumSquare",
-        "ReduceLogSumExp",
-    )
-    op = m.rng.choice(ops if _float(x) else ops[:3])
-    axes = sorted(m.rng.sample(range(x.rank), m.rng.randint(1, min(2, x.rank))))
-    keep = m.rng.randrange(2)
-    shape = [ONE if axis in axes else size for axis, size in enumerate(x.shape) if keep or axis not in axes]
-    inputs: list[str | Val] = [x]
-    if m.rng.random() < 0.1:
-        shape = [ONE] * x.rank if keep else []
-    else:
-        inputs.append(m.ints(*(_signed(m, axis, x.rank) for axis in axes)))
-    bits = x.bits if op in ("ReduceMax", "ReduceMin") else _kept(x.bits + 11) if not _float(x) else INEXACT
-    if not _float(x) and bits == INEXACT:
-        raise Skip("too large")
-    return m.node(op, inputs, x.dtype, shape, bits, keepdims=keep)
-
-
-def normalise(m: Maker) -> Val:
-    x = m.pick(lambda each: _float(each) and each.rank >= 1)
-    axis = m.rng.randrange(x.rank)
-    op = m.rng.choice(("Softmax", "Softmax", "LogSoftmax", "LayerNormalization"))
-    if op != "LayerNormalization":
-        return m.node(op, [x], x.dtype, x.shape, axis=_signed(m, axis, x.rank))
-    size = _fixed(x.shape[-1])
-    scale = m.weight(size) if size else m.input([x.shape[-1]])
-    return m.node(op, [x, scale], x.dtype, x.shape, axis=-1, epsilon=1e-2)
-
-
-def cumsum(m: Maker) -> Val:
-    x = m.pick(lambda each: each.dtype in ("float32", "int64") and each.rank >= 1 and (_float(each) or each.bits < 10))
-    axis = m.const(_signed(m, m.rng.randrange(x.rank), x.rank), "int64")
-    bits = INEXACT if _float(x) else x.bits + 7
-    return m.node("CumSum", [x, axis], x.dtype, x.shape, bits, exclusive=m.rng.randrange(2), reverse=m.rng.randrange(2))
-
-
-def arg(m: Maker) -> Val:
-    x = m.pick(lambda each: each.exact and _float(each) and each.rank >= 1)
-    axis, keep = m.rng.randrange(x.rank), m.rng.randrange(2)
-    shape = [ONE if at == axis else size for at, size in enumerate(x.shape) if keep or at != axis]
-    op = m.rng.choice(("ArgMax", "ArgMin"))
-    return m.node(op, [x], "int64", shape, 11, axis=_signed(m, axis, x.rank), keepdims=keep)
-
-
-def topk(m: Maker) -> Val:
-    x = m.pick(lambda each: each.exact and _float(each) and each.rank >= 1)
-    axis = _axis(m, x, 2)
-    size, choice = x.shape[axis], m.rng.random()
-    if choice < 0.5:
-        k, count = m.ints(2), _same(2)
-    elif choice < 0.75:
-        k, count = m.size(x, axis, vector=True), size
-    else:
-        k, count = m.raw("Min", [m.size(x, axis, vector=True), m.ints(3)])[0], tuple(min(each, 3) for each in size)
-    shape = tuple(count if at == axis else each for at, each in enumerate(x.shape))
-    largest = m.rng.randrange(2)
-    names = m.raw("TopK", [x, k], 2, axis=_signed(m, axis, x.rank), largest=largest, sorted=1)
-    m.add(Val(names[0], x.dtype, shape, x.bits))
-    return m.add(Val(names[1], "int64", shape, 11))
 
 
 # Movement.
@@ -318,7 +66,7 @@ def reshape(m: Maker) -> Val:
     open_at = m.rng.randrange(len(shape)) if m.rng.random() < 0.7 else -1
     target: list[int | str] = []
     for at, (group, size) in enumerate(zip(groups, shape, strict=True)):
-        fixed = _fixed(size)
+        fixed = number_of(size)
         if at == open_at:
             target.append(-1)
         elif fixed is not None:
@@ -330,11 +78,11 @@ def reshape(m: Maker) -> Val:
             while len(sizes) > 1:
                 sizes.append(m.raw("Mul", [sizes.pop(), sizes.pop()])[0])
             target.append(sizes[0])
-    parts = [at for at, size in enumerate(shape) if (_fixed(size) or 1) % 2 == 0 and target[at] != -1]
+    parts = [at for at, size in enumerate(shape) if (number_of(size) or 1) % 2 == 0 and target[at] != -1]
     if parts and m.rng.random() < 0.5 and 0 not in target[parts[0] + 1 :]:
         at = parts[0]
         half = shape[at][0] // 2
-        shape[at : at + 1], target[at : at + 1] = [_same(2), _same(half)], [2, half]
+        shape[at : at + 1], target[at : at + 1] = [same_size(2), same_size(half)], [2, half]
     if m.rng.random() < 0.2:
         shape.append(ONE)
         target.append(1)
@@ -345,32 +93,32 @@ def unsqueeze(m: Maker) -> Val:
     x = m.pick(lambda each: each.rank <= 3)
     axis = m.rng.randint(0, x.rank)
     shape = (*x.shape[:axis], ONE, *x.shape[axis:])
-    return m.node("Unsqueeze", [x, m.ints(_signed(m, axis, x.rank + 1))], x.dtype, shape, x.bits)
+    return m.node("Unsqueeze", [x, m.ints(signed(m, axis, x.rank + 1))], x.dtype, shape, x.bits)
 
 
 def squeeze(m: Maker) -> Val:
     x = m.pick(lambda each: ONE in each.shape)
     axis = m.rng.choice([axis for axis, size in enumerate(x.shape) if size == ONE])
     shape = x.shape[:axis] + x.shape[axis + 1 :]
-    return m.node("Squeeze", [x, m.ints(_signed(m, axis, x.rank))], x.dtype, shape, x.bits)
+    return m.node("Squeeze", [x, m.ints(signed(m, axis, x.rank))], x.dtype, shape, x.bits)
 
 
 def expand(m: Maker) -> Val:
     """Expand to the shape of another value, or to sizes that are put together."""
     x = m.pick(lambda each: each.dtype != "float16")
-    other = m.pick(lambda each: each.rank >= 1 and _fits(x, each))
+    other = m.pick(lambda each: each.rank >= 1 and fits_with(x, each))
     if m.rng.random() < 0.5:
-        return m.node("Expand", [x, m.raw("Shape", [other])[0]], x.dtype, _broadcast(x, other), x.bits)
+        return m.node("Expand", [x, m.raw("Shape", [other])[0]], x.dtype, broadcast(x, other), x.bits)
     sizes = [1 if m.rng.random() < 0.4 else m.size(other, axis, vector=True) for axis in range(other.rank)]
     shape = tuple(ONE if each == 1 else size for each, size in zip(sizes, other.shape, strict=True))
-    made = _broadcast(x, Val("", "", shape))
+    made = broadcast(x, Val("", "", shape))
     return m.node("Expand", [x, m.target(sizes)], x.dtype, made, x.bits)
 
 
 def slice_(m: Maker) -> Val:
     """Cut with constant ends, negative ones, computed ones, and steps."""
     x = m.pick(lambda each: each.rank >= 1)
-    axis = _axis(m, x)
+    axis = axis_of(m, x)
     start = m.rng.choice((0, 0, 1, -2, -1, 3))
     step = m.rng.choice((1, 1, 1, 2, 3, -1, -2))
     if step < 0:
@@ -390,7 +138,7 @@ def slice_(m: Maker) -> Val:
         len(range(size)[slice(start, each, step)]) for size, each in zip(x.shape[axis], ends, strict=True)
     )  # fmt: skip
     shape = tuple(sizes if at == axis else size for at, size in enumerate(x.shape))
-    inputs: list[str | Val] = [x, m.ints(start), stop, m.ints(_signed(m, axis, x.rank)), m.ints(step)]
+    inputs: list[str | Val] = [x, m.ints(start), stop, m.ints(signed(m, axis, x.rank)), m.ints(step)]
     return m.node("Slice", inputs, x.dtype, shape, x.bits)
 
 
@@ -403,24 +151,24 @@ def concat(m: Maker) -> Val:
         return each.dtype == x.dtype and each.rank == x.rank and all(rest)
 
     others = [m.pick(fits) for _ in range(m.rng.randint(1, 2))]
-    if _float(x) and len(m.inputs) < 6 and m.rng.random() < 0.4:
-        size = m.root()[1] if m.rng.random() < 0.6 else _same(2)
+    if is_float(x) and len(m.inputs) < 6 and m.rng.random() < 0.4:
+        size = m.root()[1] if m.rng.random() < 0.6 else same_size(2)
         others.append(m.input([size if at == axis else each for at, each in enumerate(x.shape)]))
     total = tuple(map(sum, zip(x.shape[axis], *(each.shape[axis] for each in others), strict=True)))
     shape = [total if at == axis else size for at, size in enumerate(x.shape)]
     bits = max(each.bits for each in (x, *others))
-    return m.node("Concat", [x, *others], x.dtype, shape, bits, axis=_signed(m, axis, x.rank))
+    return m.node("Concat", [x, *others], x.dtype, shape, bits, axis=signed(m, axis, x.rank))
 
 
 def split(m: Maker) -> Val:
     x = m.pick(lambda each: each.rank >= 1)
-    axis = _axis(m, x, 2)
+    axis = axis_of(m, x, 2)
     size, inputs = x.shape[axis], [x.name]
-    attrs: dict[str, Any] = {"axis": _signed(m, axis, x.rank)}
-    fixed, choice = _fixed(size), m.rng.random()
+    attrs: dict[str, Any] = {"axis": signed(m, axis, x.rank)}
+    fixed, choice = number_of(size), m.rng.random()
     if fixed and choice < 0.4:
         first = m.rng.randint(0, fixed)
-        parts = [_same(first), _same(fixed - first)]
+        parts = [same_size(first), same_size(fixed - first)]
         inputs.append(m.ints(first, fixed - first))
     elif choice < 0.7:
         rest = m.raw("Sub", [m.size(x, axis, vector=True), m.ints(1)])[0]
@@ -439,10 +187,10 @@ def split(m: Maker) -> Val:
 def gather(m: Maker) -> Val:
     """Rows by constant indices, or by those of an input, kept below the size by what the model computes."""
     x = m.pick(lambda each: each.rank >= 1 and each.dtype != "float16")
-    axis = _axis(m, x, 2)
+    axis = axis_of(m, x, 2)
     choice = m.rng.random()
     if choice < 0.5:
-        index, added = [(m.const(-1, "int64"), ()), (m.ints(1, 0, -1), (_same(3),)), (m.const(0, "int64"), ())][
+        index, added = [(m.const(-1, "int64"), ()), (m.ints(1, 0, -1), (same_size(3),)), (m.const(0, "int64"), ())][
             m.rng.randrange(3)
         ]
         indices: str | Val = index
@@ -456,12 +204,12 @@ def gather(m: Maker) -> Val:
         indices = m.node("Min", [given, last], "int64", given.shape, 5)
         added = given.shape
     shape = (*x.shape[:axis], *added, *x.shape[axis + 1 :])
-    return m.node("Gather", [x, indices], x.dtype, shape, x.bits, axis=_signed(m, axis, x.rank))
+    return m.node("Gather", [x, indices], x.dtype, shape, x.bits, axis=signed(m, axis, x.rank))
 
 
 def pad(m: Maker) -> Val:
     x = m.pick(lambda each: each.dtype == "float32" and each.rank >= 1)
-    axis = _axis(m, x, 2)
+    axis = axis_of(m, x, 2)
     before, after = m.rng.choice(((0, 1), (1, 0), (1, 1), (0, 3), (-1, 0)))
     pads = [0] * (2 * x.rank)
     pads[axis], pads[axis + x.rank] = before, after
@@ -480,7 +228,7 @@ def tile(m: Maker) -> Val:
     axis = m.rng.randrange(x.rank)
     repeats: list[int | str] = [1] * x.rank
     if m.rng.random() < 0.6:
-        times: Size = _same(m.rng.choice((1, 2, 3)))
+        times: Size = same_size(m.rng.choice((1, 2, 3)))
         repeats[axis] = times[0]
     else:
         other = m.pick(lambda each: each.rank >= 1)
@@ -492,7 +240,7 @@ def tile(m: Maker) -> Val:
 
 
 def trilu(m: Maker) -> Val:
-    x = m.pick(lambda each: each.rank >= 2 and _float(each))
+    x = m.pick(lambda each: each.rank >= 2 and is_float(each))
     return m.node(
         "Trilu", [x, m.const(m.rng.choice((0, 1, -1)), "int64")], x.dtype, x.shape, x.bits, upper=m.rng.randrange(2)
     )
@@ -532,7 +280,7 @@ def size_value(m: Maker) -> Val:
 
 def scaled_by_size(m: Maker) -> Val:
     """As means are written out: a sum over the size of an axis."""
-    x = m.pick(lambda each: _float(each) and each.rank >= 1)
+    x = m.pick(lambda each: is_float(each) and each.rank >= 1)
     axis = m.rng.randrange(x.rank)
     count = m.raw("Cast", [m.size(x, axis)], to=TensorProto.FLOAT)[0]
     if m.rng.random() < 0.5:
@@ -546,12 +294,12 @@ def scaled_by_size(m: Maker) -> Val:
 
 def windows(m: Maker) -> Val:
     """A convolution or pooling over the last axes of a value that gets batch and channel."""
-    x = m.pick(lambda each: _float(each) and each.rank in (1, 2, 3) and min(map(min, each.shape[-2:])) >= 2)
+    x = m.pick(lambda each: is_float(each) and each.rank in (1, 2, 3) and min(map(min, each.shape[-2:])) >= 2)
     space = x.shape[-2:] if x.rank >= 2 else x.shape
-    fixed = _fixed(x.shape[0]) if x.rank == 3 else 1
+    fixed = number_of(x.shape[0]) if x.rank == 3 else 1
     channels = fixed or 1
     axes = [0] if x.rank == 3 and fixed else [1] if x.rank == 3 else [0, 1]
-    shape = (*((x.shape[0],) if x.rank == 3 and not fixed else (ONE,)), _same(channels), *space)
+    shape = (*((x.shape[0],) if x.rank == 3 and not fixed else (ONE,)), same_size(channels), *space)
     image = m.node("Unsqueeze", [x, m.ints(*axes)], x.dtype, shape, x.bits)
     op = m.rng.choice(("Conv", "Conv", "MaxPool", "AveragePool", "GlobalAveragePool"))
     if op == "GlobalAveragePool":
@@ -568,14 +316,14 @@ def windows(m: Maker) -> Val:
     inputs: list[str | Val] = [image, m.weight(2, channels, *kernel)]
     if m.rng.random() < 0.5:
         inputs.append(m.weight(2))
-    return m.node(op, inputs, x.dtype, [shape[0], _same(2), *sizes], **attrs)
+    return m.node(op, inputs, x.dtype, [shape[0], same_size(2), *sizes], **attrs)
 
 
 def _condition(m: Maker) -> str:
     if m.rng.random() < 0.6:
         other = m.pick(lambda each: each.rank >= 1)
         return m.raw("Greater", [m.size(other, m.rng.randrange(other.rank)), m.const(4, "int64")])[0]
-    x = m.pick(lambda each: each.exact and _float(each))
+    x = m.pick(lambda each: each.exact and is_float(each))
     return m.raw("Greater", [m.raw("ReduceMax", [x], keepdims=0)[0], m.const(1.5)])[0]
 
 
@@ -589,7 +337,7 @@ def _body(m: Maker, nodes: list[onnx.NodeProto], inputs: Sequence[_Kind], output
 
 
 def branch(m: Maker) -> Val:
-    x = m.pick(_float)
+    x = m.pick(is_float)
     condition = _condition(m)
     names = [m.fresh("b") for _ in range(2)]
     ops = m.rng.sample(("Neg", "Relu", "Tanh", "Identity"), 2)
@@ -601,7 +349,7 @@ def branch(m: Maker) -> Val:
 
 
 def loop(m: Maker) -> Val:
-    x = m.pick(_float)
+    x = m.pick(is_float)
     if m.rng.random() < 0.5:
         trips = m.const(3, "int64")
     else:
