@@ -148,3 +148,12 @@ def test_what_does_not_fit_is_refused(line: str) -> None:
     check(session, proto, {"x": floats(5, 3), "b": floats(3, 4)})
     with pytest.raises(NpuvmError, match=r"Gather: index 2 is outside|TopK: k is 2|sizes 1 and 4 must be equal"):
         session.run({"x": floats(1, 3), "b": floats(3, 1)})
+
+
+def test_an_extreme_of_rows_whose_number_the_host_finds_may_be_of_none() -> None:
+    text = """g (float[N,2] x, float[M,1] z) => (float[two] y) <int64[1] two = {2}, int64[1] a = {0}, int64[1] s = {-1}> {
+      whole = Shape<start = 0, end = 1>(z)
+      e = Sub(whole, two)
+      last = Slice(x, s, e, a)
+      y = ReduceMax<keepdims = 0>(last, a) }"""
+    _runs(text, {"x": (3, 2), "z": (5, 1)}, {"x": (1, 2), "z": (2, 1)})

@@ -282,10 +282,10 @@ class Deduction:
             self.guards.append(guard)
 
     def has_elements(self, dim: Dim, origin: str, least: int = 1) -> None:
-        """Assume that a dim is at least a number; nothing where that follows from data."""
+        """Assume that a dim is at least a number."""
         size = self._sum(dim)
         guard = Guard(sum_of(least), "<=", size, origin)
-        known = self.interval(size)[0] >= least or self.is_late(size)
+        known = self.interval(size)[0] >= least
         if not known and all(str(each) != str(guard) for each in self.guards):
             self.guards.append(guard)
 
