@@ -7,7 +7,7 @@ import pytest
 from tests.compiler.stack_run import run_compiled
 from tests.compiler.vector_run import the_chip, the_isa
 
-from npuvm.compiler import CompileError, Kernel, KernelBuilder, ParamRef, compile_kernel, interpret, kernel
+from npuvm.compiler import CompileError, Kernel, KernelBuilder, ParamRef, Pins, compile_kernel, interpret, kernel
 
 Shape = tuple[int, ...]
 
@@ -62,3 +62,20 @@ def test_a_mix_that_says_so_needs_something_to_add_up() -> None:
 
     with pytest.raises(CompileError, match="nothing to add up"):
         compile_kernel(product, {"a": (64, 0), "b": (0, 64)}, the_chip("edge"), the_isa())
+
+
+@pytest.mark.parametrize("fusion", ["none", "pattern", "stack", "both"])
+def test_what_is_linked_with_programs_that_have_no_elements(fusion: str) -> None:
+    """The rows of one sum are stated as none."""
+
+    @kernel(x="fp16[N, 16]", y="fp16[0, 16]")
+    def sums(k: KernelBuilder, x: ParamRef, y: ParamRef) -> None:
+        k.store(k.exp(k.load(y)))
+        k.store(k.sum(k.exp(k.load(x)), 0))
+
+    shapes = {"x": (5, 16), "y": (0, 16)}
+    compiled = compile_kernel(sums, shapes, the_chip("edge"), the_isa(), Pins(fusion=fusion))
+    x = np.linspace(-1, 1, 80).reshape(5, 16).astype(np.float16)
+    made = run_compiled(compiled, {"x": x, "y": x[:0]}, the_chip("edge")).outputs
+    np.testing.assert_allclose(made["out1"], np.exp(x.astype(np.float64)).sum(0), rtol=2e-3)
+    assert made["out0"].shape == (0, 16)

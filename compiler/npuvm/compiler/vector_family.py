@@ -87,10 +87,7 @@ class VectorFamily:
 
     def cycles(self, values: Sequence[int]) -> float:
         """The cycles that a launch for these values is estimated to take. Raises what `instance` does."""
-        if self._structure is None:
-            self.prepare()
-        assert self._structure is not None
-        found = self._structure.located(values)
+        found = self.located(values)
         return 0.0 if found is None else found[0].choose(found[1])[0].cycles
 
     def located(self, values: Sequence[int]) -> tuple[Rows, Sequence[int]] | None:
