@@ -65,12 +65,13 @@ def test_a_mix_that_says_so_needs_something_to_add_up() -> None:
 
 
 @pytest.mark.parametrize("fusion", ["none", "pattern", "stack", "both"])
-def test_what_is_linked_with_programs_that_have_no_elements(fusion: str) -> None:
-    """The columns of one result are stated as none."""
+def test_what_is_linked_with_rows_that_have_no_elements(fusion: str) -> None:
+    """The columns of one tensor are stated as none."""
 
     @kernel(x="fp16[N, 16]", y="fp16[16, 0]")
     def sums(k: KernelBuilder, x: ParamRef, y: ParamRef) -> None:
-        k.store(k.exp(k.load(y)))
+        risen = k.exp(k.load(y))
+        k.store(risen / k.sum(risen, -1, keepdims=True))
         k.store(k.sum(k.exp(k.load(x)), 0))
 
     shapes = {"x": (5, 16), "y": (16, 0)}
