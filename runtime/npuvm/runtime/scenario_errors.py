@@ -14,8 +14,13 @@ from npuvm.isa.yaml_strict import Document, YamlPath
 __all__ = ["first_error"]
 
 
-def first_error(document: Document, exc: ValidationError, schema: Mapping[str, Any]) -> ConfigError:
-    """The first thing wrong, as "file:line:column: field: what, what is allowed"; `schema` is the JSON Schema of the file."""
+def first_error(
+    document: Document, exc: ValidationError, schema: Mapping[str, Any], what: str = "scenario"
+) -> ConfigError:
+    """The first thing wrong, as "file:line:column: field: what, what is allowed"; `schema` is the JSON Schema of the file.
+
+    `what` is what the file describes.
+    """
     errors = exc.errors(include_url=False)
     # a misspelt field is both unknown and missing; the unknown one stands on a line of the file
     error = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
@@ -27,7 +32,7 @@ def first_error(document: Document, exc: ValidationError, schema: Mapping[str, A
     field = ""
     for part in path:
         field += f"[{part}]" if isinstance(part, int) else f".{part}"
-    message = f"{field.lstrip('.') or 'scenario'}: {_message(error, schema)}"
+    message = f"{field.lstrip('.') or what}: {_message(error, schema)}"
     return ConfigError(message, document.where(path))
 
 

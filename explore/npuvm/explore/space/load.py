@@ -1,0 +1,222 @@
+"""Reads a space file: strict YAML, validated against the chip that it varies; every fault names its line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import MappingProxyType
+from typing import NoReturn
+
+from pydantic import ValidationError
+
+from npuvm.explore.space.constraints import Constraint
+from npuvm.explore.space.measures import MEASURES
+from npuvm.explore.space.parameters import EXTENSIONS, OPTIONS, Parameter, range_values
+from npuvm.explore.space.schema import (
+    SPACE_ADAPTER,
+    Bundles,
+    Extensions,
+    ParameterFields,
+    RangeFields,
+    SpaceFields,
+    Value,
+    WorkloadFields,
+    space_json_schema,
+)
+from npuvm.explore.space.space import Objective, Rule, Space, known_names
+from npuvm.explore.space.workloads import Workload, sized_runs
+from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.hw.config.fields import leaf_at, leaf_paths, suggest
+from npuvm.hw.config.layers import chip_path
+from npuvm.hw.energy import load_technology
+from npuvm.hw.errors import ConfigError
+from npuvm.isa import load_isa
+from npuvm.isa.errors import NpuvmError
+from npuvm.isa.yaml_strict import Document, YamlPath, load_yaml
+from npuvm.runtime.scenario_errors import first_error
+
+__all__ = ["load_space"]
+
+
+def load_space(path: str | Path) -> Space:
+    """The space of a file. ConfigError with file, line and field when anything in it is not allowed."""
+    document = load_yaml(path, ConfigError)
+    if not isinstance(document.data, dict):
+        raise ConfigError("a design space is a mapping of fields", document.where())
+    try:
+        fields = SPACE_ADAPTER.validate_json(json.dumps(document.data))
+    except ValidationError as exc:
+        raise first_error(document, exc, space_json_schema(), "design space") from None
+    return _Reader(document, fields).space()
+
+
+class _Reader:
+    """Makes a space of a file's fields, with the file at hand for the places of faults."""
+
+    def __init__(self, document: Document, fields: SpaceFields) -> None:
+        self._document = document
+        self._fields = fields
+        self._folder = Path(document.path).parent
+        self._base = self._file_or_name(fields.chip)
+        try:
+            self._chip: NpuConfig = load_chip(chip_path(self._base))
+        except ConfigError as error:
+            raise ConfigError(f"chip = {fields.chip!r}: {error}", document.where(("chip",))) from None
+
+    def space(self) -> Space:
+        fields = self._fields
+        try:
+            load_technology(technology := self._file_or_name(fields.technology))
+        except ConfigError as error:
+            self._fail(("technology",), f"technology = {fields.technology!r}: {error}")
+        parameters = tuple(
+            parameter for name, each in fields.parameters.items() for parameter in self._parameters(name, each)
+        )
+        self._written_once(parameters)
+        workloads = tuple(self._workload(at, each) for at, each in enumerate(fields.workloads))
+        names = [workload.name for workload in workloads]
+        for at, name in enumerate(names):
+            if name in names[:at]:
+                self._fail(("workloads", at, "name"), f"workload {name!r} is there already; names are used once")
+        return Space(
+            fields.name,
+            fields.title,
+            Path(self._document.path),
+            Path(self._document.path).read_text(encoding="utf-8"),
+            self._base,
+            parameters,
+            tuple(self._rule(at, parameters) for at in range(len(fields.constraints))),
+            workloads,
+            tuple(self._objective(at, names) for at in range(len(fields.objectives))),
+            MappingProxyType(dict(fields.budgets)),
+            technology,
+            fields.search,
+            self._chip.isa.extensions,
+        )
+
+    def _file_or_name(self, text: str) -> str:
+        """A path from the file's folder where the text is one, else the name as it is."""
+        return str(self._folder / text) if len(Path(text).parts) > 1 or Path(text).suffix else text
+
+    def _fail(self, path: YamlPath, message: str) -> NoReturn:
+        raise ConfigError(message, self._document.where(path))
+
+    # Parameters.
+
+    def _parameters(self, name: str, fields: ParameterFields) -> Iterator[Parameter]:
+        place: YamlPath = ("parameters", name)
+        if isinstance(fields, Extensions):
+            yield from self._extensions(name, fields)
+        elif name == EXTENSIONS:
+            self._fail(place, f"{name}: allowed is {{optional: [names of extensions]}}")
+        elif isinstance(fields, Bundles):
+            yield self._bundle(name, fields)
+        else:
+            try:
+                values = range_values(fields) if isinstance(fields, RangeFields) else fields
+            except ValueError as error:
+                self._fail(place, f"{name}: {error}")
+            yield self._listed(name, values)
+
+    def _listed(self, name: str, values: tuple[Value, ...]) -> Parameter:
+        place: YamlPath = ("parameters", name)
+        for at, value in enumerate(values):
+            if value in values[:at]:
+                self._fail(place, f"{name}: the value {value!r} stands twice")
+        if name in OPTIONS:
+            for at, value in enumerate(values):
+                # 1 is not true here, although they are equal.
+                if not any(value is each or (isinstance(each, str) and value == each) for each in OPTIONS[name]):
+                    allowed = ", ".join(str(each).lower() for each in OPTIONS[name])
+                    self._fail((*place, at), f"{name} = {value!r}; allowed are {allowed}")
+            return Parameter(name, "option", values)
+        for at, value in enumerate(values):
+            self._field(name, value, (*place, at))
+        return Parameter(name, "field", values)
+
+    def _field(self, name: str, value: Value, place: YamlPath) -> None:
+        """A ConfigError unless a field of the chip may have a value, whatever other fields have."""
+        leaf = leaf_at(tuple(name.split(".")))
+        if leaf is None or name in ("name", "description", EXTENSIONS):
+            options = ", ".join(OPTIONS)
+            known = leaf_paths(self._chip.model_dump())
+            message = (
+                f"{name}: no field of a chip{suggest(name, known)}; allowed beside them are {options}, {EXTENSIONS}"
+            )
+            self._fail(place, message)
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        try:
+            load_chip(chip_path(self._base), [f"{name}={text}"])
+        except ConfigError as error:
+            # What contradicts another field of the base may agree with that of a point.
+            if leaf.allowed in str(error) and f"{name} = " in str(error):
+                self._fail(place, f"{name} = {value!r}: allowed is {leaf.allowed}")
+
+    def _bundle(self, name: str, fields: Bundles) -> Parameter:
+        for label, writes in fields.choices.items():
+            for dotted, value in writes.items():
+                self._field(dotted, value, ("parameters", name, "choices", label, dotted))
+        if leaf_at(tuple(name.split("."))) is not None or name in OPTIONS:
+            self._fail(("parameters", name), f"{name}: choices that set fields need a name of their own, no field's")
+        return Parameter(name, "bundle", tuple(fields.choices), MappingProxyType(dict(fields.choices)))
+
+    def _extensions(self, name: str, fields: Extensions) -> Iterator[Parameter]:
+        if name != EXTENSIONS:
+            self._fail(("parameters", name), f"{name}: optional extensions stand under {EXTENSIONS}")
+        for at, each in enumerate(fields.optional):
+            place: YamlPath = ("parameters", name, "optional", at)
+            extension = self._file_or_name(each)
+            try:
+                load_isa(self._chip.isa.base, [extension])
+            except NpuvmError as error:
+                self._fail(place, f"{each!r} cannot be laid over {self._chip.isa.base}: {error}")
+            if extension in self._chip.isa.extensions:
+                self._fail(place, f"{each!r} is an extension of the base chip already")
+            yield Parameter(f"{name}.{Path(each).stem}", "extension", (False, True), extension=extension)
+
+    def _written_once(self, parameters: tuple[Parameter, ...]) -> None:
+        owners: dict[str, str] = {}
+        for parameter in parameters:
+            for name in {name for value in parameter.values for name in parameter.writes(value)}:
+                if name in owners:
+                    place: YamlPath = ("parameters", parameter.name)
+                    self._fail(place, f"{parameter.name}: sets {name}, which {owners[name]} sets too")
+                owners[name] = parameter.name
+
+    # What must hold, what is run, what counts.
+
+    def _rule(self, at: int, parameters: tuple[Parameter, ...]) -> Rule:
+        fields = self._fields.constraints[at]
+        place: YamlPath = ("constraints", at, "require")
+        try:
+            constraint = Constraint(fields.require)
+        except ValueError as error:
+            self._fail(place, str(error))
+        known = (*leaf_paths(self._chip.model_dump()), *(parameter.name for parameter in parameters))
+        for name in constraint.names:
+            if not known_names(parameters, self._chip, name):
+                self._fail(place, f"{name}: no parameter and no field of the chip{suggest(name, known)}")
+        return Rule(constraint, fields.because, self._document.where(("constraints", at)))
+
+    def _workload(self, at: int, fields: WorkloadFields) -> Workload:
+        kind = "model" if fields.model is not None else "scenario"
+        path = self._folder / str(fields.model if fields.model is not None else fields.scenario)
+        if not path.is_file():
+            self._fail(("workloads", at, kind), f"{kind}: no such file: {path}")
+        try:
+            runs = sized_runs(fields)
+        except ValueError as error:
+            self._fail(("workloads", at, "sizes"), str(error))
+        return Workload(fields.name, "model" if kind == "model" else "scenario", path, fields.weight, runs)
+
+    def _objective(self, at: int, workloads: list[str]) -> Objective:
+        fields = self._fields.objectives[at]
+        measure = MEASURES[fields.measure]
+        if fields.workload is not None:
+            place: YamlPath = ("objectives", at, "workload")
+            if not measure.per_workload:
+                self._fail(place, f"{measure.name} is of the chip, not of a workload")
+            if fields.workload not in workloads:
+                self._fail(place, f"no workload {fields.workload!r}; there are {', '.join(workloads)}")
+        return Objective(measure, fields.workload)

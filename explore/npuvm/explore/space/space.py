@@ -1,0 +1,171 @@
+"""A design space: points, what each makes of the chip and of the compiler, and which of them are none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any, cast
+
+from npuvm.explore.space.constraints import Constraint
+from npuvm.explore.space.measures import Measure
+from npuvm.explore.space.parameters import EXTENSIONS, OPTIONS, Parameter, Point
+from npuvm.explore.space.schema import SearchFields, Value
+from npuvm.explore.space.workloads import Workload
+from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.hw.errors import ConfigError
+
+__all__ = ["Objective", "Rule", "Setup", "Space", "known_names"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A measure that counts, of one workload or of all by weight."""
+
+    measure: Measure
+    workload: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As reports show it: "latency_us", or "latency_us of prefill"."""
+        return self.measure.name if self.workload is None else f"{self.measure.name} of {self.workload}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A constraint with its reason and its place in the file."""
+
+    constraint: Constraint
+    because: str
+    where: str
+
+    def __str__(self) -> str:
+        return self.constraint.text + (f" ({self.because})" if self.because else "")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a point makes of the chip and of the compiler; options that are no parameter are None, the compiler's own."""
+
+    overrides: tuple[str, ...]
+    fusion: str | None = None
+    double_buffering: bool | None = None
+
+
+@dataclass(frozen=True)
+class Space:
+    """A design space as its file has it. `base` is the chip's name or file; `text` is the file's text."""
+
+    name: str
+    title: str
+    path: Path
+    text: str
+    base: str
+    parameters: tuple[Parameter, ...]
+    rules: tuple[Rule, ...]
+    workloads: tuple[Workload, ...]
+    objectives: tuple[Objective, ...]
+    budgets: Mapping[str, float]
+    technology: str
+    search: SearchFields
+    extensions: tuple[str, ...] = field(default=())
+    """Extensions that every chip of the space has: those of the base."""
+
+    @property
+    def size(self) -> int:
+        """Combinations of values; those that constraints exclude count too."""
+        return prod(len(parameter.values) for parameter in self.parameters)
+
+    @cached_property
+    def _base_chip(self) -> NpuConfig:
+        return load_chip(self.base)
+
+    def points(self) -> Iterator[Point]:
+        """All combinations of values, the last parameter fastest."""
+        names = [parameter.name for parameter in self.parameters]
+        for values in product(*(parameter.values for parameter in self.parameters)):
+            yield dict(zip(names, values, strict=True))
+
+    def setup(self, point: Point) -> Setup:
+        """What a point makes of chip and compiler."""
+        fields: dict[str, Value] = {}
+        extensions = list(self.extensions)
+        for parameter in self.parameters:
+            value = point[parameter.name]
+            fields.update(parameter.writes(value))
+            if parameter.kind == "extension" and value:
+                extensions.append(parameter.extension)
+        overrides = [f"{name}={_yaml(value)}" for name, value in fields.items()]
+        if any(parameter.kind == "extension" for parameter in self.parameters):
+            overrides.append(f"{EXTENSIONS}=[{', '.join(extensions)}]")
+        fusion = point.get("compiler.fusion")
+        buffering = point.get("compiler.double_buffering")
+        return Setup(
+            tuple(overrides),
+            None if fusion is None else str(fusion),
+            None if buffering is None else cast(bool, buffering),
+        )
+
+    def chip(self, point: Point) -> NpuConfig:
+        """The chip of a point; ConfigError where its fields contradict each other."""
+        return load_chip(self.base, self.setup(point).overrides)
+
+    def broken_rule(self, point: Point) -> Rule | None:
+        """The first constraint that a point breaks. ValueError where a constraint has no value at it."""
+        written = {name: value for each in self.parameters for name, value in each.writes(point[each.name]).items()}
+
+        def lookup(name: str) -> Any:
+            if name in written:
+                return written[name]
+            return point[name] if name in point else field_of(self._base_chip, name)
+
+        return next((rule for rule in self.rules if not rule.constraint.holds(lookup)), None)
+
+    def fault(self, point: Point) -> str | None:
+        """Why a combination of values is no point of the space: the constraint, or what the chip's fields contradict in."""
+        try:
+            rule = self.broken_rule(point)
+        except ValueError as error:
+            return str(error)
+        if rule is not None:
+            return str(rule)
+        try:
+            self.chip(point)
+        except ConfigError as error:
+            return str(error)
+        return None
+
+    def key(self, point: Point) -> tuple[Value, ...]:
+        """The values of a point in the order of the parameters."""
+        return tuple(point[parameter.name] for parameter in self.parameters)
+
+
+def field_of(chip: NpuConfig, dotted: str) -> Any:
+    """A field of a chip by its path; KeyError for none."""
+    node: Any = chip
+    for part in dotted.split("."):
+        if isinstance(node, Mapping) and part in node:
+            node = node[part]
+        elif not part.startswith("_") and part in getattr(type(node), "model_fields", {}):
+            node = getattr(node, part)
+        else:
+            raise KeyError(dotted)
+    return node
+
+
+def known_names(parameters: Sequence[Parameter], chip: NpuConfig, name: str) -> bool:
+    """Whether a constraint may read a name: a parameter, an option, or a field of the chip."""
+    if any(parameter.name == name for parameter in parameters):
+        return True
+    try:
+        field_of(chip, name)
+    except KeyError:
+        return False
+    return name not in OPTIONS
+
+
+def _yaml(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
