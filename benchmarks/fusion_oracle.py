@@ -4,7 +4,8 @@
 
 For each subgraph of `benchmarks/fusing` with at most 8 operators all partitions into connected groups that do not wait for each
 other in a circle are compared, up to `--most` (a case with more says so). Each group is compiled as a kernel of its own and
-simulated in time only, where L2 is as the call before left it; a group without a program of its own is not legal. "us" is the
+simulated in time only; the partitions with the lowest sums are simulated again, group behind group, where L2 is as the call
+of all groups before left it. A group without a program of its own is not legal. "us" is the
 time of one call with the chip's `launch_us` for each launch and its `start_latency_us`; "cycles" has no time of the host. The
 compiler's choice is that of pin fusion = "pattern", and for "cycles" what it takes where launches cost the host nothing. "of
 best" is the best time by its own; its own is one of those compared, as it may lay values out better than groups apart do.

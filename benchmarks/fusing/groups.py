@@ -85,20 +85,24 @@ class Operators:
         return one in self.needs[other] or other in self.needs[one] or bool(shared)
 
     def _acyclic(self, groups: Sequence[Group]) -> bool:
+        return len(self.ordered(groups)) == len(groups)
+
+    def ordered(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups, each behind those that it waits for; without those that wait for each other in a circle."""
         of = {number: at for at, group in enumerate(groups) for number in group}
         waits = [
             {of[need] for number in group for need in self.needs[number]} - {at} for at, group in enumerate(groups)
         ]
-        done: set[int] = set()
-        while len(done) < len(groups):
-            ready = {at for at, needs in enumerate(waits) if at not in done and needs <= done}
-            if not ready:
-                return False
-            done |= ready
-        return True
+        done: dict[int, Group] = {}
+        while ready := [at for at, needs in enumerate(waits) if at not in done and needs <= done.keys()]:
+            done |= {at: groups[at] for at in ready}
+        return list(done.values())
 
     def kernel(self, group: Group) -> Kernel:
-        """The group as a kernel: values of others are parameters, values that others or the outputs want are stored."""
+        """The group as a kernel: values of others are parameters, values that others or the outputs want are stored.
+
+        A value has the same name in all groups.
+        """
         own = {node.id for number in group for node in self.all[number].nodes}
         graph = Graph("group", allowed=self.graph.allowed)
         made: dict[int, Node] = {}
@@ -108,7 +112,7 @@ class Operators:
             if node.id not in made:
                 taken = node.op == "load" or (node.id not in own and node.op not in _FREE)
                 if taken:
-                    name = str(node.attrs["param"]) if node.op == "load" else f"v{node.id}"
+                    name = str(node.attrs["param"]) if node.op == "load" else f"value{node.id}"
                     params.append(Param(name, node.type))
                     made[node.id] = graph.add("load", (), param=name, dtype=node.type.dtype, shape=node.type.shape)
                 else:
@@ -125,7 +129,7 @@ class Operators:
             for each in wanted:
                 if _root(each).id in own and each.id not in stored and node.op not in VIEWS:
                     stored.add(each.id)
-                    graph.add("store", (value(each),), output=f"o{each.id}")
+                    graph.add("store", (value(each),), output=f"value{each.id}")
         graph.params = tuple(params)
         known = set(graph.symbols())
         for derived in self.graph.derived:

@@ -129,7 +129,7 @@ def moved(space: Space, each: Transfer, rows: int, cols: int) -> tuple[int, int,
     adjacent = each.strides[space.col] == 1
     row_bytes = space.cols * each.item
     if has_rows and has_cols and adjacent:
-        if cols == space.cols:
+        if cols == space.cols and (space.row is None or each.strides[space.row] == space.cols):
             nbytes = rows * row_bytes
             return 1, nbytes, 1, nbytes % 32 != 0
         return rows, cols * each.item, 1, row_bytes % 32 != 0

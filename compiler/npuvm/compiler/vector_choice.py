@@ -262,8 +262,11 @@ class TileChooser:
             last = rows
 
     def _most_rows(self, total: int, cols: int) -> int:
-        """The most rows that fit beside so many columns, rounded up to lanes; without that where no row does."""
-        lanes = -(-cols // LANES) * LANES
+        """The most rows that fit beside so many columns, rounded up to lanes; without that where no row does.
+
+        Columns fewer than lanes count as they are, but not where rows are summed up, whose tiles are those of any chip.
+        """
+        lanes = cols if cols < LANES and not self._row_reduced else -(-cols // LANES) * LANES
         most = self._heights.get(lanes)
         if most is None:
             most = self._heights[lanes] = self._highest(lanes)

@@ -51,13 +51,15 @@ class _Engine(NamedTuple):
 
 
 class _Moved(NamedTuple):
-    """A transfer: the dims that it has, whether its rows are adjacent elements, and columns one row of them."""
+    """A transfer: the dims that it has, whether its rows are adjacent elements, and columns one row of them, and whether whole
+    rows lie one after the other."""
 
     dims: tuple[int, ...]
     rows: bool
     cols: bool
     adjacent: bool
     linear: bool
+    dense: bool
     item: int
     engine: _Engine
 
@@ -360,6 +362,7 @@ def _transfers(space: Space, chip: NpuConfig) -> list[_Moved]:
             space.has(each.node, space.col),
             each.strides[space.col] == 1,
             space.row is not None and each.strides[space.row] == 1,
+            space.row is None or each.strides[space.row] == space.sizes[space.col],
             each.item,
             by,
         )
@@ -378,12 +381,12 @@ class _Cost(NamedTuple):
 
 
 def _transfer(form: _Form, moved: _Moved, sizes: Sequence[Value], rows: Value, cols: Value) -> _Cost:
-    """The transfer of a tile of so many rows and columns. Rows of a tile with all columns lie one after the other."""
+    """The transfer of a tile of so many rows and columns. Rows of a tile with all columns may lie one after the other."""
     engine, item, line = moved.engine, moved.item, form.memory.line
     orders: Value = 1
     off: Value
     if moved.rows and moved.cols and moved.adjacent:
-        whole = same(cols, sizes[form.col])
+        whole = same(cols, sizes[form.col]) if moved.dense else False
         parts, each = pick(whole, 1, rows), cols * item * pick(whole, rows, 1)
         off = _off(sizes[form.col] * item)
         if form.row is not None:
