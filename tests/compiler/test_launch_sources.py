@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from npuvm.compiler import Graph, KernelBuilder, Param, ParamRef, Pins, compile_kernel, parse_type
-from npuvm.compiler.launch_sources import launch_sources
+from npuvm.compiler.launch_sources import launch_programs, launch_sources
 from npuvm.hw.config import load_chip
 from npuvm.isa import load_isa
+from npuvm.isa.codec import decode_program
 
 CHIP = load_chip("ascend_910b1")
 ISA = load_isa(CHIP.isa.base, CHIP.isa.extensions)
@@ -56,3 +59,45 @@ def test_launches_of_many_programs_name_all_of_them() -> None:
     every = [f"{name}{layer}" for layer in range(5) for name in ("project", "shift", "softmax")]
     assert set(sum(sources(network(5), "stack"), ())) == {*every, "widen"}
     assert set(sum(sources(network(5), "both"), ())) == {*every, "widen"}
+
+
+@pytest.mark.parametrize("fusion", ["stack", "both"])
+def test_programs_of_a_launch_are_words_of_it(fusion: str) -> None:
+    """Between the words of linked programs stand barriers alone; within them are those that the program has by itself."""
+    graph, pins = network(5), Pins(fusion=fusion)
+    shapes = {each.name: tuple(64 if dim == "S" else int(dim) for dim in each.type.shape) for each in graph.params}
+    launches = compile_kernel(graph, shapes, CHIP, ISA, pins).launches
+    found = launch_programs(graph, launches, shapes, CHIP, ISA, pins)
+    assert any(len(programs) > 1 for programs in found)
+    for launch, programs in zip(launches, found, strict=True):
+        taken = sorted(place for each in programs for place in each.words)
+        assert all(0 <= first < stop <= len(launch.image.words) for first, stop in taken)
+        assert all(before[1] <= after[0] for before, after in pairwise(taken))
+        own = {word for first, stop in taken for word in range(first, stop)}
+        between = [insn.op for pc, insn in decode_program(ISA, launch.image.words.tolist()) if pc not in own]
+        assert set(between) <= {"barrier", "halt"}
+    alone = compile_kernel(graph, shapes, CHIP, ISA, Pins(fusion="none")).launches
+    if fusion == "stack":
+        assert sum(map(len, found)) == len(alone)
+        assert [each.sources for programs in found for each in programs] == sources(graph, "none", 64)
+
+
+def test_a_launch_that_is_not_known_counts_as_one_program() -> None:
+    graph, pins = network(), Pins(fusion="both")
+    shapes = {each.name: tuple(64 if dim == "S" else int(dim) for dim in each.type.shape) for each in graph.params}
+    (launch,) = compile_kernel(graph, shapes, CHIP, ISA, Pins(fusion="stack")).launches
+    ((program,),) = launch_programs(graph, [launch], shapes, CHIP, ISA, pins)
+    assert program.words == ((0, len(launch.image.words)),)
+    assert set(program.sources) == {"project0", "shift0", "softmax0", "widen"}
+
+
+def test_work_of_operators() -> None:
+    graph = network()
+    shapes = {each.name: tuple(64 if dim == "S" else int(dim) for dim in each.type.shape) for each in graph.params}
+    launches = compile_kernel(graph, shapes, CHIP, ISA, Pins(fusion="none")).launches
+    programs = [each for (each,) in launch_programs(graph, launches, shapes, CHIP, ISA, Pins(fusion="none"))]
+    work = [each.work(graph.bind(shapes), CHIP, ISA) for each in programs]
+    # 64 x 64 x 64 and 64 x 64 x 128 in blocks of 16 x 16 x 16, a cycle each.
+    assert [dict(each.products) for each in work] == [{"project0": 64}, {}, {}, {"widen": 128}]
+    # 8 KB of fp16 in repeats of 256 bytes, a cycle each.
+    assert dict(work[1].passes) == {"shift0": 32} and work[2].passes["softmax0"] > 5 * 32

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 
@@ -85,6 +87,13 @@ def test_one_core() -> None:
     assert (vector.busy, vector.stalls) == (6, {"startup": 205, "tail": 53})
     load = result.cores[0].units["load"]
     assert (load.busy, load.stalls) == (48, {"startup": 36, "tail": 264 - 84})
+    # By word, behind 22 words of set-up. The bytes of a transfer take 8 cycles besides.
+    assert {at: astuple(each) for at, each in result.by_word.items()} == {
+        22: ("load", ("ub", "gm"), 1, 16, 256),
+        25: ("load", ("ub", "gm"), 1, 16, 256),
+        28: ("vector", ("ub",), 1, 6, 0),
+        30: ("store", ("gm", "ub"), 1, 16, 256),
+    }
 
 
 def test_two_cores_share_the_channel() -> None:

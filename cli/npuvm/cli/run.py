@@ -56,7 +56,7 @@ def run(
         ),
     ] = None,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Print where the time of the last run went, by kernel.")
+        bool, typer.Option("--profile", help="Print where the time of the last run went, by kernel and by operator.")
     ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for outputs, RUN-NAME.npy each.")] = None,
     plan: Annotated[
@@ -150,11 +150,11 @@ class _Found:
         }
         if profile:
             found["kernels"] = profile_json(session.profile())
+            found["nodes"] = profile_json(session.profile_nodes())
         return found
 
     def show(self, profile: bool) -> None:
-        from npuvm.runtime.session.profile import render_profile
-        from npuvm.runtime.session.show import render_hosts, render_outputs, render_runs
+        from npuvm.runtime.session.show import render_hosts, render_nodes, render_outputs, render_profile, render_runs
 
         session, console = self.session, wide_console()
         title = f"{session.model.name} on {session.device.chip.name}"
@@ -165,6 +165,7 @@ class _Found:
             console.print(render_hosts(self.reports[-1]))
         if profile:
             console.print(render_profile(session.profile()))
+            console.print(render_nodes(session.profile_nodes()))
         for number, each in enumerate(self.reports):
             if each.reread:
                 typer.echo(

@@ -14,7 +14,16 @@ from npuvm.compiler.stack_order import Lifetime, levels_of, lifetimes_of, place_
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa, RelocTable
 
-__all__ = ["Placed", "in_one_launch", "joined_launches", "plan_workspace", "stack_launches", "stacked"]
+__all__ = [
+    "LinkedPart",
+    "Placed",
+    "in_one_launch",
+    "joined_launches",
+    "linked_parts",
+    "plan_workspace",
+    "stack_launches",
+    "stacked",
+]
 
 
 _KEPT_FORMS = 256
@@ -125,9 +134,33 @@ def joined_launches(
     return _stacked_launches(name, tensors, [Placed(each) for each in launches], chip, isa)[0]
 
 
+@dataclass(frozen=True, slots=True)
+class LinkedPart:
+    """A launch that became a part of another one, and the words of it there: (first, one after the last) of each copy."""
+
+    launch: Launch
+    words: tuple[tuple[int, int], ...]
+
+
+def linked_parts(kernel: CompiledKernel, chip: NpuConfig, isa: Isa) -> list[tuple[Launch, list[LinkedPart]]]:
+    """The launches that `in_one_launch` makes of a kernel's, and of which of these each consists."""
+    stacking, launches, programs = _stacking(
+        kernel.name, kernel.tensors, [Placed(launch) for launch in kernel.launches], chip, isa
+    )
+    return stacking.parts(launches, programs)
+
+
 def _stacked_launches(
     name: str, tensors: Sequence[TensorSpec], launches: Sequence[Placed], chip: NpuConfig, isa: Isa
 ) -> tuple[tuple[Launch, ...], Mapping[str, Lifetime]]:
+    stacking, plain, programs = _stacking(name, tensors, launches, chip, isa)
+    return stacking.launches(plain, programs), stacking.lifetimes
+
+
+def _stacking(
+    name: str, tensors: Sequence[TensorSpec], launches: Sequence[Placed], chip: NpuConfig, isa: Isa
+) -> tuple[_Stacking, Sequence[Launch], Sequence[Programs]]:
+    """How launches of this form become one, kept for the forms used last; with the launches and their programs."""
     kinds = tuple([(each.name, each.kind) for each in tensors])
     programs = [busy(each.launch.image) for each in launches]
     forms = tuple([_form(each, here, isa) for each, here in zip(launches, programs, strict=True)])
@@ -138,8 +171,7 @@ def _stacked_launches(
         if len(_STACKS) > _KEPT_FORMS:
             _STACKS.popitem(last=False)
     _STACKS.move_to_end(key)
-    stacking = found[1]
-    return stacking.launches([each.launch for each in launches], programs), stacking.lifetimes
+    return found[1], [each.launch for each in launches], programs
 
 
 def _form(placed: Placed, programs: Programs, isa: Isa) -> Hashable:
@@ -178,6 +210,10 @@ class _Stacking:
         """The launches, in program order, as few."""
         return tuple([each.launch(launches, programs) for each in self._made])
 
+    def parts(self, launches: Sequence[Launch], programs: Sequence[Programs]) -> list[tuple[Launch, list[LinkedPart]]]:
+        """The same, with what each consists of."""
+        return [(each.launch(launches, programs), each.parts(launches, programs)) for each in self._made]
+
 
 _Laid = tuple[Linkage, Sequence[Mapping[str, int]], Bounds]
 """How parts with so many entries are linked, where each begins, and the bounds between them."""
@@ -213,6 +249,18 @@ class _Joined:
         linkage, firsts, bounds = laid
         image = linkage.image([launches[number].image for number in self._numbers], here, firsts, bounds)
         return Launch(self._segment, "stack", image, self._args, self._writes)
+
+    def parts(self, launches: Sequence[Launch], programs: Sequence[Programs]) -> list[LinkedPart]:
+        """What the launch consists of, in program order."""
+        if self._alone:
+            only = launches[self._numbers[0]]
+            return [LinkedPart(only, ((0, len(only.image.words)),))]
+        here = [programs[number] for number in self._numbers]
+        linkage = self._lay(launches, programs, here)[0]
+        words: dict[int, list[tuple[int, int]]] = {}
+        for part, start, stop in linkage.places():
+            words.setdefault(self._numbers[part], []).append((start, stop))
+        return [LinkedPart(launches[number], tuple(words[number])) for number in sorted(words)]
 
     def _lay(self, launches: Sequence[Launch], programs: Sequence[Programs], here: Sequence[Programs]) -> _Laid:
         """Lay out parts that have as many entries as these."""

@@ -154,6 +154,11 @@ class Linkage:
         self._reloc_args = np.concatenate([code.reloc_args for code, _ in text.codes])
         self._addends = [(code.part, code.own) for code, _ in text.codes]
 
+    def places(self) -> Iterator[tuple[int, int, int]]:
+        """By number of the part, the words of the image that are copies of its own: the first, and the one after the last."""
+        for part, start, stop, at in self._copies:
+            yield part, at, at + stop - start
+
     def bounds(self, programs: Sequence[Programs], firsts: Sequence[Mapping[str, int]]) -> Bounds:
         """Whole core groups, and by core type the cores at which parts begin or end; see `image`."""
         spans = {

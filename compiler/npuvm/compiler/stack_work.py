@@ -15,7 +15,7 @@ from npuvm.compiler.types import DTYPES, Dim, TensorType
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["apportion", "estimate_work"]
+__all__ = ["apportion", "estimate_work", "product_blocks"]
 
 _KEPT_GRAPHS = 256
 _Operand = tuple[int, int]
@@ -88,7 +88,7 @@ class _Estimate:
             return sum([counts[shape] * item for shape, item in operands])
 
         core = self._chip.core
-        cube = float(sum(_blocks(node, binding, self._chip) for node in self._products))
+        cube = float(sum(product_blocks(node, binding, self._chip) for node in self._products))
         if self._products:
             cube = max(cube, nbytes(self._moved) / core.load.l1_bytes_per_cycle)
         passed = sum(times * max([counts[shape] * item for shape, item in each]) for each, times in self._passes)
@@ -99,7 +99,7 @@ class _Estimate:
         return {"cube": cube, "vector": vector}
 
 
-def _blocks(node: Node, binding: Mapping[str, int], chip: NpuConfig) -> int:
+def product_blocks(node: Node, binding: Mapping[str, int], chip: NpuConfig) -> int:
     """Cube cycles of a product."""
     unit, dtype = chip.core.cube, node.inputs[0].type.dtype
     batch, m, n, k = product_sizes(node, binding)

@@ -20,7 +20,7 @@ from npuvm.hw.hazards import HazardChecker
 from npuvm.hw.indices import IndexSource, with_indices
 from npuvm.hw.l2 import L2State
 from npuvm.hw.launch import core_groups
-from npuvm.hw.stats import RunResult, bytes_by_level, core_stats, count_instructions
+from npuvm.hw.stats import RunResult, bytes_by_level, core_stats, count_instructions, work_by_word
 from npuvm.hw.stream import ScalarLoad
 from npuvm.hw.sums import sum_by_key
 from npuvm.hw.tally import unite
@@ -174,6 +174,7 @@ def _report(
         scalar_loads=tuple(tuple(values) for values in loads),
         trace=tuple(events or ()),
         engine=engine,
+        by_word=work_by_word(tables),
     )
 
 

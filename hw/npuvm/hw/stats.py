@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from npuvm.hw.tally import SiteTable, Tally
     from npuvm.hw.units import Unit
 
-__all__ = ["CoreStats", "RunResult", "UnitStats", "bytes_by_level", "core_stats", "count_instructions"]
+__all__ = [
+    "CoreStats",
+    "RunResult",
+    "UnitStats",
+    "WordWork",
+    "bytes_by_level",
+    "core_stats",
+    "count_instructions",
+    "work_by_word",
+]
 
 ON_CHIP = ("ub", "l1", "l0a", "l0b", "l0c")
 
@@ -53,6 +62,20 @@ class CoreStats:
     units: Mapping[str, UnitStats]
 
 
+@dataclass(frozen=True, slots=True)
+class WordWork:
+    """What one instruction of the text did over a launch, on all cores: how often it ran, in which spaces its operands lie.
+
+    `cycles` are those for which it occupies its unit, without what `nbytes`, those moved to or from global memory, take there.
+    """
+
+    unit: str
+    spaces: tuple[str, ...]
+    count: int
+    cycles: int
+    nbytes: int
+
+
 @dataclass(frozen=True)
 class RunResult:
     """One launch in simulated time.
@@ -62,7 +85,8 @@ class RunResult:
     estimates of energy. `requests` is what DMA engines sent to memory. `bounds` are lower limits in cycles
     (docs/timing-model.md, Bounds). `scalar_loads` holds per core the values of its scalar loads in order: `registers` of a
     later run without data; `indices` likewise the index vectors that its instructions read. `trace` is empty unless asked for.
-    `engine` says which one ran: "simpy", "compiled (Python)" or "compiled (numba 0.62)" with numba's version.
+    `engine` says which one ran: "simpy", "compiled (Python)" or "compiled (numba 0.62)" with numba's version. `by_word` has the
+    instructions of units by the word at which they begin.
     """
 
     cycles: int
@@ -80,6 +104,7 @@ class RunResult:
     trace: tuple[TraceEvent, ...]
     engine: str = "simpy"
     indices: tuple[tuple[tuple[int, ...], ...], ...] = ()
+    by_word: Mapping[int, WordWork] = field(default_factory=dict)
 
     @property
     def bound(self) -> tuple[str, Fraction]:
@@ -156,3 +181,19 @@ def bytes_by_level(tables: Sequence[SiteTable], memory: MemorySystem | MemoryVie
                     on_chip[operand.space] += times * moved
     traffic = memory.traffic
     return {**on_chip, "l2": memory.l2_hit, "hbm_read": traffic.hbm_read, "hbm_write": traffic.hbm_write}
+
+
+def work_by_word(tables: Sequence[SiteTable]) -> dict[int, WordWork]:
+    """The instructions of units by word; cores that run the same text count together."""
+    found: dict[int, WordWork] = {}
+    for table in tables:
+        sums = table.count.tolist(), table.occupancy.tolist(), table.moved.tolist()
+        for site, *own in zip(table.sites, *sums, strict=True):
+            if not own[0] or site.sync_only:
+                continue
+            before = found.get(site.pc)
+            if before is not None:
+                own = [a + b for a, b in zip(own, (before.count, before.cycles, before.nbytes), strict=True)]
+            spaces = tuple(dict.fromkeys(operand.space for operand in site.operands))
+            found[site.pc] = WordWork(site.unit_name, spaces, *own)
+    return found

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from npuvm.compiler.model import DeviceStep, HostStep, IfStep, LoopStep, Model, ScanStep
+from npuvm.runtime.session.operators import owner_of, sources_of
 
 if TYPE_CHECKING:
     import onnx
@@ -40,10 +41,7 @@ def coverage_of(proto: onnx.ModelProto, model: Model) -> list[PlacedOperator]:
 
 
 def _nodes(graph: onnx.GraphProto, model: Model, prefix: str = "") -> Iterator[PlacedOperator]:
-    sources = [
-        prefix + (node.name or f"{node.op_type}_{node.output[0] if node.output else number}")
-        for number, node in enumerate(graph.node)
-    ]
+    sources = sources_of(graph, prefix)
     names = set(sources)
     regions: dict[str, dict[str, None]] = {}
     hosts: dict[str, HostStep] = {}
@@ -52,11 +50,11 @@ def _nodes(graph: onnx.GraphProto, model: Model, prefix: str = "") -> Iterator[P
         if isinstance(step, DeviceStep):
             for node in step.graph.nodes:
                 if node.op not in ("load", "store", "const"):
-                    regions.setdefault(_owner(node.source, names), {})[step.name] = None
+                    regions.setdefault(owner_of(node.source, names), {})[step.name] = None
         elif isinstance(step, HostStep):
-            hosts.setdefault(_owner(step.source, names), step)
+            hosts.setdefault(owner_of(step.source, names), step)
         elif isinstance(step, IfStep | LoopStep | ScanStep):
-            control[_owner(step.source, names)] = step
+            control[owner_of(step.source, names)] = step
     for source, node in zip(sources, graph.node, strict=True):
         found = tuple(regions.get(source, ()))
         if source in hosts:
@@ -78,13 +76,6 @@ def _bodies(node: onnx.NodeProto, step: IfStep | LoopStep | ScanStep, source: st
         yield from _nodes(graphs["else_branch"], step.else_body, f"{source}/else/")
     elif "body" in graphs:
         yield from _nodes(graphs["body"], step.body, f"{source}/")
-
-
-def _owner(source: str, names: Collection[str]) -> str:
-    """The node that a source belongs to: that of an expanded function stands before a slash; names may have some too."""
-    while source and source not in names:
-        source = source.rpartition("/")[0]
-    return source
 
 
 def render_coverage(placed: Sequence[PlacedOperator]) -> Table:

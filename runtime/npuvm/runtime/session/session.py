@@ -20,9 +20,10 @@ from npuvm.runtime.session.binding import Binding, GuardFails, bind_value
 from npuvm.runtime.session.carrying import Array, numpy_dtype
 from npuvm.runtime.session.errors import SessionError
 from npuvm.runtime.session.held import Held
+from npuvm.runtime.session.operators import operator_types
 from npuvm.runtime.session.plan_file import compiler_hash, model_hash, read_plan, write_plan
 from npuvm.runtime.session.prepared import Prepared
-from npuvm.runtime.session.profile import KernelUse, profile_of
+from npuvm.runtime.session.profile import KernelUse, NodeUse, nodes_of, profile_of
 from npuvm.runtime.session.report import RunReport, SessionStats
 from npuvm.runtime.session.runner import Loaded, Runner
 
@@ -162,7 +163,19 @@ class Session:
         """
         if not self.device.launches and self.last.launches:
             raise SessionError("engine 'functional' simulates no time; allowed: another engine")
-        return profile_of(self._runner.executed, self.device.launches, self.device, self._runner.pins)
+        return profile_of(
+            self._runner.executed, self.device.launches, self.device, self._runner.pins, self._operator_types()
+        )
+
+    def profile_nodes(self) -> list[NodeUse]:
+        """The operators of the model by their part of the last run's simulated time; see `npuvm.runtime.session.attribution`.
+
+        SessionError where no time was simulated.
+        """
+        return nodes_of(self.profile(), self._operator_types())
+
+    def _operator_types(self) -> dict[str, str]:
+        return {} if self._proto is None else operator_types(self._proto.graph)
 
     def _forget(self) -> None:
         """Drop the launches of the last run, where nobody else has launched anything; they may be large."""

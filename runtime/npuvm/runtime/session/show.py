@@ -10,9 +10,21 @@ import numpy as np
 from rich.table import Table
 
 from npuvm.runtime.session.carrying import Array
+from npuvm.runtime.session.profile import KernelUse, NodeUse
 from npuvm.runtime.session.report import RunReport
 
-__all__ = ["render_hosts", "render_outputs", "render_runs", "report_json", "shapes_text"]
+__all__ = [
+    "render_hosts",
+    "render_nodes",
+    "render_outputs",
+    "render_profile",
+    "render_runs",
+    "report_json",
+    "shapes_text",
+]
+
+_NAMED = 4
+"""Most operators that a row of a profile names."""
 
 
 def shapes_text(shapes: Mapping[str, Sequence[int]]) -> str:
@@ -77,3 +89,52 @@ def report_json(report: RunReport) -> dict[str, Any]:
     found = asdict(report)
     found["hosts"] = list(found["hosts"].values())
     return found
+
+
+def render_profile(uses: Sequence[KernelUse], most: int | None = None) -> Table:
+    """A table of the kernels, of the first `most` where that is given, each followed by its programs where it has several."""
+    shown = uses if most is None else uses[:most]
+    left = f", {len(uses) - len(shown)} more not shown" if len(shown) < len(uses) else ""
+    table = Table(title=f"kernels by simulated time{left}", title_justify="left")
+    for name in ("kernel", "kind", "operators", "types"):
+        table.add_column(name, overflow="fold")
+    for name in ("launches", "cycles", "us", "share", "moved KB", "L2 KB", "HBM KB"):
+        table.add_column(name, justify="right")
+    for name in ("busy", "bound"):
+        table.add_column(name)
+    total = sum(use.cycles for use in uses)
+    for use in shown:
+        numbers = (f"{use.launches}", f"{use.cycles}", f"{use.us:.2f}", f"{use.share:.1%}")
+        nbytes = sum(part.moved_bytes for part in use.programs), use.l2_bytes, use.hbm_bytes
+        moved = [f"{each / 1000:.1f}" for each in nbytes]
+        busy = ", ".join(f"{unit} {share:.0%}" for unit, share in use.busy.items() if share >= 0.005)
+        several = len(use.programs) > 1
+        operators = f"{len(use.programs)} programs:" if several else _listed(use.operators)
+        table.add_row(use.kernel, use.kind, operators, _listed(use.types), *numbers, *moved, busy, use.bound)
+        for part in use.programs if several else ():
+            share = part.cycles / total if total else 0.0
+            own = (f"{part.cycles:.0f}", f"{part.us:.2f}", f"{share:.1%}", f"{part.moved_bytes / 1000:.1f}")
+            table.add_row(f"  {part.program}", part.kind, _listed(part.operators), "", "", *own)
+    return table
+
+
+def render_nodes(uses: Sequence[NodeUse], most: int | None = None) -> Table:
+    """A table of the operators, of the first `most` where that is given."""
+    shown = uses if most is None else uses[:most]
+    left = f", {len(uses) - len(shown)} more not shown" if len(shown) < len(uses) else ""
+    table = Table(title=f"operators by attributed simulated time{left}", title_justify="left")
+    for name in ("operator", "type"):
+        table.add_column(name, overflow="fold")
+    for name in ("kernels", "cycles", "us", "share", "alone in a program"):
+        table.add_column(name, justify="right")
+    for use in shown:
+        alone = f"{use.alone / use.cycles:.0%}" if use.cycles else ""
+        table.add_row(
+            use.node, use.type, f"{use.kernels}", f"{use.cycles:.0f}", f"{use.us:.2f}", f"{use.share:.1%}", alone
+        )
+    return table
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f", {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more or "(copy)"
