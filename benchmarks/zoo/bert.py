@@ -16,7 +16,10 @@ __all__ = ["BERT", "MINILM", "BertConfig"]
 
 @dataclass(frozen=True)
 class BertConfig:
-    """Sizes of an encoder; `published` takes the weights of all-MiniLM-L6-v2 and adds the sentence embedding."""
+    """Sizes of an encoder; `published` takes the weights of all-MiniLM-L6-v2 and adds the sentence embedding.
+
+    With `free` the weights are inputs of the graph, and `published` says no more than that there is an embedding.
+    """
 
     layers: int = 12
     hidden: int = 768
@@ -26,11 +29,13 @@ class BertConfig:
     positions: int = 512
     published: bool = False
     dtype: str = "float32"
+    free: bool = False
 
 
 def make(config: BertConfig) -> onnx.ModelProto:
     """Tokens, mask and segments, each [batch, sequence], to last_hidden_state [batch, sequence, hidden]."""
-    g = GraphBuilder("minilm" if config.published else "bert", dtype=config.dtype, parameters=_published(config))
+    name = "minilm" if config.published else "bert"
+    g = GraphBuilder(name, dtype=config.dtype, parameters=_published(config), free=config.free)
     ids, mask, kinds = (
         g.input(name, ["batch", "sequence"], "int64") for name in ("input_ids", "attention_mask", "token_type_ids")
     )
@@ -55,7 +60,7 @@ def inputs(config: BertConfig, sizes: Sizes, rng: np.random.Generator) -> Feeds:
 
 
 def _published(config: BertConfig) -> dict[str, np.ndarray] | None:
-    if not config.published:
+    if not config.published or config.free:
         return None
     from npuvm.runtime.models.minilm_assets import load_minilm  # only this model needs the package of its weights
 

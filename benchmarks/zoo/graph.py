@@ -30,17 +30,25 @@ _IR_VERSION = 8
 class GraphBuilder:
     """An ONNX graph in the making.
 
-    Parameters are drawn from `seed` in the order of their use, or taken from `parameters` by name. `dtype` is that of
-    parameters and of floating-point constants: float32 or float16.
+    Parameters are drawn from `seed` in the order of their use, or taken from `parameters` by name; with `free` they have no
+    values and are inputs of the graph, after those that are declared. `dtype` is that of parameters and of floating-point
+    constants: float32 or float16.
     """
 
     def __init__(
-        self, name: str, *, dtype: str = "float32", seed: int = 0, parameters: Mapping[str, Array] | None = None
+        self,
+        name: str,
+        *,
+        dtype: str = "float32",
+        seed: int = 0,
+        parameters: Mapping[str, Array] | None = None,
+        free: bool = False,
     ) -> None:
         self.dtype = np.dtype(dtype)
         self._name = name
         self._rng = np.random.default_rng(seed)
         self._given = parameters
+        self._free: dict[str, onnx.ValueInfoProto] | None = {} if free else None
         self._uses: Counter[str] = Counter()
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
@@ -102,6 +110,8 @@ class GraphBuilder:
 
         A given parameter that is `transposed` is stored with its two axes in the other order.
         """
+        if self._free is not None:
+            return self._open(self._free, name, shape)
         if self._given is None:
             spread = shape[0] ** -0.5 if scale is None else scale
             array: Array = self._rng.standard_normal(shape, dtype=np.float32) * np.float32(spread)
@@ -113,7 +123,7 @@ class GraphBuilder:
 
     def gain(self, name: str, *shape: int) -> Value:
         """A parameter that scales: drawn ones lie in 0.5 to 1.5."""
-        if self._given is not None:
+        if self._given is not None or self._free is not None:
             return self.weight(name, *shape)
         return self.table(name, self._rng.uniform(0.5, 1.5, shape).astype(self.dtype))
 
@@ -165,9 +175,14 @@ class GraphBuilder:
 
     def build(self) -> onnx.ModelProto:
         """The model."""
-        graph = helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, [*self._initializers.values()])
+        inputs = [*self._inputs, *(self._free or {}).values()]
+        graph = helper.make_graph(self._nodes, self._name, inputs, self._outputs, [*self._initializers.values()])
         opsets = [helper.make_opsetid("", _OPSET)]
         return helper.make_model(graph, producer_name="npuvm-zoo", opset_imports=opsets, ir_version=_IR_VERSION)
+
+    def _open(self, inputs: dict[str, onnx.ValueInfoProto], name: str, shape: Sequence[int]) -> Value:
+        inputs.setdefault(name, helper.make_tensor_value_info(name, _element(self.dtype), shape))
+        return name
 
     def _vector(self, dim: Dim) -> Value:
         return self.ints(dim) if isinstance(dim, int) else self.unsqueeze(dim, 0)

@@ -15,7 +15,10 @@ __all__ = ["LLAMA", "LlamaConfig"]
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """Sizes of the blocks, by default one of TinyLlama-1.1B."""
+    """Sizes of the blocks, by default one of TinyLlama-1.1B; `final_norm` is what stands behind the last block of a model.
+
+    With `free` the weights are inputs of the graph.
+    """
 
     layers: int = 1
     hidden: int = 2048
@@ -23,7 +26,10 @@ class LlamaConfig:
     groups: int = 4
     inner: int = 5632
     theta: float = 10000.0
+    epsilon: float = 1e-6
+    final_norm: bool = True
     dtype: str = "float32"
+    free: bool = False
 
     @property
     def width(self) -> int:
@@ -33,7 +39,7 @@ class LlamaConfig:
 
 def make(config: LlamaConfig) -> onnx.ModelProto:
     """inputs_embeds [batch, sequence, hidden] and a cache of `past` tokens to hidden_states and the cache with both."""
-    g = GraphBuilder("llama", dtype=config.dtype)
+    g = GraphBuilder("llama", dtype=config.dtype, free=config.free)
     hidden = embeds = g.input("inputs_embeds", ["batch", "sequence", config.hidden])
     kept = g.input("attention_mask", ["batch", "past + sequence"], "int64")
     places = g.input("position_ids", ["batch", "sequence"], "int64")
@@ -47,7 +53,8 @@ def make(config: LlamaConfig) -> onnx.ModelProto:
     for layer in range(config.layers):
         hidden, present = _layer(g, config, f"layers.{layer}", hidden, past[layer], mask, rotation)
         presents.append(present)
-    hidden = rms_norm(g, hidden, "norm", config.hidden)
+    if config.final_norm:
+        hidden = rms_norm(g, hidden, "norm", config.hidden, config.epsilon)
     g.output("hidden_states", hidden, ["batch", "sequence", config.hidden])
     for layer, present in enumerate(presents):
         for part, value in zip(("key", "value"), present, strict=True):
@@ -125,7 +132,7 @@ def _layer(
     rotation: tuple[Value, Value],
 ) -> tuple[Value, tuple[Value, Value]]:
     hidden, shared = config.hidden, config.groups * config.width
-    normed = rms_norm(g, x, f"{name}.input_layernorm", hidden)
+    normed = rms_norm(g, x, f"{name}.input_layernorm", hidden, config.epsilon)
 
     def project(part: str, heads: int) -> Value:
         columns = hidden if heads == config.heads else shared
@@ -139,7 +146,7 @@ def _layer(
     weights = g.op("Softmax", g.op("Add", scores, mask), axis=-1)
     mixed = merge_heads(g, g.op("MatMul", weights, _repeat(g, config, value)), hidden)
     x = g.op("Add", x, linear(g, mixed, f"{name}.self_attn.o_proj", hidden, hidden, bias=False))
-    normed = rms_norm(g, x, f"{name}.post_attention_layernorm", hidden)
+    normed = rms_norm(g, x, f"{name}.post_attention_layernorm", hidden, config.epsilon)
     gate = silu(g, linear(g, normed, f"{name}.mlp.gate_proj", hidden, config.inner, bias=False))
     up = linear(g, normed, f"{name}.mlp.up_proj", hidden, config.inner, bias=False)
     down = linear(g, g.op("Mul", gate, up), f"{name}.mlp.down_proj", config.inner, hidden, bias=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from npuvm.runtime import Device
 from npuvm.runtime.session import Session
 from npuvm.runtime.session.binding import compile_guards
 from npuvm.runtime.session.errors import SessionError
+from npuvm.runtime.session.feeds import free_symbols, shapes_at
 
 SUM = "m (float[B, S] x, float[B, S] y, int64[S] n) => (float[B, S] z, int64[S] k) { z = Add(x, y)  k = Max(n, n) }"
 BROADCAST = "m (float[A] x, float[B] y) => (float[c] z) { s = Add(x, y)  z = Tanh(s) }"
@@ -131,3 +133,27 @@ def test_a_model_without_anything_to_compute() -> None:
     proto, session = opened("m (float[B] x) => (float[B] y, int64[1] s) { y = Identity(x)  s = Shape(x) }")
     check(session, proto, {"x": floats(3)})
     assert Model("empty").steps == []
+
+
+CACHE = """m (float[B, P] past, float[B, S] x, float[B, "P + S"] mask) => (float[B, T] y) {
+  both = Concat <axis = 1> (past, x)
+  y = Add(both, mask)
+}"""
+
+
+def test_shapes_follow_from_the_sizes_of_symbols() -> None:
+    model = import_model(parsed(CACHE))
+    assert free_symbols(model) == ("B", "P", "S")
+    assert shapes_at(model, {"B": 2, "P": 5, "S": 1}) == {"past": (2, 5), "x": (2, 1), "mask": (2, 6)}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"B": 2, "P": 5}, "symbol 'S' has no size; symbols of its inputs: B, P, S"),
+        ({"B": 2, "P": 5, "S": 1, "T": 6}, "no symbol 'T' that can be given a size; symbols of its inputs: B, P, S"),
+    ],
+)
+def test_sizes_that_are_not_those_of_the_symbols_are_told(sizes: dict[str, int], said: str) -> None:
+    with pytest.raises(SessionError, match=re.escape(said)):
+        shapes_at(import_model(parsed(CACHE)), sizes)

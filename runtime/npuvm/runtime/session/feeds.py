@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from npuvm.compiler.model import Model
+from npuvm.runtime.session.binding import available, derive
 from npuvm.runtime.session.carrying import Array, numpy_dtype
 from npuvm.runtime.session.errors import SessionError
 
-__all__ = ["DATA", "InputSpec", "parse_input", "runs_of"]
+__all__ = ["DATA", "InputSpec", "arrays_of", "free_symbols", "parse_input", "runs_of", "shapes_at", "shapes_of"]
 
 DATA = ("random", "zeros")
 
@@ -108,6 +109,37 @@ def shapes_of(
             if isinstance(dim, str) and size is not None:
                 sizes.setdefault(dim, size)
     return {name: _closed(name, given[name], model, sizes) for name in model.inputs}
+
+
+def free_symbols(model: Model) -> tuple[str, ...]:
+    """The symbols in dims of a model's inputs that follow from no others, in their order."""
+    derived = {each.name for each in model.derived}
+    dims = (dim for name in model.inputs for dim in model.values[name].shape or ())
+    return tuple(dict.fromkeys(dim for dim in dims if isinstance(dim, str) and dim not in derived))
+
+
+def shapes_at(model: Model, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """The shapes of all inputs for a number for each of `free_symbols`.
+
+    SessionError where one is missing, or has no meaning for the model, or an input has no known rank.
+    """
+    symbols = free_symbols(model)
+    allowed = f"symbols of its inputs: {', '.join(symbols) or 'none'}"
+    for name in symbols:
+        if name not in sizes:
+            raise SessionError(f"symbol '{name}' has no size; {allowed}", model.name)
+    for name in sizes:
+        if name not in symbols:
+            raise SessionError(f"the model has no symbol '{name}' that can be given a size; {allowed}", model.name)
+    binding = dict(sizes)
+    derive(available(model.derived, binding), binding)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in model.inputs:
+        dims = model.values[name].shape
+        if dims is None:
+            raise SessionError(f"input '{name}' has no known rank; give its shape itself", model.name)
+        shapes[name] = tuple(dim if isinstance(dim, int) else binding[dim] for dim in dims)
+    return shapes
 
 
 def _closed(name: str, dims: Sequence[int | None], model: Model, sizes: Mapping[str, int]) -> tuple[int, ...]:

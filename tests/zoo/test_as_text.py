@@ -1,0 +1,81 @@
+"""Text models of configs/models are the models of the zoo: same operators, same results, weights from outside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from benchmarks.zoo.as_text import TEXTS, text_of, texts
+from benchmarks.zoo.entry import Feeds
+from benchmarks.zoo.graph import Array
+from benchmarks.zoo.models import MODELS
+from onnx import numpy_helper, parser
+
+from npuvm.compiler.frontends.onnx import import_model, load_model
+from npuvm.isa.resources import data_root
+from npuvm.runtime.session import Session
+
+FOLDER = data_root() / "configs" / "models"
+SMALL = [
+    pytest.param("minilm", {"published": True, "layers": 1}, {"batch": 2, "sequence": 7}, id="minilm"),
+    pytest.param("llama_block", {"layers": 1, "final_norm": False}, {"batch": 2, "sequence": 3, "past": 9}, id="llama"),
+]
+
+
+def run(model: onnx.ModelProto, feeds: Feeds) -> dict[str, Array]:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return dict(zip([each.name for each in session.get_outputs()], session.run(None, feeds), strict=True))
+
+
+def pair(name: str, changes: dict[str, Any]) -> tuple[onnx.ModelProto, str]:
+    """A small model of the zoo with its weights, and its text without them."""
+    entry = MODELS[name]
+    config = replace(entry.small_config, dtype="float16", **changes)
+    return entry.make(config), text_of(entry.make(replace(config, free=True)))
+
+
+@pytest.mark.parametrize(("name", "changes", "sizes"), SMALL)
+def test_the_text_of_a_model_computes_what_the_model_does(
+    name: str, changes: dict[str, Any], sizes: dict[str, int]
+) -> None:
+    whole, text = pair(name, changes)
+    config = replace(MODELS[name].small_config, dtype="float16", **changes)
+    given = MODELS[name].inputs(config, sizes, np.random.default_rng(3))
+    weights = {each.name: numpy_helper.to_array(each) for each in whole.graph.initializer}
+    parsed = parser.parse_model(text)
+    onnx.checker.check_model(parsed, full_check=True)
+    assert {each.name for each in parsed.graph.input} == {*given, *weights}
+    made = run(parsed, {**given, **weights})
+    for output, want in run(whole, given).items():
+        got = made[output]
+        assert got.dtype == want.dtype == np.float16
+        np.testing.assert_allclose(got.astype(float), want.astype(float), rtol=0.01, atol=0.01)
+
+
+def test_a_session_runs_the_text_of_a_model_with_its_weights() -> None:
+    whole, text = pair("llama_block", {"layers": 1, "final_norm": False})
+    config = replace(MODELS["llama_block"].small_config, layers=1, dtype="float16")
+    given = MODELS["llama_block"].inputs(config, {"batch": 1, "sequence": 2, "past": 5}, np.random.default_rng(4))
+    weights = {each.name: numpy_helper.to_array(each) for each in whole.graph.initializer}
+    with Session(parser.parse_model(text), "edge", engine="functional") as session:
+        made = session.run({**given, **weights})
+    for name, want in run(whole, given).items():
+        np.testing.assert_allclose(made[name].astype(float), want.astype(float), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_shipped_text_is_what_the_zoo_writes_and_has_no_operator_of_the_host(name: str) -> None:
+    path = FOLDER / f"{name}.onnxtxt"
+    assert path.read_text(encoding="utf-8") == dict(texts())[name], "run python benchmarks/zoo/as_text.py"
+    model = import_model(load_model(path))
+    assert not model.host_steps()
+    assert sum(array.nbytes for array in model.constants.values()) < 1 << 16
+
+
+def test_no_line_of_a_text_holds_data() -> None:
+    for path in FOLDER.glob("*.onnxtxt"):
+        assert max(map(len, path.read_text(encoding="utf-8").splitlines())) < 1000
