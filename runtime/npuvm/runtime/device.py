@@ -30,7 +30,15 @@ from npuvm.runtime.hoststream import HostStream, LaunchTimes
 from npuvm.runtime.repeats import ColdLaunches
 from npuvm.runtime.tensor import Tensor
 
-__all__ = ["Device", "DeviceEngine", "DeviceProgram", "LaunchObserver", "LaunchRecord", "capacity_limits"]
+__all__ = [
+    "Device",
+    "DeviceEngine",
+    "DeviceProgram",
+    "LaunchObserver",
+    "LaunchRecord",
+    "LaunchTaker",
+    "capacity_limits",
+]
 
 DeviceEngine = EngineName | Literal["functional", "functional_first"]
 
@@ -93,6 +101,13 @@ class LaunchObserver(Protocol):
         """A launch has ended."""
 
 
+class LaunchTaker(Protocol):
+    """Takes the launches of a device, to verify and to simulate them when it likes, or not at all."""
+
+    def take(self, image: Image, addresses: tuple[int, ...], discarded: tuple[tuple[int, int], ...]) -> RunResult:
+        """What a launch did, as far as the taker says so; `discarded` is that of `LaunchRecord`."""
+
+
 class Device:
     """A chip with memory, ready to run kernels.
 
@@ -107,7 +122,7 @@ class Device:
 
     With `cold_l2` every launch finds L2 empty instead of as the one before left it; then, without data, a launch that is the
     same as one before is not simulated again (`npuvm.runtime.repeats`). `indices` says which rows kernels pick by index where
-    only time is simulated.
+    only time is simulated. Launches go to `taker` where there is one, in place of being verified and simulated here.
     """
 
     def __init__(
@@ -122,6 +137,7 @@ class Device:
         engine: DeviceEngine | None = None,
         observers: Sequence[LaunchObserver] = (),
         indices: IndexDistribution | None = None,
+        taker: LaunchTaker | None = None,
     ) -> None:
         self.chip = load_chip(chip, overrides) if isinstance(chip, str) else chip
         self.isa: Isa = load_isa(self.chip.isa.base, self.chip.isa.extensions)
@@ -131,6 +147,9 @@ class Device:
         self.programs: ProgramCache[tuple[Kernel | Stack, CompiledKernel]] = ProgramCache(_CACHED_PROGRAMS)
         if engine in ("functional", "functional_first") and (timing_only or hazards not in (None, "off")):
             raise DeviceError(f"engine {engine!r} needs data and looks for no hazards; allowed: 'simpy'")
+        if taker is not None and not timing_only:
+            raise DeviceError("launches with data run on their device; allowed with a taker: timing_only=True")
+        self._taker = taker
         self._hazards = hazards
         self._cycle_limit = cycle_limit
         self._observers = tuple(observers)
@@ -335,6 +354,8 @@ class Device:
         return result
 
     def _simulate(self, image: Image, addresses: tuple[int, ...], windows: tuple[tuple[int, int], ...]) -> RunResult:
+        if self._taker is not None:
+            return self._taker.take(image, addresses, tuple(self._discarded))
         trace = any(observer.wants_trace(image) for observer in self._observers)
         known = None if self._repeats is None or trace else self._repeats.find(image, addresses)
         if known is not None:
@@ -379,6 +400,8 @@ class Device:
         return timing_engine() if alone else "simpy"
 
     def _verify(self, image: Image) -> None:
+        if self._taker is not None:
+            return
         start = time.perf_counter_ns()
         program = _digest(image)
         if program not in self._verified:
