@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import nan
 
+from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.activations import floating
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.operator import Operator
-from npuvm.compiler.frontends.onnx.reductions import axis_of
+from npuvm.compiler.frontends.onnx.reductions import axis_of, has_elements
 from npuvm.compiler.frontends.onnx.registry import rule
+from npuvm.compiler.types import Dim, dims_text
 from npuvm.compiler.value import Value
 
 __all__: list[str] = []
 
 
+def _mean(op: Operator, wide: Value, axes: Sequence[int]) -> Value:
+    """The mean over axes, which stay; NaN where they have no elements."""
+    if has_elements(op, wide, axes):
+        return op.k.mean(wide, axes, keepdims=True)
+    dims = [1 if axis in axes else dim for axis, dim in enumerate(wide.shape)]
+    return op.k.broadcast_to(op.k.const(nan, wide.dtype), dims)
+
+
 def _centred(op: Operator, wide: Value, axes: Sequence[int]) -> tuple[Value, Value, Value]:
     """The mean, what is left without it, and the variance."""
-    mean = op.k.mean(wide, axes, keepdims=True)
+    mean = _mean(op, wide, axes)
     left = wide - mean
-    return mean, left, op.k.mean(left * left, axes, keepdims=True)
+    return mean, left, _mean(op, left * left, axes)
 
 
 @rule("LayerNormalization")
@@ -38,10 +49,21 @@ def _scaled(op: Operator, normal: Value, value: Value) -> Value:
     k = op.k
     for at in (1, 2):
         if op.has(at):
+            _check_spread(op, normal.shape, op.input(at).dims, at)
             op.lowering.fit([normal.shape, op.input(at).dims], op.source)
             other = k.cast(floating(op, at), "fp32")
             normal = normal * other if at == 1 else normal + other
     return k.cast(normal, value.dtype)
+
+
+def _check_spread(op: Operator, shape: Sequence[Dim], dims: Sequence[Dim], at: int) -> None:
+    """Input `at` is spread over the shape of input 0, never the other way round. CompileError where it is wider."""
+    if len(dims) > len(shape):
+        allowed = f"at most the {len(shape)} dims of input 0"
+        raise CompileError(f"{op.type}: input {at} is [{dims_text(dims)}]; allowed: {allowed}", op.source)
+    for own, other in zip(reversed(shape), reversed(dims), strict=False):
+        if own == 1:
+            op.equal(own, other)
 
 
 @rule("RMSNormalization")
@@ -49,7 +71,7 @@ def _rms_norm(op: Operator) -> Entry:
     value, k = floating(op, 0), op.k
     axes = tuple(range(axis_of(op, -1), len(value.shape)))
     wide = k.cast(value, "fp32")
-    scale = k.rsqrt(k.mean(wide * wide, axes, keepdims=True) + float(op.attribute("epsilon", 1e-5)))
+    scale = k.rsqrt(_mean(op, wide * wide, axes) + float(op.attribute("epsilon", 1e-5)))
     return op.entry(_scaled(op, wide * scale, value), op.input(1).dtype)
 
 

@@ -98,7 +98,7 @@ class Regions:
 
     def _closed(self, graph: Graph) -> Graph:
         """The graph of what is stored, with the derived symbols that it uses, and a parameter for what these follow from."""
-        _drop_unused(graph)
+        _settle(graph)
         loaded = {node.attrs["param"] for node in graph.nodes if node.op == "load"}
         graph.params = tuple(param for param in graph.params if param.name in loaded)
         used, graph.derived = used_symbols(_symbols_of(graph), self._derived)
@@ -122,19 +122,17 @@ def used_symbols(
     return used, kept[::-1]
 
 
-def _drop_unused(graph: Graph) -> None:
-    """Take out nodes that no store needs."""
+def _settle(graph: Graph) -> None:
+    """Take out nodes that no store needs; operators are where the others come from, not lines of Python."""
     used: set[int] = set()
     for node in reversed(graph.nodes):
         if node.op == "store" or node.id in used:
             used.update((node.id, *(each.id for each in node.inputs)))
-    if len(used) == len(graph.nodes):
-        return
     made: dict[int, Node] = {}
     for node in graph.nodes:
         if node.id in used:
             inputs = tuple(made[each.id] for each in node.inputs)
-            made[node.id] = Node(len(made), node.op, inputs, node.attrs, node.type, node.where, node.source)
+            made[node.id] = Node(len(made), node.op, inputs, node.attrs, node.type, node.source, node.source)
     graph.nodes = list(made.values())
 
 
