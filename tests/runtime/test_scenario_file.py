@@ -84,7 +84,7 @@ def test_good_text_loads(tmp_path: Path) -> None:
         ("chip: edge", "chip: edgy", 4, r"chip: no chip named 'edgy'; shipped are: .*edge"),
         ("chip: edge", "chip: npu/edgy.yaml", 4, r"chip: no such file: .*npu/edgy.yaml"),
         ("title:", "titel:", 2, r"titel: no such field; did you mean title\?; allowed here: name, title, "),
-        ("kind: kernels\n", "", 1, r"kind: missing; allowed are kernels, minilm$"),
+        ("kind: kernels\n", "", 1, r"kind: missing; allowed are kernels, minilm, model$"),
         ("name: small", "name: Small", 1, r"name: .*pattern.*, not 'Small'"),
         ("chip: edge", "chip: edge\nseed: -1", 5, r"seed: .*greater than or equal to 0, not -1"),
         ("chip: edge", "chip: edge\npins: {cores: 0}", 5, r"pins\.cores: .*greater than or equal to 1, not 0"),
@@ -137,4 +137,4 @@ def test_schema_refuses_what_the_loader_refuses() -> None:
 
 
 def test_shipped_names() -> None:
-    assert {path.stem for path in SHIPPED} >= {"elementwise", "gemm", "minilm", "softmax_layernorm"}
+    assert {path.stem for path in SHIPPED} >= {"elementwise", "gemm", "minilm", "minilm_onnx", "softmax_layernorm"}

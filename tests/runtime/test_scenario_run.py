@@ -10,7 +10,7 @@ import pytest
 from npuvm.compiler import CompileError
 from npuvm.hw.errors import ConfigError
 from npuvm.runtime.report import to_json
-from npuvm.runtime.scenario import KernelScenario, MiniLmScenario, load_scenario
+from npuvm.runtime.scenario import Scenario, load_scenario
 from npuvm.runtime.scenario_run import run_scenario
 
 TEXT = """\
@@ -35,7 +35,7 @@ cases:
 """
 
 
-def _scenario(tmp_path: Path, text: str = TEXT) -> KernelScenario | MiniLmScenario:
+def _scenario(tmp_path: Path, text: str = TEXT) -> Scenario:
     path = tmp_path / "small.yaml"
     path.write_text(text, encoding="utf-8")
     return load_scenario(path)

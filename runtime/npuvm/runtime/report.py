@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from npuvm.runtime.scenario_report import CaseRow, Header, KindRow, ScenarioReport, SentenceRow, Totals
+from npuvm.runtime.scenario_report import CaseRow, Header, KindRow, ModelRow, ScenarioReport, SentenceRow, Totals
 from npuvm.runtime.tables import launches_text, plain_table
 
 __all__ = ["render", "to_json"]
@@ -33,6 +33,8 @@ def render(report: ScenarioReport) -> RenderableType:
         parts.append(_case_table(report.cases))
     if report.sentences:
         parts += [_sentence_table(report), _kind_table(report)]
+    if report.runs:
+        parts.append(_run_table(report.runs))
     parts.append(_verdict(report))
     return Group(*parts)
 
@@ -58,6 +60,8 @@ def to_json(report: ScenarioReport) -> dict[str, Any]:
         "sentences": [_sentence_json(row) for row in report.sentences],
         "worst_cosine": _finite(report.worst_cosine),
         "operator_kinds": [_kind_json(row) for row in report.kinds],
+        "runs": [_run_json(row) for row in report.runs],
+        "mean_latency_us": report.mean_latency_us,
     }
 
 
@@ -137,12 +141,26 @@ def _kind_table(report: ScenarioReport) -> Table:
     return table
 
 
+def _run_table(rows: Sequence[ModelRow]) -> Table:
+    begin = (("sizes", False), ("share", True), ("launches", True), ("latency\nµs", True))
+    table = plain_table([*begin, *_WORK_COLUMNS, ("error of\nallowed", True), ("", False)])
+    for row in rows:
+        worst = max((each.of_allowed for each in (row.errors or {}).values()), default=None)
+        mark = "" if worst is None else "WRONG" if row.faults else "ok"
+        cells = (row.label, _percent(row.share), str(row.totals.launches), f"{row.latency_us:,.2f}")
+        style = "bold red" if row.faults else None
+        table.add_row(*cells, *_work_cells(row.totals), "-" if worst is None else f"{worst:.2f}", mark, style=style)
+    return table
+
+
 def _verdict(report: ScenarioReport) -> Text:
     totals = report.totals
     text = Text(
         f"{launches_text(totals.launches)}, {totals.cycles:,} cycles, {totals.microseconds:,.2f} µs on the chip"
     )
     text.append(f", {report.stream_us:,.2f} µs with the host's dispatch (simulated)")
+    if report.mean_latency_us is not None:
+        text.append(f"; {report.mean_latency_us:,.2f} µs a run, by the weights of the runs")
     if report.worst_cosine is not None:
         same = all(row.order_equal for row in report.sentences)
         text.append(f"; least cosine {report.worst_cosine:.6f}, neighbour order {'equal' if same else 'DIFFERENT'}")
@@ -218,6 +236,25 @@ def _sentence_json(row: SentenceRow) -> dict[str, Any]:
 
 def _kind_json(row: KindRow) -> dict[str, Any]:
     return {"kind": row.kind, **_totals_json(row.totals), "host_work_us_measured": row.host_us}
+
+
+def _run_json(row: ModelRow) -> dict[str, Any]:
+    outputs = (
+        None
+        if row.errors is None
+        else {
+            name: {"max_error": _finite(each.absolute), "error_of_allowed": _finite(each.of_allowed), "ok": each.ok}
+            for name, each in row.errors.items()
+        }
+    )
+    return {
+        "sizes": dict(row.sizes),
+        "share": row.share,
+        "latency_us": row.latency_us,
+        **_totals_json(row.totals),
+        "outputs": outputs,
+        "operators_of_the_host": list(row.on_host),
+    }
 
 
 def _finite(value: float | None) -> float | str | None:

@@ -1,6 +1,6 @@
 """Scenario files: which operators on which shapes, or which model on which sentences, to run on which chip.
 
-A scenario is a YAML file under `configs/`. This module holds its schema and loader; `scenario_cases` holds the
+A scenario is a YAML file under `configs/`. This module holds its schema and loader; `scenario_kernels` holds the
 operators, `scenario_run` runs, `report` prints. docs/reference/scenarios.md describes the fields.
 """
 
@@ -21,9 +21,12 @@ __all__ = [
     "Case",
     "ElementwiseCase",
     "GemmShape",
+    "InputFields",
     "KernelScenario",
     "MatmulCase",
     "MiniLmScenario",
+    "ModelRun",
+    "ModelScenario",
     "PinFields",
     "RowsCase",
     "Scenario",
@@ -152,9 +155,56 @@ class MiniLmScenario(_ScenarioBase):
     sentences: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
 
 
-Scenario: TypeAlias = Annotated[KernelScenario | MiniLmScenario, Field(discriminator="kind")]
+class ModelRun(_Model):
+    """One set of sizes of a model."""
 
-_ADAPTER: TypeAdapter[KernelScenario | MiniLmScenario] = TypeAdapter(Scenario)
+    sizes: dict[str, Size] = Field(default={}, description="a number for each symbol of the model's inputs")
+    weight: float = Field(default=1.0, gt=0, description="how often it happens, beside the other runs")
+
+
+class InputFields(_Model):
+    """What an input of a model holds in a run with data."""
+
+    low: int | None = Field(default=None, description="least of random integers")
+    high: int | None = Field(default=None, description="largest of random integers")
+    scale: float | None = Field(default=None, gt=0, description="standard deviation of random floats around 0")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> InputFields:
+        if (self.low is None) != (self.high is None) or (self.low is None) == (self.scale is None):
+            raise ValueError("give low and high, or scale")
+        if self.low is not None and self.high is not None and self.high < self.low:
+            raise ValueError(f"high: {self.high} is less than low: {self.low}")
+        return self
+
+
+class ModelScenario(_ScenarioBase):
+    """An ONNX model at some sizes, each run on a chip that has nothing of the run before in its memory."""
+
+    kind: Literal["model"]
+    model: str = Field(description="an ONNX file (.onnx, or .onnxtxt in its text form), from here")
+    fusion: Literal["none", "pattern", "stack", "both"] | None = Field(
+        default=None, description="which operators share a program, which programs a launch; default: as is fastest"
+    )
+    runs: tuple[ModelRun, ...] = Field(min_length=1)
+    inputs: dict[str, InputFields] = Field(
+        default={},
+        description="by name or pattern (*.weight), the first that fits; others: floats of scale 1, integers 0 to 1",
+    )
+    tolerance: Tolerance | None = Field(
+        default=None, description="default: that of the output's dtype and largest magnitude"
+    )
+
+    @model_validator(mode="after")
+    def _no_pins(self) -> ModelScenario:
+        if self.pins.model_fields_set:
+            raise ValueError("pins: a model takes none; allowed is fusion")
+        return self
+
+
+Scenario: TypeAlias = Annotated[KernelScenario | MiniLmScenario | ModelScenario, Field(discriminator="kind")]
+
+_ADAPTER: TypeAdapter[KernelScenario | MiniLmScenario | ModelScenario] = TypeAdapter(Scenario)
 
 
 def scenario_schema() -> dict[str, Any]:
@@ -163,20 +213,30 @@ def scenario_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "npuvm scenario", **schema}
 
 
-def load_scenario(path: str | Path) -> KernelScenario | MiniLmScenario:
+def load_scenario(path: str | Path) -> KernelScenario | MiniLmScenario | ModelScenario:
     """Read a scenario file; raise ConfigError with file, line and field when anything in it is not allowed."""
     document = load_yaml(path, ConfigError)
     try:
         scenario = _ADAPTER.validate_json(_to_json(document))
     except ValidationError as exc:
         raise first_error(document, exc, scenario_schema()) from None
-    return scenario.model_copy(update={"chip": _chip(document, scenario.chip)})
+    found = {"chip": _chip(document, scenario.chip)}
+    if isinstance(scenario, ModelScenario):
+        found["model"] = _model(document, scenario.model)
+    return scenario.model_copy(update=found)
 
 
 def _to_json(document: Document) -> str:
     if not isinstance(document.data, dict):
         raise ConfigError("a scenario is a mapping of fields", document.where())
     return json.dumps(document.data)
+
+
+def _model(document: Document, model: str) -> str:
+    path = Path(document.path).parent / model
+    if not path.is_file():
+        raise ConfigError(f"model: no such file: {path}", document.where(("model",)))
+    return str(path)
 
 
 def _chip(document: Document, chip: str) -> str:

@@ -92,7 +92,10 @@ def _field_path(data: Any, loc: tuple[int | str, ...], last_is_field: bool) -> Y
     The last part of a location may be a field that is not in the file (`last_is_field`).
     """
     path: list[int | str] = []
+    kind = data.get("kind") if isinstance(data, dict) else None
     for index, part in enumerate(loc):
+        if index == 0 and part == kind:  # a tag, even where a field has that name too
+            continue
         children = dict(enumerate(data)) if isinstance(data, list) else data
         if isinstance(children, dict) and part in children:
             data = children[part]

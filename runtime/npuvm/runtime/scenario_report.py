@@ -13,7 +13,9 @@ from typing import TypeAlias
 from npuvm.hw.sums import sum_by_key
 from npuvm.runtime.scenario_oracles import Errors
 
-__all__ = ["CaseRow", "Header", "KindRow", "Progress", "ScenarioReport", "SentenceRow", "Totals", "unwatched"]
+__all__ = [
+    "CaseRow", "Header", "KindRow", "ModelRow", "Progress", "ScenarioReport", "SentenceRow", "Totals", "unwatched",
+]  # fmt: skip
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, what comes next)."""
@@ -149,8 +151,38 @@ class KindRow:
 
 
 @dataclass(frozen=True)
+class ModelRow:
+    """One run of a model. `share` is its weight among those of all runs; `latency_us` is simulated, with the host's dispatch.
+
+    `errors` are those of each output by name, and None when nothing was checked. `on_host` are operators of the host.
+    """
+
+    sizes: Mapping[str, int]
+    share: float
+    latency_us: float
+    totals: Totals
+    errors: Mapping[str, Errors] | None
+    on_host: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """As tables show it: "batch=1, sequence=9"."""
+        return ", ".join(f"{name}={size}" for name, size in self.sizes.items()) or "fixed sizes"
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Every output that is wrong."""
+        return tuple(
+            f"{self.label}: {name} is wrong, largest error {errors.absolute:.3g}, "
+            f"{errors.of_allowed:.3g} times what is allowed"
+            for name, errors in (self.errors or {}).items()
+            if not errors.ok
+        )
+
+
+@dataclass(frozen=True)
 class ScenarioReport:
-    """The whole run: `cases` of a kernel scenario, `sentences` and `kinds` of a model.
+    """The whole run: `cases` of a kernel scenario, `sentences` and `kinds` of the sentence encoder, `runs` of a model.
 
     `stream_us` is simulated time from the first launch to the end of the last, with the host's dispatch between them.
     """
@@ -161,11 +193,18 @@ class ScenarioReport:
     sentences: tuple[SentenceRow, ...] = ()
     kinds: tuple[KindRow, ...] = ()
     cosine_min: float | None = None
+    runs: tuple[ModelRow, ...] = ()
 
     @property
     def totals(self) -> Totals:
         """All launches of the run."""
-        return Totals.sum([*(row.totals for row in self.cases), *(row.totals for row in self.sentences)])
+        parts = [row.totals for row in self.cases] + [row.totals for row in self.sentences]
+        return Totals.sum([*parts, *(row.totals for row in self.runs)])
+
+    @property
+    def mean_latency_us(self) -> float | None:
+        """Mean latency of the runs of a model by their weights, None where there are none."""
+        return math.fsum(row.share * row.latency_us for row in self.runs) if self.runs else None
 
     @property
     def worst_cosine(self) -> float | None:
@@ -176,6 +215,7 @@ class ScenarioReport:
     def faults(self) -> tuple[str, ...]:
         """Every reason to fail the run, a line each."""
         found = [row.fault for row in self.cases if row.fault is not None]
+        found += [fault for row in self.runs for fault in row.faults]
         for row in self.sentences:
             if row.cosine is not None and self.cosine_min is not None and not row.cosine >= self.cosine_min:
                 found.append(f"{row.text[:40]!r}: cosine {row.cosine:.6f} is below {self.cosine_min}")

@@ -8,10 +8,19 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from npuvm.hw.simulator import EngineName, HazardMode
+from npuvm.hw.simulator import HazardMode
 from npuvm.isa import NpuvmError
-from npuvm.runtime.device import LaunchObserver
-from npuvm.runtime.scenario import Case, GemmShape, KernelScenario, MatmulCase, MiniLmScenario, PinFields
+from npuvm.runtime.device import DeviceEngine, LaunchObserver
+from npuvm.runtime.scenario import (
+    Case,
+    GemmShape,
+    KernelScenario,
+    MatmulCase,
+    MiniLmScenario,
+    ModelScenario,
+    PinFields,
+    Scenario,
+)
 from npuvm.runtime.scenario_header import code_version
 from npuvm.runtime.scenario_kernels import kernel_of, parameter_names
 from npuvm.runtime.scenario_oracles import compare, default_tolerance, expected, input_shapes, make_inputs
@@ -24,7 +33,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 
 def run_scenario(
-    scenario: KernelScenario | MiniLmScenario,
+    scenario: Scenario,
     chip: str | None = None,
     overrides: Sequence[str] = (),
     timing_only: bool = False,
@@ -32,7 +41,7 @@ def run_scenario(
     *,
     hazards: HazardMode | None = None,
     cold_l2: bool = False,
-    engine: EngineName | None = None,
+    engine: DeviceEngine | None = None,
     observers: Sequence[LaunchObserver] = (),
 ) -> ScenarioReport:
     """Run a scenario, on `chip` (a name or a file) instead of its own when given.
@@ -42,6 +51,8 @@ def run_scenario(
     ConfigError and CompileError say that the scenario cannot run on the chip, DeviceError and SimulationError that the device
     stopped or that a result is below a physical bound.
     """
+    if isinstance(scenario, ModelScenario) and not timing_only and hazards in (None, "off"):
+        engine = engine or "functional_first"
     session = LaunchSession(
         chip or scenario.chip,
         overrides,
@@ -58,6 +69,10 @@ def run_scenario(
         )
 
         return run_minilm(scenario, session, header, progress)
+    if isinstance(scenario, ModelScenario):
+        from npuvm.runtime.scenario_model import run_model  # models are read by the extra `onnx`
+
+        return run_model(scenario, session, header, progress)
     rows = _run_cases(scenario, session, progress)
     return ScenarioReport(header, stream_us=session.stream_us, cases=tuple(rows))
 
@@ -70,13 +85,13 @@ def shape_text(shape: Sequence[int] | GemmShape) -> str:
     return " x ".join(str(size) for size in shape)
 
 
-def _header(
-    scenario: KernelScenario | MiniLmScenario, session: LaunchSession, overrides: Sequence[str], timing_only: bool
-) -> Header:
+def _header(scenario: Scenario, session: LaunchSession, overrides: Sequence[str], timing_only: bool) -> Header:
     pins = {f"pins.{name}": str(value) for name, value in scenario.pins.model_dump(exclude_unset=True).items()}
     settings = dict(override.split("=", 1) for override in overrides)
     if session.cold_l2:
         settings["l2"] = "cold"
+    if isinstance(scenario, ModelScenario) and scenario.fusion is not None:
+        settings["fusion"] = scenario.fusion
     return Header(
         scenario=scenario.name,
         title=scenario.title,

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from npuvm.compiler import Kernel, Pins
 from npuvm.hw.indices import IndexDistribution
-from npuvm.hw.simulator import EngineName, HazardMode
-from npuvm.runtime.device import Device, LaunchObserver
+from npuvm.hw.simulator import HazardMode
+from npuvm.runtime.device import Device, DeviceEngine, LaunchObserver
 from npuvm.runtime.scenario import PinFields
 from npuvm.runtime.scenario_report import Totals
 from npuvm.runtime.scenario_totals import totals_of
@@ -36,7 +36,7 @@ class LaunchSession:
         *,
         hazards: HazardMode | None = None,
         cold_l2: bool = False,
-        engine: EngineName | None = None,
+        engine: DeviceEngine | None = None,
         observers: Sequence[LaunchObserver] = (),
     ) -> None:
         self.device = Device(

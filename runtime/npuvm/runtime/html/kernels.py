@@ -82,7 +82,7 @@ def _row(
 
 
 def _groups(inputs: ReportInputs) -> Iterator[tuple[str, Totals, Sequence[int], CaseRow | None]]:
-    """Label, totals, launches and case of each row: cases took their launches one after another, kinds by their tag."""
+    """Label, totals, launches and case of each row: cases and runs took theirs one after another, kinds by their tag."""
     if inputs.report.kinds:
         for row in inputs.report.kinds:
             if row.totals.launches:
@@ -92,4 +92,8 @@ def _groups(inputs: ReportInputs) -> Iterator[tuple[str, Totals, Sequence[int], 
     for case in inputs.report.cases:
         end = min(begin + case.totals.launches, len(inputs.launches))
         yield f"{case.operator} {case.dtype} {case.shape}", case.totals, range(begin, end), case
+        begin = end
+    for run in inputs.report.runs:
+        end = min(begin + run.totals.launches, len(inputs.launches))
+        yield run.label, run.totals, range(begin, end), None
         begin = end

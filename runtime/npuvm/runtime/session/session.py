@@ -23,7 +23,7 @@ from npuvm.runtime.session.held import Held
 from npuvm.runtime.session.operators import operator_types
 from npuvm.runtime.session.plan_file import compiler_hash, model_hash, read_plan, write_plan
 from npuvm.runtime.session.prepared import Prepared
-from npuvm.runtime.session.profile import KernelUse, NodeUse, nodes_of, profile_of
+from npuvm.runtime.session.profile import Executed, KernelUse, NodeUse, nodes_of, profile_of
 from npuvm.runtime.session.report import RunReport, SessionStats
 from npuvm.runtime.session.runner import Loaded, Runner
 
@@ -155,6 +155,10 @@ class Session:
             "fusion": "" if pins is None else str(pins.fusion),
             "compiler": compiler_hash(),
         }
+
+    def executed(self) -> tuple[Executed, ...]:
+        """The regions that the last run executed, in order, with their programs and the numbers of their first launches."""
+        return tuple(self._runner.executed)
 
     def profile(self) -> list[KernelUse]:
         """The kernels of the last run by simulated time, with the operators of the model that each computes.
