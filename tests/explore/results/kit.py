@@ -64,6 +64,7 @@ def run_of(workload: str, latency_us: float, **changes: Any) -> RunRecord:
         "sizes": {"batch": 1},
         "weight": 1.0,
         "latency_us": latency_us,
+        "interval_us": latency_us - 1,
         "cycles": round(1000 * (latency_us - 5)),
         "seconds": (latency_us - 5) * 1e-6,
         "launches": 1,
