@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+from npuvm.explore.evaluation.evaluator import Evaluator
+from npuvm.explore.evaluation.fronts import dominated, objective_values
 from npuvm.explore.evaluation.record import Evaluation, EvaluationState, HostCost, RunRecord
+from npuvm.explore.evaluation.store import StoreError
 
-__all__ = ["Evaluation", "EvaluationState", "HostCost", "RunRecord"]
+__all__ = [
+    "Evaluation",
+    "EvaluationState",
+    "Evaluator",
+    "HostCost",
+    "RunRecord",
+    "StoreError",
+    "dominated",
+    "objective_values",
+]

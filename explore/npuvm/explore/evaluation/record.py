@@ -17,14 +17,16 @@ simulated. over_budget: a budget is exceeded, be it by a lower bound. failed: a 
 class RunRecord:
     """One run of a workload on the chip of a point.
 
-    `latency_us` counts the host's dispatch, `cycles` do not. `energy_uj` is by component of `EnergyReport`; `busy` the cycles
-    of each unit summed over cores; `stalls` cycles by "unit: cause"; `bytes` by level.
+    `latency_us` counts the host's dispatch, `cycles` do not; `interval_us` is the time from the end of a run to that of the
+    next one, when the host does not wait between them. `seconds` are those on the device. `energy_uj` is by component of
+    `EnergyReport`; `busy` the cycles of each unit summed over cores; `stalls` cycles by "unit: cause"; `bytes` by level.
     """
 
     workload: str
     sizes: Mapping[str, int]
     weight: float
     latency_us: float
+    interval_us: float
     cycles: int
     seconds: float
     launches: int
