@@ -22,6 +22,7 @@ from npuvm.hw.energy import (
     load_technology,
     parse_technology,
 )
+from npuvm.hw.errors import ConfigError
 from npuvm.hw.stats import RunResult
 from npuvm.runtime import Device
 
@@ -91,6 +92,29 @@ def test_area_by_hand() -> None:
     assert area.components["other"].error == pytest.approx(
         0.2 * hand["other"] + 0.5 * 0.1
     )  # the parts' error and its own
+
+
+def test_units_of_extensions_by_hand() -> None:
+    """128 bytes are 32 fp32: at 1, 1, 8 and 4 cycles a repeat 32, 32, 4 and 8 elements a cycle."""
+    with_both = load_chip("edge", ["isa.extensions=[fma, activation]"])
+    parts = estimate_area(with_both, N7).components
+    assert parts["extensions"].value == pytest.approx(1e-6 * (32 * 320 + 32 * 570 + 4 * 2700 + 8 * 320))
+    base = estimate_area(EDGE, N7)
+    assert "extensions" not in base.components
+    share = N7.area.other_share.value
+    assert estimate_area(with_both, N7).total.value - base.total.value == pytest.approx(
+        (1 + share) * parts["extensions"].value
+    )
+
+
+@pytest.mark.parametrize("extension", ["hswish", "row_operand"])
+def test_extensions_without_units_of_their_own_take_no_area(extension: str) -> None:
+    assert estimate_area(load_chip("edge", [f"isa.extensions=[{extension}]"]), N7) == estimate_area(EDGE, N7)
+
+
+def test_an_extension_that_the_technology_does_not_price_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"area\.extension_um2 prices no vfma; it prices: none"):
+        estimate_area(load_chip("edge", ["isa.extensions=[fma]"]), ROUND)
 
 
 def test_the_cube_is_as_large_as_its_most_expensive_type() -> None:

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel
 
 from npuvm.hw.config import load_chip
-from npuvm.hw.energy import Number, load_technology, parse_technology, technology_json_schema
+from npuvm.hw.energy import Number, estimate_area, load_technology, parse_technology, technology_json_schema
 from npuvm.hw.energy.technology import KIND_OF_PRIMITIVE
 from npuvm.hw.errors import ConfigError
 from npuvm.isa import load_isa
@@ -67,6 +67,16 @@ def test_shipped_technologies_price_the_cube_of_every_shipped_chip(name: str) ->
         for dtype in load_chip(chip).core.cube.cycles_per_block:
             assert technology.multiply_add(dtype).value > 0
             assert technology.multiply_add_area(dtype).value > 0
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_technologies_price_what_shipped_extensions_need_on_every_chip(name: str) -> None:
+    technology = load_technology(name)
+    for chip in list_resources("chip"):
+        base = estimate_area(load_chip(chip), technology).total.value
+        for extension in ("fma", "activation", "fp8"):
+            added = load_chip(chip, [f"isa.extensions=[{extension}]"])
+            assert base < estimate_area(added, technology).total.value < 1.1 * base
 
 
 def test_every_primitive_has_a_kind() -> None:

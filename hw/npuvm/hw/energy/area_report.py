@@ -28,7 +28,8 @@ class AreaReport:
     """Estimated area in mm2 of a chip in a technology, by component.
 
     "cube", "vector", "ub", "l1", "l0" and "core" (sequencer, DMA engines, scalar part) are of all cores together; "l2" is data,
-    tags and slices, "memory_phy" the interfaces of main memory, "other" what is none of these.
+    tags and slices, "memory_phy" the interfaces of main memory, "other" what is none of these. "extensions", what vector units
+    have for instructions of extensions, is there where the chip has such.
     """
 
     chip: str
@@ -60,7 +61,7 @@ class AreaReport:
 def estimate_area(chip: NpuConfig, technology: Technology) -> AreaReport:
     """Estimate a chip's area (docs/reference/energy.md has the formulas).
 
-    ConfigError when the technology does not price an operand type of the cube.
+    ConfigError when the technology does not price an operand type of the cube, or a timing class of extensions.
     """
     costs, core, memory = technology.area, chip.core, chip.memory
     cubes, vectors = chip.cores_with("cube"), chip.cores_with("vector")
@@ -79,6 +80,8 @@ def estimate_area(chip: NpuConfig, technology: Technology) -> AreaReport:
             1 / costs.memory_phy_gbps.value, costs.memory_phy_gbps.error
         ),
     }
+    if added := _extensions(chip, technology):
+        parts["extensions"] = Amount.sum(added).times(vectors)
     parts["other"] = Amount.sum(parts.values()).times(costs.other_share.value, costs.other_share.error)
     return AreaReport(chip.name, technology.name, parts)
 
@@ -96,6 +99,28 @@ def _cube(chip: NpuConfig, technology: Technology) -> Amount:
 
 def _lanes(chip: NpuConfig) -> Fraction:
     """fp32 elements that a vector unit takes in a cycle, in its fastest timing class."""
-    vector = chip.core.vector
-    fastest = min(each.cycles_per_repeat for each in vector.classes.values())
-    return Fraction(vector.repeat_bytes, _LANE_BYTES) / fastest
+    return _rate(chip, min(each.cycles_per_repeat for each in chip.core.vector.classes.values()))
+
+
+def _rate(chip: NpuConfig, cycles_per_repeat: Fraction) -> Fraction:
+    return Fraction(chip.core.vector.repeat_bytes, _LANE_BYTES) / cycles_per_repeat
+
+
+def _extensions(chip: NpuConfig, technology: Technology) -> list[Amount]:
+    """What one vector unit has for the timing classes that only extensions use, each at the rate of its class.
+
+    An instruction without a timing class of its own is done by the units of its primitives, and needs no other.
+    """
+    isa = load_isa(chip.isa.base, chip.isa.extensions)
+    base = load_isa(chip.isa.base)
+    known = {each.timing for each in base.instructions.values()} | set(base.primitive_timing.values())
+    added = [each for each in isa.instructions.values() if each.name not in base.instructions]
+    classes = dict.fromkeys(each.timing for each in added if each.unit == "vector" and each.timing not in known)
+    return [
+        priced(
+            float(_rate(chip, chip.core.vector.classes[timing].cycles_per_repeat)) / _UM2_PER_MM2,
+            technology.extension_area(timing),
+        )
+        for timing in classes
+        if timing is not None
+    ]

@@ -108,6 +108,10 @@ class AreaCosts(_Section):
         min_length=1, description="one multiply-add a cycle in the cube, with its registers and wires, by operand type"
     )
     vector_lane_um2: Number = Field(description="one fp32 element a cycle in the vector unit, all its functions")
+    extension_um2: Mapping[Name, Number] = Field(
+        default_factory=dict,
+        description="one fp32 element a cycle of what instructions of extensions need beside that, by timing class",
+    )
     buffer_mm2_per_mib: Number = Field(description="UB, L1 and L0")
     l2_mm2_per_mib: Number = Field(description="data and tags of L2")
     core_mm2: Number = Field(description="sequencer, DMA engines and scalar part of a core")
@@ -146,6 +150,10 @@ class Technology(_Section):
         """Area of a multiply-add of the cube; ConfigError when the technology does not price it."""
         return self._priced(self.area.multiply_add_um2, dtype, "area.multiply_add_um2")
 
+    def extension_area(self, timing: str) -> Number:
+        """Area of what a timing class of extensions needs; ConfigError when the technology does not price it."""
+        return self._priced(self.area.extension_um2, timing, "area.extension_um2")
+
     def sram_byte(self, kib: float) -> Number:
         """Energy of a byte of an array of `kib` KiB.
 
@@ -168,11 +176,11 @@ class Technology(_Section):
             error_pct=worse.error * 100,
         )
 
-    def _priced(self, table: Mapping[str, Number], dtype: str, field: str) -> Number:
-        found = table.get(dtype)
+    def _priced(self, table: Mapping[str, Number], key: str, field: str) -> Number:
+        found = table.get(key)
         if found is None:
             priced = ", ".join(table) or "none"
-            raise ConfigError(f"{field} prices no {dtype}; it prices: {priced}", f"technology {self.name}")
+            raise ConfigError(f"{field} prices no {key}; it prices: {priced}", f"technology {self.name}")
         return found
 
 
