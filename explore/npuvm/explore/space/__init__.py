@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from npuvm.explore.space.load import load_space
+from npuvm.explore.space.load import load_space, load_space_text
 from npuvm.explore.space.measures import MEASURES, Measure
 from npuvm.explore.space.parameters import Parameter, Point
 from npuvm.explore.space.schema import Value, space_json_schema
@@ -22,5 +22,6 @@ __all__ = [
     "Value",
     "Workload",
     "load_space",
+    "load_space_text",
     "space_json_schema",
 ]

@@ -33,29 +33,38 @@ from npuvm.hw.energy import load_technology
 from npuvm.hw.errors import ConfigError
 from npuvm.isa import load_isa
 from npuvm.isa.errors import NpuvmError
-from npuvm.isa.yaml_strict import Document, YamlPath, load_yaml
+from npuvm.isa.yaml_strict import Document, YamlPath, load_yaml, parse_yaml
 from npuvm.runtime.scenario_errors import first_error
 
-__all__ = ["load_space"]
+__all__ = ["load_space", "load_space_text"]
 
 
 def load_space(path: str | Path) -> Space:
     """The space of a file. ConfigError with file, line and field when anything in it is not allowed."""
-    document = load_yaml(path, ConfigError)
+    return _space(load_yaml(path, ConfigError), Path(path).read_text(encoding="utf-8"))
+
+
+def load_space_text(text: str, path: str | Path) -> Space:
+    """The space of a text that stood in a file; paths in it go from the file's folder. ConfigError as of `load_space`."""
+    return _space(parse_yaml(text, str(path), ConfigError), text)
+
+
+def _space(document: Document, text: str) -> Space:
     if not isinstance(document.data, dict):
         raise ConfigError("a design space is a mapping of fields", document.where())
     try:
         fields = SPACE_ADAPTER.validate_json(json.dumps(document.data))
     except ValidationError as exc:
         raise first_error(document, exc, space_json_schema(), "design space") from None
-    return _Reader(document, fields).space()
+    return _Reader(document, fields, text).space()
 
 
 class _Reader:
     """Makes a space of a file's fields, with the file at hand for the places of faults."""
 
-    def __init__(self, document: Document, fields: SpaceFields) -> None:
+    def __init__(self, document: Document, fields: SpaceFields, text: str) -> None:
         self._document = document
+        self._text = text
         self._fields = fields
         self._folder = Path(document.path).parent
         self._base = self._file_or_name(fields.chip)
@@ -83,7 +92,7 @@ class _Reader:
             fields.name,
             fields.title,
             Path(self._document.path),
-            Path(self._document.path).read_text(encoding="utf-8"),
+            self._text,
             self._base,
             parameters,
             tuple(self._rule(at, parameters) for at in range(len(fields.constraints))),

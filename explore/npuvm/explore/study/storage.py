@@ -1,0 +1,74 @@
+"""Where studies lie: an SQLite file of their own, or any storage of optuna's by its URL. Imported where optuna is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from npuvm.explore.study.errors import StudyError
+
+__all__ = ["file_of", "open_storage", "storage_errors", "url_of"]
+
+_WAIT_SECONDS = 60
+"""How long a reader or the writer of a file waits for the other."""
+
+
+def url_of(storage: str) -> str:
+    """The URL of a storage that is given as a file's path or as a URL."""
+    return storage if "://" in storage else f"sqlite:///{storage}"
+
+
+def file_of(url: str) -> Path | None:
+    """The file of an SQLite storage; None for others, and for one in memory. StudyError for what is no URL."""
+    with storage_errors(url):
+        parts = make_url(url)
+    in_file = parts.get_backend_name() == "sqlite" and parts.database not in (None, "", ":memory:")
+    return Path(str(parts.database)) if in_file else None
+
+
+def open_storage(url: str) -> RDBStorage:
+    """The storage of a URL, with its tables. StudyError where it cannot be had."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    options: dict[str, Any] = {}
+    if make_url(url).get_backend_name() == "sqlite":
+        options = {"connect_args": {"timeout": _WAIT_SECONDS}}
+    with storage_errors(url):
+        storage = RDBStorage(url, engine_kwargs=options)
+        if file_of(url) is not None:
+            storage.engine.dispose()
+            event.listen(storage.engine, "connect", _log_ahead)
+    return storage
+
+
+def _log_ahead(connection: Any, _record: object) -> None:
+    # Readers do not stop the writer, and a process that is killed loses nothing; a power cut may lose the last moments.
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+@contextmanager
+def storage_errors(url: str) -> Iterator[None]:
+    """What a storage raises, as a StudyError that names it without its password."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError, ImportError, ValueError) as error:
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else None
+        raise StudyError(f"no storage for a study: {' '.join(str(cause or error).split())}", _shown(url)) from error
+
+
+def _shown(url: str) -> str:
+    try:
+        parts = make_url(url)
+    except SQLAlchemyError:
+        return url
+    return str(parts.database) if parts.get_backend_name() == "sqlite" else parts.render_as_string(hide_password=True)

@@ -1,0 +1,291 @@
+"""A search of a space: which points are asked for, what is known of them, kept so that it can be killed at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from npuvm.explore.evaluation import Evaluation
+from npuvm.explore.results.entry import Entry
+from npuvm.explore.results.front import done_vector, non_dominated
+from npuvm.explore.space import Point, Space, load_space_text
+from npuvm.explore.study.errors import StudyError, need
+from npuvm.explore.study.executors import Executor, Front, InProcess, SpaceEvaluate
+from npuvm.explore.study.identity import Identity
+from npuvm.explore.study.lock import FileLock
+from npuvm.explore.study.settings import SamplerName, Settings
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.storages import RDBStorage
+
+    from npuvm.explore.study.search import Search
+
+__all__ = ["Outcome", "Stored", "Study", "default_storage", "read_study"]
+
+Outcome = Literal["evaluated", "exhausted"]
+"""Why a search ended: so many points were wanted, or the space has no more."""
+
+_IDENTITY = "npuvm"
+_NUMBER, _EVALUATION = "number", "evaluation"
+
+
+def default_storage(space: Space) -> str:
+    """The file of a study when nothing else is said, from the current folder."""
+    return str(Path("build", "explore", f"{space.name}.sqlite"))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a storage has of a study, without a claim on it."""
+
+    space: Space
+    settings: Settings
+    entries: tuple[Entry, ...]
+
+
+class Study:
+    """A search of a space in a storage. A context manager; while it is open no other process may write its file.
+
+    Points are asked for in batches, each whole before any of its points is told. What a batch asks for depends on the settings
+    and on earlier batches alone, and what a point's evaluation may see of others is the front of earlier batches. So points
+    and measures are the same however many processes evaluate them and however often the search is stopped.
+
+    Each evaluation is one trial of optuna's, written at once when it is there; nothing else is written.
+    """
+
+    def __init__(
+        self, space: Space, settings: Settings, study: optuna.Study, storage: RDBStorage, lock: FileLock | None
+    ):
+        """For `open`, which says how."""
+        self.space = space
+        self.settings = settings
+        self._study = study
+        self._storage = storage
+        self._lock = lock
+        self._entries = {entry.number: entry for entry in _entries_of(study, space)}
+
+    @classmethod
+    def open(
+        cls,
+        space: Space,
+        storage: str | None = None,
+        sampler: SamplerName | None = None,
+        seed: int | None = None,
+        *,
+        batch: int | None = None,
+        bounds: bool | None = None,
+        fresh: bool = False,
+    ) -> Study:
+        """The study of a space in a storage, a file's path or a URL of optuna's; it is begun if it is not there.
+
+        Settings that are not given are those of the study, of a new one the space's. `fresh` forgets what is there.
+        StudyError where the study there is of another space or has other settings; StudyFailure where it is in use.
+        """
+        need("optuna")
+        from npuvm.explore.study import storage as storages
+
+        url = storages.url_of(storage or default_storage(space))
+        lock = _lock_of(storages.file_of(url))
+        opened = None
+        try:
+            opened = storages.open_storage(url)
+            with storages.storage_errors(url):
+                asked = {"sampler": sampler, "seed": seed, "batch": batch, "bounds": bounds}
+                given = {name: value for name, value in asked.items() if value is not None}
+                study, settings = _begin(space, opened, storage or default_storage(space), given, fresh)
+                return cls(space, settings, study, opened, lock)
+        except BaseException:
+            _close(opened, lock)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the storage go."""
+        _close(self._storage, self._lock)
+
+    def evaluated(self) -> list[Entry]:
+        """Every point that was evaluated, in the order of asking."""
+        return [self._entries[number] for number in sorted(self._entries)]
+
+    def run(
+        self,
+        evaluations: int | None = None,
+        executor: Executor | None = None,
+        listener: Callable[[Entry], None] | None = None,
+    ) -> Outcome:
+        """Go on until so many points (those of earlier runs count) are evaluated, or the space has no more.
+
+        `listener` gets each point once it is kept. Without `executor` points are evaluated in this process.
+        """
+        from npuvm.explore.study.search import Search
+
+        wanted = self.space.search.evaluations if evaluations is None else evaluations
+        executor = executor or InProcess(SpaceEvaluate(self.space.path, self.space.text, bounds=self.settings.bounds))
+        search = Search(self.space, self.settings)
+        for first in range(0, wanted, self.settings.batch):
+            points = self._batch(search, first)
+            waiting = {at: point for at, point in points.items() if at not in self._entries and at < wanted}
+            if waiting:
+                for number, evaluation in executor.evaluate(waiting, self._front(first)):
+                    entry = Entry(number, points[number], evaluation)
+                    self._keep(entry)
+                    if listener is not None:
+                        listener(entry)
+            if first + len(points) < min(first + self.settings.batch, wanted):
+                return "exhausted"
+            if first + self.settings.batch < wanted:
+                for number in points:
+                    search.tell(number, self._entries[number].evaluation)
+        return "evaluated"
+
+    def _batch(self, search: Search, first: int) -> dict[int, Point]:
+        """The points of a batch by their numbers: those that are known, and those that are asked for."""
+        points: dict[int, Point] = {}
+        for number in range(first, first + self.settings.batch):
+            if number in self._entries:
+                point: Point | None = self._entries[number].point
+                search.replay(self._entries[number].point)
+            else:
+                point = search.ask()
+            if point is None:
+                break
+            points[number] = point
+        return points
+
+    def _front(self, before: int) -> Front:
+        """The front of the points that were asked for before one."""
+        entries = (entry for entry in self.evaluated() if entry.number < before)
+        vectors = [vector for entry in entries if (vector := done_vector(self.space, entry)) is not None]
+        signs = [objective.measure.sign for objective in self.space.objectives]
+        return [vectors[at] for at in non_dominated(vectors, signs)] if vectors else []
+
+    def _keep(self, entry: Entry) -> None:
+        """Write what is known of a point, in one transaction."""
+        from optuna.trial import TrialState, create_trial
+
+        from npuvm.explore.study.search import VIOLATION, distributions_of, parameters_of, violation_of
+
+        measures = entry.evaluation.measures
+        values = [measures[each.name] for each in self.space.objectives if each.name in measures]
+        whole = len(values) == len(self.space.objectives) and entry.evaluation.state != "failed"
+        trial = create_trial(
+            state=TrialState.COMPLETE if whole else TrialState.FAIL,
+            values=values if whole else None,
+            params=parameters_of(self.space, entry.point),
+            distributions=distributions_of(self.space),
+            user_attrs={_NUMBER: entry.number, _EVALUATION: entry.evaluation.to_json()},
+            constraints={VIOLATION: violation_of(self.space, entry.evaluation)},
+        )
+        self._study.add_trial(trial)
+        self._entries[entry.number] = entry
+
+
+def read_study(storage: str, name: str | None = None) -> Stored:
+    """What a storage has of a study, that of the name where there are several; a search may go on meanwhile.
+
+    StudyError where there is none.
+    """
+    need("optuna")
+    import optuna
+
+    from npuvm.explore.study import storage as storages
+
+    url = storages.url_of(storage)
+    file = storages.file_of(url)
+    if file is not None and not file.is_file():
+        raise StudyError("no study there; `npuvm explore SPACE.yaml` begins one", str(file))
+    opened = storages.open_storage(url)
+    try:
+        with storages.storage_errors(url):
+            names = sorted(optuna.get_all_study_names(opened))
+            if (name or (names[0] if len(names) == 1 else None)) not in names:
+                known = f"there are {', '.join(names)}" if names else "there is none"
+                raise StudyError(f"no study {name!r}; {known}" if name else f"say which study; {known}", storage)
+            study = optuna.load_study(study_name=name or names[0], storage=opened)
+            identity = _identity_of(study)
+            if identity is None:
+                raise StudyError(f"study {study.study_name!r} is none of npuvm's", storage)
+            space = load_space_text(identity.text, identity.path)
+            entries = tuple(sorted(_entries_of(study, space), key=lambda entry: entry.number))
+    finally:
+        _close(opened, None)
+    return Stored(space, identity.settings, entries)
+
+
+def _begin(
+    space: Space, storage: RDBStorage, where: str, given: Mapping[str, Any], fresh: bool
+) -> tuple[optuna.Study, Settings]:
+    """The study in a storage with its settings; a new one where there is none."""
+    import optuna
+
+    from npuvm.explore.study.search import directions_of
+
+    names = optuna.get_all_study_names(storage)
+    if fresh and space.name in names:
+        optuna.delete_study(study_name=space.name, storage=storage)
+        names.remove(space.name)
+    defaults = {"sampler": space.search.sampler, "seed": space.search.seed, "batch": space.search.batch, "bounds": True}
+    identity = Identity.of(space, Settings(**{**defaults, **given}))
+    if space.name not in names:
+        study = optuna.create_study(study_name=space.name, storage=storage, directions=directions_of(space))
+    else:
+        study = optuna.load_study(study_name=space.name, storage=storage)
+    before = _identity_of(study)
+    if before is None:
+        if study.get_trials(deepcopy=False):
+            raise StudyError(f"study {space.name!r} is none of npuvm's; give another --storage", where)
+        study.set_user_attr(_IDENTITY, identity.to_json())
+        return study, identity.settings
+    if differing := before.differences(identity):
+        raise StudyError(
+            f"the study there is of another space {space.name!r}; what differs: {', '.join(differing)}; "
+            "--fresh forgets it, another --storage keeps both",
+            where,
+        )
+    kept = {name: getattr(before.settings, name) for name in given}
+    if kept != given:
+        was = ", ".join(f"{name} {value}" for name, value in kept.items() if value != given[name])
+        raise StudyError(f"the study there has {was}; --fresh forgets it, another --storage keeps both", where)
+    return study, before.settings
+
+
+def _entries_of(study: optuna.Study, space: Space) -> Iterator[Entry]:
+    from npuvm.explore.study.search import point_of
+
+    for trial in study.get_trials(deepcopy=False):
+        kept = trial.user_attrs
+        yield Entry(kept[_NUMBER], point_of(space, trial.params), Evaluation.from_json(kept[_EVALUATION]))
+
+
+def _identity_of(study: optuna.Study) -> Identity | None:
+    data = study.user_attrs.get(_IDENTITY)
+    return None if data is None else Identity.from_json(data)
+
+
+def _lock_of(file: Path | None) -> FileLock | None:
+    if file is None:
+        return None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(file.with_name(f"{file.name}.lock"))
+    except OSError as error:
+        raise StudyError(f"cannot be written: {error.strerror}", str(file)) from None
+
+
+def _close(storage: RDBStorage | None, lock: FileLock | None) -> None:
+    if storage is not None:
+        storage.remove_session()
+        storage.engine.dispose()
+    if lock is not None:
+        lock.close()

@@ -1,0 +1,92 @@
+"""Small design spaces, and something quick that stands for the evaluation of their points."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from npuvm.explore.evaluation import Evaluation, HostCost
+from npuvm.explore.space import Point, Space, load_space_text
+from npuvm.explore.study import Entry, Evaluate
+
+ROOT = Path(__file__).resolve().parents[3]
+
+TEXT = f"""
+name: small
+title: cores and buffers
+chip: edge
+parameters:
+  core.count: {{from: 1, to: 16, factor: 2}}
+  core.ub_kib: [64, 96, 128, 192, 256, 384]
+  clock_ghz: [0.5, 0.75, 1.0]
+  compiler.fusion: [none, pattern]
+constraints:
+  - {{require: core.ub_kib * core.count <= 2048, because: the buffers have to fit}}
+workloads: [{{name: add, scenario: {ROOT / "configs" / "elementwise.yaml"}}}]
+objectives: [{{measure: latency_us}}, {{measure: area_mm2}}]
+budgets: {{area_mm2: 40}}
+search: {{sampler: random, evaluations: 20, batch: 4, seed: 5}}
+"""
+
+
+def small_space(text: str = TEXT) -> Space:
+    """A space of 180 combinations, 144 of them points."""
+    return load_space_text(text, ROOT / "configs" / "space" / "small.yaml")
+
+
+def quick(point: Point, front: Sequence[Sequence[float]]) -> Evaluation:
+    """Made-up figures of a point in every state, without a simulation."""
+    cores, ub, clock = int(point["core.count"]), int(point["core.ub_kib"]), float(point["clock_ghz"])
+    if ub == 64 and cores == 1:
+        return Evaluation("failed", {}, error="add: no room for a tile")
+    area = 2.0 * cores + ub * cores / 256 + 4 * clock
+    latency = 4 + 60 / cores / clock * (1 if point["compiler.fusion"] == "none" else 0.7) + 512 / ub
+    measures = {"latency_us": latency, "area_mm2": area}
+    if area > 40:
+        return Evaluation("over_budget", measures)
+    bound = {"latency_us": 0.9 * latency, "area_mm2": area}
+    if any(each[0] < bound["latency_us"] and each[1] < area for each in front):
+        return Evaluation("pruned", bound, bounds=("latency_us",))
+    return Evaluation("done", measures, host=HostCost(0.001, {"simulated": 1}))
+
+
+@dataclass(frozen=True)
+class Quick:
+    """Makes `quick`, which takes so long for a point and, at some, does something bad: once for each file named."""
+
+    seconds: float = 0.0
+    trap: str = ""
+    flag: Path | None = None
+    """Made at the first visit of the trap, which then does nothing; None: it does it every time."""
+
+    def __call__(self) -> Evaluate:
+        """What evaluates points."""
+        return self.evaluate
+
+    def evaluate(self, point: Point, front: Sequence[Sequence[float]]) -> Evaluation:
+        """`quick`, but for the trap at 4 cores and 128 KiB."""
+        time.sleep(self.seconds)
+        trapped = point["core.count"] == 4 and point["core.ub_kib"] == 128
+        if trapped and (self.flag is None or not self.flag.exists()):
+            if self.flag is not None:
+                self.flag.touch()
+            self._spring()
+        return quick(point, front)
+
+    def _spring(self) -> None:
+        if self.trap == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.trap == "raise":
+            raise KeyError("a bug")
+
+
+def found(entries: Sequence[Entry]) -> list[tuple[object, ...]]:
+    """What two runs of one search must agree in: points in their order, with states and measures."""
+    return [
+        (entry.number, *entry.point.values(), entry.evaluation.state, *sorted(entry.evaluation.measures.items()))
+        for entry in entries
+    ]
