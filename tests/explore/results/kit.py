@@ -12,7 +12,7 @@ from npuvm.explore.evaluation import Evaluation, HostCost, RunRecord
 from npuvm.explore.results import Entry
 from npuvm.explore.space import Point, Space, load_space
 
-MODEL = Path(__file__).resolve().parents[3] / "configs" / "models" / "scores.onnxtxt"
+MODEL = Path(__file__).resolve().parents[3] / "configs" / "models" / "feed_forward.onnxtxt"
 
 TEXT = f"""
 name: small
@@ -24,8 +24,8 @@ parameters:
   compiler.fusion: [none, pattern]
   isa.extensions: {{optional: [fma]}}
 workloads:
-  - {{name: scores, model: {MODEL}, sizes: {{batch: [1, 8]}}}}
-  - {{name: more, model: {MODEL}, weight: 2, sizes: {{batch: 64}}}}
+  - {{name: short, model: {MODEL}, sizes: {{tokens: [1, 8]}}}}
+  - {{name: more, model: {MODEL}, weight: 2, sizes: {{tokens: 64}}}}
 objectives:
   - {{measure: latency_us}}
   - {{measure: area_mm2}}
@@ -61,7 +61,7 @@ def run_of(workload: str, latency_us: float, **changes: Any) -> RunRecord:
     """A run of a workload at one size; the host takes 5 us of its time."""
     fields: dict[str, Any] = {
         "workload": workload,
-        "sizes": {"batch": 1},
+        "sizes": {"tokens": 1},
         "weight": 1.0,
         "latency_us": latency_us,
         "interval_us": latency_us - 1,
@@ -82,7 +82,7 @@ def done(point: Point, **changes: Any) -> Evaluation:
     fields: dict[str, Any] = {
         "state": "done",
         "measures": measures,
-        "runs": (run_of("scores", measures["latency_us"]),),
+        "runs": (run_of("short", measures["latency_us"]),),
         "area_mm2": {"cube": measures["area_mm2"] / 2, "ub": measures["area_mm2"] / 2},
         "host": HostCost(0.5, {"simulated": 2, "shared": 1}),
     }
@@ -120,8 +120,8 @@ def mixed_entries() -> tuple[Entry, ...]:
     over = Evaluation("over_budget", measures_of(points[23]), host=HostCost(0.5, {"simulated": 3}))
     return entries_of(
         {
-            1: failed("scores: no room for <a tile> of 4 KiB in ub_kib = 128"),
-            5: failed("scores: no room for <a tile> of 4 KiB in ub_kib = 128"),
+            1: failed("short: no room for <a tile> of 4 KiB in ub_kib = 128"),
+            5: failed("short: no room for <a tile> of 4 KiB in ub_kib = 128"),
             6: failed("KeyError: 'x'"),
             9: pruned(points[9]),
             23: over,

@@ -34,8 +34,8 @@ def slow_runs() -> tuple[RunRecord, ...]:
     vector = {"busy": {"vector": 60_000, "load": 20_000}, "stalls": stalls}
     common: dict[str, Any] = {"cycles": 100_000, "seconds": 100e-6, **vector}
     return (
-        run_of("scores", 120.0, weight=0.5, launches=4, **common),
-        run_of("scores", 120.0, weight=0.5, launches=4, sizes={"batch": 8}, **common),
+        run_of("short", 120.0, weight=0.5, launches=4, **common),
+        run_of("short", 120.0, weight=0.5, launches=4, sizes={"tokens": 8}, **common),
         run_of("more", 9.0, cycles=4000, seconds=4e-6),
     )
 
@@ -49,15 +49,15 @@ def fast_runs(cycles: int = 55_000, seconds: float = 55e-6) -> tuple[RunRecord, 
     common: dict[str, Any] = {"cycles": cycles, "seconds": seconds, **vector, "bytes": {"hbm_read": 2048}}
     energy = {"cube": 0.5, "hbm": 0.25}
     return (
-        run_of("scores", 63.0, weight=0.5, launches=2, energy_uj=energy, **common),
-        run_of("scores", 63.0, weight=0.5, launches=2, energy_uj=energy, sizes={"batch": 8}, **common),
+        run_of("short", 63.0, weight=0.5, launches=2, energy_uj=energy, **common),
+        run_of("short", 63.0, weight=0.5, launches=2, energy_uj=energy, sizes={"tokens": 8}, **common),
         run_of("more", 8.0, cycles=4000, seconds=4e-6),
     )
 
 
 def pair(objectives: tuple[str, ...] = ("latency_us", "area_mm2"), **changes: Any) -> Comparison:
     measures = [
-        # By weight: a third of scores, two of more.
+        # By weight: a third of short, two of more.
         {"latency_us": (120 + 2 * 9) / 3, "throughput_per_s": 1e6 * 3 / 138, "energy_uj": 3.0, "power_w": 1.5},
         {"latency_us": (63 + 2 * 8) / 3, "throughput_per_s": 1e6 * 3 / 79, "energy_uj": 2.25, "power_w": 2.0},
     ]
@@ -77,39 +77,39 @@ def test_what_differs_stands_side_by_side() -> None:
         "compiler.fusion": ("none", "pattern"),
         "isa.extensions.fma": (False, True),
     }
-    scores, more = found.workloads
-    assert (scores.latency_us.change, scores.device_us.b) == pytest.approx((-57.0, 55.0))
-    assert (scores.host_us.a, scores.host_us.b) == pytest.approx((20.0, 8.0))
-    assert (scores.launches.a, scores.launches.b) == (4, 2)
-    units = {each.name: (each.a, each.b) for each in scores.units}
+    short, more = found.workloads
+    assert (short.latency_us.change, short.device_us.b) == pytest.approx((-57.0, 55.0))
+    assert (short.host_us.a, short.host_us.b) == pytest.approx((20.0, 8.0))
+    assert (short.launches.a, short.launches.b) == (4, 2)
+    units = {each.name: (each.a, each.b) for each in short.units}
     assert units["vector: busy"] == pytest.approx((60.0, 40.0))
     assert units["vector: waits for load"] == pytest.approx((30.0, 10.0))
     assert units["load: queue of vector full"] == pytest.approx((1.0, 0.0))
-    assert scores.critical == "vector"
-    parts = {each.name: (each.a, each.b) for each in scores.critical_parts}
+    assert short.critical == "vector"
+    parts = {each.name: (each.a, each.b) for each in short.critical_parts}
     assert parts["vector: idle"] == pytest.approx((10.0, 5.0))
     assert sum(a for a, _ in parts.values()) == pytest.approx(100.0)
     assert sum(b for _, b in parts.values()) == pytest.approx(55.0)
-    assert {each.name: each.change for each in scores.bytes} == {"hbm_read": -2048, "hbm_write": -1024}
+    assert {each.name: each.change for each in short.bytes} == {"hbm_read": -2048, "hbm_write": -1024}
     assert {each.name: each.change for each in found.area_mm2} == {"cube": 2.0, "ub": 0.25, "fma": 0.25}
     assert more.device_us.change == 0.0
 
 
 def test_sizes_count_by_their_weights() -> None:
     runs = (
-        run_of("scores", 10.0, weight=0.75, seconds=0.0, cycles=0),
-        run_of("scores", 50.0, weight=0.25, bytes={"l2": 8}),
+        run_of("short", 10.0, weight=0.75, seconds=0.0, cycles=0),
+        run_of("short", 50.0, weight=0.25, bytes={"l2": 8}),
     )
     found = compare(small_space(), Entry(0, SLOW, done(SLOW, runs=runs)), Entry(1, FAST, done(FAST, runs=runs)))
-    (scores,) = found.workloads
-    assert scores.latency_us == Pair("latency_us", 20.0, 20.0)
-    assert {each.name: each.a for each in scores.bytes} == {"hbm_read": 3072, "hbm_write": 768, "l2": 2}
+    (short,) = found.workloads
+    assert short.latency_us == Pair("latency_us", 20.0, 20.0)
+    assert {each.name: each.a for each in short.bytes} == {"hbm_read": 3072, "hbm_write": 768, "l2": 2}
 
 
 def test_the_largest_contributor_of_each_objective_is_named() -> None:
     latency, area = pair().conclusions
     assert latency == (
-        "latency_us: 8 has 26.3 instead of 46 (-42.8 %); most of it by scores: of -57 us the device has -45 us, "
+        "latency_us: 8 has 26.3 instead of 46 (-42.8 %); most of it by short: of -57 us the device has -45 us, "
         "the host's dispatch -12 us, in 2 instead of 4 (-50.0 %) launches; "
         "of a mean core's vector: busy 40 instead of 60 (-33.3 %) us"
     )
@@ -119,7 +119,7 @@ def test_the_largest_contributor_of_each_objective_is_named() -> None:
 def test_other_objectives_have_reasons_of_their_own() -> None:
     throughput, energy, power, gates = pair(("throughput_per_s", "energy_uj", "power_w", "decoder_gates")).conclusions
     assert (
-        "; most of it by scores: a run ends every 62 instead of 119 (-47.9 %) us, and takes the device 55" in throughput
+        "; most of it by short: a run ends every 62 instead of 119 (-47.9 %) us, and takes the device 55" in throughput
     )
     # A third of 1.75 uJ.
     assert energy.endswith("; most of it in hbm: -0.583 of -0.75 uJ")
@@ -134,7 +134,7 @@ def test_another_clock_is_told() -> None:
 
 
 def test_a_change_of_the_host_alone_leaves_the_device_out() -> None:
-    runs = tuple(run_of("scores", us, cycles=1000, seconds=1e-6) for us in (20.0, 10.0))
+    runs = tuple(run_of("short", us, cycles=1000, seconds=1e-6) for us in (20.0, 10.0))
     entries = [
         Entry(n, SLOW, done(SLOW, runs=(run,), measures={"latency_us": run.latency_us})) for n, run in enumerate(runs)
     ]
@@ -172,7 +172,7 @@ def test_the_tables_show_all_of_it() -> None:
         "parameter 3 8",
         "compiler.fusion none pattern",
         "latency_us 46 26.3 -42.8 %",
-        "time of scores, us 3 8 change",
+        "time of short, us 3 8 change",
         "host's dispatch 20 8 -60.0 %",
         "vector: busy 60 40 -33.3 %",
         "launches 4 2 -50.0 %",
@@ -185,6 +185,26 @@ def test_the_tables_show_all_of_it() -> None:
     for table in comparison_tables(bounds):
         console.print(table)
     assert "latency_us - ≥ 18 -" in [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+
+
+def test_small_changes_of_units_are_counted_and_what_is_only_a_share_explains_no_area() -> None:
+    units = {f"vector: cause{n}": 1000 * n for n in range(30)}
+    runs = [run_of("short", 72.0, stalls={name: cycles * side for name, cycles in units.items()}) for side in (1, 2)]
+    areas = [{"other": 3.0 * side, "cube": 1.0 * side} for side in (1, 2)]
+    entries = [
+        Entry(n, SLOW, done(SLOW, runs=(run,), measures={"area_mm2": sum(area.values())}, area_mm2=area))
+        for n, (run, area) in enumerate(zip(runs, areas, strict=True))
+    ]
+    found = compare(small_space(("area_mm2",)), *entries)
+    assert found.conclusions[-1].endswith("; most of it in cube: +1 of +4 mm2")
+    console = Console(width=120, file=io.StringIO())
+    for table in comparison_tables(found):
+        console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "vector: cause29" in text
+    assert "vector: cause2 " not in text
+    assert "17 others changed less" in text
 
 
 def test_the_comparison_is_plain_json() -> None:

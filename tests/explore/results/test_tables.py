@@ -40,7 +40,7 @@ def test_the_csv_has_every_point_with_all_digits() -> None:
     for name, value in measures_of(entries[0].point).items():
         assert float(rows[0][name]) == value
     assert rows[1]["latency_us"] == ""
-    assert rows[1]["error"] == "scores: no room for <a tile> of 4 KiB in ub_kib = 128"
+    assert rows[1]["error"] == "short: no room for <a tile> of 4 KiB in ub_kib = 128"
     assert (rows[9]["bounds"], rows[9]["runs_skipped"], rows[9]["host_cpu_seconds"]) == ("latency_us", "3", "0.125")
     assert "decoder_gates" not in rows[0]
 
@@ -137,7 +137,7 @@ def test_bounds_are_marked_and_what_is_missing_is_a_dash() -> None:
 
 def test_measures_stand_in_the_order_objectives_chip_workloads() -> None:
     point = entries_of()[0].point
-    more = {"energy_uj of more": 1.0, "latency_us of more": 1.0, "latency_us of scores": 1.0, **measures_of(point)}
+    more = {"energy_uj of more": 1.0, "latency_us of more": 1.0, "latency_us of short": 1.0, **measures_of(point)}
     space = small_space(("area_mm2",))
     assert measures_seen(space, [done(point, measures=more)]) == (
         "area_mm2",
@@ -145,7 +145,7 @@ def test_measures_stand_in_the_order_objectives_chip_workloads() -> None:
         "throughput_per_s",
         "energy_uj",
         "power_w",
-        "latency_us of scores",
+        "latency_us of short",
         "latency_us of more",
         "energy_uj of more",
     )

@@ -10,6 +10,8 @@ from npuvm.explore.space import Value
 
 __all__ = ["Comparison", "MeasurePair", "Pair", "WorkloadPair", "largest_part"]
 
+_SAME = 1e-9
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -28,6 +30,11 @@ class Pair:
     def share(self) -> float | None:
         """The change as a share of a; None where a is nothing."""
         return self.change / self.a if self.a else None
+
+    @property
+    def same(self) -> bool:
+        """Whether both are equal but for rounding."""
+        return abs(self.change) <= _SAME * max(abs(self.a), abs(self.b))
 
 
 @dataclass(frozen=True)

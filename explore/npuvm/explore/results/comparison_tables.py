@@ -13,6 +13,9 @@ from npuvm.runtime.tables import plain_table
 
 __all__ = ["comparison_tables"]
 
+_MOST_UNITS = 12
+"""Of what units did, so many rows are shown: those that changed most."""
+
 
 def comparison_tables(found: Comparison) -> Iterator[Table]:
     """Parameters that differ, measures, each workload's time by unit, bytes and energy, and area; empty ones are left out."""
@@ -57,10 +60,13 @@ def _times(workload: WorkloadPair, heads: tuple[str, str]) -> Table:
     )
     for name, pair in totals:
         table.add_row(name, *_sides(pair), _change(pair))
-    for pair in _ranked(workload.units):
+    ranked = [each for each in _ranked(workload.units) if not each.same]
+    for pair in ranked[:_MOST_UNITS]:
         table.add_row(f"  {pair.name}", *_sides(pair), _change(pair))
+    if len(ranked) > _MOST_UNITS:
+        table.add_row(f"  {len(ranked) - _MOST_UNITS} others changed less")
     for name, pair in (("cycles", workload.cycles), ("launches", workload.launches)):
-        table.add_row(name, f"{pair.a:,.0f}", f"{pair.b:,.0f}", _change(pair))
+        table.add_row(name, *_sides(pair, "{:,.6g}".format if pair.a < 1e3 else "{:,.0f}".format), _change(pair))
     return table
 
 
@@ -83,6 +89,6 @@ def _sides(pair: Pair, text: Callable[[float], str] = three_digits) -> tuple[str
 
 
 def _change(pair: Pair) -> str:
-    if not pair.change:
+    if pair.same:
         return "same"
     return "new" if pair.share is None else ("+" if pair.share > 0 else "") + percent(pair.share)

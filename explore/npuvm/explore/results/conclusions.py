@@ -11,9 +11,6 @@ from npuvm.runtime.html.words import percent, three_digits
 
 __all__ = ["conclusions", "instead"]
 
-_SAME = 1e-9
-"""Figures that differ by less than this share are the same."""
-
 
 def conclusions(space: Space, found: Comparison) -> tuple[str, ...]:
     """A line for each point that was not simulated whole, then one for each objective."""
@@ -37,7 +34,7 @@ def _objective(found: Comparison, objective: Objective) -> str:
     figures = next(each for each in found.measures if each.name == name).figures
     if figures is None:
         return f"{name}: no figure of both points"
-    if abs(figures.change) <= _SAME * max(abs(figures.a), abs(figures.b)):
+    if figures.same:
         return f"{name}: the same"
     reason = _reason(found, objective, figures.change)
     return f"{name}: {found.b} has {instead(figures)}" + (f"; {reason}" if reason else "")
@@ -47,7 +44,8 @@ def _reason(found: Comparison, objective: Objective, change: float) -> str:
     measure = objective.measure.name
     workloads = [each for each in found.workloads if objective.workload in (None, each.workload)]
     if measure == "area_mm2":
-        return _largest(found.area_mm2, change, "mm2")
+        # "other" is a share of all the rest, and so explains nothing.
+        return _largest([each for each in found.area_mm2 if each.name != "other"], change, "mm2")
     if measure == "decoder_gates":
         return _extensions(found)
     if not workloads:
@@ -73,9 +71,10 @@ def _sides(pair: Pair) -> tuple[float, float]:
 
 def _latency(workload: WorkloadPair) -> str:
     """The host's and the device's part of a workload's change, and what the critical unit did with the device's."""
-    whole, device, host = (each.change for each in (workload.latency_us, workload.device_us, workload.host_us))
+    whole = workload.latency_us.change
+    device, host = (0.0 if each.same else each.change for each in (workload.device_us, workload.host_us))
     text = f"of {_signed(whole)} us the device has {_signed(device)} us, the host's dispatch {_signed(host)} us"
-    return text + _launches(workload) + (_device(workload) if abs(device) > _SAME * abs(whole) else "")
+    return text + _launches(workload) + (_device(workload) if device else "")
 
 
 def _interval(workload: WorkloadPair) -> str:
