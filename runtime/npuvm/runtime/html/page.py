@@ -21,7 +21,7 @@ from npuvm.runtime.html.timeline_view import timeline_columns, timeline_label, t
 from npuvm.runtime.html.words import nbytes, percent, quantity, three_digits
 from npuvm.runtime.recording import ALL_LAUNCHES
 
-__all__ = ["plotly_script", "render_report"]
+__all__ = ["plotly_script", "render_report", "script_json"]
 
 _KERNEL_COLUMNS = (
     ("#", True),
@@ -98,7 +98,7 @@ def render_report(inputs: ReportInputs) -> str:
         area=None if inputs.technology is None else estimate_area(first.chip, inputs.technology),
         sections=config_sections(first.chip),
         trust=trust_counts(first.chip),
-        data=_script_json(data),
+        data=script_json(data),
         plotly=plotly_script(),
     )
 
@@ -125,7 +125,7 @@ def _energy(inputs: ReportInputs, rows: tuple[KernelRow, ...]) -> Mapping[int, E
     return energy
 
 
-def _script_json(data: Mapping[str, Any]) -> str:
+def script_json(data: Mapping[str, Any]) -> str:
     """JSON that may stand inside a script element: no tag can begin in it."""
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
