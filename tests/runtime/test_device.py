@@ -189,7 +189,7 @@ def test_a_program_that_fails_the_verifier_is_not_kept(monkeypatch: pytest.Monke
     def refuse(*_arguments: object) -> None:
         raise VerifyError("refused")
 
-    monkeypatch.setattr("npuvm.runtime.device.verify", refuse)
+    monkeypatch.setattr("npuvm.runtime.device.Verifier.check", refuse)
     for _ in range(2):
         with pytest.raises(VerifyError, match="refused"):
             device.run(scaled_sum, inputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, overload
 
@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from npuvm.isa.errors import IsaError
 
-__all__ = ["ADDRESS_BITS", "Entry", "EntryTable", "EvenEntries", "Reloc", "RelocTable"]
+__all__ = ["ADDRESS_BITS", "Entry", "EntryColumns", "EntryTable", "EvenEntries", "Reloc", "RelocTable"]
 
 ADDRESS_BITS = 48
 _END = 1 << ADDRESS_BITS
 _HIGH_MASK = (1 << 64) - _END
 _HIGH = np.uint64(_HIGH_MASK)
+_MOST_TILES = 1 << 62
 _FEW = 10
 """Relocations that are written one by one: so many take less time than the array operations for any number of them."""
 
@@ -39,6 +40,35 @@ class Reloc:
     addend: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class EntryColumns:
+    """Entries by column: types of cores, first words, how many ranges each has; `ranges` holds starts and stops by core and
+    phase, filled up with zeros where a core has fewer than others.
+    """
+
+    types: tuple[str, ...]
+    pcs: tuple[int, ...]
+    phases: tuple[int, ...]
+    ranges: npt.NDArray[np.int64]
+
+    @staticmethod
+    def of(entries: Sequence[Entry]) -> EntryColumns:
+        """Those of any entries; OverflowError when a range does not fit 64 bits."""
+        if isinstance(entries, EntryTable):
+            return entries.columns()
+        return EntryColumns.from_rows(entries)
+
+    @staticmethod
+    def from_rows(entries: Iterable[Entry]) -> EntryColumns:
+        """Those of entries that are given one by one."""
+        rows = [(each.core_type, each.pc, each.ranges) for each in entries]
+        phases = tuple([len(each) for *_, each in rows])
+        most = max(phases, default=0)
+        padded = [(*each, *([(0, 0)] * (most - len(each)))) for *_, each in rows]
+        ranges = np.array(padded, dtype=np.int64).reshape(len(rows), most, 2)
+        return EntryColumns(tuple([each for each, *_ in rows]), tuple([each for _, each, _ in rows]), phases, ranges)
+
+
 class EntryTable(Sequence[Entry]):
     """Entries that are made when they are asked for: a subclass has their number, and `entry` for each core from 0 on."""
 
@@ -47,6 +77,10 @@ class EntryTable(Sequence[Entry]):
     def entry(self, core: int) -> Entry:
         """The entry of a core."""
         raise NotImplementedError
+
+    def columns(self) -> EntryColumns:
+        """All entries by column."""
+        return EntryColumns.from_rows(map(self.entry, range(len(self))))
 
     @overload
     def __getitem__(self, index: int) -> Entry: ...
@@ -87,6 +121,25 @@ class EvenEntries(EntryTable):
             ranges.append((low * self.steps, high * self.steps) if low < high else (0, 0))
             base += count
         return Entry(self.core_type, 0, tuple(ranges))
+
+    def columns(self) -> EntryColumns:
+        """All entries by column."""
+        total, cores, phases = sum(self.tiles), self.cores, len(self.tiles)
+        if not -_MOST_TILES < total * self.steps < _MOST_TILES:
+            return EntryColumns.from_rows(map(self.entry, range(cores)))
+        short, longer = divmod(total, cores)
+        core = np.arange(cores)
+        start = core * short + np.minimum(core, longer)
+        stop = start + short + (core < longer)
+        ranges = np.zeros((cores, phases, 2), dtype=np.int64)
+        base = 0
+        for phase, count in enumerate(self.tiles):
+            low, high = np.maximum(start - base, 0), np.minimum(stop - base, count)
+            some = low < high
+            ranges[:, phase, 0] = np.where(some, low * self.steps, 0)
+            ranges[:, phase, 1] = np.where(some, high * self.steps, 0)
+            base += count
+        return EntryColumns((self.core_type,) * cores, (0,) * cores, (phases,) * cores, ranges)
 
 
 class RelocTable(Sequence[Reloc]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from math import prod
 from typing import Any, Literal, Protocol
 
@@ -23,7 +22,7 @@ from npuvm.hw.simulator import EngineName, HazardMode, l2_state, simulate, timin
 from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
 from npuvm.isa import Image, Isa, load_isa
-from npuvm.isa.verifier import verify
+from npuvm.isa.verifier import Verifier
 from npuvm.runtime.allocator import Allocator
 from npuvm.runtime.cache import ProgramCache
 from npuvm.runtime.hoststream import HostStream, LaunchTimes
@@ -113,7 +112,7 @@ class Device:
 
     `timing_only` simulates time without tensor data. `hazards` is that of `npuvm.hw.simulator.simulate`. Launches are
     appended to `launches`; the caller may clear the list. Every program passes the static verifier before its first
-    launch; `verify_us` is the host time this has taken. `observers` are told of each launch.
+    launch: `verifier` knows those that have, `verify_us` is the host time this has taken. `observers` are told of each launch.
 
     `engine` is that of `simulate`; None takes the compiled one where numba is installed, only time is simulated, and nothing
     is traced or checked. "functional" runs programs on data without time (`npuvm.hw.interpreter`): `launches` stays empty.
@@ -154,9 +153,7 @@ class Device:
         self._cycle_limit = cycle_limit
         self._observers = tuple(observers)
         self.verify_us = 0.0
-        self._verified: set[bytes] = set()
-        """Digests of programs that have passed; layers of a model often have the same ones."""
-        self._limits = capacity_limits(self.chip)
+        self.verifier = Verifier(self.isa, capacity_limits(self.chip))
         self._l2 = l2_state(self.chip)
         self._cold_l2 = cold_l2
         self._engine = engine
@@ -403,10 +400,7 @@ class Device:
         if self._taker is not None:
             return
         start = time.perf_counter_ns()
-        program = _digest(image)
-        if program not in self._verified:
-            verify(self.isa, image, self._limits)
-            self._verified.add(program)
+        self.verifier.check(image)
         self.verify_us += (time.perf_counter_ns() - start) / 1000
 
     def _check_live(self, tensor: Tensor) -> None:
@@ -435,14 +429,3 @@ class Device:
                 raise DeviceError(f"the tensor for {param.name!r} was freed", kernel.name)
             if tensor.dtype != param.type.dtype:
                 raise DeviceError(f"parameter {param.name!r} is {param.type.dtype}, got {tensor.dtype}", kernel.name)
-
-
-def _digest(image: Image) -> bytes:
-    """What the verifier sees of an image: all but its name."""
-    tables = (
-        image.isa_hash,
-        image.n_args,
-        tuple(image.entries),
-        [(each.word, each.arg, each.addend) for each in image.relocs],
-    )
-    return blake2b(image.words.tobytes() + repr(tables).encode(), digest_size=16).digest()

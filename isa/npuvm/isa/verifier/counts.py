@@ -15,9 +15,9 @@ from npuvm.isa.verifier.program import Block, Leaf, Loop, Node
 from npuvm.isa.verifier.static import Tabled
 from npuvm.isa.verifier.tables import Affine, Const, Interval, SizeDef, Tables, Tail
 
-__all__ = ["CoreText", "Shortage", "shortages"]
+__all__ = ["Around", "CoreText", "Shortage", "executions", "shortages"]
 
-_Around: TypeAlias = tuple[tuple[tuple[int, ...], Interval], ...]
+Around: TypeAlias = tuple[tuple[tuple[int, ...], Interval], ...]
 """Loops around an instruction, each nest of a grid as one, with bounds of their iterations in all."""
 
 
@@ -61,7 +61,7 @@ def shortages(isa: Isa, cores: Iterable[CoreText]) -> Iterator[Shortage]:
             if (count := count_of(core, number)) is not None:
                 count.signals += value
         for leaf, around in _leaves(core):
-            low, high = _executions(leaf.insn.pred, around)
+            low, high = executions(leaf.insn.pred, around)
             for number in leaf.insn.set:
                 if (count := count_of(core, number)) is not None:
                     count.signals += high
@@ -83,15 +83,15 @@ def _given(core: CoreText) -> Iterator[tuple[int, int]]:
             yield insn.args["free"], insn.args["slots"]
 
 
-def _leaves(core: CoreText) -> Iterator[tuple[Leaf, _Around]]:
+def _leaves(core: CoreText) -> Iterator[tuple[Leaf, Around]]:
     for each in core.program:
         if isinstance(each.step, Block):
             yield from _inside(each.step.nodes, each.tables, core.ranges, ())
 
 
 def _inside(
-    nodes: Sequence[Node], tables: Tables, ranges: Sequence[tuple[int, int]], around: _Around
-) -> Iterator[tuple[Leaf, _Around]]:
+    nodes: Sequence[Node], tables: Tables, ranges: Sequence[tuple[int, int]], around: Around
+) -> Iterator[tuple[Leaf, Around]]:
     for node in nodes:
         if isinstance(node, Leaf):
             yield node, around
@@ -114,7 +114,7 @@ def _trips(tables: Tables, size: SizeDef) -> Interval:
     return tables.register_size(size)
 
 
-def _executions(pred: Pred | None, around: _Around) -> Interval:
+def executions(pred: Pred | None, around: Around) -> Interval:
     """Bounds of how often an instruction is switched on."""
     low = high = low_once = high_once = 1
     for loops, (least, most) in around:

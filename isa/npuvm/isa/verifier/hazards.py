@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from npuvm.isa.regions import share_a_byte
 from npuvm.isa.verifier.program import Leaf
 from npuvm.isa.verifier.walk import Act, Region
 
-__all__ = ["Clock", "Memory", "overlap"]
+__all__ = ["Accesses", "Clock", "Memory", "overlap"]
 
 Clock: TypeAlias = tuple[int, ...]
 """Per unit of a domain, how many of its instructions are known to have completed."""
@@ -28,6 +28,16 @@ class _Access:
     region: Region
     unit: int
     sequence: int
+
+
+class Accesses(Protocol):
+    """What follows the accesses of one core's buffers."""
+
+    def clear(self) -> None:
+        """Forget: everything so far has completed."""
+
+    def access(self, act: Act, unit: int, sequence: int, clock: Clock) -> Iterator[str]:
+        """Record what an instruction touches; yields what is wrong for every earlier access it is not ordered after."""
 
 
 @dataclass

@@ -11,6 +11,7 @@ from npuvm.isa.errors import DecodeError
 from npuvm.isa.image import ADDRESS_BITS, Entry, Image, Reloc
 from npuvm.isa.model import Insn, Isa
 from npuvm.isa.verifier.counts import CoreText, shortages
+from npuvm.isa.verifier.entries import check_barriers, check_count, groups_of
 from npuvm.isa.verifier.program import Barrier, Block, Grid, parse
 from npuvm.isa.verifier.report import Abandon, CapacityLimits, Findings, VerifyReport
 from npuvm.isa.verifier.static import Setting, StaticChecks, Tabled
@@ -18,7 +19,10 @@ from npuvm.isa.verifier.sync import run_domain
 from npuvm.isa.verifier.tables import RegSize
 from npuvm.isa.verifier.walk import Walk, counted_one_by_one, tile_count
 
-__all__ = ["verify"]
+__all__ = ["MAX_STEPS", "Verification", "verify"]
+
+MAX_STEPS = 500_000
+"""Steps that a proof may take."""
 
 
 def verify(
@@ -29,7 +33,7 @@ def verify(
     argument_bytes: Sequence[int] | None = None,
     absolute: bool = False,
     collect: bool = False,
-    max_steps: int = 500_000,
+    max_steps: int = MAX_STEPS,
 ) -> VerifyReport:
     """Check an image against the rules of `RULES` on a chip with these limits.
 
@@ -39,10 +43,12 @@ def verify(
     which does not depend on trip counts.
     """
     findings = Findings(isa, image.name, collect)
-    check = _Verification(isa, image, limits, findings, max_steps)
+    check = Verification(isa, image, limits, findings, max_steps)
     with contextlib.suppress(Abandon):
-        check.run(argument_bytes, absolute)
-    return VerifyReport(image.name, len(check.insns), check.steps, tuple(findings.found.values()))
+        check.statics(argument_bytes, absolute)
+        if not findings.found:
+            check.synchronisation()
+    return check.report()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,39 +60,59 @@ class _CoreRun:
     program: tuple[Tabled, ...]
 
 
-class _Verification:
+class Verification:
+    """The verification of one image in two parts: what holds wherever loops are, then order and balance.
+
+    After the first part `insns` are the instructions by word with their lengths, `programs` those of cores by first word,
+    `groups` the group of each core, `shared` the semaphores that cores share.
+    """
+
     def __init__(self, isa: Isa, image: Image, limits: CapacityLimits, findings: Findings, max_steps: int) -> None:
         self._isa = isa
         self._image = image
+        self._entries = tuple(image.entries)
         self._limits = limits
         self._findings = findings
         self._max_steps = max_steps
         self.insns: dict[int, tuple[Insn, int]] = {}
-        self.steps = 0
+        self.programs: dict[int, tuple[Tabled, ...]] = {}
+        self.groups: list[int] = []
+        self.shared: frozenset[int] = frozenset()
+        self._cores: list[_CoreRun] = []
+        self._steps = 0
 
-    def run(self, argument_bytes: Sequence[int] | None, absolute: bool) -> None:
+    def report(self) -> VerifyReport:
+        """What was found so far."""
+        found = tuple(self._findings.found.values())
+        return VerifyReport(self._image.name, len(self.insns), self._steps, found)
+
+    def statics(self, argument_bytes: Sequence[int] | None, absolute: bool) -> None:
+        """Check all rules but those of order and balance."""
         if self._image.isa_hash != self._isa.hash:
             made, this = self._image.isa_hash[:16], self._isa.hash[:16]
             self._findings.fatal("hash", f"the image was made for instruction set {made}...; allowed: {this}...")
         self._decode()
-        self._entries()
-        groups = self._groups()
+        self._check_entries()
         relocs = self._relocations(argument_bytes)
         parsed = {pc: parse(self._isa, self.insns, pc, self._findings) for pc in self._starts()}
-        shared = self._shared_semaphores()
-        programs = {}
+        self.shared = self._shared_semaphores()
         for pc, steps in parsed.items():
-            types = tuple(dict.fromkeys(entry.core_type for entry in self._image.entries if entry.pc == pc))
-            setting = Setting(self._isa, self._limits, types, relocs, argument_bytes, absolute, shared, self._findings)
-            programs[pc] = StaticChecks(setting).run(steps)
-        cores = [
-            _CoreRun(entry, group, programs[entry.pc]) for entry, group in zip(self._image.entries, groups, strict=True)
+            types = tuple(dict.fromkeys(entry.core_type for entry in self._entries if entry.pc == pc))
+            setting = Setting(
+                self._isa, self._limits, types, relocs, argument_bytes, absolute, self.shared, self._findings
+            )
+            self.programs[pc] = StaticChecks(setting).run(steps)
+        self._cores = [
+            _CoreRun(entry, group, self.programs[entry.pc])
+            for entry, group in zip(self._entries, self.groups, strict=True)
         ]
-        for core in cores:
+        for core in self._cores:
             self._ranges(core)
-        self._barriers(cores)
-        if not self._findings.found:
-            self._synchronisation(cores, shared)
+        barriers = {
+            pc: [each.step for each in program if isinstance(each.step, Barrier)]
+            for pc, program in self.programs.items()
+        }
+        check_barriers(self.groups, [barriers[entry.pc] for entry in self._entries], self._findings)
 
     # The image.
 
@@ -102,31 +128,18 @@ class _Verification:
             index += length
 
     def _starts(self) -> list[int]:
-        return list(dict.fromkeys(entry.pc for entry in self._image.entries))
+        return list(dict.fromkeys(entry.pc for entry in self._entries))
 
-    def _entries(self) -> None:
+    def _check_entries(self) -> None:
         counts: dict[str, int] = {}
-        for number, entry in enumerate(self._image.entries):
-            allowed = self._limits.cores.get(entry.core_type, 0)
-            counts[entry.core_type] = counts.get(entry.core_type, 0) + 1
-            if counts[entry.core_type] > allowed:
-                message = f"entry {number} is {entry.core_type} core {counts[entry.core_type]}; the chip has {allowed}"
-                self._findings.fatal("entry", message)
+        types = [entry.core_type for entry in self._entries]
+        for number, entry in enumerate(self._entries):
+            check_count(types, number, counts, self._limits, self._findings)
             if entry.pc not in self.insns:
                 self._findings.fatal("entry", f"entry {number} starts inside or outside an instruction", entry.pc)
-        if not self._image.entries:
+        if not self._entries:
             self._findings.fatal("entry", "the image has no entry; allowed: one or more")
-
-    def _groups(self) -> list[int]:
-        """The group of each entry: whole groups in order, or cores of one type, as many to a group as it has of them."""
-        entries = self._image.entries
-        types = {entry.core_type for entry in entries}
-        member = tuple(each for each in self._limits.group if each in types)
-        for number, entry in enumerate(entries):
-            if entry.core_type != member[number % len(member)]:
-                message = f"entry {number} is {entry.core_type}; allowed in a group: {', '.join(member)}, in this order"
-                self._findings.fatal("entry", message)
-        return [number // len(member) for number in range(len(entries))]
+        self.groups = groups_of(types, self._limits, self._findings)
 
     def _relocations(self, argument_bytes: Sequence[int] | None) -> Mapping[int, Reloc]:
         if argument_bytes is not None and len(argument_bytes) != self._image.n_args:
@@ -183,23 +196,13 @@ class _Verification:
                     message = f"the tiles {start} to {stop} of a core are not within the grid; allowed: 0 to {total}"
                     self._findings.fatal("range", message, node.pc, node.insn)
 
-    def _barriers(self, cores: Sequence[_CoreRun]) -> None:
-        """Cores of a group meet at the same group and launch barriers, all cores at the same launch barriers."""
-        for scope, seen in (("group", ("group", "launch")), ("launch", ("launch",))):
-            first: dict[int, list[Barrier]] = {}
-            for core in cores:
-                met = [t.step for t in core.program if isinstance(t.step, Barrier) and t.step.scope in seen]
-                expected = first.setdefault(core.group if scope == "group" else 0, met)
-                if [b.scope for b in met] != [b.scope for b in expected]:
-                    more = max(met, expected, key=len)[-1]
-                    message = (
-                        f"cores of a {scope} meet {len(met)} and {len(expected)} times; allowed: the same barriers"
-                    )
-                    self._findings.fatal("barrier", message, more.pc, more.insn)
+    def across(self) -> bool:
+        """Whether cores of several groups signal each other."""
+        return any(self._isa.semaphore_scope(number) == "launch" for number in self.shared)
 
-    def _synchronisation(self, cores: Sequence[_CoreRun], shared: frozenset[int]) -> None:
+    def synchronisation(self) -> None:
         """Run every group that is different, or the launch when cores of several groups signal each other."""
-        across = any(self._isa.semaphore_scope(number) == "launch" for number in shared)
+        cores, shared, across = self._cores, self.shared, self.across()
         domains: dict[int, list[_CoreRun]] = {}
         for number, core in enumerate(cores):
             domains.setdefault(0 if across else core.group if shared else number, []).append(core)
@@ -214,8 +217,8 @@ class _Verification:
                     done.add(key)
                     items = [walk.items() for walk in walks]
                     groups = [core.group for core in domain]
-                    self.steps += run_domain(
-                        self._isa, items, groups, not shared, self._max_steps - self.steps, self._findings
+                    self._steps += run_domain(
+                        self._isa, items, groups, not shared, self._max_steps - self._steps, self._findings
                     )
         self._shortages(cores)
 
@@ -230,7 +233,7 @@ class _Verification:
 
     def _effort(self, walks: Sequence[Walk]) -> None:
         """The tiles of a grid are listed for every core before they are walked, so steps alone would not bound them."""
-        allowed = self._max_steps // len(self._image.entries)
+        allowed = self._max_steps // len(self._entries)
         for walk in walks:
             grid = walk.crowded_grid(allowed)
             if grid is not None:

@@ -10,13 +10,14 @@ it over; the order bit and barriers wait for completion. Two accesses conflict u
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import lt
 from typing import NoReturn, TypeAlias
 
 from npuvm.isa.control import ROLES
 from npuvm.isa.model import Isa
-from npuvm.isa.verifier.hazards import Clock, Memory
+from npuvm.isa.verifier.hazards import Accesses, Clock, Memory
 from npuvm.isa.verifier.program import Grid, Leaf, Loop
 from npuvm.isa.verifier.report import Findings
 from npuvm.isa.verifier.tables import RingDef
@@ -24,8 +25,8 @@ from npuvm.isa.verifier.walk import Act, Begin, Define, End, Item, Iteration, Me
 
 __all__ = ["run_domain"]
 
-_State: TypeAlias = Mapping[str, int]
-"""What must be balanced: counts of the core's semaphores, and slots its rings hold, by name."""
+_State: TypeAlias = Mapping[int | tuple[int, str], int]
+"""What must be balanced: counts of the core's semaphores by number, and slots that sides of its rings hold by ring and role."""
 
 _SIDES = ROLES[1:]
 
@@ -68,42 +69,62 @@ class _Frame:
 
 @dataclass
 class _Core:
-    """One core in the run. `clocks` holds, per unit, what the unit's next instruction knows at least."""
+    """One core in the run. `clocks` holds, per unit, what the unit's next instruction knows at least.
+
+    `known` are the semaphores it has met, its own and shared ones, by number; `moved` the sides of its rings for which waiting
+    for one takes a slot, and those from which setting it hands one on, until another ring is defined.
+    """
 
     index: int
     items: Iterator[Item]
     group: int
     clocks: dict[str, Clock]
+    memory: Accesses
     item: Item | None = None
     semaphores: dict[int, _Semaphore] = field(default_factory=dict)
     rings: dict[int, _Ring] = field(default_factory=dict)
     frames: list[_Frame] = field(default_factory=list)
-    memory: Memory = field(default_factory=Memory)
+    known: dict[int, _Semaphore] = field(default_factory=dict)
+    moved: dict[int, tuple[list[_Side], list[_Side]]] = field(default_factory=dict)
 
 
 def run_domain(
-    isa: Isa, walks: Sequence[Iterator[Item]], groups: Sequence[int], alone: bool, max_steps: int, findings: Findings
+    isa: Isa,
+    walks: Sequence[Iterator[Item]],
+    groups: Sequence[int],
+    alone: bool,
+    max_steps: int,
+    findings: Findings,
+    memory: Callable[[], Accesses] = Memory,
 ) -> int:
     """Run the cores of a domain to their halts; returns the number of steps taken, at most `max_steps`.
 
     `groups` gives the group of each core. `alone` says that one core stands for itself, and barriers do not wait for others.
+    `memory` makes what follows the accesses of each core, in order.
     """
-    return _Run(isa, walks, groups, alone, findings).run(max_steps)
+    return _Run(isa, walks, groups, alone, findings, memory).run(max_steps)
 
 
 class _Run:
     def __init__(
-        self, isa: Isa, walks: Sequence[Iterator[Item]], groups: Sequence[int], alone: bool, findings: Findings
+        self,
+        isa: Isa,
+        walks: Sequence[Iterator[Item]],
+        groups: Sequence[int],
+        alone: bool,
+        findings: Findings,
+        memory: Callable[[], Accesses],
     ) -> None:
         self._isa = isa
         self._alone = alone
         self._findings = findings
         self._units = [unit for unit in isa.units if unit != "seq"]
+        self._places = {unit: at for at, unit in enumerate(self._units)}
         zero = (0,) * (len(self._units) * len(walks))
         self._issued = list(zero)
         self._zero: Clock = zero
         self._cores = [
-            _Core(i, walk, group, dict.fromkeys(self._units, zero))
+            _Core(i, walk, group, dict.fromkeys(self._units, zero), memory())
             for i, (walk, group) in enumerate(zip(walks, groups, strict=True))
         ]
         self._shared: dict[tuple[int, int], _Semaphore] = {}
@@ -154,34 +175,39 @@ class _Run:
     # Instructions.
 
     def _semaphore(self, core: _Core, number: int) -> _Semaphore:
-        scope = self._isa.semaphore_scope(number)
-        if scope == "core":
-            return core.semaphores.setdefault(number, _Semaphore(scope))
-        key = (core.group if scope == "group" else -1, number)
-        return self._shared.setdefault(key, _Semaphore(scope))
-
-    def _unit(self, core: _Core, leaf: Leaf) -> int:
-        return core.index * len(self._units) + self._units.index(leaf.unit)
+        found = core.known.get(number)
+        if found is None:
+            scope = self._isa.semaphore_scope(number)
+            if scope == "core":
+                found = core.semaphores[number] = _Semaphore(scope)
+            else:
+                key = (core.group if scope == "group" else -1, number)
+                found = self._shared.setdefault(key, _Semaphore(scope))
+            core.known[number] = found
+        return found
 
     def _act(self, core: _Core, act: Act) -> bool:
-        insn, leaf = act.leaf.insn, act.leaf
+        leaf = act.leaf
+        insn = leaf.insn
         waits = [self._semaphore(core, number) for number in insn.wait]
-        unit = self._unit(core, leaf)
+        unit = core.index * len(self._units) + self._places[leaf.unit]
         for number, semaphore in zip(insn.wait, waits, strict=True):
             self._own(semaphore, "waiter", unit, leaf, number)
-        if not all(semaphore.tokens for semaphore in waits):
-            return False
+        for semaphore in waits:
+            if not semaphore.tokens:
+                return False
         clock = core.clocks[leaf.unit]
         if insn.order:
             clock = _with(clock, unit, self._issued[unit])
         for number, semaphore in zip(insn.wait, waits, strict=True):
             token = semaphore.tokens.popleft()
             clock = _join(clock, token)
-            for side in self._sides(core, number, ("consumer", "producer")):
+            for side in self._moved(core, number)[0]:
                 side.taken.append(token)
         self._issued[unit] += 1
         sequence = self._issued[unit]
-        self._use_slots(core, act, unit, sequence, clock)
+        if act.slots:
+            self._use_slots(core, act, unit, sequence, clock)
         for conflict in core.memory.access(act, unit, sequence, clock):
             self._findings.add("hazard", conflict, leaf.pc, insn)
         core.clocks[leaf.unit] = clock
@@ -195,7 +221,7 @@ class _Run:
         semaphore = self._semaphore(core, number)
         self._own(semaphore, "setter", unit, leaf, number)
         semaphore.tokens.append(done)
-        for side in self._sides(core, number, _SIDES):
+        for side in self._moved(core, number)[1]:
             if not side.taken:
                 message = f"m{number} hands on a slot that was not waited for; its ring's counts would exceed its slots"
                 self._findings.fatal("ring", message, leaf.pc, leaf.insn)
@@ -206,13 +232,20 @@ class _Run:
             side.taken.popleft()
             side.uses.clear()
 
-    def _sides(self, core: _Core, number: int, roles: tuple[str, str]) -> Iterator[_Side]:
-        """Sides of rings that a semaphore moves: `roles` are the side of `ready` and the side of `free`."""
-        for ring in core.rings.values():
-            if ring.definition.ready == number:
-                yield ring.sides[roles[0]]
-            elif ring.definition.free == number:
-                yield ring.sides[roles[1]]
+    def _moved(self, core: _Core, number: int) -> tuple[list[_Side], list[_Side]]:
+        """Sides of rings for which a wait for this semaphore takes a slot, and from which setting it hands one on."""
+        found = core.moved.get(number)
+        if found is None:
+            found = core.moved[number] = ([], [])
+            for ring in core.rings.values():
+                producer, consumer = (ring.sides[role] for role in _SIDES)
+                if ring.definition.ready == number:
+                    found[0].append(consumer)
+                    found[1].append(producer)
+                elif ring.definition.free == number:
+                    found[0].append(producer)
+                    found[1].append(consumer)
+        return found
 
     def _own(self, semaphore: _Semaphore, end: str, unit: int, leaf: Leaf, number: int) -> None:
         semaphore.used = True
@@ -241,7 +274,7 @@ class _Run:
             if not side.taken:
                 message = f"{operand}: the {role} of ring g{number} uses a slot; allowed after a wait for m{semaphore}"
                 self._findings.fatal("ring", message, leaf.pc, leaf.insn)
-            if any(known < needed for known, needed in zip(clock, side.taken[0], strict=True)):
+            if any(map(lt, clock, side.taken[0])):
                 message = (
                     f"{operand}: the {leaf.unit} unit is not ordered after the wait for m{semaphore} of ring g{number}"
                 )
@@ -252,6 +285,7 @@ class _Run:
 
     def _define(self, core: _Core, item: Define) -> None:
         a, step = item.step.insn.args, item.step
+        core.moved.clear()
         if step.insn.op == "sem":
             values = {a["sem"]: a["value"]}
             for number in [n for n, r in core.rings.items() if a["sem"] in (r.definition.ready, r.definition.free)]:
@@ -341,18 +375,26 @@ class _Run:
         self._compare(item.node, f"before a change of {loops} leaves", before, state)
 
     def _compare(self, node: Loop | Grid, what: str, before: _State, after: _State) -> None:
-        for name in sorted({*before, *after}):
-            if before.get(name, 0) != after.get(name, 0):
-                message = f"the {node.insn.op} {what} {name} at {after.get(name, 0)}; allowed: {before.get(name, 0)}, as found"
+        if before == after:
+            return
+        for name, key in sorted((_state_name(key), key) for key in {*before, *after}):
+            if before.get(key, 0) != after.get(key, 0):
+                message = (
+                    f"the {node.insn.op} {what} {name} at {after.get(key, 0)}; allowed: {before.get(key, 0)}, as found"
+                )
                 self._findings.fatal("balance", message, node.pc, node.insn)
 
 
 def _state(core: _Core) -> _State:
-    state = {f"m{number}": len(semaphore.tokens) for number, semaphore in core.semaphores.items()}
+    state: dict[int | tuple[int, str], int] = {n: len(semaphore.tokens) for n, semaphore in core.semaphores.items()}
     for number, ring in core.rings.items():
-        for role in _SIDES:
-            state[f"the {role}'s slots of g{number}"] = len(ring.sides[role].taken)
+        for role, side in ring.sides.items():
+            state[number, role] = len(side.taken)
     return state
+
+
+def _state_name(key: int | tuple[int, str]) -> str:
+    return f"m{key}" if isinstance(key, int) else f"the {key[1]}'s slots of g{key[0]}"
 
 
 def _join(one: Clock, other: Clock) -> Clock:

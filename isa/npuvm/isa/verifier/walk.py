@@ -30,6 +30,7 @@ __all__ = [
     "Region",
     "Tile",
     "Walk",
+    "changed_loops",
     "counted_one_by_one",
     "grid_tiles",
     "tile_count",
@@ -253,7 +254,7 @@ class Walk:
                 if isinstance(node, Grid):
                     seen = _GridView(each.tables, len(node.trips))
                     tiles = self._grid_tiles(node, each.tables)
-                    changes = tuple(_difference(a, b) for a, b in pairwise(tiles))
+                    changes = tuple(changed_loops(a, b) for a, b in pairwise(tiles))
                     parts.append((changes, *(seen.of(tile) for tile in tiles)))
         return tuple(parts)
 
@@ -287,7 +288,7 @@ class Walk:
         self, node: Loop, tables: Tables, point: Point, differ: tuple[int | None, int | None] | None
     ) -> Iterator[Item]:
         trip = tables.sizes[node.trip]
-        count = self._trip(trip, tables, point)
+        count = self._trip(node, tables, point)
         yield Begin(node)
         turns = _turns(_affine_trips(node.body, tables), node.loop, point)
         for counter in _representatives(0, count - 1, turns):
@@ -295,7 +296,8 @@ class Walk:
             yield Iteration(node, 0 < counter < count - 1)
         yield End(node, restores=not isinstance(trip, Const))
 
-    def _trip(self, trip: SizeDef, tables: Tables, point: Point) -> int:
+    def _trip(self, node: Loop, tables: Tables, point: Point) -> int:
+        trip = tables.sizes[node.trip]
         if isinstance(trip, RegSize):
             low, high = tables.register_size(trip)
             return max(low, min(high, self._unknown))
@@ -310,7 +312,7 @@ class Walk:
         yield Begin(node)
         before: int | None = None
         for index, tile in enumerate(tiles):
-            after = _difference(tile, tiles[index + 1]) if index + 1 < len(tiles) else None
+            after = changed_loops(tile, tiles[index + 1]) if index + 1 < len(tiles) else None
             yield from self._nodes(node.body, tables, tile, (before, after))
             yield Tile(node, after)
             before = after
@@ -331,12 +333,18 @@ class Walk:
                 shape = (rows, cols * dtype.itemsize)
                 roles = (operand.role != "write", operand.role != "read")
                 regions.append(self._region(name, desc, tables, point, shape, roles))
+        self._count(leaf, tables)
+        return Act(leaf, tuple(regions), tuple(slots))
+
+    def _count(self, leaf: Leaf, tables: Tables) -> None:
+        """Sides of rings go on to their next slot by what an instruction sets."""
+        if not leaf.insn.set:
+            return
         for number, ring in tables.rings.items():
             if ring.ready in leaf.insn.set:
                 self._counts[number, "producer"] += 1
             if ring.free in leaf.insn.set:
                 self._counts[number, "consumer"] += 1
-        return Act(leaf, tuple(regions), tuple(slots))
 
     def _region(
         self,
@@ -378,7 +386,8 @@ def _extent(leaf: Leaf, dim: str | int, tables: Tables, point: Point) -> int:
     return size_at(tables, tables.sizes[leaf.insn.args[dim]], point)
 
 
-def _difference(tile: Point, following: Point) -> int:
+def changed_loops(tile: Point, following: Point) -> int:
+    """A bit for each loop whose counter differs between two tiles of a grid."""
     return sum(1 << loop for loop in tile if tile[loop][0] != following[loop][0])
 
 

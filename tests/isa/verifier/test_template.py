@@ -1,0 +1,308 @@
+"""Verification by form finds what verification one by one finds: the same error or none, for each image."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections import Counter
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.isa.verifier.programs import CAUSAL, ELEMENTWISE, ISA, PIPELINE, PRODUCT, RELAY, SPLIT, UNIFIED, change
+from tests.isa.verifier.value_mutants import value_mutants
+
+from npuvm.isa import CapacityLimits, Image, VerifyError, assemble, verify
+from npuvm.isa.image_tables import EntryColumns, EvenEntries, RelocTable
+from npuvm.isa.verifier import Verifier, known, static
+from npuvm.isa.verifier.classes import alike, class_tiles, range_classes
+from npuvm.isa.verifier.launch import MAX_STEPS, Verification
+from npuvm.isa.verifier.reach import Reach, reach_of
+from npuvm.isa.verifier.report import Abandon, Findings
+from npuvm.isa.verifier.tables import Const, Tables
+from npuvm.isa.verifier.template import Template
+from npuvm.isa.verifier.values import Forms
+from npuvm.isa.verifier.walk import changed_loops, grid_tiles
+
+STRIDED = """
+.args 2
+.entry unified 0 0:6
+.entry unified 0 6:12
+szc size=s0 full=12
+szc size=s1 full=64
+szc size=s2 full=12
+szc size=s3 full=3
+szt size=s4 loop=l1 full=4 tail=2
+szt size=s5 loop=l0 full=3 tail=2
+sza size=s6 loop_a=l0 loop_b=l1 full=4 base=44 step_a=-4 step_b=-1
+ring ring=g0 slot_bytes=2048 slots=2 ready=m0 free=m1
+ring ring=g1 slot_bytes=1536 slots=3 ready=m2 free=m3
+desc desc=d0 space=gm base=@arg0 pitch=128
+dstr desc=d0 loop=l0 stride=2048
+desc desc=d1 space=ub role=producer base=0x0 ring=g0 pitch=128
+dstr desc=d1 loop=l1 stride=512
+desc desc=d2 space=ub role=consumer base=0x0 ring=g0 pitch=128
+dstr desc=d2 loop=l1 stride=512
+desc desc=d3 space=ub base=0x8000 pitch=128
+dstr desc=d3 loop=l1 stride=512
+desc desc=d4 space=ub role=producer base=0x1000 ring=g1 pitch=128
+dstr desc=d4 loop=l1 stride=512
+desc desc=d5 space=ub role=consumer base=0x1000 ring=g1 pitch=128
+desc desc=d6 space=gm base=@arg1 pitch=128
+dstr desc=d6 loop=l0 stride=2048
+grid loops=1 phase=0 t0=s0
+  usync unit=load | wait m1
+  loop loop=l1 trip=s5
+    ld.fp16 dst=d1 src=d0 rows=s4 cols=s1
+  endloop
+  usync unit=load | set m0
+  usync unit=vector | wait m0 m3
+  loop loop=l1 trip=s3
+    vmuls.fp16 dst=d3 a=d2 rows=s4 cols=s1 imm=2.0 | if not_first(l1)
+    vmuls.fp16 dst=d3 a=d2 rows=s6 cols=s1 imm=3.0 | if first(l1)
+    vadd.fp16 dst=d4 a=d3 b=d2 rows=s4 cols=s1 | order
+  endloop
+  usync unit=vector | set m2 m1
+  st.fp16 dst=d6 src=d5 rows=s2 cols=s1 | wait m2 set m3
+endgrid
+halt
+"""
+"""Inner loops over parts of slots, with tails, a trip count with a tail, and predicates."""
+
+MIXED = """
+.args 2
+.entry cube cube 0:6
+.entry vector vector 0:6
+.entry vector vector 6:12
+cube:
+sem sem=m40 value=0
+sem sem=m41 value=2
+barrier scope=group
+szc size=s0 full=6
+szc size=s1 full=16
+szt size=s2 loop=l0 full=2 tail=1
+ring ring=g0 slot_bytes=512 slots=2 ready=m0 free=m1
+desc desc=d0 space=gm base=@arg0 pitch=32
+desc desc=d1 space=l1 role=producer base=0x0 ring=g0 pitch=32
+desc desc=d2 space=l1 role=consumer base=0x0 ring=g0 pitch=32
+desc desc=d3 space=l0a base=0x0 pitch=32
+grid loops=1 phase=0 t0=s0
+  usync unit=move | wait m41
+  loop loop=l1 trip=s2
+    ld.fp16 dst=d1 src=d0 rows=s1 cols=s1 | wait m1 set m0
+    mvl0a.fp16 dst=d3 src=d2 rows=s1 cols=s1 | wait m0 set m1
+  endloop
+  usync unit=move | set m40
+endgrid
+halt
+vector:
+barrier scope=group
+szc size=s0 full=2
+szc size=s1 full=6
+szc size=s2 full=16
+ring ring=g0 slot_bytes=512 slots=2 ready=m0 free=m1
+desc desc=d0 space=gm base=@arg1 pitch=32
+desc desc=d1 space=ub role=producer base=0x0 ring=g0 pitch=32
+desc desc=d2 space=ub role=consumer base=0x0 ring=g0 pitch=32
+grid loops=2 phase=0 t0=s0 t1=s1
+  usync unit=load | if first(l0) wait m40
+  ld.fp16 dst=d1 src=d0 rows=s2 cols=s2 | wait m1 set m0
+  usync unit=vector | wait m0 set m1
+  usync unit=load | if first(l0) set m41
+endgrid
+halt
+"""
+"""A cube core and two vector cores, the first of which takes what the cube has signalled and signals back."""
+
+
+PROGRAMS = {
+    "elementwise": (ELEMENTWISE, UNIFIED),
+    "product": (PRODUCT, UNIFIED),
+    "relay": (RELAY, UNIFIED),
+    "strided": (STRIDED, UNIFIED),
+    "mixed": (MIXED, SPLIT),
+}
+
+
+def error_of(image: Image, limits: CapacityLimits) -> str | None:
+    """What verification one by one finds first."""
+    try:
+        verify(ISA, image, limits)
+    except VerifyError as exc:
+        return str(exc)
+    return None
+
+
+def checked(verifier: Verifier, image: Image) -> str | None:
+    try:
+        verifier.check(image)
+    except VerifyError as exc:
+        return str(exc)
+    return None
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_images_with_other_numbers_get_the_same_verdict(name: str) -> None:
+    text, limits = PROGRAMS[name]
+    image = assemble(ISA, text, name)
+    verifier = Verifier(ISA, limits)
+    assert checked(verifier, image) is None
+    legal, rules = 0, Counter[str]()
+    for mutant in value_mutants(ISA, image, Random(name), 300):
+        expected, before = error_of(mutant, limits), verifier.images
+        assert checked(verifier, mutant) == expected
+        legal += expected is None and verifier.images > before
+        rules[expected.rsplit("[")[-1] if expected else ""] += 1
+    assert verifier.by_form > 0.9 * legal > 0
+    assert {"", "alignment]", "bounds]", "range]", "slot]"} <= set(rules)
+
+
+@pytest.mark.parametrize("name", ["strided", "mixed"])
+def test_images_with_a_flipped_bit_get_the_same_verdict(name: str) -> None:
+    text, limits = PROGRAMS[name]
+    image = assemble(ISA, text, name)
+    verifier = Verifier(ISA, limits)
+    assert checked(verifier, image) is None
+    for bit in range(0, 64 * len(image.words), 11):
+        words = image.words.copy()
+        words[bit // 64] ^= np.uint64(1 << bit % 64)
+        mutant = replace(image, words=words)
+        assert checked(verifier, mutant) == error_of(mutant, limits)
+    assert verifier.by_form > 10
+
+
+def test_signals_are_counted_over_all_iterations() -> None:
+    """More waits than signals are found where only a trip count is different, which the walk does not see."""
+    verifier = Verifier(ISA, SPLIT)
+    text = PIPELINE
+    assert checked(verifier, assemble(ISA, text)) is None
+    longer = assemble(ISA, text.replace("full=9", "full=12"))
+    uneven = assemble(ISA, text.replace("full=9", "full=12", 1))
+    assert checked(verifier, longer) is None
+    assert verifier.by_form == 1
+    assert "m42 is waited for 12 times" in str(checked(verifier, uneven))
+    assert checked(verifier, uneven) == error_of(uneven, SPLIT)
+
+
+def test_the_number_of_cores_is_no_matter_of_form() -> None:
+    verifier = Verifier(ISA, UNIFIED)
+    image = assemble(ISA, ELEMENTWISE)
+    for cores in (1, 2, 3, 4):
+        verifier.check(replace(image, entries=EvenEntries("unified", cores, (12,))))
+    assert (verifier.images, verifier.by_form) == (4, 3)
+    many = replace(image, entries=EvenEntries("unified", 5, (12,)))
+    assert checked(verifier, many) == error_of(many, UNIFIED) is not None
+    short = replace(image, entries=EvenEntries("unified", 2, ()))
+    assert checked(verifier, short) == error_of(short, UNIFIED) is not None
+
+
+def test_trip_counts_that_follow_counters_are_verified_one_by_one() -> None:
+    verifier = Verifier(ISA, UNIFIED)
+    image = assemble(ISA, CAUSAL)
+    other = assemble(ISA, change(CAUSAL, "szc size=s3 full=16", "szc size=s3 full=8"))
+    wrong = assemble(ISA, change(CAUSAL, "szc size=s3 full=16", "szc size=s3 full=17"))
+    assert checked(verifier, image) is checked(verifier, other) is None
+    assert checked(verifier, wrong) == error_of(wrong, UNIFIED) is not None
+    assert (verifier.images, verifier.by_form) == (3, 0)
+
+
+def test_what_has_passed_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known, "_MOST_IMAGES", 2)
+    monkeypatch.setattr(known, "_MOST_TEMPLATES", 1)
+    verifier = Verifier(ISA, UNIFIED)
+    first, second = assemble(ISA, ELEMENTWISE), assemble(ISA, PRODUCT)
+    for image in (first, first, replace(first, name="other"), second, second):
+        verifier.check(image)
+    assert verifier.images == 2
+    verifier.check(replace(first, n_args=3))  # of the templates one is kept, of the images two
+    verifier.check(first)
+    assert (verifier.images, verifier.by_form) == (4, 0)
+
+
+def test_an_image_that_is_refused_is_refused_again() -> None:
+    verifier = Verifier(ISA, UNIFIED)
+    bad = assemble(ISA, change(ELEMENTWISE, "wait m2 set m3", "set m3"))
+    assert checked(verifier, bad) == checked(verifier, bad) == error_of(bad, UNIFIED) is not None
+    assert verifier.images == 2
+    for strange in (replace(bad, entries=()), replace(bad, words=bad.words[:-2]), replace(bad, isa_hash="0" * 64)):
+        assert checked(verifier, strange) == error_of(strange, UNIFIED) is not None
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_bounds_hold_all_that_operands_reach(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the static checks calculate for each operand lies within what the formulas give."""
+    text, limits = PROGRAMS[name]
+    image = assemble(ISA, text, name)
+    form = Verification(ISA, image, limits, Findings(ISA, name, collect=False), MAX_STEPS)
+    form.statics(None, absolute=False)
+    template = Template(ISA, limits, image, form, MAX_STEPS)
+    found: list[Reach | None] = []
+
+    def noted(*given: Any) -> Reach | None:
+        found.append(reach_of(*given))
+        return found[-1]
+
+    monkeypatch.setattr(static, "reach_of", noted)
+    forms = Forms(ISA)
+    compared = 0
+    for mutant in value_mutants(ISA, image, Random(name), 200):
+        bounds = template._formulas.reaches(template._values.read(mutant, RelocTable.of(mutant.relocs)))
+        assert forms.of(mutant.words) == forms.of(image.words)
+        if bounds is None or {entry.pc for entry in mutant.entries} != {entry.pc for entry in image.entries}:
+            continue
+        found.clear()
+        with contextlib.suppress(Abandon):
+            Verification(ISA, mutant, limits, Findings(ISA, name, collect=True), MAX_STEPS).statics(
+                None, absolute=False
+            )
+        if not found:
+            continue
+        sites = [
+            (site.formula + program.offset, formula)
+            for program in template._programs.values()
+            for site in program.sites.sites.values()
+            for formula in [list(program.sites.formulas)[site.formula]]
+        ]
+        for (index, formula), reach in zip(sites, found, strict=True):
+            if reach is not None and formula.reaches:
+                assert bounds.low[index] <= reach.low and reach.high <= bounds.high[index]
+                compared += 1
+    assert compared > 100
+
+
+def seen_by_a_program(tiles: list[dict[int, tuple[int, int]]], seen: int) -> tuple[object, ...]:
+    flags = [tuple((c == 0, c == trip - 1) for loop, (c, trip) in t.items() if seen >> loop & 1) for t in tiles]
+    return flags, [changed_loops(one, other) for one, other in itertools.pairwise(tiles)]
+
+
+@pytest.mark.parametrize("seen", [0, 1, 2, 0b101, 0b1111])
+def test_a_class_looks_as_its_ranges_do(seen: int) -> None:
+    source = Random(seen)
+    empty = Tables({}, {}, {}, {})
+    for _ in range(400):
+        levels = source.randrange(1, 5)
+        trips = [source.choice((1, 1, 2, 3, 4, 5, source.randrange(1, 10**4))) for _ in range(levels)]
+        total = int(np.prod(trips))
+        starts = [source.randrange(total) for _ in range(4)]
+        stops = [min(total, start + source.choice((0, 1, 2, 3, source.randrange(1, total + 1)))) for start in starts]
+        for start, stop, code in zip(
+            starts, stops, range_classes(trips, np.array([starts, stops]).T).tolist(), strict=True
+        ):
+            real = grid_tiles(empty, [Const(trip) for trip in trips], start, stop, ())
+            assert seen_by_a_program(list(class_tiles(code, levels)), 0b1111) == seen_by_a_program(real, 0b1111)
+            like = class_tiles(alike(code, levels, seen), levels)
+            assert seen_by_a_program(list(like), seen) == seen_by_a_program(real, seen)
+
+
+@pytest.mark.parametrize("tiles", [(12,), (5, 0, 9), (1,), (), (3, 3, 100)])
+@pytest.mark.parametrize("cores", [1, 4, 7])
+def test_columns_of_even_entries(tiles: tuple[int, ...], cores: int) -> None:
+    for steps in (1, 3, 1 << 60):
+        table = EvenEntries("unified", cores, tiles, steps)
+        if sum(tiles) * steps < 1 << 62:
+            one, other = table.columns(), EntryColumns.of(list(table))
+            assert (one.types, one.pcs, one.phases) == (other.types, other.pcs, other.phases)
+            np.testing.assert_array_equal(one.ranges, other.ranges)
+            assert one.ranges.shape == (cores, len(tiles), 2)
