@@ -117,7 +117,7 @@ def test_the_picked_chip_is_that_of_the_point(space: Space, tmp_path: Path) -> N
     assert chip.provenance["core.ub_kib"].source == "me"
     assert chip.provenance["core.l1_kib"] == load_chip("edge").provenance["core.l1_kib"]
     text = (folder / CHIP_FILE).read_text(encoding="utf-8")
-    assert '  count: {value: 4, source: "design space picked, point 7", trust: "assumed"}\n' in text
+    assert '  count: {value: 4, source: "design space picked, point 7", trust: assumed}\n' in text
     assert 'base: "../../space/mine.yaml"\n' in text
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,10 @@ from npuvm.isa.yaml_strict import load_yaml, parse_yaml
 __all__ = ["CHIP_FILE", "Picked", "pick"]
 
 CHIP_FILE = "chip.yaml"
+
+_PLAIN = re.compile(r"[a-z_][a-z0-9_./-]*")
+_SPECIAL = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")
+"""Words that YAML reads as something else than text."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ def pick(space: Space, entry: Entry, folder: Path) -> Picked:
         files[path] = _scenario_text(space, entry, workload, folder)
         scenarios.append(str(path))
     command = ["npuvm", "simulate", *scenarios, "--timing-only", "--technology", space.technology]
-    return Picked(files, " ".join(command), tuple(_expected(entry)))
+    return Picked(files, shlex.join(command), tuple(_expected(entry)))
 
 
 def _title(space: Space, entry: Entry) -> str:
@@ -89,16 +95,23 @@ class _Flow(dict[str, Any]):
 
 
 def _lines(tree: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """A tree as YAML: sections as blocks, all else as JSON, which YAML includes."""
+    """A tree as YAML: sections as blocks, all else in one line."""
     for key, value in tree.items():
         if isinstance(value, dict) and not isinstance(value, _Flow):
             yield f"{indent}{key}:\n"
             yield from _lines(value, f"{indent}  ")
         elif isinstance(value, _Flow):
-            fields = ", ".join(f"{name}: {json.dumps(each)}" for name, each in value.items())
+            fields = ", ".join(f"{name}: {_scalar(each)}" for name, each in value.items())
             yield f"{indent}{key}: {{{fields}}}\n"
         else:
-            yield f"{indent}{key}: {json.dumps(value)}\n"
+            yield f"{indent}{key}: {_scalar(value)}\n"
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_scalar, value))}]"
+    plain = isinstance(value, str) and _PLAIN.fullmatch(value) and value not in _SPECIAL
+    return value if plain else json.dumps(value, ensure_ascii=False)
 
 
 def _scenario_text(space: Space, entry: Entry, workload: Workload, folder: Path) -> str:
