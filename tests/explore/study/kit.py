@@ -20,21 +20,21 @@ name: small
 title: cores and buffers
 chip: edge
 parameters:
-  core.count: {{from: 1, to: 16, factor: 2}}
-  core.ub_kib: [64, 96, 128, 192, 256, 384]
-  clock_ghz: [0.5, 0.75, 1.0]
+  core.count: {{from: 1, to: 8, factor: 2}}
+  core.ub_kib: [64, 128, 256, 384]
+  clock_ghz: [0.5, 1.0]
   compiler.fusion: [none, pattern]
 constraints:
   - {{require: core.ub_kib * core.count <= 2048, because: the buffers have to fit}}
 workloads: [{{name: add, scenario: {ROOT / "configs" / "elementwise.yaml"}}}]
 objectives: [{{measure: latency_us}}, {{measure: area_mm2}}]
-budgets: {{area_mm2: 40}}
+budgets: {{area_mm2: 24}}
 search: {{sampler: random, evaluations: 20, batch: 4, seed: 5}}
 """
 
 
 def small_space(text: str = TEXT) -> Space:
-    """A space of 180 combinations, 144 of them points."""
+    """A space of 64 combinations, 60 of them points."""
     return load_space_text(text, ROOT / "configs" / "space" / "small.yaml")
 
 
@@ -46,7 +46,7 @@ def quick(point: Point, front: Sequence[Sequence[float]]) -> Evaluation:
     area = 2.0 * cores + ub * cores / 256 + 4 * clock
     latency = 4 + 60 / cores / clock * (1 if point["compiler.fusion"] == "none" else 0.7) + 512 / ub
     measures = {"latency_us": latency, "area_mm2": area}
-    if area > 40:
+    if area > 24:
         return Evaluation("over_budget", measures)
     bound = {"latency_us": 0.9 * latency, "area_mm2": area}
     if any(each[0] < bound["latency_us"] and each[1] < area for each in front):
@@ -80,8 +80,8 @@ class Quick:
     def _spring(self) -> None:
         if self.trap == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.trap == "raise":
-            raise KeyError("a bug")
+        if self.trap == "sleep":
+            time.sleep(600)
 
 
 def found(entries: Sequence[Entry]) -> list[tuple[object, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.study.errors import StudyError, StudyFailure
 from npuvm.explore.study.executors import Evaluate, Executor, InProcess, SpaceEvaluate
+from npuvm.explore.study.pool import ProcessPool
 from npuvm.explore.study.settings import SAMPLERS, SamplerName, Settings
 from npuvm.explore.study.study import Outcome, Stored, Study, default_storage, read_study
 
@@ -15,6 +16,7 @@ __all__ = [
     "Executor",
     "InProcess",
     "Outcome",
+    "ProcessPool",
     "SamplerName",
     "Settings",
     "SpaceEvaluate",

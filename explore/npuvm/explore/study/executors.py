@@ -8,17 +8,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias
 
-from npuvm.explore.evaluation import Evaluation
+from npuvm.explore.evaluation import Evaluation, Evaluator
 from npuvm.explore.space import Point, load_space_text
 
-__all__ = ["Evaluate", "Executor", "Front", "InProcess", "MakeEvaluate", "SpaceEvaluate"]
+__all__ = ["Evaluate", "Executor", "Front", "InProcess", "MakeEvaluate", "SpaceEvaluate", "crashed"]
 
 Front: TypeAlias = Sequence[Sequence[float]]
 """Objective vectors of points that are done."""
 
 Evaluate: TypeAlias = Callable[[Point, Front], Evaluation]
 MakeEvaluate: TypeAlias = Callable[[], Evaluate]
-"""Makes what evaluates points, once in each process; it is pickled on the way there."""
+"""Makes what evaluates points, once in each process; it is pickled on the way there, and hashable."""
 
 
 class Executor(Protocol):
@@ -46,11 +46,8 @@ class SpaceEvaluate:
 
     def __call__(self) -> Evaluate:
         """What evaluates points of the space."""
-        from npuvm.explore.evaluation import Evaluator
-
         space = load_space_text(self.text, self.path)
-        evaluate: Evaluate = Evaluator(space, self.store, sharing=self.sharing, bounds=self.bounds).evaluate
-        return evaluate
+        return Evaluator(space, self.store, sharing=self.sharing, bounds=self.bounds).evaluate
 
 
 class InProcess:
@@ -74,3 +71,8 @@ class InProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         return None
+
+
+def crashed(ending: str) -> Evaluation:
+    """Of a point at which one process after another died."""
+    return Evaluation("failed", {}, error=f"every process that evaluated it died; the last ended with {ending}")

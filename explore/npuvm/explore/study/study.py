@@ -201,17 +201,21 @@ def read_study(storage: str, name: str | None = None) -> Stored:
 
     from npuvm.explore.study import storage as storages
 
+    nothing = "no study there; `npuvm explore SPACE.yaml` begins one"
     url = storages.url_of(storage)
     file = storages.file_of(url)
     if file is not None and not file.is_file():
-        raise StudyError("no study there; `npuvm explore SPACE.yaml` begins one", str(file))
+        raise StudyError(nothing, storage)
     opened = storages.open_storage(url)
     try:
         with storages.storage_errors(url):
             names = sorted(optuna.get_all_study_names(opened))
-            if (name or (names[0] if len(names) == 1 else None)) not in names:
-                known = f"there are {', '.join(names)}" if names else "there is none"
-                raise StudyError(f"no study {name!r}; {known}" if name else f"say which study; {known}", storage)
+            if not names:
+                raise StudyError(nothing, storage)
+            if name is None and len(names) > 1:
+                raise StudyError(f"say which study; there are {', '.join(names)}", storage)
+            if name is not None and name not in names:
+                raise StudyError(f"no study {name!r}; there are {', '.join(names)}", storage)
             study = optuna.load_study(study_name=name or names[0], storage=opened)
             identity = _identity_of(study)
             if identity is None:

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from tests.explore.study.kit import Quick, found, small_space
+
+from npuvm.explore.study import InProcess, SamplerName, Study, StudyError, StudyFailure, read_study
+
+WANTED = 30
+
+
+def search(file: Path, sampler: SamplerName, seconds: float = 0.0) -> None:
+    with Study.open(small_space(), str(file), sampler) as study:
+        study.run(WANTED, InProcess(Quick(seconds)))
+
+
+def kept(file: Path) -> list[tuple[object, ...]]:
+    try:
+        return found(read_study(str(file)).entries)
+    except StudyError as error:  # killed before it began
+        assert "no study there" in str(error) or "none of npuvm's" in str(error)
+        return []
+
+
+def fork(work: Callable[[], None]) -> int:
+    """A process of its own that works and then ends, without the tests around it."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+
+def test_a_search_that_is_killed_again_and_again_finds_what_one_finds_that_is_not(tmp_path: Path) -> None:
+    search(tmp_path / "whole.sqlite", "nsga2")
+    file = tmp_path / "killed.sqlite"
+    moments = random.Random(0)
+    known = []
+    for _ in range(10):
+        child = fork(lambda: search(file, "nsga2", 0.02))
+        time.sleep(moments.uniform(0.2, 0.6))
+        os.kill(child, signal.SIGKILL)
+        assert os.waitpid(child, 0)[1] in (signal.SIGKILL, 0)
+        known.append(kept(file))
+    search(file, "nsga2")
+    assert found(read_study(str(file)).entries) == found(read_study(str(tmp_path / "whole.sqlite")).entries)
+    assert all(set(before) <= set(after) for before, after in pairwise(known))
+    assert len({len(each) for each in known}) > 2  # kills fell before, between and after points
+
+
+def test_two_processes_at_one_study(tmp_path: Path) -> None:
+    file = tmp_path / "small.sqlite"
+    with (
+        Study.open(small_space(), str(file)),
+        pytest.raises(StudyFailure, match=f"process {os.getpid()} is at this study"),
+    ):
+        Study.open(small_space(), f"sqlite:///{file}")
+    with Study.open(small_space(), str(file)) as study:  # it was closed, so others may have it
+        study.run(1, InProcess(Quick()))
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
+    file = tmp_path / "small.sqlite"
+
+    def hold() -> None:
+        with Study.open(small_space(), str(file)):
+            (tmp_path / "held").touch()
+            time.sleep(600)
+
+    child = fork(hold)
+    while not (tmp_path / "held").exists():
+        time.sleep(0.01)
+    with pytest.raises(StudyFailure, match=rf"small.sqlite: process {child} is at this study; wait for it, or give"):
+        Study.open(small_space(), str(file))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert file.with_name("small.sqlite.lock").read_text(encoding="ascii") == f"{child}\n"
+    Study.open(small_space(), str(file)).close()
