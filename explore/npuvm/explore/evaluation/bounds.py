@@ -7,7 +7,7 @@ the rate of all units of the chip together. Steps whose sizes follow from data, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import floor, prod
@@ -151,7 +151,10 @@ def _taps(out: int, kernel: int, extent: int, stride: int, dilation: int, pad: i
 
 def least_cycles(bound: RunBound, chip: NpuConfig) -> int:
     """Cycles that all launches of a run take together, at least."""
-    limits = [Fraction(bound.read_bytes) / chip.hbm_bytes_per_cycle, _cube_cycles(bound.multiply_adds, chip)]
+    limits = [
+        Fraction(bound.read_bytes) / chip.hbm_bytes_per_cycle,
+        sum((n * cost for n, cost in _blocks(bound.multiply_adds, chip)), Fraction(0)) / chip.cores_with("cube"),
+    ]
     engines = engines_of(chip)
     limits.append(Fraction(bound.read_bytes, chip.cores_with("load") * max(engines["load"].rates.values())))
     writers = [(name, each) for name, each in engines.items() if name != "load"]
@@ -160,14 +163,14 @@ def least_cycles(bound: RunBound, chip: NpuConfig) -> int:
     return floor(max(limits))
 
 
-def _cube_cycles(multiply_adds: Mapping[str, int], chip: NpuConfig) -> Fraction:
-    cube, total = chip.core.cube, Fraction(0)
+def _blocks(multiply_adds: Mapping[str, int], chip: NpuConfig) -> Iterator[tuple[Fraction, int]]:
+    """By operand type the blocks of the cube that so many multiply-adds fill, and the cycles of each."""
+    cube = chip.core.cube
     for dtype, count in multiply_adds.items():
         # Nothing else multiplies what the cube does not take: such a model does not run on the chip.
         if dtype in cube.cycles_per_block:
             block = Fraction(cube.m * cube.n * cube.k_bytes, DTYPES[dtype].item_bytes)
-            total += count * cube.cycles_per_block[dtype] / block
-    return total / chip.cores_with("cube")
+            yield count / block, cube.cycles_per_block[dtype]
 
 
 def bound_figures(bound: RunBound, chip: NpuConfig, technology: Technology) -> Figures:
@@ -176,7 +179,10 @@ def bound_figures(bound: RunBound, chip: NpuConfig, technology: Technology) -> F
     # Without cycles nobody knows of a launch.
     launches = (cycles,) if cycles else ()
     work = Work(bound.multiply_adds, {}, {}, bound.read_bytes + bound.written_bytes, 0)
-    counts = Counts(launches, (len(launches),), {"hbm_read": bound.read_bytes}, work, 0, {}, {})
+    # The cube reads both operands block by block.
+    blocks, cube = floor(sum(n for n, _ in _blocks(bound.multiply_adds, chip))), chip.core.cube
+    nbytes = {"l0a": blocks * cube.m * cube.k_bytes, "l0b": blocks * cube.n * cube.k_bytes}
+    counts = Counts(launches, (len(launches),), {"hbm_read": bound.read_bytes, **nbytes}, work, 0, {}, {})
     energy = energy_of(counts, chip, technology)
     return Figures(
         latency_us(counts, chip) * _SLACK,

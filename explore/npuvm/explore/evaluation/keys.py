@@ -47,12 +47,10 @@ UNCOMPILED = (
     "core.sequencer.barrier_cycles",
     "core.sequencer.start_cycles",
     "core.sync.set_to_visible_cycles",
-    "memory.l2.access_bytes",
     "memory.l2.sector_bytes",
     "memory.hbm.burst_bytes",
     "memory.hbm.banks",
     "memory.hbm.turnaround_cycles",
-    "memory.hbm.same_line_cycles",
     "host.start_latency_us",
 )
 """Fields that programs cannot depend on; of the instruction set they depend on its hash, which keys hold beside the fields."""
