@@ -23,8 +23,8 @@ from npuvm.explore.evaluation.store import Store
 from npuvm.explore.evaluation.tapes import Taper, read_model, simulate_tape
 from npuvm.explore.space import Space
 from npuvm.hw.config import NpuConfig, load_chip
-from npuvm.isa import load_isa
-from npuvm.isa.verifier import VerifyReport
+from npuvm.isa import Image, load_isa
+from npuvm.isa.verifier import Verifier
 from npuvm.runtime.session.binding import available, derive
 
 pytest.importorskip("onnx")
@@ -142,15 +142,14 @@ def test_energy_is_that_of_the_points_own_chip(tmp_path: Path) -> None:
 def test_programs_are_verified_once_for_capacities_that_hold_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from npuvm.isa import verifier
+    verified: list[str] = []
+    check = Verifier.check
 
-    verified: list[int] = []
+    def counting(self: Verifier, image: Image) -> None:
+        verified.append(image.name)
+        check(self, image)
 
-    def counting(isa: object, image: object, limits: verifier.CapacityLimits) -> VerifyReport:
-        verified.append(limits.space_bytes["unified"]["ub"])
-        return verifier.verify(isa, image, limits)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("npuvm.explore.evaluation.runs.verify", counting)
+    monkeypatch.setattr(Verifier, "check", counting)
     space = make_space(tmp_path, parameters={"core.ub_kib": [512, 1024, 256]})
     evaluator = Evaluator(space)
     counts = []

@@ -15,7 +15,7 @@ from npuvm.explore.space import Setup, SizedRun, Workload
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.launch import capacity_limits
 from npuvm.isa import Image, Isa
-from npuvm.isa.verifier import CapacityLimits, verify
+from npuvm.isa.verifier import CapacityLimits, Verifier
 from npuvm.runtime.recording import record_scenario
 from npuvm.runtime.scenario import load_scenario
 
@@ -45,14 +45,14 @@ class Shared:
         if len(self._tapes) > _KEPT_TAPES:
             self._tapes.popitem(last=False)
 
-    def verify(self, images: Mapping[str, Image], isa: Isa, limits: CapacityLimits) -> None:
+    def verify(self, images: Mapping[str, Image], verifier: Verifier, limits: CapacityLimits) -> None:
         """Raise VerifyError where the verifier would. What fits a chip fits those that have as much of everything."""
         for name, image in images.items():
             passed = self._legal.setdefault(name, []) if self.store is not None else []
             if not any(_within(each, limits) for each in passed):
                 key = digest(name, code_hash(), _listed(limits))
                 if self.store is None or self.store.get("legal", key) is None:
-                    verify(isa, image, limits)
+                    verifier.check(image)
                     if self.store is not None:
                         self.store.put("legal", key, True)
                 passed.append(limits)
@@ -83,6 +83,7 @@ class PointRuns:
     def __init__(self, shared: Shared, chip: NpuConfig, isa: Isa, setup: Setup, base: str) -> None:
         self._shared, self._chip, self._isa, self._setup, self._base = shared, chip, isa, setup, base
         self._limits = capacity_limits(chip)
+        self._verifier = Verifier(isa, self._limits)
         self._tapers: dict[str, Taper] = {}
 
     def counts(self, workload: Workload, run: SizedRun) -> tuple[Counts, Found]:
@@ -99,7 +100,7 @@ class PointRuns:
         tape = None
         if name is None:
             tape = self._tape(workload, run)
-            self._shared.verify(tape.images, self._isa, self._limits)
+            self._shared.verify(tape.images, self._verifier, self._limits)
             name = tape.digest
             store.put("program", program, name)
             self._shared.keep(tape)
@@ -115,7 +116,7 @@ class PointRuns:
         return counts, "simulated"
 
     def _simulated(self, tape: Tape) -> Counts:
-        self._shared.verify(tape.images, self._isa, self._limits)
+        self._shared.verify(tape.images, self._verifier, self._limits)
         return simulate_tape(tape, self._chip, self._isa)
 
     def _tape(self, workload: Workload, run: SizedRun) -> Tape:
