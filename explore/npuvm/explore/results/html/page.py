@@ -1,0 +1,132 @@
+"""The page of a search: fronts, parameters, how much they matter, how fast the front was found, what failed, what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+from npuvm.explore.results.entry import Entry
+from npuvm.explore.results.front import Vector, front_entries, reference_point
+from npuvm.explore.results.html.columns import STATES, objective_pairs, page_columns, shown_values
+from npuvm.explore.results.sensitivity import sensitivities
+from npuvm.explore.results.words import figure_text, measures_seen, value_text, varied
+from npuvm.explore.space import Space
+from npuvm.runtime.html.page import plotly_script, script_json
+from npuvm.runtime.html.words import percent, three_digits
+
+__all__ = ["Cost", "Failure", "costs", "failures", "render_space"]
+
+_ENVIRONMENT = Environment(
+    loader=ChoiceLoader([PackageLoader("npuvm.explore.results.html"), PackageLoader("npuvm.runtime.html")]),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters |= {
+    "figure": figure_text,
+    "number": "{:,}".format,
+    "percent": percent,
+    "three_digits": three_digits,
+    "value": value_text,
+}
+
+
+def render_space(space: Space, entries: Iterable[Entry], seed: int = 0) -> str:
+    """The page of what is known of a space; equal arguments give equal bytes. `seed` is that of the sensitivities.
+
+    ConfigError when plotly, optuna or scikit-learn is not installed.
+    """
+    listed = tuple(entries)
+    plotly = plotly_script()
+    found = sensitivities(space, listed, seed)
+    front = front_entries(space, listed)
+    return _ENVIRONMENT.get_template("space.html.j2").render(
+        space=space,
+        states={state: sum(entry.evaluation.state == state for entry in listed) for state in STATES},
+        entries=listed,
+        front=front,
+        measures=_further_measures(space, front),
+        objectives=[objective.name for objective in space.objectives],
+        parameters=varied(space),
+        shown_values=shown_values,
+        best=_best(space, front),
+        pairs=objective_pairs(space),
+        reference=_reference(space, reference_point(space, listed)),
+        sensitivities=found,
+        failures=failures(listed),
+        cost=costs(listed),
+        data=script_json(page_columns(space, listed, found)),
+        plotly=plotly,
+    )
+
+
+def _further_measures(space: Space, front: Sequence[Entry]) -> list[str]:
+    """Measures of the front that are no objectives; those of the only workload are those of all."""
+    objectives = [objective.name for objective in space.objectives]
+    return [
+        name
+        for name in measures_seen(space, [entry.evaluation for entry in front])
+        if name not in objectives and not (" of " in name and len(space.workloads) == 1)
+    ]
+
+
+def _best(space: Space, front: Sequence[Entry]) -> list[tuple[str, Entry]]:
+    """Of each objective the best point of the front."""
+    return [
+        (
+            each.name,
+            min(front, key=lambda entry, each=each: each.measure.sign * entry.evaluation.measures[each.name]),  # type: ignore[misc]
+        )
+        for each in space.objectives
+        if front
+    ]
+
+
+def _reference(space: Space, reference: Vector | None) -> str:
+    """The reference point of the hypervolume in words."""
+    if reference is None:
+        return ""
+    pairs = zip(space.objectives, reference, strict=True)
+    return ", ".join(f"{objective.name} {three_digits(figure)}" for objective, figure in pairs)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Points that failed for the same reason."""
+
+    reason: str
+    numbers: tuple[int, ...]
+
+
+def failures(entries: Iterable[Entry]) -> tuple[Failure, ...]:
+    """Failed points by their reason, that of most points first."""
+    groups: dict[str, list[int]] = {}
+    for entry in entries:
+        if entry.evaluation.state == "failed":
+            groups.setdefault(entry.evaluation.error or "no reason was told", []).append(entry.number)
+    ranked = sorted(groups.items(), key=lambda item: (-len(item[1]), item[1]))
+    return tuple(Failure(reason, tuple(numbers)) for reason, numbers in ranked)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a search took the host, all its processes together; `runs` are those of workloads, by how they were had."""
+
+    cpu_seconds: float
+    points_per_minute: float | None
+    simulated: int
+    shared: int
+    skipped: int
+
+
+def costs(entries: Sequence[Entry]) -> Cost:
+    """Sums over points. Points per minute are those of one core."""
+    hosts = [entry.evaluation.host for entry in entries]
+    seconds = sum(host.cpu_seconds for host in hosts)
+    simulated, shared, skipped = (
+        sum(host.runs.get(how, 0) for host in hosts) for how in ("simulated", "shared", "skipped")
+    )
+    return Cost(seconds, 60 * len(entries) / seconds if seconds else None, simulated, shared, skipped)
