@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from npuvm.explore.evaluation import Evaluation, HostCost
@@ -33,6 +34,7 @@ search: {{sampler: random, evaluations: 20, batch: 4, seed: 5}}
 """
 
 
+@cache
 def small_space(text: str = TEXT) -> Space:
     """A space of 64 combinations, 60 of them points."""
     return load_space_text(text, ROOT / "configs" / "space" / "small.yaml")

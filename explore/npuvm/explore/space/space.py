@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -111,7 +111,12 @@ class Space:
 
     def chip(self, point: Point) -> NpuConfig:
         """The chip of a point; ConfigError where its fields contradict each other."""
-        return load_chip(self.base, self.setup(point).overrides)
+        return self._chip_of(self.setup(point).overrides)
+
+    @cached_property
+    def _chip_of(self) -> Callable[[tuple[str, ...]], NpuConfig]:
+        # Whether a combination is a point is asked just before it is evaluated.
+        return lru_cache(maxsize=1024)(lambda overrides: load_chip(self.base, overrides))
 
     def broken_rule(self, point: Point) -> Rule | None:
         """The first constraint that a point breaks. ValueError where a constraint has no value at it."""
