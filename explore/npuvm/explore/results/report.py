@@ -1,0 +1,61 @@
+"""What a search found, as files and in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from npuvm.explore.results.entry import Entry
+from npuvm.explore.results.front import front_entries
+from npuvm.explore.results.html import render_space
+from npuvm.explore.results.html.page import costs, failures
+from npuvm.explore.results.sensitivity import sensitivities
+from npuvm.explore.results.tables import points_csv, points_parquet
+from npuvm.explore.space import Space
+from npuvm.runtime.html.words import percent, three_digits
+
+__all__ = ["report_files", "report_lines"]
+
+_MOST_SHARES = 4
+_MOST_REASONS = 5
+
+
+def report_files(space: Space, entries: Iterable[Entry], folder: Path) -> dict[Path, str | bytes]:
+    """The page, and every point as CSV and as Parquet, by the paths that they are to be written to.
+
+    ConfigError when a package of the extra `explore` is not installed.
+    """
+    listed = tuple(entries)
+    return {
+        folder / f"{space.name}.html": render_space(space, listed),
+        folder / f"{space.name}.csv": points_csv(space, listed),
+        folder / f"{space.name}.parquet": points_parquet(space, listed),
+    }
+
+
+def report_lines(space: Space, entries: Iterable[Entry]) -> Iterator[str]:
+    """What stands under the front's table: what matters for each objective, why points failed, what the search took."""
+    listed = tuple(entries)
+    if not front_entries(space, listed):
+        yield "no point was simulated whole, so there is no front"
+    for found in sensitivities(space, listed):
+        shares = [f"{name} {percent(share)}" for name, share in list(found.shares.items())[:_MOST_SHARES]]
+        note = [found.note] if found.note else []
+        yield (
+            f"{found.objective} depends on: {', '.join(shares)}" if shares else f"{found.objective}: {'; '.join(note)}"
+        )
+        if shares and note:
+            yield f"  {found.note}"
+    reasons = failures(listed)
+    for failure in reasons[:_MOST_REASONS]:
+        count = len(failure.numbers)
+        yield f"{count} point{'s' if count > 1 else ''} failed, the first is {failure.numbers[0]}: {failure.reason}"
+    if len(reasons) > _MOST_REASONS:
+        yield f"and {len(reasons) - _MOST_REASONS} other reasons"
+    cost = costs(listed)
+    if cost.points_per_minute is not None:
+        rate = three_digits(cost.points_per_minute)
+        yield (
+            f"{three_digits(cost.cpu_seconds)} s of CPU (measured), {rate} points per minute and core; runs: "
+            f"{cost.simulated} simulated, {cost.shared} shared, {cost.skipped} skipped"
+        )
