@@ -113,7 +113,7 @@ def a_few_cores(chip: str) -> NpuConfig:
 @given(m=_EDGES, k=_EDGES, n=_EDGES)
 def test_a_product_and_what_follows_are_one_launch(chip: str, m: int, k: int, n: int) -> None:
     inputs = filled(scaled, M=m, K=k, N=n)
-    compiled = mixed(scaled, inputs, the_chip(chip))
+    compiled = mixed(scaled, inputs, the_chip(chip), Pins(stack="mix"))
     assert kinds(compiled) == ["mix"]
     assert compiled.workspace_bytes == 0
     close(run_compiled(compiled, inputs, the_chip(chip)).outputs["y"], gelu_scaled(inputs))

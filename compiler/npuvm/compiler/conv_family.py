@@ -70,14 +70,25 @@ class ConvFamily:
 
     def instance(self, values: Sequence[int]) -> Image | None:
         """The image for values of the symbols; None for sizes, or a convolution, that there are no templates for."""
+        chosen = self._choose(values)
+        if chosen is None or self._programs is None:
+            return None
+        return self._programs.image(self._name, *chosen)
+
+    def cycles(self, values: Sequence[int]) -> float:
+        """The cycles that a launch is estimated to take; 0 where there is no template."""
+        chosen = self._choose(values)
+        return 0.0 if chosen is None else float(chosen[-1].cycles)
+
+    def _choose(self, values: Sequence[int]) -> tuple[tuple[int, ...], ConvSizes, ConvTile] | None:
+        """Numbers of the convolution's sort, its sizes and tile."""
         if self._programs is None:
             return None
         found = self._sizes(*values)
         sizes = sizes_from(found[self._numbers :])
         if sizes.images * sizes.out[0] * sizes.out[1] * sizes.filters * sizes.depth * sizes.size[1] == 0:
             return None
-        tile = self._chooser.choose(sizes, self._name)
-        return self._programs.image(self._name, found[: self._numbers], sizes, tile)
+        return found[: self._numbers], sizes, self._chooser.choose(sizes, self._name)
 
 
 class ConvPrograms:

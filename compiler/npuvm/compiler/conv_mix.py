@@ -17,7 +17,8 @@ from npuvm.compiler.errors import CompileError
 from npuvm.compiler.group_programs import GroupPrograms, Looked
 from npuvm.compiler.joint_segments import MixSegment
 from npuvm.compiler.mix_body import Bands
-from npuvm.compiler.mix_cores import MixCores, vector_of, vector_part
+from npuvm.compiler.mix_cores import MixChosen, MixCores, vector_of, vector_part
+from npuvm.compiler.mix_cost import MixCost
 from npuvm.compiler.mix_emit import MixParts
 from npuvm.compiler.mix_family import MixFamily
 from npuvm.compiler.mix_space import MixSpace
@@ -77,34 +78,37 @@ class ConvMixFamily:
         self._sizes: Function = compile_values(symbols, flat_sizes(sizes_of(self._conv)), "sizes")
         self._chooser = ConvTileChooser(self._problem, self._conv.planes, self._cores.groups, prefers_rows=True)
         self._part = vector_part(vector, self._common.space, product.c.tensor.name, binding, chip, isa)
+        self._cost = MixCost(self._common.space, self._part, self._cores, chip, isa)
         self._capacity = chip.capacity_bytes("ub")
         self._templates: dict[int, GroupPrograms] = {}
 
     def instance(self, values: Sequence[int]) -> Image | None:
         """The image for values of the symbols; None where tiles are parts of rows, or no band of one fits UB."""
-        chosen = self._choose(values)
-        if chosen is None:
-            return None
-        template, numbers, tiles, _ = chosen
-        return self._cores.image(self._name, template, (*values, *numbers), (tiles,))
+        chosen = self.choose(values)
+        return None if chosen is None else self.image(values, chosen)
 
-    def cycles(self, values: Sequence[int]) -> float:
-        """The cycles that the convolution is estimated to take; 0 where there is no image."""
-        chosen = self._choose(values)
-        return 0.0 if chosen is None else float(chosen[-1].cycles)
+    def choose(self, values: Sequence[int]) -> MixChosen | None:
+        """What an image is made of, with estimates; None as for `instance`."""
+        found = self._choose(values)
+        return None if found is None else found[0]
+
+    def image(self, values: Sequence[int], chosen: MixChosen) -> Image:
+        """The image of what was chosen for these values."""
+        return self._cores.image(self._name, chosen.template, (*values, *chosen.numbers), chosen.tiles)
 
     def look(self, values: Sequence[int]) -> Looked | None:
         """What `instance` makes its image of, for who wants to see it; the cycles are those estimated of the convolution."""
-        chosen, image = self._choose(values), self.instance(values)
-        if chosen is None or image is None:
+        found = self._choose(values)
+        if found is None:
             return None
-        template, numbers, _, tile = chosen
+        (template, numbers, *_), tile = found
+        image = self.image(values, found[0])
         rows, bands, cols = numbers[-3:]
         text = f"{tile}, {bands} bands of {rows} x {cols}"
         return Looked(image, self.tensors, text, tile.cycles, template.buffers((*values, *numbers)))
 
-    def _choose(self, values: Sequence[int]) -> tuple[GroupPrograms, tuple[int, ...], int, ConvTile] | None:
-        """The template, values of its own variables, the number of tiles and the tile; None as for `instance`."""
+    def _choose(self, values: Sequence[int]) -> tuple[MixChosen, ConvTile] | None:
+        """What an image is made of, and the tile; None as for `instance`."""
         sizes = sizes_from(self._sizes(*values))
         if sizes.images * prod(sizes.out) * sizes.filters * sizes.depth * sizes.size[1] == 0:
             return None
@@ -118,7 +122,9 @@ class ConvMixFamily:
             template = self._templates[nest] = self._template(nest)
         numbers = (tile.rows, tile.filters, tile.block, tile.chunk, tile.step, tile.l0c_depth, *bands)
         tiles = sizes.images * -(-sizes.out[0] // tile.rows) * -(-sizes.filters // tile.filters)
-        return template, numbers, tiles, tile
+        elements = sizes.images * prod(sizes.out) * sizes.filters
+        behind = self._cost.behind(tile.cycles, tiles, elements, bands)
+        return MixChosen(template, numbers, (tiles,), tile.cycles, behind, self._cost.alone(elements)), tile
 
     def _bands(self, sizes: ConvSizes, tile: ConvTile) -> tuple[int, int, int] | None:
         """Rows of a band of a tile, their number, and the columns of a core: as few bands as fit UB."""

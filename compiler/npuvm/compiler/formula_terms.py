@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Term", "Value", "compile_term", "compile_terms", "largest", "least", "pick", "same"]
+__all__ = ["Term", "Value", "compile_term", "compile_terms", "largest", "least", "over", "pick", "same"]
 
 Value = Any
 """A number, an array of numbers, or a Term."""
@@ -106,6 +106,11 @@ def pick(condition: Value, yes: Value, no: Value) -> Value:
 def same(a: Value, b: Value) -> Value:
     """Whether two numbers are equal."""
     return a == b if _known(a, b) else Term("{0} == {1}", (a, b))
+
+
+def over(a: Value, b: Value) -> Value:
+    """1 where a number is larger than another, 0 where it is not."""
+    return pick(Term("{0} > {1}", (a, b)), 1, 0) if not _known(a, b) else pick(a > b, 1, 0)
 
 
 def compile_term(first: Sequence[str], then: Sequence[str], value: Term) -> Callable[..., Callable[..., float]]:

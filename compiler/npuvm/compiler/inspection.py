@@ -36,13 +36,14 @@ from npuvm.compiler.inspection_tiling import (
 )
 from npuvm.compiler.ir import Graph
 from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment
+from npuvm.compiler.kernel_family import KernelFamily
 from npuvm.compiler.kinds import pins_of_kind
 from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.padded_launches import PaddedProduct, Padding
 from npuvm.compiler.padding_parts import product_of
 from npuvm.compiler.pick_codegen import PickKernel, compile_pick
 from npuvm.compiler.pick_segment import lower_pick
-from npuvm.compiler.plan import Plan, make_plan
+from npuvm.compiler.plan import Plan
 from npuvm.compiler.program import compile_segments, linked_segments, padding_of, split_of
 from npuvm.compiler.program_pins import pins_of_segment
 from npuvm.compiler.reduce_launches import ReduceFamily
@@ -151,7 +152,8 @@ class InspectedSegment:
 class Inspected:
     """A kernel for concrete shapes, its plan, and the segments that became programs.
 
-    `whole_rows` says that the plan keeps whole rows in UB. A plan has more segments than `segments` where some write nothing.
+    `whole_rows` says that the plan keeps whole rows in UB wherever it may. A plan has more segments than `segments` where some
+    write nothing.
     """
 
     graph: Graph
@@ -180,15 +182,14 @@ def inspect_kernel(
     # Launches of several programs are those that share a reduce, or copy what a product or a mix reads.
     whole_names = ((launch.segment.partition(".")[0], launch.kind) for launch in parts.launches)
     joint = frozenset(name for name, kind in whole_names if kind in ("mix", "stack") or "+" in name)
-    casts = [(a, b) for a, b in isa.instruction("vcast").dtypes if b is not None]
     pins = replace(graph.pins if pins is None else pins, split_k=split_of(values))
-    try:
-        whole, plan = True, make_plan(graph, casts)
-        segments = _segments(plan, binding, chip, isa, pins, joint)
-    except RowsDoNotFit:
-        whole, plan = False, make_plan(graph, casts, whole_rows=False)
-        segments = _segments(plan, binding, chip, isa, pins, joint)
-    return Inspected(graph, plan, whole, binding, segments, compiled)
+    for number, plan in enumerate(KernelFamily(graph, chip, isa).plans_for(shapes)):
+        try:
+            segments = _segments(plan, binding, chip, isa, pins, joint)
+            return Inspected(graph, plan, number == 0, binding, segments, compiled)
+        except RowsDoNotFit as error:
+            last = error
+    raise last
 
 
 def _segments(

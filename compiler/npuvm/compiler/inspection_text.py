@@ -49,7 +49,7 @@ class Phase:
 def phase_texts(found: Inspected, chip: NpuConfig, isa: Isa) -> tuple[Phase, ...]:
     """All phases in order: graph, legal, plan; then for each segment its own; then launches that hold several segments."""
     sizes = ", ".join(f"{name} = {size}" for name, size in found.binding.items()) or "none"
-    form = "whole rows in UB" if found.whole_rows else "cut at reduces: whole rows do not fit UB"
+    form = "whole rows in UB" if found.whole_rows else "cut at reduces whose whole rows do not fit UB"
     phases = [
         Phase("graph", print_graph(found.graph)),
         Phase("legal", print_graph(found.plan.graph)),

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from npuvm.compiler.segments import CubeSegment, PickSegment, Segment, VectorSegment
 
-__all__ = ["Joint", "MixSegment", "RelaySegment", "readers_by_tensor", "tensors_read", "writes_in_all_dims"]
+__all__ = [
+    "Joint",
+    "MixSegment",
+    "RelaySegment",
+    "readers_by_tensor",
+    "sources_of",
+    "tensors_read",
+    "writes_in_all_dims",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,16 @@ class RelaySegment:
 
 
 Joint = Segment | MixSegment | RelaySegment
+
+
+def sources_of(segment: Joint) -> set[str]:
+    """The operators of the source, by name, whose nodes a segment has."""
+    if isinstance(segment, MixSegment | RelaySegment):
+        return {name for each in segment.parts for name in sources_of(each)}
+    if isinstance(segment, VectorSegment):
+        picked = [node for node, access in segment.reads if access.picks is not None]
+        return {node.source for node in (*segment.nodes, *picked)}
+    return {segment.node.source}
 
 
 def tensors_read(segment: Joint) -> set[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Literal, NamedTuple
@@ -13,14 +14,14 @@ from npuvm.compiler.blocks import check_blocks
 from npuvm.compiler.compiled import CompiledKernel, TensorSpec
 from npuvm.compiler.fusion.launch_cost import LaunchCost
 from npuvm.compiler.ir import Graph
-from npuvm.compiler.joint_segments import Joint, RelaySegment
+from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment, sources_of
 from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.ops_views import CHECKED_VIEWS
 from npuvm.compiler.padded_launches import Padding
 from npuvm.compiler.plan import Plan, make_plan
 from npuvm.compiler.reduce_launches import ReduceFamily, joined
 from npuvm.compiler.relay_segment import join_relays
-from npuvm.compiler.segment_launches import VectorLaunches, Ways, launches_of
+from npuvm.compiler.segment_launches import PickLaunches, VectorLaunches, Ways, launches_of
 from npuvm.compiler.segments import CubeSegment, PickSegment, VectorSegment
 from npuvm.compiler.shared_launches import Launched, SharedLaunches
 from npuvm.compiler.stack_launch import plan_workspace
@@ -32,6 +33,8 @@ from npuvm.isa import Isa
 __all__ = ["KernelFamily", "Looked", "Mixing"]
 
 Mixing = Literal["cheaper", "always", "never"]
+
+_NONE: frozenset[str] = frozenset()
 
 _KEPT_SHAPES = 512
 """Shapes whose programs are kept of one kernel: some 5 KB each."""
@@ -86,7 +89,8 @@ class KernelFamily:
             OrderedDict()
         )
         self._stacks: OrderedDict[tuple[tuple[int, ...], ...], bool] = OrderedDict()
-        self._plans: dict[bool, _PlanFamily] = {}
+        self._plans: dict[frozenset[str] | None, _PlanFamily] = {}
+        """By operators whose rows do not lie in UB whole; None of all."""
         self._names = tuple(param.name for param in graph.params)
         self._outputs = tuple(output.name for output in graph.outputs)
 
@@ -127,12 +131,19 @@ class KernelFamily:
         if found is not None and len(shapes) == len(self._names):
             self._known.move_to_end(key)
             return found
-        made = self._known[key] = self._make(shapes, sizes, linked)
+        other = self._known.get((not linked, sizes))
+        alike = other is not None and self._alike(self._binder.bind(shapes, sizes))
+        made = self._known[key] = other if other is not None and alike else self._make(shapes, sizes, linked)
         if not any(plan.weighs for plan in self._plans.values()):
             self._known[not linked, sizes] = made
         while len(self._known) > 2 * _KEPT_SHAPES:
             self._known.popitem(last=False)
         return made
+
+    def _alike(self, values: Sequence[int]) -> bool:
+        """Whether it is known that launches are the same where they are going to be linked into one and where not."""
+        (first, *others) = self._plans.values()
+        return not others and first.shared.alike(values)
 
     def _make(
         self, shapes: Shapes, key: tuple[tuple[int, ...], ...], linked: bool
@@ -140,12 +151,7 @@ class KernelFamily:
         start = time.perf_counter()
         seconds: dict[str, float] = {}
         values = self._binder.bind(shapes, key)
-        try:
-            plan = self._plan(True, seconds)
-            made = plan.launched(values, linked)
-        except RowsDoNotFit:
-            plan = self._plan(False, seconds)
-            made = plan.launched(values, linked)
+        plan, made = self._launched(values, linked, seconds)
         launches = tuple([launch for each in made for launch in each.apart])
         between = [tensor for each in made for tensor in each.tensors]
         sizes = {each.name: each for each in between}
@@ -168,32 +174,58 @@ class KernelFamily:
         """What the kernel for these shapes is made of, for who wants to see it."""
         made = self._both(shapes, linked=linked)[linked]
         values = self._binder.bind(shapes, tuple([tuple(shapes[name]) for name in self._names]))
-        plan = self._plan(True, {})
-        try:
-            plan.launched(values, linked)
-        except RowsDoNotFit:
-            plan = self._plan(False, {})
+        plan, _ = self._launched(values, linked, {})
         return Looked(made, dict(zip(self._binder.names, values, strict=True)), values, plan.segments, plan.shared)
 
     def plan(self, *, whole_rows: bool) -> Plan:
         """The segments and tensors; see `make_plan`."""
-        return self._plan(whole_rows, {}).plan
+        return self._plan(_NONE if whole_rows else None, {}).plan
 
-    def reduces(self, *, whole_rows: bool) -> Mapping[str, ReduceFamily]:
-        """By name of the segment, those of the plan whose reduces cores may share."""
-        return self._plan(whole_rows, {}).reduces()
+    def plans(self) -> Iterator[Plan]:
+        """The plan that most shapes have, those of other shapes until now, and that without whole rows."""
+        yield self._plan(_NONE, {}).plan
+        yield from [each.plan for wide, each in self._plans.items() if wide]
+        yield self._plan(None, {}).plan
 
-    def _make_plan(self, whole_rows: bool) -> Plan:
+    def plans_for(self, shapes: Shapes) -> Iterator[Plan]:
+        """The plan that most shapes have, that of these shapes, and that without whole rows: for who makes tiles of its own."""
+        yield self._plan(_NONE, {}).plan
+        values = self._binder.bind(shapes, tuple([tuple(shapes[name]) for name in self._names]))
+        with suppress(RowsDoNotFit):
+            yield self._launched(values, False, {})[0].plan
+        yield self._plan(None, {}).plan
+
+    def reduces(self, plan: Plan) -> Mapping[str, ReduceFamily]:
+        """By name of the segment, those of one of the plans whose reduces cores may share."""
+        return next(each for each in self._plans.values() if each.plan is plan).reduces()
+
+    def _launched(
+        self, values: Sequence[int], linked: bool, seconds: dict[str, float]
+    ) -> tuple[_PlanFamily, list[Launched]]:
+        """The launches for values of the symbols, of a plan in which only rows that fit UB are whole."""
+        wide: frozenset[str] | None = _NONE
+        while True:
+            plan = self._plan(wide, seconds)
+            try:
+                return plan, plan.launched(values, linked)
+            except RowsDoNotFit:
+                if wide is None:
+                    raise
+                more = wide | plan.too_long(values)
+                wide = more if more > wide else None
+
+    def _make_plan(self, wide: frozenset[str] | None) -> Plan:
         casts = [(a, b) for a, b in self._isa.instruction("vcast").dtypes if b is not None]
         check_blocks(self._isa, self._graph.name)
-        return make_plan(self._graph, casts, whole_rows=whole_rows, operators=self._operators)
+        whole = wide is not None
+        return make_plan(self._graph, casts, whole_rows=whole, operators=self._operators, wide=wide or _NONE)
 
-    def _plan(self, whole_rows: bool, seconds: dict[str, float]) -> _PlanFamily:
-        found = self._plans.get(whole_rows)
+    def _plan(self, wide: frozenset[str] | None, seconds: dict[str, float]) -> _PlanFamily:
+        found = self._plans.get(wide)
         if found is None:
             start = time.perf_counter()
-            found = self._plans[whole_rows] = _PlanFamily(
-                self._make_plan(whole_rows),
+            found = self._plans[wide] = _PlanFamily(
+                self._make_plan(wide),
                 Ways(
                     self._binder.names,
                     self._chip,
@@ -227,7 +259,7 @@ class _PlanFamily:
         self.segments: Sequence[Joint] = segments
         kinds = {tensor.name: tensor.kind for tensor in plan.tensors}
         self.shared = SharedLaunches(segments, partial(launches_of, ways=ways), kinds, ways.chip, ways.isa)
-        self.weighs = any(isinstance(each, RelaySegment) for each in segments)
+        self.weighs = any(isinstance(each, RelaySegment | MixSegment) for each in segments)
         """Whether what the host takes for a launch decides about some segment."""
         self._sources = [_source_of(each) if operators else "" for each in segments]
         dims = [dim for tensor in plan.tensors for dim in tensor.shape]
@@ -256,6 +288,18 @@ class _PlanFamily:
                 made[at] = replace(made[at], apart=(replace(apart[0], continues=True), *apart[1:]))
             before = source if apart else before
         return made
+
+    def too_long(self, values: Sequence[int]) -> frozenset[str]:
+        """The operators of segments that want whole rows of more elements than fit UB."""
+        found: set[str] = set()
+        for number, segment in enumerate(self.segments):
+            launches = self.shared.of(number)
+            try:
+                if not isinstance(launches, PickLaunches):
+                    launches.cycles(values)
+            except RowsDoNotFit:
+                found |= sources_of(segment)
+        return frozenset(found)
 
     def reduces(self) -> Mapping[str, ReduceFamily]:
         """By name of the segment, those whose reduces cores may share."""

@@ -138,8 +138,8 @@ def _segments(
     """The segments in each launch."""
     family = family_in_use(graph, chip, isa, pins)
     found: list[list[Segment]] = []
-    for whole_rows in (True, False):
-        segments = {each.name: each for each in family.plan(whole_rows=whole_rows).segments}
+    for plan in family.plans():
+        segments = {each.name: each for each in plan.segments}
         named = [_segments_of(each, segments) for each in launches]
         found = [[segments[name] for name in names] for names in named]
         if all(named):

@@ -34,18 +34,20 @@ _SQRT_HALF = 0.7071067811865476
 _ELEMENTWISE = frozenset((*UNARY, *BINARY, "cast", "select"))
 
 
-def legalize(graph: Graph, casts: CastPairs, *, wide_sums: bool = False) -> Graph:
+def legalize(graph: Graph, casts: CastPairs, *, wide_sums: bool = False, wide: Collection[str] = frozenset()) -> Graph:
     """An equivalent graph of primitive operations, without what no output needs.
 
-    `wide_sums` makes every fp16 and bf16 sum or product an fp32 one, for rows that are summed up in pieces.
+    `wide_sums` makes every fp16 and bf16 sum or product an fp32 one, for rows that are summed up in pieces; without it those
+    of the operators `wide`, by their sources, are.
     """
-    return _Legalizer(graph, casts, wide_sums).run()
+    return _Legalizer(graph, casts, wide_sums, wide).run()
 
 
 class _Legalizer:
-    def __init__(self, graph: Graph, casts: CastPairs, wide_sums: bool) -> None:
+    def __init__(self, graph: Graph, casts: CastPairs, wide_sums: bool, wide: Collection[str]) -> None:
         self._source = graph
         self._casts = casts
+        self._all_wide, self._wide = wide_sums, wide
         self._wide_sums = wide_sums
         self._r = Rewriter(graph)
         self._users = _users(graph)
@@ -66,7 +68,8 @@ class _Legalizer:
             if node.id in needed:
                 rule = self._rules.get(node.op, self._plain)
                 # What an operation becomes is one operator.
-                self._r.graph.source = node.source or f"%{node.id}"
+                self._r.graph.source = source = node.source or f"%{node.id}"
+                self._wide_sums = self._all_wide or source in self._wide
                 values[node.id] = rule(node, [values[each.id] for each in node.inputs])
         return self._pruned()
 

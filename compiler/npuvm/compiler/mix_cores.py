@@ -19,7 +19,7 @@ from npuvm.compiler.vector_space import Space
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Entry, EvenEntries, Image, Isa
 
-__all__ = ["GroupEntries", "MixCores", "VectorPart", "vector_of", "vector_part"]
+__all__ = ["GroupEntries", "MixChosen", "MixCores", "VectorPart", "vector_of", "vector_part"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,19 @@ class GroupEntries(GroupTable):
         skipped = [(member - 1) * tiles for tiles in self.groups.tiles]
         moved = tuple((start + skip, stop + skip) for (start, stop), skip in zip(ranges, skipped, strict=True))
         return Entry(self.order[member], self.start(member), moved)
+
+
+class MixChosen(NamedTuple):
+    """The programs of a mix for some sizes, values of their own variables, tiles of each grid, and estimated cycles: those that
+    its product takes, what it takes beyond them, and what a launch of its vector operations takes at least.
+    """
+
+    template: GroupPrograms
+    numbers: tuple[int, ...]
+    tiles: tuple[int, ...]
+    product: float
+    behind: float
+    alone: float
 
 
 class MixCores(NamedTuple):

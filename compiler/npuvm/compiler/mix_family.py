@@ -10,13 +10,14 @@ from npuvm.compiler.blocks import align_up
 from npuvm.compiler.cube_chooser import chooser_of
 from npuvm.compiler.cube_codegen import check_types, problem_of
 from npuvm.compiler.cube_lower import lower_cube
-from npuvm.compiler.cube_nest import IN_ROWS, WHOLE, Nest, NestChooser, nest_grids
+from npuvm.compiler.cube_nest import IN_ROWS, WHOLE, NestChooser, nest_grids
 from npuvm.compiler.cube_problem import CubeTile, ProductSizes
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.group_programs import GroupPrograms, Looked
 from npuvm.compiler.joint_segments import MixSegment
 from npuvm.compiler.mix_body import Bands
-from npuvm.compiler.mix_cores import MixCores, vector_of, vector_part
+from npuvm.compiler.mix_cores import MixChosen, MixCores, vector_of, vector_part
+from npuvm.compiler.mix_cost import MixCost
 from npuvm.compiler.mix_emit import MixParts, write_apart, write_together
 from npuvm.compiler.mix_operands import open_operands
 from npuvm.compiler.mix_space import mix_space
@@ -78,13 +79,16 @@ class MixFamily:
         )
         self.form = opened.form, places, len(self.tensors)
         self._nbytes: Function
+        self._cost: MixCost
         self._known = len(symbols)
         self._templates: list[GroupPrograms] = []
         if plain is not None and plain.form == self.form:
             self._known, self._nbytes, self._templates = plain._known, plain._nbytes, plain._templates
+            self._cost = plain._cost
             return
         part = vector_part(vector, common.space, segment.product.c.tensor.name, binding, chip, isa)
         self._nbytes = part.nbytes
+        self._cost = MixCost(common.space, part, cores, chip, isa)
         rows, bands, cols, n, k, k0, depth, band = (SymInt.variable(name) for name in _TILE)
         cut = Bands(rows, bands, cols, cores.vectors, n)
         spec = opened.spec
@@ -100,31 +104,33 @@ class MixFamily:
 
     def instance(self, values: Sequence[int]) -> Image | None:
         """The image for values of the symbols; None when m, n, k or a batch dim is 0, or no band of a tile fits UB."""
-        chosen = self._choose(values)
-        if chosen is None:
-            return None
-        template, numbers, nest, _ = chosen
-        return self._cores.image(self._name, template, numbers, nest.tiles)
+        chosen = self.choose(values)
+        return None if chosen is None else self.image(values, chosen)
 
-    def cycles(self, values: Sequence[int]) -> float:
-        """The cycles that the product is estimated to take; 0 where there is no image."""
-        chosen = self._choose(values)
-        return 0.0 if chosen is None else float(chosen[-1].cycles)
+    def choose(self, values: Sequence[int]) -> MixChosen | None:
+        """What an image is made of, with estimates; None as for `instance`."""
+        found = self._choose(values)
+        return None if found is None else found[0]
+
+    def image(self, values: Sequence[int], chosen: MixChosen) -> Image:
+        """The image of what was chosen for these values."""
+        return self._cores.image(self._name, chosen.template, chosen.numbers, chosen.tiles)
 
     def look(self, values: Sequence[int]) -> Looked | None:
         """What `instance` makes its image of, for who wants to see it; the cycles are those estimated of the product."""
-        chosen, image = self._choose(values), self.instance(values)
-        if chosen is None or image is None:
+        found = self._choose(values)
+        if found is None:
             return None
-        template, numbers, _, tile = chosen
+        (template, numbers, *_), tile = found
+        image = self.image(values, found[0])
         rows, bands, cols = numbers[-len(_TILE) :][:3]
         (m1, n1, k1), (_, _, k0) = tile.l1, tile.l0
         text = f"L1 {m1} x {n1} x {k1}, L0 {m1} x {n1} x {k0}, {bands} bands of {rows} x {cols}"
         m, n, k, batch, *_ = self._sizes(*values)
         return Looked(image, self.tensors, text, tile.cycles, template.buffers(numbers), ((m, n, k, batch), tile))
 
-    def _choose(self, values: Sequence[int]) -> tuple[GroupPrograms, tuple[int, ...], Nest, CubeTile] | None:
-        """The template, values of its variables, the walk and the tile; None as for `instance`."""
+    def _choose(self, values: Sequence[int]) -> tuple[MixChosen, CubeTile] | None:
+        """What an image is made of, and the tile; None as for `instance`."""
         m, n, k, batch, a_pitch, b_pitch, *lie = self._sizes(*values)
         if m * n * k * batch == 0:
             return None
@@ -137,5 +143,9 @@ class MixFamily:
         if not bands or (n1 % self._cores.vectors and n1 < n):
             return None
         nest = self._nests.choose(m, n, k, batch, tile)
-        numbers = (*lie, *values[: self._known], m1 // bands, bands, cols, n1, k1, k0, tile.l0c_depth, nest.band)
-        return self._templates[nest.number], numbers, nest, tile
+        cut = m1 // bands, bands, cols
+        numbers = (*lie, *values[: self._known], *cut, n1, k1, k0, tile.l0c_depth, nest.band)
+        elements = m * n * batch
+        behind = self._cost.behind(tile.cycles, sum(nest.tiles), elements, cut)
+        template, alone = self._templates[nest.number], self._cost.alone(elements)
+        return MixChosen(template, numbers, nest.tiles, tile.cycles, behind, alone), tile

@@ -35,11 +35,13 @@ Padding = Literal["cheaper", "always", "never"]
 
 
 class ProductLaunches(Protocol):
-    """Launches of a product, alone or in a mix."""
+    """Launches of a product, alone or in a mix, which are going to be `linked` with others into one, or each for itself."""
 
-    def launch(self, values: Sequence[int]) -> Launch | Reduced | None: ...
+    def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | Reduced | None: ...
 
     def cycles(self, values: Sequence[int]) -> float: ...
+
+    def alike(self, values: Sequence[int]) -> bool: ...
 
 
 MakeLaunches = Callable[[CubeSegment | MixSegment, Sequence[str], CubeSegment | None], ProductLaunches]
@@ -168,31 +170,35 @@ class PaddedLaunches:
     def __init__(
         self, product: PaddedProduct, plain: ProductLaunches, split: SplitProduct | None, make: MakeLaunches
     ) -> None:
-        self._product, self._plain, self._split, self._make = product, plain, split, make
+        self._product, self.plain, self._split, self._make = product, plain, split, make
         self._copied: dict[tuple[str, ...], _Copied] = {}
         self._prepared = False
 
     def prepare(self) -> None:
         """Make what almost any shape needs, so that none of them waits for it."""
         self._prepared = True
-        if isinstance(self._plain, SplitLaunches):
-            self._plain.prepare()
+        if isinstance(self.plain, SplitLaunches):
+            self.plain.prepare()
         with suppress(CompileError):  # the shape that needs what there is not will say why
             for operands in (OPERANDS, *((each,) for each in OPERANDS)):
                 for copy in self._of(operands).copies:
                     copy.prepare()
 
-    def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
+    def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | Reduced | None:
         """The launches, those of the copies first."""
         if not self._prepared:
             self.prepare()
         operands = self._product.operands(values, self._split)
         made = self._with_copies(operands, values) if operands else None
-        return self._plain.launch(values) if made is None else made
+        return self.plain.launch(values, linked=linked) if made is None else made
 
     def cycles(self, values: Sequence[int]) -> float:
         """Estimated cycles of the product as its operands lie, without copies."""
-        return self._plain.cycles(values)
+        return self.plain.cycles(values)
+
+    def alike(self, values: Sequence[int]) -> bool:
+        """Whether the launches are the same where they are going to be linked with others and where not."""
+        return self.plain.alike(values)
 
     def _with_copies(self, operands: tuple[str, ...], values: Sequence[int]) -> Reduced | None:
         """The product with copies of these operands; None where a shape does not allow a program of its own."""

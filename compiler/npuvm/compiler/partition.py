@@ -75,15 +75,17 @@ def partition(
     limits: Mapping[int, int] | None = None,
     picked: Collection[int] = (),
     groups: Mapping[int, str] | None = None,
+    wide: Collection[str] = frozenset(),
 ) -> list[Draft]:
     """Drafts in an order that respects all dependencies.
 
-    `whole_rows`: reduces over trailing axes and what follows them may share a draft. A node joins no draft of as many
+    `whole_rows`: reduces over trailing axes and what follows them may share a draft, but those of the operators `wide`, by
+    their sources. A node joins no draft of as many
     nodes as `limits` says for it, by its id.
     The gathers with these ids, `picked`, are in none: their rows are read by index. With `groups` only nodes of one group,
     given by their ids, may share a draft; a group that is not convex is cut where others come between.
     """
-    return _Partition(whole_rows, limits or {}, picked, groups).run(graph)
+    return _Partition(whole_rows, limits or {}, picked, groups, wide).run(graph)
 
 
 class _Partition:
@@ -94,9 +96,14 @@ class _Partition:
     """
 
     def __init__(
-        self, whole_rows: bool, limits: Mapping[int, int], picked: Collection[int], groups: Mapping[int, str] | None
+        self,
+        whole_rows: bool,
+        limits: Mapping[int, int],
+        picked: Collection[int],
+        groups: Mapping[int, str] | None,
+        wide: Collection[str],
     ) -> None:
-        self._groups = groups
+        self._groups, self._wide = groups, wide
         self._picked = picked
         self._whole_rows = whole_rows
         self._limits = limits
@@ -212,12 +219,17 @@ class _Partition:
             return False
         if draft.axes not in ((), axes):
             return False
-        rows = self._whole_rows and all(dim == 1 for dim in shape[len(shape) + axes[-1] + 1 :])
+        trailing = all(dim == 1 for dim in shape[len(shape) + axes[-1] + 1 :])
+        rows = self._whole_rows and node.source not in self._wide and trailing
+        flat = draft.flat
         if len([axis for axis in axes if shape[axis] != 1]) > 1 and all(dim == 1 for dim in node.type.shape):
             if not all(_flat(each, shape) for each in draft.nodes):
                 return False
-            rows, draft.flat = False, True
-        draft.form = "row" if rows else "accumulate"
+            rows, flat = False, True
+        form = "row" if rows else "accumulate"
+        if draft.axes and draft.form != form:
+            return False
+        draft.form, draft.flat = form, flat
         draft.domain = shape if len(shape) >= len(draft.domain) else draft.domain
         draft.axes = axes
         draft.after.add(node.id)

@@ -6,7 +6,7 @@ follows a lookup works on its rows where they arrive, and no rows go to memory a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,8 +38,11 @@ class Picked:
 _NOT_VECTOR = frozenset((*VIEWS, *ASSEMBLED, *CUBE_OPS, *INDEXED, "store", "asm"))
 
 
-def in_place(graph: Graph) -> frozenset[int]:
-    """The gathers whose rows only vector operations read: rows of one piece, by indices along the first axis."""
+def in_place(graph: Graph, wide: Collection[str] = frozenset()) -> frozenset[int]:
+    """The gathers whose rows only vector operations read: rows of one piece, by indices along the first axis.
+
+    Rows of the operators `wide`, by their sources, are not.
+    """
     users: dict[int, list[str]] = {}
     for node in graph.nodes:
         for each in node.inputs:
@@ -48,6 +51,7 @@ def in_place(graph: Graph) -> frozenset[int]:
         node.id
         for node in graph.nodes
         if node.op == "gather"
+        and node.source not in wide
         and node.attrs["axis"] == 0
         and node.inputs[0].type.rank > 1
         and node.inputs[1].type.rank > 0

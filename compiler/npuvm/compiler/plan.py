@@ -54,22 +54,30 @@ class Plan:
         return "\n".join([*lines, *(str(segment) for segment in self.segments)])
 
 
-def make_plan(graph: Graph, casts: CastPairs, *, whole_rows: bool = True, operators: bool = False) -> Plan:
+def make_plan(
+    graph: Graph,
+    casts: CastPairs,
+    *,
+    whole_rows: bool = True,
+    operators: bool = False,
+    wide: Collection[str] = frozenset(),
+) -> Plan:
     """Legalise and cut a graph.
 
     `whole_rows` keeps reduces over trailing axes and what follows in one segment, for rows that fit UB; without it reduces
-    accumulate over tiles and later segments read their inputs again. `operators`: a segment has nodes of one operator of the
+    accumulate over tiles and later segments read their inputs again, and so it is for the operators `wide`, by the sources of
+    their nodes in a legal graph. `operators`: a segment has nodes of one operator of the
     source only.
     """
-    legal = legalize(graph, casts, wide_sums=not whole_rows)
+    legal = legalize(graph, casts, wide_sums=not whole_rows, wide=wide)
     if not operators:
         legal = split_concats(legal)
     # What follows a lookup works on its rows, where tiles have whole rows.
-    picked = in_place(legal) if whole_rows and not operators else frozenset()
+    picked = in_place(legal, wide) if whole_rows and not operators else frozenset()
     groups = {node.id: node.source for node in legal.nodes} if operators else None
     limits: dict[int, int] = {}
     while True:
-        drafts = partition(legal, whole_rows=whole_rows, limits=limits, picked=picked, groups=groups)
+        drafts = partition(legal, whole_rows=whole_rows, limits=limits, picked=picked, groups=groups, wide=wide)
         plan = _Planner(legal, drafts, picked).run()
         again = False
         for segment in plan.segments:

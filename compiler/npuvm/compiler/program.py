@@ -134,13 +134,15 @@ def _pinned(
     """The kernel written for one shape, as the pins want it; operands are copied and k is split only where pins say so."""
     start = time.perf_counter()
     binding = graph.bind(shapes)
-    plan = family.plan(whole_rows=True)
-    planned = time.perf_counter()
-    try:
-        launches, between = _launches(plan, family.reduces(whole_rows=True), binding, chip, isa, pins, ways)
-    except RowsDoNotFit:
-        plan = family.plan(whole_rows=False)
-        launches, between = _launches(plan, family.reduces(whole_rows=False), binding, chip, isa, pins, ways)
+    for plan in family.plans_for(shapes):
+        planned = time.perf_counter()
+        try:
+            launches, between = _launches(plan, family.reduces(plan), binding, chip, isa, pins, ways)
+            break
+        except RowsDoNotFit as error:
+            last = error
+    else:
+        raise last
     tensors = tuple(TensorSpec(t.name, t.kind, t.dtype, evaluate(t.shape, binding)) for t in plan.tensors) + between
     outputs = tuple(output.name for output in graph.outputs)
     seconds = {"plan": planned - start, "instance": time.perf_counter() - planned}

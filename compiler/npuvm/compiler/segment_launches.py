@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from npuvm.compiler.compiled import Launch
 from npuvm.compiler.conv_mix import ConvMixFamily, mix_family_of
-from npuvm.compiler.cube_family import CubeFamily
 from npuvm.compiler.cube_segment import compile_cube_segment, family_of
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.fusion.launch_cost import LaunchCost
 from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment
+from npuvm.compiler.mix_cores import MixChosen
 from npuvm.compiler.mix_family import MixFamily
 from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.padded_launches import PaddedLaunches, PaddedProduct, Padding, ProductLaunches
@@ -29,7 +29,24 @@ from npuvm.compiler.vector_family import VectorFamily
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["PickLaunches", "RelayLaunches", "SegmentLaunches", "VectorLaunches", "Ways", "Weighed", "launches_of"]
+__all__ = [
+    "PickLaunches",
+    "RelayLaunches",
+    "SegmentLaunches",
+    "VectorLaunches",
+    "Ways",
+    "Weighed",
+    "launches_of",
+    "mix_of",
+]
+
+
+_TOO_HIGH = 2.0
+"""How many times too high estimates of products are at most, which are to tell tiles apart: small ones on `ascend_910b1`."""
+
+
+_WORTH = 0.04
+"""Share of a product's cycles that two launches have to save, as two programs cost a new shape more time of the host."""
 
 
 class Weighed(NamedTuple):
@@ -111,7 +128,7 @@ class _CubeLaunches:
         self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
         self._family = family_of(segment, names, chip, isa, like)
 
-    def launch(self, values: Sequence[int]) -> Launch | None:
+    def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | None:
         image = self._family.instance(values)
         if image is not None:
             return Launch(self._segment.name, "cube", image, self._family.tensors, self._segment.written)
@@ -120,8 +137,12 @@ class _CubeLaunches:
         return None if made is None else Launch(self._segment.name, "cube", *made, self._segment.written)
 
     def cycles(self, values: Sequence[int]) -> float:
-        """Estimated cycles of the launch of a product; see `CubeFamily.cycles`."""
-        return self._family.cycles(values) if isinstance(self._family, CubeFamily) else 0.0
+        """Estimated cycles of the launch; see `CubeFamily.cycles`."""
+        return self._family.cycles(values)
+
+    def alike(self, values: Sequence[int]) -> bool:
+        """One launch is one, linked with others or not."""
+        return True
 
 
 class PickLaunches:
@@ -146,7 +167,9 @@ def _together(made: Iterable[Launch | Reduced | None]) -> Reduced:
 
 
 class MixLaunches:
-    """Launches of a product and the vector operations on it: one, or one for each where a shape does not allow that."""
+    """Launches of a product and the vector operations on it: one, or one for each where a shape does not allow that, or where
+    that is estimated to be faster.
+    """
 
     def __init__(
         self,
@@ -163,21 +186,60 @@ class MixLaunches:
             self._family: MixFamily | ConvMixFamily | None = mix_family_of(segment, names, chip, isa, like, known)
         except CompileError:
             self._family = None
+        self._always = ways.always or like is not None
+        """Operands that were copied lie as a mix wants them, in one launch with it."""
+        self._costs = tuple(LaunchCost.of(chip, linked=linked) for linked in (False, True))
 
-    def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
-        image = None if self._family is None else self._family.instance(values)
-        if self._family is None or image is None:
+    def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | Reduced | None:
+        """The launches; where they are going to be `linked` with others into one, launches cost the host nothing."""
+        chosen = None if self._family is None else self._family.choose(values)
+        if self._family is None or chosen is None or not self._pays(values, chosen, linked):
             return _together(each.launch(values) for each in self._apart)
-        return Launch(self._name, "mix", image, self._family.tensors, self._written)
+        return Launch(self._name, "mix", self._family.image(values, chosen), self._family.tensors, self._written)
+
+    def behind(self, values: Sequence[int]) -> float:
+        """Estimated cycles that vector operations take beyond the product."""
+        chosen = None if self._family is None else self._family.choose(values)
+        return self._apart[1].cycles(values) if chosen is None else chosen.behind
+
+    def weighed(self, values: Sequence[int], *, linked: bool = False) -> Weighed:
+        """What is known of both ways."""
+        chosen = None if self._family is None else self._family.choose(values)
+        if chosen is None:
+            return Weighed(False, 0.0, tuple([each.cycles(values) for each in self._apart]))
+        apart = chosen.product, self._apart[1].cycles(values)
+        return Weighed(self._pays(values, chosen, linked), chosen.product + chosen.behind, apart)
 
     def cycles(self, values: Sequence[int]) -> float:
-        """Estimated cycles of the launch: those of the product, behind which the vector operations have their time."""
-        return sum(each.cycles(values) for each in self._apart) if self._family is None else self._family.cycles(values)
+        """Estimated cycles of the launch, or of those of the parts behind each other."""
+        chosen = None if self._family is None else self._family.choose(values)
+        if chosen is None or not self._pays(values, chosen, False):
+            return self._costs[False]([each.cycles(values) for each in self._apart])
+        return chosen.product + chosen.behind
+
+    def alike(self, values: Sequence[int]) -> bool:
+        """Whether the launches are the same where they are going to be linked with others and where not."""
+        chosen = None if self._family is None else self._family.choose(values)
+        return chosen is None or self._pays(values, chosen, False) == self._pays(values, chosen, True)
+
+    def _pays(self, values: Sequence[int], chosen: MixChosen, linked: bool) -> bool:
+        """Whether one launch is estimated to take no longer than one of each part.
+
+        The time that the host needs for a launch passes while the product runs, whose estimate may be too high.
+        """
+        cost, product = self._costs[linked], chosen.product / _TOO_HIGH
+        # What the product takes is the same both ways, or less than the host needs for the next launch.
+        room = cost.between + max(0.0, cost.host - product) + _WORTH * product
+        if self._always or chosen.behind <= room + chosen.alone:
+            return True
+        return chosen.behind <= room + self._apart[1].cycles(values)
 
     @cached_property
     def _apart(self) -> tuple[ProductLaunches, VectorLaunches]:
-        """Both parts for themselves, where there is no program for both or a shape with nothing to add up."""
-        return _product_launches(self._segment.product, self._ways), VectorLaunches(self._segment.vector, self._ways)
+        """Both parts for themselves. What the product has just written is in L2 when the vector operations read it."""
+        segment = self._segment
+        vector = replace(segment.vector, near=frozenset(segment.product.written), memo={})
+        return _product_launches(segment.product, self._ways), VectorLaunches(vector, self._ways)
 
 
 class RelayLaunches:
@@ -201,7 +263,10 @@ class RelayLaunches:
                 _ = self._apart
         chosen = None if self._family is None else self._family.choose(values)
         if self._family is None or chosen is None or not self._pays(values, chosen, linked):
-            return _together(each.launch(values) for each in self._apart)
+            return _together(
+                each.launch(values) if isinstance(each, VectorLaunches) else each.launch(values, linked=linked)
+                for each in self._apart
+            )
         image, between = self._family.image(values, chosen)
         return Reduced((Launch(self._name, "mix", image, self._family.tensors, self._written),), between)
 
@@ -210,12 +275,15 @@ class RelayLaunches:
         chosen = None if self._family is None else self._family.choose(values)
         if chosen is None:
             return Weighed(False, 0.0, tuple([each.cycles(values) for each in self._apart]))
-        likes = iter(chosen.products)
-        apart = [
-            each.cycles(values) if isinstance(each, VectorLaunches) else min(each.cycles(values), next(likes))
-            for each in self._apart
-        ]
-        return Weighed(self._pays(values, chosen, linked), chosen.cycles, tuple(apart))
+        return Weighed(self._pays(values, chosen, linked), chosen.cycles, tuple(self._lower(values, chosen)))
+
+    def alike(self, values: Sequence[int]) -> bool:
+        """Whether the launches are the same where they are going to be linked with others and where not."""
+        chosen = None if self._family is None else self._family.choose(values)
+        taken = [chosen is not None and self._pays(values, chosen, linked) for linked in (False, True)]
+        if any(taken):
+            return all(taken)
+        return all(isinstance(each, VectorLaunches) or each.alike(values) for each in self._apart)
 
     def cycles(self, values: Sequence[int]) -> float:
         """Estimated cycles of the launch, or of those of the parts behind each other."""
@@ -231,15 +299,27 @@ class RelayLaunches:
         cost, parts = self._costs[linked], self._apart
         if self._ways.always or chosen.cycles <= cost.least(len(parts)):
             return True
-        taken, likes = chosen.cycles, iter(chosen.products)
-        apart = [each.cycles(values) if isinstance(each, VectorLaunches) else next(likes) for each in parts]
-        if taken > cost(apart):
-            return False
-        lower = [
+        taken = chosen.cycles
+        return taken <= cost(self._like(values, chosen)) and taken <= cost(self._lower(values, chosen))
+
+    def _like(self, values: Sequence[int], chosen: Chosen) -> list[float]:
+        """Estimates of the parts, of products by the rule by which the relay's was made."""
+        likes = iter(chosen.products)
+        found: list[float] = []
+        for each in self._apart:
+            if isinstance(each, VectorLaunches):
+                found.append(each.cycles(values))
+            else:
+                mix = mix_of(each)
+                found.append(next(likes) + (0.0 if mix is None else mix.behind(values)))
+        return found
+
+    def _lower(self, values: Sequence[int], chosen: Chosen) -> list[float]:
+        """The lower estimates of the parts."""
+        return [
             like if isinstance(each, VectorLaunches) else min(each.cycles(values), like)
-            for each, like in zip(parts, apart, strict=True)
+            for each, like in zip(self._apart, self._like(values, chosen), strict=True)
         ]
-        return taken <= cost(lower)
 
     @cached_property
     def _apart(self) -> tuple[VectorLaunches | ProductLaunches, ...]:
@@ -256,6 +336,13 @@ class RelayLaunches:
                 vector.prepare()
                 found.append(vector)
         return tuple(found)
+
+
+def mix_of(launches: ProductLaunches) -> MixLaunches | None:
+    """What decides whether a product and what follows it share a program; None of a product alone."""
+    while isinstance(launches, PaddedLaunches | SplitLaunches):
+        launches = launches.plain
+    return launches if isinstance(launches, MixLaunches) else None
 
 
 def _product_launches(segment: CubeSegment | MixSegment, ways: Ways) -> ProductLaunches:

@@ -84,6 +84,8 @@ class VectorSegment:
     writes: list[tuple[Node, Access]] = field(default_factory=list)
     named: Mapping[int, NamedOp] = field(default_factory=dict)
     allowed: Allowance = field(default_factory=Allowance)
+    near: frozenset[str] = frozenset()
+    """Tensors that the launch before has just written: estimates take them to lie in L2 as far as it holds them."""
     chunked: frozenset[int] | None = None
     """Where what is reduced is cut into chunks (npuvm.compiler.reduce_parts), ids of the values that each has its own of."""
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)

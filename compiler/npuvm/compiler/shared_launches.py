@@ -10,7 +10,7 @@ from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.joint_segments import Joint
 from npuvm.compiler.reduce_launches import Reduced, joined
 from npuvm.compiler.segment_form import SegmentForm
-from npuvm.compiler.segment_launches import PickLaunches, RelayLaunches, SegmentLaunches
+from npuvm.compiler.segment_launches import PickLaunches, SegmentLaunches, VectorLaunches
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
@@ -36,7 +36,10 @@ class _Shared:
 
     def launched(self, values: Sequence[int], linked: bool, chip: NpuConfig, isa: Isa) -> Launched:
         own = self.launches
-        made = own.launch(values, linked=linked) if isinstance(own, RelayLaunches) else own.launch(values)
+        if isinstance(own, VectorLaunches | PickLaunches):
+            made = own.launch(values)
+        else:
+            made = own.launch(values, linked=linked)
         if made is None:
             return Launched()
         if isinstance(made, Launch):
@@ -123,6 +126,11 @@ class SharedLaunches:
                     made[id(shared)] = own.cycles(values)
                 found.append(made[id(shared)])
         return found
+
+    def alike(self, values: Sequence[int]) -> bool:
+        """Whether the launches are the same where all are going to be linked into one and where not."""
+        known = {id(shared): shared.launches for shared, _ in self._segments}.values()
+        return all(isinstance(each, VectorLaunches | PickLaunches) or each.alike(values) for each in known)
 
     def launched(self, values: Sequence[int], linked: bool) -> list[Launched]:
         """What each segment becomes, in order, alone or where all of them are going to be `linked` into one launch."""

@@ -32,9 +32,11 @@ __all__ = ["SplitLaunches", "SplitProduct"]
 class _Launches(Protocol):
     """Launches of a product as it is."""
 
-    def launch(self, values: Sequence[int]) -> Launch | Reduced | None: ...
+    def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | Reduced | None: ...
 
     def cycles(self, values: Sequence[int]) -> float: ...
+
+    def alike(self, values: Sequence[int]) -> bool: ...
 
 
 class SplitProduct:
@@ -127,7 +129,7 @@ class SplitLaunches:
     """Launches of a product for values of the symbols that it is known with; those of the product as it is are `plain`."""
 
     def __init__(self, product: SplitProduct, plain: _Launches) -> None:
-        self._product, self._plain = product, plain
+        self._product, self.plain = product, plain
         self._made: tuple[CubeFamily, VectorFamily] | None = None
         self._prepared = False
 
@@ -139,13 +141,13 @@ class SplitLaunches:
             self._made = self._families()
             self._made[1].prepare()
 
-    def launch(self, values: Sequence[int]) -> Launch | Reduced | None:
+    def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | Reduced | None:
         """The launches, those of the parts first."""
         if not self._prepared:
             self.prepare()
         parts = self._product.split(values).parts
         if parts == 1:
-            return self._plain.launch(values)
+            return self.plain.launch(values, linked=linked)
         if self._made is None:
             self._made = self._families()
         product, own = self._made
@@ -154,6 +156,10 @@ class SplitLaunches:
         assert image is not None, "what is split has elements"
         assert join is not None, "what is split has elements"
         return self._product.launches((image, product.tensors), join, self._product.binding(parts, values))
+
+    def alike(self, values: Sequence[int]) -> bool:
+        """Whether the launches are the same where they are going to be linked with others and where not."""
+        return self.plain.alike(values)
 
     def _families(self) -> tuple[CubeFamily, VectorFamily]:
         """Those of the parts and of their sum."""
@@ -164,4 +170,4 @@ class SplitLaunches:
     def cycles(self, values: Sequence[int]) -> float:
         """Estimated cycles of the launches."""
         found = self._product.split(values)
-        return self._plain.cycles(values) if found.parts == 1 else found.cycles
+        return self.plain.cycles(values) if found.parts == 1 else found.cycles

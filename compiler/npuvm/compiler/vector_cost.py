@@ -8,14 +8,14 @@ from math import prod
 from typing import NamedTuple
 
 from npuvm.compiler.blocks import BLOCK_BYTES
-from npuvm.compiler.formula_terms import Term, Value, compile_term, compile_terms, largest, least, pick, same
+from npuvm.compiler.formula_terms import Term, Value, compile_term, compile_terms, largest, least, over, pick, same
 from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_lower import Reg, Shape, VecProgram
 from npuvm.compiler.vector_space import Space
 from npuvm.hw.config import LoadConfig, NpuConfig, StoreConfig, class_of
 from npuvm.isa import Isa
 
-__all__ = ["Estimate", "RowsCost", "TileCost"]
+__all__ = ["Estimate", "RowsCost", "TileCost", "least_cycles"]
 
 _KEPT = 1024
 """Estimates that are kept, by what they depend on besides sizes."""
@@ -51,8 +51,8 @@ class _Engine(NamedTuple):
 
 
 class _Moved(NamedTuple):
-    """A transfer: the dims that it has, whether its rows are adjacent elements, and columns one row of them, and whether whole
-    rows lie one after the other."""
+    """A transfer: the dims that it has, whether its rows are adjacent elements, and columns one row of them, whether whole
+    rows lie one after the other, and whether it has just been written."""
 
     dims: tuple[int, ...]
     rows: bool
@@ -60,14 +60,15 @@ class _Moved(NamedTuple):
     adjacent: bool
     linear: bool
     dense: bool
+    near: bool
     item: int
     engine: _Engine
 
 
 class _Memory(NamedTuple):
     """Bytes a cycle of main memory and of L2, cycles of a way there, bytes of a line, what all channels hold side by side, and
-    what one of them does; cycles between accesses of two cores to a line, whether rows off blocks are read past L2, and whether
-    addresses are mixed, so that no pitch leaves channels out."""
+    what one of them does; cycles between accesses of two cores to a line, whether rows off blocks are read past L2, whether
+    addresses are mixed, so that no pitch leaves channels out, and bytes that L2 keeps."""
 
     far: float
     near: float
@@ -78,6 +79,7 @@ class _Memory(NamedTuple):
     same_line: int
     uncached: bool
     mixed: bool
+    kept: int
 
 
 class _Form(NamedTuple):
@@ -144,6 +146,18 @@ class RowsCost:
     def of(self, cols: int) -> Callable[[int, int], tuple[float, ...]]:
         """Cycles of so many rows of a block, in parts of so many: by themselves, and behind those of the block before."""
         return self._formula(cols, *self._numbers)
+
+
+def least_cycles(space: Space, program: VecProgram, chip: NpuConfig, isa: Isa) -> float:
+    """Cycles of a launch for each element of its space, as few as any tile takes: what L2 moves, or the vector units work."""
+    whole = [each for each in (*space.reads, *space.writes) if all(space.present[each.node.id])]
+    moved = sum(each.item for each in whole) / float(chip.l2_bytes_per_cycle)
+    repeats = sum(
+        cycles.per_repeat * sort.item
+        for sort, cycles in _sorts(program, chip, isa).items()
+        if sort.shape == (True, True)
+    )
+    return max(moved, float(repeats) / chip.core.vector.repeat_bytes / chip.cores_with("vector"))
 
 
 def _form_of(
@@ -228,6 +242,8 @@ def _cycles(
         waited = largest(waited, share)
         extent = prod([sizes[dim] for dim in each.dims], start=each.item)
         cached = extent / memory.far
+        if each.near:
+            cached = cached * over(extent, memory.kept)
         if not memory.mixed and each.rows and each.cols and each.adjacent:
             cached = cached / _reached(form, sizes[col] * each.item, lines, width * each.item, least(cores, parallel))
         if memory.uncached:
@@ -340,6 +356,7 @@ def _memory(chip: NpuConfig) -> _Memory:
         l2.same_line_cycles,
         l2.unaligned_reads == "uncached",
         chip.memory.address_hash,
+        chip.capacity_bytes("l2"),
     )
 
 
@@ -363,6 +380,7 @@ def _transfers(space: Space, chip: NpuConfig) -> list[_Moved]:
             each.strides[space.col] == 1,
             space.row is not None and each.strides[space.row] == 1,
             space.row is None or each.strides[space.row] == space.sizes[space.col],
+            each.near,
             each.item,
             by,
         )

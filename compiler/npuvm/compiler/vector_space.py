@@ -29,7 +29,7 @@ class Transfer:
     """A value that is read from or written to global memory.
 
     `strides` are elements between neighbours, by dim of the space; 0 where the value does not have the dim. The first element
-    lies `offset` elements after the tensor's. With `picks` indices say where its rows are.
+    lies `offset` elements after the tensor's. With `picks` indices say where its rows are. What is `near` is just written.
     """
 
     node: Node
@@ -38,6 +38,7 @@ class Transfer:
     item: int
     offset: int = 0
     picks: Picked | None = None
+    near: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,10 @@ def make_space(
     kept = [axis for axis in range(rank) if domain[axis] != 1]
     values = [node for node, _ in segment.reads] + segment.nodes + [n for n, _ in segment.writes if is_scalar(n)]
     flags = {node.id: _flags(evaluate(node.type.shape, binding), domain, kept) for node in values}
-    reads = [_transfer(node, access, binding, rank, kept, flags[node.id]) for node, access in segment.reads]
+    reads = [
+        replace(_transfer(node, access, binding, rank, kept, flags[node.id]), near=access.tensor.name in segment.near)
+        for node, access in segment.reads
+    ]
     writes = [_transfer(node, access, binding, rank, kept, flags[node.id]) for node, access in segment.writes]
     reduced = [axis - rank in segment.reduce_axes for axis in kept]
     strides = [each.strides for each in (*reads, *writes)] + [tuple(each[axis] for axis in kept) for each in beside]

@@ -251,10 +251,17 @@ class Deduction:
         self._assume(key, left, right, origin)
         return a
 
-    def divisible(self, value: Sum, by: int, origin: str) -> None:
-        """Deduced where a symbol becomes a multiple of a number so that a sum is a multiple of `by`; nothing where none can."""
-        found = self._part(value, by)
-        if found is not None:
+    def divisible(self, value: Sum, by: Sum, origin: str) -> None:
+        """Require that a sum is a multiple of another. Deduced where a symbol becomes a multiple of a number thereby."""
+        number = by.constant()
+        if number and all(term.factor % number == 0 for term in value.terms):
+            return
+        found = None if number is None else self._part(value, number)
+        if found is None:
+            guard = Guard(value, "%", by, origin)
+            if all(str(each) != str(guard) for each in self.required):
+                self.required.append(guard)
+        else:
             symbol, number, meaning = found
             self.required.append(Guard(sum_of(symbol), "%", sum_of(number), origin))
             self.facts.append(Fact(f"{symbol} % {number} == 0", origin))

@@ -10,7 +10,14 @@ from npuvm.compiler.fusion.launch_cost import LaunchCost
 from npuvm.compiler.ir import Graph, Node
 from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment
 from npuvm.compiler.kernel_family import KernelFamily, Looked
-from npuvm.compiler.segment_launches import RelayLaunches
+from npuvm.compiler.segment_launches import (
+    PickLaunches,
+    RelayLaunches,
+    SegmentLaunches,
+    VectorLaunches,
+    Weighed,
+    mix_of,
+)
 from npuvm.compiler.segments import Access, CubeSegment, PickSegment, Segment, VectorSegment
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.types import DTYPES
@@ -116,8 +123,10 @@ class _Report:
                 self._relay(segment, launches, programs, declined)
             elif isinstance(segment, MixSegment) and not self._is_one(segment):
                 names = tuple(self._operators(segment))
-                declined.append(Declined(segment.name, "mix", names, 0.0, self._cycles(self._found, number) or 0.0))
-                programs += [self._program([part], _kind(part), None) for part in segment.parts]
+                weighed = _weighed(launches, self._found.values, self._linked)
+                declined.append(Declined(segment.name, "mix", names, weighed.together, self._cost(weighed.apart)))
+                cycles = zip(segment.parts, weighed.apart, strict=True)
+                programs += [self._program([part], _kind(part), each) for part, each in cycles]
             elif isinstance(segment, MixSegment):
                 programs.append(self._program(segment.parts, "mix", self._cycles(self._found, number)))
             else:
@@ -172,6 +181,14 @@ class _Report:
             for access in _accesses(segment)
             if access.tensor.name not in handed
         )
+
+
+def _weighed(launches: SegmentLaunches, values: Sequence[int], linked: bool) -> Weighed:
+    """What is known of a product and what follows it."""
+    assert not isinstance(launches, VectorLaunches | PickLaunches | RelayLaunches)
+    mix = mix_of(launches)
+    assert mix is not None
+    return mix.weighed(values, linked=linked)
 
 
 def _apart(segment: RelaySegment, count: int) -> list[list[Segment]]:

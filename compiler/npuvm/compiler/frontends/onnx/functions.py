@@ -25,7 +25,7 @@ def body_of_function(operator: Operator, function: onnx.FunctionProto) -> onnx.F
 def body_of_schema(operator: Operator) -> onnx.FunctionProto | None:
     """What the schema says, for this node, its dtypes and dims; None where it says nothing."""
     domain = operator.node.domain
-    if not defs.has(operator.type, domain):
+    if not defs.has(operator.type, operator.since, domain):
         return None
     schema: Any = defs.get_schema(operator.type, operator.since, domain)  # the stubs of onnx lack functions
     defaults = {name: each.default_value for name, each in schema.attributes.items() if each.default_value.name}

@@ -16,7 +16,17 @@ from onnx import defs, helper
 if TYPE_CHECKING:
     from npuvm.compiler.frontends.onnx.operator import Operator
 
-__all__ = ["host_outputs", "inferred", "single"]
+__all__ = ["host_outputs", "inferred", "no_rule", "single"]
+
+
+def no_rule(operator: Operator, domain: str) -> str:
+    """Why an operator is not on the device that no rule is for."""
+    if domain:
+        return f"there is no rule for {domain}.{operator.type}"
+    if defs.has(operator.type, operator.since):
+        return f"there is no rule for {operator.type}"
+    newer = f"; it is one of {defs.get_schema(operator.type).since_version}" if defs.has(operator.type) else ""
+    return f"{operator.type} is no operator of ONNX's set {operator.since}{newer}"
 
 
 def single(operator: Operator) -> onnx.ModelProto:
@@ -44,8 +54,29 @@ def host_outputs(operator: Operator, model: onnx.ModelProto, level: int) -> list
 
     Sizes that follow from data are symbols. `model` is that of `single`. CompileError where inputs do not fit the operator.
     """
+    _check_types(operator)
     by_name = {each.name: each.type for each in inferred(operator, model).graph.output}
     return [_output(operator, at, by_name.get(f"o{at}"), level) for at in range(operator.outputs)]
+
+
+def _check_types(operator: Operator) -> None:
+    """CompileError where inputs that must have one dtype have several."""
+    domain = operator.node.domain
+    if not defs.has(operator.type, operator.since, domain):
+        return
+    schema = defs.get_schema(operator.type, operator.since, domain)
+    variables = {each.type_param_str for each in schema.type_constraints}
+    first: dict[str, tuple[int, str]] = {}
+    for at, each in enumerate(operator.inputs):
+        formal = schema.inputs[min(at, len(schema.inputs) - 1)] if schema.inputs else None
+        if each is None or not each.dtype or formal is None or formal.type_str not in variables:
+            continue
+        if not formal.is_homogeneous:
+            continue
+        other, dtype = first.setdefault(formal.type_str, (at, each.dtype))
+        if dtype != each.dtype:
+            kinds = f"inputs {other} and {at} are {dtype} and {each.dtype}"
+            raise CompileError(f"{operator.type}: {kinds}; allowed: the same dtype of both", operator.source)
 
 
 def inferred(operator: Operator, model: onnx.ModelProto, lenient: bool = True) -> onnx.ModelProto:
@@ -69,7 +100,7 @@ def _inferred(operator: Operator, model: onnx.ModelProto, types: Sequence[onnx.T
     typed.CopyFrom(model)
     for info, kind in zip(typed.graph.input, types, strict=True):
         info.type.CopyFrom(kind)
-    strict = defs.has(operator.type, operator.node.domain)
+    strict = defs.has(operator.type, operator.since, operator.node.domain)
     return onnx.shape_inference.infer_shapes(typed, strict_mode=strict, data_prop=True)
 
 

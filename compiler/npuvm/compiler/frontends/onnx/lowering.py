@@ -18,10 +18,11 @@ from npuvm.compiler.carriers import NARROWED
 from npuvm.compiler.deduction import LARGEST_SIZE, Contradiction, Deduced, Deduction, Undecided
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.attributes import attributes_of, dtype_name
+from npuvm.compiler.frontends.onnx.checking import check_node
 from npuvm.compiler.frontends.onnx.closing import close
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.folding import Folded, expand, fold
-from npuvm.compiler.frontends.onnx.host import host_outputs, inferred, single
+from npuvm.compiler.frontends.onnx.host import host_outputs, inferred, no_rule, single
 from npuvm.compiler.frontends.onnx.operator import Operator, carrier_of, scalar
 from npuvm.compiler.frontends.onnx.regions import Regions
 from npuvm.compiler.frontends.onnx.registry import CONTROL_RULES, RULES, SIZE_RULES
@@ -291,6 +292,7 @@ class Lowering:
         since = self.opsets.get(domain, 1)
         operator = Operator(self, node, since, source, inputs, attributes_of(node))
         operator.is_function = (node.domain, node.op_type) in self.functions
+        check_node(operator)
         folded = fold(operator)
         if folded is not None:
             self._results(operator, folded)
@@ -314,7 +316,7 @@ class Lowering:
         """Put an operator into its region; why that cannot be, with nothing left of the attempt."""
         found = RULES.get((domain, operator.type))
         if found is None:
-            return f"there is no rule for {operator.type}"
+            return no_rule(operator, domain)
         mark, guards = self._regions.mark(operator.region), len(self.deduction.guards)
         try:
             with self.builder(operator.region).source(operator.source):

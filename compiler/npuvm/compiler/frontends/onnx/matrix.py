@@ -149,7 +149,7 @@ def _letters(op: Operator) -> tuple[list[str], str]:
     given, arrow, output = equation.partition("->")
     terms = given.split(",")
     if len(terms) != len(op.inputs):
-        raise Unsupported(f"the equation '{equation}' is not of {len(op.inputs)} inputs")
+        raise CompileError(f"the equation '{equation}' is not of {len(op.inputs)} inputs", op.source)
     most = 0
     for at, term in enumerate(terms):
         if "..." in term:
@@ -160,6 +160,11 @@ def _letters(op: Operator) -> tuple[list[str], str]:
     if not arrow:
         letters = sorted({each for term in terms for each in term if each.isalpha()})
         output = ellipsis + "".join(each for each in letters if given.count(each) == 1)
+    for at, term in enumerate(terms):
+        if len(term) != op.input(at).rank:
+            raise CompileError(
+                f"'{equation}' has {len(term)} labels for input {at} of rank {op.input(at).rank}", op.source
+            )
     if any(len(set(term)) < len(term) for term in terms) or most > 9:
         raise Unsupported(f"'{equation}' takes a diagonal")
     return terms, output.replace("...", ellipsis)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.elementwise import hull
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.operator import Operator
@@ -86,7 +87,10 @@ def _unsqueeze(op: Operator) -> Entry:
 @rule("Transpose")
 def _transpose(op: Operator) -> Entry:
     value = op.value(0)
-    return moved(op, op.k.permute(value, op.attribute("perm") or range(len(value.shape))[::-1]))
+    order, axes = op.attribute("perm"), range(len(value.shape))
+    if order and sorted(order) != list(axes):
+        raise CompileError(f"Transpose: perm {list(order)} is no order of the {len(axes)} dims of input 0", op.source)
+    return moved(op, op.k.permute(value, order or axes[::-1]))
 
 
 @rule("Expand")

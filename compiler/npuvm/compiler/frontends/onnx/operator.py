@@ -182,8 +182,8 @@ class Operator:
         if whole.factor == 0:
             return 0
         top, bottom = cancel(whole, rest)
-        if bottom.factor > 1 and top.factor % bottom.factor:
-            self.lowering.deduction.divisible(Sum((Product(top.factor, top.symbols),)), bottom.factor, self.source)
+        if bottom.symbols or top.factor % bottom.factor:
+            self.lowering.deduction.divisible(Sum((top,)), Sum((bottom,)), self.source)
         return self.lowering.sizes.quotient(top, bottom)
 
     def entry(

@@ -35,10 +35,18 @@ def load_model(path: Path | str) -> onnx.ModelProto:
         raise CompileError(f"no file '{file}'; allowed: an ONNX model")
     try:
         if file.suffix == ".onnxtxt":  # onnx.load warns of this format
-            return parser.parse_model(file.read_text(encoding="utf-8"))
-        return onnx.load(file)
-    except (DecodeError, OSError, ValueError, checker.ValidationError, parser.ParseError) as error:
+            proto = parser.parse_model(file.read_text(encoding="utf-8"))
+        else:
+            proto = onnx.load(file, load_external_data=False)
+    except (DecodeError, ValueError, parser.ParseError) as error:
         raise CompileError(f"'{file}' is no ONNX model: {error}") from None
+    except OSError as error:
+        raise CompileError(f"'{file}' cannot be read: {error.strerror}") from None
+    try:
+        external_data_helper.load_external_data_for_model(proto, str(file.parent))
+    except (OSError, ValueError, checker.ValidationError) as error:
+        raise CompileError(f"the data of '{file}' that lies in other files cannot be read: {error}") from None
+    return proto
 
 
 def import_model(
@@ -51,6 +59,8 @@ def import_model(
     CompileError for a model that is malformed, has an operator set that the onnx package does not know, or needs of its sizes
     what cannot be.
     """
+    if not proto.graph.output:
+        raise CompileError("the model has no outputs; allowed: one at least", proto.graph.name or None)
     proto, opsets = _of_known_opset(proto)
     constants = dict(_constants(proto))
     declared = Declared(proto.graph.input)
