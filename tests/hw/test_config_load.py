@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
-from npuvm.hw.config import NpuConfig, Provenance, chip_json_schema, load_chip, parse_chip
+from npuvm.hw.config import NpuConfig, Provenance, chip_json_schema, chip_reader, load_chip, parse_chip
 from npuvm.hw.errors import ConfigError
 from npuvm.isa import load_isa
 from npuvm.isa.errors import NpuvmError
@@ -444,3 +444,13 @@ def test_loads_into_l1_are_issued_like_the_others_unless_said() -> None:
     own = load_chip("edge", ["core.load.l1_startup_cycles=4", "core.load.l1_row_cycles=0.5"]).core.load
     assert (own.l1_startup_cycles, own.l1_row_cycles) == (4, Fraction(1, 2))
     assert own.startup_cycles == load_chip("edge").core.load.startup_cycles
+
+
+def test_a_reader_gives_the_chips_that_loading_gives_however_often_it_is_asked() -> None:
+    read = chip_reader("edge")
+    for overrides in (["core.ub_kib=192"], [], ["core.count=2", "core.ub_banks=null"], ["core.ub_kib=192"]):
+        chip, loaded = read(overrides), load_chip("edge", overrides)
+        assert (chip, chip.chip_hash) == (loaded, loaded.chip_hash)
+    with pytest.raises(ConfigError, match=r"core.ub_kib = 'much'"):
+        read(["core.ub_kib=much"])
+    assert read([]) == load_chip("edge")

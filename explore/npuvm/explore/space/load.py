@@ -26,7 +26,7 @@ from npuvm.explore.space.schema import (
 )
 from npuvm.explore.space.space import Objective, Rule, Space, known_names
 from npuvm.explore.space.workloads import Workload, sized_runs
-from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.hw.config import NpuConfig, chip_reader
 from npuvm.hw.config.fields import leaf_at, leaf_paths, suggest
 from npuvm.hw.config.layers import chip_path
 from npuvm.hw.energy import load_technology
@@ -69,7 +69,8 @@ class _Reader:
         self._folder = Path(document.path).parent
         self._base = self._file_or_name(fields.chip)
         try:
-            self._chip: NpuConfig = load_chip(chip_path(self._base))
+            self._chip_of = chip_reader(chip_path(self._base))
+            self._chip: NpuConfig = self._chip_of(())
         except ConfigError as error:
             raise ConfigError(f"chip = {fields.chip!r}: {error}", document.where(("chip",))) from None
 
@@ -156,7 +157,7 @@ class _Reader:
             self._fail(place, message)
         text = str(value).lower() if isinstance(value, bool) else str(value)
         try:
-            load_chip(chip_path(self._base), [f"{name}={text}"])
+            self._chip_of([f"{name}={text}"])
         except ConfigError as error:
             # What contradicts another field of the base may agree with that of a point.
             if leaf.allowed in str(error) and f"{name} = " in str(error):

@@ -15,7 +15,7 @@ from npuvm.explore.space.measures import Measure
 from npuvm.explore.space.parameters import EXTENSIONS, OPTIONS, Parameter, Point
 from npuvm.explore.space.schema import SearchFields, Value
 from npuvm.explore.space.workloads import Workload
-from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.hw.config import NpuConfig, chip_reader
 from npuvm.hw.errors import ConfigError
 
 __all__ = ["Objective", "Rule", "Setup", "Space", "known_names"]
@@ -80,8 +80,9 @@ class Space:
         return prod(len(parameter.values) for parameter in self.parameters)
 
     @cached_property
-    def _base_chip(self) -> NpuConfig:
-        return load_chip(self.base)
+    def _chip_of(self) -> Callable[[tuple[str, ...]], NpuConfig]:
+        # Whether a combination is a point is asked just before it is evaluated.
+        return lru_cache(maxsize=1024)(chip_reader(self.base))
 
     def points(self) -> Iterator[Point]:
         """All combinations of values, the last parameter fastest."""
@@ -113,11 +114,6 @@ class Space:
         """The chip of a point; ConfigError where its fields contradict each other."""
         return self._chip_of(self.setup(point).overrides)
 
-    @cached_property
-    def _chip_of(self) -> Callable[[tuple[str, ...]], NpuConfig]:
-        # Whether a combination is a point is asked just before it is evaluated.
-        return lru_cache(maxsize=1024)(lambda overrides: load_chip(self.base, overrides))
-
     def broken_rule(self, point: Point) -> Rule | None:
         """The first constraint that a point breaks. ValueError where a constraint has no value at it."""
         written = {name: value for each in self.parameters for name, value in each.writes(point[each.name]).items()}
@@ -125,7 +121,7 @@ class Space:
         def lookup(name: str) -> Any:
             if name in written:
                 return written[name]
-            return point[name] if name in point else field_of(self._base_chip, name)
+            return point[name] if name in point else field_of(self._chip_of(()), name)
 
         return next((rule for rule in self.rules if not rule.constraint.holds(lookup)), None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from npuvm.hw.config.basics import DEFAULT_ERROR_PCT, Provenance, Trust
-from npuvm.hw.config.load import load_chip, parse_chip
+from npuvm.hw.config.load import chip_reader, load_chip, parse_chip
 from npuvm.hw.config.model import (
     CoreConfig,
     CoreType,
@@ -51,6 +51,7 @@ __all__ = [
     "VectorClass",
     "VectorConfig",
     "chip_json_schema",
+    "chip_reader",
     "chip_reference_markdown",
     "class_names",
     "class_of",

@@ -16,7 +16,7 @@ from npuvm.hw.config.model import NpuConfig
 from npuvm.hw.errors import ConfigError
 from npuvm.isa.yaml_strict import load_yaml, parse_yaml
 
-__all__ = ["load_chip", "parse_chip"]
+__all__ = ["chip_reader", "load_chip", "parse_chip"]
 
 _TRUSTS: tuple[str, ...] = get_args(Trust)
 _ORIGIN_KEYS = ("value", "source", "trust")
@@ -29,8 +29,14 @@ def load_chip(name_or_path: str | FilePath, overrides: Sequence[str] = ()) -> Np
     ("core.ub_kib=512"), laid over in order; null takes a section away that may be left out ("core.ub_banks=null").
     Raise ConfigError with one line per fault.
     """
+    return chip_reader(name_or_path)(overrides)
+
+
+def chip_reader(name_or_path: str | FilePath) -> Callable[[Sequence[str]], NpuConfig]:
+    """`load_chip` of one chip with any overrides, its files read now and once."""
     path = chip_path(name_or_path)
-    return _build(read_layers(load_yaml(path, ConfigError), path), overrides)
+    layers = read_layers(load_yaml(path, ConfigError), path)
+    return lambda overrides: _build(layers, overrides)
 
 
 def parse_chip(text: str, name: str = "<text>", overrides: Sequence[str] = ()) -> NpuConfig:
