@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -205,6 +206,14 @@ def test_small_changes_of_units_are_counted_and_what_is_only_a_share_explains_no
     assert "vector: cause29" in text
     assert "vector: cause2 " not in text
     assert "17 others changed less" in text
+
+
+def test_measures_of_the_only_workload_are_told_once() -> None:
+    entry = Entry(0, SLOW, done(SLOW, measures={"latency_us": 9.0, "latency_us of short": 9.0}))
+    space = small_space()
+    one = replace(space, workloads=space.workloads[:1])
+    assert [each.name for each in compare(one, entry, entry).measures] == ["latency_us", "area_mm2"]
+    assert "latency_us of short" in [each.name for each in compare(space, entry, entry).measures]
 
 
 def test_the_comparison_is_plain_json() -> None:

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from tests.explore.results.kit import entries_of, failed, mixed_entries, small_space
 
 from npuvm.explore.evaluation import Evaluation
-from npuvm.explore.results import report_files, report_lines
+from npuvm.explore.results import report_files, report_lines, sensitivities
 
 
 def test_a_report_is_a_page_and_two_tables_named_after_the_space() -> None:
@@ -31,6 +32,14 @@ def test_the_lines_say_what_matters_what_failed_and_what_it_took() -> None:
     assert lines[-1] == (
         "10.9 s of CPU (measured), 132 points per minute and core; runs: 44 simulated, 19 shared, 9 skipped"
     )
+
+
+def test_sensitivities_that_are_known_are_not_worked_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, entries = small_space(), mixed_entries()
+    found, wanted = sensitivities(space, entries), report_files(space, entries, Path())
+    monkeypatch.delattr("optuna.create_study")
+    assert report_files(space, entries, Path(), found) == wanted
+    assert next(report_lines(space, entries, found)).startswith("latency_us depends on: ")
 
 
 def test_what_cannot_be_said_is_said_to_be_so() -> None:

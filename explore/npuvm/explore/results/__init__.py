@@ -9,12 +9,14 @@ from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.front import front_entries
 from npuvm.explore.results.pick import Picked, pick
 from npuvm.explore.results.report import report_files, report_lines
+from npuvm.explore.results.sensitivity import Sensitivity, sensitivities
 from npuvm.explore.results.tables import front_table
 
 __all__ = [
     "Comparison",
     "Entry",
     "Picked",
+    "Sensitivity",
     "compare",
     "comparison_tables",
     "front_entries",
@@ -22,4 +24,5 @@ __all__ = [
     "pick",
     "report_files",
     "report_lines",
+    "sensitivities",
 ]

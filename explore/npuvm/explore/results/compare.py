@@ -11,7 +11,7 @@ from npuvm.explore.evaluation import RunRecord
 from npuvm.explore.results.comparison import Comparison, MeasurePair, Pair, WorkloadPair
 from npuvm.explore.results.conclusions import conclusions
 from npuvm.explore.results.entry import Entry
-from npuvm.explore.results.words import measures_seen
+from npuvm.explore.results.words import measures_seen, without_repeats
 from npuvm.explore.space import Space, Workload
 from npuvm.hw.config import NpuConfig
 
@@ -49,7 +49,7 @@ def compare(space: Space, a: Entry, b: Entry) -> Comparison:
                 second.measures.get(name),
                 (name in first.bounds, name in second.bounds),
             )
-            for name in measures_seen(space, (first, second))
+            for name in without_repeats(space, measures_seen(space, (first, second)))
         ),
         tuple(_workloads(space, a, b)),
         _pairs(first.area_mm2, second.area_mm2),

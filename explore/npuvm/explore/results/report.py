@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.front import front_entries
 from npuvm.explore.results.html import render_space
 from npuvm.explore.results.html.page import costs, failures
-from npuvm.explore.results.sensitivity import sensitivities
+from npuvm.explore.results.sensitivity import Sensitivity, sensitivities
 from npuvm.explore.results.tables import points_csv, points_parquet
 from npuvm.explore.space import Space
 from npuvm.runtime.html.words import percent, three_digits
@@ -20,32 +20,36 @@ _MOST_SHARES = 4
 _MOST_REASONS = 5
 
 
-def report_files(space: Space, entries: Iterable[Entry], folder: Path) -> dict[Path, str | bytes]:
+def report_files(
+    space: Space, entries: Iterable[Entry], folder: Path, found: Sequence[Sensitivity] | None = None
+) -> dict[Path, str | bytes]:
     """The page, and every point as CSV and as Parquet, by the paths that they are to be written to.
+
+    `found` are the space's `sensitivities`, for who has them already.
 
     ConfigError when a package of the extra `explore` is not installed.
     """
     listed = tuple(entries)
     return {
-        folder / f"{space.name}.html": render_space(space, listed),
+        folder / f"{space.name}.html": render_space(space, listed, found),
         folder / f"{space.name}.csv": points_csv(space, listed),
         folder / f"{space.name}.parquet": points_parquet(space, listed),
     }
 
 
-def report_lines(space: Space, entries: Iterable[Entry]) -> Iterator[str]:
-    """What stands under the front's table: what matters for each objective, why points failed, what the search took."""
+def report_lines(space: Space, entries: Iterable[Entry], found: Sequence[Sensitivity] | None = None) -> Iterator[str]:
+    """What stands under the front's table: what matters for each objective, why points failed, what the search took.
+
+    `found` as of `report_files`.
+    """
     listed = tuple(entries)
     if not front_entries(space, listed):
         yield "no point was simulated whole, so there is no front"
-    for found in sensitivities(space, listed):
-        shares = [f"{name} {percent(share)}" for name, share in list(found.shares.items())[:_MOST_SHARES]]
-        note = [found.note] if found.note else []
-        yield (
-            f"{found.objective} depends on: {', '.join(shares)}" if shares else f"{found.objective}: {'; '.join(note)}"
-        )
-        if shares and note:
-            yield f"  {found.note}"
+    for each in sensitivities(space, listed) if found is None else found:
+        shares = [f"{name} {percent(share)}" for name, share in list(each.shares.items())[:_MOST_SHARES]]
+        yield f"{each.objective} depends on: {', '.join(shares)}" if shares else f"{each.objective}: {each.note}"
+        if shares and each.note:
+            yield f"  {each.note}"
     reasons = failures(listed)
     for failure in reasons[:_MOST_REASONS]:
         count = len(failure.numbers)

@@ -8,7 +8,16 @@ from npuvm.explore.evaluation import Evaluation
 from npuvm.explore.space import MEASURES, Measure, Parameter, Point, Space, Value
 from npuvm.runtime.html.words import three_digits
 
-__all__ = ["figure_text", "measure_of", "measures_seen", "point_text", "short_names", "value_text", "varied"]
+__all__ = [
+    "figure_text",
+    "measure_of",
+    "measures_seen",
+    "point_text",
+    "short_names",
+    "value_text",
+    "varied",
+    "without_repeats",
+]
 
 
 def value_text(value: Value) -> str:
@@ -60,6 +69,13 @@ def measures_seen(space: Space, evaluations: Iterable[Evaluation]) -> tuple[str,
         return 1, workloads.get(workload, -1), places[measure]
 
     return tuple(sorted(seen | set(objectives), key=place))
+
+
+def without_repeats(space: Space, names: Iterable[str]) -> tuple[str, ...]:
+    """Measures without those of the only workload, which are those of all; objectives are always there."""
+    objectives = [objective.name for objective in space.objectives]
+    one = len(space.workloads) == 1
+    return tuple(name for name in names if name in objectives or not (one and " of " in name))
 
 
 def figure_text(evaluation: Evaluation, name: str) -> str:

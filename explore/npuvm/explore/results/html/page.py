@@ -10,8 +10,8 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.front import Vector, front_entries, reference_point
 from npuvm.explore.results.html.columns import STATES, objective_pairs, page_columns, shown_values
-from npuvm.explore.results.sensitivity import sensitivities
-from npuvm.explore.results.words import figure_text, measures_seen, value_text, varied
+from npuvm.explore.results.sensitivity import Sensitivity, sensitivities
+from npuvm.explore.results.words import figure_text, measures_seen, value_text, varied, without_repeats
 from npuvm.explore.space import Space
 from npuvm.runtime.html.page import plotly_script, script_json
 from npuvm.runtime.html.words import percent, three_digits
@@ -34,22 +34,26 @@ _ENVIRONMENT.filters |= {
 }
 
 
-def render_space(space: Space, entries: Iterable[Entry], seed: int = 0) -> str:
-    """The page of what is known of a space; equal arguments give equal bytes. `seed` is that of the sensitivities.
+def render_space(space: Space, entries: Iterable[Entry], found: Sequence[Sensitivity] | None = None) -> str:
+    """The page of what is known of a space; equal arguments give equal bytes.
+
+    `found` are the space's `sensitivities`, for who has them already.
 
     ConfigError when plotly, optuna or scikit-learn is not installed.
     """
     listed = tuple(entries)
     plotly = plotly_script()
-    found = sensitivities(space, listed, seed)
+    found = sensitivities(space, listed) if found is None else found
     front = front_entries(space, listed)
+    objectives = [objective.name for objective in space.objectives]
+    seen = measures_seen(space, [entry.evaluation for entry in front])
     return _ENVIRONMENT.get_template("space.html.j2").render(
         space=space,
         states={state: sum(entry.evaluation.state == state for entry in listed) for state in STATES},
         entries=listed,
         front=front,
-        measures=_further_measures(space, front),
-        objectives=[objective.name for objective in space.objectives],
+        measures=[name for name in without_repeats(space, seen) if name not in objectives],
+        objectives=objectives,
         parameters=varied(space),
         shown_values=shown_values,
         best=_best(space, front),
@@ -61,16 +65,6 @@ def render_space(space: Space, entries: Iterable[Entry], seed: int = 0) -> str:
         data=script_json(page_columns(space, listed, found)),
         plotly=plotly,
     )
-
-
-def _further_measures(space: Space, front: Sequence[Entry]) -> list[str]:
-    """Measures of the front that are no objectives; those of the only workload are those of all."""
-    objectives = [objective.name for objective in space.objectives]
-    return [
-        name
-        for name in measures_seen(space, [entry.evaluation for entry in front])
-        if name not in objectives and not (" of " in name and len(space.workloads) == 1)
-    ]
 
 
 def _best(space: Space, front: Sequence[Entry]) -> list[tuple[str, Entry]]:
