@@ -7,7 +7,6 @@ import itertools
 from collections import Counter
 from dataclasses import replace
 from random import Random
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +15,13 @@ from tests.isa.verifier.value_mutants import value_mutants
 
 from npuvm.isa import CapacityLimits, Image, VerifyError, assemble, verify
 from npuvm.isa.image_tables import EntryColumns, EvenEntries, RelocTable
-from npuvm.isa.verifier import Verifier, known, static
+from npuvm.isa.verifier import Verifier, known
 from npuvm.isa.verifier.classes import alike, class_tiles, range_classes
 from npuvm.isa.verifier.launch import MAX_STEPS, Verification
-from npuvm.isa.verifier.reach import Reach, reach_of
+from npuvm.isa.verifier.program import Leaf
+from npuvm.isa.verifier.reach import Reach
 from npuvm.isa.verifier.report import Abandon, Findings
+from npuvm.isa.verifier.static import StaticChecks
 from npuvm.isa.verifier.tables import Const, Tables
 from npuvm.isa.verifier.template import Template
 from npuvm.isa.verifier.values import Forms
@@ -238,37 +239,31 @@ def test_bounds_hold_all_that_operands_reach(name: str, monkeypatch: pytest.Monk
     form = Verification(ISA, image, limits, Findings(ISA, name, collect=False), MAX_STEPS)
     form.statics(None, absolute=False)
     template = Template(ISA, limits, image, form, MAX_STEPS)
-    found: list[Reach | None] = []
+    found: list[tuple[int, str, Reach]] = []
 
-    def noted(*given: Any) -> Reach | None:
-        found.append(reach_of(*given))
-        return found[-1]
+    def noted(_: StaticChecks, leaf: Leaf, operand: str, _desc: object, _ring: object, reach: Reach) -> None:
+        found.append((leaf.pc, operand.split("=")[0], reach))
 
-    monkeypatch.setattr(static, "reach_of", noted)
-    forms = Forms(ISA)
+    monkeypatch.setattr(StaticChecks, "_bounds", noted)
     compared = 0
     for mutant in value_mutants(ISA, image, Random(name), 200):
+        assert Forms(ISA).of(mutant.words) == Forms(ISA).of(image.words)
         bounds = template._formulas.reaches(template._values.read(mutant, RelocTable.of(mutant.relocs)))
-        assert forms.of(mutant.words) == forms.of(image.words)
-        if bounds is None or {entry.pc for entry in mutant.entries} != {entry.pc for entry in image.entries}:
+        if bounds is None:
             continue
         found.clear()
         with contextlib.suppress(Abandon):
             Verification(ISA, mutant, limits, Findings(ISA, name, collect=True), MAX_STEPS).statics(
                 None, absolute=False
             )
-        if not found:
-            continue
-        sites = [
-            (site.formula + program.offset, formula)
-            for program in template._programs.values()
-            for site in program.sites.sites.values()
-            for formula in [list(program.sites.formulas)[site.formula]]
-        ]
-        for (index, formula), reach in zip(sites, found, strict=True):
-            if reach is not None and formula.reaches:
-                assert bounds.low[index] <= reach.low and reach.high <= bounds.high[index]
-                compared += 1
+        for pc, operand, reach in found:
+            for program in template._programs.values():
+                site = program.sites.sites.get((pc, operand))
+                if site is not None:
+                    at = site.formula + program.offset
+                    assert bounds.low[at] <= reach.low
+                    assert reach.high <= bounds.high[at]
+                    compared += 1
     assert compared > 100
 
 

@@ -8,7 +8,7 @@ is known by six numbers for each level, none above 2, so ranges of any length in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -74,7 +74,7 @@ def _first_alike() -> dict[tuple[object, ...], int]:
     return {}
 
 
-@cache
+@lru_cache(65536)
 def alike(code: int, levels: int, seen: int) -> int:
     """A class whose tiles a program cannot tell from those of `code`, one for all of these: it asks for first and last tiles of
     the loops with a bit in `seen` only, and for the loops that change.
@@ -85,7 +85,7 @@ def alike(code: int, levels: int, seen: int) -> int:
     return _first_alike().setdefault((levels, seen, tuple(flags), tuple(changes)), code)
 
 
-@cache
+@lru_cache(4096)
 def class_tiles(code: int, levels: int) -> tuple[dict[int, tuple[int, int]], ...]:
     """The tiles that the walk visits of a range of a class, in a small grid that looks the same to a program."""
     if code == EMPTY:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from npuvm.isa.codec import decode_at
@@ -16,7 +16,7 @@ from npuvm.isa.verifier.program import Barrier, Block, Grid, parse
 from npuvm.isa.verifier.report import Abandon, CapacityLimits, Findings, VerifyReport
 from npuvm.isa.verifier.static import Setting, StaticChecks, Tabled
 from npuvm.isa.verifier.sync import run_domain
-from npuvm.isa.verifier.tables import RegSize
+from npuvm.isa.verifier.tables import RegSize, Tables
 from npuvm.isa.verifier.walk import Walk, counted_one_by_one, tile_count
 
 __all__ = ["MAX_STEPS", "Verification", "verify"]
@@ -79,6 +79,7 @@ class Verification:
         self.groups: list[int] = []
         self.shared: frozenset[int] = frozenset()
         self._cores: list[_CoreRun] = []
+        self._tiles: dict[tuple[int, int], int] = {}
         self._steps = 0
 
     def report(self) -> VerifyReport:
@@ -172,29 +173,35 @@ class Verification:
     # Cores.
 
     def _ranges(self, core: _CoreRun) -> None:
-        for each in core.program:
-            if not isinstance(each.step, Block):
-                continue
-            for node in each.step.nodes:
-                if not isinstance(node, Grid):
-                    continue
-                sizes = [each.tables.sizes[index] for index in node.trips]
-                if any(isinstance(size, RegSize) for size in sizes):
-                    message = "a trip count of a grid is in a register; allowed: constants and counters of outer loops"
-                    self._findings.fatal("range", message, node.pc, node.insn)
-                counted = counted_one_by_one(each.tables, sizes)
-                if counted > self._max_steps:
-                    message = f"trip counts follow {counted} counters of outer loops; allowed: {self._max_steps}"
-                    self._findings.fatal("effort", message, node.pc, node.insn)
-                total = tile_count(each.tables, sizes, {})
-                given = len(core.entry.ranges)
-                if node.phase >= given:
-                    message = f"phase {node.phase} has no range in an entry; the entry gives {given}"
-                    self._findings.fatal("range", message, node.pc, node.insn)
-                start, stop = core.entry.ranges[node.phase]
-                if not 0 <= start <= stop <= total:
-                    message = f"the tiles {start} to {stop} of a core are not within the grid; allowed: 0 to {total}"
-                    self._findings.fatal("range", message, node.pc, node.insn)
+        for node, total in self._grids(core.entry.pc):
+            given = len(core.entry.ranges)
+            if node.phase >= given:
+                message = f"phase {node.phase} has no range in an entry; the entry gives {given}"
+                self._findings.fatal("range", message, node.pc, node.insn)
+            start, stop = core.entry.ranges[node.phase]
+            if not 0 <= start <= stop <= total:
+                message = f"the tiles {start} to {stop} of a core are not within the grid; allowed: 0 to {total}"
+                self._findings.fatal("range", message, node.pc, node.insn)
+
+    def _grids(self, start: int) -> Iterator[tuple[Grid, int]]:
+        """Grids of a program with the number of their tiles, which is counted once."""
+        for each in self.programs[start]:
+            for node in each.step.nodes if isinstance(each.step, Block) else ():
+                if isinstance(node, Grid):
+                    if (start, node.pc) not in self._tiles:
+                        self._tiles[start, node.pc] = self._count(node, each.tables)
+                    yield node, self._tiles[start, node.pc]
+
+    def _count(self, node: Grid, tables: Tables) -> int:
+        sizes = [tables.sizes[index] for index in node.trips]
+        if any(isinstance(size, RegSize) for size in sizes):
+            message = "a trip count of a grid is in a register; allowed: constants and counters of outer loops"
+            self._findings.fatal("range", message, node.pc, node.insn)
+        counted = counted_one_by_one(tables, sizes)
+        if counted > self._max_steps:
+            message = f"trip counts follow {counted} counters of outer loops; allowed: {self._max_steps}"
+            self._findings.fatal("effort", message, node.pc, node.insn)
+        return tile_count(tables, sizes, {})
 
     def across(self) -> bool:
         """Whether cores of several groups signal each other."""
@@ -207,8 +214,9 @@ class Verification:
         for number, core in enumerate(cores):
             domains.setdefault(0 if across else core.group if shared else number, []).append(core)
         done: set[tuple[object, ...]] = set()
+        tried = {start: Walk.unknowns(program) for start, program in self.programs.items()}
         for domain in domains.values():
-            unknowns = {unknown for core in domain for unknown in Walk.unknowns(core.program)}
+            unknowns = {unknown for start in {core.entry.pc for core in domain} for unknown in tried[start]}
             for unknown in sorted(unknowns):
                 walks = [Walk(self._isa, core.program, core.entry.ranges, unknown) for core in domain]
                 self._effort(walks)
@@ -220,7 +228,8 @@ class Verification:
                     self._steps += run_domain(
                         self._isa, items, groups, not shared, self._max_steps - self._steps, self._findings
                     )
-        self._shortages(cores)
+        if shared:
+            self._shortages(cores)
 
     def _shortages(self, cores: Sequence[_CoreRun]) -> None:
         texts = [CoreText(core.group, core.program, core.entry.ranges) for core in cores]

@@ -87,7 +87,7 @@ class _Use:
 
 
 @dataclass(frozen=True, slots=True)
-class _Operand:
+class _Seen:
     """An operand of an instruction: its site where it is on chip; ring, role and name where it has a ring; the ring's slots."""
 
     site: Site | None
@@ -112,7 +112,7 @@ class _Walk(Walk):
         self._sites = core.sites
         self._classes = core.classes
         self._trips = core.trips
-        self._operands: dict[int, list[_Operand]] = {}
+        self._seen: dict[int, list[_Seen]] = {}
         self.counters = 0
 
     def _trip(self, node: Loop, tables: Tables, point: Point) -> int:
@@ -129,9 +129,9 @@ class _Walk(Walk):
         return list(tiles)
 
     def _act(self, leaf: Leaf, tables: Tables, point: Point) -> Act:
-        operands = self._operands.get(leaf.pc)
+        operands = self._seen.get(leaf.pc)
         if operands is None:
-            operands = self._operands[leaf.pc] = [self._operand(leaf, each, tables) for each in leaf.spec.regions]
+            operands = self._seen[leaf.pc] = [self._operand(leaf, each, tables) for each in leaf.spec.regions]
         uses: list[_Use] = []
         slots: list[tuple[int, str, str]] = []
         for each in operands:
@@ -144,10 +144,10 @@ class _Walk(Walk):
         self._count(leaf, tables)
         return _UsingAct(leaf, (), tuple(slots), tuple(uses))
 
-    def _operand(self, leaf: Leaf, operand: OperandSpec, tables: Tables) -> _Operand:
+    def _operand(self, leaf: Leaf, operand: OperandSpec, tables: Tables) -> _Seen:
         desc = tables.descs[leaf.insn.args[operand.name]]
         ring = tables.rings[desc.ring].slots if desc.role != "none" else 1
-        return _Operand(
+        return _Seen(
             None if desc.space == "gm" else self._sites[leaf.pc, operand.name],
             None if desc.role == "none" else (desc.ring, desc.role, operand.name),
             ring,
@@ -173,9 +173,9 @@ class _Memory:
         assert isinstance(act, _UsingAct)
         for use in act.uses:
             for earlier, their_unit, their_sequence in self._spaces.get(use.site.space, {}).values():
-                if clock[their_unit] >= their_sequence:
-                    continue
-                if (earlier.writes and use.reads) or (their_unit != unit and (earlier.writes or use.writes)):
+                if clock[their_unit] < their_sequence and (
+                    (earlier.writes and use.reads) or (their_unit != unit and (earlier.writes or use.writes))
+                ):
                     self._part(earlier, use)
         for use in act.uses:
             key = (unit, use.site.number, use.slot, use.writes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
+from typing import TypeAlias
 
 from npuvm.isa.image import Reloc
 from npuvm.isa.model import DType, Insn, Isa, OperandSpec
@@ -14,6 +15,9 @@ from npuvm.isa.verifier.report import CapacityLimits, Findings
 from npuvm.isa.verifier.tables import DescDef, RegSize, RingDef, SizeDef, Tables, register_intervals, size_loops
 
 __all__ = ["Setting", "StaticChecks", "Tabled"]
+
+
+_Nest: TypeAlias = tuple[tuple[int, SizeDef], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class Setting:
 class _Scope:
     """Where a leaf stands: the loops around it, and which of them a grid walks."""
 
-    nest: tuple[tuple[int, SizeDef], ...] = ()
+    nest: _Nest = ()
     grid: frozenset[int] = frozenset()
 
     @property
@@ -75,6 +79,7 @@ class StaticChecks:
         self._base_word = setting.isa.instruction("desc").operand("base").bits.word
         self._defined = set(setting.semaphores)
         self._written: set[int] = set()
+        self._reaches: dict[tuple[DescDef, tuple[Dim, Dim], int, _Nest], Reach | None] = {}
 
     def run(self, steps: Sequence[Step]) -> tuple[Tabled, ...]:
         tables = Tables({}, {}, {}, register_intervals(steps))
@@ -239,11 +244,20 @@ class StaticChecks:
         self._alignment(leaf, name, desc, ring, dtype, (most_rows, most_cols))
         touched = most_cols if desc.window is None else min(most_cols, desc.window.cols)
         self._pitch(leaf, name, desc, operand, most_rows, touched * dtype.itemsize)
-        reach = reach_of(tables, desc, (rows, cols), dtype.itemsize, scope.nest)
+        reach = None
+        if desc.space != "gm" or ring is not None or self._at.argument_bytes is not None:
+            reach = self._reach(tables, desc, (rows, cols), dtype.itemsize, scope.nest)
         if reach is not None:
             self._bounds(leaf, name, desc, ring, reach)
             if ring is not None:
                 slots.setdefault(desc.ring, []).append(_SlotUse(leaf, name, desc.space, reach))
+
+    def _reach(self, tables: Tables, desc: DescDef, shape: tuple[Dim, Dim], itemsize: int, nest: _Nest) -> Reach | None:
+        """What `reach_of` says; many operands of a block have the same tiles."""
+        key = desc, shape, itemsize, nest
+        if key not in self._reaches:
+            self._reaches[key] = reach_of(tables, desc, shape, itemsize, nest)
+        return self._reaches[key]
 
     def _dim(self, leaf: Leaf, dim: str | int, tables: Tables) -> Dim:
         constant = leaf.spec.constant(leaf.insn, dim)

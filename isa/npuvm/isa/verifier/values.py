@@ -48,6 +48,8 @@ class Forms:
 
     def of(self, words: npt.NDArray[np.uint64]) -> bytes | None:
         """The form of a program: all its bits but those of values; None when it does not split into instructions."""
+        if words.dtype != np.uint64:
+            return None
         heads, masks, head, parts, at = words.tolist(), self._masks, self._head, [], 0
         while at < len(heads):
             found = masks.get(heads[at] & head)
@@ -82,6 +84,7 @@ class Values:
     """
 
     def __init__(self, isa: Isa, insns: Mapping[int, tuple[Insn, int]], relocs: int) -> None:
+        self._insns = insns
         self._places: dict[tuple[int, str], int] = {}
         fields: list[tuple[int, int, int, int]] = []
         for pc, (insn, _) in insns.items():
@@ -102,8 +105,9 @@ class Values:
         self._constants: dict[int, int] = {}
 
     def number(self, pc: int, name: str) -> int:
-        """The place of an operand of the set-up instruction at `pc`."""
-        return self._places[pc, name]
+        """The place of an operand of the set-up instruction at `pc`, a constant where the form has it."""
+        place = self._places.get((pc, name))
+        return self.constant(self._insns[pc][0].args[name]) if place is None else place
 
     def addend(self, reloc: int) -> int:
         """The place of a relocation's addend, by its index in the image."""

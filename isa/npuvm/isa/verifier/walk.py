@@ -13,9 +13,9 @@ from itertools import islice, pairwise
 from math import prod
 from typing import TypeAlias
 
-from npuvm.isa.model import Isa, Pred
+from npuvm.isa.model import Isa, OperandSpec, Pred
 from npuvm.isa.verifier.program import Barrier, Block, Grid, Leaf, Loop, Node, SetUp
-from npuvm.isa.verifier.reach import largest, size_at
+from npuvm.isa.verifier.reach import Dim, largest, size_at
 from npuvm.isa.verifier.static import Tabled
 from npuvm.isa.verifier.tables import Affine, Const, DescDef, Point, RegSize, SizeDef, Tables
 
@@ -38,6 +38,10 @@ __all__ = [
 
 _TRIPS = (0, 1, 2, 3)
 """Trip counts tried for a loop whose trip count is in a register."""
+
+
+_VISITED = 3
+"""Counters at most that the walk visits of a loop with nothing that turns in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +228,8 @@ class Walk:
         self._ranges = ranges
         self._unknown = unknown
         self._counts: dict[tuple[int, str], int] = {}
+        self._tiles: dict[int, list[dict[int, tuple[int, int]]]] = {}
+        self._operands: dict[int, list[_Operand]] = {}
 
     @staticmethod
     def unknowns(steps: Sequence[Tabled]) -> tuple[int, ...]:
@@ -243,7 +249,10 @@ class Walk:
 
     def _visits_more(self, node: Grid, tables: Tables, tiles: int) -> bool:
         trips = [tables.sizes[index] for index in node.trips]
-        visited = _visited(tables, trips, *self._ranges[node.phase], _affine_trips(node.body, tables))
+        turning = _affine_trips(node.body, tables)
+        if _VISITED ** len(trips) <= tiles and not turning and not any(isinstance(trip, Affine) for trip in trips):
+            return False
+        visited = _visited(tables, trips, *self._ranges[node.phase], turning)
         return next(islice(visited, tiles, None), None) is not None
 
     def signature(self) -> tuple[object, ...]:
@@ -304,8 +313,11 @@ class Walk:
         return size_at(tables, trip, point)
 
     def _grid_tiles(self, node: Grid, tables: Tables) -> list[dict[int, tuple[int, int]]]:
-        trips = [tables.sizes[index] for index in node.trips]
-        return grid_tiles(tables, trips, *self._ranges[node.phase], _affine_trips(node.body, tables))
+        if node.pc not in self._tiles:
+            trips = [tables.sizes[index] for index in node.trips]
+            found = grid_tiles(tables, trips, *self._ranges[node.phase], _affine_trips(node.body, tables))
+            self._tiles[node.pc] = found
+        return self._tiles[node.pc]
 
     def _grid(self, node: Grid, tables: Tables) -> Iterator[Item]:
         tiles = self._grid_tiles(node, tables)
@@ -319,20 +331,19 @@ class Walk:
         yield End(node, restores=True)
 
     def _act(self, leaf: Leaf, tables: Tables, point: Point) -> Act:
+        operands = self._operands.get(leaf.pc)
+        if operands is None:
+            operands = self._operands[leaf.pc] = [_operand(self._isa, leaf, each, tables) for each in leaf.spec.regions]
         regions: list[Region] = []
         slots: list[tuple[int, str, str]] = []
-        for operand in leaf.spec.regions:
-            index = leaf.insn.args[operand.name]
-            desc = tables.descs[index]
-            name = f"{operand.name}=d{index}"
+        for each in operands:
+            desc = each.desc
             if desc.role != "none":
-                slots.append((desc.ring, desc.role, name))
-            rows, cols = (_extent(leaf, dim, tables, point) for dim in operand.shape)
-            if desc.space != "gm" and rows and cols:
-                dtype = leaf.spec.region_dtype(self._isa, operand, leaf.insn.dtype, leaf.insn.dtype2)
-                shape = (rows, cols * dtype.itemsize)
-                roles = (operand.role != "write", operand.role != "read")
-                regions.append(self._region(name, desc, tables, point, shape, roles))
+                slots.append((desc.ring, desc.role, each.name))
+            if desc.space != "gm":
+                rows, cols = size_at(tables, each.rows, point), size_at(tables, each.cols, point)
+                if rows and cols:
+                    regions.append(self._region(each, tables, point, (rows, cols * each.itemsize)))
         self._count(leaf, tables)
         return Act(leaf, tuple(regions), tuple(slots))
 
@@ -346,15 +357,8 @@ class Walk:
             if ring.free in leaf.insn.set:
                 self._counts[number, "consumer"] += 1
 
-    def _region(
-        self,
-        name: str,
-        desc: DescDef,
-        tables: Tables,
-        point: Point,
-        shape: tuple[int, int],
-        roles: tuple[bool, bool],
-    ) -> Region:
+    def _region(self, operand: _Operand, tables: Tables, point: Point, shape: tuple[int, int]) -> Region:
+        desc = operand.desc
         low = desc.base + sum(stride * point[loop][0] for loop, stride in desc.strides)
         before = after = 0
         if desc.role != "none":
@@ -371,19 +375,34 @@ class Walk:
             low, high = low + min(ends), high + max(ends)
             rows, row_bytes = 1, high - low
         number = -1 if desc.role == "none" else desc.ring
-        return Region(
-            name, desc.space, number, (low - before, high + after), low, high, rows, row_bytes, desc.pitch, *roles
-        )
+        hull = low - before, high + after
+        roles = operand.reads, operand.writes
+        return Region(operand.name, desc.space, number, hull, low, high, rows, row_bytes, desc.pitch, *roles)
 
 
-def _extent(leaf: Leaf, dim: str | int, tables: Tables, point: Point) -> int:
-    """A dimension of an operand's shape at a point of the walk."""
-    if isinstance(dim, int):
-        return dim
-    known = leaf.spec.constant(leaf.insn, dim)
-    if known is not None:
-        return known
-    return size_at(tables, tables.sizes[leaf.insn.args[dim]], point)
+@dataclass(frozen=True, slots=True)
+class _Operand:
+    """An operand of an instruction, the same at every point of the walk."""
+
+    name: str
+    desc: DescDef
+    rows: Dim
+    cols: Dim
+    itemsize: int
+    reads: bool
+    writes: bool
+
+
+def _operand(isa: Isa, leaf: Leaf, operand: OperandSpec, tables: Tables) -> _Operand:
+    args = leaf.insn.args
+    index = args[operand.name]
+    dtype = leaf.spec.region_dtype(isa, operand, leaf.insn.dtype, leaf.insn.dtype2)
+    rows, cols = (
+        tables.sizes[args[str(dim)]] if (known := leaf.spec.constant(leaf.insn, dim)) is None else known
+        for dim in operand.shape
+    )
+    reads, writes = operand.role != "write", operand.role != "read"
+    return _Operand(f"{operand.name}=d{index}", tables.descs[index], rows, cols, dtype.itemsize, reads, writes)
 
 
 def changed_loops(tile: Point, following: Point) -> int:
