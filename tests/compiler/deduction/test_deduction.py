@@ -125,11 +125,11 @@ def test_products_of_dims_of_reshapes() -> None:
 
 def test_a_multiple_has_a_symbol_for_its_part() -> None:
     made = deduction("D")
-    until_known(made, lambda: made.divisible(made.resolved(sum_of("D")), 12, "split"))
+    until_known(made, lambda: made.divisible(made.resolved(sum_of("D")), sum_of(12), "split"))
     assert [str(each) for each in made.required] == ["D % 12 == 0"]
     (part,) = made.resolved(sum_of("D")).terms
     assert part.factor == 12 and values(made, D=36)[part.symbols[0]] == 3
-    until_known(made, lambda: made.divisible(made.resolved(sum_of("D")), 24, "split"))
+    until_known(made, lambda: made.divisible(made.resolved(sum_of("D")), sum_of(24), "split"))
     assert [str(each) for each in made.required][1].endswith("% 2 == 0")
 
 

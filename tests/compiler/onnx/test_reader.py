@@ -64,6 +64,14 @@ def test_a_file_and_its_external_data(tmp_path: Path) -> None:
     np.testing.assert_allclose(run_model(model, {"x": X})["y"], X @ weight, rtol=1e-5)
     with pytest.raises(CompileError, match="w: its data lies in a file"):
         import_model(onnx.load(tmp_path / "m.onnx", load_external_data=False))
+    (tmp_path / "m.data").write_bytes(b"short")
+    with pytest.raises(CompileError, match=r"that lies in other files cannot be read: .*'w'"):
+        load_model(tmp_path / "m.onnx")
+    (tmp_path / "m.data").unlink()
+    with pytest.raises(
+        CompileError, match=r"the data of .*m\.onnx' that lies in other files cannot be read: .*m\.data"
+    ):
+        load_model(tmp_path / "m.onnx")
 
 
 def test_a_file_that_is_no_model(tmp_path: Path) -> None:
@@ -72,6 +80,14 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
         load_model(tmp_path / "no.onnx")
     with pytest.raises(CompileError, match="no file"):
         load_model(tmp_path / "missing.onnx")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    refused(load_model(tmp_path / "empty.onnx"), "the model has no outputs; allowed: one at least")
+
+
+def test_inputs_of_several_dtypes_where_one_is_asked_for() -> None:
+    inputs = x_of("M", 4), x_of("M", 4, name="i", dtype=TensorProto.INT64)
+    mixed = proto_of([helper.make_node("Add", ["x", "i"], ["y"])], inputs)
+    refused(mixed, "Add_y: Add: inputs 0 and 1 are float32 and int64; allowed: the same dtype of both")
 
 
 @pytest.mark.parametrize("opset", [13, 17, 21, onnx.defs.onnx_opset_version()])
@@ -232,6 +248,35 @@ def test_data_that_does_not_fill_its_dims() -> None:
         (helper.make_node("Gather", ["x", "five"], ["y"], name="pick", axis=9), "pick"),
         (helper.make_node("Squeeze", ["x", "five"], ["y"], name="squeeze"), "squeeze"),
         (helper.make_node("Slice", ["x", "five"], ["y"], name="slice"), "slice"),
+        (helper.make_node("Add", ["x"], ["y"], name="one"), "one: Add has 1 inputs; allowed: 2"),
+        (
+            helper.make_node("Clip", ["x", "v", "v", "v"], ["y"], name="four"),
+            "four: Clip has 4 inputs; allowed: 1 to 3",
+        ),
+        (helper.make_node("Max", [], ["y"], name="none"), "none: Max has 0 inputs; allowed: 1 at least"),
+        (helper.make_node("Relu", ["x"], ["y", "z"], name="two"), "two: Relu has 2 outputs; allowed: 1"),
+        (
+            helper.make_node("Relu", ["x"], ["y"], name="r", alpha=1.0),
+            "r: Relu has no attribute 'alpha'; allowed: none",
+        ),
+        (helper.make_node("Concat", ["x"], ["y"], name="c"), "c: Concat has no attribute 'axis', which it needs"),
+        (
+            helper.make_node("Concat", ["x"], ["y"], name="c", axis=0.5),
+            "c: Concat: attribute 'axis' is FLOAT; allowed: INT",
+        ),
+        (helper.make_node("If", ["x"], ["y"], name="if"), "if: If has no attribute 'else_branch', which it needs"),
+        (
+            helper.make_node("Transpose", ["x"], ["y"], name="t", perm=[1]),
+            r"t: Transpose: perm \[1\] is no order of the 2",
+        ),
+        (
+            helper.make_node("Einsum", ["x"], ["y"], name="e", equation="zzz"),
+            "e: 'zzz' has 3 labels for input 0 of rank 2",
+        ),
+        (
+            helper.make_node("Einsum", ["x"], ["y"], name="e", equation="a,b"),
+            "e: the equation 'a,b' is not of 1 inputs",
+        ),
     ],
 )
 def test_operators_that_do_not_fit_their_inputs(node: onnx.NodeProto, text: str) -> None:

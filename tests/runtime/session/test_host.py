@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, parser
 from tests.runtime.session.models import Array, check, floats, opened, parsed
 
 from npuvm.runtime.host import ReferenceProvider, default_provider
@@ -144,3 +144,22 @@ def test_sequences_go_from_one_operator_of_the_host_to_the_next() -> None:
     }""")
     assert [each.op for each in session.model.host_steps()][:2] == ["SequenceConstruct", "SequenceAt"]
     check(session, proto, {"x": floats(3, 4), "y": floats(2, 4)})
+
+
+@pytest.mark.parametrize("domain", ["", "my.domain"])
+def test_an_operator_that_nobody_knows(domain: str) -> None:
+    name = f"{domain}.Frobnicate" if domain else "Frobnicate"
+    sets = '"" : 18, "my.domain" : 1'
+    graph = f"m (float[N] x) => (float[N] y) {{ y = {name}(x) }}"
+    proto = parser.parse_model(f"<ir_version: 10, opset_import: [{sets}]> {graph}")
+    session = Session(proto, "edge", engine="functional")
+    (step,) = session.model.host_steps()
+    assert step.reason == (f"there is no rule for {name}" if domain else "Frobnicate is no operator of ONNX's set 18")
+    with pytest.raises(HostError, match=r"no provider knows it .*Frobnicate.*; allowed: a provider that does"):
+        session.run({"x": floats(3)})
+
+
+def test_an_operator_of_a_newer_set_is_told() -> None:
+    _, session = opened("m (float[N] x) => (float[N] y) { y = ImageDecoder(x) }")
+    (step,) = session.model.host_steps()
+    assert step.reason == "ImageDecoder is no operator of ONNX's set 18; it is one of 20"

@@ -16,7 +16,7 @@ from npuvm.runtime import Device
 from npuvm.runtime.session import Session
 from npuvm.runtime.session.binding import compile_guards
 from npuvm.runtime.session.errors import SessionError
-from npuvm.runtime.session.feeds import free_symbols, shapes_at
+from npuvm.runtime.session.feeds import arrays_of, free_symbols, parse_input, runs_of, shapes_at
 
 SUM = "m (float[B, S] x, float[B, S] y, int64[S] n) => (float[B, S] z, int64[S] k) { z = Add(x, y)  k = Max(n, n) }"
 BROADCAST = "m (float[A] x, float[B] y) => (float[c] z) { s = Add(x, y)  z = Tanh(s) }"
@@ -110,6 +110,65 @@ def test_data_and_time_are_asked_for_by_name() -> None:
     with pytest.raises(SessionError, match="gives no data; allowed: time"):
         timed.run(fitting())
     assert timed.time({"x": (2, 3), "y": (2, 3), "n": (3,)}).output_shapes == {"z": (2, 3), "k": (3,)}
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ("2,3", "input 'x': '2,3' is no shape; allowed: whole numbers"),
+        ((2.5, 3), "is no shape; allowed: whole numbers"),
+        ((-2, 3), "input 'x': a size of -2; allowed: 0 to 2147483647"),
+        ((2**31, 3), "input 'x': a size of 2147483648; allowed: 0 to 2147483647"),
+    ],
+)
+def test_shapes_that_are_none(shape: Any, message: str) -> None:
+    timed = Session(parsed(SUM), "edge", timing_only=True)
+    with pytest.raises(SessionError) as caught:
+        timed.time({"x": shape, "y": (2, 3), "n": (3,)})
+    assert message in str(caught.value)
+
+
+def test_what_a_session_is_made_of() -> None:
+    wrong: Any
+    for wrong, name in ((3, "int"), (b"abc", "bytes"), (None, "NoneType")):
+        with pytest.raises(SessionError, match=f"the model is of type {name}; allowed: a path, an onnx.ModelProto"):
+            Session(wrong)
+    wrong = 3
+    with pytest.raises(SessionError, match="the chip is of type int; allowed: the name of a chip or its file"):
+        Session(parsed(SUM), wrong)
+    with pytest.raises(SessionError, match="engine 'fast'; allowed: functional_first, functional, simpy, compiled"):
+        opened(SUM, engine="fast")
+    _, session = opened(SUM)
+    wrong = [floats(2, 3)]
+    with pytest.raises(SessionError, match="inputs of type list; allowed: a dict by name"):
+        session.run(wrong)
+
+
+def test_ranges_of_random_integers() -> None:
+    model = parsed("m (uint8[B] x) => (uint8[B] y) { y = Identity(x) }")
+    session = Session(model, "edge", engine="functional")
+    (run,) = runs_of([parse_input("x=4")], session.model)
+    made = arrays_of(run, session.model, np.random.default_rng(0), {"x": (200, 256)})
+    assert made["x"].min() >= 200
+    with pytest.raises(SessionError, match="a range of 'x' is 0:257; uint8 holds 0 to 255"):
+        arrays_of(run, session.model, np.random.default_rng(0), {"x": (0, 257)})
+
+
+def test_a_size_that_does_not_come_out_even_is_told_by_its_operator() -> None:
+    proto, session = opened("m (float[N, M] x) => (float[a, b] y) <int64[2] s = {-1, 6}> { y = Reshape(x, s) }")
+    check(session, proto, {"x": floats(3, 4)})
+    check(session, proto, {"x": floats(0, 4)})
+    with pytest.raises(SessionError, match=r"Reshape_y: M \* N % 6 == 0 must hold, not M = 4, N = 2"):
+        session.run({"x": floats(2, 4)})
+
+
+def test_sizes_that_do_not_divide_each_other_are_told_by_their_operator() -> None:
+    text = """m (float[N, M] x, float[K] k) => (float[a, b] y)
+      <int64[1] rest = {-1}> { size = Shape(k)  s = Concat <axis = 0> (size, rest)  y = Reshape(x, s) }"""
+    proto, session = opened(text)
+    check(session, proto, {"x": floats(3, 4), "k": floats(6)})
+    with pytest.raises(SessionError, match=r"Reshape_y: M \* N % K == 0 must hold, not K = 5, M = 4, N = 3"):
+        session.run({"x": floats(3, 4), "k": floats(5)})
 
 
 def test_sessions_share_a_device() -> None:

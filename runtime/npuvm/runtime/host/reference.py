@@ -30,6 +30,10 @@ class ReferenceProvider:
             if found is None:
                 found = self._kept[node] = self._evaluator(onnx.load_from_string(node))
             made = found.run(None, {f"i{at}": each for at, each in enumerate(inputs) if each is not None})
+        except NotImplementedError as error:
+            reason = " ".join(str(error).split()).split(". ")[0]
+            allowed = "a provider that does, given to the session"
+            raise HostError(f"no provider knows it ({self.name}: {reason}); allowed: {allowed}") from error
         except Exception as error:  # what the reference raises is not told by ONNX
             raise HostError(f"{self.name} cannot run it: {type(error).__name__}: {error}") from error
         return [host_value(each) for each in made]

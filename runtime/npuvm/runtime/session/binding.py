@@ -11,7 +11,20 @@ from npuvm.compiler.symbols import Derived
 from npuvm.compiler.types import dims_text
 from npuvm.runtime.session.errors import SessionError
 
-__all__ = ["Binding", "GuardFails", "bind_value", "compile_guards", "depends_on", "derive", "sizes_text", "symbols_of"]
+__all__ = [
+    "LARGEST_DIM",
+    "Binding",
+    "GuardFails",
+    "bind_value",
+    "compile_guards",
+    "depends_on",
+    "derive",
+    "sizes_text",
+    "symbols_of",
+]
+
+LARGEST_DIM = (1 << 31) - 1
+"""The largest size that a dim may have."""
 
 Binding = dict[str, int]
 """Values of symbols by name."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from npuvm.compiler.model import Model
-from npuvm.runtime.session.binding import available, derive
+from npuvm.runtime.session.binding import LARGEST_DIM, available, derive
 from npuvm.runtime.session.carrying import Array, numpy_dtype
 from npuvm.runtime.session.errors import SessionError
 
@@ -71,7 +71,10 @@ def arrays_of(
     """Data for one run: that of files, otherwise random numbers, zeros without `rng`.
 
     Floats are normally distributed, integers lie in `ranges` by name of the input, the last number left out, or are 0 and 1.
+    SessionError for ranges of what is no input of integers, or beyond its dtype.
     """
+    for name, between in ranges.items():
+        _check_range(name, between, model)
     files = {name: _load(spec) for name, spec in run.items() if spec.file is not None}
     shapes = shapes_of(run, model, {name: each.shape for name, each in files.items()})
     made = dict(files)
@@ -79,6 +82,20 @@ def arrays_of(
         if name not in files:
             made[name] = _data(shapes[name], model.values[name].dtype, rng, ranges.get(name, (0, 2)))
     return {name: made[name] for name in model.inputs}
+
+
+def _check_range(name: str, between: tuple[int, int], model: Model) -> None:
+    if name not in model.inputs:
+        allowed = ", ".join(model.inputs) or "none"
+        raise SessionError(f"a range of '{name}', but the model has no such input; inputs: {allowed}", model.name)
+    dtype = model.values[name].dtype
+    target = numpy_dtype(dtype)
+    if target.kind not in "iu":
+        raise SessionError(f"a range of '{name}', which is {dtype}; allowed: inputs of integers", model.name)
+    ends = np.iinfo(target)
+    if between[0] < ends.min or between[1] - 1 > ends.max:
+        text = f"{between[0]}:{between[1]}"
+        raise SessionError(f"a range of '{name}' is {text}; {dtype} holds {ends.min} to {ends.max}", model.name)
 
 
 def shapes_of(
@@ -93,7 +110,7 @@ def shapes_of(
     given: dict[str, tuple[int | None, ...]] = {}
     for name in model.inputs:
         kind, spec = model.values[name], run.get(name)
-        if spec is not None and spec.dtype and numpy_dtype(spec.dtype) != numpy_dtype(kind.dtype):
+        if spec is not None and spec.dtype and spec.dtype != kind.dtype:
             raise SessionError(f"input '{name}' must be {kind.dtype}, not {spec.dtype}", model.name)
         if name in known:
             given[name] = known[name]
@@ -153,6 +170,8 @@ def _closed(name: str, dims: Sequence[int | None], model: Model, sizes: Mapping[
             raise SessionError(
                 f"input '{name}', dim {axis} ({dim}) has no size; say it with --input {name}=..", model.name
             )
+        if size > LARGEST_DIM:
+            raise SessionError(f"input '{name}', dim {axis} is {size}; allowed: 0 to {LARGEST_DIM}", model.name)
         found.append(size)
     return tuple(found)
 

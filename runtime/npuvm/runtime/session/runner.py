@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from npuvm.compiler import CompileError, Kernel, Pins
-from npuvm.compiler.model import DeviceStep, HostStep, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
+from npuvm.compiler.model import DeviceStep, Guard, HostStep, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
 from npuvm.compiler.symbols import evaluate
 from npuvm.runtime.device import Device, DeviceProgram
 from npuvm.runtime.host.provider import HostError, HostProvider
@@ -165,22 +165,18 @@ class _Run:
     def _stage(self, stage: Stage) -> None:
         try:
             derive(stage.derived, self.binding)
-        except CompileError:  # a size may be what it is under an assumption only
-            for each in stage.guards:
-                if symbols_of(each.left) | symbols_of(each.right) <= self.binding.keys() and not each.holds(
-                    self.binding
-                ):
-                    raise GuardFails(each, self.binding) from None
+        except CompileError:  # a size may be what it is under an assumption, or where what is required holds
+            if (guard := self._fails(stage.guards)) is not None:
+                raise GuardFails(guard, self.binding) from None
+            if (needed := self._fails(stage.required)) is not None:
+                raise self._not_met(needed) from None
             raise
         failing = stage.first_guard(self.binding)
         if failing >= 0:
             raise GuardFails(stage.guards[failing], self.binding)
         failing = stage.first_required(self.binding)  # what is required may follow from what is assumed
         if failing >= 0:
-            guard = stage.required[failing]
-            sizes = sizes_text(guard, self.binding)
-            message = f"{guard} must hold, not {sizes}" if sizes else "it does not fit any sizes"
-            raise SessionError(message, guard.origin or self.model.name)
+            raise self._not_met(stage.required[failing])
         kernels = self.loaded.kernels[stage.number]
         plan = self._plan(stage, kernels) if kernels else None
         arena = None if plan is None else self.runner.pool.take(max(plan.nbytes, 1))
@@ -190,6 +186,17 @@ class _Run:
                 self._device_step(at, step, plan, arena)
             else:
                 self._other(step)
+
+    def _fails(self, guards: Sequence[Guard]) -> Guard | None:
+        """The first whose sizes are known already, and for which it does not hold."""
+        known = self.binding.keys()
+        ready = (each for each in guards if symbols_of(each.left) | symbols_of(each.right) <= known)
+        return next((each for each in ready if not each.holds(self.binding)), None)
+
+    def _not_met(self, needed: Guard) -> SessionError:
+        sizes = sizes_text(needed, self.binding)
+        message = f"{needed} must hold, not {sizes}" if sizes else "it does not fit any sizes"
+        return SessionError(message, needed.origin or self.model.name)
 
     def _plan(self, stage: Stage, kernels: Mapping[int, Kernel]) -> StagePlan:
         read = {name for at in kernels for name in stage.reads[at]}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from copy import copy
+from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from npuvm.hw.config import NpuConfig
 from npuvm.hw.indices import IndexDistribution
 from npuvm.runtime.device import Device, DeviceEngine
 from npuvm.runtime.host.provider import HostProvider, default_provider
-from npuvm.runtime.session.binding import Binding, GuardFails, bind_value
+from npuvm.runtime.session.binding import LARGEST_DIM, Binding, GuardFails, bind_value
 from npuvm.runtime.session.carrying import Array, numpy_dtype
 from npuvm.runtime.session.errors import SessionError
 from npuvm.runtime.session.held import Held
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = ["Session"]
+
+_ENGINES = ("functional_first", "functional", "simpy", "compiled")
 
 
 class Session:
@@ -57,11 +60,16 @@ class Session:
         no_host: bool = False,
         provider: HostProvider | None = None,
     ) -> None:
+        if engine is not None and engine not in _ENGINES:
+            raise SessionError(f"engine {engine!r}; allowed: {', '.join(_ENGINES)}")
         self._proto, self.model = _read(source)
         self._no_host = no_host
         _allow_host(self.model, no_host)
         if isinstance(chip, Device):
             self.device = chip
+        elif not isinstance(cast("object", chip), str | NpuConfig):
+            allowed = "the name of a chip or its file, an NpuConfig, or a Device"
+            raise SessionError(f"the chip is of type {type(chip).__name__}; allowed: {allowed}")
         else:
             wanted: DeviceEngine | None = None if timing_only else engine or "functional_first"
             rows = IndexDistribution("uniform") if timing_only else None
@@ -105,7 +113,7 @@ class Session:
         start = time.perf_counter_ns()
         self._check_names(shapes)
         kinds = self.model.values
-        values = {name: Held(kinds[name].dtype, tuple(map(int, shapes[name]))) for name in self.model.inputs}
+        values = {name: Held(kinds[name].dtype, _shape(name, shapes[name], self.model)) for name in self.model.inputs}
         self._run(values, start)
         return self.last
 
@@ -188,6 +196,9 @@ class Session:
             self.device.launches.clear()
 
     def _check_names(self, inputs: Mapping[str, object]) -> None:
+        given: object = inputs
+        if not isinstance(given, Mapping):
+            raise SessionError(f"inputs of type {type(given).__name__}; allowed: a dict by name", self.model.name)
         allowed = ", ".join(self.model.inputs) or "none"
         for name in self.model.inputs:
             if name not in inputs:
@@ -305,8 +316,25 @@ def _read(source: Path | str | onnx.ModelProto | Model) -> tuple[onnx.ModelProto
         from npuvm.compiler.frontends.onnx import import_model, load_model
     except ModuleNotFoundError as error:
         raise SessionError(f"ONNX models need the package {error.name}; install it: pip install npuvm[onnx]") from None
-    proto = load_model(source) if isinstance(source, str | Path) else source
+    from onnx import ModelProto
+
+    proto: object = load_model(source) if isinstance(source, str | Path) else source
+    if not isinstance(proto, ModelProto):
+        allowed = "a path, an onnx.ModelProto, or a npuvm.compiler.model.Model"
+        raise SessionError(f"the model is of type {type(source).__name__}; allowed: {allowed}")
     return proto, import_model(proto)
+
+
+def _shape(name: str, given: Any, model: Model) -> tuple[int, ...]:
+    """The shape of an input. SessionError for what is none."""
+    try:
+        shape = tuple([index(size) for size in given])
+    except TypeError:
+        raise SessionError(f"input '{name}': {given!r} is no shape; allowed: whole numbers", model.name) from None
+    wrong = next((size for size in shape if not 0 <= size <= LARGEST_DIM), None)
+    if wrong is not None:
+        raise SessionError(f"input '{name}': a size of {wrong}; allowed: 0 to {LARGEST_DIM}", model.name)
+    return shape
 
 
 def _held(name: str, given: Any, model: Model) -> Held:
