@@ -112,6 +112,14 @@ def test_a_search_without_a_front_has_a_page() -> None:
     assert "Evaluated 0 of 24 combinations" in text_of(render_space(small_space(), []))
 
 
+def test_a_bound_at_infinity_is_no_figure() -> None:
+    space, point = small_space(("throughput_per_s",)), entries_of()[0].point
+    bound = Evaluation("pruned", {"throughput_per_s": float("inf")}, ("throughput_per_s",))
+    columns = page_columns(space, [Entry(0, point, bound)], ())
+    assert columns["points"]["figures"] == [[None]]
+    assert "Evaluated 1 of 24 combinations" in text_of(render_space(space, [Entry(0, point, bound)]))
+
+
 def test_failures_are_told_by_reason_and_costs_add_up() -> None:
     found = failures(mixed_entries())
     assert [each.numbers for each in found] == [(1, 5), (6,)]

@@ -11,7 +11,7 @@ from npuvm.explore.evaluation import RunRecord
 from npuvm.explore.results.comparison import Comparison, MeasurePair, Pair, WorkloadPair
 from npuvm.explore.results.conclusions import conclusions
 from npuvm.explore.results.entry import Entry
-from npuvm.explore.results.words import measures_seen, without_repeats
+from npuvm.explore.results.words import known_figure, measures_seen, without_repeats
 from npuvm.explore.space import Space, Workload
 from npuvm.hw.config import NpuConfig
 
@@ -45,8 +45,8 @@ def compare(space: Space, a: Entry, b: Entry) -> Comparison:
         tuple(
             MeasurePair(
                 name,
-                first.measures.get(name),
-                second.measures.get(name),
+                known_figure(first, name),
+                known_figure(second, name),
                 (name in first.bounds, name in second.bounds),
             )
             for name in without_repeats(space, measures_seen(space, (first, second)))

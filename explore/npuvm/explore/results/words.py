@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from math import isfinite
 
 from npuvm.explore.evaluation import Evaluation
 from npuvm.explore.space import MEASURES, Measure, Parameter, Point, Space, Value
@@ -78,10 +79,16 @@ def without_repeats(space: Space, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name in objectives or not (one and " of " in name))
 
 
+def known_figure(evaluation: Evaluation, name: str) -> float | None:
+    """A figure or a bound; None where there is none, and for a bound at infinity, which says nothing."""
+    figure = evaluation.measures.get(name)
+    return None if figure is None or not isfinite(figure) else figure
+
+
 def figure_text(evaluation: Evaluation, name: str) -> str:
     """A figure with three digits; what is only a bound says so ("≥ 12.5"); a dash for none."""
-    measures: Mapping[str, float] = evaluation.measures
-    if name not in measures:
+    figure = known_figure(evaluation, name)
+    if figure is None:
         return "-"
     mark = "" if name not in evaluation.bounds else "≥ " if measure_of(name).sign > 0 else "≤ "
-    return mark + three_digits(measures[name])
+    return mark + three_digits(figure)

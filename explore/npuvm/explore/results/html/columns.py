@@ -10,7 +10,7 @@ from npuvm.explore.evaluation import EvaluationState
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.front import front_entries, hypervolume_history
 from npuvm.explore.results.sensitivity import Sensitivity
-from npuvm.explore.results.words import short_names, value_text, varied
+from npuvm.explore.results.words import known_figure, short_names, value_text, varied
 from npuvm.explore.space import Parameter, Space, Value
 
 __all__ = ["STATES", "objective_pairs", "page_columns", "shown_values"]
@@ -49,7 +49,7 @@ def page_columns(space: Space, entries: Sequence[Entry], found: Sequence[Sensiti
             "front": [int(entry.number in front) for entry in entries],
             "values": [[values[each.name].index(entry.point[each.name]) for entry in entries] for each in parameters],
             "figures": [
-                [_short(entry.evaluation.measures.get(objective.name)) for entry in entries]
+                [_short(known_figure(entry.evaluation, objective.name)) for entry in entries]
                 for objective in space.objectives
             ],
             "bounds": [
@@ -83,9 +83,8 @@ def objective_pairs(space: Space) -> list[tuple[int, int]]:
 
 def _objective(space: Space, entries: Sequence[Entry], at: int) -> dict[str, Any]:
     objective = space.objectives[at]
-    figures = [
-        entry.evaluation.measures[objective.name] for entry in entries if objective.name in entry.evaluation.measures
-    ]
+    known = (known_figure(entry.evaluation, objective.name) for entry in entries)
+    figures = [figure for figure in known if figure is not None]
     wide = bool(figures) and min(figures) > 0 and max(figures) > _LOGARITHMIC * min(figures)
     unit = objective.measure.unit
     return {"name": objective.name, "unit": unit, "sign": objective.measure.sign, "log": wide}
