@@ -13,6 +13,7 @@ from benchmarks.zoo.as_text import TEXTS, text_of, texts
 from benchmarks.zoo.entry import Feeds
 from benchmarks.zoo.graph import Array
 from benchmarks.zoo.models import MODELS
+from ml_dtypes import float8_e4m3fn as float8
 from onnx import numpy_helper, parser
 
 from npuvm.compiler.frontends.onnx import import_model, load_model
@@ -74,6 +75,27 @@ def test_a_shipped_text_is_what_the_zoo_writes_and_has_no_operator_of_the_host(n
     model = import_model(load_model(path))
     assert not model.host_steps()
     assert sum(array.nbytes for array in model.constants.values()) < 1 << 16
+
+
+def test_a_cache_in_8_bits_is_attention_over_what_it_holds() -> None:
+    """By hand in numpy: scores of rounded keys, with the step of 1/16 that the text has."""
+    rng = np.random.default_rng(6)
+    past, shape = 5, (1, 32, 1, 128)
+    query, key, value = (rng.standard_normal(shape, dtype=np.float32).astype(np.float16) for _ in range(3))
+    kept = [(16 * rng.standard_normal((1, 32, past, 128), dtype=np.float32)).astype(float8) for _ in range(2)]
+    feeds = {"query": query, "key": key, "value": value, "past_keys": kept[0], "past_values": kept[1]}
+    path = FOLDER / "fp8_cache.onnxtxt"
+    assert not import_model(load_model(path)).host_steps()
+    with Session(path, "edge", engine="functional") as session:
+        made = session.run(feeds)
+    new = [(16 * each.astype(np.float32)).astype(float8) for each in (key, value)]
+    for name, want in zip(("new_keys", "new_values"), new, strict=True):
+        np.testing.assert_array_equal(made[name].astype(np.float32), want.astype(np.float32))
+    keys, values = (np.concatenate(pair, 2).astype(np.float64) / 16 for pair in zip(kept, new, strict=True))
+    scores = query.astype(np.float64) @ keys.swapaxes(2, 3) / np.sqrt(128)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    mixed = weights / weights.sum(-1, keepdims=True) @ values
+    np.testing.assert_allclose(made["mixed"].astype(np.float64), mixed, rtol=0.01, atol=0.01)
 
 
 def test_no_line_of_a_text_holds_data() -> None:

@@ -1,0 +1,1 @@
+"""What the benchmark of design-space searches is made of."""
