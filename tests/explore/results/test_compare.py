@@ -15,6 +15,7 @@ from npuvm.explore.evaluation import Evaluation, RunRecord
 from npuvm.explore.results.compare import compare
 from npuvm.explore.results.comparison import Comparison, Pair
 from npuvm.explore.results.comparison_tables import comparison_tables
+from npuvm.explore.results.conclusions import instead
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.space import Point
 
@@ -127,6 +128,25 @@ def test_other_objectives_have_reasons_of_their_own() -> None:
     # (0.75 + 2 x 3) / (3 + 2 x 3) of the energy in (55 + 8) / (100 + 8) of the time.
     assert power.endswith("; 0.75 times the energy in 0.583 times the device's time")
     assert gates.endswith("1,100 instead of 1,000 (+10.0 %); 8 has isa.extensions.fma=true")
+
+
+def test_behind_a_wait_the_work_that_changed_is_told() -> None:
+    def point(number: int, seconds: float, vector: int, waits: int) -> Entry:
+        busy = {"load": 40_000, "vector": vector, "store": 8_000 + waits // 10}
+        run = run_of("short", 1e6 * seconds, seconds=seconds, cycles=100_000, busy=busy, stalls={"load: queue": waits})
+        return Entry(number, SLOW, done(SLOW, runs=(run,), measures={"latency_us": run.latency_us}))
+
+    # At 1 GHz; the load unit is the busiest, and waits for what the vector unit has more to do.
+    found = compare(small_space(("latency_us",)), point(0, 60e-6, 5_000, 10_000), point(1, 100e-6, 39_000, 50_000))
+    assert found.conclusions[-1].endswith(
+        "; of a mean core's load: queue 50 instead of 6 (+733.3 %) us; "
+        "the work that changed most is vector: busy 39 instead of 3 (+1200.0 %) us; "
+        "the clock has 1 instead of 1.67 (-40.0 %) GHz"
+    )
+
+
+def test_close_figures_have_more_digits() -> None:
+    assert instead(Pair("area", 10.8267, 10.8012)) == "10.8012 instead of 10.8267 (-0.2 %)"
 
 
 def test_another_clock_is_told() -> None:

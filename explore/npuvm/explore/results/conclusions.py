@@ -11,6 +11,9 @@ from npuvm.runtime.html.words import percent, three_digits
 
 __all__ = ["conclusions", "instead"]
 
+_MUCH = 0.25
+"""Work that changed by less than this part of the time on the device is not told."""
+
 
 def conclusions(space: Space, found: Comparison) -> tuple[str, ...]:
     """A line for each point that was not simulated whole, then one for each objective."""
@@ -88,12 +91,16 @@ def _launches(workload: WorkloadPair) -> str:
 
 
 def _device(workload: WorkloadPair) -> str:
-    """What of the critical unit's time changed most, and the clock where it changed."""
-    part = largest_part(workload.critical_parts, workload.device_us.change)
+    """What of the critical unit's time changed most; where that is a wait, also whose work did; the clock where it changed."""
+    change = workload.device_us.change
+    part = largest_part(workload.critical_parts, change)
     if part is None:
         return ""
-    unit, _, what = part.name.partition(": ")
-    return f"; of a mean core's {unit}: {what} {instead(part)} us{_clock(workload)}"
+    text = f"; of a mean core's {part.name} {instead(part)} us"
+    busy = largest_part((each for each in workload.units if each.name.endswith(": busy")), change)
+    if busy is not None and not part.name.endswith(": busy") and abs(busy.change) >= _MUCH * abs(change):
+        text += f"; the work that changed most is {busy.name} {instead(busy)} us"
+    return text + _clock(workload)
 
 
 def _clock(workload: WorkloadPair) -> str:
@@ -150,7 +157,10 @@ def _extensions(found: Comparison) -> str:
 def instead(pair: Pair) -> str:
     """ "12 instead of 8 (+50.0 %)"; the share is left out where there is nothing to compare with."""
     share = "" if pair.share is None else f" ({'+' if pair.share > 0 else ''}{percent(pair.share)})"
-    return f"{three_digits(pair.b)} instead of {three_digits(pair.a)}{share}"
+    a, b = three_digits(pair.a), three_digits(pair.b)
+    if a == b and not pair.same:
+        a, b = f"{pair.a:,.6g}", f"{pair.b:,.6g}"
+    return f"{b} instead of {a}{share}"
 
 
 def _signed(value: float) -> str:
