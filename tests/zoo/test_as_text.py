@@ -17,8 +17,10 @@ from ml_dtypes import float8_e4m3fn as float8
 from onnx import numpy_helper, parser
 
 from npuvm.compiler.frontends.onnx import import_model, load_model
+from npuvm.isa import decode_program
 from npuvm.isa.resources import data_root
 from npuvm.runtime.session import Session
+from npuvm.runtime.session.feeds import shapes_at
 
 FOLDER = data_root() / "configs" / "models"
 SMALL = [
@@ -96,6 +98,27 @@ def test_a_cache_in_8_bits_is_attention_over_what_it_holds() -> None:
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     mixed = weights / weights.sum(-1, keepdims=True) @ values
     np.testing.assert_allclose(made["mixed"].astype(np.float64), mixed, rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "extension", "wanted"),
+    [
+        ("fp8_cache", {"batch": 1, "sequence": 1, "past": 31}, "fp8", {"vq8s", "vdq8s"}),
+        ("minilm", {"batch": 1, "sequence": 9}, "activation", {"vexpdc"}),
+        ("minilm", {"batch": 1, "sequence": 9}, "fma", {"vfmas", "vmadds", "vfnma"}),
+    ],
+)
+def test_models_take_instructions_of_extensions(
+    name: str, sizes: dict[str, int], extension: str, wanted: set[str]
+) -> None:
+    def used(overrides: tuple[str, ...]) -> set[str]:
+        session = Session(FOLDER / f"{name}.onnxtxt", "edge", overrides, timing_only=True)
+        session.time(shapes_at(session.model, sizes))
+        launches = session.device.launches
+        return {insn.op for each in launches for _, insn in decode_program(session.device.isa, each.image.words)}
+
+    assert not used(()) & wanted
+    assert used((f"isa.extensions=[{extension}]",)) >= wanted
 
 
 def test_no_line_of_a_text_holds_data() -> None:

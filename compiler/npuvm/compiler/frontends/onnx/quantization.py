@@ -51,7 +51,7 @@ def _as_fp8(op: Operator, numbers: Value, dtype: str) -> Value:
         raise Unsupported(f"a zero point of {dtype} must be a constant 0")
     if op.attribute("saturate", 1):
         most = _FP8[dtype]
-        numbers = op.k.minimum(op.k.maximum(numbers, -most), most)
+        numbers = op.k.maximum(op.k.minimum(numbers, most), -most)
     return op.k.cast(numbers, carrier_of(dtype))
 
 
