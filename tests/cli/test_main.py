@@ -34,7 +34,19 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_lists_the_verbs(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
     shown = capsys.readouterr().out
-    for verb in ("simulate", "explain", "whatif", "asm", "disasm", "schema", "conformance", "area", "tune", "isa"):
+    for verb in (
+        "simulate",
+        "explore",
+        "explain",
+        "whatif",
+        "asm",
+        "disasm",
+        "schema",
+        "conformance",
+        "area",
+        "tune",
+        "isa",
+    ):
         assert verb in shown
 
 

@@ -17,7 +17,12 @@ def schema_of(kind: str, capsys: pytest.CaptureFixture[str]) -> object:
     return json.loads(capsys.readouterr().out)
 
 
-PATTERNS = {"chip": "configs/npu/*.yaml", "scenario": "configs/*.yaml", "technology": "configs/technology/*.yaml"}
+PATTERNS = {
+    "chip": "configs/npu/*.yaml",
+    "scenario": "configs/*.yaml",
+    "technology": "configs/technology/*.yaml",
+    "space": "configs/space/*.yaml",
+}
 
 
 @pytest.mark.parametrize(("kind", "pattern"), PATTERNS.items())

@@ -23,7 +23,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 
 _FENCE = re.compile(r"^```(?P<language>\w+)[^\n]*\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
-_COMMAND = re.compile(r"\bnpuvm (?P<verb>(?:isa )?[a-z]+)(?P<rest>[^\n`#]*)")
+_COMMAND = re.compile(r"\bnpuvm (?P<verb>(?:isa |explore (?=pick|compare|report))?[a-z]+)(?P<rest>[^\n`#]*)")
 _OPTION = re.compile(r"(?<![\w-])--?[a-z][\w-]*")
 
 
@@ -127,6 +127,7 @@ def options_of(command: Any, name: str = "") -> Iterator[tuple[str, set[str]]]:
 
 
 OPTIONS = dict(options_of(typer.main.get_command(app)))
+OPTIONS["explore"] |= OPTIONS["explore search"]  # what it does without a verb of its own
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

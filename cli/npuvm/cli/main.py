@@ -17,6 +17,7 @@ from npuvm.cli.conformance import conformance
 from npuvm.cli.coverage import coverage
 from npuvm.cli.disasm import disasm
 from npuvm.cli.explain import explain
+from npuvm.cli.explore import explore_app
 from npuvm.cli.isa import isa_app
 from npuvm.cli.run import run
 from npuvm.cli.schema import schema
@@ -47,6 +48,7 @@ for _verb in (run, coverage, simulate, explain, whatif, asm, disasm, schema, con
     app.command()(_verb)
 app.command("compile")(compile_file)
 app.add_typer(isa_app, name="isa")
+app.add_typer(explore_app, name="explore")
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from npuvm.cli.output import json_text, write_atomic
+from npuvm.explore.space import space_json_schema
 from npuvm.hw.config import chip_json_schema
 from npuvm.hw.energy import technology_json_schema
 from npuvm.runtime.scenario import scenario_schema
@@ -22,12 +23,14 @@ class SchemaKind(StrEnum):
     CHIP = "chip"
     SCENARIO = "scenario"
     TECHNOLOGY = "technology"
+    SPACE = "space"
 
 
 _SCHEMAS = {
     SchemaKind.CHIP: chip_json_schema,
     SchemaKind.SCENARIO: scenario_schema,
     SchemaKind.TECHNOLOGY: technology_json_schema,
+    SchemaKind.SPACE: space_json_schema,
 }
 
 
@@ -35,7 +38,7 @@ def schema(
     kind: Annotated[SchemaKind, typer.Argument(help="Which kind of file.")] = SchemaKind.CHIP,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")] = None,
 ) -> None:
-    """Print the JSON Schema of a chip, a scenario or a technology file."""
+    """Print the JSON Schema of a chip, a scenario, a technology or a design space file."""
     text = json_text(_SCHEMAS[kind]())
     if out is None:
         typer.echo(text, nl=False)

@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, cast
 
-from npuvm.explore.space.constraints import Constraint
+from npuvm.explore.space.constraints import Constraint, Lookup
 from npuvm.explore.space.measures import Measure
 from npuvm.explore.space.parameters import EXTENSIONS, OPTIONS, Parameter, Point
 from npuvm.explore.space.schema import SearchFields, Value
@@ -41,6 +41,13 @@ class Rule:
     constraint: Constraint
     because: str
     where: str
+
+    def broken(self, lookup: Lookup) -> str | None:
+        """Why it does not hold; None where it does."""
+        try:
+            return None if self.constraint.holds(lookup) else str(self)
+        except ValueError as error:
+            return str(error)
 
     def __str__(self) -> str:
         return self.constraint.text + (f" ({self.because})" if self.because else "")
@@ -114,8 +121,24 @@ class Space:
         """The chip of a point; ConfigError where its fields contradict each other."""
         return self._chip_of(self.setup(point).overrides)
 
-    def broken_rule(self, point: Point) -> Rule | None:
-        """The first constraint that a point breaks. ValueError where a constraint has no value at it."""
+    def broken_rules(self, point: Point) -> tuple[str, ...]:
+        """The constraints that a combination breaks, or that have no value at it."""
+        lookup = self._lookup(point)
+        return tuple(reason for rule in self.rules if (reason := rule.broken(lookup)) is not None)
+
+    def contradiction(self, point: Point) -> str | None:
+        """What fields of a combination's chip contradict each other in."""
+        try:
+            self.chip(point)
+        except ConfigError as error:
+            return str(error)
+        return None
+
+    def fault(self, point: Point) -> str | None:
+        """Why a combination is no point of the space; None for a point."""
+        return next(iter(self.broken_rules(point)), None) or self.contradiction(point)
+
+    def _lookup(self, point: Point) -> Lookup:
         written = {name: value for each in self.parameters for name, value in each.writes(point[each.name]).items()}
 
         def lookup(name: str) -> Any:
@@ -123,21 +146,7 @@ class Space:
                 return written[name]
             return point[name] if name in point else field_of(self._chip_of(()), name)
 
-        return next((rule for rule in self.rules if not rule.constraint.holds(lookup)), None)
-
-    def fault(self, point: Point) -> str | None:
-        """Why a combination of values is no point of the space: the constraint, or what the chip's fields contradict in."""
-        try:
-            rule = self.broken_rule(point)
-        except ValueError as error:
-            return str(error)
-        if rule is not None:
-            return str(rule)
-        try:
-            self.chip(point)
-        except ConfigError as error:
-            return str(error)
-        return None
+        return lookup
 
     def key(self, point: Point) -> tuple[Value, ...]:
         """The values of a point in the order of the parameters."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.study.errors import StudyError, StudyFailure
-from npuvm.explore.study.executors import Evaluate, Executor, InProcess, SpaceEvaluate
+from npuvm.explore.study.executors import Evaluate, Executor, InProcess, SpaceEvaluate, ray_tasks
 from npuvm.explore.study.pool import ProcessPool
 from npuvm.explore.study.settings import SAMPLERS, SamplerName, Settings
 from npuvm.explore.study.study import Outcome, Stored, Study, default_storage, read_study
@@ -25,5 +25,6 @@ __all__ = [
     "StudyError",
     "StudyFailure",
     "default_storage",
+    "ray_tasks",
     "read_study",
 ]

@@ -10,8 +10,9 @@ from typing import Protocol, Self, TypeAlias
 
 from npuvm.explore.evaluation import Evaluation, Evaluator
 from npuvm.explore.space import Point, load_space_text
+from npuvm.explore.study.errors import need
 
-__all__ = ["Evaluate", "Executor", "Front", "InProcess", "MakeEvaluate", "SpaceEvaluate", "crashed"]
+__all__ = ["Evaluate", "Executor", "Front", "InProcess", "MakeEvaluate", "SpaceEvaluate", "crashed", "ray_tasks"]
 
 Front: TypeAlias = Sequence[Sequence[float]]
 """Objective vectors of points that are done."""
@@ -76,3 +77,11 @@ class InProcess:
 def crashed(ending: str) -> Evaluation:
     """Of a point at which one process after another died."""
     return Evaluation("failed", {}, error=f"every process that evaluated it died; the last ended with {ending}")
+
+
+def ray_tasks(make: MakeEvaluate, address: str | None = None) -> Executor:
+    """A `RayTasks`; StudyError where ray is not installed, or no cluster is there."""
+    need("ray")
+    from npuvm.explore.study.ray_tasks import RayTasks
+
+    return RayTasks(make, address)

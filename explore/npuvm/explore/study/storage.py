@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from npuvm.explore.study.errors import StudyError
 
-__all__ = ["file_of", "open_storage", "storage_errors", "url_of"]
+__all__ = ["file_of", "open_storage", "shown", "storage_errors", "url_of"]
 
 _WAIT_SECONDS = 60
 """How long a reader or the writer of a file waits for the other."""
@@ -63,10 +63,11 @@ def storage_errors(url: str) -> Iterator[None]:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError, ImportError, ValueError) as error:
         cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else None
-        raise StudyError(f"no storage for a study: {' '.join(str(cause or error).split())}", _shown(url)) from error
+        raise StudyError(f"no storage for a study: {' '.join(str(cause or error).split())}", shown(url)) from error
 
 
-def _shown(url: str) -> str:
+def shown(url: str) -> str:
+    """A storage as people know it: a file's path, or a URL without its password."""
     try:
         parts = make_url(url)
     except SQLAlchemyError:

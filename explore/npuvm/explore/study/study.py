@@ -12,6 +12,7 @@ from npuvm.explore.evaluation import Evaluation
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.front import done_vector, non_dominated
 from npuvm.explore.space import Point, Space, load_space_text
+from npuvm.explore.study.census import take_census
 from npuvm.explore.study.errors import StudyError, need
 from npuvm.explore.study.executors import Executor, Front, InProcess, SpaceEvaluate
 from npuvm.explore.study.identity import Identity
@@ -58,13 +59,20 @@ class Study:
     """
 
     def __init__(
-        self, space: Space, settings: Settings, study: optuna.Study, storage: RDBStorage, lock: FileLock | None
+        self,
+        space: Space,
+        settings: Settings,
+        study: optuna.Study,
+        storage: RDBStorage,
+        where: str,
+        lock: FileLock | None,
     ):
         """For `open`, which says how."""
         self.space = space
         self.settings = settings
         self._study = study
         self._storage = storage
+        self.where = where
         self._lock = lock
         self._entries = {entry.number: entry for entry in _entries_of(study, space)}
 
@@ -96,8 +104,8 @@ class Study:
             with storages.storage_errors(url):
                 asked = {"sampler": sampler, "seed": seed, "batch": batch, "bounds": bounds}
                 given = {name: value for name, value in asked.items() if value is not None}
-                study, settings = _begin(space, opened, storage or default_storage(space), given, fresh)
-                return cls(space, settings, study, opened, lock)
+                study, settings = _begin(space, opened, storages.shown(url), given, fresh)
+                return cls(space, settings, study, opened, storages.shown(url), lock)
         except BaseException:
             _close(opened, lock)
             raise
@@ -113,6 +121,13 @@ class Study:
     def close(self) -> None:
         """Let the storage go."""
         _close(self._storage, self._lock)
+
+    @property
+    def results_file(self) -> Path:
+        """Where processes that evaluate points of the study share results: beside its file, else where that would be."""
+        if self._lock is not None:
+            return Path(self.where).with_suffix(".results.sqlite")
+        return Path(default_storage(self.space)).with_suffix(".results.sqlite")
 
     def evaluated(self) -> list[Entry]:
         """Every point that was evaluated, in the order of asking."""
@@ -142,6 +157,8 @@ class Study:
                     self._keep(entry)
                     if listener is not None:
                         listener(entry)
+            if not points and not first:
+                take_census(self.space).some_point(self.space)
             if first + len(points) < min(first + self.settings.batch, wanted):
                 return "exhausted"
             if first + self.settings.batch < wanted:

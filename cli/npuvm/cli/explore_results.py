@@ -1,0 +1,144 @@
+"""What searches found: their front, `npuvm explore report`, `pick` and `compare`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from npuvm.cli.options import AsJson
+from npuvm.cli.output import DelayedBar, json_text, wide_console, write_together
+from npuvm.explore import results
+from npuvm.explore.results import Entry
+from npuvm.explore.space import Space
+
+if TYPE_CHECKING:
+    from npuvm.explore.study import Stored
+
+__all__ = ["FOLDER", "ResultsFolder", "Storage", "compare", "pick", "report", "show_results", "write_results"]
+
+FOLDER = Path("build", "explore")
+
+Storage: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Where the study is kept: a file, or a URL of Optuna's. Default: build/explore/NAME.sqlite."),
+]
+StudyName: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--study", help="The name of the space, where there are several studies.", show_default=False),
+]
+ResultsFolder: TypeAlias = Annotated[
+    Path,
+    typer.Option("--out", "-o", help="Folder for the report NAME.html, and for all points NAME.csv and NAME.parquet."),
+]
+Number: TypeAlias = Annotated[int, typer.Argument(min=0, help="A point's number.", show_default=False)]
+
+
+def pick(
+    number: Number,
+    study: StudyName = None,
+    storage: Storage = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Folder for the files. Default: build/explore/NAME_NUMBER.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Write a point as a chip file and a scenario for each workload, which `npuvm simulate` runs to the same figures."""
+    stored = _stored(study, storage)
+    folder = out or FOLDER / f"{stored.space.name}_{number}"
+    picked = results.pick(stored.space, _entry(stored, number), folder)
+    write_together(picked.files)
+    for line in picked.expected:
+        typer.echo(line)
+    typer.echo(f"{len(picked.files)} files in {folder}; to run them:\n  {picked.command}")
+
+
+def compare(a: Number, b: Number, study: StudyName = None, storage: Storage = None, as_json: AsJson = False) -> None:
+    """Say why two points differ: parameters, measures, and what each unit did."""
+    stored = _stored(study, storage)
+    found = results.compare(stored.space, _entry(stored, a), _entry(stored, b))
+    if as_json:
+        typer.echo(json_text(found.to_json()), nl=False)
+        return
+    console = wide_console()
+    for table in results.comparison_tables(found):
+        console.print(table)
+    for line in found.conclusions:
+        typer.echo(line)
+
+
+def report(
+    study: StudyName = None, storage: Storage = None, out: ResultsFolder = FOLDER, as_json: AsJson = False
+) -> None:
+    """Write the report of a study, as a search does at its end; the search may still be running."""
+    stored = _stored(study, storage)
+    show_results(stored.space, stored.entries, write_results(stored.space, stored.entries, out), as_json)
+
+
+def write_results(space: Space, entries: Sequence[Entry], folder: Path) -> tuple[Path, ...]:
+    """Write the page and the tables of points; return their paths."""
+    with DelayedBar(f"report of {space.name}"):
+        files = results.report_files(space, entries, folder)
+    write_together(files)
+    return tuple(files)
+
+
+def show_results(
+    space: Space, entries: Sequence[Entry], files: Iterable[Path], as_json: bool, quiet: bool = False
+) -> None:
+    """The front as a table with what there is to say of it, or as JSON."""
+    if as_json:
+        typer.echo(json_text(_document(space, entries, files)), nl=False)
+    elif not quiet:
+        console = wide_console()
+        console.print(f"[bold]{space.name}[/bold]: {space.title}", highlight=False)
+        console.print(results.front_table(space, entries))
+        for line in results.report_lines(space, entries):
+            typer.echo(line)
+        typer.echo(f"report in {', '.join(map(str, files))}")
+
+
+def _document(space: Space, entries: Sequence[Entry], files: Iterable[Path]) -> dict[str, Any]:
+    states = Counter(entry.evaluation.state for entry in entries)
+    return {
+        "space": space.name,
+        "objectives": [objective.name for objective in space.objectives],
+        "evaluated": len(entries),
+        "states": dict(sorted(states.items())),
+        "front": [
+            {"number": entry.number, "point": dict(entry.point), "measures": dict(entry.evaluation.measures)}
+            for entry in results.front_entries(space, entries)
+        ],
+        "host_cpu_seconds_measured": sum(entry.evaluation.host.cpu_seconds for entry in entries),
+        "files": [str(path) for path in files],
+    }
+
+
+def _stored(study: str | None, storage: str | None) -> Stored:
+    from npuvm.explore.study import StudyError, read_study
+
+    if storage is not None:
+        return read_study(storage, study)
+    if study is not None:
+        return read_study(str(FOLDER / f"{study}.sqlite"), study)
+    files = sorted(path for path in FOLDER.glob("*.sqlite") if not path.name.endswith(".results.sqlite"))
+    if len(files) != 1:
+        known = f"there are {', '.join(path.stem for path in files)}" if files else "there is none"
+        raise StudyError(f"say which study, by --study or --storage; {known}", str(FOLDER))
+    return read_study(str(files[0]))
+
+
+def _entry(stored: Stored, number: int) -> Entry:
+    from npuvm.explore.study import StudyError
+
+    for entry in stored.entries:
+        if entry.number == number:
+            return entry
+    last = max((entry.number for entry in stored.entries), default=None)
+    known = "no point is there" if last is None else f"there are 0 to {last}"
+    raise StudyError(f"no point {number} of {stored.space.name} was evaluated; {known}")
