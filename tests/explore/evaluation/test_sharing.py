@@ -129,6 +129,21 @@ def test_sharing_changes_no_figure(tmp_path: Path) -> None:
     assert all(each.host.runs == {"shared": 2} for each in warm)
 
 
+def test_extensions_that_no_program_uses_cost_no_simulation(tmp_path: Path) -> None:
+    # The chip of another UB has no measured tiles, with or without extensions.
+    parameters = {"isa.extensions": {"optional": ["fp8", "activation"]}, "core.ub_kib": [96]}
+    space = make_space(tmp_path, parameters=parameters)
+    shared, alone = Evaluator(space), Evaluator(space, sharing=False)
+    found = {space.key(point): shared.evaluate(point) for point in space.points()}
+    runs = [found[key].host.runs for key in ((False, False, 96), (True, False, 96))]
+    assert runs == [{"simulated": 2}, {"shared": 2}]
+    for point in space.points():
+        assert figures(found[space.key(point)]) == figures(alone.evaluate(point))
+    # Softmax has an instruction of the activations, fp8 has none for the model.
+    assert found[False, True, 96].host.runs == {"simulated": 2}
+    assert found[True, True, 96].host.runs == {"shared": 2}
+
+
 def test_energy_is_that_of_the_points_own_chip(tmp_path: Path) -> None:
     space = make_space(tmp_path, parameters={"core.ub_kib": [512, 1024]})
     evaluator = Evaluator(space)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,16 @@ from npuvm.compiler.tile_library import find_library
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
-__all__ = ["UNCOMPILED", "UNTIMED", "code_hash", "compile_fields", "digest", "image_digest", "time_fields"]
+__all__ = [
+    "UNCOMPILED",
+    "UNTIMED",
+    "code_hash",
+    "compile_fields",
+    "digest",
+    "image_digest",
+    "time_fields",
+    "used_instructions",
+]
 
 UNTIMED = (
     "name",
@@ -31,7 +40,10 @@ UNTIMED = (
     "memory.hbm.capacity_gib",
     "host",
 )
-"""Fields that the cycles of a program cannot depend on: what fits was checked before, and the host comes after."""
+"""Fields that the cycles of a program cannot depend on: what fits was checked before, and the host comes after.
+
+Of the instruction set they depend on the instructions that the program has (`used_instructions`).
+"""
 
 UNCOMPILED = (
     "name",
@@ -98,10 +110,26 @@ def _without(chip: NpuConfig, left: Collection[str]) -> dict[str, Any]:
     return fields
 
 
+def used_instructions(isa: Isa, images: Iterable[Image]) -> str:
+    """A digest of an instruction set without the instructions that these images do not have.
+
+    A set with further instructions has the same one, and does the same with the words of the images.
+    """
+    opcode, length = isa.head["opcode"], isa.head["length"]
+    used: set[int] = set()
+    for image in images:
+        words = image.words.tolist()
+        index = 0
+        while index < len(words):
+            used.add(words[index] >> opcode.low & (1 << opcode.width) - 1)
+            index += 1 + (words[index] >> length.low & (1 << length.width) - 1)
+    rest = {name: part for name, part in isa.resolved.items() if name not in ("instructions", "extensions")}
+    return digest(rest, [each for each in isa.resolved["instructions"] if each["opcode"] in used])
+
+
 def image_digest(image: Image) -> str:
-    """An image by all but its name."""
+    """An image by all but its name and its instruction set."""
     tables = (
-        image.isa_hash,
         image.n_args,
         tuple(image.entries),
         [(each.word, each.arg, each.addend) for each in image.relocs],

@@ -31,26 +31,26 @@ class Shared:
 
     def __init__(self, store: Store | None) -> None:
         self.store = store
-        self._tapes: OrderedDict[str, Tape] = OrderedDict()
-        self._legal: dict[str, list[CapacityLimits]] = {}
+        self._tapes: OrderedDict[tuple[str, str], Tape] = OrderedDict()
+        self._legal: dict[tuple[str, str], list[CapacityLimits]] = {}
 
-    def tape(self, name: str) -> Tape | None:
-        """A tape of this process by its digest."""
-        return self._tapes.get(name)
+    def tape(self, name: str, isa: Isa) -> Tape | None:
+        """A tape of this process by its digest, for an instruction set."""
+        return self._tapes.get((name, isa.hash))
 
-    def keep(self, tape: Tape) -> None:
+    def keep(self, tape: Tape, isa: Isa) -> None:
         """Keep a tape for points whose programs are the same."""
-        self._tapes[tape.digest] = tape
-        self._tapes.move_to_end(tape.digest)
+        self._tapes[tape.digest, isa.hash] = tape
+        self._tapes.move_to_end((tape.digest, isa.hash))
         if len(self._tapes) > _KEPT_TAPES:
             self._tapes.popitem(last=False)
 
     def verify(self, images: Mapping[str, Image], verifier: Verifier, limits: CapacityLimits) -> None:
         """Raise VerifyError where the verifier would. What fits a chip fits those that have as much of everything."""
         for name, image in images.items():
-            passed = self._legal.setdefault(name, []) if self.store is not None else []
+            passed = self._legal.setdefault((name, image.isa_hash), []) if self.store is not None else []
             if not any(_within(each, limits) for each in passed):
-                key = digest(name, code_hash(), _listed(limits))
+                key = digest(name, image.isa_hash, code_hash(), _listed(limits))
                 if self.store is None or self.store.get("legal", key) is None:
                     verifier.check(image)
                     if self.store is not None:
@@ -103,14 +103,14 @@ class PointRuns:
             self._shared.verify(tape.images, self._verifier, self._limits)
             name = tape.digest
             store.put("program", program, name)
-            self._shared.keep(tape)
+            self._shared.keep(tape, self._isa)
         time = digest(name, time_fields(self._chip), code_hash())
         known = store.get("time", time)
         if known is not None:
             return Counts.from_json(known), "shared"
         if tape is None:
-            tape = self._shared.tape(name) or self._tape(workload, run)
-            self._shared.keep(tape)
+            tape = self._shared.tape(name, self._isa) or self._tape(workload, run)
+            self._shared.keep(tape, self._isa)
         counts = self._simulated(tape)
         store.put("time", time, counts.to_json())
         return counts, "simulated"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from npuvm.compiler.model import Model
 from npuvm.explore.evaluation.counts import Counts, counts_of
-from npuvm.explore.evaluation.keys import digest, image_digest
+from npuvm.explore.evaluation.keys import digest, image_digest, used_instructions
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.energy import Work
 from npuvm.hw.errors import DeviceError
@@ -75,7 +75,10 @@ class TapedLaunch:
 
 @dataclass(frozen=True)
 class Tape:
-    """The launches of a run; `groups` as in `Counts`. `digest` tells tapes apart that may take different times."""
+    """The launches of a run; `groups` as in `Counts`. `digest` tells tapes apart that may take different times on a chip.
+
+    Tapes for instruction sets of which one has more instructions than the other may have one digest.
+    """
 
     launches: tuple[TapedLaunch, ...]
     groups: tuple[int, ...]
@@ -83,7 +86,7 @@ class Tape:
     digest: str
 
     @staticmethod
-    def of(launches: Sequence[TapedLaunch], groups: Sequence[int]) -> Tape:
+    def of(isa: Isa, launches: Sequence[TapedLaunch], groups: Sequence[int]) -> Tape:
         """The tape of launches. Nothing is in L2 before the first, so that nothing can be discarded there."""
         kept = tuple(
             TapedLaunch(each.image, each.addresses, each.discarded if number else ())
@@ -92,7 +95,7 @@ class Tape:
         names = {id(each.image): image_digest(each.image) for each in kept}
         listed = [(names[id(each.image)], each.addresses, each.discarded) for each in kept]
         images = {names[id(each.image)]: each.image for each in kept}
-        return Tape(kept, tuple(groups), images, digest(listed, list(groups)))
+        return Tape(kept, tuple(groups), images, digest(listed, list(groups), used_instructions(isa, images.values())))
 
 
 class Taper:
@@ -120,7 +123,7 @@ class Taper:
         finally:
             self._session.close()
             self._device.launches.clear()
-        return Tape.of(self._taken, [len(group) for group in report.launch_groups_us])
+        return Tape.of(self._device.isa, self._taken, [len(group) for group in report.launch_groups_us])
 
 
 def simulate_tape(tape: Tape, chip: NpuConfig, isa: Isa) -> Counts:
