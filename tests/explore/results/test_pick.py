@@ -17,7 +17,6 @@ from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.pick import CHIP_FILE, Picked, pick
 from npuvm.explore.space import Parameter, Point, Space, load_space
 from npuvm.hw.config import NpuConfig, load_chip
-from npuvm.hw.errors import ConfigError
 from npuvm.isa import load_isa
 from npuvm.runtime.scenario import load_scenario
 from npuvm.runtime.scenario_run import run_scenario
@@ -175,13 +174,3 @@ def test_a_scenario_of_a_model_finds_its_model(space: Space, tmp_path: Path) -> 
     written(space, Entry(1, POINT, failed("never run")), tmp_path / "picked")
     report = run_scenario(load_scenario(tmp_path / "picked" / "sums.yaml"), timing_only=True)
     assert (report.header.scenario, report.header.chip, len(report.runs)) == ("picked_1_sums", "picked_1", 1)
-
-
-def test_an_option_that_no_scenario_has_is_refused(tmp_path: Path) -> None:
-    space = small_space()
-    more = replace(
-        space, parameters=(*space.parameters, Parameter("compiler.double_buffering", "option", (True, False)))
-    )
-    entry = replace(entries_of()[0], point={**entries_of()[0].point, "compiler.double_buffering": False})
-    with pytest.raises(ConfigError, match=r"compiler.double_buffering: scenarios do not set it"):
-        pick(more, entry, tmp_path)
