@@ -38,7 +38,7 @@ def run(
     overrides: Overrides = None,
     fusion: Annotated[
         Fusion | None,
-        typer.Option("--fusion", help="What shares a program and a launch. Default: what is estimated to be fastest."),
+        typer.Option("--fusion", help="What shares a program and a launch. Default: pattern."),
     ] = None,
     no_host: Annotated[
         bool, typer.Option("--no-host", help="An operator that the host would run is an error.")

@@ -40,8 +40,8 @@ class Session:
     """Runs a model: a path of an ONNX file, an `onnx.ModelProto`, or a `npuvm.compiler.model.Model`.
 
     `chip` is a chip's name, file or configuration, with `overrides`, or a `Device` that sessions share. `fusion` is that of
-    `npuvm.compiler.Pins`. `engine` is that of `Device`; None takes "functional_first". With `timing_only` there is no
-    data, and rows that operators pick by index are drawn uniformly.
+    `npuvm.compiler.Pins`, "pattern" where it is None. `engine` is that of `Device`; None takes "functional_first". With
+    `timing_only` there is no data, and rows that operators pick by index are drawn uniformly.
     With `no_host`, operators that the device cannot run are a SessionError here that names them; otherwise `provider` runs
     them, onnxruntime or ONNX's reference where it is None.
 
@@ -160,7 +160,7 @@ class Session:
             "model": model_hash(self._proto),
             "chip": f"{chip.name} {chip.chip_hash}",
             "instruction set": self.device.isa.hash,
-            "fusion": "" if pins is None else str(pins.fusion),
+            "fusion": "pattern" if pins is None else str(pins.fusion),
             "compiler": compiler_hash(),
         }
 
