@@ -45,10 +45,8 @@ def pick(space: Space, entry: Entry, folder: Path) -> Picked:
     """The files of a point, to be written into `folder`, where those that they name are looked for from.
 
     The chip builds on the space's and gives what the point sets, each number with the space and the point as its source.
-    ConfigError for a point whose fields contradict each other, or with an option that no scenario has.
+    ConfigError for a point whose fields contradict each other.
     """
-    if space.setup(entry.point).double_buffering is not None:
-        raise ConfigError("compiler.double_buffering: scenarios do not set it, so this point cannot be run from files")
     chip = space.chip(entry.point)
     files = {folder / CHIP_FILE: _chip_text(space, entry, chip, folder)}
     scenarios = []

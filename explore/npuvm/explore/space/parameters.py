@@ -21,9 +21,7 @@ ParameterKind: TypeAlias = Literal["field", "bundle", "extension", "option"]
 EXTENSIONS = "isa.extensions"
 """Key of a space file that names extensions of the instruction set."""
 
-OPTIONS: Mapping[str, tuple[Value, ...]] = MappingProxyType(
-    {"compiler.fusion": FUSIONS, "compiler.double_buffering": (True, False)}
-)
+OPTIONS: Mapping[str, tuple[Value, ...]] = MappingProxyType({"compiler.fusion": FUSIONS})
 """Options of the compiler that a space may vary, with all their values."""
 
 _MOST_VALUES = 4096

@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from npuvm.explore.space.constraints import Constraint, Lookup
 from npuvm.explore.space.measures import Measure
@@ -59,7 +59,6 @@ class Setup:
 
     overrides: tuple[str, ...]
     fusion: str | None = None
-    double_buffering: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -110,12 +109,7 @@ class Space:
         if any(parameter.kind == "extension" for parameter in self.parameters):
             overrides.append(f"{EXTENSIONS}=[{', '.join(extensions)}]")
         fusion = point.get("compiler.fusion")
-        buffering = point.get("compiler.double_buffering")
-        return Setup(
-            tuple(overrides),
-            None if fusion is None else str(fusion),
-            None if buffering is None else cast(bool, buffering),
-        )
+        return Setup(tuple(overrides), None if fusion is None else str(fusion))
 
     def chip(self, point: Point) -> NpuConfig:
         """The chip of a point; ConfigError where its fields contradict each other."""
