@@ -82,6 +82,6 @@ def crashed(ending: str) -> Evaluation:
 def ray_tasks(make: MakeEvaluate, address: str | None = None) -> Executor:
     """A `RayTasks`; StudyError where ray is not installed, or no cluster is there."""
     need("ray")
-    from npuvm.explore.study.ray_tasks import RayTasks
+    from npuvm.explore.study.cluster import RayTasks
 
     return RayTasks(make, address)
