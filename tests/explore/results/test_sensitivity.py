@@ -104,6 +104,16 @@ def test_figures_that_are_not_positive_stay_as_they_are() -> None:
     assert sensitivities(space, flat)[0].shares["core.count"] == pytest.approx(1.0, abs=0.01)
 
 
+def test_of_very_many_points_some_are_taken_evenly() -> None:
+    space, entries = grid()
+    many = [Entry(number, entry.point, entry.evaluation) for number, entry in enumerate(entries * 25)]
+    latency, _ = sensitivities(space, many)
+    assert latency.points == 1000
+    assert latency.shares["core.count"] == pytest.approx(
+        sensitivities(space, entries)[0].shares["core.count"], abs=0.05
+    )
+
+
 def test_a_space_of_one_point_has_nothing_to_vary() -> None:
     space = replace(small_space(), parameters=(Parameter("core.count", "field", (1,)),))
     entry = Entry(0, {"core.count": 1}, done(entries_of()[0].point))

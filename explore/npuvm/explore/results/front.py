@@ -60,9 +60,19 @@ def _costs(vectors: Sequence[Sequence[float]], signs: Sequence[int]) -> Array:
 
 
 def _dominated(costs: Array) -> Array:
-    return np.array(
-        [bool(np.any((costs <= row).all(axis=1) & (costs < row).any(axis=1))) for row in costs], dtype=np.bool_
-    )
+    """Which rows another row beats."""
+    beaten = np.zeros(len(costs), dtype=np.bool_)
+    front = np.empty_like(costs)
+    count = 0
+    # In this order a row is beaten by earlier ones only, and by one of the front if by any.
+    for place in np.lexsort(costs.T[::-1]).tolist():
+        row, so_far = costs[place], front[:count]
+        if bool(((so_far <= row).all(axis=1) & (so_far < row).any(axis=1)).any()):
+            beaten[place] = True
+        else:
+            front[count] = row
+            count += 1
+    return beaten
 
 
 def _signs(space: Space) -> tuple[int, ...]:
