@@ -35,6 +35,10 @@ class Reaches:
     hull: _Ints
 
 
+_STRIDES = 3
+"""Where the strides of a formula begin among its places: behind pitch, base and the bytes of a slot."""
+
+
 class Gaps:
     """Pairs of formulas that must not touch a byte in common."""
 
@@ -64,102 +68,95 @@ class Formulas:
         zero, wide = values.constant(0), values.constant(1 << 62)
         once = Extent("szc", *[values.constant(1)] * 2)
         twice = Extent("szc", *[values.constant(2)] * 2)
+        still = (-1, zero, twice)
+        tails = [[each.followed(size) or still for size in (each.rows, each.cols)] for each in formulas]
         rest = [
-            [
-                each
-                for each in formula.strides
-                if each not in (formula.followed(formula.rows), formula.followed(formula.cols))
-            ]
-            for formula in formulas
+            [stride for stride in each.strides if stride not in own] for each, own in zip(formulas, tails, strict=True)
         ]
         depth = max((len(each) for each in rest), default=0)
-        padded = [[*each, *([(0, zero, once)] * (depth - len(each)))] for each in rest]
-
-        self._base = _column(each.base for each in formulas)
-        self._aligned = _column(each.aligned for each in formulas)
-        self._pitch = _column(each.pitch for each in formulas)
-        self._rows = _column(each.rows.full for each in formulas), _column(each.rows.tail for each in formulas)
-        self._cols = _column(each.cols.full for each in formulas), _column(each.cols.tail for each in formulas)
+        strides = [
+            [*own, *each, *([(0, zero, once)] * (depth - len(each)))] for own, each in zip(tails, rest, strict=True)
+        ]
+        lengths = [[stride for _, stride, _ in each] for each in strides]
+        counts = [
+            [each.rows, each.cols, *(trip for *_, trip in own)] for each, own in zip(formulas, strides, strict=True)
+        ]
+        places = [
+            [
+                each.pitch,
+                each.base,
+                zero if each.ring is None else each.ring.slot,
+                *own,
+                each.aligned,
+                wide if each.window is None else each.window,
+                *(size.full for size in sizes),
+                *(size.tail for size in sizes),
+            ]
+            for each, own, sizes in zip(formulas, lengths, counts, strict=True)
+        ]
+        self._strides = _STRIDES + 2 + depth
+        self._sizes = 4 + depth
+        width = self._strides + 2 + 2 * self._sizes
+        self._places = np.array(places, dtype=np.int64).reshape(len(formulas), width).T
         self._itemsize = _column(each.itemsize for each in formulas)
         self._step = _column(each.step for each in formulas)
-        self._window = _column(wide if each.window is None else each.window for each in formulas)
         self._writes = np.array([each.writes for each in formulas], dtype=bool)
-        self._slot = _column(zero if each.ring is None else each.ring.slot for each in formulas)
         self._more_slots = _column(0 if each.ring is None else each.ring.slots - 1 for each in formulas)
         self._reaches = np.array([each.reaches for each in formulas], dtype=bool)
         bounds = np.iinfo(np.int64)
         self._most = _column(bounds.max if each.most is None else each.most for each in formulas)
         self._least = _column(bounds.min if each.most is None else 0 for each in formulas)
-        shape = (len(formulas), depth)
-        self._strides = _column(stride for row in padded for _, stride, _ in row).reshape(shape)
-        self._trips = tuple(
-            _column(getattr(trip, end) for row in padded for *_, trip in row).reshape(shape) for end in ("full", "tail")
-        )
-        still = (-1, zero, twice)
-        tails = [
-            [formula.followed(getattr(formula, size)) or still for formula in formulas] for size in ("rows", "cols")
-        ]
-        self._tail_strides = _column(stride for row in tails for _, stride, _ in row).reshape(2, -1)
-        self._tail_trips = tuple(
-            _column(getattr(trip, end) for row in tails for *_, trip in row).reshape(2, -1) for end in ("full", "tail")
-        )
-        self._joint = np.array([one[0] == other[0] >= 0 for one, other in zip(*tails, strict=True)], dtype=bool)
+        self._joint = np.array([one[0] == other[0] >= 0 for one, other in tails], dtype=bool)
+        self._any_joint = bool(self._joint.any())
         pairs = [pair for uses in rings for pair in _pairs(uses)]
         self._one, self._other = _column(one for one, _ in pairs), _column(other for _, other in pairs)
         self._any_ring = bool(pairs)
 
     def reaches(self, values: _Ints) -> Reaches | None:
         """What an image's operands reach, when the rules of alignment, pitches, bounds and slots are kept for sure."""
-        rows = np.maximum(values[self._rows[0]], values[self._rows[1]])
-        cols = np.maximum(values[self._cols[0]], values[self._cols[1]])
-        base, pitch, slot = values[self._base], values[self._pitch], values[self._slot]
-        strides = values[self._strides]
-        step = self._step
-        several = rows > 1
-        tail_strides = values[self._tail_strides]
-        if (values[self._aligned] % step).any() or (slot % step).any():
+        if not len(self._step):
+            return Reaches(self._step, self._step, self._step)
+        rows = values[self._places]  # one of each number of the formulas, in the order of their places
+        pitch, base, slot = rows[:_STRIDES]
+        lengths, strides = rows[: self._strides], rows[_STRIDES : self._strides]
+        window, sizes = rows[self._strides + 1], rows[self._strides + 2 :].reshape(2, self._sizes, -1)
+        counts = sizes.max(axis=0)
+        if (rows[_STRIDES - 1 : self._strides + 1] % self._step).any():
             return None
-        if (strides % step[:, None]).any() or (tail_strides % step).any():
+        uneven = pitch % np.where(counts[1] <= 1, self._itemsize, self._step)
+        short = self._writes & (pitch < np.minimum(counts[1], window) * self._itemsize)
+        if ((counts[0] > 1) & ((uneven != 0) | short)).any() or not self._small(lengths, counts):
             return None
-        uneven = pitch % np.where(cols <= 1, self._itemsize, step)
-        short = self._writes & (pitch < np.minimum(cols, values[self._window]) * self._itemsize)
-        if (several & ((uneven != 0) | short)).any():
-            return None
-        counts = np.maximum(values[self._trips[0]], values[self._trips[1]])
-        tail_counts = np.maximum(values[self._tail_trips[0]], values[self._tail_trips[1]])
-        lengths = np.vstack((base, pitch, slot, tail_strides, strides.T))
-        if not self._small(lengths, np.vstack((rows, cols, tail_counts, counts.T))):
-            return None
-        far = np.where(self._reaches[:, None], strides * np.maximum(counts - 1, 0), 0)
-        last = tail_strides * np.maximum(tail_counts - 1, 0)
-        low = base + np.minimum(far, 0).sum(axis=1) + np.minimum(last, 0).sum(axis=0)
-        high = base + np.maximum(far, 0).sum(axis=1) + self._extent(values, pitch, tail_strides, tail_counts)
+        far = strides * np.maximum(counts[2:] - 1, 0)
+        low = base + np.minimum(far, 0).sum(axis=0)
+        far = np.maximum(far, 0)
+        before = np.maximum(strides[:2] * (counts[2:4] - 2), 0)
+        high = base + far[2:].sum(axis=0) + self._extent(sizes[:, :2], pitch, far[:2], before, counts[2:4] > 1)
         hull = high + self._more_slots * slot
         if (low < self._least).any() or (hull > self._most).any():
             return None
         found = Reaches(low, high, hull)
         return found if self._slots_clear(found, slot) else None
 
-    def _extent(self, values: _Ints, pitch: _Ints, strides: _Ints, counts: _Ints) -> _Ints:
-        """Bytes that a tile reaches from its first on, over the loops in whose last iteration it is smaller."""
-        last = np.maximum(strides * (counts - 1), 0)
-        before = np.maximum(strides * (counts - 2), 0)
-        full = (
-            np.stack((np.maximum(values[self._rows[0]] - 1, 0) * pitch, values[self._cols[0]] * self._itemsize))
-            + before
-        )
-        tail = (
-            np.stack((np.maximum(values[self._rows[1]] - 1, 0) * pitch, values[self._cols[1]] * self._itemsize)) + last
-        )
-        apart: _Ints = np.maximum(tail, np.where(counts > 1, full, 0)).sum(axis=0)
-        if not self._joint.any():
-            return apart
-        joint = np.maximum(tail.sum(axis=0) - last[1], np.where(counts[0] > 1, full.sum(axis=0) - before[1], 0))
-        apart[self._joint] = joint[self._joint]
+    def _extent(self, sizes: _Ints, pitch: _Ints, last: _Ints, before: _Ints, several: npt.NDArray[np.bool_]) -> _Ints:
+        """Bytes that a tile reaches from its first on, over the loops in whose last iteration its rows or columns are fewer.
+
+        `sizes` are rows and columns before the last iteration and in it, `last` and `before` how far the loops of either have
+        moved the tile by then, `several` whether there is an iteration before the last.
+        """
+        rows = np.maximum(sizes[:, 0] - 1, 0) * pitch
+        cols = sizes[:, 1] * self._itemsize
+        full, tail = np.stack((rows[0], cols[0])) + before, np.stack((rows[1], cols[1])) + last
+        apart: _Ints = np.maximum(tail, np.where(several, full, 0)).sum(axis=0)
+        if self._any_joint:
+            joint = np.maximum(tail.sum(axis=0) - last[1], np.where(several[0], full.sum(axis=0) - before[1], 0))
+            apart[self._joint] = joint[self._joint]
         return apart
 
     def _small(self, lengths: _Ints, counts: _Ints) -> bool:
         """Whether numbers are so small that 64 bits hold what is made of them, for all operands whose reach matters."""
+        if lengths.max() <= _MOST_BYTES and lengths.min() >= -_MOST_BYTES and counts.max() <= _MOST_COUNT:
+            return True
         large = (np.abs(lengths) > _MOST_BYTES).any(axis=0) | (counts > _MOST_COUNT).any(axis=0)
         return not (self._reaches & large).any()
 

@@ -40,7 +40,7 @@ class Verifier:
 
     What depends on a program's form alone is proven for the first image of each form, what depends on its values is checked for
     each. Images that this does not show to be legal are verified one by one. Of the `images` that were not known already,
-    `by_form` took no proof of their own.
+    `forms` were the first of their form, and `by_form` were shown to be legal by the checks of one that was known.
     """
 
     def __init__(self, isa: Isa, limits: CapacityLimits) -> None:
@@ -50,6 +50,7 @@ class Verifier:
         self._templates: dict[tuple[object, ...], Template | None] = {}
         self._passed: dict[bytes, None] = {}
         self.images = 0
+        self.forms = 0
         self.by_form = 0
 
     def check(self, image: Image) -> None:
@@ -63,6 +64,7 @@ class Verifier:
             return
         self.images += 1
         if form.key not in self._templates:
+            self.forms += 1
             self._first(image, form)
         else:
             template = self._templates[form.key]

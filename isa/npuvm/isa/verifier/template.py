@@ -34,8 +34,11 @@ __all__ = ["Template"]
 
 _Ints = npt.NDArray[np.int64]
 
-_Domain: TypeAlias = tuple[tuple[int, int, tuple[int, ...]], ...]
-"""Of cores that are run together: first words, groups where there are several, and classes of ranges by grid."""
+_Core: TypeAlias = tuple[int, int, tuple[int, ...]]
+"""Of a core: its first word, its group where there are several, and the classes of its ranges by grid."""
+
+_Domain: TypeAlias = tuple[_Core, ...]
+"""Cores that are run together."""
 
 _CUT = 3
 """A loop of more iterations than these is walked as one of so many."""
@@ -121,10 +124,10 @@ class Template:
         reaches = self._formulas.reaches(values)
         if reaches is None:
             return False
-        classes = self._classes(values, layout, cores)
-        if classes is None:
+        counts = self._domain_counts(values, layout, cores)
+        if counts is None:
             return False
-        gaps = self._proven(np.minimum(values[self._trip_places], _CUT), layout, cores.pcs, classes)
+        gaps = self._proven(np.minimum(values[self._trip_places], _CUT), counts, len(cores.pcs))
         if gaps is None or not gaps.hold(reaches):
             return False
         if layout.signals is None:
@@ -161,37 +164,50 @@ class Template:
         signals = Signals(self._isa, [self._programs[pc].sites for pc in pcs], groups) if self._shared else None
         return _Layout(by_program, groups, [tuple(each) for each in domains.values()], signals)
 
-    def _classes(self, values: _Ints, layout: _Layout, given: EntryColumns) -> list[tuple[int, ...]] | None:
-        """By core, the class of its range in each grid of its program; None when a range is not within its grid."""
-        found: list[tuple[int, ...]] = [()] * len(given.pcs)
+    def _domain_counts(self, values: _Ints, layout: _Layout, given: EntryColumns) -> Counter[_Domain] | None:
+        """How often there are cores of each form that are run together; None when a range is not within its grid."""
+        found: list[_Core] = [(0, 0, ())] * len(given.pcs) if self._shared else []
+        counts: Counter[_Domain] = Counter()
         for pc, program in self._programs.items():
             cores = layout.by_program[pc]
-            own = given.ranges[cores]
-            phases = min(given.phases[core] for core in cores.tolist())
-            columns = []
-            for grid in program.sites.grids:
-                trips = values[[trip.full for trip in grid.trips]].tolist()
-                total = prod(trips)
-                if grid.phase >= phases or total > _MOST_TILES:
-                    return None
-                ranges = own[:, grid.phase]
-                if (ranges[:, 0] < 0).any() or (ranges[:, 0] > ranges[:, 1]).any() or (ranges[:, 1] > total).any():
-                    return None
-                codes = range_classes(trips, ranges).tolist()
-                columns.append([alike(code, len(trips), grid.seen) for code in codes])
-            if columns:
-                for core, row in zip(cores.tolist(), zip(*columns, strict=True), strict=True):
-                    found[core] = row
-        return found
+            rows = self._classes(values, program, cores, given)
+            if rows is None:
+                return None
+            if not self._shared:
+                counts.update({((pc, 0, self._alike(program, row)),): count for row, count in Counter(rows).items()})
+                continue
+            for core, row in zip(cores.tolist(), rows, strict=True):
+                found[core] = pc, layout.groups[core] if self._across else 0, self._alike(program, row)
+        if self._shared:
+            counts.update(tuple([found[core] for core in domain]) for domain in layout.domains)
+        return counts
 
-    def _proven(
-        self, cut: _Ints, layout: _Layout, pcs: Sequence[int], classes: Sequence[tuple[int, ...]]
-    ) -> Gaps | None:
+    def _classes(
+        self, values: _Ints, program: _Program, cores: _Ints, given: EntryColumns
+    ) -> Sequence[tuple[int, ...]] | None:
+        """The class of the range of each core in each grid of its program; None when a range is not within its grid."""
+        if not program.sites.grids:
+            return [()] * len(cores)
+        own = given.ranges[cores]
+        phases = min([given.phases[core] for core in cores.tolist()])
+        columns = []
+        for grid in program.sites.grids:
+            trips = values[[trip.full for trip in grid.trips]].tolist()
+            total = prod(trips)
+            if grid.phase >= phases or total > _MOST_TILES:
+                return None
+            ranges = own[:, grid.phase]
+            if ranges.min() < 0 or ranges.max() > total or (ranges[:, 0] > ranges[:, 1]).any():
+                return None
+            columns.append(range_classes(trips, ranges).tolist())
+        return list(zip(*columns, strict=True))
+
+    def _alike(self, program: _Program, row: tuple[int, ...]) -> tuple[int, ...]:
+        grids = program.sites.grids
+        return tuple([alike(code, len(grid.trips), grid.seen) for code, grid in zip(row, grids, strict=True)])
+
+    def _proven(self, cut: _Ints, counts: Counter[_Domain], cores: int) -> Gaps | None:
         """What the proofs for all cores ask of the image; None when there is no proof, or the exact one may take too long."""
-        forms = [
-            (pc, group if self._across else 0, own) for pc, group, own in zip(pcs, layout.groups, classes, strict=True)
-        ]
-        counts = Counter(tuple([forms[core] for core in domain]) for domain in layout.domains)
         trips = cut.tobytes()
         proofs: dict[_Domain, Proof] = {}
         for domain in counts:
@@ -201,7 +217,7 @@ class Template:
             proofs[domain] = proof
         steps = sum(proof.steps * counts[domain] for domain, proof in proofs.items())
         most = max(proof.counters for proof in proofs.values())
-        if steps > self._max_steps or most > self._max_steps // len(classes):
+        if steps > self._max_steps or most > self._max_steps // cores:
             return None
         key = trips, frozenset(proofs)
         if key not in self._gaps:
