@@ -20,7 +20,6 @@ from npuvm.cli.explore_results import (
     pick,
     report,
     show_results,
-    write_results,
 )
 from npuvm.cli.options import AsJson
 from npuvm.cli.output import json_text, wide_console
@@ -147,8 +146,7 @@ def search(
                 typer.echo(f"npuvm: {kept} points are kept in {study.where}; the same command goes on", err=True)
                 raise
         entries = study.evaluated()
-    files = write_results(loaded, entries, out)
-    show_results(loaded, entries, files, as_json, quiet)
+    show_results(loaded, entries, out, as_json, quiet)
 
 
 def _evaluation(study: Study, no_sharing: bool, store: Path | None) -> SpaceEvaluate:

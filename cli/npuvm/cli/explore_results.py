@@ -18,7 +18,7 @@ from npuvm.explore.space import Space
 if TYPE_CHECKING:
     from npuvm.explore.study import Stored
 
-__all__ = ["FOLDER", "ResultsFolder", "Storage", "compare", "pick", "report", "show_results", "write_results"]
+__all__ = ["FOLDER", "ResultsFolder", "Storage", "compare", "pick", "report", "show_results"]
 
 FOLDER = Path("build", "explore")
 
@@ -77,28 +77,22 @@ def report(
 ) -> None:
     """Write the report of a study, as a search does at its end; the search may still be running."""
     stored = _stored(study, storage)
-    show_results(stored.space, stored.entries, write_results(stored.space, stored.entries, out), as_json)
+    show_results(stored.space, stored.entries, out, as_json)
 
 
-def write_results(space: Space, entries: Sequence[Entry], folder: Path) -> tuple[Path, ...]:
-    """Write the page and the tables of points; return their paths."""
+def show_results(space: Space, entries: Sequence[Entry], folder: Path, as_json: bool, quiet: bool = False) -> None:
+    """Write the page and the tables of points; print the front as a table with what there is to say of it, or as JSON."""
     with DelayedBar(f"report of {space.name}"):
-        files = results.report_files(space, entries, folder)
+        found = results.sensitivities(space, entries)
+        files = results.report_files(space, entries, folder, found)
     write_together(files)
-    return tuple(files)
-
-
-def show_results(
-    space: Space, entries: Sequence[Entry], files: Iterable[Path], as_json: bool, quiet: bool = False
-) -> None:
-    """The front as a table with what there is to say of it, or as JSON."""
     if as_json:
         typer.echo(json_text(_document(space, entries, files)), nl=False)
     elif not quiet:
         console = wide_console()
         console.print(f"[bold]{space.name}[/bold]: {space.title}", highlight=False)
         console.print(results.front_table(space, entries))
-        for line in results.report_lines(space, entries):
+        for line in results.report_lines(space, entries, found):
             typer.echo(line)
         typer.echo(f"report in {', '.join(map(str, files))}")
 
