@@ -17,7 +17,7 @@ from npuvm.explore.results.comparison import Comparison, Pair
 from npuvm.explore.results.comparison_tables import comparison_tables
 from npuvm.explore.results.conclusions import instead
 from npuvm.explore.results.entry import Entry
-from npuvm.explore.space import Point
+from npuvm.explore.space import MEASURES, Objective, Point
 
 SLOW: Point = {"core.count": 1, "core.ub_kib": 128, "compiler.fusion": "none", "isa.extensions.fma": False}
 FAST: Point = {"core.count": 2, "core.ub_kib": 128, "compiler.fusion": "pattern", "isa.extensions.fma": True}
@@ -128,6 +128,21 @@ def test_other_objectives_have_reasons_of_their_own() -> None:
     # (0.75 + 2 x 3) / (3 + 2 x 3) of the energy in (55 + 8) / (100 + 8) of the time.
     assert power.endswith("; 0.75 times the energy in 0.583 times the device's time")
     assert gates.endswith("1,100 instead of 1,000 (+10.0 %); 8 has isa.extensions.fma=true")
+
+
+def test_an_objective_of_one_workload_looks_at_that_alone() -> None:
+    space = small_space()
+    own = replace(
+        space, objectives=(Objective(MEASURES["latency_us"], "more"), Objective(MEASURES["energy_uj"], "more"))
+    )
+    entries = [
+        Entry(number, point, done(point, runs=runs, measures={"latency_us of more": us, "energy_uj of more": 3.0}))
+        for number, point, runs, us in ((3, SLOW, slow_runs(), 9.0), (8, FAST, fast_runs(), 8.0))
+    ]
+    assert compare(own, *entries).conclusions == (
+        "latency_us of more: 8 has 8 instead of 9 (-11.1 %); of -1 us the device has 0 us, the host's dispatch -1 us",
+        "energy_uj of more: the same",
+    )
 
 
 def test_behind_a_wait_the_work_that_changed_is_told() -> None:
