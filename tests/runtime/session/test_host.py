@@ -163,3 +163,16 @@ def test_an_operator_of_a_newer_set_is_told() -> None:
     _, session = opened("m (float[N] x) => (float[N] y) { y = ImageDecoder(x) }")
     (step,) = session.model.host_steps()
     assert step.reason == "ImageDecoder is no operator of ONNX's set 18; it is one of 20"
+
+
+def test_a_range_up_to_a_number_is_one_operator_of_the_host() -> None:
+    """Its schema has a loop of a trip for each number."""
+    text = """m (int64 n, float[A] x) => (float[e] z) {
+      first = Constant <value_int = 0> ()  step = Constant <value_int = 1> ()
+      r = Range(first, n, step)  f = Cast <to = 1> (r)  z = Mul(f, x)
+    }"""
+    proto, session = opened(text)
+    assert [each.op for each in session.model.host_steps()][:1] == ["Range"]
+    for size in (4, 0, 1):
+        check(session, proto, {"n": np.array(size), "x": floats(1)})
+    check(session, proto, {"n": np.array(4), "x": floats(4)})

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["body_of_function", "body_of_schema"]
 
+_LOOPS = ("Range",)
+"""Operators that schemas define by loops over single numbers, which are no gain."""
+
 
 def body_of_function(operator: Operator, function: onnx.FunctionProto) -> onnx.FunctionProto:
     """A function of the file, for this node."""
@@ -25,7 +28,7 @@ def body_of_function(operator: Operator, function: onnx.FunctionProto) -> onnx.F
 def body_of_schema(operator: Operator) -> onnx.FunctionProto | None:
     """What the schema says, for this node, its dtypes and dims; None where it says nothing."""
     domain = operator.node.domain
-    if not defs.has(operator.type, operator.since, domain):
+    if operator.type in _LOOPS or not defs.has(operator.type, operator.since, domain):
         return None
     schema: Any = defs.get_schema(operator.type, operator.since, domain)  # the stubs of onnx lack functions
     defaults = {name: each.default_value for name, each in schema.attributes.items() if each.default_value.name}
