@@ -114,7 +114,10 @@ def search(
 
     What is evaluated is kept at once: a search that was stopped, in whatever way, goes on where it was.
     """
+    from npuvm.explore.evaluation import check_workloads
+
     loaded = load_space(space)
+    check_workloads(loaded)
     if dry_run:
         _show_plan(plan_of(loaded, evaluations, processes, quiet or as_json), as_json)
         return

@@ -44,12 +44,22 @@ convolution (float16[images, 16, side, side] x, float16[32, 16, 3, 3] w) => (flo
 }
 """
 
-MODELS = {"mlp": MLP, "attention": ATTENTION, "convolution": CONVOLUTION}
+CACHE = """<ir_version: 10, opset_import: ["" : 18]>
+cache (float16[heads, 1, 32] q, float16[heads, past, 32] before, float16[heads, 1, 32] k) => (float16[heads, 1, total] y)
+{
+  all = Concat <axis = 1> (before, k)
+  t = Transpose <perm = [0, 2, 1]> (all)
+  y = MatMul (q, t)
+}
+"""
+
+MODELS = {"mlp": MLP, "attention": ATTENTION, "convolution": CONVOLUTION, "cache": CACHE}
 
 SIZES: dict[str, dict[str, Any]] = {
     "mlp": {"rows": [16, 100]},
     "attention": {"heads": 2, "rows": 33, "keys": [48, 96]},
     "convolution": {"images": 1, "side": [15, 28]},
+    "cache": {"heads": 3, "past": [70, 300]},
 }
 
 PARAMETERS: dict[str, Any] = {

@@ -45,6 +45,13 @@ def test_rows_of_a_table_count_only_where_all_are_needed(tmp_path: Path) -> None
     assert 2 * 2 * 32 * (33 + 2 * 48) <= found.read_bytes <= 2 * 2 * 32 * (33 + 2 * 48) + 33 * 4
 
 
+def test_all_parts_of_what_is_put_side_by_side_are_needed(tmp_path: Path) -> None:
+    model = read_model(model_file(tmp_path, "cache")).model
+    assert run_bound(model, {"heads": 3, "past": 70}) == RunBound(
+        {"fp16": 3 * 32 * 71}, 2 * 3 * 32 * (1 + 70 + 1), 2 * 3 * 71
+    )
+
+
 def test_a_convolution_counts_the_taps_that_meet_its_input(tmp_path: Path) -> None:
     model = read_model(model_file(tmp_path, "convolution")).model
     # Along an axis of 15 with stride 2: 8 places with 3 taps; the first of the first and the last of the last lie outside.

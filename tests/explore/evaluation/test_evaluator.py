@@ -8,8 +8,9 @@ import pytest
 import yaml
 from tests.explore.evaluation.kit import ATTENTION, MODELS, SIZES, make_space, model_file
 
-from npuvm.explore.evaluation import Evaluation, Evaluator, objective_values
+from npuvm.explore.evaluation import Evaluation, Evaluator, check_workloads, objective_values
 from npuvm.hw.energy import estimate_area, load_technology
+from npuvm.hw.errors import ConfigError
 from npuvm.hw.indices import IndexDistribution
 from npuvm.hw.rtl.yosys import find_yosys
 from npuvm.runtime.device import Device
@@ -17,10 +18,12 @@ from npuvm.runtime.energy import energy_of_launches
 from npuvm.runtime.recording import record_scenario
 from npuvm.runtime.scenario import load_scenario
 from npuvm.runtime.session import Session
+from npuvm.runtime.session.errors import SessionError
 from npuvm.runtime.session.feeds import shapes_at
 
 pytest.importorskip("onnx")
 
+ROOT = Path(__file__).resolve().parents[3]
 N7 = load_technology("n7")
 
 
@@ -106,6 +109,17 @@ def test_sizes_are_numbers_for_the_models_symbols(
     assert evaluation.state == "failed"
     assert message in str(evaluation.error)
     assert evaluation.host.runs == {"skipped": 1}
+    with pytest.raises(SessionError, match=f"workload mlp.*{message}"):
+        check_workloads(space)
+
+
+def test_workloads_that_can_be_read_pass(tmp_path: Path) -> None:
+    check_workloads(make_space(tmp_path))
+    scenario = {"name": "products", "scenario": str(ROOT / "configs" / "gemm.yaml")}
+    check_workloads(make_space(tmp_path, workloads=[scenario]))
+    (tmp_path / "none.yaml").write_text("name: none\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"workload nothing: .*none.yaml"):
+        check_workloads(make_space(tmp_path, workloads=[{"name": "nothing", "scenario": str(tmp_path / "none.yaml")}]))
 
 
 def test_a_chip_that_is_too_small_is_a_failed_point_and_no_lost_study(tmp_path: Path) -> None:

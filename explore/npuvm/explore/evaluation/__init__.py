@@ -6,6 +6,7 @@ from npuvm.explore.evaluation.evaluator import Evaluator
 from npuvm.explore.evaluation.fronts import dominated, objective_values
 from npuvm.explore.evaluation.record import Evaluation, EvaluationState, HostCost, RunRecord
 from npuvm.explore.evaluation.store import StoreError
+from npuvm.explore.evaluation.workloads import check_workloads
 
 __all__ = [
     "Evaluation",
@@ -14,6 +15,7 @@ __all__ = [
     "HostCost",
     "RunRecord",
     "StoreError",
+    "check_workloads",
     "dominated",
     "objective_values",
 ]

@@ -27,7 +27,9 @@ from npuvm.runtime.session.binding import available, derive
 
 __all__ = ["NO_BOUND", "RunBound", "bound_figures", "least_cycles", "run_bound"]
 
-_TAKES_ALL = frozenset({*UNARY, *ARITHMETIC, *COMPARES, *REDUCES, "cast", "broadcast_to", "reshape", "permute"})
+_TAKES_ALL = frozenset(
+    {*UNARY, *ARITHMETIC, *COMPARES, *REDUCES, "cast", "broadcast_to", "reshape", "permute", "concat"}
+)
 """Operations of which a whole result needs every element of every input. A choice by a mask may need less."""
 
 _PRODUCTS = ("matmul", "conv2d")

@@ -1,0 +1,34 @@
+"""What of a space's workloads can be told before any point: whether they can be read, and at these sizes."""
+
+from __future__ import annotations
+
+from npuvm.explore.evaluation.tapes import read_model
+from npuvm.explore.space import Space, Workload
+from npuvm.isa.errors import NpuvmError
+from npuvm.runtime.scenario import load_scenario
+from npuvm.runtime.session.feeds import shapes_at
+
+__all__ = ["check_workloads"]
+
+
+def check_workloads(space: Space) -> None:
+    """Raise what would fail every point: a model or scenario that is none, symbols without a size, sizes without a symbol.
+
+    The error names the workload; it is that of `read_model`, `shapes_at` or `load_scenario`.
+    """
+    for workload in space.workloads:
+        try:
+            _check(workload)
+        except NpuvmError as error:
+            place = f"workload {workload.name}"
+            error.where = place if error.where is None else f"{place}: {error.where}"
+            raise
+
+
+def _check(workload: Workload) -> None:
+    if workload.kind == "scenario":
+        load_scenario(workload.path)
+        return
+    model = read_model(workload.path).model
+    for run in workload.runs:
+        shapes_at(model, run.sizes)
