@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from npuvm.compiler.group_programs import GroupPrograms
 from npuvm.compiler.joint_segments import MixSegment
 from npuvm.compiler.schedule import Pins
@@ -38,6 +41,10 @@ class GroupEntries(GroupTable):
         skipped = [(member - 1) * tiles for tiles in self.groups.tiles]
         moved = tuple((start + skip, stop + skip) for (start, stop), skip in zip(ranges, skipped, strict=True))
         return Entry(self.order[member], self.start(member), moved)
+
+    def moved(self, ranges: npt.NDArray[np.int64], member: int) -> npt.NDArray[np.int64]:
+        """The ranges of a member of each group, of those by group and phase."""
+        return ranges + max(0, member - 1) * np.array(self.groups.tiles, dtype=np.int64)[:, None]
 
 
 class MixChosen(NamedTuple):

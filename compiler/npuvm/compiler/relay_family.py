@@ -8,6 +8,9 @@ from math import prod
 from operator import attrgetter
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from npuvm.compiler.compiled import TensorSpec
 from npuvm.compiler.cube_codegen import check_types, problem_of
 from npuvm.compiler.cube_problem import CubeTile
@@ -239,3 +242,10 @@ class RelayEntries(GroupTable):
             for (start, stop), tiles in zip(self.groups.entry(group).ranges, self.groups.tiles, strict=True)
         )
         return Entry(self.order[member], self.start(member), ranges)
+
+    def moved(self, ranges: npt.NDArray[np.int64], member: int) -> npt.NDArray[np.int64]:
+        """The ranges of a member of each group, of those by group and phase."""
+        places = np.arange(len(ranges)) * max(1, len(self.order) - 1) + max(0, member - 1)
+        some = ranges[:, :, :1] < ranges[:, :, 1:]
+        tiles = np.array(self.groups.tiles, dtype=np.int64)
+        return np.where(some, ranges + (places[:, None] * tiles)[:, :, None], 0)

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from npuvm.compiler.errors import CompileError
 from npuvm.isa import Entry, EvenEntries, Image
-from npuvm.isa.image_tables import EntryTable
+from npuvm.isa.image_tables import EntryColumns, EntryTable
 
 __all__ = ["GroupTable", "Programs", "Run", "StackedEntries", "busy"]
 
 Programs = Mapping[str, tuple[int, Sequence[Entry], int]]
 """By core type: the first word of its program, its entries, and how many phases they have."""
+
+_MOST_TILES = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,21 @@ class GroupTable(EntryTable):
     def start(self, member: int) -> int:
         """The first word of a core's program, by its place in the group."""
         return self.starts[min(member, 1)]
+
+    def moved(self, ranges: npt.NDArray[np.int64], member: int) -> npt.NDArray[np.int64]:
+        """The ranges of a member of each group, of those by group and phase."""
+        raise NotImplementedError
+
+    def columns(self) -> EntryColumns:
+        """All entries by column."""
+        groups = self.groups
+        if sum(groups.tiles) * groups.steps * len(self) >= _MOST_TILES:
+            return EntryTable.columns(self)
+        own = groups.columns().ranges
+        members = range(len(self.order))
+        ranges = np.stack([self.moved(own, member) for member in members], axis=1).reshape(len(self), own.shape[1], 2)
+        pcs = tuple([self.start(member) for member in members]) * len(groups)
+        return EntryColumns(self.order * len(groups), pcs, (len(groups.tiles),) * len(self), ranges)
 
 
 @dataclass(frozen=True, slots=True)
