@@ -108,6 +108,7 @@ def test_equal_points_share_a_row() -> None:
 def test_a_table_may_be_shortened_and_keeps_both_ends() -> None:
     _, _, first, last, *_ = printed(most=2)
     assert (first.split()[1:3], last.split()[1:3]) == (["16", "9"], ["40", "3"])
+    assert printed(most=3) == printed()
     assert str(front_table(small_space(), mixed_entries(), 2).caption).startswith("front: 2 of 3;")
 
 

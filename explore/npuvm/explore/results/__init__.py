@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from npuvm.explore.results.compare import compare
+from npuvm.explore.results.comparing import compare
 from npuvm.explore.results.comparison import Comparison
-from npuvm.explore.results.comparison_tables import comparison_tables
+from npuvm.explore.results.comparison_view import comparison_tables
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.front import front_entries
-from npuvm.explore.results.pick import Picked, pick
+from npuvm.explore.results.picking import Picked, pick
 from npuvm.explore.results.report import report_files, report_lines
 from npuvm.explore.results.sensitivity import Sensitivity, sensitivities
 from npuvm.explore.results.tables import front_table

@@ -12,9 +12,9 @@ from rich.console import Console
 from tests.explore.results.kit import done, entries_of, failed, pruned, run_of, small_space
 
 from npuvm.explore.evaluation import Evaluation, RunRecord
-from npuvm.explore.results.compare import compare
+from npuvm.explore.results.comparing import compare
 from npuvm.explore.results.comparison import Comparison, Pair
-from npuvm.explore.results.comparison_tables import comparison_tables
+from npuvm.explore.results.comparison_view import comparison_tables
 from npuvm.explore.results.conclusions import instead
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.space import MEASURES, Objective, Point
@@ -143,6 +143,26 @@ def test_an_objective_of_one_workload_looks_at_that_alone() -> None:
         "latency_us of more: 8 has 8 instead of 9 (-11.1 %); of -1 us the device has 0 us, the host's dispatch -1 us",
         "energy_uj of more: the same",
     )
+
+
+def test_nothing_is_made_up_where_records_say_too_little() -> None:
+    def conclusion(measure: str, *runs: RunRecord) -> str:
+        sides = (tuple(runs[:1]), tuple(runs[1:]))
+        entries = [Entry(n, SLOW, done(SLOW, runs=each, measures={measure: 1.0 + n})) for n, each in enumerate(sides)]
+        return compare(small_space((measure,)), *entries).conclusions[-1]
+
+    assert conclusion("latency_us") == "latency_us: 1 has 2 instead of 1 (+100.0 %)"
+    idle: dict[str, Any] = {"busy": {}, "stalls": {}}
+    assert conclusion("latency_us", run_of("short", 6.0, **idle), run_of("short", 8.0, **idle)).endswith(
+        "of +2 us the device has +2 us, the host's dispatch 0 us"
+    )
+    still: dict[str, Any] = {"cycles": 0, "seconds": 0.0}
+    assert conclusion("power_w", run_of("short", 6.0, **still), run_of("short", 8.0)) == (
+        "power_w: 1 has 2 instead of 1 (+100.0 %)"
+    )
+    waits = {"vector: wait 1 (load)": 10}
+    text = conclusion("latency_us", run_of("short", 6.0, **still), run_of("short", 8.0, stalls=waits))
+    assert text.endswith("of a mean core's vector: busy 0.7 instead of 0 us")
 
 
 def test_behind_a_wait_the_work_that_changed_is_told() -> None:

@@ -14,7 +14,7 @@ from npuvm.compiler.tile_library import find_library
 from npuvm.explore.evaluation import Evaluation
 from npuvm.explore.evaluation.evaluator import Evaluator
 from npuvm.explore.results.entry import Entry
-from npuvm.explore.results.pick import CHIP_FILE, Picked, pick
+from npuvm.explore.results.picking import CHIP_FILE, Picked, pick
 from npuvm.explore.space import Parameter, Point, Space, load_space
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.isa import load_isa
