@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 from tests.runtime.session.models import check, floats, opened, parsed
 
 from npuvm.compiler.frontends.onnx import import_model
+from npuvm.isa.errors import NpuvmError
 from npuvm.runtime.session import Session
 from npuvm.runtime.session.errors import SessionError
 from npuvm.runtime.session.plan_file import compiler_hash, model_hash
@@ -101,6 +105,86 @@ def test_damaged_files(plan: Path, tmp_path: Path) -> None:
             file.writestr("plan.json", json.dumps(stored | change))
         with pytest.raises(SessionError, match=message):
             Session.load(broken, parsed(TEXT), "edge")
+
+
+def rewritten(plan: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """The plan file with its first program changed."""
+    with zipfile.ZipFile(plan) as file:
+        held = {name: file.read(name) for name in file.namelist()}
+    stored = json.loads(held.pop("plan.json"))
+    change(stored["programs"][0])
+    with zipfile.ZipFile(plan, "w") as file:
+        file.writestr("plan.json", json.dumps(stored))
+        for name, data in held.items():
+            file.writestr(name, data)
+
+
+def placed(*path: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(program: Any) -> None:
+        for each in path[:-1]:
+            program = program[each]
+        program[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            placed("tensors", 0, 1, value="input"),
+            "programs.0.tensors.0.1: Input should be 'param', 'output' or 'workspace'",
+        ),
+        (placed("tensors", 0, 2, value="fp7"), "its tensors have one name each, and dtypes that there are"),
+        (placed("tensors", 0, 3, value=[-1]), "programs.0.tensors.0.3.0: Input should be greater than or equal to 0"),
+        (placed("launches", 0, "args", 0, value="nothing"), "its arguments are tensors, as many as its image takes"),
+        (placed("launches", 0, "args", value=[]), "its arguments are tensors, as many as its image takes"),
+        (placed("launches", 0, "image", value=99), "this is no whole plan file: 'images/99'"),
+        (placed("more", value=1), "programs.0.more: Extra inputs are not permitted"),
+    ],
+)
+def test_what_programs_of_a_file_must_be(plan: Path, change: Callable[[dict[str, Any]], None], message: str) -> None:
+    rewritten(plan, change)
+    with pytest.raises(SessionError, match=re.escape(message)):
+        Session.load(plan, parsed(TEXT), "edge")
+
+
+@pytest.mark.parametrize("change", [placed("outputs", value=[]), placed("tensors", 0, 3, value=[9, 9])])
+def test_a_program_of_another_region(plan: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    rewritten(plan, change)
+    session = Session.load(plan, parsed(TEXT), "edge", engine="functional")
+    with pytest.raises(SessionError, match="has other tensors than its region"):
+        session.run({"x": floats(2, 4)})
+
+
+def test_damage_gives_an_error_or_the_right_numbers(plan: Path) -> None:
+    """Whatever value of a program is another one: a file is never run into numbers that are wrong."""
+    whole, rng, feeds = plan.read_bytes(), random.Random(3), {"x": floats(2, 4)}
+    wanted = opened(TEXT)[1].run(feeds)["y"]
+    outcomes = set()
+    for _ in range(60):
+        plan.write_bytes(whole)
+        rewritten(plan, lambda program: _damage(program, rng))
+        try:
+            made = Session.load(plan, parsed(TEXT), "edge", engine="functional").run(feeds)["y"]
+        except NpuvmError:
+            outcomes.add("refused")
+        else:
+            outcomes.add("right")
+            np.testing.assert_array_equal(made, wanted)
+    assert outcomes == {"refused", "right"}
+
+
+def _damage(program: Any, rng: random.Random) -> None:
+    """Put something else somewhere into nested lists and dicts."""
+    while True:
+        keys = list(program) if isinstance(program, dict) else list(range(len(program)))
+        key = rng.choice(keys)
+        inside = program[key]
+        if not isinstance(inside, list | dict) or not inside or rng.random() < 0.2:
+            program[key] = rng.choice([None, -1, 0, 1 << 40, "zz", [], {}, 3.5, inside])
+            return
+        program = inside
 
 
 def test_what_cannot_be_saved(tmp_path: Path) -> None:

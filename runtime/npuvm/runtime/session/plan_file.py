@@ -14,11 +14,14 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import npuvm.compiler
 from npuvm.compiler import CompiledKernel, Graph, print_graph
 from npuvm.compiler.compiled import Launch, TensorSpec
+from npuvm.compiler.types import DTYPES
 from npuvm.isa import Image
 from npuvm.isa.errors import IsaError
 from npuvm.runtime.session.errors import SessionError
@@ -33,6 +36,39 @@ _MOST_PROGRAMS = 1024
 
 Shapes = Mapping[str, Sequence[int]]
 Key = tuple[str, str]
+
+
+_Size = Annotated[int, Field(ge=0, lt=1 << 62)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Launch(_Section):
+    segment: str
+    kind: Literal["vector", "cube", "mix", "stack"]
+    image: _Size
+    args: tuple[str, ...]
+    writes: tuple[str, ...]
+    continues: bool
+
+
+class _Program(_Section):
+    """`tensors` are name, kind, dtype, shape and offset of each."""
+
+    graph: str
+    shapes: str
+    name: str
+    outputs: tuple[str, ...]
+    tensors: tuple[tuple[str, Literal["param", "output", "workspace"], str, tuple[_Size, ...], _Size], ...]
+    launches: tuple[_Launch, ...]
+
+
+class _Plan(_Section):
+    format: int
+    made_for: Mapping[str, str]
+    programs: tuple[_Program, ...]
 
 
 def model_hash(proto: onnx.ModelProto) -> str:
@@ -98,13 +134,25 @@ class StoredPrograms:
         return len(self._programs)
 
     def find(self, graph: Graph, shapes: Shapes) -> CompiledKernel | None:
-        """The program of a graph for shapes, None where there is none."""
+        """The program of a graph for shapes, None where there is none. SessionError for one that is not of this graph."""
         known = self._hashes.get(id(graph))
         if known is None:
             known = self._hashes[id(graph)] = graph, _graph_hash(graph)
         found = self._programs.get((known[1], _shapes_text(shapes)))
-        self.used += found is not None
+        if found is not None:
+            _check_of(found, graph, shapes)
+            self.used += 1
         return found
+
+
+def _check_of(kernel: CompiledKernel, graph: Graph, shapes: Shapes) -> None:
+    """SessionError for a program that does not have the parameters and outputs of a graph."""
+    own = {(each.name, each.kind, each.dtype, each.shape) for each in kernel.tensors if each.kind != "workspace"}
+    wanted = {(each.name, "param", each.type.dtype, tuple(shapes[each.name])) for each in graph.params}
+    made = graph.output_shapes(graph.bind(shapes))
+    wanted |= {(each.name, "output", each.type.dtype, made[each.name]) for each in graph.outputs}
+    if own != wanted or kernel.outputs != tuple(each.name for each in graph.outputs):
+        raise SessionError(f"the plan file's program '{kernel.name}' has other tensors than its region", graph.name)
 
 
 def write_plan(path: Path, made_for: Mapping[str, str], log: ProgramLog) -> int:
@@ -166,28 +214,38 @@ def read_plan(path: Path, made_for: Mapping[str, str]) -> StoredPrograms:
                 for name in file.namelist()
                 if name.startswith("images/")
             }
-            return StoredPrograms(
-                {(each["graph"], each["shapes"]): _kernel(each, images) for each in found["programs"]}
-            )
+            plan = _Plan.model_validate_json(file.read("plan.json"))
+            return StoredPrograms({(each.graph, each.shapes): _kernel(each, images) for each in plan.programs})
     except OSError as error:
         raise SessionError(f"the plan file cannot be read: {error.strerror}", str(path)) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise SessionError(f"this is no whole plan file: {place}: {first['msg']}", str(path)) from None
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, IsaError) as error:
         raise SessionError(f"this is no whole plan file: {error}", str(path)) from None
 
 
-def _kernel(stored: Mapping[str, Any], images: Mapping[str, Image]) -> CompiledKernel:
+def _kernel(stored: _Program, images: Mapping[str, Image]) -> CompiledKernel:
+    """ValueError for what does not fit together."""
+    tensors = tuple([TensorSpec(*each) for each in stored.tensors])
+    names = {each.name for each in tensors}
+    if len(names) < len(tensors) or not {each.dtype for each in tensors} <= DTYPES.keys():
+        raise ValueError(f"program '{stored.name}': its tensors have one name each, and dtypes that there are")
     launches = tuple(
-        Launch(
-            each["segment"],
-            each["kind"],
-            images[f"images/{each['image']}"],
-            tuple(each["args"]),
-            tuple(each["writes"]),
-            bool(each["continues"]),
-        )
-        for each in stored["launches"]
+        [
+            Launch(
+                each.segment,
+                each.kind,
+                images[f"images/{each.image}"],
+                each.args,
+                each.writes,
+                continues=each.continues,
+            )
+            for each in stored.launches
+        ]
     )
-    tensors = tuple(
-        TensorSpec(name, kind, dtype, tuple(shape), offset) for name, kind, dtype, shape, offset in stored["tensors"]
-    )
-    return CompiledKernel(stored["name"], launches, tensors, tuple(stored["outputs"]), {})
+    for launch in launches:
+        if not names.issuperset((*launch.args, *launch.writes)) or len(launch.args) != launch.image.n_args:
+            raise ValueError(f"launch '{launch.segment}': its arguments are tensors, as many as its image takes")
+    return CompiledKernel(stored.name, launches, tensors, stored.outputs, {})
