@@ -27,6 +27,11 @@ ROOT = Path(__file__).resolve().parents[3]
 N7 = load_technology("n7")
 
 
+ASSUMES = """<ir_version: 10, opset_import: ["" : 18]>
+assumes (float16[a, 32] x, float16[b, 32] y) => (float16[c, 32] z) { z = Add (x, y) }
+"""
+
+
 def model_workload(folder: Path, name: str) -> dict[str, object]:
     return {"name": name, "model": str(model_file(folder, name)), "sizes": SIZES[name]}
 
@@ -58,6 +63,22 @@ def test_runs_take_what_a_session_of_their_own_says(tmp_path: Path, name: str) -
     assert evaluation.measures["area_mm2"] == estimate_area(space.chip(point), N7).total.value
     assert evaluation.host.runs == {"simulated": 2}
     assert objective_values(space, evaluation) == [evaluation.measures["latency_us"], evaluation.measures["area_mm2"]]
+
+
+def test_a_model_is_read_for_sizes_that_break_what_it_assumes(tmp_path: Path) -> None:
+    path = tmp_path / "assumes.onnxtxt"
+    path.write_text(ASSUMES, encoding="utf-8")
+    sizes = [{"at": {"a": 64, "b": 64}}, {"at": {"a": 1, "b": 64}}]
+    space = make_space(tmp_path, workloads=[{"name": "assumes", "model": str(path), "sizes": sizes}])
+    point = next(space.points())
+    evaluation = Evaluator(space).evaluate(point)
+    assert evaluation.error is None
+    for run in evaluation.runs:
+        device = Device(space.chip(point), timing_only=True, indices=IndexDistribution("uniform"))
+        session = Session(path, device)
+        report = session.time({"x": (run.sizes["a"], 32), "y": (run.sizes["b"], 32)})
+        assert bool(report.reread) is (run.sizes["a"] == 1)
+        assert run.cycles == report.cycles
 
 
 def test_fusion_is_that_of_the_point(tmp_path: Path) -> None:

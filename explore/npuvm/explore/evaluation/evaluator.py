@@ -70,8 +70,8 @@ class Evaluator:
         found = self._least.get(workload.name)
         if found is None:
             if workload.kind == "model":
-                model = read_model(workload.path).model
-                found = tuple(run_bound(model, run.sizes) for run in workload.runs)
+                read = read_model(workload.path)
+                found = tuple(run_bound(read.at(run.sizes), run.sizes) for run in workload.runs)
             else:
                 found = (NO_BOUND,) * len(workload.runs)
             self._least[workload.name] = found

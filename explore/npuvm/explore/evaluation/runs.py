@@ -84,7 +84,7 @@ class PointRuns:
         self._shared, self._chip, self._isa, self._setup, self._base = shared, chip, isa, setup, base
         self._limits = capacity_limits(chip)
         self._verifier = Verifier(isa, self._limits)
-        self._tapers: dict[str, Taper] = {}
+        self._tapers: dict[tuple[str, int], Taper] = {}
 
     def counts(self, workload: Workload, run: SizedRun) -> tuple[Counts, Found]:
         """What a run does, and how that was found. Raises what compiling, verifying and simulating raise."""
@@ -120,10 +120,11 @@ class PointRuns:
         return simulate_tape(tape, self._chip, self._isa)
 
     def _tape(self, workload: Workload, run: SizedRun) -> Tape:
-        taper = self._tapers.get(workload.name)
+        model = read_model(workload.path).at(run.sizes)
+        key = workload.name, id(model)
+        taper = self._tapers.get(key)
         if taper is None:
-            model = read_model(workload.path).model
-            taper = self._tapers[workload.name] = Taper(model, self._chip, self._setup.fusion)
+            taper = self._tapers[key] = Taper(model, self._chip, self._setup.fusion)
         return taper.tape(run.sizes)
 
     def _of_scenario(self, workload: Workload) -> tuple[Counts, Found]:

@@ -21,6 +21,7 @@ from npuvm.hw.stats import RunResult
 from npuvm.isa import Image, Isa
 from npuvm.runtime.device import Device
 from npuvm.runtime.session import Session
+from npuvm.runtime.session.binding import available, derive, symbols_of
 from npuvm.runtime.session.feeds import shapes_at
 
 __all__ = ["ReadModel", "Tape", "TapedLaunch", "Taper", "read_model", "simulate_tape"]
@@ -34,12 +35,20 @@ _NOTHING = RunResult(0, Fraction(0), (), {}, Work(), 0, 0, {}, {}, {}, (), (), (
 """What a launch did that nobody has simulated yet."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReadModel:
     """A model, read once for all chips, and a digest of its graph and weights."""
 
+    path: Path
     model: Model
     digest: str
+
+    def at(self, sizes: Mapping[str, int]) -> Model:
+        """The model for sizes: the one for all, or one that is read for these alone where they break what it assumes."""
+        binding = dict(sizes)
+        derive(available(self.model.derived, binding), binding)
+        known = (each for each in self.model.guards if symbols_of(each.left) | symbols_of(each.right) <= binding.keys())
+        return self.model if all(each.holds(binding) for each in known) else _read_for(self, tuple(sizes.items()))
 
 
 def read_model(path: Path) -> ReadModel:
@@ -61,7 +70,14 @@ def _read(path: Path, _stated: tuple[int, int] | None) -> ReadModel:
     from npuvm.runtime.session.plan_file import model_hash
 
     proto = load_model(path)
-    return ReadModel(import_model(proto), model_hash(proto))
+    return ReadModel(path, import_model(proto), model_hash(proto))
+
+
+@lru_cache(_KEPT_MODELS)
+def _read_for(read: ReadModel, sizes: tuple[tuple[str, int], ...]) -> Model:
+    from npuvm.compiler.frontends.onnx import import_model, load_model
+
+    return import_model(load_model(read.path), dict(sizes))
 
 
 @dataclass(frozen=True)
