@@ -156,35 +156,47 @@ class _Walk(Walk):
         )
 
 
+_Accesses: TypeAlias = dict[tuple[int, int, int], tuple[_Use, int, int]]
+"""By unit, site and slot: the latest access, its unit and its place in the order of the unit."""
+
+
 @dataclass
 class _Memory:
     """The latest accesses of each unit to each operand since the last barrier, and which pairs nothing has ordered."""
 
     offset: int
     apart: set[Apart] = field(default_factory=set)
-    _spaces: dict[str, dict[tuple[int, int, int, bool], tuple[_Use, int, int]]] = field(default_factory=dict)
+    _read: dict[str, _Accesses] = field(default_factory=dict)
+    _written: dict[str, _Accesses] = field(default_factory=dict)
 
     def clear(self) -> None:
         """Forget: everything so far has completed."""
-        self._spaces.clear()
+        self._read.clear()
+        self._written.clear()
 
     def access(self, act: Act, unit: int, sequence: int, clock: Clock) -> Iterator[str]:
         """Record what an instruction touches. Nothing is wrong: what is not ordered has to be apart."""
         assert isinstance(act, _UsingAct)
         for use in act.uses:
-            for earlier, their_unit, their_sequence in self._spaces.get(use.site.space, {}).values():
-                if clock[their_unit] < their_sequence and (
-                    (earlier.writes and use.reads) or (their_unit != unit and (earlier.writes or use.writes))
-                ):
+            reads = use.reads
+            for earlier, other, its in self._written.get(use.site.space, _NONE).values():
+                if clock[other] < its and (reads or other != unit):
                     self._part(earlier, use)
+            if use.writes:
+                for earlier, other, its in self._read.get(use.site.space, _NONE).values():
+                    if clock[other] < its and other != unit:
+                        self._part(earlier, use)
         for use in act.uses:
-            key = (unit, use.site.number, use.slot, use.writes)
-            self._spaces.setdefault(use.site.space, {})[key] = use, unit, sequence
+            known = self._written if use.writes else self._read
+            known.setdefault(use.site.space, {})[unit, use.site.number, use.slot] = use, unit, sequence
         return iter(())
 
     def _part(self, one: _Use, other: _Use) -> None:
         same_ring = one.site.ring >= 0 and (one.site.ring, one.site.block) == (other.site.ring, other.site.block)
         if same_ring and one.slot != other.slot:
             return  # the rule that operands stay clear of other slots is checked for every image
-        low, high = sorted((one.site.formula + self.offset, other.site.formula + self.offset))
-        self.apart.add((low, high, same_ring))
+        low, high = one.site.formula + self.offset, other.site.formula + self.offset
+        self.apart.add((low, high, same_ring) if low < high else (high, low, same_ring))
+
+
+_NONE: _Accesses = {}
