@@ -37,8 +37,9 @@ class RayTasks:
             try:
                 ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, RayError, RuntimeError, ValueError) as error:
-                reason = " ".join(str(error).split())
-                raise StudyError(f"no Ray cluster: {reason}; `ray start --head` begins one") from None
+                place = f" at {address}" if address else ""
+                help_ = "`ray start --head` begins one, --ray-address or RAY_ADDRESS names one"
+                raise StudyError(f"no Ray cluster{place}; {help_}") from error
         self._task = ray.remote(max_retries=RETRIES, num_cpus=1)(_evaluate)
 
     def evaluate(self, points: Mapping[int, Point], front: Front) -> Iterator[tuple[int, Evaluation]]:

@@ -9,13 +9,15 @@ from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
-from sqlalchemy import event
+from sqlalchemy import create_engine, event, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from npuvm.explore.study.errors import StudyError
 
-__all__ = ["file_of", "open_storage", "shown", "storage_errors", "url_of"]
+__all__ = ["NOTHING", "file_of", "open_storage", "shown", "storage_errors", "url_of"]
+
+NOTHING = "no study there; `npuvm explore SPACE.yaml` begins one"
 
 _WAIT_SECONDS = 60
 """How long a reader or the writer of a file waits for the other."""
@@ -34,18 +36,31 @@ def file_of(url: str) -> Path | None:
     return Path(str(parts.database)) if in_file else None
 
 
-def open_storage(url: str) -> RDBStorage:
-    """The storage of a URL, with its tables. StudyError where it cannot be had."""
+def open_storage(url: str, *, tables: bool) -> RDBStorage:
+    """The storage of a URL; `tables` makes those that it lacks, which is for who writes.
+
+    StudyError where it cannot be had, or has no tables.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     options: dict[str, Any] = {}
     if make_url(url).get_backend_name() == "sqlite":
         options = {"connect_args": {"timeout": _WAIT_SECONDS}}
     with storage_errors(url):
-        storage = RDBStorage(url, engine_kwargs=options)
+        if not tables and not _has_tables(url):
+            raise StudyError(NOTHING, shown(url))
+        storage = RDBStorage(url, engine_kwargs=options, skip_table_creation=not tables)
         if file_of(url) is not None:
             storage.engine.dispose()
             event.listen(storage.engine, "connect", _log_ahead)
     return storage
+
+
+def _has_tables(url: str) -> bool:
+    engine = create_engine(url)
+    try:
+        return inspect(engine).has_table("alembic_version")  # the last one that is made
+    finally:
+        engine.dispose()
 
 
 def _log_ahead(connection: Any, _record: object) -> None:

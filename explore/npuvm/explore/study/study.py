@@ -100,7 +100,7 @@ class Study:
         lock = _lock_of(storages.file_of(url))
         opened = None
         try:
-            opened = storages.open_storage(url)
+            opened = storages.open_storage(url, tables=True)
             with storages.storage_errors(url):
                 asked = {"sampler": sampler, "seed": seed, "batch": batch, "bounds": bounds}
                 given = {name: value for name, value in asked.items() if value is not None}
@@ -218,17 +218,16 @@ def read_study(storage: str, name: str | None = None) -> Stored:
 
     from npuvm.explore.study import storage as storages
 
-    nothing = "no study there; `npuvm explore SPACE.yaml` begins one"
     url = storages.url_of(storage)
     file = storages.file_of(url)
     if file is not None and not file.is_file():
-        raise StudyError(nothing, storage)
-    opened = storages.open_storage(url)
+        raise StudyError(storages.NOTHING, storage)
+    opened = storages.open_storage(url, tables=False)
     try:
         with storages.storage_errors(url):
             names = sorted(optuna.get_all_study_names(opened))
             if not names:
-                raise StudyError(nothing, storage)
+                raise StudyError(storages.NOTHING, storage)
             if name is None and len(names) > 1:
                 raise StudyError(f"say which study; there are {', '.join(names)}", storage)
             if name is not None and name not in names:

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from tests.explore.study.kit import ROOT, TEXT, Quick, small_space
+
+from npuvm.cli import explore, explore_progress
+from npuvm.cli.explore_progress import SearchProgress
+from npuvm.cli.main import main
+from npuvm.explore.evaluation import Evaluation
+from npuvm.explore.space import Point, load_space
+from npuvm.explore.study import InProcess, Study, read_study
+
+TUTORIAL = str(ROOT / "configs" / "space" / "tutorial.yaml")
+
+
+@pytest.fixture
+def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The small space in the current folder, its points evaluated by formula in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(explore, "_executor", lambda *_: InProcess(Quick()))
+    (tmp_path / "small.yaml").write_text(TEXT, encoding="utf-8")
+    return "small.yaml"
+
+
+def output(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(["explore", *words]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_search_prints_the_front_and_writes_the_results(space: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = output(capsys, space)
+    assert "small: cores and buffers" in shown
+    assert "evaluated: 20" in shown
+    assert sorted(path.name for path in Path("build/explore").iterdir()) == [
+        "small.csv",
+        "small.html",
+        "small.parquet",
+        "small.sqlite",
+        "small.sqlite.lock",
+    ]
+    assert len(Path("build/explore/small.csv").read_text(encoding="utf-8").splitlines()) == 21
+
+
+def test_options_go_to_the_study(space: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = "--sampler nsga2 --evaluations 6 --seed 9 --batch 3 --storage own.sqlite --no-bounds --out found --json"
+    document = json.loads(output(capsys, space, *words.split()))
+    assert document["evaluated"] == 6
+    assert document["objectives"] == ["latency_us", "area_mm2"]
+    numbers = [each["number"] for each in document["front"]]
+    stored = read_study("own.sqlite")
+    assert (stored.settings.sampler, stored.settings.seed, stored.settings.batch) == ("nsga2", 9, 3)
+    assert stored.settings.bounds is False
+    assert set(numbers) <= {entry.number for entry in stored.entries}
+    assert all(Path(path).is_file() and Path(path).parent == Path("found") for path in document["files"])
+    assert output(capsys, space, "-n", "8", "--storage", "own.sqlite", "-q") == ""
+    assert len(read_study("own.sqlite").entries) == 8
+    assert main(["explore", space, "--seed", "1", "--storage", "own.sqlite"]) == 2
+    assert "own.sqlite: the study there has seed 9; --fresh forgets it" in capsys.readouterr().err
+    output(capsys, space, "-n", "2", "--seed", "1", "--storage", "own.sqlite", "--fresh", "-q")
+    assert len(read_study("own.sqlite").entries) == 2
+
+
+def test_results_of_a_study_are_there_without_its_space(space: str, capsys: pytest.CaptureFixture[str]) -> None:
+    output(capsys, space, "-q")
+    Path(space).unlink()
+    assert "evaluated: 20" in output(capsys, "report")
+    assert "evaluated: 20" in output(capsys, "report", "--study", "small", "--out", "again")
+    assert Path("again/small.html").is_file()
+    assert json.loads(output(capsys, "compare", "1", "2", "--json"))["space"] == "small"
+    assert "core.ub_kib" in output(capsys, "compare", "1", "2", "--storage", "build/explore/small.sqlite")
+    assert "npuvm simulate build/explore/small_3/add.yaml" in output(capsys, "pick", "3")
+    assert Path("build/explore/small_3/chip.yaml").is_file()
+
+
+def test_what_is_asked_for_and_is_not_there(space: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(*words: str) -> str:
+        assert main(["explore", *words]) == 2
+        return capsys.readouterr().err
+
+    assert "build/explore: say which study, by --study or --storage; there is none" in refused("report")
+    assert "build/explore/other.sqlite: no study there" in refused("pick", "1", "--study", "other")
+    output(capsys, space, "-q", "-n", "3")
+    output(capsys, space, "-q", "-n", "3", "--storage", "build/explore/twice.sqlite")
+    assert "there are small, twice" in refused("compare", "0", "1")
+    assert "no point 7 of small was evaluated; there are 0 to 2" in refused("pick", "7", "--study", "small")
+    assert "none.yaml: no such file" in refused("none.yaml")
+    assert "--ray-address goes with --executor ray" in refused(space, "--ray-address", "10.0.0.1:6379")
+    assert "see 'npuvm explore search --help'" in refused(space, "--sampler", "guess")
+
+
+def test_a_stop_keeps_what_is_there(
+    space: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(InProcess):
+        def evaluate(
+            self, points: Mapping[int, Point], front: Sequence[Sequence[float]]
+        ) -> Iterator[tuple[int, Evaluation]]:
+            yield from super().evaluate({number: points[number] for number in list(points)[:3]}, front)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(explore, "_executor", lambda *_: Stopped(Quick()))
+    assert main(["explore", space]) == 130
+    told = "npuvm: 3 points are kept in build/explore/small.sqlite; the same command goes on\n"
+    assert capsys.readouterr().err.startswith(told)
+    monkeypatch.setattr(explore, "_executor", lambda *_: InProcess(Quick()))
+    assert "evaluated: 20" in output(capsys, space)
+
+
+def test_a_space_without_points_is_refused(space: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = TEXT.replace(
+        "because: the buffers", "because: so it is}\n  - {require: core.count > 99, because: the buffers"
+    )
+    Path(space).write_text(text, encoding="utf-8")
+    for words in ((space,), (space, "--dry-run")):
+        assert main(["explore", *words]) == 2
+        message = "none of its 64 combinations is a point: core.count > 99 (the buffers have to fit) excludes 64; "
+        assert message + "core.ub_kib * core.count <= 2048 (so it is) excludes 4" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_what_a_search_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    space = load_space(TUTORIAL)
+    points = sum(space.fault(point) is None for point in space.points())
+    assert 0 < points < space.size
+    shown = output(capsys, TUTORIAL, "--dry-run", "--evaluations", "1000", "--processes", "3")
+    assert f"{space.parameters[0].name} " in shown
+    assert f"{space.size} combinations, {points} of them points" in shown
+    assert f"{space.rules[0]} excludes {space.size - points} of {space.size}" in shown
+    assert "here (measured): 2 runs, done" in shown
+    assert f"{points} points on 3 processes take about " in shown
+    document = json.loads(output(capsys, TUTORIAL, "--dry-run", "--json"))
+    assert document["points"] == {"likely": points, "low": points, "high": points}
+    assert document["host_seconds_measured"] > 0
+    assert document["evaluations"] == space.search.evaluations
+
+
+@pytest.fixture
+def progress(tmp_path: Path) -> Iterator[Callable[..., tuple[SearchProgress, io.StringIO]]]:
+    with Study.open(small_space(), str(tmp_path / "small.sqlite")) as study:
+        study.run(8, InProcess(Quick()))
+
+        def make(clock: Callable[[], float], terminal: bool) -> tuple[SearchProgress, io.StringIO]:
+            text = io.StringIO()
+            console = Console(file=text, width=160, force_terminal=terminal)
+            return SearchProgress(study, 20, console=console, clock=clock), text
+
+        yield make
+
+
+def test_a_pipe_gets_a_line_now_and_then(
+    progress: Callable[..., tuple[SearchProgress, io.StringIO]], tmp_path: Path
+) -> None:
+    now = 0.0
+    shown, text = progress(lambda: now, False)
+    entries = read_study(str(tmp_path / "small.sqlite")).entries
+    with shown:
+        for entry in entries[:4]:
+            now += explore_progress.LINE_SECONDS / 2
+            shown.add(entry)
+    lines = text.getvalue().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["small: 10 of 20 points", "small: 12 of 20 points"]
+    assert all(line.endswith(", 4 a minute") for line in lines)
+
+
+def test_a_terminal_gets_the_front_and_a_bar(
+    progress: Callable[..., tuple[SearchProgress, io.StringIO]], tmp_path: Path
+) -> None:
+    shown, text = progress(time.monotonic, True)
+    with shown:
+        shown.add(read_study(str(tmp_path / "small.sqlite")).entries[0])
+    assert "9/20" in text.getvalue()
+    assert "latency_us" in text.getvalue()
+
+
+@pytest.mark.slow
+def test_control_c_ends_the_command_and_its_processes(tmp_path: Path) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-c", "import sys; from npuvm.cli.main import main; sys.exit(main())", "explore", TUTORIAL],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    try:
+        file = tmp_path / "build" / "explore" / "tutorial.sqlite"
+        while run.poll() is None and not (file.is_file() and kept(file)):
+            time.sleep(0.1)
+        assert run.poll() is None, run.communicate()[1]
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+        _, told = run.communicate(timeout=60)
+        assert run.returncode == 130
+        assert f"{kept(file)} points are kept in build/explore/tutorial.sqlite" in told
+        while running(run.pid):
+            time.sleep(0.1)
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+
+
+def running(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def kept(file: Path) -> int:
+    try:
+        return len(read_study(str(file)).entries)
+    except Exception as error:
+        if "no study" in str(error) or "none of npuvm's" in str(error):
+            return 0
+        raise
