@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -17,7 +18,7 @@ Kind: TypeAlias = Literal["program", "legal", "time", "decoder"]
 """program: the launches of a run, by digest; legal: an image that passed the verifier; time: what launches did; decoder: its
 gates."""
 
-_KEPT = 8192
+_KEPT = 4096
 _WAIT_S = 60.0
 _TABLE = "CREATE TABLE IF NOT EXISTS results (kind TEXT, key TEXT, value TEXT, PRIMARY KEY (kind, key)) WITHOUT ROWID"
 
@@ -40,6 +41,7 @@ class Store:
         self._known: OrderedDict[tuple[Kind, str], Any] = OrderedDict()
         self._file: sqlite3.Connection | None = None
         self._process = -1
+        self._one_at_a_time = threading.Lock()
         if path is not None:
             self.get("program", "")
 
@@ -66,16 +68,20 @@ class Store:
 
     def _execute(self, statement: str, *values: str) -> tuple[Any, ...] | None:
         assert self._path is not None
+        with self._one_at_a_time:
+            return self._row(self._path, statement, *values)
+
+    def _row(self, path: Path, statement: str, *values: str) -> tuple[Any, ...] | None:
         try:
             if self._file is None or self._process != os.getpid():
                 # A connection must not be used in a process that was forked off.
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = sqlite3.connect(self._path, timeout=_WAIT_S, isolation_level=None)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
                 self._process = os.getpid()
                 self._file.execute("PRAGMA journal_mode = WAL")
                 self._file.execute("PRAGMA synchronous = NORMAL")
                 self._file.execute(_TABLE)
             row: tuple[Any, ...] | None = self._file.execute(statement, values).fetchone()
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"results cannot be kept: {error}; allowed is a file of SQLite", str(self._path)) from None
+            raise StoreError(f"results cannot be kept: {error}; allowed is a file of SQLite", str(path)) from None
         return row
