@@ -253,6 +253,7 @@ def test_data_that_does_not_fill_its_dims() -> None:
             helper.make_node("Clip", ["x", "v", "v", "v"], ["y"], name="four"),
             "four: Clip has 4 inputs; allowed: 1 to 3",
         ),
+        (helper.make_node("Identity", [""], ["y"], name="no"), "no: Identity needs input 0, which is left out"),
         (helper.make_node("Max", [], ["y"], name="none"), "none: Max has 0 inputs; allowed: 1 at least"),
         (helper.make_node("Relu", ["x"], ["y", "z"], name="two"), "two: Relu has 2 outputs; allowed: 1"),
         (

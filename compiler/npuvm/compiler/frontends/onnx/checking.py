@@ -19,10 +19,14 @@ _ANY_NUMBER = (1 << 31) - 1
 
 
 class _Form(NamedTuple):
-    """How many inputs and outputs an operator has, from and to; its attributes by name: their type, whether it needs them."""
+    """How many inputs and outputs an operator has, from and to; its attributes by name: their type, whether it needs them.
+
+    `needed` are the places of inputs that no node leaves out.
+    """
 
     inputs: tuple[int, int]
     outputs: tuple[int, int]
+    needed: tuple[int, ...]
     attributes: Mapping[str, tuple[str, bool]]
 
 
@@ -34,7 +38,9 @@ def _form(op: str, since: int, domain: str) -> _Form | None:
     schema: Any = defs.get_schema(op, since, domain)  # the stubs of onnx lack names of types
     attributes = {name: (each.type.name, each.required) for name, each in schema.attributes.items()}
     inputs, outputs = (schema.min_input, schema.max_input), (schema.min_output, schema.max_output)
-    return _Form(inputs, outputs, attributes)
+    single = defs.OpSchema.FormalParameterOption.Single
+    needed = tuple(at for at, each in enumerate(schema.inputs) if each.option == single)
+    return _Form(inputs, outputs, needed, attributes)
 
 
 def check_node(operator: Operator) -> None:
@@ -50,6 +56,9 @@ def check_node(operator: Operator) -> None:
                 f"{least} at least" if most == _ANY_NUMBER else f"{least}" if least == most else f"{least} to {most}"
             )
             raise CompileError(f"{operator.type} has {len(names)} {what}; allowed: {allowed}", where)
+    for at in form.needed:
+        if at < len(node.input) and not node.input[at]:
+            raise CompileError(f"{operator.type} needs input {at}, which is left out", where)
     _check_attributes(operator, form)
 
 
