@@ -13,7 +13,7 @@ from npuvm.compiler.conv_mix import mix_family_of
 from npuvm.compiler.eager_graph import Gathered, KernelStore
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Graph, Node
-from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment
+from npuvm.compiler.joint_segments import CutSegment, Joint, MixSegment, RelaySegment
 from npuvm.compiler.kinds import STACKED_KTYPES, check_ktype, check_operators, pins_of_kind
 from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.plan import make_plan
@@ -176,6 +176,8 @@ def _check_programs(graph: Graph, chip: NpuConfig, isa: Isa) -> None:
 def _nodes(segment: Joint) -> list[Node]:
     if isinstance(segment, MixSegment | RelaySegment):
         return [node for part in segment.parts for node in _nodes(part)]
+    if isinstance(segment, CutSegment):
+        return segment.whole.nodes
     if isinstance(segment, VectorSegment):
         return segment.nodes or [node for node, _ in (*segment.writes, *segment.reads)]
     return [segment.node]

@@ -96,6 +96,11 @@ class ConvMixFamily:
         """The image of what was chosen for these values."""
         return self._cores.image(self._name, chosen.template, (*values, *chosen.numbers), chosen.tiles)
 
+    def ub_bytes(self, chosen: MixChosen) -> int:
+        """Bytes of UB of a band of a tile."""
+        rows, _, cols = chosen.numbers[-3:]
+        return int(self._part.nbytes(rows, cols)[0])
+
     def look(self, values: Sequence[int]) -> Looked | None:
         """What `instance` makes its image of, for who wants to see it; the cycles are those estimated of the convolution."""
         found = self._choose(values)

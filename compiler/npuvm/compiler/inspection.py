@@ -24,6 +24,7 @@ from npuvm.compiler.cube_lower import lower_cube
 from npuvm.compiler.cube_plan import candidate_tiles as cube_candidates
 from npuvm.compiler.cube_problem import CubeTile
 from npuvm.compiler.cube_segment import family_of
+from npuvm.compiler.fusion.cuts import cut_of
 from npuvm.compiler.inspection_rings import RingEvents, ring_events
 from npuvm.compiler.inspection_tiling import (
     Tiling,
@@ -35,7 +36,7 @@ from npuvm.compiler.inspection_tiling import (
     value_bytes,
 )
 from npuvm.compiler.ir import Graph
-from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment
+from npuvm.compiler.joint_segments import CutSegment, Joint, MixSegment, RelaySegment
 from npuvm.compiler.kernel_family import KernelFamily
 from npuvm.compiler.kinds import pins_of_kind
 from npuvm.compiler.mix_segment import join_products
@@ -182,6 +183,7 @@ def inspect_kernel(
     # Launches of several programs are those that share a reduce, or copy what a product or a mix reads.
     whole_names = ((launch.segment.partition(".")[0], launch.kind) for launch in parts.launches)
     joint = frozenset(name for name, kind in whole_names if kind in ("mix", "stack") or "+" in name)
+    joint |= {launch.segment.removesuffix(".first") for launch in parts.launches if launch.segment.endswith(".first")}
     pins = replace(graph.pins if pins is None else pins, split_k=split_of(values))
     for number, plan in enumerate(KernelFamily(graph, chip, isa).plans_for(shapes)):
         try:
@@ -195,20 +197,23 @@ def inspect_kernel(
 def _segments(
     plan: Plan, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins, joint: Collection[str]
 ) -> tuple[InspectedSegment, ...]:
-    """The segments; those that `joint` names share a program."""
+    """The segments; those that `joint` names share a program, or are cut in two."""
     found: list[InspectedSegment] = []
     todo: list[Joint] = [*join_products(join_relays(plan.segments))] if joint else [*plan.segments]
+    todo = [(isinstance(each, VectorSegment) and each.name in joint and cut_of(each)) or each for each in todo]
     ways, pins = (padding_of(pins), pins.split_k), replace(pins, pad=None, split_k=None)
     while todo:
         each = todo.pop(0)
         if isinstance(each, CubeSegment) or (isinstance(each, MixSegment) and each.name in joint):
             found += _product(each, plan, binding, chip, isa, pins, ways)
+        elif isinstance(each, CutSegment):
+            todo[:0] = each.parts
         elif not isinstance(each, MixSegment | RelaySegment):
             found += _apart([each], plan, binding, chip, isa, pins)
         elif each.name in joint:
             found.append(_joint(each, binding, chip, isa))
         else:
-            todo[:0] = join_products(each.parts) if isinstance(each, RelaySegment) else each.parts
+            todo[:0] = join_products(each.parts) if isinstance(each, RelaySegment) else each.apart
     return tuple(found)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from npuvm.compiler.segments import CubeSegment, PickSegment, Segment, VectorSegment
+from npuvm.compiler.segments import CubeSegment, GmTensor, PickSegment, Segment, VectorSegment
 
 __all__ = [
+    "CutSegment",
     "Joint",
     "MixSegment",
     "RelaySegment",
@@ -33,6 +34,11 @@ class MixSegment:
     def parts(self) -> tuple[Segment, ...]:
         """The segments in order."""
         return self.product, self.vector
+
+    @property
+    def apart(self) -> tuple[CubeSegment, VectorSegment]:
+        """The segments in launches of their own: what the product has just written is in L2 when the other reads it."""
+        return self.product, replace(self.vector, near=frozenset(self.product.written), memo={})
 
     @property
     def name(self) -> str:
@@ -72,13 +78,45 @@ class RelaySegment:
         return tuple(name for name in names if name not in handed)
 
 
-Joint = Segment | MixSegment | RelaySegment
+@dataclass(frozen=True, slots=True)
+class CutSegment:
+    """A vector segment, and the same cut in two, of which the second reads what the first hands over in memory."""
+
+    whole: VectorSegment
+    first: VectorSegment
+    second: VectorSegment
+
+    @property
+    def parts(self) -> tuple[VectorSegment, ...]:
+        """The segments in order."""
+        return self.first, self.second
+
+    @property
+    def name(self) -> str:
+        """The name of the whole."""
+        return self.whole.name
+
+    @property
+    def handed(self) -> tuple[GmTensor, ...]:
+        """The tensors between the parts that the whole does not have."""
+        known = {access.tensor.name for _, access in self.whole.writes}
+        return tuple(each.tensor for _, each in self.first.writes if each.tensor.name not in known)
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Names of the tensors that are written for others."""
+        return self.whole.written
+
+
+Joint = Segment | MixSegment | RelaySegment | CutSegment
 
 
 def sources_of(segment: Joint) -> set[str]:
     """The operators of the source, by name, whose nodes a segment has."""
     if isinstance(segment, MixSegment | RelaySegment):
         return {name for each in segment.parts for name in sources_of(each)}
+    if isinstance(segment, CutSegment):
+        return sources_of(segment.whole)
     if isinstance(segment, VectorSegment):
         picked = [node for node, access in segment.reads if access.picks is not None]
         return {node.source for node in (*segment.nodes, *picked)}
@@ -91,6 +129,8 @@ def tensors_read(segment: Joint) -> set[str]:
         return tensors_read(segment.product) | tensors_read(segment.vector)
     if isinstance(segment, RelaySegment):
         return {name for each in segment.parts for name in tensors_read(each)}
+    if isinstance(segment, CutSegment):
+        return tensors_read(segment.whole)
     if isinstance(segment, VectorSegment):
         return {access.tensor.name for _, access in segment.reads}
     if isinstance(segment, PickSegment):

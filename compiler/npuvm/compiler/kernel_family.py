@@ -12,9 +12,10 @@ from typing import Literal, NamedTuple
 
 from npuvm.compiler.blocks import check_blocks
 from npuvm.compiler.compiled import CompiledKernel, TensorSpec
+from npuvm.compiler.fusion.cuts import cut_of
 from npuvm.compiler.fusion.launch_cost import LaunchCost
 from npuvm.compiler.ir import Graph
-from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment, sources_of
+from npuvm.compiler.joint_segments import CutSegment, Joint, MixSegment, RelaySegment, sources_of
 from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.ops_views import CHECKED_VIEWS
 from npuvm.compiler.padded_launches import Padding
@@ -211,8 +212,8 @@ class KernelFamily:
             except RowsDoNotFit:
                 if wide is None:
                     raise
-                more = wide | plan.too_long(values)
-                wide = more if more > wide else None
+            more = wide | plan.too_long(values)
+            wide = more if more > wide else None
 
     def _make_plan(self, wide: frozenset[str] | None) -> Plan:
         casts = [(a, b) for a, b in self._isa.instruction("vcast").dtypes if b is not None]
@@ -255,11 +256,13 @@ class _PlanFamily:
     ) -> None:
         self.plan, self._ways = plan, ways
         self.has_workspace = any(tensor.kind == "workspace" for tensor in plan.tensors)
-        segments = join_products(join_relays(plan.segments)) if mixing else plan.segments
-        self.segments: Sequence[Joint] = segments
+        segments: Sequence[Joint] = join_products(join_relays(plan.segments)) if mixing else plan.segments
+        if mixing and not ways.always:
+            segments = [(isinstance(each, VectorSegment) and cut_of(each)) or each for each in segments]
+        self.segments = segments
         kinds = {tensor.name: tensor.kind for tensor in plan.tensors}
         self.shared = SharedLaunches(segments, partial(launches_of, ways=ways), kinds, ways.chip, ways.isa)
-        self.weighs = any(isinstance(each, RelaySegment | MixSegment) for each in segments)
+        self.weighs = any(isinstance(each, RelaySegment | MixSegment | CutSegment) for each in segments)
         """Whether what the host takes for a launch decides about some segment."""
         self._sources = [_source_of(each) if operators else "" for each in segments]
         dims = [dim for tensor in plan.tensors for dim in tensor.shape]

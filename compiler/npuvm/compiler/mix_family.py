@@ -116,6 +116,11 @@ class MixFamily:
         """The image of what was chosen for these values."""
         return self._cores.image(self._name, chosen.template, chosen.numbers, chosen.tiles)
 
+    def ub_bytes(self, chosen: MixChosen) -> int:
+        """Bytes of UB of a band of a tile."""
+        rows, _, cols, *_ = chosen.numbers[-len(_TILE) :]
+        return int(self._nbytes(rows, cols)[0])
+
     def look(self, values: Sequence[int]) -> Looked | None:
         """What `instance` makes its image of, for who wants to see it; the cycles are those estimated of the product."""
         found = self._choose(values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush
 from math import inf
@@ -18,7 +18,7 @@ from npuvm.compiler.ops_views import ASSEMBLED
 from npuvm.compiler.rewrite import is_scalar
 from npuvm.compiler.types import DTYPES, Dim
 
-__all__ = ["Draft", "partition", "root_of"]
+__all__ = ["Draft", "drafted", "partition", "root_of"]
 
 _ELEMENTWISE = frozenset((*UNARY, *BINARY, "cast", "select"))
 
@@ -86,6 +86,12 @@ def partition(
     given by their ids, may share a draft; a group that is not convex is cut where others come between.
     """
     return _Partition(whole_rows, limits or {}, picked, groups, wide).run(graph)
+
+
+def drafted(nodes: Sequence[Node]) -> Draft | None:
+    """One draft of these vector operations in order, with whole rows; None where none holds them."""
+    draft, join = Draft(), _Partition(True, {}, (), None, ()).join
+    return draft if all(join(draft, node) for node in nodes) else None
 
 
 class _Partition:
@@ -166,9 +172,9 @@ class _Partition:
                     return False
             elif self._place.get(root_of(each)[0].id, -1) >= at:
                 return False
-        return self._join(draft, node)
+        return self.join(draft, node)
 
-    def _join(self, draft: Draft, node: Node) -> bool:
+    def join(self, draft: Draft, node: Node) -> bool:
         """Add the node when the draft can hold it."""
         if draft.nodes and len(draft.nodes) >= self._limits.get(node.id, inf) and node.id not in self._floating:
             return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from npuvm.compiler.ir import Node
-from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment
+from npuvm.compiler.joint_segments import CutSegment, Joint, MixSegment, RelaySegment
 from npuvm.compiler.rewrite import is_scalar
 from npuvm.compiler.segments import Access, CubeSegment, PickSegment, Segment, VectorSegment
 
@@ -27,6 +27,8 @@ class SegmentForm:
         extra: Hashable = ()
         if isinstance(segment, MixSegment):
             parts, extra = segment.parts, segment.kept
+        elif isinstance(segment, CutSegment):
+            parts = (segment.whole, *segment.parts)
         elif isinstance(segment, RelaySegment):
             parts, extra = segment.parts, (segment.before is not None, segment.after is not None)
         else:

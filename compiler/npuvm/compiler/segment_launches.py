@@ -6,14 +6,15 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from typing import NamedTuple
 
-from npuvm.compiler.compiled import Launch
+from npuvm.compiler.compiled import Launch, TensorSpec
 from npuvm.compiler.conv_mix import ConvMixFamily, mix_family_of
 from npuvm.compiler.cube_segment import compile_cube_segment, family_of
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.fusion.launch_cost import LaunchCost
-from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment
+from npuvm.compiler.joint_segments import CutSegment, Joint, MixSegment, RelaySegment
 from npuvm.compiler.mix_cores import MixChosen
 from npuvm.compiler.mix_family import MixFamily
 from npuvm.compiler.mix_segment import join_products
@@ -24,12 +25,17 @@ from npuvm.compiler.reduce_launches import Reduced, ReduceFamily
 from npuvm.compiler.relay_family import Chosen, RelayFamily
 from npuvm.compiler.segments import CubeSegment, PickSegment, VectorSegment
 from npuvm.compiler.split_launches import SplitLaunches, SplitProduct
+from npuvm.compiler.symbols import evaluate
+from npuvm.compiler.symint import Function, SymInt, compile_values
+from npuvm.compiler.types import DTYPES
 from npuvm.compiler.vector_codegen import compile_vector
-from npuvm.compiler.vector_family import VectorFamily
+from npuvm.compiler.vector_cost import memory_rates, steady_elements
+from npuvm.compiler.vector_family import Rows, VectorFamily
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
 __all__ = [
+    "CutLaunches",
     "PickLaunches",
     "RelayLaunches",
     "SegmentLaunches",
@@ -45,6 +51,9 @@ _TOO_HIGH = 2.0
 """How many times too high estimates of products are at most, which are to tell tiles apart: small ones on `ascend_910b1`."""
 
 
+_SURE = 0.85
+"""Share of the cycles of one vector program that two may take, so that they are sure to be faster."""
+
 _WORTH = 0.04
 """Share of a product's cycles that two launches have to save, as two programs cost a new shape more time of the host."""
 
@@ -52,12 +61,15 @@ _WORTH = 0.04
 class Weighed(NamedTuple):
     """Whether segments share a program for some sizes, with the estimates for that and for a program of each part.
 
-    `together` is 0 where there is no program for all of them.
+    `together` is 0 where there is no program for all of them. `ub` are bytes of UB of the tile of that program, and of each
+    part's, where they are known.
     """
 
     taken: bool
     together: float
     apart: tuple[float, ...]
+    ub: int | None = None
+    ub_apart: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +124,104 @@ class VectorLaunches:
     def cycles(self, values: Sequence[int]) -> float:
         """Estimated cycles of the launch; see `VectorFamily.cycles`."""
         return self._family.cycles(values)
+
+    def ub_bytes(self, values: Sequence[int]) -> int | None:
+        """Bytes of UB of the tile that is chosen for these values."""
+        found = self._family.located(values)
+        if found is None:
+            return None
+        (_, rows, cols), way = found[0].choose(found[1])
+        return int(way.chooser.nbytes(rows, cols)[0])
+
+    @property
+    def rows(self) -> Rows | None:
+        """What the last launch was made by."""
+        return self._family.rows
+
+
+class CutLaunches:
+    """Launches of a vector segment that can be cut in two: one, but where a shape leaves it too little room in UB."""
+
+    def __init__(self, segment: CutSegment, ways: Ways) -> None:
+        self._segment, self._ways = segment, ways
+        self.whole = VectorLaunches(segment.whole, ways)
+        self._costs = tuple(LaunchCost.of(ways.chip, linked=linked) for linked in (False, True))
+        self._steady: dict[int, float] = {}
+        dims = [dim for tensor in segment.handed for dim in tensor.shape]
+        named = [SymInt.variable(dim) if isinstance(dim, str) else dim for dim in dims]
+        self._dims: Function = compile_values(ways.names, named)
+        domain = evaluate(segment.whole.domain, {name: SymInt.variable(name) for name in ways.names})
+        self._elements: Function = compile_values(ways.names, (prod(domain),))
+        # No estimate of a part is lower than what memory takes for its elements.
+        far, near = memory_rates(ways.chip)
+        self._for_element = [max(_bytes(each, far=True) / far, _bytes(each) / near) for each in segment.parts]
+
+    def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | Reduced | None:
+        """The launches, two where UB holds tiles so small that these are estimated to be faster."""
+        made = self.whole.launch(values)
+        if not isinstance(made, Launch) or not self._is_crowded(linked) or self._pays(values, linked):
+            return made
+        return self._cut(values)
+
+    def weighed(self, values: Sequence[int], *, linked: bool = False) -> Weighed:
+        """What is known of both ways."""
+        together, made = self.whole.cycles(values), self.whole.launch(values)
+        apart = tuple([each.cycles(values) for each in self._apart])
+        room = tuple([each.ub_bytes(values) for each in self._apart])
+        crowded = isinstance(made, Launch) and self._is_crowded(linked)
+        taken = not crowded or self._pays(values, linked)
+        return Weighed(taken, together, apart, self.whole.ub_bytes(values), room)
+
+    def cycles(self, values: Sequence[int]) -> float:
+        """Estimated cycles of the launch, or of those of the parts behind each other."""
+        found = self.weighed(values)
+        return found.together if found.taken else self._costs[False](found.apart)
+
+    def alike(self, values: Sequence[int]) -> bool:
+        """Whether the launches are the same where they are going to be linked with others and where not."""
+        return self.weighed(values).taken == self.weighed(values, linked=True).taken
+
+    def _is_crowded(self, linked: bool) -> bool:
+        """Whether UB holds tiles so small that what goes before instructions is much of what the last instance takes."""
+        rows = self.whole.rows
+        found = None if rows is None else rows.last
+        if found is None:
+            return False
+        (cycles, high, wide), way = found
+        if cycles <= self._costs[linked].least(2):
+            return False
+        steady = self._steady.get(id(way))
+        if steady is None:
+            steady = self._steady[id(way)] = steady_elements(way.program, self._ways.chip, self._ways.isa)
+        return high * wide < steady and not way.chooser.fits(2 * high, wide)
+
+    def _pays(self, values: Sequence[int], linked: bool) -> bool:
+        """Whether one launch is estimated to take no longer than one of each part, by more than estimates may be wrong."""
+        enough = _SURE * self.whole.cycles(values)
+        (elements,) = self._elements(*values)
+        if enough <= self._costs[linked]([elements * each for each in self._for_element]):
+            return True
+        return enough <= self._costs[linked]([each.cycles(values) for each in self._apart])
+
+    def _cut(self, values: Sequence[int]) -> Reduced:
+        found = _together([each.launch(values) for each in self._apart])
+        dims, at = self._dims(*values), 0
+        tensors: list[TensorSpec] = []
+        for each in self._segment.handed:
+            tensors.append(TensorSpec(each.name, each.kind, each.dtype, tuple(dims[at : at + len(each.shape)])))
+            at += len(each.shape)
+        return Reduced(found.launches, (*found.tensors, *tensors))
+
+    @cached_property
+    def _apart(self) -> tuple[VectorLaunches, ...]:
+        return tuple(VectorLaunches(each, self._ways) for each in self._segment.parts)
+
+
+def _bytes(segment: VectorSegment, *, far: bool = False) -> int:
+    """Bytes that are moved for each element of the domain, or those of them that come from main memory."""
+    moved = [node for node, access in segment.reads if not (far and access.tensor.name in segment.near)]
+    moved += [] if far else [node for node, _ in segment.writes]
+    return sum(DTYPES[node.type.dtype].item_bytes for node in moved if node.type.shape == segment.domain)
 
 
 class _CubeLaunches:
@@ -205,10 +315,12 @@ class MixLaunches:
     def weighed(self, values: Sequence[int], *, linked: bool = False) -> Weighed:
         """What is known of both ways."""
         chosen = None if self._family is None else self._family.choose(values)
-        if chosen is None:
+        if chosen is None or self._family is None:
             return Weighed(False, 0.0, tuple([each.cycles(values) for each in self._apart]))
         apart = chosen.product, self._apart[1].cycles(values)
-        return Weighed(self._pays(values, chosen, linked), chosen.product + chosen.behind, apart)
+        room = None, self._apart[1].ub_bytes(values)
+        together, own = chosen.product + chosen.behind, self._family.ub_bytes(chosen)
+        return Weighed(self._pays(values, chosen, linked), together, apart, own, room)
 
     def cycles(self, values: Sequence[int]) -> float:
         """Estimated cycles of the launch, or of those of the parts behind each other."""
@@ -236,10 +348,9 @@ class MixLaunches:
 
     @cached_property
     def _apart(self) -> tuple[ProductLaunches, VectorLaunches]:
-        """Both parts for themselves. What the product has just written is in L2 when the vector operations read it."""
-        segment = self._segment
-        vector = replace(segment.vector, near=frozenset(segment.product.written), memo={})
-        return _product_launches(segment.product, self._ways), VectorLaunches(vector, self._ways)
+        """Both parts for themselves."""
+        product, vector = self._segment.apart
+        return _product_launches(product, self._ways), VectorLaunches(vector, self._ways)
 
 
 class RelayLaunches:
@@ -275,7 +386,9 @@ class RelayLaunches:
         chosen = None if self._family is None else self._family.choose(values)
         if chosen is None:
             return Weighed(False, 0.0, tuple([each.cycles(values) for each in self._apart]))
-        return Weighed(self._pays(values, chosen, linked), chosen.cycles, tuple(self._lower(values, chosen)))
+        return Weighed(
+            self._pays(values, chosen, linked), chosen.cycles, tuple(self._lower(values, self._like(values, chosen)))
+        )
 
     def alike(self, values: Sequence[int]) -> bool:
         """Whether the launches are the same where they are going to be linked with others and where not."""
@@ -299,8 +412,8 @@ class RelayLaunches:
         cost, parts = self._costs[linked], self._apart
         if self._ways.always or chosen.cycles <= cost.least(len(parts)):
             return True
-        taken = chosen.cycles
-        return taken <= cost(self._like(values, chosen)) and taken <= cost(self._lower(values, chosen))
+        like = self._like(values, chosen)
+        return chosen.cycles <= cost(like) and chosen.cycles <= cost(self._lower(values, like))
 
     def _like(self, values: Sequence[int], chosen: Chosen) -> list[float]:
         """Estimates of the parts, of products by the rule by which the relay's was made."""
@@ -314,11 +427,11 @@ class RelayLaunches:
                 found.append(next(likes) + (0.0 if mix is None else mix.behind(values)))
         return found
 
-    def _lower(self, values: Sequence[int], chosen: Chosen) -> list[float]:
+    def _lower(self, values: Sequence[int], like: Sequence[float]) -> list[float]:
         """The lower estimates of the parts."""
         return [
-            like if isinstance(each, VectorLaunches) else min(each.cycles(values), like)
-            for each, like in zip(self._apart, self._like(values, chosen), strict=True)
+            found if isinstance(each, VectorLaunches) else min(each.cycles(values), found)
+            for each, found in zip(self._apart, like, strict=True)
         ]
 
     @cached_property
@@ -363,13 +476,15 @@ def _product_launches(segment: CubeSegment | MixSegment, ways: Ways) -> ProductL
     return whole if product is None else PaddedLaunches(product, whole, parts, make)
 
 
-SegmentLaunches = VectorLaunches | ProductLaunches | PickLaunches | RelayLaunches
+SegmentLaunches = VectorLaunches | CutLaunches | ProductLaunches | PickLaunches | RelayLaunches
 
 
 def launches_of(segment: Joint, ways: Ways) -> SegmentLaunches:
     """What makes the launches of a segment for values of the symbols."""
     if isinstance(segment, RelaySegment):
         return RelayLaunches(segment, ways)
+    if isinstance(segment, CutSegment):
+        return CutLaunches(segment, ways)
     if isinstance(segment, CubeSegment | MixSegment):
         return _product_launches(segment, ways)
     if isinstance(segment, PickSegment):

@@ -58,6 +58,8 @@ class VectorFamily:
         self.chip, self.isa = chip, isa
         self._maker = Maker(segment, tuple(symbols), chip, isa, narrow)
         self._structure: Structure | None = None
+        self.rows: Rows | None = None
+        """What the last instance was made by."""
         self.empty = 0 in segment.domain
 
     def prepare(self) -> None:
@@ -78,7 +80,11 @@ class VectorFamily:
         if self._structure is None:
             self.prepare()
         assert self._structure is not None
-        return self._structure.instance(values)
+        found = self._structure.located(values)
+        if found is None:
+            return None
+        self.rows, sizes = found
+        return self.rows.instance(values, sizes)
 
     def fair_cycles(self, values: Sequence[int]) -> float | None:
         """The estimate of an instance on a number of cores that is not the chip's; None when a dim of the domain is 0."""
@@ -222,6 +228,11 @@ class Rows:
             raise error(f"the smallest tile needs {need} bytes of UB; there are {room}", self._name)
         self._last = sizes, *best
         return best
+
+    @property
+    def last(self) -> tuple[Choice, Way] | None:
+        """The way and the tile that were chosen last."""
+        return None if self._last is None else self._last[1:]
 
     def ways(self, sizes: Sequence[int]) -> list[Way]:
         """Every way for which a tile fits, each with as much room as there is: `choose` takes a tile of one of them."""

@@ -8,12 +8,12 @@ from math import prod
 
 from npuvm.compiler.fusion.launch_cost import LaunchCost
 from npuvm.compiler.ir import Graph, Node
-from npuvm.compiler.joint_segments import Joint, MixSegment, RelaySegment
+from npuvm.compiler.joint_segments import CutSegment, Joint, MixSegment, RelaySegment
 from npuvm.compiler.kernel_family import KernelFamily, Looked
 from npuvm.compiler.segment_launches import (
+    CutLaunches,
     PickLaunches,
     RelayLaunches,
-    SegmentLaunches,
     VectorLaunches,
     Weighed,
     mix_of,
@@ -24,7 +24,7 @@ from npuvm.compiler.types import DTYPES
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["Declined", "FusionReport", "Program", "fusion_report"]
+__all__ = ["Decision", "FusionReport", "Program", "fusion_report"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +46,43 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True)
-class Declined:
-    """Segments that could share a program and do not: estimated cycles of that, and of the parts behind each other."""
+class Decision:
+    """Segments that can share a program, and whether they do: estimated cycles of that, and of the parts behind each other.
+
+    `kind` is relay, mix or vector. `together` is 0 where there is no program for these sizes, `apart` where none of the parts
+    has one. `saved` are bytes of tensors that one program does not read and write, `ub` the bytes of UB that the tile of the
+    program has, where it is known, and that of each part.
+    """
 
     name: str
     kind: str
     operators: tuple[str, ...]
+    taken: bool
     together: float
     apart: float
+    saved: int
+    ub: int | None
+    ub_apart: tuple[int | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FusionReport:
-    """The programs of a kernel for some sizes, and what was declined. `linked`: all programs are going to be one launch."""
+    """The programs of a kernel for some sizes, and what was decided for them. `linked`: all programs are going to be one
+    launch. `room` are the bytes of UB.
+    """
 
     kernel: str
     chip: str
     sizes: Mapping[str, int]
     linked: bool
+    room: int
     programs: tuple[Program, ...]
-    declined: tuple[Declined, ...]
+    decisions: tuple[Decision, ...]
+
+    @property
+    def declined(self) -> tuple[Decision, ...]:
+        """What could share a program and does not."""
+        return tuple(each for each in self.decisions if not each.taken)
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{name} = {size}" for name, size in self.sizes.items())
@@ -82,14 +99,24 @@ class FusionReport:
             lines.append(
                 f"{each.name:14} {each.kind:7} {cycles:>9} {apart:>9} {each.launches_apart:14} {space}  {names}"
             )
-        for none in self.declined:
-            cycles = (
-                f"{none.together:,.0f} cycles, apart {none.apart:,.0f}"
-                if none.together
-                else "no program for these sizes"
-            )
-            lines.append(f"declined: {none.kind} {none.name} ({', '.join(none.operators)}): {cycles}")
+        lines += [self._told(each) for each in self.decisions]
         return "\n".join(lines)
+
+    def _told(self, each: Decision) -> str:
+        """A decision in a line."""
+        if not each.together:
+            numbers = f"no program for these sizes, apart {each.apart:,.0f} cycles"
+        elif not each.apart:
+            numbers = f"{each.together:,.0f} cycles, no programs apart for these sizes"
+        else:
+            numbers = f"{each.together:,.0f} cycles, apart {each.apart:,.0f}"
+        shares = [None if nbytes is None else f"{nbytes / self.room:.0%}" for nbytes in (each.ub, *each.ub_apart)]
+        room = "" if shares[0] is None else f", {shares[0]} of UB"
+        apart = [share or "-" for share in shares[1:]]
+        room += f", apart {' and '.join(apart)}" if set(apart) - {"-"} else ""
+        verb = "shared" if each.taken else "declined"
+        saved = f"{each.saved / 1024:,.1f} KiB {'saved' if each.taken else 'more'}"
+        return f"{verb}: {each.kind} {each.name} ({', '.join(each.operators)}): {numbers}; {saved}{room}"
 
 
 def fusion_report(
@@ -105,6 +132,8 @@ class _Report:
     def __init__(self, graph: Graph, chip: NpuConfig, found: Looked, alone: Looked, linked: bool) -> None:
         self._graph, self._chip, self._found, self._linked = graph, chip, found, linked
         self._cost = LaunchCost.of(chip, linked=linked)
+        self._programs: list[Program] = []
+        self._decisions: list[Decision] = []
         self._own = {f"%{node.id}": f"{node.op}_{node.id}" for node in graph.nodes}
         self._alone: dict[str, list[tuple[float | None, int]]] = {}
         for number, segment in enumerate(alone.segments):
@@ -114,43 +143,52 @@ class _Report:
                 self._alone.setdefault(names[0], []).append((cycles, self._nbytes(segment)))
 
     def made(self) -> FusionReport:
-        programs: list[Program] = []
-        declined: list[Declined] = []
         for number, segment in enumerate(self._found.segments):
             launches = self._found.launches.of(number)
             if isinstance(segment, RelaySegment):
                 assert isinstance(launches, RelayLaunches)
-                self._relay(segment, launches, programs, declined)
-            elif isinstance(segment, MixSegment) and not self._is_one(segment):
-                names = tuple(self._operators(segment))
-                weighed = _weighed(launches, self._found.values, self._linked)
-                declined.append(Declined(segment.name, "mix", names, weighed.together, self._cost(weighed.apart)))
-                cycles = zip(segment.parts, weighed.apart, strict=True)
-                programs += [self._program([part], _kind(part), each) for part, each in cycles]
+                self._weighed(segment, "relay", launches.weighed(self._found.values, linked=self._linked))
+            elif isinstance(segment, CutSegment):
+                assert isinstance(launches, CutLaunches)
+                self._weighed(segment, "vector", launches.weighed(self._found.values, linked=self._linked))
             elif isinstance(segment, MixSegment):
-                programs.append(self._program(segment.parts, "mix", self._cycles(self._found, number)))
+                assert not isinstance(launches, VectorLaunches | CutLaunches | PickLaunches | RelayLaunches)
+                mix = mix_of(launches)
+                assert mix is not None
+                # Copies of operands and parts of k, in one launch with it, have a mix for themselves.
+                shared = any(launch.segment.startswith(segment.name) for launch in self._found.kernel.launches)
+                weighed = mix.weighed(self._found.values, linked=self._linked)
+                self._weighed(segment, "mix", weighed._replace(taken=shared))
             else:
-                programs.append(self._program([segment], _kind(segment), self._cycles(self._found, number)))
+                self._programs.append(self._program([segment], _kind(segment), self._cycles(self._found, number)))
         return FusionReport(
-            self._graph.name, self._chip.name, self._found.binding, self._linked, tuple(programs), tuple(declined)
+            self._graph.name,
+            self._chip.name,
+            self._found.binding,
+            self._linked,
+            self._chip.capacity_bytes("ub"),
+            tuple(self._programs),
+            tuple(self._decisions),
         )
 
-    def _is_one(self, segment: MixSegment) -> bool:
-        """Whether a product has a program together with what follows it, for these sizes."""
-        return any(launch.segment.startswith(segment.name) for launch in self._found.kernel.launches)
-
-    def _relay(
-        self, segment: RelaySegment, launches: RelayLaunches, programs: list[Program], declined: list[Declined]
-    ) -> None:
-        weighed = launches.weighed(self._found.values, linked=self._linked)
+    def _weighed(self, segment: MixSegment | RelaySegment | CutSegment, kind: str, weighed: Weighed) -> None:
+        """The programs of a segment that may be one, and the decision."""
+        parts = _apart(segment, len(weighed.apart)) if weighed.apart else []
+        whole = [segment.whole] if isinstance(segment, CutSegment) else segment.parts
+        saved = sum(self._nbytes(each, own) for own in parts for each in own) - sum(
+            self._nbytes(each, whole) for each in whole
+        )
+        names, apart = tuple(self._operators(segment)), self._cost(weighed.apart)
+        self._decisions.append(
+            Decision(
+                segment.name, kind, names, weighed.taken, weighed.together, apart, saved, weighed.ub, weighed.ub_apart
+            )
+        )
         if weighed.taken:
-            programs.append(self._program(segment.parts, "relay", weighed.together))
+            self._programs.append(self._program(whole, kind, weighed.together))
             return
-        names = tuple(self._operators(segment))
-        declined.append(Declined(segment.name, "relay", names, weighed.together, self._cost(weighed.apart)))
-        parts = _apart(segment, len(weighed.apart))
         for own, cycles in zip(parts, weighed.apart, strict=True):
-            programs.append(self._program(own, "mix" if len(own) > 1 else _kind(own[0]), cycles))
+            self._programs.append(self._program(own, "mix" if len(own) > 1 else _kind(own[0]), cycles))
 
     def _program(self, parts: Sequence[Segment], kind: str, cycles: float | None) -> Program:
         names = list(dict.fromkeys(name for part in parts for name in self._operators(part)))
@@ -183,16 +221,8 @@ class _Report:
         )
 
 
-def _weighed(launches: SegmentLaunches, values: Sequence[int], linked: bool) -> Weighed:
-    """What is known of a product and what follows it."""
-    assert not isinstance(launches, VectorLaunches | PickLaunches | RelayLaunches)
-    mix = mix_of(launches)
-    assert mix is not None
-    return mix.weighed(values, linked=linked)
-
-
-def _apart(segment: RelaySegment, count: int) -> list[list[Segment]]:
-    """The parts of a declined relay, those that stay together in one list: of `count` programs."""
+def _apart(segment: MixSegment | RelaySegment | CutSegment, count: int) -> list[list[Segment]]:
+    """The parts of what may be one program, those that stay together in one list: of `count` programs."""
     parts: list[list[Segment]] = [[each] for each in segment.parts]
     while len(parts) > count:
         at = next(at for at, own in enumerate(parts) if isinstance(own[-1], CubeSegment))
@@ -210,6 +240,8 @@ def _nodes(segment: Joint) -> Iterator[Node]:
     if isinstance(segment, MixSegment | RelaySegment):
         for part in segment.parts:
             yield from _nodes(part)
+    elif isinstance(segment, CutSegment):
+        yield from segment.whole.nodes
     elif isinstance(segment, VectorSegment):
         yield from (node for node, access in segment.reads if access.picks is not None)
         yield from segment.nodes
@@ -221,6 +253,8 @@ def _accesses(segment: Segment | Joint) -> Iterator[Access]:
     if isinstance(segment, MixSegment | RelaySegment):
         for part in segment.parts:
             yield from _accesses(part)
+    elif isinstance(segment, CutSegment):
+        yield from _accesses(segment.whole)
     elif isinstance(segment, VectorSegment):
         yield from (access for _, access in (*segment.reads, *segment.writes))
     elif isinstance(segment, PickSegment):
