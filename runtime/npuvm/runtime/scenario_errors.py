@@ -42,7 +42,7 @@ def _message(error: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         names = _fields(schema, loc[:-1])
         close = difflib.get_close_matches(str(loc[-1]), names, 1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        return f"no such field{hint}; allowed here: {', '.join(names)}"
+        return f"no such field{hint}" + (f"; allowed here: {', '.join(names)}" if names else "")
     if kind == "union_tag_invalid":
         return f"{context['tag']!r}; allowed are {context['expected_tags'].replace(chr(39), '')}"
     if kind == "union_tag_not_found":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import operator
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -32,6 +33,7 @@ _COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.NotIn: lambda item, many: item not in many,
 }
 _CALLS: Mapping[str, Callable[..., Any]] = {"min": min, "max": max, "abs": abs}
+_LONGEST = 1000
 _ALLOWED = "numbers, texts, fields, + - * / // %, comparisons, in, and, or, not, if else, min, max, abs"
 
 
@@ -40,18 +42,22 @@ class Constraint:
 
     def __init__(self, text: str) -> None:
         self.text = text
+        if len(text) > _LONGEST:
+            raise ValueError(f"a constraint of {len(text)} characters; allowed are {_LONGEST}")
         try:
             self._tree = ast.parse(text, mode="eval").body
-        except (SyntaxError, RecursionError) as error:
+            self.names: tuple[str, ...] = tuple(dict.fromkeys(names_of(self._tree)))
+        except (SyntaxError, RecursionError, MemoryError) as error:
             reason = error.msg if isinstance(error, SyntaxError) else "nested too deeply"
             raise ValueError(f"{text!r} is no expression ({reason}); allowed are {_ALLOWED}") from None
-        self.names: tuple[str, ...] = tuple(dict.fromkeys(names_of(self._tree)))
 
     def holds(self, lookup: Lookup) -> bool:
         """Whether it is true; ValueError where it has no value (a division by 0, a text compared with a number)."""
         try:
             return bool(_value(self._tree, lookup))
-        except (ArithmeticError, TypeError) as error:
+        except ZeroDivisionError:
+            raise ValueError(f"{self.text!r} has no value: a division by 0") from None
+        except TypeError as error:
             raise ValueError(f"{self.text!r} has no value: {error}") from None
 
 
@@ -64,7 +70,7 @@ def names_of(node: ast.expr) -> list[str]:
     """The dotted names that an expression reads; ValueError for what no constraint may hold."""
     if (dotted := _dotted(node)) is not None:
         return [dotted]
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float | str):
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float | str) and node.value != math.inf:
         return []
     children: list[ast.expr]
     if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
@@ -98,14 +104,14 @@ def _dotted(node: ast.expr) -> str | None:
 
 def _value(node: ast.expr, lookup: Lookup) -> Any:
     if (dotted := _dotted(node)) is not None:
-        return lookup(dotted)
+        return _exact(lookup(dotted))
     if isinstance(node, ast.Constant):
-        # A decimal means itself, as in a chip file.
-        return Fraction(str(node.value)) if isinstance(node.value, float) else node.value
+        return _exact(node.value)
     if isinstance(node, ast.BinOp):
         left, right = _value(node.left, lookup), _value(node.right, lookup)
-        exact = Fraction(left) if isinstance(node.op, ast.Div) and isinstance(left, int) else left
-        return _BINARY[type(node.op)](exact, right)
+        if not (isinstance(left, int | Fraction) and isinstance(right, int | Fraction)):
+            raise TypeError(f"{ast.unparse(node)} is no arithmetic of numbers")
+        return _BINARY[type(node.op)](Fraction(left) if isinstance(node.op, ast.Div) else left, right)
     if isinstance(node, ast.Compare):
         left = _value(node.left, lookup)
         for op, each in zip(node.ops, node.comparators, strict=True):
@@ -126,3 +132,8 @@ def _value(node: ast.expr, lookup: Lookup) -> Any:
         return [_value(each, lookup) for each in node.elts]
     assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     return _CALLS[node.func.id](*(_value(each, lookup) for each in node.args))
+
+
+def _exact(value: Any) -> Any:
+    """A decimal means itself, as in a chip file."""
+    return Fraction(str(value)) if isinstance(value, float) else value

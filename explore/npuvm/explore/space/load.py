@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from npuvm.explore.space.constraints import Constraint
 from npuvm.explore.space.measures import MEASURES
 from npuvm.explore.space.parameters import EXTENSIONS, OPTIONS, Parameter, range_values
 from npuvm.explore.space.schema import (
+    NAME,
     SPACE_ADAPTER,
     Bundles,
     Extensions,
@@ -22,7 +24,7 @@ from npuvm.explore.space.schema import (
     SpaceFields,
     Value,
     WorkloadFields,
-    space_json_schema,
+    tagged_schema,
 )
 from npuvm.explore.space.space import Objective, Rule, Space, known_names
 from npuvm.explore.space.workloads import Workload, sized_runs
@@ -55,7 +57,7 @@ def _space(document: Document, text: str) -> Space:
     try:
         fields = SPACE_ADAPTER.validate_json(json.dumps(document.data))
     except ValidationError as exc:
-        raise first_error(document, exc, space_json_schema(), "design space") from None
+        raise first_error(document, exc, tagged_schema(), "design space") from None
     return _Reader(document, fields, text).space()
 
 
@@ -167,8 +169,9 @@ class _Reader:
         for label, writes in fields.choices.items():
             for dotted, value in writes.items():
                 self._field(dotted, value, ("parameters", name, "choices", label, dotted))
-        if leaf_at(tuple(name.split("."))) is not None or name in OPTIONS:
-            self._fail(("parameters", name), f"{name}: choices that set fields need a name of their own, no field's")
+        if not re.fullmatch(NAME, name) or leaf_at((name,)) is not None:
+            allowed = "choices that set fields need a name of their own: small letters, digits and _, no field's"
+            self._fail(("parameters", name), f"{name}: {allowed}")
         return Parameter(name, "bundle", tuple(fields.choices), MappingProxyType(dict(fields.choices)))
 
     def _extensions(self, name: str, fields: Extensions) -> Iterator[Parameter]:
@@ -222,6 +225,8 @@ class _Reader:
 
     def _objective(self, at: int, workloads: list[str]) -> Objective:
         fields = self._fields.objectives[at]
+        if fields in self._fields.objectives[:at]:
+            self._fail(("objectives", at), f"{fields.measure} is an objective already")
         measure = MEASURES[fields.measure]
         if fields.workload is not None:
             place: YamlPath = ("objectives", at, "workload")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapt
 from npuvm.explore.space.measures import MEASURES
 
 __all__ = [
+    "NAME",
     "Bundles",
     "ConstraintFields",
     "Extensions",
@@ -22,17 +23,19 @@ __all__ = [
     "Value",
     "WorkloadFields",
     "space_json_schema",
+    "tagged_schema",
 ]
 
 Value: TypeAlias = int | float | str | bool
 """A value of a field of a chip, or of a compiler option."""
 
-Name: TypeAlias = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+NAME = r"^[a-z][a-z0-9_]*$"
+Name: TypeAlias = Annotated[str, Field(pattern=NAME)]
 Extent: TypeAlias = Annotated[int, Field(ge=0, le=1 << 24)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
 
 
 class RangeFields(_Model):
@@ -68,14 +71,17 @@ class Extensions(_Model):
     optional: tuple[str, ...] = Field(min_length=1, description="names, or .yaml files from here")
 
 
-def _form(value: Any) -> str:
+_FORMS = "allowed is a list of values, a range {from, to, step or factor}, {choices: {..}} or {optional: [..]}"
+
+
+def _form(value: Any) -> str | None:
     if isinstance(value, list | tuple):
         return "values"
     if isinstance(value, Bundles) or (isinstance(value, dict) and "choices" in value):
         return "bundles"
     if isinstance(value, Extensions) or (isinstance(value, dict) and "optional" in value):
         return "extensions"
-    return "range"
+    return "range" if isinstance(value, RangeFields | dict) else None
 
 
 ParameterFields: TypeAlias = Annotated[
@@ -83,7 +89,11 @@ ParameterFields: TypeAlias = Annotated[
     | Annotated[RangeFields, Tag("range")]
     | Annotated[Bundles, Tag("bundles")]
     | Annotated[Extensions, Tag("extensions")],
-    Discriminator(_form),
+    Discriminator(
+        _form,
+        custom_error_type="parameter",
+        custom_error_message=_FORMS,
+    ),
 ]
 
 
@@ -214,7 +224,7 @@ class SpaceFields(_Model):
     constraints: tuple[ConstraintFields, ...] = ()
     workloads: tuple[WorkloadFields, ...] = Field(min_length=1)
     objectives: tuple[ObjectiveFields, ...] = Field(min_length=1)
-    budgets: dict[str, float] = Field(
+    budgets: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict, description="the most of a measure; of throughput the least"
     )
     technology: str = Field(
@@ -231,6 +241,15 @@ class SpaceFields(_Model):
 
 
 SPACE_ADAPTER: TypeAdapter[SpaceFields] = TypeAdapter(SpaceFields)
+
+
+def tagged_schema() -> dict[str, Any]:
+    """The schema with what the forms of a parameter are called in errors."""
+    schema = space_json_schema()
+    forms = {"range": "RangeFields", "bundles": "Bundles", "extensions": "Extensions"}
+    mapping = {tag: f"#/$defs/{name}" for tag, name in forms.items()}
+    schema["properties"]["parameters"]["additionalProperties"]["discriminator"] = {"mapping": mapping}
+    return schema
 
 
 def space_json_schema() -> dict[str, Any]:

@@ -10,9 +10,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from npuvm.explore.space.constraints import Constraint, Lookup
 from npuvm.explore.space.measures import Measure
-from npuvm.explore.space.parameters import EXTENSIONS, OPTIONS, Parameter, Point
+from npuvm.explore.space.parameters import EXTENSIONS, Parameter, Point
 from npuvm.explore.space.schema import SearchFields, Value
 from npuvm.explore.space.workloads import Workload
 from npuvm.hw.config import NpuConfig, chip_reader
@@ -133,7 +135,11 @@ class Space:
         return next(iter(self.broken_rules(point)), None) or self.contradiction(point)
 
     def _lookup(self, point: Point) -> Lookup:
-        written = {name: value for each in self.parameters for name, value in each.writes(point[each.name]).items()}
+        written: dict[str, Any] = {
+            name: value for each in self.parameters for name, value in each.writes(point[each.name]).items()
+        }
+        chosen = [each.extension for each in self.parameters if each.kind == "extension" and point[each.name]]
+        written[EXTENSIONS] = [Path(extension).stem for extension in (*self.extensions, *chosen)]
 
         def lookup(name: str) -> Any:
             if name in written:
@@ -161,14 +167,13 @@ def field_of(chip: NpuConfig, dotted: str) -> Any:
 
 
 def known_names(parameters: Sequence[Parameter], chip: NpuConfig, name: str) -> bool:
-    """Whether a constraint may read a name: a parameter, an option, or a field of the chip."""
+    """Whether a constraint may read a name: a parameter or a field of the chip."""
     if any(parameter.name == name for parameter in parameters):
         return True
     try:
-        field_of(chip, name)
+        return not isinstance(field_of(chip, name), BaseModel | Mapping)
     except KeyError:
         return False
-    return name not in OPTIONS
 
 
 def _yaml(value: Value) -> str:
