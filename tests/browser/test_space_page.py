@@ -109,13 +109,19 @@ def test_each_point_of_the_front_is_a_line_through_its_values(page: Page) -> Non
 
 
 def test_points_with_a_value_can_be_marked(page: Page) -> None:
-    colours = traces(page, "front-plot-0")["simulated whole"]["marker"]["color"]
-    assert len(set(colours)) == 1
+    assert "marked" not in traces(page, "front-plot-0")
     page.select_option("#mark", label="core.count = 4")
-    trace = traces(page, "front-plot-0")["simulated whole"]
     entries = mixed_entries()
-    for number, colour in zip(trace["customdata"], trace["marker"]["color"], strict=True):
-        assert (colour != colours[0]) == (entries[number].point["core.count"] == 4)
+    wanted = {entry.number for entry in entries if entry.point["core.count"] == 4}
+    assert set(traces(page, "front-plot-0")["marked"]["customdata"]) == wanted
+    lines: list[dict[str, Any]] = page.evaluate("document.getElementById('coordinates-plot').data")
+    front = {trace["customdata"][0]: trace["line"]["color"] for trace in lines if trace["name"] == "front"}
+    colours = (
+        {front[number] for number in front if number in wanted},
+        {front[number] for number in front if number not in wanted},
+    )
+    assert [len(each) for each in colours] == [1, 1]
+    assert colours[0] != colours[1]
     page.select_option("#mark", "")
 
 

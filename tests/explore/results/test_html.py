@@ -108,7 +108,7 @@ def test_a_search_without_a_front_has_a_page() -> None:
     text = text_of(render_space(small_space(), entries))
     assert "No point was simulated whole, so there is no front." in text
     assert "3 no reason was told 0, 1, 2" in text
-    assert "0 points are too few" in text
+    assert "0 points have a figure, too few" in text
     assert "Evaluated 0 of 24 combinations" in text_of(render_space(small_space(), []))
 
 

@@ -47,11 +47,11 @@ def test_what_cannot_be_said_is_said_to_be_so() -> None:
     lines = list(report_lines(small_space(), entries))
     assert lines[:3] == [
         "no point was simulated whole, so there is no front",
-        "latency_us: 0 points are too few for 4 parameters; 16 are needed",
-        "area_mm2: 7 points are too few for 4 parameters; 16 are needed",
+        "latency_us: 0 points have a figure, too few for 4 parameters; 12 are needed",
+        "area_mm2: 7 points have a figure, too few for 4 parameters; 12 are needed",
     ]
     assert lines[-2] == "and 2 other reasons"
-    assert list(report_lines(small_space(), []))[-1].startswith("area_mm2: 0 points are too few")
+    assert list(report_lines(small_space(), []))[-1].startswith("area_mm2: 0 points have a figure, too few")
 
 
 def test_shares_that_say_little_are_marked() -> None:

@@ -67,11 +67,15 @@ def test_equal_arguments_give_equal_shares_and_another_seed_others() -> None:
 
 
 def test_too_few_points_are_told_instead_of_guessed_from() -> None:
-    found = sensitivities(small_space(), entries_of()[:15])
+    found = sensitivities(small_space(), entries_of()[:11])
     assert [each.shares for each in found] == [{}, {}]
-    assert found[0].note == "15 points are too few for 4 parameters; 16 are needed"
+    assert found[0].note == "11 points have a figure, too few for 4 parameters; 12 are needed"
     assert found[0].explained is None
-    assert sensitivities(small_space(), entries_of()[:16])[0].shares
+    assert sensitivities(small_space(), entries_of()[:12])[0].shares
+    more = tuple(Parameter(f"core.p{n}", "field", (0, 1)) for n in range(7))
+    space = replace(small_space(), parameters=more)
+    entries = [Entry(n, {each.name: n % 2 for each in more}, entries_of()[n].evaluation) for n in range(13)]
+    assert sensitivities(space, entries)[0].note.endswith("too few for 7 parameters; 14 are needed")
 
 
 def test_noise_is_not_passed_off_as_knowledge() -> None:

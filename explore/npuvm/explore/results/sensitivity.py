@@ -16,7 +16,9 @@ from npuvm.hw.errors import ConfigError
 
 __all__ = ["Sensitivity", "sensitivities"]
 
-_POINTS_PER_PARAMETER = 4
+_POINTS_PER_PARAMETER = 2
+_LEAST_POINTS = 12
+"""With fewer points nothing is said; with few, how much of points left out is explained tells what the shares are worth."""
 _MOST_POINTS = 1000
 """Of more points so many are taken, evenly over the order of asking: the shares hardly change, the time grows with points."""
 _TREES = 32
@@ -59,11 +61,11 @@ def _sensitivity(space: Space, entries: tuple[Entry, ...], objective: str, seed:
     ]
     if len(known) > _MOST_POINTS:
         known = [known[at * len(known) // _MOST_POINTS] for at in range(_MOST_POINTS)]
-    needed = _POINTS_PER_PARAMETER * len(parameters)
+    needed = max(_LEAST_POINTS, _POINTS_PER_PARAMETER * len(parameters))
     if not parameters:
         return Sensitivity(objective, len(known), {}, note="no parameter has more than one value")
     if len(known) < needed:
-        message = f"{len(known)} points are too few for {len(parameters)} parameters; {needed} are needed"
+        message = f"{len(known)} points have a figure, too few for {len(parameters)} parameters; {needed} are needed"
         return Sensitivity(objective, len(known), {}, note=message)
     figures = np.array([entry.evaluation.measures[objective] for entry in known])
     figures = np.log(figures) if (figures > 0).all() else figures

@@ -11,6 +11,7 @@
     { name: "pruned (at best here)", state: 2, front: 0, symbol: "circle-open", colour: "muted", size: 6 },
     { name: "front", state: 0, front: 1, symbol: "diamond", colour: "point-cube", size: 11 },
   ];
+  const MARK = "lost-bank-conflict";
   const SERIES = ["unit-load", "unit-vector", "unit-store", "unit-fixpipe", "unit-cube", "unit-seq"];
 
   const figure = (value) => (value === null ? "-" : Math.abs(value) >= 99.95 ? Math.round(value).toLocaleString("en-US") : String(Number(value.toPrecision(3))));
@@ -47,12 +48,18 @@
         type: "scatter", mode: "markers", name: kind.name, x: shown.map((index) => at(x, index)), y: shown.map((index) => at(y, index)),
         customdata: shown.map((index) => points.number[index]), hovertext: shown.map(pointText), hovertemplate: "%{hovertext}<extra></extra>",
         marker: {
-          symbol: kind.symbol, size: kind.size, opacity: kind.front ? 1 : 0.75,
-          color: shown.map((index) => (isMarked(index) ? colour("lost-bank-conflict") : colour(kind.colour))),
-          line: { width: shown.map((index) => (isMarked(index) ? 2 : 1)), color: shown.map((index) => colour(isMarked(index) ? "text" : kind.symbol.includes("open") ? kind.colour : "page")) },
+          symbol: kind.symbol, size: kind.size, opacity: kind.front ? 1 : 0.75, color: colour(kind.colour),
+          line: { width: 1, color: colour(kind.symbol.includes("open") ? kind.colour : "page") },
         },
       };
     }).filter((trace) => trace.x.length);
+    const marked = every.filter((index) => known(index) && isMarked(index));
+    if (marked.length) {
+      traces.push({
+        type: "scatter", mode: "markers", name: "marked", x: marked.map((index) => at(x, index)), y: marked.map((index) => at(y, index)), hoverinfo: "skip",
+        customdata: marked.map((index) => points.number[index]), marker: { symbol: "circle-open", size: 15, color: colour(MARK), line: { width: 1.8 } },
+      });
+    }
     if (objectives.length === 2) {
       const best = every.filter((index) => points.front[index]).sort((a, b) => objectives[x].sign * (at(x, a) - at(x, b)));
       traces.unshift({
@@ -106,12 +113,12 @@
     const marked = shown.filter((index) => !points.front[index] && isMarked(index));
     const traces = [
       { type: "scatter", mode: "lines", name: "simulated whole", ...line(plain), opacity: 0.3, hoverinfo: "skip", line: { color: colour("unit-move"), width: 1 } },
-      { type: "scatter", mode: "lines", name: "marked", ...line(marked), opacity: 0.5, hoverinfo: "skip", line: { color: colour("lost-bank-conflict"), width: 1 } },
+      { type: "scatter", mode: "lines", name: "marked", ...line(marked), opacity: 0.5, hoverinfo: "skip", line: { color: colour(MARK), width: 1 } },
     ].filter((trace) => trace.x.length);
     shown.filter((index) => points.front[index]).forEach((index, rank) => traces.push({
       type: "scatter", mode: "lines+markers", name: "front", legendgroup: "front", showlegend: rank === 0, customdata: axes.map(() => points.number[index]),
       x: axes.map((_, at) => at), y: axes.map(({ place }) => place.get(index)), hovertext: pointText(index), hovertemplate: "%{hovertext}<extra></extra>",
-      line: { color: colour(isMarked(index) ? "lost-bank-conflict" : "point-cube"), width: 2 }, marker: { size: 5 },
+      line: { color: colour(isMarked(index) ? MARK : "point-cube"), width: 2 }, marker: { size: 5 },
     }));
     const annotations = axes.flatMap(({ labels }, at) => labels.map(([text, y]) => ({
       x: at, y, text: escaped(text), showarrow: false, xanchor: "left", xshift: 5, font: { size: 11, color: colour("text") }, bgcolor: colour("page"), borderpad: 1, opacity: 0.9,
