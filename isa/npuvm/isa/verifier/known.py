@@ -18,7 +18,7 @@ from npuvm.isa.verifier.values import Forms
 
 __all__ = ["Verifier"]
 
-_MOST_TEMPLATES = 1024
+_MOST_TEMPLATES = 512
 _MOST_IMAGES = 65536
 
 _K = TypeVar("_K")

@@ -45,7 +45,7 @@ _CUT = 3
 
 _MOST_TILES = 1 << 62
 
-_MOST_KEPT = 4096
+_MOST_KEPT = 512
 """Proofs that a template keeps."""
 
 
