@@ -99,10 +99,13 @@ def _lines(tree: Mapping[str, Any], indent: str = "") -> Iterator[str]:
             yield f"{indent}{key}:\n"
             yield from _lines(value, f"{indent}  ")
         elif isinstance(value, _Flow):
-            fields = ", ".join(f"{name}: {_scalar(each)}" for name, each in value.items())
-            yield f"{indent}{key}: {{{fields}}}\n"
+            yield f"{indent}{key}: {{{_fields(value)}}}\n"
         else:
             yield f"{indent}{key}: {_scalar(value)}\n"
+
+
+def _fields(mapping: Mapping[str, Any]) -> str:
+    return ", ".join(f"{_scalar(name)}: {_scalar(value)}" for name, value in mapping.items())
 
 
 def _scalar(value: Any) -> str:
@@ -130,7 +133,7 @@ def _scenario_text(space: Space, entry: Entry, workload: Workload, folder: Path)
     }
     if fusion is not None:
         tree["fusion"] = fusion
-    runs = [f"  - {{sizes: {json.dumps(dict(run.sizes))}, weight: {run.weight!r}}}\n" for run in workload.runs]
+    runs = [f"  - {{sizes: {{{_fields(run.sizes)}}}, weight: {run.weight!r}}}\n" for run in workload.runs]
     return "".join(_lines(tree)) + "runs:\n" + "".join(runs)
 
 
