@@ -34,6 +34,8 @@ __all__ = [
     "TensorSpec",
     "compile_segments",
     "family_in_use",
+    "forget_plans",
+    "kept_plans",
     "linked_segments",
     "padding_of",
     "split_of",
@@ -257,5 +259,23 @@ class _Families:
             self._kept.popitem(last=False)
         return family
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def forget(self, chip: NpuConfig) -> None:
+        """Drop the families of a chip."""
+        for key in [key for key, (_, own, _) in self._kept.items() if own is chip]:
+            del self._kept[key]
+
 
 _FAMILIES = _Families()
+
+
+def kept_plans() -> int:
+    """How many kernels are kept that were planned, each for a chip."""
+    return len(_FAMILIES)
+
+
+def forget_plans(chip: NpuConfig) -> None:
+    """Drop what is kept of kernels that were planned for this object: for those who go through many chips, each once."""
+    _FAMILIES.forget(chip)

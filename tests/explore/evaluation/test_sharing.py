@@ -17,6 +17,7 @@ from tests.explore.evaluation.poison import Touched, poisoned
 from npuvm.compiler import Kernel, Pins, compile_kernel
 from npuvm.compiler.model import SIZES as SIZES_PARAM
 from npuvm.compiler.model import DeviceStep, Model
+from npuvm.compiler.program import kept_plans
 from npuvm.explore.evaluation import Evaluation, Evaluator, StoreError
 from npuvm.explore.evaluation.keys import UNCOMPILED, UNTIMED, image_digest
 from npuvm.explore.evaluation.store import Store
@@ -142,6 +143,14 @@ def test_extensions_that_no_program_uses_cost_no_simulation(tmp_path: Path) -> N
     # Softmax has an instruction of the activations, fp8 has none for the model.
     assert found[False, True, 96].host.runs == {"simulated": 2}
     assert found[True, True, 96].host.runs == {"shared": 2}
+
+
+def test_nothing_is_kept_of_chips_that_were_looked_at(tmp_path: Path) -> None:
+    evaluator = Evaluator(make_space(tmp_path))
+    points = list(evaluator.space.points())
+    before = kept_plans()
+    assert [evaluator.evaluate(point).state for point in points[:2]] == ["done", "done"]
+    assert kept_plans() == before
 
 
 def test_energy_is_that_of_the_points_own_chip(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from npuvm.explore.evaluation.bounds import NO_BOUND, RunBound, bound_figures, run_bound
@@ -105,16 +106,16 @@ class _Look:
             ]
         else:
             self._figures = [[Figures() for _ in workload.runs] for workload in space.workloads]
-        runs = PointRuns(owner.shared, chip, isa, space.setup(self._point), space.base)
-        for workload, figures in zip(space.workloads, self._figures, strict=True):
-            for number, run in enumerate(workload.runs):
-                if owner.bounds and (out := self._out()) is not None:
-                    return out
-                counts, how = runs.counts(workload, run)
-                self._found[how] += 1
-                record = record_of(workload.name, run.sizes, run.weight, counts, chip, owner.technology)
-                self._records.append(record)
-                figures[number] = figures_of(record)
+        with closing(PointRuns(owner.shared, chip, isa, space.setup(self._point), space.base)) as runs:
+            for workload, figures in zip(space.workloads, self._figures, strict=True):
+                for number, run in enumerate(workload.runs):
+                    if owner.bounds and (out := self._out()) is not None:
+                        return out
+                    counts, how = runs.counts(workload, run)
+                    self._found[how] += 1
+                    record = record_of(workload.name, run.sizes, run.weight, counts, chip, owner.technology)
+                    self._records.append(record)
+                    figures[number] = figures_of(record)
         return "done" if exceeded(space.budgets, self._measures()[0]) is None else "over_budget"
 
     def _measure_chip(self, chip: NpuConfig, isa: Isa) -> None:

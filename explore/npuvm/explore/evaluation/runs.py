@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal, TypeAlias
 
+from npuvm.compiler.program import forget_plans
 from npuvm.explore.evaluation.counts import Counts, counts_of
 from npuvm.explore.evaluation.keys import code_hash, compile_fields, digest, time_fields
 from npuvm.explore.evaluation.store import Store
@@ -85,6 +86,10 @@ class PointRuns:
         self._limits = capacity_limits(chip)
         self._verifier = Verifier(isa, self._limits)
         self._tapers: dict[tuple[str, int], Taper] = {}
+
+    def close(self) -> None:
+        """Drop what the compiler keeps for this chip."""
+        forget_plans(self._chip)
 
     def counts(self, workload: Workload, run: SizedRun) -> tuple[Counts, Found]:
         """What a run does, and how that was found. Raises what compiling, verifying and simulating raise."""
