@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
@@ -12,7 +13,7 @@ from npuvm.explore.results.front import Vector, front_entries, reference_point
 from npuvm.explore.results.html.columns import STATES, objective_pairs, page_columns, shown_values
 from npuvm.explore.results.sensitivity import Sensitivity, sensitivities
 from npuvm.explore.results.words import figure_text, measures_seen, value_text, varied, without_repeats
-from npuvm.explore.space import Space
+from npuvm.explore.space import Objective, Space
 from npuvm.runtime.html.page import plotly_script, script_json
 from npuvm.runtime.html.words import percent, three_digits
 
@@ -69,14 +70,12 @@ def render_space(space: Space, entries: Iterable[Entry], found: Sequence[Sensiti
 
 def _best(space: Space, front: Sequence[Entry]) -> list[tuple[str, Entry]]:
     """Of each objective the best point of the front."""
-    return [
-        (
-            each.name,
-            min(front, key=lambda entry, each=each: each.measure.sign * entry.evaluation.measures[each.name]),  # type: ignore[misc]
-        )
-        for each in space.objectives
-        if front
-    ]
+    return [(each.name, min(front, key=partial(_cost, each))) for each in space.objectives if front]
+
+
+def _cost(objective: Objective, entry: Entry) -> float:
+    """What is less where a point is better."""
+    return objective.measure.sign * entry.evaluation.measures[objective.name]
 
 
 def _reference(space: Space, reference: Vector | None) -> str:
