@@ -97,6 +97,19 @@ def test_bounds_and_failures_are_no_figures_and_points_over_budget_are() -> None
     assert pruned(entries_of()[9].point).bounds == ("latency_us",)
 
 
+def test_rounding_is_no_difference() -> None:
+    point = entries_of()[0].point
+    entries = [
+        Entry(
+            number,
+            {**point, "core.count": (1, 2)[number % 2]},
+            done(point, measures={"latency_us": 3.0 + number * 1e-14}),
+        )
+        for number in range(20)
+    ]
+    assert sensitivities(small_space(), entries)[0].note == "it is the same at every point"
+
+
 def test_figures_that_are_not_positive_stay_as_they_are() -> None:
     space, entries = grid()
     flat = [

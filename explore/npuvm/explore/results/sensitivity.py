@@ -24,6 +24,8 @@ _MOST_POINTS = 1000
 _TREES = 32
 _DIGITS = 4
 _WELL_EXPLAINED = 0.5
+_SAME = 1e-9
+"""Figures that differ by less than this share differ by rounding."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,9 @@ def _sensitivity(space: Space, entries: tuple[Entry, ...], objective: str, seed:
         message = f"{len(known)} points have a figure, too few for {len(parameters)} parameters; {needed} are needed"
         return Sensitivity(objective, len(known), {}, note=message)
     figures = np.array([entry.evaluation.measures[objective] for entry in known])
-    figures = np.log(figures) if (figures > 0).all() else figures
-    if np.ptp(figures) == 0:
+    if np.ptp(figures) <= _SAME * abs(figures).max():
         return Sensitivity(objective, len(known), {}, note="it is the same at every point")
+    figures = np.log(figures) if (figures > 0).all() else figures
     places = np.array([[each.values.index(entry.point[each.name]) for each in parameters] for entry in known])
     explained = _explained(places, figures, seed)
     shares = _shares(parameters, places, figures, seed)
