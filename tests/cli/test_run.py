@@ -53,6 +53,20 @@ def test_tables(capsys: pytest.CaptureFixture[str]) -> None:
         assert expected in shown
 
 
+def test_many_launches_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ten operators over one axis and the other in turn, each a program of its own."""
+    chain = "".join(f"  t{at + 1} = Softmax <axis = {at % 2}> (t{at})\n" for at in range(10))
+    text = f'<ir_version: 10, opset_import: ["" : 18]> chain (float[N, M] t0) => (float[N, M] t10) {{\n{chain}}}'
+    (tmp_path / "chain.onnxtxt").write_text(text)
+    words = ["run", str(tmp_path / "chain.onnxtxt"), "--input", "t0=100,3000", "--timing-only"]
+    assert main([*words, "--set", "host.launch_us=500"]) == 0
+    told = capsys.readouterr().err
+    assert "of the simulated time is the host's, for " in told and "--fusion both makes fewer of them" in told
+    assert main([*words, "--set", "host.launch_us=0"]) == 0
+    assert main([*words, "--set", "host.launch_us=500", "--fusion", "both"]) == 0
+    assert "of the simulated time" not in capsys.readouterr().err
+
+
 def test_without_the_host_nothing_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", MODEL, "--input", "x=2,?", "--no-host"]) == 2
     error = capsys.readouterr().err

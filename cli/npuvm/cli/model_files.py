@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelFile", "open_model"]
 
-ModelFile: TypeAlias = Annotated[Path, typer.Argument(help="A model, ending in .onnx.", show_default=False)]
+ModelFile: TypeAlias = Annotated[
+    Path, typer.Argument(help="A model: .onnx, or .onnxtxt for ONNX's text.", show_default=False)
+]
 
 
 def open_model(path: Path) -> onnx.ModelProto:

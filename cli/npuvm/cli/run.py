@@ -23,6 +23,9 @@ Fusion = Literal["none", "pattern", "stack", "both"]
 RunEngine = Literal["functional_first", "functional", "simpy"]
 Data = Literal["random", "zeros"]
 
+_MANY_LAUNCHES = 8
+"""Fewest launches for which it is said what they take."""
+
 
 def run(
     model: ModelFile,
@@ -97,6 +100,8 @@ def run(
         typer.echo(json_text(found.json(profile)), nl=False)
     else:
         found.show(profile)
+        if fusion is None:
+            found.hint()
 
 
 def _range(text: str) -> tuple[str, int, int]:
@@ -171,3 +176,14 @@ class _Found:
                 typer.echo(
                     f"npuvm: run {number}: the model was read again for these sizes alone: {each.reread}", err=True
                 )
+
+    def hint(self) -> None:
+        """Say so where the host's launches take most of the last run's simulated time."""
+        last = self.reports[-1]
+        on_chip_us = sum(sum(group) for group in last.launch_groups_us)
+        if last.launches >= _MANY_LAUNCHES and last.simulated_us > 2 * on_chip_us:
+            share = 1 - on_chip_us / last.simulated_us
+            text = f"{share:.0%} of the simulated time is the host's, for {last.launches} launches"
+            typer.echo(
+                f"npuvm: {text}; --fusion both makes fewer of them, and takes longer to verify new sizes", err=True
+            )
