@@ -65,14 +65,15 @@ def main() -> None:
     if options.points < 1:
         parser.error(f"--points = {options.points}; allowed: 1 or more")
     found = measure_all(options.space, options.points, options.seed)
-    print(f"{options.space.name}: {options.points} points, seed {options.seed}, code {code_version()}")
-    print(table(found, options.points))
+    points = sum(found[0].states.values())
+    print(f"{options.space.name}: {points} points, seed {options.seed}, code {code_version()}")
+    print(table(found, points))
     for error in found[0].errors:
         print(f"failed: {error}")
     if options.json is not None:
         document = {
             "space": str(options.space),
-            "points": options.points,
+            "points": points,
             "seed": options.seed,
             "code": code_version(),
             "ways": [asdict(each) for each in found],
@@ -99,7 +100,7 @@ def measure_all(space: Path, points: int, seed: int) -> list[Measured]:
 
 
 def draw(space: Space, points: int, seed: int) -> list[Point]:
-    """Different points of a space, and `WARM` further ones at the end; fewer where the space has no more."""
+    """Different points of a space, and `WARM` further ones at the end; fewer where drawing finds no more."""
     rng = random.Random(seed)
     drawn: dict[tuple[Any, ...], Point] = {}
     for _ in range(50 * (points + WARM)):
@@ -115,7 +116,8 @@ def measure(path: Path, points: int, seed: int, sharing: bool, bounds: bool) -> 
     """Look at the points in one way."""
     space = load_space(path)
     drawn = draw(space, points, seed)
-    for point in drawn[points:]:
+    points = max(1, len(drawn) - WARM)
+    for point in drawn[-WARM:]:
         Evaluator(space, sharing=False, bounds=False).evaluate(point)
     evaluator = Evaluator(space, sharing=sharing, bounds=bounds)
     signs = [objective.measure.sign for objective in space.objectives]
