@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import multiprocessing
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 from tests.explore.evaluation.kit import MODELS, SIZES, drawn_chip, make_space, model_file
 from tests.explore.evaluation.poison import Touched, poisoned
 
+import npuvm.compiler
 from npuvm.compiler import Kernel, Pins, compile_kernel
 from npuvm.compiler.model import SIZES as SIZES_PARAM
 from npuvm.compiler.model import DeviceStep, Model
@@ -62,6 +64,18 @@ def test_programs_follow_from_no_field_that_keys_leave_out(
     base = load_chip(chip, ["core.count=2"])
     left = [field for field in UNCOMPILED if field not in NUMBERS]
     assert compiled(model, ONE[name], poisoned(base, left), fusion) == compiled(model, ONE[name], base, fusion)
+
+
+def test_the_compiler_names_no_field_that_keys_leave_out() -> None:
+    left = {field.split(".")[-1] for field in UNCOMPILED} - NUMBERS
+    folder = Path(str(npuvm.compiler.__file__)).parent
+    read = {
+        f"{path.name}:{node.lineno}: {node.attr}"
+        for path in folder.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in left
+    }
+    assert read == set()
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
