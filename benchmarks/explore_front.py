@@ -27,12 +27,9 @@ from benchmarks.exploring.replay import Known, search, summary  # noqa: E402
 
 from npuvm.explore.evaluation import Evaluation  # noqa: E402
 from npuvm.explore.results.tables import points_csv  # noqa: E402
-from npuvm.explore.space import Space, load_space  # noqa: E402
-from npuvm.explore.study import SAMPLERS, SamplerName  # noqa: E402
+from npuvm.explore.space import load_space  # noqa: E402
+from npuvm.explore.study import SAMPLERS  # noqa: E402
 from npuvm.runtime.scenario_header import code_version  # noqa: E402
-
-_GENERATION = 20
-"""Batch of NSGA-II, which is its population, when nothing else is said."""
 
 _PART = 10
 """Of so many points of the grid one is evaluated, when the samplers are compared."""
@@ -47,7 +44,7 @@ def main() -> None:
     known = Known.of(space, grid)
     tenth = len(grid) // _PART
     searches = [
-        search(known, sampler, seed, options.evaluations or 2 * tenth, options.batch or _batch(space, sampler))
+        search(known, sampler, seed, options.evaluations or tenth, options.batch or space.search.batch)
         for sampler in options.samplers.split(",")
         for seed in range(options.seeds)
     ]
@@ -81,10 +78,6 @@ def main() -> None:
         options.html.write_text(figure.to_html(include_plotlyjs=options.plotly), encoding="utf-8")
 
 
-def _batch(space: Space, sampler: SamplerName) -> int:
-    return max(_GENERATION, space.search.batch) if sampler == "nsga2" else space.search.batch
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--space", type=Path, default=ROOT / "configs" / "space" / "edge_minilm.yaml")
@@ -93,7 +86,7 @@ def _options() -> argparse.Namespace:
         "--samplers", default="random,tpe,nsga2", type=_samplers, help="default: random,tpe,nsga2; also grid"
     )
     parser.add_argument("--seeds", type=int, default=5, help="searches of each sampler")
-    parser.add_argument("--evaluations", type=int, help="points of each search; default: a fifth of the grid")
+    parser.add_argument("--evaluations", type=int, help="points of each search; default: a tenth of the grid")
     parser.add_argument(
         "--batch", type=int, help="points asked for at a time; default: that of the space, 20 for nsga2"
     )
