@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -253,8 +254,8 @@ def test_a_store_has_whole_entries_of_writers_that_were_killed(tmp_path: Path) -
     fresh = Store(path)
     for number in range(40):
         assert fresh.get("time", str(number)) == {"number": number, "filler": "x" * 5000}
-    (check,) = sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone()
-    assert check == "ok"
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def test_what_was_put_stays(tmp_path: Path) -> None:
@@ -272,7 +273,9 @@ def test_a_store_that_cannot_be_used_is_no_fault_of_a_point(tmp_path: Path) -> N
         Evaluator(make_space(tmp_path), broken)
     broken.unlink()
     evaluator = Evaluator(make_space(tmp_path), broken)
-    sqlite3.connect(broken).execute("DROP TABLE results").connection.commit()
+    with closing(sqlite3.connect(broken)) as database:
+        database.execute("DROP TABLE results")
+        database.commit()
     with pytest.raises(StoreError, match="no such table"):
         evaluator.evaluate(next(make_space(tmp_path).points()))
 

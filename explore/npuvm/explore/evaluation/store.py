@@ -45,6 +45,10 @@ class Store:
         if path is not None:
             self.get("program", "")
 
+    def __del__(self) -> None:
+        if self._file is not None and self._process == os.getpid():
+            self._file.close()
+
     def get(self, kind: Kind, key: str) -> Any | None:
         """The value of a key, None where there is none."""
         found = self._known.get((kind, key))
