@@ -193,3 +193,22 @@ def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch, fi
         Study.open(small_space(), file)
     with pytest.raises(StudyError, match=r"npuvm\[explore\]"):
         read_study(file)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_what_a_sampler_knows_stands_for_its_neighbours(sampler: SamplerName, monkeypatch: pytest.MonkeyPatch) -> None:
+    from npuvm.explore.study import search
+    from npuvm.explore.study.settings import Settings
+
+    space = small_space()
+    middle: Point = {"core.count": 2, "core.ub_kib": 128, "clock_ghz": 1.0, "compiler.fusion": "none"}
+    monkeypatch.setattr(search, "_sample", lambda *_: search.parameters_of(space, middle))
+    searching = search.Search(space, Settings(sampler, 0, 4))
+    asked = [searching.ask() for _ in range(8)]
+    near: list[Point] = [{**middle, "core.count": count} for count in (1, 4)]
+    near += [{**middle, "core.ub_kib": ub} for ub in (64, 256)]
+    near += [{**middle, "clock_ghz": 0.5}, {**middle, "compiler.fusion": "pattern"}]
+    assert asked[0] == middle
+    assert sorted(map(str, asked[1:7])) == sorted(map(str, near))
+    assert asked[1:7] != near  # in no particular order
+    assert asked[7] not in asked[:7]

@@ -22,8 +22,8 @@ __all__ = ["VIOLATION", "Search", "directions_of", "distributions_of", "paramete
 VIOLATION = "violation"
 """The name of the constraint of trials: how far a point is from what is allowed."""
 
-_ATTEMPTS = 32
-"""Combinations of a sampler that may be refused before a point is taken from those that are left."""
+_ATTEMPTS = {"grid": 0, "random": 256, "tpe": 4, "nsga2": 4}
+"""Combinations of a sampler that may be refused, with all their neighbours, before the spare point is taken."""
 
 _PRUNED, _FAILED = 1e-6, 1e6
 
@@ -74,7 +74,9 @@ class Search:
 
 
 class _PointSampler(BaseSampler):
-    """Asks a sampler of optuna's until it names a point that is left; after too many attempts the spare one is taken.
+    """Asks a sampler of optuna's for a point that is left; what it knows already stands for a neighbour that is left.
+
+    Samplers come back to where points are good, in spaces of few values to the very points. A neighbour has one other value.
 
     Every trial has a sampler of its own, seeded by the study's seed and the trial's number, so that it depends on nothing but
     the trials before it. Without a spare point the trial is a replay, whose parameters are known.
@@ -103,10 +105,14 @@ class _PointSampler(BaseSampler):
         if self.spare is None:
             return {}
         inner = _sampler(self._settings, trial.number)
-        for _ in range(0 if self._settings.sampler == "grid" else _ATTEMPTS):
-            parameters = _sample(inner, study, trial, search_space)
-            if self._candidates.left(point_of(self._space, parameters)):
-                return parameters
+        generator = np.random.default_rng([self._settings.seed, trial.number])
+        for _ in range(_ATTEMPTS[self._settings.sampler]):
+            point = point_of(self._space, _sample(inner, study, trial, search_space))
+            around = () if self._settings.sampler == "random" else _neighbours(self._space, point)
+            for at in (0, *(1 + generator.permutation(len(around)))):
+                proposed = around[at - 1] if at else point
+                if self._candidates.left(proposed):
+                    return parameters_of(self._space, proposed)
         return parameters_of(self._space, self.spare)
 
     def sample_independent(
@@ -121,10 +127,21 @@ class _PointSampler(BaseSampler):
         """Samplers know what they need from the trials."""
 
 
+def _neighbours(space: Space, point: Point) -> list[Point]:
+    """Combinations with one other value: of numbers in rising order the next ones, of others any."""
+    found: list[Point] = []
+    for parameter in space.parameters:
+        here = parameter.values.index(point[parameter.name])
+        for at, value in enumerate(parameter.values):
+            if abs(at - here) == 1 or (at != here and not parameter.ordered):
+                found.append({**point, parameter.name: value})
+    return found
+
+
 def _sampler(settings: Settings, number: int) -> BaseSampler:
     seed = int(np.random.SeedSequence([settings.seed, number]).generate_state(1)[0])
     if settings.sampler == "tpe":
-        return TPESampler(seed=seed, n_startup_trials=max(10, settings.batch))
+        return TPESampler(seed=seed, n_startup_trials=max(10, settings.batch), multivariate=True)
     if settings.sampler == "nsga2":
         return NSGAIISampler(seed=seed, population_size=max(2, settings.batch))
     return RandomSampler(seed=seed)
