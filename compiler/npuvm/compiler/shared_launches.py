@@ -33,13 +33,11 @@ class _Shared:
 
     def __init__(self, form: SegmentForm, launches: SegmentLaunches, kinds: Mapping[str, str]) -> None:
         self.form, self.launches, self._kinds = form, launches, kinds
+        self._weighed = None if isinstance(launches, VectorLaunches | PickLaunches) else launches
 
     def launched(self, values: Sequence[int], linked: bool, chip: NpuConfig, isa: Isa) -> Launched:
-        own = self.launches
-        if isinstance(own, VectorLaunches | PickLaunches):
-            made = own.launch(values)
-        else:
-            made = own.launch(values, linked=linked)
+        own = self._weighed
+        made = self.launches.launch(values) if own is None else own.launch(values, linked=linked)
         if made is None:
             return Launched()
         if isinstance(made, Launch):
