@@ -87,7 +87,7 @@ def test_what_is_taken_is_hardly_slower_than_the_other(
 
 
 def test_results_of_one_column_are_no_rows_for_the_vector_unit() -> None:
-    """A mix has the rows of its product, each an instruction's repeat; a launch of its own takes elements that lie in a line."""
+    """A mix takes an instruction for each row of its product; a launch of its own takes elements that lie in a line."""
     chip = load_chip("edge")
     shapes = shapes_of(gelu, 1000, 16, 1)
     apart = compile_kernel(gelu, shapes, chip, ISA)
