@@ -3,14 +3,17 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.explore.study.kit import Quick, found, small_space
+from tests.explore.study.kit import ROOT, Quick, found, small_space
 
+from npuvm.cli.main import main
 from npuvm.explore.study import InProcess, SamplerName, Study, StudyError, StudyFailure, read_study
 
 WANTED = 30
@@ -87,3 +90,45 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
     os.waitpid(child, 0)
     assert file.with_name("small.sqlite.lock").read_text(encoding="ascii") == f"{child}\n"
     Study.open(small_space(), str(file)).close()
+
+
+REAL = f"""
+name: real
+title: a block of a transformer on small chips
+chip: edge
+parameters:
+  core.count: [1, 2, 4]
+  memory.hbm.bandwidth_gbps: {{from: 8, to: 64, factor: 2}}
+  core.ub_kib: [128, 192, 256]
+  compiler.fusion: [none, both]
+workloads: [{{name: block, model: {ROOT}/configs/models/feed_forward.onnxtxt, sizes: {{tokens: 16}}}}]
+objectives: [{{measure: latency_us}}, {{measure: area_mm2}}]
+search: {{sampler: nsga2, evaluations: 40, batch: 8}}
+"""
+
+
+@pytest.mark.slow
+def test_the_command_that_is_killed_again_and_again_finds_what_one_finds_that_is_not(tmp_path: Path) -> None:
+    space = tmp_path / "real.yaml"
+    space.write_text(REAL, encoding="utf-8")
+    begin = ["explore", str(space), "-q", "--out", str(tmp_path)]
+    assert main([*begin, "-j", "1", "--storage", str(tmp_path / "whole.sqlite")]) == 0
+    file = tmp_path / "killed.sqlite"
+    words = [*begin, "-j", "2", "--storage", str(file)]
+    command = "import sys; from npuvm.cli.main import main; sys.exit(main())"
+    moments = random.Random(1)
+    killed = 0
+    for _ in range(10):
+        process = subprocess.Popen([sys.executable, "-c", command, *words], start_new_session=True)
+        before = len(kept(file))
+        while process.poll() is None and len(kept(file)) == before:
+            time.sleep(0.02)  # so that each of them gets on
+        time.sleep(moments.uniform(0, 0.1))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            killed += 1
+        process.wait()
+    assert killed > 5
+    assert main(words) == 0
+    assert kept(file) == kept(tmp_path / "whole.sqlite")
+    assert len(kept(file)) == 40
