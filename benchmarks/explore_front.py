@@ -1,7 +1,7 @@
 """How soon each sampler finds the front of a design space, all of whose points are known.
 
-    python benchmarks/explore_front.py [--space FILE] [--grid FILE] [--samplers random,tpe,nsga2] [--seeds 5] [--evaluations N]
-        [--batch N] [--processes N] [--json FILE] [--html FILE] [--front CSV]
+    python benchmarks/explore_front.py [--space FILE] [--grid FILE] [--samplers random,tpe,nsga2] [--seeds 5] [--first-seed 0]
+        [--evaluations N] [--batch N] [--processes N] [--json FILE] [--html FILE] [--front CSV]
 
 First every point of the space is evaluated, as `npuvm explore` does it, and written to --grid, a line of JSON each; a run that
 was killed goes on where it was. Points beyond a budget by what is known before they run are not simulated. Then each sampler
@@ -46,7 +46,7 @@ def main() -> None:
     searches = [
         search(known, sampler, seed, options.evaluations or tenth, options.batch or space.search.batch)
         for sampler in options.samplers.split(",")
-        for seed in range(options.seeds)
+        for seed in range(options.first_seed, options.first_seed + options.seeds)
     ]
     rows = summary(known, searches, tenth)
     states = {state: sum(each.state == state for each in grid.values()) for state in ("done", "over_budget", "failed")}
@@ -86,10 +86,9 @@ def _options() -> argparse.Namespace:
         "--samplers", default="random,tpe,nsga2", type=_samplers, help="default: random,tpe,nsga2; also grid"
     )
     parser.add_argument("--seeds", type=int, default=5, help="searches of each sampler")
+    parser.add_argument("--first-seed", type=int, default=0, help="seeds count up from this")
     parser.add_argument("--evaluations", type=int, help="points of each search; default: a tenth of the grid")
-    parser.add_argument(
-        "--batch", type=int, help="points asked for at a time; default: that of the space, 20 for nsga2"
-    )
+    parser.add_argument("--batch", type=int, help="points asked for at a time; default: that of the space")
     parser.add_argument("--processes", type=int, default=1, help="for the grid")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--html", type=Path, help="both shares over evaluations, as one page")
