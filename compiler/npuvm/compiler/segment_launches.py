@@ -298,10 +298,15 @@ class MixLaunches:
             self._family = None
         self._always = ways.always or like is not None
         """Operands that were copied lie as a mix wants them, in one launch with it."""
+        self._prepared = self._always
         self._costs = tuple(LaunchCost.of(chip, linked=linked) for linked in (False, True))
 
     def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | Reduced | None:
         """The launches; where they are going to be `linked` with others into one, launches cost the host nothing."""
+        if not self._prepared:
+            self._prepared = True
+            with suppress(CompileError):  # the shape that needs the parts will say why there are none
+                _ = self._apart
         chosen = None if self._family is None else self._family.choose(values)
         if self._family is None or chosen is None or not self._pays(values, chosen, linked):
             return _together(each.launch(values) for each in self._apart)
@@ -348,9 +353,11 @@ class MixLaunches:
 
     @cached_property
     def _apart(self) -> tuple[ProductLaunches, VectorLaunches]:
-        """Both parts for themselves."""
+        """Both parts for themselves, ready to be asked."""
         product, vector = self._segment.apart
-        return _product_launches(product, self._ways), VectorLaunches(vector, self._ways)
+        alone = VectorLaunches(vector, self._ways)
+        alone.prepare()
+        return _product_launches(product, self._ways), alone
 
 
 class RelayLaunches:
