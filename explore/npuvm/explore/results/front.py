@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from npuvm.explore.evaluation import objective_values
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.space import Space
 
@@ -34,9 +35,8 @@ _MARGIN = 0.1
 
 def done_vector(space: Space, entry: Entry) -> Vector | None:
     """The objectives of a point that was simulated whole; None for any other."""
-    if entry.evaluation.state != "done":
-        return None
-    return tuple(entry.evaluation.measures[objective.name] for objective in space.objectives)
+    values = objective_values(space, entry.evaluation) if entry.evaluation.state == "done" else None
+    return None if values is None else tuple(values)
 
 
 def front_entries(space: Space, entries: Iterable[Entry]) -> tuple[Entry, ...]:
