@@ -21,8 +21,8 @@ from npuvm.compiler.kernel_family import KernelFamily
 from npuvm.compiler.launch_sources import launch_sources
 from npuvm.compiler.plan import make_plan
 from npuvm.compiler.segment_form import SegmentForm
-from npuvm.compiler.segment_launches import CutLaunches
 from npuvm.compiler.segments import Segment, VectorSegment
+from npuvm.compiler.vector_launches import CutLaunches
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.simulator import l2_state, simulate
 from npuvm.isa import load_isa

@@ -9,8 +9,9 @@ import pytest
 from tests.compiler.stack_run import run_compiled
 
 from npuvm.compiler import CompiledKernel, Kernel, KernelBuilder, ParamRef, Pins, compile_kernel, kernel
+from npuvm.compiler.joint_launches import mix_of
 from npuvm.compiler.kernel_family import KernelFamily
-from npuvm.compiler.segment_launches import Weighed, mix_of
+from npuvm.compiler.vector_launches import Weighed
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.simulator import l2_state, simulate
 from npuvm.isa import load_isa

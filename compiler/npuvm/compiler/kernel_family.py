@@ -22,11 +22,12 @@ from npuvm.compiler.padded_launches import Padding
 from npuvm.compiler.plan import Plan, make_plan
 from npuvm.compiler.reduce_launches import ReduceFamily, joined
 from npuvm.compiler.relay_segment import join_relays
-from npuvm.compiler.segment_launches import PickLaunches, VectorLaunches, Ways, launches_of
+from npuvm.compiler.segment_launches import PickLaunches, launches_of
 from npuvm.compiler.segments import CubeSegment, PickSegment, VectorSegment
 from npuvm.compiler.shared_launches import Launched, SharedLaunches
 from npuvm.compiler.stack_launch import plan_workspace
 from npuvm.compiler.symint import Function, SymInt, compile_values
+from npuvm.compiler.vector_launches import VectorLaunches, Ways
 from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa

@@ -10,7 +10,8 @@ from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.joint_segments import Joint
 from npuvm.compiler.reduce_launches import Reduced, joined
 from npuvm.compiler.segment_form import SegmentForm
-from npuvm.compiler.segment_launches import PickLaunches, SegmentLaunches, VectorLaunches
+from npuvm.compiler.segment_launches import PickLaunches, SegmentLaunches
+from npuvm.compiler.vector_launches import VectorLaunches
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
