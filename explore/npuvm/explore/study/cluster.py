@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
+import socket
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from types import TracebackType
@@ -19,6 +22,10 @@ from npuvm.isa.errors import NpuvmError
 
 __all__ = ["RETRIES", "RayTasks"]
 
+_ADDRESS = re.compile(r"(?:ray://)?\[?(?P<host>.+?)\]?:(?P<port>\d+)")
+_CONNECT_SECONDS = 5.0
+"""Ray itself asks for minutes where nobody is, and then ends the process."""
+
 RETRIES = 3
 """How often a point is tried again whose process or node died."""
 
@@ -34,12 +41,7 @@ class RayTasks:
         self._make = make
         self._ours = not ray.is_initialized()
         if self._ours:
-            try:
-                ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
-            except (ConnectionError, RayError, RuntimeError, ValueError) as error:
-                place = f" at {address}" if address else ""
-                help_ = "`ray start --head` begins one, --ray-address or RAY_ADDRESS names one"
-                raise StudyError(f"no Ray cluster{place}; {help_}") from error
+            _connect(address or "auto")
         self._task = ray.remote(max_retries=RETRIES, num_cpus=1)(_evaluate)
 
     def evaluate(self, points: Mapping[int, Point], front: Front) -> Iterator[tuple[int, Evaluation]]:
@@ -59,6 +61,20 @@ class RayTasks:
     ) -> None:
         if self._ours:
             ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    """Join a cluster. StudyError, within seconds where nobody is at the address."""
+    named = os.environ.get("RAY_ADDRESS") or "auto" if address == "auto" else address  # as ray.init takes it
+    try:
+        if parts := _ADDRESS.fullmatch(named):
+            socket.create_connection((parts["host"], int(parts["port"])), _CONNECT_SECONDS).close()
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RayError, RuntimeError, SystemExit, ValueError) as error:
+        place = "on this machine" if named == "auto" else f"at {named}"
+        reason = "what is there does not answer" if isinstance(error, SystemExit) else " ".join(str(error).split())
+        help_ = "`ray start --head` begins one, --ray-address or RAY_ADDRESS names one"
+        raise StudyError(f"no Ray cluster {place} ({reason.rstrip('.')}); {help_}") from error
 
 
 def _result(reference: Any) -> Evaluation:
