@@ -51,6 +51,9 @@ class _CubeLaunches:
         self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
         self._family = family_of(segment, names, chip, isa, like)
 
+    def prepare(self) -> None:
+        """Nothing is made late."""
+
     def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | None:
         image = self._family.instance(values)
         if image is not None:
@@ -76,8 +79,10 @@ class _JointLaunches(ABC):
         self._prepared = always
         self._costs = tuple(LaunchCost.of(ways.chip, linked=linked) for linked in (False, True))
 
-    def _prepare(self) -> None:
-        """Make the parts for themselves with the first shape, so that none that needs them waits for it."""
+    def prepare(self) -> None:
+        """Make the parts for themselves, so that no shape that needs them waits for it."""
+        if self._prepared:
+            return
         self._prepared = True
         with suppress(CompileError):  # the shape that needs the parts will say why there are none
             _ = self._apart
@@ -114,7 +119,7 @@ class MixLaunches(_JointLaunches):
     def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | Reduced | None:
         """The launches; where they are going to be `linked` with others into one, launches cost the host nothing."""
         if not self._prepared:
-            self._prepare()
+            self.prepare()
         chosen = None if self._family is None else self._family.choose(values)
         if self._family is None or chosen is None or not self._pays(values, chosen, linked):
             return in_order(each.launch(values) for each in self._apart)
@@ -165,7 +170,8 @@ class MixLaunches(_JointLaunches):
         product, vector = self._segment.apart
         alone = VectorLaunches(vector, self._ways)
         alone.prepare()
-        return product_launches(product, self._ways), alone
+        # Where the product alone is worth copies, the mix is: they are needed where it cannot be had with them.
+        return product_launches(product, self._ways, late=True), alone
 
 
 class RelayLaunches(_JointLaunches):
@@ -183,7 +189,7 @@ class RelayLaunches(_JointLaunches):
     def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | Reduced | None:
         """The launches; where they are going to be `linked` with others into one, launches cost the host nothing."""
         if not self._prepared:
-            self._prepare()
+            self.prepare()
         chosen = None if self._family is None else self._family.choose(values)
         if self._family is None or chosen is None or not self._pays(values, chosen, linked):
             return in_order(
@@ -253,8 +259,7 @@ class RelayLaunches(_JointLaunches):
         for part in join_products(self._segment.parts):
             if isinstance(part, CubeSegment | MixSegment):
                 product = product_launches(part, self._ways)
-                if isinstance(product, PaddedLaunches | SplitLaunches):
-                    product.prepare()
+                product.prepare()
                 found.append(product)
             elif isinstance(part, VectorSegment):
                 vector = VectorLaunches(part, self._ways)
@@ -270,8 +275,11 @@ def mix_of(launches: ProductLaunches) -> MixLaunches | None:
     return launches if isinstance(launches, MixLaunches) else None
 
 
-def product_launches(segment: CubeSegment | MixSegment, ways: Ways) -> ProductLaunches:
-    """Launches of a product, alone or in a mix, with copies of its operands and in parts of k where these may pay."""
+def product_launches(segment: CubeSegment | MixSegment, ways: Ways, *, late: bool = False) -> ProductLaunches:
+    """Launches of a product, alone or in a mix, with copies of its operands and in parts of k where these may pay.
+
+    For `late` see `PaddedLaunches`.
+    """
 
     def make(each: CubeSegment | MixSegment, symbols: Sequence[str], like: CubeSegment | None) -> ProductLaunches:
         if isinstance(each, MixSegment):
@@ -285,4 +293,4 @@ def product_launches(segment: CubeSegment | MixSegment, ways: Ways) -> ProductLa
     plain = make(segment, ways.names, None)
     parts = SplitProduct.of(segment, ways.names, ways.chip, ways.isa, ways.split)
     whole = plain if parts is None else SplitLaunches(parts, plain)
-    return whole if product is None else PaddedLaunches(product, whole, parts, make)
+    return whole if product is None else PaddedLaunches(product, whole, parts, make, late=late)

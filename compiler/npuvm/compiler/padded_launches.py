@@ -21,7 +21,7 @@ from npuvm.compiler.padding_parts import OPERANDS, PITCHES, PaddedParts, padded_
 from npuvm.compiler.reduce_launches import Reduced
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import CubeSegment
-from npuvm.compiler.split_launches import SplitLaunches, SplitProduct
+from npuvm.compiler.split_launches import SplitProduct
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.types import DTYPES
@@ -36,6 +36,8 @@ Padding = Literal["cheaper", "always", "never"]
 
 class ProductLaunches(Protocol):
     """Launches of a product, alone or in a mix, which are going to be `linked` with others into one, or each for itself."""
+
+    def prepare(self) -> None: ...
 
     def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | Reduced | None: ...
 
@@ -164,21 +166,26 @@ class _Copied(NamedTuple):
 class PaddedLaunches:
     """Launches of a product for values of the symbols that it is known with; those without copies are `plain`.
 
-    They may be in parts of k, as `split` says.
+    They may be in parts of k, as `split` says. With `late` what copies need is made by the shape that needs it.
     """
 
     def __init__(
-        self, product: PaddedProduct, plain: ProductLaunches, split: SplitProduct | None, make: MakeLaunches
+        self,
+        product: PaddedProduct,
+        plain: ProductLaunches,
+        split: SplitProduct | None,
+        make: MakeLaunches,
+        *,
+        late: bool,
     ) -> None:
         self._product, self.plain, self._split, self._make = product, plain, split, make
         self._copied: dict[tuple[str, ...], _Copied] = {}
-        self._prepared = False
+        self._prepared = late
 
     def prepare(self) -> None:
         """Make what almost any shape needs, so that none of them waits for it."""
         self._prepared = True
-        if isinstance(self.plain, SplitLaunches):
-            self.plain.prepare()
+        self.plain.prepare()
         with suppress(CompileError):  # the shape that needs what there is not will say why
             for operands in (OPERANDS, *((each,) for each in OPERANDS)):
                 for copy in self._of(operands).copies:

@@ -32,6 +32,8 @@ __all__ = ["SplitLaunches", "SplitProduct"]
 class _Launches(Protocol):
     """Launches of a product as it is."""
 
+    def prepare(self) -> None: ...
+
     def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | Reduced | None: ...
 
     def cycles(self, values: Sequence[int]) -> float: ...
@@ -136,6 +138,7 @@ class SplitLaunches:
     def prepare(self) -> None:
         """Make what any shape that is split needs, so that none of them waits for it."""
         self._prepared = True
+        self.plain.prepare()
         self._product.cost.prepare()
         with suppress(CompileError):  # the shape that needs what there is not will say why
             self._made = self._families()

@@ -287,6 +287,10 @@ class TileChooser:
             rows -= max(1, rows // 256)
         return rows
 
+    def prepare(self) -> None:
+        """Make what any choice needs."""
+        _ = self._grown
+
     @cached_property
     def _grown(self) -> Mapping[int, int]:
         """For columns of a tile the most rows among the tiles that are grown, with no shape."""

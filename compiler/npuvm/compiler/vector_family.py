@@ -312,7 +312,8 @@ class Way:
         self._tensors: tuple[str, ...] = ()
 
     def prepare(self) -> Template:
-        """Make the template."""
+        """Make the template, and what choices of tiles need."""
+        self.chooser.prepare()
         self._template, self._tensors = self._make_template()
         return self._template
 
