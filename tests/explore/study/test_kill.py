@@ -6,48 +6,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.explore.study.kit import ROOT, Quick, found, small_space
+from tests.explore.study.kit import ROOT, Quick, fork, kept, search, small_space
 
 from npuvm.cli.main import main
-from npuvm.explore.study import InProcess, SamplerName, Study, StudyError, StudyFailure, read_study
-
-WANTED = 30
-
-
-def search(file: Path, sampler: SamplerName, seconds: float = 0.0) -> None:
-    with Study.open(small_space(), str(file), sampler) as study:
-        study.run(WANTED, InProcess(Quick(seconds)))
-
-
-def kept(file: Path) -> list[tuple[object, ...]]:
-    try:
-        return found(read_study(str(file)).entries)
-    except StudyError as error:  # killed before it began
-        assert "no study there" in str(error) or "none of npuvm's" in str(error)
-        return []
-
-
-def fork(work: Callable[[], None]) -> int:
-    """A process of its own that works and then ends, without the tests around it."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return child
+from npuvm.explore.study import InProcess, Study, StudyFailure
 
 
 def test_a_search_that_is_killed_again_and_again_finds_what_one_finds_that_is_not(tmp_path: Path) -> None:
-    search(tmp_path / "whole.sqlite", "nsga2")
-    file = tmp_path / "killed.sqlite"
+    search(str(tmp_path / "whole.sqlite"), "nsga2")
+    file = str(tmp_path / "killed.sqlite")
     moments = random.Random(0)
     known = []
     for _ in range(10):
@@ -57,7 +28,7 @@ def test_a_search_that_is_killed_again_and_again_finds_what_one_finds_that_is_no
         assert os.waitpid(child, 0)[1] in (signal.SIGKILL, 0)
         known.append(kept(file))
     search(file, "nsga2")
-    assert found(read_study(str(file)).entries) == found(read_study(str(tmp_path / "whole.sqlite")).entries)
+    assert kept(file) == kept(str(tmp_path / "whole.sqlite"))
     assert all(set(before) <= set(after) for before, after in pairwise(known))
     assert len({len(each) for each in known}) > 2  # kills fell before, between and after points
 
@@ -113,8 +84,8 @@ def test_the_command_that_is_killed_again_and_again_finds_what_one_finds_that_is
     space.write_text(REAL, encoding="utf-8")
     begin = ["explore", str(space), "-q", "--out", str(tmp_path)]
     assert main([*begin, "-j", "1", "--storage", str(tmp_path / "whole.sqlite")]) == 0
-    file = tmp_path / "killed.sqlite"
-    words = [*begin, "--storage", str(file)]
+    file = str(tmp_path / "killed.sqlite")
+    words = [*begin, "--storage", file]
     command = "import sys; from npuvm.cli.main import main; sys.exit(main())"
     moments = random.Random(1)
     killed = 0
@@ -131,5 +102,5 @@ def test_the_command_that_is_killed_again_and_again_finds_what_one_finds_that_is
         process.wait()
     assert killed > 5
     assert main([*words, "-j", "2"]) == 0
-    assert kept(file) == kept(tmp_path / "whole.sqlite")
+    assert kept(file) == kept(str(tmp_path / "whole.sqlite"))
     assert len(kept(file)) == 40

@@ -77,8 +77,11 @@ def storage_errors(url: str) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError, ImportError, ValueError) as error:
-        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else None
-        raise StudyError(f"no storage for a study: {' '.join(str(cause or error).split())}", shown(url)) from error
+        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        reason = (
+            getattr(cause, "orig", None) or cause or error
+        )  # what the driver says, without a link to SQLAlchemy's pages
+        raise StudyError(f"no storage for a study: {' '.join(str(reason).split())}", shown(url)) from error
 
 
 def shown(url: str) -> str:
