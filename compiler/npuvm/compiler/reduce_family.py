@@ -162,40 +162,31 @@ class _ChunkRows(Rows):
 
     def plan(self, sizes: Sequence[int], known: Chunks | None = None) -> PlannedChunks | None:
         """The chunks for the sizes of the space before it is cut, or these."""
-        planned: dict[TileChooser, tuple[Chunks, Sequence[int]]] = {}
-
-        def choose(chooser: TileChooser, sizes: Sequence[int]) -> Choice | None:
-            chunks = known or self._best(chooser, sizes)
-            if chunks is None:
-                return None
-            cut = self._cut(sizes, chunks)
-            planned[chooser] = chunks, cut
-            return chooser.choose(cut, chunks.edge)
-
         try:
-            found = self._ways[0].choose(sizes, choose)
+            for way in self._ways[0].levels(sizes):
+                chunks = known
+                if known is None:
+                    longest, width = way.chooser.longest(sizes)
+                    numbers = self._numbers(way.chooser, sizes, width) if longest else []
+                    chunks = self._best(way.chooser, sizes, numbers, longest)
+                    if longest and not numbers and (self.cut_dim == self._space.col or width == sizes[self._space.col]):
+                        return None  # with more room there are no fewer results for a core
+                if chunks is not None:
+                    cut = self._cut(sizes, chunks)
+                    choice = way.chooser.choose(cut, chunks.edge)
+                    if choice is not None:
+                        return PlannedChunks(chunks, way.chooser.fair_cycles(cut, choice), cut, choice, way)
         except CompileError:
-            return None
-        if found is None:
-            return None
-        choice, way = found
-        chunks, cut = planned[way.chooser]
-        return PlannedChunks(chunks, way.chooser.fair_cycles(cut, choice), cut, choice, way)
+            pass
+        return None
 
     def _cut(self, sizes: Sequence[int], chunks: Chunks) -> Sequence[int]:
         """The sizes of the space that is cut."""
         return (*sizes[: self.cut_dim], chunks.length, *sizes[self.cut_dim + 1 :], chunks.number)
 
-    def _best(self, chooser: TileChooser, sizes: Sequence[int]) -> Chunks | None:
-        """The most chunks that there is work for, or a half of them where that is much faster; None when one core is enough.
-
-        Tiles are the highest that fit, and then halves as long as the estimate does not rise: what a tile has added up is
-        reduced once for each chunk.
-        """
+    def _numbers(self, chooser: TileChooser, sizes: Sequence[int], width: int) -> list[int]:
+        """The numbers of chunks that there is work for, the most first, with tiles of at most `width` columns."""
         space, of = self._space, self.cut_dim
-        longest, width = chooser.longest(sizes)
-        if not longest:
-            return None
         others = [dim for dim in range(len(sizes)) if dim not in (of, space.col)]
         units = prod([sizes[dim] for dim in others if not space.reduced[dim]])
         of_each = self._bytes * prod([sizes[dim] for dim in others if space.reduced[dim]])
@@ -207,11 +198,18 @@ class _ChunkRows(Rows):
             height = min(chooser.unit, sizes[space.row])
             units = -(-units // height)
             of_each *= height
+        nbytes = sizes[of] * of_each * units
+        numbers = [(min(most // units, sizes[of]), most * least) for most, least in _LEVELS]
+        return [number for number, least in numbers if number >= 2 and nbytes >= least]
+
+    def _best(self, chooser: TileChooser, sizes: Sequence[int], numbers: Sequence[int], longest: int) -> Chunks | None:
+        """The most of these numbers of chunks, or a half of them where that is much faster; None when one core is enough.
+
+        Tiles are the highest that fit, and then halves as long as the estimate does not rise: what a tile has added up is
+        reduced once for each chunk.
+        """
         best, least_cycles = None, inf
-        for most, least in _LEVELS:
-            number = min(most // units, sizes[of])
-            if number < 2 or sizes[of] * of_each * units < most * least:
-                continue
+        for number in numbers:
             found, cycles = self._with_number(chooser, sizes, number, longest)
             cycles += _JOIN + number * self._joined
             if cycles >= _FASTER * least_cycles:

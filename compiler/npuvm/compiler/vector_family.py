@@ -6,7 +6,7 @@ numbers, which the template takes as they come; almost all shapes of a segment d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
@@ -260,20 +260,22 @@ class _Ways:
         self._capacity = maker.chip.capacity_bytes("ub")
         self._gaps = 3 * stripe_bytes(maker.chip) * len(self._made[0].storage.slots)
 
-    def choose(
-        self, sizes: Sequence[int], choose: Callable[[TileChooser, Sequence[int]], Choice | None] = TileChooser.choose
-    ) -> tuple[Choice, Way] | None:
+    def choose(self, sizes: Sequence[int]) -> tuple[Choice, Way] | None:
         """The best tile of the first level at which one fits."""
-        for at, level in enumerate(self._levels):
-            if at == len(self._made):
-                if self.least_bytes(sizes) > 2 * self._capacity + self._gaps:
-                    return None
-                self._made.append(self._maker.way(self._binding, self._space, *level))
-            way = self._made[at]
-            choice = choose(way.chooser, sizes)
+        for way in self.levels(sizes):
+            choice = way.chooser.choose(sizes)
             if choice is not None:
                 return choice, way
         return None
+
+    def levels(self, sizes: Sequence[int]) -> Iterator[Way]:
+        """The way at each level at which tiles for these sizes may fit, made for the first who asks."""
+        for at, level in enumerate(self._levels):
+            if at == len(self._made):
+                if self.least_bytes(sizes) > 2 * self._capacity + self._gaps:
+                    return
+                self._made.append(self._maker.way(self._binding, self._space, *level))
+            yield self._made[at]
 
     def least_bytes(self, sizes: Sequence[int]) -> int:
         """Bytes of the smallest tile with all the room there can be. With one slot for two it takes no less than half."""
