@@ -10,6 +10,7 @@ from typing import TypeVar
 from npuvm.compiler.builder import Kernel
 from npuvm.compiler.compiled import CompiledKernel, TensorSpec
 from npuvm.compiler.conv_mix import mix_family_of
+from npuvm.compiler.conv_relay import relay_family_of
 from npuvm.compiler.eager_graph import Gathered, KernelStore
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.ir import Graph, Node
@@ -18,7 +19,6 @@ from npuvm.compiler.kinds import STACKED_KTYPES, check_ktype, check_operators, p
 from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.plan import make_plan
 from npuvm.compiler.program import compile_segments
-from npuvm.compiler.relay_family import RelayFamily
 from npuvm.compiler.relay_segment import join_relays
 from npuvm.compiler.schedule import Pins, pin_error
 from npuvm.compiler.segments import VectorSegment
@@ -170,7 +170,7 @@ def _check_programs(graph: Graph, chip: NpuConfig, isa: Isa) -> None:
     if isinstance(joined[0], MixSegment):
         mix_family_of(joined[0], names, chip, isa)
     else:
-        RelayFamily(joined[0], names, chip, isa)
+        relay_family_of(joined[0], names, chip, isa)
 
 
 def _nodes(segment: Joint) -> list[Node]:

@@ -6,7 +6,7 @@ windows of the loads. An image stays in L1 for all filters of its tile, the kern
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -108,14 +108,18 @@ class ConvEmitter(MatmulEmitter):
         image = self.rings[f"l1.{self.images}"]
         moved = step.moved_by([_EDGE[self.images], IMAGE, ROW, *([GROUP] if several(self._conv.groups) else [])])
         with self._repeat(-(-self._conv.channels // self._shape.block)) as block:
-            kept = block is None
-            self._load_image(step, block, changed(*moved) if kept else None)
-            self._sync("move", "move.acquire", wait=[image.ready], pred=changed(*moved) if kept else None)
-            if kept:
+            arrives, leaves = self._stays(moved) if block is None else (None, None)
+            self._load_image(step, block, arrives)
+            self._sync("move", "move.acquire", wait=[image.ready], pred=arrives)
+            if block is None:
                 self._chunks(step)
             else:
                 self._taps(step, block)
-            self._sync("move", "move.release", set=[image.free], pred=changes(*moved) if kept else None)
+            self._sync("move", "move.release", set=[image.free], pred=leaves)
+
+    def _stays(self, loops: Sequence[Loop]) -> tuple[Pred | None, Pred | None]:
+        """When what these loops change comes to L1, and when it is used for the last time; None for every time."""
+        return changed(*loops), changes(*loops)
 
     def _chunks(self, step: Step) -> None:
         """The elements of the kernels in a row, `chunk` of them in L1 at a time."""
@@ -143,16 +147,16 @@ class ConvEmitter(MatmulEmitter):
         """
         kernels = self.rings[f"l1.{self.kernels}"]
         moved = step.moved_by([_EDGE[self.kernels], *([GROUP] if several(self._conv.groups) else [])])
-        kept = not loops
-        self._load_kernels(step, k, memory, changed(*moved) if kept else None)
-        self._sync("move", None, wait=[kernels.ready], pred=changed(*moved) if kept else None)
+        arrives, leaves = (None, None) if loops else self._stays(moved)
+        self._load_kernels(step, k, memory, arrives)
+        self._sync("move", None, wait=[kernels.ready], pred=arrives)
         m_size, n_size = step.m.whole(self.b), step.n.whole(self.b)
         with self._part_loop(k, self.k0) as inner:
             k_size = k.inner(self.b, self.k0, inner)
             within = {} if inner is None else {inner: self.k0}
             self._move_both(m_size, n_size, k_size, {**image, **within}, within)
             self._mma((m_size, n_size, k_size), None, None, [*loops, *within])
-        self._sync("move", None, set=[kernels.free], pred=changes(*moved) if kept else None)
+        self._sync("move", None, set=[kernels.free], pred=leaves)
 
     def _repeat(self, times: int) -> Any:
         return self.b.loop(times) if several(times) else nullcontext()
@@ -184,18 +188,25 @@ class ConvEmitter(MatmulEmitter):
                 at == count - 1,
                 self.rings["l1.a"],
                 dst=self.b.desc(self.rings["l1.a"], self._pixel, role="producer", offset=at * self._cols * self._pixel),
-                src=self.b.desc(
-                    self.b.arg(view.arg),
+                src=self._image_desc(
+                    step,
+                    block,
                     view.pixel * item,
-                    strides=strides,
-                    offset=(view.offset + row * row_apart - beside * view.pixel) * item,
-                    window=self._window(step, row),
+                    strides,
+                    (view.offset + row * row_apart - beside * view.pixel) * item,
+                    self._window(step, row),
                 ),
                 rows=pixels,
                 cols=channels,
                 cache=self.problem.pins.cache.get("a", view.cache),
                 pred=pred,
             )
+
+    def _image_desc(
+        self, step: Step, block: Loop | None, pitch: int, strides: Mapping[Loop, int], offset: int, window: Window
+    ) -> Desc:
+        """Where a load of an image begins: `offset` bytes from the first image, lines of it `pitch` bytes apart."""
+        return self.b.desc(self.b.arg(self._conv.x.arg), pitch, strides=strides, offset=offset, window=window)
 
     def _window(self, step: Step, row: int) -> Window:
         """Pixels of x from `row` on; of a single row its columns say whether it is one of x."""

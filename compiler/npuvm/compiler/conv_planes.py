@@ -17,7 +17,7 @@ from npuvm.compiler.cube_base import Step
 from npuvm.compiler.cube_extent import axis_strides, loop_extent
 from npuvm.compiler.cube_problem import TileProblem
 from npuvm.compiler.cube_spec import MatmulSpec, MatView
-from npuvm.compiler.emit_handles import Desc, Loop, Size, Window, changed, changes
+from npuvm.compiler.emit_handles import Desc, Loop, Size, Window
 from npuvm.compiler.symint import several
 from npuvm.isa import Pred
 
@@ -68,10 +68,10 @@ class PlanesEmitter(ConvEmitter):
             super()._start_with_bias(step, bias, ones)
             return
         assert ones is not None
-        loops = self._load_column(step, bias)
+        arrives, leaves = self._load_column(step, bias)
         ring, l0a, l0b, l0c = (self.rings[name] for name in ("l1.bias", "l0a", "l0b", "l0c"))
         m, n, one = step.m.whole(self.b), step.n.whole(self.b), self.b.size(1)
-        self._sync("move", None, wait=[ring.ready], pred=changed(*loops))
+        self._sync("move", None, wait=[ring.ready], pred=arrives)
         self._sync("cube", "cube.acquire", wait=[l0c.free])
         row = self.b.desc(ring, ring.slot_bytes, role="consumer")
         pitches = {"a": align_up(self._item), "b": align_up(self.n1 * self._item)}
@@ -97,13 +97,13 @@ class PlanesEmitter(ConvEmitter):
             wait=[l0a.ready, l0b.ready],
             set=[l0a.free, l0b.free],
         )
-        self._sync("move", None, set=[ring.free], pred=changes(*loops))
+        self._sync("move", None, set=[ring.free], pred=leaves)
 
-    def _load_column(self, step: Step, bias: MatView) -> list[Loop]:
-        """Load the bias of a tile's filters where it changes; returns the loops that change it."""
+    def _load_column(self, step: Step, bias: MatView) -> tuple[Pred | None, Pred | None]:
+        """Load the bias of a tile's filters where it changes; returns when it does, and when it is used for the last time."""
         ring, item = self.rings["l1.bias"], self._item
         group = self._conv.filters if several(self._conv.groups) else 0
-        loops = step.moved_by(["m", *([GROUP] if several(self._conv.groups) else [])])
+        arrives, leaves = self._bias_preds(step.moved_by(["m", *([GROUP] if several(self._conv.groups) else [])]))
         strides = axis_strides(step.walk.axes, step.loops, {"m": self.m1 * item, GROUP: group * item})
         self._emit(
             "load.bias",
@@ -116,9 +116,9 @@ class PlanesEmitter(ConvEmitter):
             cache=self._cache("bias", bias),
             wait=[ring.free],
             set=[ring.ready],
-            pred=changed(*loops),
+            pred=arrives,
         )
-        return loops
+        return arrives, leaves
 
     # Blocks of channels, loads and moves.
 
@@ -166,13 +166,7 @@ class PlanesEmitter(ConvEmitter):
                 at == count - 1,
                 ring,
                 dst=self.b.desc(ring, self._pixel, role="producer", offset=at * self._cols * item),
-                src=self.b.desc(
-                    self.b.arg(view.arg),
-                    view.channel * item,
-                    strides=strides,
-                    offset=(view.offset + offset) * item,
-                    window=window,
-                ),
+                src=self._image_desc(step, block, view.channel * item, strides, (view.offset + offset) * item, window),
                 rows=channels,
                 cols=self.b.size(cols),
                 cache=self.problem.pins.cache.get("a", view.cache),

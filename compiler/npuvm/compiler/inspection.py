@@ -16,6 +16,7 @@ from npuvm.compiler.compile_kinds import compile_kernel
 from npuvm.compiler.compiled import CompiledKernel
 from npuvm.compiler.conv_codegen import ConvKernel, compile_conv
 from npuvm.compiler.conv_mix import mix_family_of
+from npuvm.compiler.conv_relay import relay_family_of
 from npuvm.compiler.conv_segment import ConvSegment, lower_conv
 from npuvm.compiler.cube_chooser import chooser_of
 from npuvm.compiler.cube_codegen import MatmulKernel, compile_matmul
@@ -48,7 +49,6 @@ from npuvm.compiler.plan import Plan
 from npuvm.compiler.program import compile_segments, linked_segments, padding_of, split_of
 from npuvm.compiler.program_pins import pins_of_segment
 from npuvm.compiler.reduce_launches import ReduceFamily
-from npuvm.compiler.relay_family import RelayFamily
 from npuvm.compiler.relay_segment import join_relays
 from npuvm.compiler.schedule import Pins
 from npuvm.compiler.schedule_walk import Walk
@@ -339,7 +339,7 @@ def _joint(
     if isinstance(segment, MixSegment):
         looked = mix_family_of(segment, names, chip, isa, like).look(tuple(binding.values()))
     else:
-        looked = RelayFamily(segment, names, chip, isa).look(tuple(binding.values()))
+        looked = relay_family_of(segment, names, chip, isa).look(tuple(binding.values()))
     assert looked is not None, "a launch of it was compiled"
     image = looked.image
     starts = {entry.core_type: entry.pc for entry in image.entries}

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from npuvm.compiler.compiled import Launch
 from npuvm.compiler.conv_mix import ConvMixFamily, mix_family_of
+from npuvm.compiler.conv_relay import RelayChosen, RelayPrograms, relay_family_of
 from npuvm.compiler.cube_segment import compile_cube_segment, family_of
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.fusion.launch_cost import LaunchCost
@@ -19,7 +20,6 @@ from npuvm.compiler.mix_family import MixFamily
 from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.padded_launches import PaddedLaunches, PaddedProduct, Padding, ProductLaunches
 from npuvm.compiler.reduce_launches import Reduced
-from npuvm.compiler.relay_family import Chosen, RelayFamily
 from npuvm.compiler.segments import CubeSegment, VectorSegment
 from npuvm.compiler.split_launches import SplitLaunches, SplitProduct
 from npuvm.compiler.vector_launches import VectorLaunches, Ways, Weighed, in_order
@@ -182,7 +182,7 @@ class RelayLaunches(_JointLaunches):
         self._segment = segment
         self._name, self._written = segment.name, segment.written
         try:
-            self._family: RelayFamily | None = RelayFamily(segment, ways.names, ways.chip, ways.isa)
+            self._family: RelayPrograms | None = relay_family_of(segment, ways.names, ways.chip, ways.isa)
         except CompileError:
             self._family = None
 
@@ -221,7 +221,7 @@ class RelayLaunches(_JointLaunches):
         found = self.weighed(values)
         return found.together if found.taken else self._costs[False](found.apart)
 
-    def _pays(self, values: Sequence[int], chosen: Chosen, linked: bool) -> bool:
+    def _pays(self, values: Sequence[int], chosen: RelayChosen, linked: bool) -> bool:
         """Whether one launch takes no longer than one of each part.
 
         A product has two estimates: its own, and that of the rule by which the relay's was made. The own are to tell tiles
@@ -233,7 +233,7 @@ class RelayLaunches(_JointLaunches):
         like = self._like(values, chosen)
         return chosen.cycles <= cost(like) and chosen.cycles <= cost(self._lower(values, like))
 
-    def _like(self, values: Sequence[int], chosen: Chosen) -> list[float]:
+    def _like(self, values: Sequence[int], chosen: RelayChosen) -> list[float]:
         """Estimates of the parts, of products by the rule by which the relay's was made."""
         likes = iter(chosen.products)
         found: list[float] = []

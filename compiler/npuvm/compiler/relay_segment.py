@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
+from npuvm.compiler.conv_segment import ConvSegment
 from npuvm.compiler.joint_segments import (
     MixSegment,
     RelaySegment,
@@ -33,11 +34,11 @@ class _Relays:
         self._readers = readers_by_tensor(segments)
         self._writers: dict[str, list[int]] = {}
         self._left: dict[str, list[int]] = {}
-        """By tensor, the products that take it as their left operand."""
+        """By tensor, the products that take it as their left operand, and the convolutions that take it as their images."""
         for number, segment in enumerate(segments):
             for name in segment.written:
                 self._writers.setdefault(name, []).append(number)
-            if type(segment) is CubeSegment:
+            if isinstance(segment, CubeSegment):
                 self._left.setdefault(segment.a.tensor.name, []).append(number)
 
     def joined(self) -> list[Segment | RelaySegment]:
@@ -53,6 +54,8 @@ class _Relays:
                 after = None  # tiles of a product spread better over the cores than blocks of rows
             if vector.form == "map" and self._follow_each(before, after):
                 continue  # each product with what follows it are as few launches, on more cores
+            if after is not None and isinstance(self._segments[after], ConvSegment):
+                before = None  # tiles of a product follow each other as blocks of rows, not as images
             if after is None and (before is None or vector.form == "map"):
                 continue
             first, last = self._product(before), self._product(after)
@@ -81,13 +84,19 @@ class _Relays:
         return None
 
     def _after(self, at: int, vector: VectorSegment) -> int | None:
-        """The next product whose left operand this vector segment alone computes."""
+        """The next product whose left operand, or convolution whose images, this vector segment alone computes."""
         takers = {number for name in vector.written for number in self._left.get(name, ())}
         for number in sorted(each for each in takers if each > at):
             product = self._joined[number]
-            if type(product) is not CubeSegment or product.transpose_a:
+            if not isinstance(product, CubeSegment) or product.transpose_a:
                 continue
             if product.b.tensor.name == product.a.tensor.name:
+                continue
+            if isinstance(product, ConvSegment):
+                # Behind a product each element is made once.
+                follows = vector.name in self._following
+                if not follows and _makes_images(vector, product) and self._only_reader(at, number, product.a):
+                    return number
                 continue
             writes = [access for _, access in vector.writes if access.tensor.name == product.a.tensor.name]
             if len(writes) == 1 and writes[0].layout == product.a.layout and vector.domain == product.a.layout.dims:
@@ -98,9 +107,17 @@ class _Relays:
         return None
 
     @cached_property
+    def _mixes(self) -> list[MixSegment]:
+        return [each for each in join_products(self._segments) if isinstance(each, MixSegment)]
+
+    @cached_property
     def _mixed(self) -> set[int]:
-        mixes = (each for each in join_products(self._segments) if isinstance(each, MixSegment))
-        return {each.product.node.id for each in mixes}
+        return {each.product.node.id for each in self._mixes}
+
+    @cached_property
+    def _following(self) -> set[str]:
+        """Names of the vector segments that can run together with a product that they follow element by element."""
+        return {each.vector.name for each in self._mixes}
 
     def _is_mixed(self, number: int) -> bool:
         """Whether a product can run together with what follows it element by element."""
@@ -127,3 +144,21 @@ class _Relays:
         if access.tensor.kind != "workspace":
             return False
         return set(self._writers.get(name, ())) <= {writer} and set(self._readers.get(name, ())) <= {reader}
+
+
+def _makes_images(vector: VectorSegment, product: ConvSegment) -> bool:
+    """Whether a vector segment makes the images of a convolution, and nothing else, element by element, as they lie in memory.
+
+    A convolution in groups takes parts of their channels.
+    """
+    writes = [access for _, access in vector.writes]
+    if vector.form != "map" or len(writes) != 1 or product.node.attrs["groups"] != (1,):
+        return False
+    made, taken = writes[0].layout, product.a.layout
+    if made.offset != taken.offset or vector.domain != made.dims:
+        return False
+    kept = [
+        [(dim, stride) for dim, stride in zip(each.dims, each.strides, strict=True) if dim != 1]
+        for each in (made, taken)
+    ]
+    return kept[0] == kept[1]

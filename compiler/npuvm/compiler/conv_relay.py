@@ -1,0 +1,253 @@
+"""Convolutions with what is computed of their images before them, planned for all shapes.
+
+There is a template for each loop nest, with and without a loop over the filters that take one image, made when the first shape
+takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, NamedTuple, Protocol
+
+from npuvm.compiler.blocks import BLOCK_BYTES, align_up
+from npuvm.compiler.compiled import TensorSpec
+from npuvm.compiler.conv_codegen import MOST_STEP, check_conv, conv_problem
+from npuvm.compiler.conv_family import flat_sizes, nest_of, nest_tile, sizes_from
+from npuvm.compiler.conv_plan import ConvTile, ConvTileChooser
+from npuvm.compiler.conv_relay_emit import ConvRelayParts, write_conv_relay
+from npuvm.compiler.conv_relay_space import ImageCuts, ImageSlot, image_space, in_slot
+from npuvm.compiler.conv_segment import ConvSegment, lower_conv
+from npuvm.compiler.conv_spec import ConvSizes, product_of, sizes_of
+from npuvm.compiler.cube_levels import ring_slots
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.group_programs import GroupPrograms, Looked
+from npuvm.compiler.group_signals import MOST_VECTOR_CORES
+from npuvm.compiler.joint_segments import RelaySegment
+from npuvm.compiler.mix_cores import MixCores
+from npuvm.compiler.relay_family import RelayEntries, RelayFamily
+from npuvm.compiler.relay_handover import SLOTS
+from npuvm.compiler.schedule import Pins
+from npuvm.compiler.symint import Function, SymInt, compile_values
+from npuvm.compiler.vector_codegen import covered, tiled
+from npuvm.compiler.vector_cost import RowsCost
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import EvenEntries, Image, Isa
+
+__all__ = ["ConvRelayChosen", "ConvRelayFamily", "RelayChosen", "RelayPrograms", "relay_family_of"]
+
+_VARIABLES = (
+    "<groups>", "<pixels>", "<tile filters>", "<block>", "<chunk>", "<step>", "<accumulators>", "<filter tiles>", "<channels>",
+    "<bands>",
+)  # fmt: skip
+"""Variables beside the symbols: those of the convolution's tile, `pixels` being rows of it, tiles of filters that take one
+image, and how a vector core walks that."""
+
+_MOST_BANDS = 64
+
+
+class ConvRelayChosen(NamedTuple):
+    """A tile, values of the template's own variables, steps of the grid on `groups` core groups, the cycles that the launch is
+    estimated to take, and those of the convolution alone.
+    """
+
+    tile: ConvTile
+    nest: int
+    inside: bool
+    numbers: tuple[int, ...]
+    steps: int
+    groups: int
+    cycles: float
+    products: tuple[float, ...]
+
+
+class RelayChosen(Protocol):
+    """What an instance is made of: cycles that are estimated for the launch, and by the same rule for each product alone."""
+
+    @property
+    def cycles(self) -> float: ...
+
+    @property
+    def products(self) -> tuple[float, ...]: ...
+
+
+class RelayPrograms(Protocol):
+    """All instances of a relay; see `RelayFamily`."""
+
+    tensors: tuple[str, ...]
+
+    def choose(self, values: Sequence[int]) -> RelayChosen | None: ...
+
+    def image(self, values: Sequence[int], chosen: Any) -> tuple[Image, tuple[TensorSpec, ...]]: ...
+
+    def look(self, values: Sequence[int]) -> Looked | None: ...
+
+
+def relay_family_of(segment: RelaySegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> RelayPrograms:
+    """All instances of a relay on one chip. CompileError as from its family."""
+    if isinstance(segment.after, ConvSegment):
+        return ConvRelayFamily(segment, symbols, chip, isa)
+    return RelayFamily(segment, symbols, chip, isa)
+
+
+class ConvRelayFamily:
+    """All instances of a convolution with what makes its images element by element; `tensors` are those whose addresses they
+    take.
+
+    CompileError when the vector part does not work on whole rows of images, or there are no templates for it.
+    """
+
+    def __init__(self, segment: RelaySegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+        binding = {name: SymInt.variable(name) for name in symbols}
+        product, vector = segment.after, segment.vector
+        assert isinstance(product, ConvSegment), "another product is a RelayFamily's"
+        self._name, self._chip, self._isa = segment.name, chip, isa
+        self._symbols = tuple(symbols)
+        self._cores = cores = MixCores.of(chip)
+        if cores.vectors > MOST_VECTOR_CORES:
+            allowed = f"at most {MOST_VECTOR_CORES}"
+            raise CompileError(
+                f"{cores.vectors} vector cores in a group; allowed in a mix program: {allowed}", self._name
+            )
+        self._conv, own = lower_conv(product, binding)
+        if 0 in (self._conv.depth, *self._conv.out) or max(*self._conv.strides, *self._conv.dilations) > MOST_STEP:
+            raise CompileError("there is no template of this convolution", self._name)
+        check_conv(self._conv, chip, isa)
+        self._product = product_of(self._conv, True)
+        self._taken = product.a.tensor
+        self._common = image_space(self._conv, own, vector, self._taken.name, binding)
+        self.tensors = self._common.tensors
+        self._problem = conv_problem(self._conv, chip, isa, Pins())
+        self._sizes: Function = compile_values(symbols, flat_sizes(sizes_of(self._conv)), "sizes")
+        self._chooser = ConvTileChooser(self._problem, self._conv.planes, cores.groups, prefers_rows=True)
+        space = self._common.space
+        used = covered(vector, space, chip, isa, again=True)
+        self._program, self._storage = tiled(used, space, binding, isa, Pins(), 2, chip)
+        r, c = SymInt.variable("rows"), SymInt.variable("cols")
+        self._nbytes: Function = compile_values(("rows", "cols"), (self._storage.nbytes(r, c),), "nbytes")
+        self._rows = RowsCost(space, self._program, chip, isa, self._storage.depth)
+        self._handover = float(chip.memory.l2.latency_cycles)
+        self._templates: dict[tuple[int, bool], GroupPrograms] = {}
+
+    def choose(self, values: Sequence[int]) -> ConvRelayChosen | None:
+        """What an image is made of; None where tiles are parts of rows, or no band of one fits UB."""
+        sizes = sizes_from(self._sizes(*values))
+        if sizes.images * prod(sizes.out) * sizes.filters * sizes.depth * sizes.size[1] == 0:
+            return None
+        tile = self._chooser.choose(sizes, self._name)
+        found = self._bands(sizes, tile) if tile.whole else None
+        if found is None:
+            return None
+        channels, bands, first, later = found
+        nest, tiles = nest_of(tile, sizes), -(-sizes.filters // tile.filters)
+        images = sizes.images * -(-sizes.out[0] // tile.rows)
+        each = tile.cycles / -(-images * tiles // self._cores.groups)
+        best, cycles = 1, float("inf")
+        # Blocks of channels do not stay in L1 for other filters.
+        for cut in range(1, tiles + 1) if tile.block >= sizes.channels else (tiles,):
+            together = -(-tiles // cut)
+            rounds = -(-images * -(-tiles // together) // self._cores.groups)
+            own = together * each
+            if self._cores.together:
+                estimate = rounds * own + first + (rounds - 1) * later
+            else:
+                estimate = first + self._handover + own + (rounds - 1) * max(own, later)
+            if estimate < cycles:
+                best, cycles = together, estimate
+        steps = images * -(-tiles // best)
+        groups = min(self._cores.groups, steps)
+        numbers = (
+            groups, tile.rows, tile.filters, tile.block, tile.chunk, tile.step, tile.l0c_depth, best, channels, bands,
+        )  # fmt: skip
+        return ConvRelayChosen(tile, nest, best > 1, numbers, steps, groups, cycles, (float(tile.cycles),))
+
+    def image(self, values: Sequence[int], chosen: ConvRelayChosen) -> tuple[Image, tuple[TensorSpec, ...]]:
+        """The image of what was chosen for these values, and the tensor between its parts."""
+        template = self._template(chosen)
+        words, relocs = template.instance((*values, *chosen.numbers))
+        entries = RelayEntries(
+            self._cores.order, EvenEntries(self._cores.order[0], chosen.groups, (chosen.steps,)), template.starts
+        )
+        image = Image(self._name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
+        sizes = sizes_from(self._sizes(*values))
+        channels, bands = chosen.numbers[-2:]
+        cuts = ImageCuts(channels, bands, self._cores.vectors, _pixels(sizes, chosen.tile), 0, 0)
+        slot = ImageSlot.of(cuts, self._problem.item, planes=self._conv.planes)
+        shape = (SLOTS * chosen.groups * slot.elements,)
+        return image, (TensorSpec(self._taken.name, "workspace", self._taken.dtype, shape),)
+
+    def look(self, values: Sequence[int]) -> Looked | None:
+        """What an instance is made of, for who wants to see it; None where a shape has no program."""
+        chosen = self.choose(values)
+        if chosen is None:
+            return None
+        image, _ = self.image(values, chosen)
+        together, channels, bands = chosen.numbers[-3:]
+        text = f"{chosen.tile}, an image for {together} of them in {bands} bands of {channels} channels"
+        buffers = self._template(chosen).buffers((*values, *chosen.numbers))
+        return Looked(image, self.tensors, text, chosen.cycles, buffers)
+
+    def _bands(self, sizes: ConvSizes, tile: ConvTile) -> tuple[int, int, float, float] | None:
+        """Channels of a band and the bands of a vector core, as few as fit UB, with cycles for the image of a tile: by itself,
+        and behind another. None where there is no room for any.
+        """
+        planes, pixels, problem = self._conv.planes, _pixels(sizes, tile), self._problem
+        own, room = -(-sizes.channels // self._cores.vectors), self._chip.capacity_bytes("ub")
+        if problem.via_ub:
+            room -= problem.depth("ub.c") * align_up(ring_slots(problem, tile.cube(self._conv))["ub.c"])
+        block = 1 if planes else BLOCK_BYTES // problem.item
+        for bands in range(1, min(own, _MOST_BANDS) + 1):
+            channels = align_up(-(-own // bands), block)
+            rows, cols = (channels, pixels) if planes else (pixels, channels)
+            if self._nbytes(rows, cols)[0] <= room:
+                bands = -(-own // channels)
+                if planes:
+                    first, later = self._rows.of(cols)(rows * bands, rows)
+                    return channels, bands, first, later
+                first, later = self._rows.of(cols)(rows, rows)
+                return channels, bands, first + (bands - 1) * later, bands * later
+        return None
+
+    def _template(self, chosen: ConvRelayChosen) -> GroupPrograms:
+        """The programs of a loop nest."""
+        key = chosen.nest, chosen.inside
+        found = self._templates.get(key)
+        if found is not None:
+            return found
+        groups, high, filters, block, chunk, step, depth, together, channels, bands = (
+            SymInt.variable(name) for name in _VARIABLES
+        )
+        conv = self._conv
+        tile = nest_tile(conv, chosen.nest, high, filters, block, chunk, step, depth)
+        rows, cols, _ = tile.image(conv, self._problem.item)
+        wide = conv.size[1]
+        cuts = ImageCuts(
+            channels, bands, self._cores.vectors, rows * cols, high * conv.strides[0] * wide, conv.pads[0] * wide
+        )
+        slot = ImageSlot.of(cuts, self._problem.item, planes=conv.planes)
+        parts = ConvRelayParts(
+            conv,
+            tile,
+            self._product,
+            self._problem,
+            in_slot(self._common, slot),
+            self._program,
+            self._storage,
+            cuts,
+            slot,
+            groups,
+            together if chosen.inside else 1,
+            chosen.inside,
+            self._name,
+            self._chip,
+            self._isa,
+        )
+        builders = write_conv_relay(parts)
+        found = self._templates[key] = GroupPrograms(builders, self._cores.order, (*self._symbols, *_VARIABLES))
+        return found
+
+
+def _pixels(sizes: ConvSizes, tile: ConvTile) -> int:
+    """Pixels of the image of a tile, with rows of padding."""
+    rows = (tile.rows - 1) * sizes.strides[0] + (sizes.kernel[0] - 1) * sizes.dilations[0] + 1
+    return rows * max(sizes.size[1], 1)
