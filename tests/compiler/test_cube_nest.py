@@ -54,9 +54,19 @@ def test_a_core_walks_columns_where_l2_has_room_for_the_left_operand_only() -> N
         return nest.number, nest.band, nest.tiles
 
     assert chosen(512, 3072, 768) == (BANDS, 4, (0, 96))
-    assert chosen(512, 1024, 768)[0] == STEPS
+    assert chosen(512, 896, 768)[0] == STEPS
     assert chosen(128, 3072, 768)[0] == STEPS
     assert chosen(1024, 3072, 1024)[1] < 8
+
+
+def test_bands_of_one_core_are_as_wide_as_l2_keeps() -> None:
+    """What comes by until a line of the left operand is read again: the band, two columns of the other, and the results."""
+    nests, tile = NestChooser(1, float(1 << 20)), CubeTile((128, 128, 256), (128, 128, 64), 1, 0)
+    assert (128 * 5 + 2 * 128) * 1024 + 128 * 5 * 128 <= 1 << 20 < (128 * 6 + 2 * 128) * 1024 + 128 * 6 * 128
+    assert nests.choose(128 * 5, 4096, 1024, 1, tile) == (BANDS, 5, (0, 160))
+    assert nests.choose(128 * 6, 4096, 1024, 1, tile) == (BANDS, 3, (96, 96))
+    assert nests.choose(128 * 7, 4096, 1024, 1, tile) == (BANDS, 4, (128, 96))
+    assert nests.choose(128 * 7, 4096, 8192, 1, tile).number == STEPS
 
 
 def test_few_tiles_are_walked_row_by_row() -> None:

@@ -48,7 +48,7 @@ class NestChooser:
     """
 
     def __init__(self, cores: int, room: float, burst: float | None = None) -> None:
-        self._cores, self._room, self._burst = cores, room * _KEPT, burst
+        self._cores, self._whole, self._room, self._burst = cores, room, room * _KEPT, burst
         self._shares = [count for count in range(1, cores + 1) if cores % count == 0]
 
     def choose(self, m: int, n: int, k: int, batch: int, tile: CubeTile, *, meets: bool = False) -> Nest:
@@ -61,7 +61,12 @@ class NestChooser:
             columns = tiles > self._cores and min(rows, cols) > 1
             columns = columns and (meets or self._loads_less((m, n, k), batch, (rows, cols), (m1, n1)))
             return Nest(COLUMNS if columns else WHOLE, 1, (tiles,))
-        if rows > 1 and cols > 1 and tiles >= _WAVES * self._cores:
+        if rows > 1 and cols > 1 and self._cores == 1:
+            band = self._kept_band(rows, n, k, (m1, n1))
+            if band > 1:
+                first = (rows - 1) // band * band * batch * cols
+                return Nest(BANDS, band, (first, tiles - first))
+        elif rows > 1 and cols > 1 and tiles >= _WAVES * self._cores:
             band = self._band(rows, tiles, n1 / m1)
             if batch == 1 and not self._stays(rows, band, (m, n1, k)):
                 band = self._narrower(rows, band, (m, n1, k))
@@ -96,6 +101,17 @@ class NestChooser:
         square = (tiles / self._cores * wide) ** 0.5
         bands = min(self._shares, key=lambda count: (abs(count - rows / square), count))
         return -(-rows // bands)
+
+    def _kept_band(self, rows: int, n: int, k: int, tile: tuple[int, int]) -> int:
+        """Rows of tiles in the bands of one core, of which L2 keeps the left operand from column to column; 1: it walks rows.
+
+        Until a line is read again all else that is read, two tiles of the operand that changes, and the results come by.
+        """
+        m1, n1 = tile
+        if (n + 2 * m1) * k + n * m1 <= self._whole:
+            return 1
+        widest = int((self._whole - 2 * n1 * k) / (m1 * (k + n1)))
+        return -(-rows // -(-rows // widest)) if widest > 1 else 1
 
     def _stays(self, rows: int, band: int, sizes: tuple[int, int, int]) -> bool:
         """Whether L2 still has the left operand when the cores come to their next columns of tiles.
