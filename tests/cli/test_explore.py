@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -17,7 +18,7 @@ from tests.explore.study.kit import ROOT, TEXT, Quick, small_space
 from npuvm.cli import explore, explore_progress
 from npuvm.cli.explore_progress import SearchProgress
 from npuvm.cli.main import main
-from npuvm.explore.evaluation import Evaluation
+from npuvm.explore.evaluation import Evaluation, code_name, keys
 from npuvm.explore.space import Point, load_space
 from npuvm.explore.study import InProcess, Study, read_study
 
@@ -69,6 +70,30 @@ def test_options_go_to_the_study(space: str, capsys: pytest.CaptureFixture[str],
     assert "own.sqlite: the study there has seed 9; --fresh forgets it" in capsys.readouterr().err
     output(capsys, space, "-n", "2", "--seed", "1", "--storage", "own.sqlite", "--fresh", "-q")
     assert len(read_study("own.sqlite").entries) == 2
+
+
+def test_results_say_which_code_evaluated_points(
+    space: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = code_name()
+    assert f"evaluated by code {ours}\n" in output(capsys, space, "-n", "6")
+    monkeypatch.setattr(keys, "code_hash", lambda: "0123456789abcdef")
+    assert main(["explore", space]) == 2
+    told = f"build/explore/small.sqlite: code {ours} evaluated 6 of 6 points there, this is 0123456789ab"
+    assert told in capsys.readouterr().err
+    shown = output(capsys, space, "-n", "16", "--other-code")
+    assert (
+        f"several codes, figures may not be comparable: {ours} (6 points, the first is 0), 0123456789ab (10 " in shown
+    )
+    document = json.loads(output(capsys, "report", "--json"))
+    assert document["codes"] == {ours: 6, "0123456789ab": 10}
+    rows = csv.DictReader(Path("build/explore/small.csv").read_text(encoding="utf-8").splitlines())
+    assert [row["code"] for row in rows] == [ours] * 6 + ["0123456789ab"] * 10
+    told = f"5 was evaluated by code {ours}, 6 by 0123456789ab: some of what differs may come from that"
+    assert told in output(capsys, "compare", "5", "6")
+    told = f"code {ours} evaluated it, this is 0123456789ab: these figures may have changed"
+    assert told in output(capsys, "pick", "5")
+    assert "these figures may have changed" not in output(capsys, "pick", "6")
 
 
 def test_results_of_a_study_are_there_without_its_space(space: str, capsys: pytest.CaptureFixture[str]) -> None:

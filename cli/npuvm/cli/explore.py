@@ -97,6 +97,9 @@ def search(
     ] = None,
     storage: Storage = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what the study has.")] = False,
+    other_code: Annotated[
+        bool, typer.Option("--other-code", help="Go on with points that other code evaluated; results say which did.")
+    ] = False,
     no_sharing: Annotated[
         bool, typer.Option("--no-sharing", help="Compile and simulate every run of every point anew.")
     ] = False,
@@ -134,6 +137,7 @@ def search(
         batch=batch,
         bounds=False if no_bounds else None,
         fresh=fresh,
+        other_code=other_code,
     )
     with opened as study:
         make = _evaluation(study, no_sharing, None if executor is Where.RAY else study.results_file)

@@ -104,6 +104,7 @@ def _document(space: Space, entries: Sequence[Entry], files: Iterable[Path]) -> 
         "objectives": [objective.name for objective in space.objectives],
         "evaluated": len(entries),
         "states": dict(sorted(states.items())),
+        "codes": {code or "unknown": len(numbers) for code, numbers in results.by_code(entries).items()},
         "front": [
             {"number": entry.number, "point": dict(entry.point), "measures": dict(entry.evaluation.measures)}
             for entry in results.front_entries(space, entries)

@@ -86,6 +86,18 @@ def test_the_page_says_what_was_found() -> None:
     assert "a space & <its> points" in text
 
 
+def test_the_page_says_which_code_evaluated_the_points() -> None:
+    entries = [replace(entry, evaluation=replace(entry.evaluation, code="c0de")) for entry in mixed_entries()]
+    text = text_of(render_space(small_space(), entries))
+    assert "evaluated by code c0de : 24 points, the first is 0" in text
+    assert "versions of the code" not in text
+    text = text_of(render_space(small_space(), [*entries[:12], *mixed_entries()[12:]]))
+    assert "Points were evaluated by 2 versions of the code" in text
+    assert "evaluated by code c0de : 12 points, the first is 0" in text
+    assert "evaluated by code unknown : 12 points, the first is 12" in text
+    assert re.search(r"18 16 9 .* unknown ", text)
+
+
 def test_no_text_of_a_space_becomes_markup() -> None:
     page = render_space(small_space(), mixed_entries())
     assert "<its>" not in page

@@ -34,6 +34,15 @@ def test_the_lines_say_what_matters_what_failed_and_what_it_took() -> None:
     )
 
 
+def test_the_lines_say_which_code_evaluated_the_points() -> None:
+    entries = mixed_entries()
+    assert "evaluated by code that is not known" in list(report_lines(small_space(), entries))
+    known = [replace(entry, evaluation=replace(entry.evaluation, code="c0de")) for entry in entries]
+    assert "evaluated by code c0de" in list(report_lines(small_space(), known))
+    told = "evaluated by several codes, figures may not be comparable: unknown (1 point, the first is 0), c0de (23 points, "
+    assert told + "the first is 1)" in list(report_lines(small_space(), [*entries[:1], *known[1:]]))
+
+
 def test_sensitivities_that_are_known_are_not_worked_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
     space, entries = small_space(), mixed_entries()
     found, wanted = sensitivities(space, entries), report_files(space, entries, Path())

@@ -105,6 +105,20 @@ def test_equal_points_share_a_row() -> None:
     assert front_table(small_space(), entries).caption == "front: 1; evaluated: 7 (7 done)"
 
 
+def test_points_of_several_codes_are_marked() -> None:
+    entries = tuple(
+        replace(entry, evaluation=replace(entry.evaluation, code="" if entry.number < 12 else "c0de"))
+        for entry in mixed_entries()
+    )
+    head, _, *rows = printed(entries=entries)
+    codes = {int(row.split()[0]): row.split()[-1] for row in rows[:3]}
+    assert head.endswith("code")
+    assert codes == {number: "unknown" if number < 12 else "c0de" for number in codes}
+    assert len(set(codes.values())) == 2
+    table = parquet.read_table(io.BytesIO(points_parquet(small_space(), entries))).to_pylist()
+    assert [row["code"] for row in table] == [None] * 12 + ["c0de"] * 12
+
+
 def test_a_table_may_be_shortened_and_keeps_both_ends() -> None:
     _, _, first, last, *_ = printed(most=2)
     assert (first.split()[1:3], last.split()[1:3]) == (["16", "9"], ["40", "3"])

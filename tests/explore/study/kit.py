@@ -6,11 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from npuvm.explore.evaluation import Evaluation, HostCost
+from npuvm.explore.evaluation import Evaluation, HostCost, code_name
 from npuvm.explore.space import Point, Space, load_space_text
 from npuvm.explore.study import Entry, Evaluate, InProcess, SamplerName, Study, StudyError, read_study
 
@@ -44,7 +44,11 @@ def small_space(text: str = TEXT) -> Space:
 
 
 def quick(point: Point, front: Sequence[Sequence[float]]) -> Evaluation:
-    """Made-up figures of a point in every state, without a simulation."""
+    """Made-up figures of a point in every state, without a simulation, as if npuvm had found them."""
+    return replace(_figures(point, front), code=code_name())
+
+
+def _figures(point: Point, front: Sequence[Sequence[float]]) -> Evaluation:
     cores, ub, clock = int(point["core.count"]), int(point["core.ub_kib"]), float(point["clock_ghz"])
     if ub == 64 and cores == 1:
         return Evaluation("failed", {}, error="add: no room for a tile")

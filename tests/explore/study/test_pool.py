@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.explore.study.kit import Quick, found, small_space
 
-from npuvm.explore.evaluation import Evaluation
+from npuvm.explore.evaluation import Evaluation, code_name, keys
 from npuvm.explore.space import Point
 from npuvm.explore.study import Evaluate, InProcess, ProcessPool, Study, StudyFailure
 from npuvm.isa.errors import NpuvmError
@@ -46,6 +46,14 @@ def test_what_no_process_can_evaluate_ends_the_search() -> None:
     assert not multiprocessing.active_children()
 
 
+def test_a_process_of_other_code_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = code_name()
+    monkeypatch.setattr(keys, "code_hash", lambda: "0123456789abcdef")  # in this process, not in that of the pool
+    message = f"a process that evaluates points has code {theirs}, the command has 0123456789ab; every process needs"
+    with ProcessPool(Quick(), 1) as pool, pytest.raises(StudyFailure, match=message):
+        list(pool.evaluate({1: OTHER}, []))
+
+
 @pytest.mark.slow
 def test_a_process_that_cannot_even_begin_ends_the_search() -> None:
     with ProcessPool(dead_evaluator, 2) as pool, pytest.raises(StudyFailure, match="ended with exit code 3 before"):
@@ -57,7 +65,7 @@ def test_a_point_that_kills_every_process_has_failed() -> None:
     with ProcessPool(Quick(trap="kill"), 1) as pool:
         evaluations = dict(pool.evaluate({1: TRAP, 2: OTHER}, []))
     error = "every process that evaluated it died; the last ended with SIGKILL"
-    assert evaluations[1] == Evaluation("failed", {}, error=error)
+    assert evaluations[1] == Evaluation("failed", {}, error=error, code=code_name())
     assert evaluations[2].state == "done"
 
 

@@ -3,12 +3,13 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.explore.study.kit import TEXT, Quick, found, quick, small_space
 
-from npuvm.explore.evaluation import Evaluation
+from npuvm.explore.evaluation import Evaluation, code_name, keys
 from npuvm.explore.space import Point
 from npuvm.explore.study import SAMPLERS, Entry, InProcess, SamplerName, Study, StudyError, default_storage, read_study
 
@@ -138,6 +139,32 @@ def test_a_changed_workload_is_refused(tmp_path: Path, file: str) -> None:
     scenario.write_text("name: subtract\n", encoding="utf-8")
     with pytest.raises(StudyError, match="what differs: workload add;"):
         Study.open(small_space(text), file)
+
+
+def test_points_of_other_code_are_refused_or_marked(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = code_name()
+    search(file, 3)
+    monkeypatch.setattr(keys, "code_hash", lambda: "0123456789abcdef")
+    message = (
+        f"code {ours} evaluated 3 of 3 points there, this is 0123456789ab: .*; --fresh forgets them, another --storage"
+    )
+    with pytest.raises(StudyError, match=f"small.sqlite: {message}"):
+        Study.open(small_space(), file)
+    with Study.open(small_space(), file, other_code=True) as study:
+        study.run(5, InProcess(Quick()))
+    assert [entry.evaluation.code for entry in read_study(file).entries] == [ours] * 3 + ["0123456789ab"] * 2
+    monkeypatch.undo()
+    with pytest.raises(StudyError, match="code 0123456789ab evaluated 2 of 5 points there, this is"):
+        Study.open(small_space(), file)
+    with Study.open(small_space(), file, fresh=True) as study:
+        assert not study.evaluated()
+
+
+def test_points_of_unknown_code_are_those_of_other_code(file: str) -> None:
+    with Study.open(small_space(), file) as study:
+        study.run(1, InProcess(lambda: lambda point, front: replace(quick(point, front), code="")))
+    with pytest.raises(StudyError, match="code unknown evaluated 1 of 1 points there"):
+        Study.open(small_space(), file)
 
 
 def test_what_is_no_storage_is_refused(tmp_path: Path) -> None:

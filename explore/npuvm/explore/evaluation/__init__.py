@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from npuvm.explore.evaluation.evaluator import Evaluator
 from npuvm.explore.evaluation.fronts import dominated, objective_values
+from npuvm.explore.evaluation.keys import code_name
 from npuvm.explore.evaluation.record import Evaluation, EvaluationState, HostCost, RunRecord
 from npuvm.explore.evaluation.store import StoreError
 from npuvm.explore.evaluation.workloads import check_workloads
@@ -16,6 +17,7 @@ __all__ = [
     "RunRecord",
     "StoreError",
     "check_workloads",
+    "code_name",
     "dominated",
     "objective_values",
 ]

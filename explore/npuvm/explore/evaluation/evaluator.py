@@ -12,6 +12,7 @@ from npuvm.explore.evaluation.bounds import NO_BOUND, RunBound, bound_figures, r
 from npuvm.explore.evaluation.counts import record_of
 from npuvm.explore.evaluation.decoder import Decoders
 from npuvm.explore.evaluation.fronts import dominated, exceeded
+from npuvm.explore.evaluation.keys import code_name
 from npuvm.explore.evaluation.measures import Figures, figures_of, measures_of
 from npuvm.explore.evaluation.record import Evaluation, EvaluationState, HostCost, RunRecord
 from npuvm.explore.evaluation.runs import PointRuns, Shared
@@ -151,4 +152,5 @@ class _Look:
             tuple(self._records),
             dict(self._area),
             HostCost(cpu_seconds, {name: count for name, count in runs.items() if count}),
+            code_name(),
         )

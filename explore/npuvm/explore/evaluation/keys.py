@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import npuvm.compiler
+import npuvm.explore.space
 import npuvm.hw
 import npuvm.isa
 import npuvm.runtime
@@ -21,6 +22,7 @@ __all__ = [
     "UNCOMPILED",
     "UNTIMED",
     "code_hash",
+    "code_name",
     "compile_fields",
     "digest",
     "image_digest",
@@ -67,7 +69,9 @@ UNCOMPILED = (
 )
 """Fields that programs cannot depend on; of the instruction set they depend on its hash, which keys hold beside the fields."""
 
-_ROOMS = (npuvm.isa, npuvm.hw, npuvm.compiler, npuvm.runtime)
+_ROOMS = (npuvm.isa, npuvm.hw, npuvm.compiler, npuvm.runtime, npuvm.explore.space)
+
+_NAME_DIGITS = 12
 
 
 def digest(*parts: object) -> str:
@@ -85,6 +89,11 @@ def code_hash() -> str:
         for path in sorted(folder.rglob("*.py")):
             found.update(f"{folder.name}/{path.relative_to(folder)}\0".encode() + path.read_bytes())
     return found.hexdigest()
+
+
+def code_name() -> str:
+    """The code of this process as people see it: the head of `code_hash`."""
+    return code_hash()[:_NAME_DIGITS]
 
 
 def compile_fields(chip: NpuConfig, isa: Isa) -> dict[str, Any]:

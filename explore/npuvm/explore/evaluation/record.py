@@ -51,7 +51,8 @@ class HostCost:
 class Evaluation:
     """A point's measures, by name and, of one workload, by "measure of workload".
 
-    Measures named in `bounds` are lower limits (of throughput: upper ones) and not figures.
+    Measures named in `bounds` are lower limits (of throughput: upper ones) and not figures. `code` is the `code_name` of
+    npuvm that made it, empty where that is not known.
     """
 
     state: EvaluationState
@@ -61,6 +62,7 @@ class Evaluation:
     runs: tuple[RunRecord, ...] = ()
     area_mm2: Mapping[str, float] = field(default_factory=dict)
     host: HostCost = HostCost()
+    code: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -77,4 +79,5 @@ class Evaluation:
             tuple(RunRecord(**run) for run in data["runs"]),
             data["area_mm2"],
             HostCost(**data["host"]),
+            data.get("code", ""),  # older studies have none
         )

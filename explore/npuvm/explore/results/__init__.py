@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from npuvm.explore.results.codes import by_code
 from npuvm.explore.results.comparing import compare
 from npuvm.explore.results.comparison import Comparison
 from npuvm.explore.results.comparison_view import comparison_tables
@@ -17,6 +18,7 @@ __all__ = [
     "Entry",
     "Picked",
     "Sensitivity",
+    "by_code",
     "compare",
     "comparison_tables",
     "front_entries",

@@ -53,6 +53,7 @@ def compare(space: Space, a: Entry, b: Entry) -> Comparison:
         ),
         tuple(_workloads(space, a, b)),
         _pairs(first.area_mm2, second.area_mm2),
+        (first.code, second.code),
     )
     return replace(found, conclusions=conclusions(space, found))
 

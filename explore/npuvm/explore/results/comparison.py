@@ -82,7 +82,8 @@ class WorkloadPair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two points side by side. `parameters` are those that differ, `conclusions` say by rule what accounts for most."""
+    """Two points side by side. `parameters` are those that differ, `codes` evaluated them, `conclusions` say by rule what
+    accounts for most."""
 
     space: str
     a: int
@@ -93,6 +94,7 @@ class Comparison:
     measures: tuple[MeasurePair, ...]
     workloads: tuple[WorkloadPair, ...]
     area_mm2: tuple[Pair, ...]
+    codes: tuple[str, str]
     conclusions: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

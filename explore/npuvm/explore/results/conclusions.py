@@ -16,13 +16,16 @@ _MUCH = 0.25
 
 
 def conclusions(space: Space, found: Comparison) -> tuple[str, ...]:
-    """A line for each point that was not simulated whole, then one for each objective."""
+    """Lines of what stands in the way of a comparison, then one for each objective."""
     return (*_states(found), *(_objective(found, objective) for objective in space.objectives))
 
 
 def _states(found: Comparison) -> Iterator[str]:
     if not found.parameters:
         yield f"{found.a} and {found.b} have the same parameters"
+    if found.codes[0] != found.codes[1]:
+        a, b = (code or "unknown" for code in found.codes)
+        yield f"{found.a} was evaluated by code {a}, {found.b} by {b}: some of what differs may come from that"
     for number, state, error in zip((found.a, found.b), found.states, found.errors, strict=True):
         if state == "failed":
             yield f"{number} failed: {error}"

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from npuvm.compiler.tile_library import find_library
+from npuvm.explore.evaluation import code_name
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.words import point_text
 from npuvm.explore.space import Space, Workload
@@ -156,3 +157,5 @@ def _expected(entry: Entry) -> Iterator[str]:
         yield f"{label}: {run.cycles:,} cycles, {run.latency_us:,.2f} us with the host's dispatch"
     if evaluation.state == "pruned":
         yield "the point was pruned: what is not listed was not simulated"
+    if evaluation.code != code_name():
+        yield f"code {evaluation.code or 'unknown'} evaluated it, this is {code_name()}: these figures may have changed"

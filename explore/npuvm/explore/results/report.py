@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from npuvm.explore.results.codes import code_lines
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.front import front_entries
 from npuvm.explore.results.html import render_space
@@ -38,7 +39,8 @@ def report_files(
 
 
 def report_lines(space: Space, entries: Iterable[Entry], found: Sequence[Sensitivity] | None = None) -> Iterator[str]:
-    """What stands under the front's table: what matters for each objective, why points failed, what the search took.
+    """What stands under the front's table: what matters for each objective, which code evaluated the points, why points failed,
+    what the search took.
 
     `found` as of `report_files`.
     """
@@ -50,6 +52,7 @@ def report_lines(space: Space, entries: Iterable[Entry], found: Sequence[Sensiti
         yield f"{each.objective} depends on: {', '.join(shares)}" if shares else f"{each.objective}: {each.note}"
         if shares and each.note:
             yield f"  {each.note}"
+    yield from code_lines(listed)
     reasons = failures(listed)
     for failure in reasons[:_MOST_REASONS]:
         count = len(failure.numbers)

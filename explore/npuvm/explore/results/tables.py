@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from npuvm.explore.evaluation import EvaluationState
+from npuvm.explore.results.codes import by_code
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.front import Vector, done_vector, front_entries
 from npuvm.explore.results.words import figure_text, measures_seen, short_names, value_text, varied
@@ -21,14 +22,14 @@ __all__ = ["distinct_front", "front_table", "point_columns", "points_csv", "poin
 
 _STATES: tuple[EvaluationState, ...] = ("done", "pruned", "over_budget", "failed")
 _ABOUT = ("number", "state", "front")
-_COST = ("host_cpu_seconds", "runs_simulated", "runs_shared", "runs_skipped")
+_COST = ("host_cpu_seconds", "runs_simulated", "runs_shared", "runs_skipped", "code")
 
 
 def point_columns(space: Space, entries: Iterable[Entry]) -> dict[str, list[Any]]:
     """Every point, column by column, in the order of the entries; None where a point has no such figure.
 
     Columns: number, state, whether it is of the front, the parameters, the measures, which of these are bounds, the error, and
-    what the point cost the host.
+    what the point cost the host, and the code that evaluated it.
     """
     listed = tuple(entries)
     front = {entry.number for entry in front_entries(space, listed)}
@@ -51,6 +52,7 @@ def point_columns(space: Space, entries: Iterable[Entry]) -> dict[str, list[Any]
     columns["host_cpu_seconds"] = [each.host.cpu_seconds for each in evaluations]
     for how in ("simulated", "shared", "skipped"):
         columns[f"runs_{how}"] = [each.host.runs.get(how, 0) for each in evaluations]
+    columns["code"] = [each.code or None for each in evaluations]
     return columns
 
 
@@ -83,7 +85,12 @@ def points_parquet(space: Space, entries: Iterable[Entry]) -> bytes:
         raise ConfigError(message) from None
     listed = tuple(entries)
     types = dict.fromkeys(measures_seen(space, [entry.evaluation for entry in listed]), pa.float64())
-    types |= {"bounds": pa.list_(pa.string()), "error": pa.string(), "host_cpu_seconds": pa.float64()}
+    types |= {
+        "bounds": pa.list_(pa.string()),
+        "error": pa.string(),
+        "code": pa.string(),
+        "host_cpu_seconds": pa.float64(),
+    }
     columns = point_columns(space, listed)
     arrays = {name: pa.array(_of_one_type(values), type=types.get(name)) for name, values in columns.items()}
     table = pa.table(arrays).replace_schema_metadata({"npuvm.space": space.text})
@@ -112,24 +119,30 @@ def distinct_front(space: Space, entries: Iterable[Entry]) -> dict[Vector, list[
 
 
 def front_table(space: Space, entries: Sequence[Entry], most: int | None = None) -> Table:
-    """The front, a row for each different set of figures; with `most` at least 2, so many rows spread evenly over it."""
+    """The front, a row for each different set of figures; with `most` at least 2, so many rows spread evenly over it.
+
+    Where several codes evaluated the points, a column says which one each row's first point.
+    """
     groups = list(distinct_front(space, entries).values())
     shown = groups if most is None else _spread(groups, most)
     parameters = varied(space)
     names: Mapping[str, str] = short_names(parameter.name for parameter in parameters)
     same = any(len(group) > 1 for group in shown)
+    mixed = len(by_code(entries)) > 1
     table = plain_table(
         [
             ("#", True),
             *((objective.name, True) for objective in space.objectives),
             *((names[parameter.name], parameter.ordered) for parameter in parameters),
             *([("the same", False)] if same else []),
+            *([("code", False)] if mixed else []),
         ]
     )
     for first, *others in shown:
         figures = [figure_text(first.evaluation, objective.name) for objective in space.objectives]
         values = [value_text(first.point[parameter.name]) for parameter in parameters]
-        table.add_row(str(first.number), *figures, *values, *([_numbers(others)] if same else []))
+        about = [*([_numbers(others)] if same else []), *([first.evaluation.code or "unknown"] if mixed else [])]
+        table.add_row(str(first.number), *figures, *values, *about)
     table.caption = _caption(len(shown), len(groups), entries)
     table.caption_justify = "left"
     return table

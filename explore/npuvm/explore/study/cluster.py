@@ -17,7 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 from npuvm.explore.evaluation import Evaluation
 from npuvm.explore.space import Point
 from npuvm.explore.study.errors import StudyError, StudyFailure
-from npuvm.explore.study.executors import Evaluate, Front, MakeEvaluate, crashed
+from npuvm.explore.study.executors import Evaluate, Front, MakeEvaluate, crashed, same_code
 from npuvm.isa.errors import NpuvmError
 
 __all__ = ["RETRIES", "RayTasks"]
@@ -86,7 +86,7 @@ def _result(reference: Any) -> Evaluation:
         return crashed(f"{type(error).__name__}: {' '.join(str(error).split())}")
     if isinstance(found, str):
         raise StudyFailure(found)
-    return found
+    return same_code(found)
 
 
 def _evaluate(shared: tuple[MakeEvaluate, Front], point: Point) -> Evaluation | str:

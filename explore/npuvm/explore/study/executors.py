@@ -8,11 +8,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias
 
-from npuvm.explore.evaluation import Evaluation, Evaluator
+from npuvm.explore.evaluation import Evaluation, Evaluator, code_name
 from npuvm.explore.space import Point, load_space_text
-from npuvm.explore.study.errors import need
+from npuvm.explore.study.errors import StudyFailure, need
 
-__all__ = ["Evaluate", "Executor", "Front", "InProcess", "MakeEvaluate", "SpaceEvaluate", "crashed", "ray_tasks"]
+__all__ = [
+    "Evaluate",
+    "Executor",
+    "Front",
+    "InProcess",
+    "MakeEvaluate",
+    "SpaceEvaluate",
+    "crashed",
+    "ray_tasks",
+    "same_code",
+]
 
 Front: TypeAlias = Sequence[Sequence[float]]
 """Objective vectors of points that are done."""
@@ -76,7 +86,18 @@ class InProcess:
 
 def crashed(ending: str) -> Evaluation:
     """Of a point at which one process after another died."""
-    return Evaluation("failed", {}, error=f"every process that evaluated it died; the last ended with {ending}")
+    error = f"every process that evaluated it died; the last ended with {ending}"
+    return Evaluation("failed", {}, error=error, code=code_name())
+
+
+def same_code(evaluation: Evaluation) -> Evaluation:
+    """What another process made. StudyFailure where its npuvm is another one."""
+    if evaluation.code not in ("", code_name()):
+        raise StudyFailure(
+            f"a process that evaluates points has code {evaluation.code}, the command has {code_name()}; "
+            "every process needs the same npuvm, unchanged while the search goes on"
+        )
+    return evaluation
 
 
 def ray_tasks(make: MakeEvaluate, address: str | None = None) -> Executor:

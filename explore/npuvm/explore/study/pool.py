@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, TypeAlias
 from npuvm.explore.evaluation import Evaluation
 from npuvm.explore.space import Point
 from npuvm.explore.study.errors import StudyFailure
-from npuvm.explore.study.executors import Front, MakeEvaluate, crashed
+from npuvm.explore.study.executors import Front, MakeEvaluate, crashed, same_code
 from npuvm.isa.errors import NpuvmError
 
 __all__ = ["TRIES", "ProcessPool"]
@@ -110,8 +110,7 @@ class _Worker:
             self._ready = True
             return None
         self.at = None
-        evaluation: Evaluation = content
-        return evaluation
+        return same_code(content)
 
     def ending(self) -> str:
         """How a process that has ended did so. StudyFailure where it never was ready."""

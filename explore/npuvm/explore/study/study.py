@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from npuvm.explore.evaluation import Evaluation
+from npuvm.explore.evaluation import Evaluation, code_name
+from npuvm.explore.results.codes import by_code
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.front import done_vector, non_dominated
 from npuvm.explore.space import Point, Space, load_space_text
@@ -87,11 +88,13 @@ class Study:
         batch: int | None = None,
         bounds: bool | None = None,
         fresh: bool = False,
+        other_code: bool = False,
     ) -> Study:
         """The study of a space in a storage, a file's path or a URL of optuna's; it is begun if it is not there.
 
         Settings that are not given are those of the study, of a new one the space's. `fresh` forgets what is there.
-        StudyError where the study there is of another space or has other settings; StudyFailure where it is in use.
+        StudyError where the study there is of another space or has other settings, or, but for `other_code`, points that other
+        code evaluated; StudyFailure where it is in use.
         """
         need("optuna")
         from npuvm.explore.study import storage as storages
@@ -105,7 +108,10 @@ class Study:
                 asked = {"sampler": sampler, "seed": seed, "batch": batch, "bounds": bounds}
                 given = {name: value for name, value in asked.items() if value is not None}
                 study, settings = _begin(space, opened, storages.shown(url), given, fresh)
-                return cls(space, settings, study, opened, storages.shown(url), lock)
+                found = cls(space, settings, study, opened, storages.shown(url), lock)
+            if not other_code:
+                found.check_code()
+            return found
         except BaseException:
             _close(opened, lock)
             raise
@@ -121,6 +127,19 @@ class Study:
     def close(self) -> None:
         """Let the storage go."""
         _close(self._storage, self._lock)
+
+    def check_code(self) -> None:
+        """StudyError where other code than that of this process evaluated points of the study."""
+        others = by_code(entry for entry in self.evaluated() if entry.evaluation.code != code_name())
+        if others:
+            count = sum(map(len, others.values()))
+            names = ", ".join(name or "unknown" for name in others)
+            raise StudyError(
+                f"code {names} evaluated {count} of {len(self._entries)} points there, "
+                f"this is {code_name()}: figures may not be comparable; --fresh forgets them, another --storage keeps both, "
+                "--other-code goes on and marks them",
+                self.where,
+            )
 
     @property
     def results_file(self) -> Path:

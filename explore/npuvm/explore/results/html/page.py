@@ -8,6 +8,7 @@ from functools import partial
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+from npuvm.explore.results.codes import by_code
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.front import Vector, front_entries, reference_point
 from npuvm.explore.results.html.columns import STATES, objective_pairs, page_columns, shown_values
@@ -61,6 +62,7 @@ def render_space(space: Space, entries: Iterable[Entry], found: Sequence[Sensiti
         pairs=objective_pairs(space),
         reference=_reference(space, reference_point(space, listed)),
         sensitivities=found,
+        codes=by_code(listed),
         failures=failures(listed),
         cost=costs(listed),
         data=script_json(page_columns(space, listed, found)),
