@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple
 
 from npuvm.compiler.blocks import check_blocks
@@ -42,6 +43,12 @@ _KEPT_SHAPES = 512
 """Shapes whose programs are kept of one kernel: some 5 KB each."""
 
 Shapes = Mapping[str, Sequence[int]]
+
+_Sizes = tuple[tuple[int, ...], ...]
+"""Shapes of the parameters in their order."""
+
+_Made = CompiledKernel | tuple[CompiledKernel, CompiledKernel]
+"""A kernel, and the same with a launch for each part of what cores share where these are others."""
 
 
 class Looked(NamedTuple):
@@ -87,25 +94,28 @@ class KernelFamily:
         self._padding: Padding = padding
         self._split = split
         self._binder = _Binder(graph)
-        self._known: OrderedDict[tuple[bool, tuple[tuple[int, ...], ...]], tuple[CompiledKernel, CompiledKernel]] = (
-            OrderedDict()
-        )
-        self._stacks: OrderedDict[tuple[tuple[int, ...], ...], bool] = OrderedDict()
+        self._known: tuple[OrderedDict[_Sizes, _Made], OrderedDict[_Sizes, _Made]] = OrderedDict(), OrderedDict()
+        """What was made to be launched as it is, and to be linked with others."""
+        self._stacks: OrderedDict[_Sizes, bool] = OrderedDict()
         self._plans: dict[frozenset[str] | None, _PlanFamily] = {}
         """By operators whose rows do not lie in UB whole; None of all."""
+        self._weighs = False
+        """Whether some plan makes other launches where they are going to be linked."""
         self._names = tuple(param.name for param in graph.params)
         self._outputs = tuple(output.name for output in graph.outputs)
 
     def compile(self, shapes: Shapes) -> CompiledKernel:
         """The kernel for the shapes of its parameters, as `compile_kernel` gives it."""
-        return self._both(shapes, linked=False)[0]
+        found = self._both(shapes, linked=False)
+        return found[0] if isinstance(found, tuple) else found
 
     def apart(self, shapes: Shapes) -> CompiledKernel:
         """The same with a launch for each part of what cores share, as it is stacked with others.
 
         The launches are going to be one: the host's time for each does not count in what is cheaper.
         """
-        return self._both(shapes, linked=True)[1]
+        found = self._both(shapes, linked=True)
+        return found[1] if isinstance(found, tuple) else found
 
     def stacks(self, shapes: Shapes) -> bool:
         """Whether one launch of all programs is estimated to take no longer than one for each.
@@ -123,23 +133,25 @@ class KernelFamily:
                 self._stacks.popitem(last=False)
         return found
 
-    def _both(self, shapes: Shapes, *, linked: bool) -> tuple[CompiledKernel, CompiledKernel]:
+    def _both(self, shapes: Shapes, *, linked: bool) -> _Made:
         try:
             sizes = tuple([tuple(shapes[name]) for name in self._names])
         except KeyError:
             sizes = ()
-        key = linked, sizes
-        found = self._known.get(key)
+        known, others = self._known[linked], self._known[not linked]
+        found = known.get(sizes)
         if found is not None and len(shapes) == len(self._names):
-            self._known.move_to_end(key)
+            known.move_to_end(sizes)
             return found
-        other = self._known.get((not linked, sizes))
+        other = others.get(sizes)
         alike = other is not None and self._alike(self._binder.bind(shapes, sizes))
-        made = self._known[key] = other if other is not None and alike else self._make(shapes, sizes, linked)
-        if not any(plan.weighs for plan in self._plans.values()):
-            self._known[not linked, sizes] = made
-        while len(self._known) > 2 * _KEPT_SHAPES:
-            self._known.popitem(last=False)
+        made = known[sizes] = other if other is not None and alike else self._make(shapes, sizes, linked)
+        if not self._weighs:
+            others[sizes] = made
+            if len(others) > _KEPT_SHAPES:
+                others.popitem(last=False)
+        if len(known) > _KEPT_SHAPES:
+            known.popitem(last=False)
         return made
 
     def _alike(self, values: Sequence[int]) -> bool:
@@ -147,17 +159,17 @@ class KernelFamily:
         (first, *others) = self._plans.values()
         return not others and first.shared.alike(values)
 
-    def _make(
-        self, shapes: Shapes, key: tuple[tuple[int, ...], ...], linked: bool
-    ) -> tuple[CompiledKernel, CompiledKernel]:
+    def _make(self, shapes: Shapes, key: _Sizes, linked: bool) -> _Made:
         start = time.perf_counter()
         seconds: dict[str, float] = {}
         values = self._binder.bind(shapes, key)
         plan, made = self._launched(values, linked, seconds)
-        launches = tuple([launch for each in made for launch in each.apart])
+        launches = made[0].apart if len(made) == 1 else tuple([launch for each in made for launch in each.apart])
+        tensors = plan.tensors(values)
         between = [tensor for each in made for tensor in each.tensors]
-        sizes = {each.name: each for each in between}
-        tensors = tuple([sizes.pop(each.name, each) for each in plan.tensors(values)]) + tuple(sizes.values())
+        if between:
+            sizes = {each.name: each for each in between}
+            tensors = tuple([sizes.pop(each.name, each) for each in tensors]) + tuple(sizes.values())
         if plan.has_workspace or between:
             # What mix programs hand over in place, or on chip, needs no memory.
             used = {name for launch in launches for name in launch.args}
@@ -167,14 +179,14 @@ class KernelFamily:
         apart = CompiledKernel(self._graph.name, launches, tensors, self._outputs, seconds)
         if self._operators:
             return joined(apart, self._chip, self._isa), apart
-        if all(each.joined is each.apart for each in made):
-            return apart, apart
+        if all([each.joined is each.apart for each in made]):
+            return apart
         whole = tuple([launch for each in made for launch in each.joined])
         return CompiledKernel(apart.name, whole, tensors, apart.outputs, seconds), apart
 
     def looked(self, shapes: Shapes, *, linked: bool = False) -> Looked:
         """What the kernel for these shapes is made of, for who wants to see it."""
-        made = self._both(shapes, linked=linked)[linked]
+        made = self.apart(shapes) if linked else self.compile(shapes)
         values = self._binder.bind(shapes, tuple([tuple(shapes[name]) for name in self._names]))
         plan, _ = self._launched(values, linked, {})
         return Looked(made, dict(zip(self._binder.names, values, strict=True)), values, plan.segments, plan.shared)
@@ -240,6 +252,7 @@ class KernelFamily:
                 mixing=self._mixing != "never",
                 operators=self._operators,
             )
+            self._weighs = self._weighs or found.weighs
             seconds["plan"] = seconds.get("plan", 0.0) + time.perf_counter() - start
         return found
 
@@ -266,21 +279,19 @@ class _PlanFamily:
         self.weighs = any(isinstance(each, RelaySegment | MixSegment | CutSegment) for each in segments)
         """Whether what the host takes for a launch decides about some segment."""
         self._sources = [_source_of(each) if operators else "" for each in segments]
-        dims = [dim for tensor in plan.tensors for dim in tensor.shape]
+        shapes = list(dict.fromkeys([tensor.shape for tensor in plan.tensors]))
+        dims = [dim for shape in shapes for dim in shape]
         self._dims: Function = compile_values(
             ways.names, [SymInt.variable(d) if isinstance(d, str) else d for d in dims]
         )
-        ends = [0]
-        for tensor in plan.tensors:
-            ends.append(ends[-1] + len(tensor.shape))
-        self._tensors = [
-            (t.name, t.kind, t.dtype, slice(start, end))
-            for t, start, end in zip(plan.tensors, ends[:-1], ends[1:], strict=True)
-        ]
+        ends = [0, *accumulate(map(len, shapes))]
+        self._shapes = [slice(*each) for each in pairwise(ends)]
+        self._tensors = [(t.name, t.kind, t.dtype, shapes.index(t.shape)) for t in plan.tensors]
 
     def tensors(self, values: Sequence[int]) -> tuple[TensorSpec, ...]:
         dims = self._dims(*values)
-        return tuple([TensorSpec(name, kind, dtype, dims[place]) for name, kind, dtype, place in self._tensors])
+        shapes = [dims[place] for place in self._shapes]
+        return tuple([TensorSpec(name, kind, dtype, shapes[at]) for name, kind, dtype, at in self._tensors])
 
     def launched(self, values: Sequence[int], linked: bool) -> list[Launched]:
         """The launches of each segment; what an operator of the source needs beyond its first continues that."""

@@ -39,10 +39,19 @@ class Placed:
 
 def plan_workspace(tensors: Sequence[TensorSpec], launches: Sequence[Launch]) -> tuple[TensorSpec, ...]:
     """The tensors with offsets for those of kind workspace; bytes that no later launch needs are used again."""
-    kinds = tuple([(each.name, each.kind) for each in tensors])
-    uses = tuple([(each.args, each.writes, each.continues) for each in launches])
-    return _with_offsets(tensors, _lifetimes(kinds, uses))
+    sizes = {each.name: each.nbytes for each in tensors if each.kind == "workspace"}
+    lifetimes: Mapping[str, Lifetime]
+    if len(sizes) < 2 or len(launches) == 1:
+        lifetimes = dict.fromkeys(launches[0].args, _ONCE) if launches else {}
+    else:
+        kinds = tuple([(each.name, each.kind) for each in tensors])
+        uses = tuple([(each.args, each.writes, each.continues) for each in launches])
+        lifetimes = _lifetimes(kinds, uses)
+    return _with_offsets(tensors, sizes, lifetimes)
 
+
+_ONCE = Lifetime(0, 0)
+"""That of what the only launch uses."""
 
 _Use = tuple[tuple[str, ...], tuple[str, ...], bool]
 """Of a launch what it touches, what it writes of that where it is known, and whether it continues the one before."""
@@ -76,8 +85,10 @@ def _uses(
     return args, writes or tuple([arg for arg in args if arg not in params])
 
 
-def _with_offsets(tensors: Sequence[TensorSpec], lifetimes: Mapping[str, Lifetime]) -> tuple[TensorSpec, ...]:
-    sizes = {each.name: each.nbytes for each in tensors if each.kind == "workspace"}
+def _with_offsets(
+    tensors: Sequence[TensorSpec], sizes: Mapping[str, int], lifetimes: Mapping[str, Lifetime]
+) -> tuple[TensorSpec, ...]:
+    """The tensors with offsets for those of which `sizes` has bytes."""
     if not sizes:
         return tuple(tensors)
     offsets = place_workspace(sizes, lifetimes)
@@ -124,7 +135,9 @@ def stack_launches(kernel: CompiledKernel, launches: Sequence[Placed], chip: Npu
     Launches that do not depend on each other share a level, on cores of their own where these suffice.
     """
     made, lifetimes = _stacked_launches(kernel.name, kernel.tensors, launches, chip, isa)
-    return CompiledKernel(kernel.name, made, _with_offsets(kernel.tensors, lifetimes), kernel.outputs, kernel.seconds)
+    sizes = {each.name: each.nbytes for each in kernel.tensors if each.kind == "workspace"}
+    tensors = _with_offsets(kernel.tensors, sizes, lifetimes)
+    return CompiledKernel(kernel.name, made, tensors, kernel.outputs, kernel.seconds)
 
 
 def joined_launches(
