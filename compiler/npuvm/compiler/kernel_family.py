@@ -179,7 +179,7 @@ class KernelFamily:
         apart = CompiledKernel(self._graph.name, launches, tensors, self._outputs, seconds)
         if self._operators:
             return joined(apart, self._chip, self._isa), apart
-        if all([each.joined is each.apart for each in made]):
+        if all(each.joined is each.apart for each in made):
             return apart
         whole = tuple([launch for each in made for launch in each.joined])
         return CompiledKernel(apart.name, whole, tensors, apart.outputs, seconds), apart
