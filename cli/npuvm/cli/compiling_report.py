@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from npuvm.compiler import Kernel, Stack
-from npuvm.compiler.inspection import BufferUse, Inspected, InspectedSegment
+from npuvm.compiler.inspection import Inspected, InspectedSegment
+from npuvm.compiler.inspection_buffers import BufferUse
 from npuvm.compiler.inspection_stack import InspectedStack
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.indices import IndexDistribution

@@ -87,23 +87,26 @@ def _compile_kept(
     kernel: Kernel | Graph, graph: Graph, shapes: Shapes, chip: NpuConfig, isa: Isa, pins: Pins | None
 ) -> CompiledKernel:
     """A kernel that is no list of segments before its sizes are known, or none at all."""
-    if pins is not None and pins != Pins():
-        pin_error("pins", pins, f"none for a kernel of ktype = {graph.ktype!r}", graph.name)
-    key = (id(graph), id(chip), isa.hash, tuple([(name, tuple(shape)) for name, shape in shapes.items()]))
+    buffering = None if pins is None else pins.buffering
+    if pins is not None and pins != Pins(buffering=buffering):
+        pin_error("pins", pins, f"none but buffering for a kernel of ktype = {graph.ktype!r}", graph.name)
+    key = (id(graph), id(chip), isa.hash, buffering, tuple([(name, tuple(shape)) for name, shape in shapes.items()]))
     found = _COMPILED.get(key)
     if found is None:
         stack = stack_of_kernel(graph)
         if stack is None:
-            made = _eager(kernel, graph, shapes, chip, isa)
+            made = _eager(kernel, graph, shapes, chip, isa, buffering)
         else:
-            made = compile_stack(stack, for_shapes(Kernel(graph), shapes)[1], chip, isa)
+            made = compile_stack(stack, for_shapes(Kernel(graph), shapes)[1], chip, isa, buffering)
             made = replace(made, outputs=tuple(each.name for each in graph.outputs))
         # Graph and chip are kept, so that no others can have their ids.
         found = _keep(_COMPILED, key, (graph, chip, made))
     return found[2]
 
 
-def _eager(kernel: Kernel | Graph, graph: Graph, shapes: Shapes, chip: NpuConfig, isa: Isa) -> CompiledKernel:
+def _eager(
+    kernel: Kernel | Graph, graph: Graph, shapes: Shapes, chip: NpuConfig, isa: Isa, buffering: str | None
+) -> CompiledKernel:
     """What the function does with these sizes: its operators in one launch, by a plan that serves other sizes too."""
     if not isinstance(kernel, Kernel) or kernel.function is None:
         raise CompileError("an eager kernel is a function; allowed: the Kernel that @kernel gives", graph.name)
@@ -118,7 +121,8 @@ def _eager(kernel: Kernel | Graph, graph: Graph, shapes: Shapes, chip: NpuConfig
     names = {f"p{number}": str(load.attrs["param"]) for number, load in enumerate(loads)}
     names |= {f"out{number}": str(store.attrs["output"]) for number, store in enumerate(traced.stores)}
     sizes = {f"p{number}": shapes[str(load.attrs["param"])] for number, load in enumerate(loads)}
-    return _renamed(compile_segments(made.graph, sizes, chip, isa), names, graph, shapes)
+    pins = made.graph.pins if buffering is None else replace(made.graph.pins, buffering=buffering)
+    return _renamed(compile_segments(made.graph, sizes, chip, isa, pins), names, graph, shapes)
 
 
 def _renamed(made: CompiledKernel, names: Mapping[str, str], graph: Graph, shapes: Shapes) -> CompiledKernel:

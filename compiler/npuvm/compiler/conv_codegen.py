@@ -21,7 +21,7 @@ from npuvm.isa import Image, Isa
 
 __all__ = ["MOST_STEP", "ConvKernel", "check_conv", "compile_conv", "conv_problem", "emitter_of"]
 
-_PINS = ("cores", "order", "cache", "stack", "share")
+_PINS = ("cores", "order", "cache", "stack", "buffering", "share")
 MOST_STEP = (1 << 16) - 1
 """The largest stride and dilation that the instruction of windows has room for."""
 

@@ -178,6 +178,11 @@ class ConvCost:
         self._store = float(store.startup_cycles), float(store.row_cycles), float(store.bytes_per_cycle)
         self._capacity = {name: chip.capacity_bytes(name) for name in ("l1", "l0a", "l0b", "l0c", "ub")}
         self._per_l2 = scalar(1 / float(chip.l2_bytes_per_cycle))
+        self.slots = min(problem.depth(ring) for ring in ("l1.a", "l1.b", "l0a", "l0b", "ub.c"))
+        """Slots of the rings, which are as many of all; with one nothing that shares a ring works side by side."""
+        self._part = scalar(1 / self.slots)
+        self._in_turn = self.slots == 1
+        self._doubled = float(chip.capacity_bytes("l0c") // 2) if problem.depth("l0c") > 1 else 0.0
 
     # What tiles are.
 
@@ -210,7 +215,7 @@ class ConvCost:
         )  # fmt: skip
 
     def _room(self, filters: Floats, block: Floats, nbytes: Floats) -> Room:
-        left, half, acc = self._capacity["l1"] / 2 - nbytes, float(self._capacity["l0c"] // 2), self._problem.acc_item
+        left, half, acc = self._capacity["l1"] / self.slots - nbytes, self._doubled, self._problem.acc_item
         if not self.planes:
             return Room(left, np.floor(left / aligned(block * self._item)), np.floor(half / aligned(filters * acc)))
         # Pixels of a row take whole blocks of bytes.
@@ -252,8 +257,8 @@ class ConvCost:
             changes * (load.far if forgets else load.near),
             changes * (load.far - load.near) if changes.any() and not forgets else None,
             cuts.astype(np.int64),
-            changes * (self._near * parts + load.near) * 0.5,
-            changes * 0.5,
+            changes * (self._near * parts + load.near) / self.slots,
+            changes / self.slots,
             behind,
             self._near * parts * (behind > 0),
             share,
@@ -294,7 +299,7 @@ class ConvCost:
         image = (
             kernels.block * aligned(areas.image * item) if self.planes else areas.image * aligned(kernels.block * item)
         )
-        return image + bias * 0.5 <= room.nbytes, single
+        return image + bias / self.slots <= room.nbytes, single
 
     def fits_l0(self, kernels: Kernels, areas: Areas) -> Flags:
         """Which tiles fit L0, and UB where results leave through it; those that were grown do."""
@@ -302,10 +307,10 @@ class ConvCost:
         pixels = areas.pixels
         m, n = (kernels.filters, pixels) if self.planes else (pixels, kernels.filters)
         row = aligned(n * (item if self.planes else problem.bias_item)) if problem.bias_item else 0.0
-        fits: Flags = 2 * m * aligned(kernels.step * item) <= size["l0a"]
-        fits &= 2 * np.maximum(kernels.step * aligned(n * item), row) <= size["l0b"]
+        fits: Flags = self.slots * m * aligned(kernels.step * item) <= size["l0a"]
+        fits &= self.slots * np.maximum(kernels.step * aligned(n * item), row) <= size["l0b"]
         fits &= m * aligned(n * problem.acc_item) <= size["l0c"]
-        return fits & (2 * m * aligned(n * problem.out_item) <= size["ub"]) if problem.via_ub else fits
+        return fits & (self.slots * m * aligned(n * problem.out_item) <= size["ub"]) if problem.via_ub else fits
 
     # What tiles cost.
 
@@ -372,7 +377,7 @@ class ConvCost:
         if not self._problem.via_ub:
             return out, out
         drained = pixels * sent.drained + self._fix_start
-        return np.maximum(drained, out), drained
+        return drained + out if self._in_turn else np.maximum(drained, out), drained
 
     def _later(
         self, sizes: ConvSizes, kernels: Kernels, areas: Areas, work: _Work, single: Flags, image: Load
@@ -384,10 +389,13 @@ class ConvCost:
             apart = np.gcd(waits.cuts, work.waves.astype(np.int64)) / work.waves
             of_kernels = of_kernels + waits.further * apart
         of_image = (image.near + (image.far - image.near) * (work.share / work.loaded)) * blocks
-        busy = work.compute + work.drained * single
+        busy, moved_in = work.compute + work.drained * single, work.move
+        if self._in_turn:
+            # Moves wait for the product that has the only slot, and loads for both.
+            busy = moved_in = busy + work.move
         # A slot of a ring is free again when its part is moved.
-        turn = work.move * waits.half + waits.turn
-        turn_of_image = np.maximum(turn, ((image.far + self._missed) * blocks + work.move) * _HALF)
+        turn = moved_in * waits.half + waits.turn
+        turn_of_image = np.maximum(turn, ((image.far + self._missed) * blocks + moved_in) * self._part)
         # Loads are sent when the queue of moves has room again.
         paced = np.maximum(busy, work.move)
         issued = paced * waits.behind + waits.issued
@@ -429,9 +437,10 @@ class ConvCost:
         # What cores read beside each other comes from main memory once.
         once = images * kernels.blocks + readers * kernels.load.fetched
         loads = np.maximum(kernels.load.far + of_image * waits.again, once)
-        rest = waits.other * np.maximum(loads, (waits.parts + loads + work.move) * _HALF)
-        slowest = np.maximum(work.compute, work.move)
+        slowest = work.compute + work.move if self._in_turn else np.maximum(work.compute, work.move)
+        held = slowest if self._in_turn else work.move
+        rest = waits.other * np.maximum(loads, (waits.parts + loads + held) * self._part)
         return fill + np.maximum(slowest, rest + slowest * waits.share) + self._begun
 
 
-_ONE, _HALF, _SEEN, _BESIDE = (scalar(value) for value in (1, 0.5, _VISIBLE, _BOTH))
+_ONE, _SEEN, _BESIDE = (scalar(value) for value in (1, _VISIBLE, _BOTH))

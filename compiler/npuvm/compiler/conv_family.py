@@ -47,13 +47,15 @@ _KEPT_SORTS = 64
 
 
 class ConvFamily:
-    """All instances of a convolution on one chip, without pins, that have elements and something to add up.
+    """All instances of a convolution on one chip, without pins but `buffering`, that have elements and something to add up.
 
     Not those with a stride or a dilation past the room of the instruction of windows, which may stand along a single pixel; and
     not tiles of parts of rows where the height of the kernel is a symbol.
     """
 
-    def __init__(self, segment: ConvSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+    def __init__(
+        self, segment: ConvSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa, buffering: str | None = None
+    ) -> None:
         spec, self.tensors = lower_conv(segment, {name: SymInt.variable(name) for name in symbols})
         self._name = spec.name
         self._programs: ConvPrograms | None = None
@@ -65,8 +67,9 @@ class ConvFamily:
         sizes = sizes_of(spec)
         self._numbers = len(sort.numbers)
         self._sizes: Function = compile_values(symbols, (*sort.numbers, *flat_sizes(sizes)), "sizes")
-        self._chooser = ConvTileChooser(conv_problem(spec, chip, isa, Pins()), spec.planes, chip.cores_with("cube"))
-        self._programs = ConvPrograms(sort, len(self.tensors), chip, isa)
+        problem = conv_problem(spec, chip, isa, Pins(buffering=buffering))
+        self._chooser = ConvTileChooser(problem, spec.planes, chip.cores_with("cube"))
+        self._programs = ConvPrograms(sort, len(self.tensors), chip, isa, buffering)
 
     def instance(self, values: Sequence[int]) -> Image | None:
         """The image for values of the symbols; None for sizes, or a convolution, that there are no templates for."""
@@ -94,9 +97,9 @@ class ConvFamily:
 class ConvPrograms:
     """Programs of convolutions of one sort for any sizes and tiles."""
 
-    def __init__(self, sort: ConvSort, n_args: int, chip: NpuConfig, isa: Isa) -> None:
+    def __init__(self, sort: ConvSort, n_args: int, chip: NpuConfig, isa: Isa, buffering: str | None = None) -> None:
         self._cores, self._core_type = chip.cores_with("cube"), chip.core_type_with("cube")
-        self.templates = _TEMPLATES.get(sort, n_args, chip, isa)
+        self.templates = _TEMPLATES.get(sort, n_args, chip, isa, buffering)
 
     def image(self, name: str, numbers: Sequence[int], sizes: ConvSizes, tile: ConvTile) -> Image | None:
         """The program for `numbers`, those of the convolution's sort; None for a tile that there is no template for."""
@@ -218,12 +221,14 @@ class ConvSort:
 
 
 class _Templates:
-    """The most recently used templates, by sort of convolution, chip and instruction set."""
+    """The most recently used templates, by sort of convolution, chip, instruction set and buffering."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, dict[int, Template]] = OrderedDict()
 
-    def get(self, sort: ConvSort, n_args: int, chip: NpuConfig, isa: Isa) -> dict[tuple[bool, int], Template]:
+    def get(
+        self, sort: ConvSort, n_args: int, chip: NpuConfig, isa: Isa, buffering: str | None
+    ) -> dict[tuple[bool, int], Template]:
         """A template for tiles of whole rows or not, and each loop nest.
 
         Parts of a row take a load for each row of a kernel: there are none for kernels of any height, or of too many rows.
@@ -232,14 +237,17 @@ class _Templates:
         return {
             (rows is None, nest): template
             for rows in (None, *known)
-            for nest, template in self._of_rows(sort, rows, n_args, chip, isa).items()
+            for nest, template in self._of_rows(sort, rows, n_args, chip, isa, buffering).items()
         }
 
-    def _of_rows(self, sort: ConvSort, rows: int | None, n_args: int, chip: NpuConfig, isa: Isa) -> dict[int, Template]:
-        key = (sort.key, rows, n_args, chip.chip_hash, isa.hash)
+    def _of_rows(
+        self, sort: ConvSort, rows: int | None, n_args: int, chip: NpuConfig, isa: Isa, buffering: str | None
+    ) -> dict[int, Template]:
+        key = (sort.key, rows, n_args, chip.chip_hash, isa.hash, buffering)
         found = self._kept.get(key)
         if found is None:
-            found = self._kept[key] = {nest: _template(sort, rows, n_args, chip, isa, nest) for nest in NESTS}
+            pins = Pins(buffering=buffering)
+            found = self._kept[key] = {nest: _template(sort, rows, n_args, chip, isa, nest, pins) for nest in NESTS}
             if len(self._kept) > _KEPT_SORTS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -249,7 +257,9 @@ class _Templates:
 _TEMPLATES = _Templates()
 
 
-def _template(sort: ConvSort, rows: int | None, n_args: int, chip: NpuConfig, isa: Isa, nest: int) -> Template:
+def _template(
+    sort: ConvSort, rows: int | None, n_args: int, chip: NpuConfig, isa: Isa, nest: int, pins: Pins
+) -> Template:
     """The template of a loop nest; `rows` are those of a kernel where tiles are parts of a row of the result."""
     whole, spec = rows is None, sort.spec
     if rows is not None:
@@ -259,7 +269,7 @@ def _template(sort: ConvSort, rows: int | None, n_args: int, chip: NpuConfig, is
     if not whole:
         tile = replace(tile, rows=1, cols=wide, whole=False)
     made = product_of(spec, whole)
-    problem = conv_problem(spec, chip, isa, Pins())
+    problem = conv_problem(spec, chip, isa, pins)
     emitter = emitter_of(spec)(spec, tile, made, problem, chip.core_type_with("cube"), n_args)
     emitter.write(made, problem, Walk((GridWalk(axes_of(spec, made, tile), {}),), ()))
     return emitter.b.template((*sort.variables, *_TILE))

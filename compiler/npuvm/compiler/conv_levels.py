@@ -67,18 +67,18 @@ def _quantum(problem: TileProblem) -> int:
 def _fits(problem: TileProblem, planes: bool, level: Level, tiles: Ints) -> npt.NDArray[np.bool_]:
     pixels, filters, elements = tiles.T
     m, n = (filters, pixels) if planes else (pixels, filters)
-    item = problem.item
+    item, depth = problem.item, problem.depth
     if level.name == "l0":
         used = {
-            "l0a": 2 * m * align_up(elements * item),
-            "l0b": 2 * elements * align_up(n * item),
+            "l0a": depth("l0a") * m * align_up(elements * item),
+            "l0b": depth("l0b") * elements * align_up(n * item),
             "l0c": m * align_up(n * problem.acc_item),
         }
     else:
         # An image has no fewer pixels than the result but where strides leave none out of few, and one block of channels.
         used = {
-            "l1": 2 * item * (pixels * _quantum(problem) + filters * elements),
-            "ub": 2 * m * align_up(n * problem.out_item),
+            "l1": item * (depth("l1.a") * pixels * _quantum(problem) + depth("l1.b") * filters * elements),
+            "ub": depth("ub.c") * m * align_up(n * problem.out_item),
         }
     inside = np.ones(len(tiles), dtype=bool)
     for space in level.buffers:

@@ -46,11 +46,12 @@ def mix_family_of(
     isa: Isa,
     like: CubeSegment | None = None,
     plain: MixFamily | None = None,
+    buffering: str | None = None,
 ) -> MixFamily | ConvMixFamily:
     """All instances of a mix segment on one chip; `like` and `plain` are for a matrix product. CompileError as from either."""
     if isinstance(segment.product, ConvSegment):
-        return ConvMixFamily(segment, symbols, chip, isa)
-    return MixFamily(segment, symbols, chip, isa, like, plain)
+        return ConvMixFamily(segment, symbols, chip, isa, buffering)
+    return MixFamily(segment, symbols, chip, isa, like, plain, buffering)
 
 
 class ConvMixFamily:
@@ -59,7 +60,9 @@ class ConvMixFamily:
     CompileError when the vector part cannot follow tiles of whole rows of the result, or there are no templates for it.
     """
 
-    def __init__(self, segment: MixSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+    def __init__(
+        self, segment: MixSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa, buffering: str | None = None
+    ) -> None:
         binding = {name: SymInt.variable(name) for name in symbols}
         product = segment.product
         assert isinstance(product, ConvSegment), "another product is a MixFamily's"
@@ -74,10 +77,11 @@ class ConvMixFamily:
         self._spec = product_of(self._conv, True)
         self._common = _space(self._spec, own, vector, binding, self._conv.planes)
         self.tensors = self._common.tensors
-        self._problem = conv_problem(self._conv, chip, isa, Pins())
+        self._problem = conv_problem(self._conv, chip, isa, Pins(buffering=buffering))
         self._sizes: Function = compile_values(symbols, flat_sizes(sizes_of(self._conv)), "sizes")
         self._chooser = ConvTileChooser(self._problem, self._conv.planes, self._cores.groups, prefers_rows=True)
-        self._part = vector_part(vector, self._common.space, product.c.tensor.name, binding, chip, isa)
+        result = product.c.tensor.name
+        self._part = vector_part(vector, self._common.space, result, binding, chip, isa, buffering)
         self._cost = MixCost(self._common.space, self._part, self._cores, chip, isa)
         self._capacity = chip.capacity_bytes("ub")
         self._templates: dict[int, GroupPrograms] = {}

@@ -192,7 +192,7 @@ class ConvTileChooser:
         whole_steps = (found[3] % found[4] == 0) & (found[4] % self._block[2] == 0)
         found = found[:, (found[3] == max(sizes.depth, 1)) | whole_steps]
         least = found[0] * np.minimum(found[2], self._block[2]) + found[1] * found[3]
-        found = found[:, 2 * self._item * least <= self._chip.capacity_bytes("l1")]
+        found = found[:, self.cost.slots * self._item * least <= self._chip.capacity_bytes("l1")]
         pixels, filters, block, chunk, length = np.ascontiguousarray(found)
         kernels = self.cost.kernels(sizes, filters, block, chunk, length)
         # A quotient that is whole is never rounded up, nor down.

@@ -27,9 +27,9 @@ from npuvm.compiler.joint_segments import RelaySegment
 from npuvm.compiler.mix_cores import MixCores
 from npuvm.compiler.relay_family import RelayEntries, RelayFamily
 from npuvm.compiler.relay_handover import SLOTS
-from npuvm.compiler.schedule import Pins
+from npuvm.compiler.schedule import Pins, most_slots
 from npuvm.compiler.symint import Function, SymInt, compile_values
-from npuvm.compiler.vector_codegen import covered, tiled
+from npuvm.compiler.vector_codegen import RING_SLOTS, covered, tiled
 from npuvm.compiler.vector_cost import RowsCost
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import EvenEntries, Image, Isa
@@ -83,11 +83,13 @@ class RelayPrograms(Protocol):
     def look(self, values: Sequence[int]) -> Looked | None: ...
 
 
-def relay_family_of(segment: RelaySegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> RelayPrograms:
+def relay_family_of(
+    segment: RelaySegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa, buffering: str | None = None
+) -> RelayPrograms:
     """All instances of a relay on one chip. CompileError as from its family."""
     if isinstance(segment.after, ConvSegment):
-        return ConvRelayFamily(segment, symbols, chip, isa)
-    return RelayFamily(segment, symbols, chip, isa)
+        return ConvRelayFamily(segment, symbols, chip, isa, buffering)
+    return RelayFamily(segment, symbols, chip, isa, buffering)
 
 
 class ConvRelayFamily:
@@ -97,7 +99,9 @@ class ConvRelayFamily:
     CompileError when the vector part does not work on whole rows of images, or there are no templates for it.
     """
 
-    def __init__(self, segment: RelaySegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+    def __init__(
+        self, segment: RelaySegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa, buffering: str | None = None
+    ) -> None:
         binding = {name: SymInt.variable(name) for name in symbols}
         product, vector = segment.after, segment.vector
         assert isinstance(product, ConvSegment), "another product is a RelayFamily's"
@@ -117,12 +121,13 @@ class ConvRelayFamily:
         self._taken = product.a.tensor
         self._common = image_space(self._conv, own, vector, self._taken.name, binding)
         self.tensors = self._common.tensors
-        self._problem = conv_problem(self._conv, chip, isa, Pins())
+        self._problem = conv_problem(self._conv, chip, isa, Pins(buffering=buffering))
         self._sizes: Function = compile_values(symbols, flat_sizes(sizes_of(self._conv)), "sizes")
         self._chooser = ConvTileChooser(self._problem, self._conv.planes, cores.groups, prefers_rows=True)
         space = self._common.space
-        used = covered(vector, space, chip, isa, again=True)
-        self._program, self._storage = tiled(used, space, binding, isa, Pins(), 2, chip)
+        depth = most_slots(buffering, RING_SLOTS)
+        used = covered(vector, space, chip, isa, again=depth > 1)
+        self._program, self._storage = tiled(used, space, binding, isa, Pins(), depth, chip)
         r, c = SymInt.variable("rows"), SymInt.variable("cols")
         self._nbytes: Function = compile_values(("rows", "cols"), (self._storage.nbytes(r, c),), "nbytes")
         self._rows = RowsCost(space, self._program, chip, isa, self._storage.depth)

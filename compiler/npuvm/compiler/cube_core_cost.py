@@ -97,6 +97,8 @@ class CoreCost:
         self._places = min(_PLACES, self._cores)
         self._uncached = memory.l2.unaligned_reads == "uncached"
         self._slots = min(problem.depth("l1.a"), problem.depth("l1.b"))
+        self._moves_in_turn = min(problem.depth("l0a"), problem.depth("l0b")) == 1
+        self._stores_in_turn = problem.depth("ub.c") == 1
         self._keeps_b = problem.pins.order in ("column", "swizzle")
         self._decode, self._queue = core.sequencer.decode_cycles_per_word, core.sequencer.queue_depth
         fixpipe, store = core.fixpipe, core.store
@@ -132,21 +134,25 @@ class CoreCost:
         out = self._out(m, n, covers)
         decode = (products * _STEP_WORDS + steps1 * _LOAD_WORDS + _TILE_WORDS) * self._decode
         compute, move, decode = compute * inner, move * inner, decode * inner
-        busy = compute + np.where(depths > 1, 0.0, out)
+        # With one slot at L0 moves and products take turns, and a slot at L1 is held for both.
+        slowest_inside = compute + move if self._moves_in_turn else np.maximum(compute, move)
+        held = slowest_inside if self._moves_in_turn else move
+        busy = (held if self._moves_in_turn else compute) + np.where(depths > 1, 0.0, out)
         # Where all of k is in L1, one operand stays there for a row of tiles, and both where that is a single tile.
         stays = np.where(steps1 <= 1, 0.0, 1.0)
         of_a, of_b = (1.0, stays) if self._keeps_b else (stays, np.where(covers, stays, 1.0))
         a, b = self._loads(m, n, taken, steps1 <= 1, layouts, covers)
         # A slot of a ring is free again when its step is moved, so a step takes its part of that time at least.
-        moved = move / steps1
+        moved = held / steps1
         step = a.later * of_a + b.later * of_b
         load = steps1 * np.maximum(step, (self._near + step + moved) / self._slots)
         ahead = np.minimum(self._queue / np.maximum(2 * moves / steps1, 1), 1)
-        slowest, second = _two_largest(busy, move, load, out, decode)
-        later = slowest + _VISIBLE * second + np.minimum(load, move) * (1 - ahead)
+        units = (busy, load, out, decode) if self._moves_in_turn else (busy, move, load, out, decode)
+        slowest, second = _two_largest(*units)
+        later = slowest + _VISIBLE * second + np.minimum(load, held) * (1 - ahead)
         step = a.first + b.first
         turn = np.maximum(step, (self._far + step + moved) / self._slots)
-        body = np.maximum(np.maximum(compute, move), np.maximum((steps1 - 1) * turn, decode))
+        body = np.maximum(slowest_inside, np.maximum((steps1 - 1) * turn, decode))
         first = self._far + step + body + (compute + move) / steps0 + out
         return CoreCycles(
             first,
@@ -213,7 +219,8 @@ class CoreCost:
         if not self._problem.via_ub:
             return np.asarray(self._fix_start + sent / self._fix_rate)
         startup, per_row, rate = self._store
-        return np.maximum(self._fix_start + nbytes / self._fix_rate, startup + m * per_row + sent / rate)
+        drained, stored = self._fix_start + nbytes / self._fix_rate, startup + m * per_row + sent / rate
+        return np.asarray(drained + stored) if self._stores_in_turn else np.maximum(drained, stored)
 
 
 def layout_of(problem: TileProblem, pitch: int, row_bytes: int) -> Layout:

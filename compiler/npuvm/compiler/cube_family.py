@@ -37,7 +37,7 @@ _MEET = 4
 
 
 class CubeFamily:
-    """All instances of a matrix product on one chip, without pins, that have elements and something to add up.
+    """All instances of a matrix product on one chip, without pins but `buffering`, that have elements and something to add up.
 
     Sums are added in the order of those of the segment `like`, whose operands may lie otherwise: steps over k at L0 are alike,
     or else tiles are the same.
@@ -50,13 +50,15 @@ class CubeFamily:
         chip: NpuConfig,
         isa: Isa,
         like: CubeSegment | None = None,
+        buffering: str | None = None,
     ) -> None:
+        pins = Pins(buffering=buffering)
         binding = {name: SymInt.variable(name) for name in symbols}
         spec, self.tensors = lower_cube(segment, binding)
         spec = normalise(spec)
         check_types(spec, chip, isa)
-        problem = problem_of(spec, chip, isa, Pins())
-        lies = problem if like is None else problem_of(normalise(lower_cube(like, binding)[0]), chip, isa, Pins())
+        problem = problem_of(spec, chip, isa, pins)
+        lies = problem if like is None else problem_of(normalise(lower_cube(like, binding)[0]), chip, isa, pins)
         self._is_like, self._across = like is not None, not problem.b.flipped
         self._name = spec.name
         sort = ProductSort(spec)
@@ -70,7 +72,7 @@ class CubeFamily:
         )
         self._chooser = chooser_of(problem, chip.cores_with("cube"))
         empty = any(not isinstance(size, SymInt) and size == 0 for size in (spec.m, spec.n, spec.k, *spec.batch))
-        self._programs = None if empty else ProductPrograms(sort, len(self.tensors), chip, isa)
+        self._programs = None if empty else ProductPrograms(sort, len(self.tensors), chip, isa, buffering=buffering)
 
     def instance(self, values: Sequence[int]) -> Image | None:
         """The image for values of the symbols; None when m, n, k or a batch dim is 0."""
@@ -92,7 +94,15 @@ class CubeFamily:
 class ProductPrograms:
     """Programs of products of one sort for any sizes and tiles, on `cores` cores or all that there are."""
 
-    def __init__(self, sort: ProductSort, n_args: int, chip: NpuConfig, isa: Isa, cores: int | None = None) -> None:
+    def __init__(
+        self,
+        sort: ProductSort,
+        n_args: int,
+        chip: NpuConfig,
+        isa: Isa,
+        cores: int | None = None,
+        buffering: str | None = None,
+    ) -> None:
         self._cores = cores or chip.cores_with("cube")
         item = isa.dtypes[sort.spec.a.dtype].itemsize
         self._nests = NestChooser(self._cores, chip.capacity_bytes("l2") / item, chip.core.load.min_burst_bytes / item)
@@ -100,7 +110,7 @@ class ProductPrograms:
         spread = memory.address_hash or self._cores == 1 or memory.l2.slices % _MEET
         self._meet = 0 if spread else _MEET * memory.l2.line_bytes
         self._core_type = chip.core_type_with("cube")
-        self._templates = _TEMPLATES.get(sort, n_args, chip, isa)
+        self._templates = _TEMPLATES.get(sort, n_args, chip, isa, buffering)
 
     def image(
         self, name: str, numbers: Sequence[int], sizes: tuple[int, int, int, int], tile: CubeTile, b_pitch: int = 0
@@ -163,17 +173,20 @@ class ProductSort:
 
 
 class _Templates:
-    """The most recently used templates, by sort of product, chip and instruction set."""
+    """The most recently used templates, by sort of product, chip, instruction set and buffering."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, tuple[Template, ...]] = OrderedDict()
 
-    def get(self, sort: ProductSort, n_args: int, chip: NpuConfig, isa: Isa) -> tuple[Template, ...]:
+    def get(
+        self, sort: ProductSort, n_args: int, chip: NpuConfig, isa: Isa, buffering: str | None
+    ) -> tuple[Template, ...]:
         """A template for each loop nest, by its number."""
-        key = (sort.key, n_args, chip.chip_hash, isa.hash)
+        key = (sort.key, n_args, chip.chip_hash, isa.hash, buffering)
         found = self._kept.get(key)
         if found is None:
-            found = self._kept[key] = tuple(_template(sort, n_args, chip, isa, nest) for nest in NESTS)
+            pins = Pins(buffering=buffering)
+            found = self._kept[key] = tuple(_template(sort, n_args, chip, isa, nest, pins) for nest in NESTS)
             if len(self._kept) > _KEPT_SORTS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -183,9 +196,9 @@ class _Templates:
 _TEMPLATES = _Templates()
 
 
-def _template(sort: ProductSort, n_args: int, chip: NpuConfig, isa: Isa, nest: int) -> Template:
+def _template(sort: ProductSort, n_args: int, chip: NpuConfig, isa: Isa, nest: int, pins: Pins) -> Template:
     spec = sort.spec
-    problem = problem_of(spec, chip, isa, Pins())
+    problem = problem_of(spec, chip, isa, pins)
     m, n, k, k0, depth, band = (SymInt.variable(name) for name in _TILE)
     tile = CubeTile((m, n, spec.k if nest in (WHOLE, COLUMNS) else k), (m, n, k0), depth, 0)
     emitter = MatmulEmitter(spec, problem, tile, chip.core_type_with("cube"), n_args)

@@ -116,7 +116,9 @@ def used_bytes(problem: TileProblem, table: Table, l0c_depth: int) -> dict[str, 
 def l0c_depths(problem: TileProblem) -> tuple[int, ...]:
     """How many slots an accumulator ring may have, most first."""
     pinned = problem.pins.l0c_parts or problem.pins.ring_depth.get("l0c")
-    return (pinned,) if pinned is not None else (2, 1)
+    if pinned is not None:
+        return (pinned,)
+    return tuple(range(problem.depth("l0c"), 0, -1))
 
 
 def k_at_l1(problem: TileProblem, operand: str, k: _Size) -> _Size:

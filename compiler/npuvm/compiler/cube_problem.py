@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 from npuvm.compiler.cube_spec import Side
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.schedule import Pins, pin_error
+from npuvm.compiler.schedule import Pins, most_slots, pin_error
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
 __all__ = ["RINGS", "CubeTile", "ProductSizes", "TileProblem"]
 
 RINGS = {"l1.a": 2, "l1.b": 2, "l1.bias": 2, "l0a": 2, "l0b": 2, "l0c": 2, "ub.c": 2}
-"""Rings and how many slots they have when nothing is pinned; `l0c` falls back to 1 where 2 do not fit."""
+"""Rings and how many slots they have at most when none are pinned; `l0c` falls back to 1 where 2 do not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,14 @@ class TileProblem:
         return self.isa.dtypes[acc].itemsize
 
     def depth(self, ring: str) -> int:
-        """Slots of a ring: pinned, or the default."""
+        """Slots of a ring: pinned, or the default under the pinned buffering."""
         if ring in ("l1.a", "l1.b") and self.pins.l1_depth is not None:
             given = self.pins.ring_depth.get(ring)
             if given not in (None, self.pins.l1_depth):
                 pin_error(f"ring_depth.{ring}", given, f"{self.pins.l1_depth}, which pin l1_depth gives")
             return self.pins.l1_depth
-        return self.pins.ring_depth.get(ring, RINGS[ring])
+        found = self.pins.ring_depth.get(ring)
+        return most_slots(self.pins.buffering, RINGS[ring]) if found is None else found
 
 
 class ProductSizes(NamedTuple):

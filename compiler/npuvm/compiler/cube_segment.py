@@ -32,12 +32,17 @@ def compile_cube_segment(
 
 
 def family_of(
-    segment: CubeSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa, like: CubeSegment | None = None
+    segment: CubeSegment,
+    symbols: Sequence[str],
+    chip: NpuConfig,
+    isa: Isa,
+    like: CubeSegment | None = None,
+    buffering: str | None = None,
 ) -> CubeFamily | ConvFamily:
-    """All instances of a segment without pins; `compile_cube_segment` has those that the family gives no image for.
+    """All instances of a segment without pins but `buffering`; `compile_cube_segment` has those it gives no image for.
 
     A product has the tiles of the product `like` where that is given.
     """
     if isinstance(segment, ConvSegment):
-        return ConvFamily(segment, symbols, chip, isa)
-    return CubeFamily(segment, symbols, chip, isa, like)
+        return ConvFamily(segment, symbols, chip, isa, buffering)
+    return CubeFamily(segment, symbols, chip, isa, like, buffering)

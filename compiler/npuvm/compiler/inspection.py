@@ -20,12 +20,12 @@ from npuvm.compiler.conv_relay import relay_family_of
 from npuvm.compiler.conv_segment import ConvSegment, lower_conv
 from npuvm.compiler.cube_chooser import chooser_of
 from npuvm.compiler.cube_codegen import MatmulKernel, compile_matmul
-from npuvm.compiler.cube_levels import slot_bytes
 from npuvm.compiler.cube_lower import lower_cube
 from npuvm.compiler.cube_plan import candidate_tiles as cube_candidates
 from npuvm.compiler.cube_problem import CubeTile
 from npuvm.compiler.cube_segment import family_of
 from npuvm.compiler.fusion.cuts import cut_of
+from npuvm.compiler.inspection_buffers import BufferUse, cube_buffers, vector_buffers
 from npuvm.compiler.inspection_rings import RingEvents, ring_events
 from npuvm.compiler.inspection_tiling import (
     Tiling,
@@ -34,7 +34,6 @@ from npuvm.compiler.inspection_tiling import (
     image_counts,
     tile_text,
     tiling_of,
-    value_bytes,
 )
 from npuvm.compiler.ir import Graph
 from npuvm.compiler.joint_segments import CutSegment, Joint, MixSegment, RelaySegment
@@ -50,45 +49,20 @@ from npuvm.compiler.program import compile_segments, linked_segments, padding_of
 from npuvm.compiler.program_pins import pins_of_segment
 from npuvm.compiler.reduce_launches import ReduceFamily
 from npuvm.compiler.relay_segment import join_relays
-from npuvm.compiler.schedule import Pins
+from npuvm.compiler.schedule import Pins, most_slots
 from npuvm.compiler.schedule_walk import Walk
 from npuvm.compiler.segments import CubeSegment, PickSegment, Segment, VectorSegment
 from npuvm.compiler.split_launches import SplitProduct
 from npuvm.compiler.split_parts import LENGTH
 from npuvm.compiler.types import DTYPES
-from npuvm.compiler.vector_buffers import Slot
-from npuvm.compiler.vector_codegen import VectorKernel, compile_vector
+from npuvm.compiler.vector_codegen import RING_SLOTS, VectorKernel, compile_vector
 from npuvm.compiler.vector_family import VectorFamily, opened
-from npuvm.compiler.vector_lower import Reg
 from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.compiler.vector_tile import candidate_tiles as vector_candidates
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
-__all__ = ["BufferUse", "Candidate", "Inspected", "InspectedSegment", "JointKernel", "inspect_kernel"]
-
-
-@dataclass(frozen=True, slots=True)
-class BufferUse:
-    """A buffer on a core: `slots` slots of `slot_bytes`, of which the tiles of its values need `used_bytes`.
-
-    `values` are the tile registers that lie in it one after the other, with their dtypes. `gap_bytes` lie before it, so that
-    it begins in another bank. `events` is None for a buffer that is no ring.
-    """
-
-    name: str
-    space: str
-    slot_bytes: int
-    slots: int
-    used_bytes: int
-    values: tuple[str, ...]
-    gap_bytes: int = 0
-    events: RingEvents | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all slots, and the gap before them."""
-        return self.slot_bytes * self.slots + self.gap_bytes
+__all__ = ["Candidate", "Inspected", "InspectedSegment", "JointKernel", "inspect_kernel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +159,7 @@ def inspect_kernel(
     joint = frozenset(name for name, kind in whole_names if kind in ("mix", "stack") or "+" in name)
     joint |= {launch.segment.removesuffix(".first") for launch in parts.launches if launch.segment.endswith(".first")}
     pins = replace(graph.pins if pins is None else pins, split_k=split_of(values))
-    for number, plan in enumerate(KernelFamily(graph, chip, isa).plans_for(shapes)):
+    for number, plan in enumerate(KernelFamily(graph, chip, isa, buffering=pins.buffering).plans_for(shapes)):
         try:
             segments = _segments(plan, binding, chip, isa, pins, joint)
             return Inspected(graph, plan, number == 0, binding, segments, compiled)
@@ -200,7 +174,8 @@ def _segments(
     """The segments; those that `joint` names share a program, or are cut in two."""
     found: list[InspectedSegment] = []
     todo: list[Joint] = [*join_products(join_relays(plan.segments))] if joint else [*plan.segments]
-    todo = [(isinstance(each, VectorSegment) and each.name in joint and cut_of(each)) or each for each in todo]
+    slots = most_slots(pins.buffering, RING_SLOTS)
+    todo = [(isinstance(each, VectorSegment) and each.name in joint and cut_of(each, slots)) or each for each in todo]
     ways, pins = (padding_of(pins), pins.split_k), replace(pins, pad=None, split_k=None)
     while todo:
         each = todo.pop(0)
@@ -211,7 +186,7 @@ def _segments(
         elif not isinstance(each, MixSegment | RelaySegment):
             found += _apart([each], plan, binding, chip, isa, pins)
         elif each.name in joint:
-            found.append(_joint(each, binding, chip, isa))
+            found.append(_joint(each, binding, chip, isa, pins.buffering))
         else:
             todo[:0] = join_products(each.parts) if isinstance(each, RelaySegment) else each.apart
     return tuple(found)
@@ -230,22 +205,22 @@ def _product(
 
     `ways` are how operands are copied, and the pinned number of parts.
     """
-    padding, parts_of_k = ways
-    chosen = replace(pins, stack=None) == Pins()
+    (padding, parts_of_k), buffering = ways, pins.buffering
+    chosen, always, names = _is_free(pins), padding == "always", tuple(binding)
     like = product_of(segment)
-    product = PaddedProduct.of(segment, tuple(binding), chip, isa, padding) if chosen or padding == "always" else None
-    split = SplitProduct.of(segment, tuple(binding), chip, isa, parts_of_k) if chosen or parts_of_k else None
+    product = PaddedProduct.of(segment, names, chip, isa, padding, buffering) if chosen or always else None
+    split = SplitProduct.of(segment, names, chip, isa, parts_of_k, buffering) if chosen or parts_of_k else None
     operands = product.operands(tuple(binding.values()), split) if product is not None else ()
     if product is None or not operands:
         if split is not None and split.split(tuple(binding.values())).parts > 1:
             return _in_parts(split, plan, binding, chip, isa, pins)
         if isinstance(segment, MixSegment):
-            return [_joint(segment, binding, chip, isa)]
+            return [_joint(segment, binding, chip, isa, buffering)]
         return _apart([segment], plan, binding, chip, isa, pins)
     parts, sizes = product.parts(operands), product.binding(operands, tuple(binding.values()))
-    found = _apart(parts.copies, plan, sizes, chip, isa, Pins())
+    found = _apart(parts.copies, plan, sizes, chip, isa, Pins(buffering=buffering))
     if isinstance(parts.segment, MixSegment):
-        found.append(_joint(parts.segment, sizes, chip, isa, like))
+        found.append(_joint(parts.segment, sizes, chip, isa, buffering, like))
     else:
         found += _apart([parts.segment], plan, sizes, chip, isa, pins, like)
     pitches = {name: size for name, size in sizes.items() if name not in binding}
@@ -261,11 +236,12 @@ def _in_parts(
     sizes = split.binding(taken.parts, values)
     own = pins_of_segment(pins, product_of(split.segment), plan.segments)
     (product,) = _apart([parts.product], replace(plan, segments=[parts.product]), sizes, chip, isa, own)
-    kernel = _vector_kernel(parts.join, sizes, chip, isa, Pins(cores=own.cores))
+    of_join = Pins(cores=own.cores, buffering=own.buffering)
+    kernel = _vector_kernel(parts.join, sizes, chip, isa, of_join)
     assert kernel is not None, "what is added up has elements"
     whole = f"; as one {split.cost.whole_cycles(values):.0f}"
     text = f"k in {taken.parts} parts of {sizes[LENGTH]}, with their sum {taken.cycles:.0f} cycles estimated{whole}"
-    join = _vector(parts.join, kernel, chip, isa, Pins(cores=own.cores))
+    join = _vector(parts.join, kernel, chip, isa, of_join)
     pitches = {name: size for name, size in sizes.items() if name not in binding}
     return [replace(each, pitches=pitches, split=text) for each in (product, join)]
 
@@ -286,18 +262,20 @@ def _apart(
         if isinstance(segment, ConvSegment):
             conv, args = lower_conv(segment, binding)
             windows = compile_conv(conv, len(args), chip, isa, own)
-            if windows is not None and replace(own, stack=None) == Pins():
-                image = family_of(segment, tuple(binding), chip, isa).instance(tuple(binding.values()))
+            if windows is not None and _is_free(own):
+                family = family_of(segment, tuple(binding), chip, isa, buffering=own.buffering)
+                image = family.instance(tuple(binding.values()))
                 windows = windows if image is None else replace(windows, image=image)
             if windows is not None:
                 found.append(_conv(segment, windows, args, isa))
         elif isinstance(segment, CubeSegment):
             spec, args = lower_cube(segment, binding)
             product = compile_matmul(spec, len(args), chip, isa, own)
-            if product is not None and replace(own, stack=None) == Pins():
+            if product is not None and _is_free(own):
                 if like is not None:
                     product = _tiled_like(product, like, binding, len(args), chip, isa)
-                image = family_of(segment, tuple(binding), chip, isa, like).instance(tuple(binding.values()))
+                family = family_of(segment, tuple(binding), chip, isa, like, own.buffering)
+                image = family.instance(tuple(binding.values()))
                 product = product if image is None else replace(product, image=image)
             if product is not None:
                 found.append(_cube(segment, product, args, chip, isa))
@@ -315,14 +293,21 @@ def _apart(
     return found
 
 
+def _is_free(pins: Pins) -> bool:
+    """Whether nothing is pinned that families do not know of."""
+    return replace(pins, stack=None, buffering=None) == Pins()
+
+
 def _tiled_like(
     product: MatmulKernel, like: CubeSegment, binding: Mapping[str, int], n_args: int, chip: NpuConfig, isa: Isa
 ) -> MatmulKernel:
     """The product with the tile that it would have if its operands lay as those of the product `like`."""
-    plain = compile_matmul(lower_cube(like, binding)[0], n_args, chip, isa)
+    pins = product.problem.pins
+    plain = compile_matmul(lower_cube(like, binding)[0], n_args, chip, isa, pins)
     assert plain is not None
     tile = plain.tile
-    made = compile_matmul(product.spec, n_args, chip, isa, Pins(tile={"l1": tile.l1, "l0": tile.l0}))
+    pins = replace(pins, tile={"l1": tile.l1, "l0": tile.l0})
+    made = compile_matmul(product.spec, n_args, chip, isa, pins)
     assert made is not None
     return replace(made, problem=plain.problem, tile=tile)
 
@@ -332,14 +317,15 @@ def _joint(
     binding: Mapping[str, int],
     chip: NpuConfig,
     isa: Isa,
+    buffering: str | None,
     like: CubeSegment | None = None,
 ) -> InspectedSegment:
     """Segments that share a program: its buffers are named after the cores that have them where these are of two types."""
     names = tuple(binding)
     if isinstance(segment, MixSegment):
-        looked = mix_family_of(segment, names, chip, isa, like).look(tuple(binding.values()))
+        looked = mix_family_of(segment, names, chip, isa, like, buffering=buffering).look(tuple(binding.values()))
     else:
-        looked = relay_family_of(segment, names, chip, isa).look(tuple(binding.values()))
+        looked = relay_family_of(segment, names, chip, isa, buffering).look(tuple(binding.values()))
     assert looked is not None, "a launch of it was compiled"
     image = looked.image
     starts = {entry.core_type: entry.pc for entry in image.entries}
@@ -381,10 +367,10 @@ def _vector_kernel(
     segment: VectorSegment, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins
 ) -> VectorKernel | None:
     """The segment as an instance of its family, which segments without pins are; what the family leaves out is written anew."""
-    if replace(pins, stack=None) != Pins():
+    if not _is_free(pins):
         return compile_vector(segment, binding, chip, isa, pins)
     values = tuple(binding.values())
-    family = VectorFamily(segment, tuple(binding), chip, isa)
+    family = VectorFamily(segment, tuple(binding), chip, isa, buffering=pins.buffering)
     made = opened(family.chosen(values), family.instance(values), chip)
     return made or compile_vector(segment, binding, chip, isa, pins)
 
@@ -394,7 +380,7 @@ def _shared(
 ) -> list[tuple[VectorSegment, VectorKernel]]:
     """The parts of a segment whose reduces cores share; none where they do not."""
     names = tuple(binding)
-    family = ReduceFamily.of(segment, VectorFamily(segment, names, chip, isa), names)
+    family = ReduceFamily.of(segment, VectorFamily(segment, names, chip, isa, buffering=pins.buffering), names)
     return [] if family is None else family.inspected(binding, pins)
 
 
@@ -426,39 +412,10 @@ def _vector(segment: Segment, kernel: VectorKernel, chip: NpuConfig, isa: Isa, p
     ordered = sorted(tried, key=lambda tile: (tile.cycles, -tile.rows * tile.cols))
     candidates = tuple(Candidate(f"{tile.rows} x {tile.cols}", tile.cycles) for tile in ordered)
     taken = kernel.tile
-    buffers = _vector_buffers(kernel, isa)
+    buffers = vector_buffers(kernel, isa)
     return InspectedSegment(
         segment, kernel, kernel.tensors, f"{taken.rows} x {taken.cols}", taken.cycles, candidates, buffers
     )
-
-
-def _vector_buffers(kernel: VectorKernel, isa: Isa) -> tuple[BufferUse, ...]:
-    rows, cols = kernel.tile.rows, kernel.tile.cols
-    storage = kernel.storage
-    rings = {id(storage.of[reg]) for reg in kernel.program.regs if reg.kind in ("in", "out")}
-    events = iter(ring_events(kernel.image, isa))
-    found = []
-    for slot in storage.slots:
-        regs = [reg for reg, home in storage.of.items() if home is slot]
-        found.append(
-            BufferUse(
-                slot.name,
-                "ub",
-                storage.tile_bytes(slot, rows, cols),
-                slot.depth,
-                max((_tile_bytes(reg, slot, rows, cols) for reg in regs), default=0),
-                tuple(repr(reg) for reg in regs),
-                slot.half * storage.stripe,
-                next(events, None) if id(slot) in rings else None,
-            )
-        )
-    return tuple(found)
-
-
-def _tile_bytes(reg: Reg, slot: Slot, rows: int, cols: int) -> int:
-    """Bytes of the elements of a tile, without any rounding."""
-    has_rows, has_cols = slot.shape
-    return (rows if has_rows else 1) * (cols if has_cols else 1) * DTYPES[reg.dtype].item_bytes
 
 
 def _cube(
@@ -472,26 +429,8 @@ def _cube(
     )
     tile = kernel.tile
     text = tile_text([*tile.l1, *tile.l0], tile.l0c_depth)
-    found = InspectedSegment(segment, kernel, args, text, tile.cycles, candidates, _cube_buffers(kernel, isa))
+    found = InspectedSegment(segment, kernel, args, text, tile.cycles, candidates, cube_buffers(kernel, isa))
     spec = kernel.spec
     sizes = spec.m, spec.n, spec.k, prod(spec.batch)
     tiling = tiling_of(sizes, tile, kernel.problem.item, image_counts(kernel.image), chip) if spec.k else None
     return replace(found, known_by=costs_text(chooser_of(kernel.problem, cores), chip, isa), tiling=tiling)
-
-
-def _cube_buffers(kernel: MatmulKernel, isa: Isa) -> tuple[BufferUse, ...]:
-    """The rings of a product, in the order of their numbers."""
-    problem, tile = kernel.problem, kernel.tile
-    sizes = slot_bytes(problem, np.array([[*tile.l1, *tile.l0]], dtype=np.int64))
-    used = value_bytes(kernel)
-    names = [name for name in ("l0c", "l1.a", "l1.b", "l1.bias", "l0a", "l0b", "ub.c") if int(sizes[name][0])]
-    by_bytes = list(ring_events(kernel.image, isa))
-    found = []
-    for name in names:
-        size = int(sizes[name][0])
-        events = next((each for each in by_bytes if each.slot_bytes == size and each.space == name.split(".")[0]), None)
-        if events is None:
-            continue
-        by_bytes.remove(events)
-        found.append(BufferUse(name, events.space, size, events.slots, used[name], (name,), events=events))
-    return tuple(found)

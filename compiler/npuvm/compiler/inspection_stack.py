@@ -44,11 +44,13 @@ class InspectedStack:
         return tuple(replace(segment, place=each.part.path) for each in self.parts for segment in each.found.segments)
 
 
-def inspect_stack(stack: Stack, shapes: Mapping[str, Sequence[int]], chip: NpuConfig, isa: Isa) -> InspectedStack:
+def inspect_stack(
+    stack: Stack, shapes: Mapping[str, Sequence[int]], chip: NpuConfig, isa: Isa, buffering: str | None = None
+) -> InspectedStack:
     """Compile a stack for the shapes of its parameters and keep every step. CompileError as from `compile_stack`."""
-    compiled = compile_stack(stack, shapes, chip, isa)
+    compiled = compile_stack(stack, shapes, chip, isa, buffering)
     parts = []
-    for part in stack_parts(stack, shapes, chip, isa):
+    for part in stack_parts(stack, shapes, chip, isa, buffering):
         found = inspect_kernel(part.kernel, part.shapes, part.chip, isa, part.pins)
         images = {each.launch.segment: each.launch.image for each in part.launches}
         segments = tuple(_placed(each, images.get(f"{part.path}{each.name}")) for each in found.segments)

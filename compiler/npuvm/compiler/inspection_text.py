@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from npuvm.compiler.conv_codegen import ConvKernel
 from npuvm.compiler.cube_codegen import MatmulKernel
 from npuvm.compiler.cube_spec import MatView
-from npuvm.compiler.inspection import BufferUse, Inspected, InspectedSegment, JointKernel
+from npuvm.compiler.inspection import Inspected, InspectedSegment, JointKernel
+from npuvm.compiler.inspection_buffers import BufferUse
 from npuvm.compiler.ir import Node
 from npuvm.compiler.pick_codegen import PickKernel
 from npuvm.compiler.printer import print_graph, print_node

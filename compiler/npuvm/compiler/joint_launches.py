@@ -20,6 +20,7 @@ from npuvm.compiler.mix_family import MixFamily
 from npuvm.compiler.mix_segment import join_products
 from npuvm.compiler.padded_launches import PaddedLaunches, PaddedProduct, Padding, ProductLaunches
 from npuvm.compiler.reduce_launches import Reduced
+from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import CubeSegment, VectorSegment
 from npuvm.compiler.split_launches import SplitLaunches, SplitProduct
 from npuvm.compiler.vector_launches import VectorLaunches, Ways, Weighed, in_order
@@ -47,9 +48,11 @@ class _CubeLaunches:
         chip: NpuConfig,
         isa: Isa,
         like: CubeSegment | None = None,
+        buffering: str | None = None,
     ) -> None:
         self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
-        self._family = family_of(segment, names, chip, isa, like)
+        self._family = family_of(segment, names, chip, isa, like, buffering)
+        self._pins = Pins(buffering=buffering)
 
     def prepare(self) -> None:
         """Nothing is made late."""
@@ -59,7 +62,7 @@ class _CubeLaunches:
         if image is not None:
             return Launch(self._segment.name, "cube", image, self._family.tensors, self._segment.written)
         binding = dict(zip(self._names, values, strict=True))
-        made = compile_cube_segment(self._segment, binding, self._chip, self._isa)
+        made = compile_cube_segment(self._segment, binding, self._chip, self._isa, self._pins)
         return None if made is None else Launch(self._segment.name, "cube", *made, self._segment.written)
 
     def cycles(self, values: Sequence[int]) -> float:
@@ -112,7 +115,9 @@ class MixLaunches(_JointLaunches):
         self._name, self._written = segment.name, segment.written
         known = plain._family if isinstance(plain, MixLaunches) and isinstance(plain._family, MixFamily) else None
         try:
-            self._family: MixFamily | ConvMixFamily | None = mix_family_of(segment, names, chip, isa, like, known)
+            self._family: MixFamily | ConvMixFamily | None = mix_family_of(
+                segment, names, chip, isa, like, known, ways.buffering
+            )
         except CompileError:
             self._family = None
 
@@ -182,7 +187,9 @@ class RelayLaunches(_JointLaunches):
         self._segment = segment
         self._name, self._written = segment.name, segment.written
         try:
-            self._family: RelayPrograms | None = relay_family_of(segment, ways.names, ways.chip, ways.isa)
+            self._family: RelayPrograms | None = relay_family_of(
+                segment, ways.names, ways.chip, ways.isa, ways.buffering
+            )
         except CompileError:
             self._family = None
 
@@ -287,10 +294,10 @@ def product_launches(segment: CubeSegment | MixSegment, ways: Ways, *, late: boo
             again: Padding = "never" if like else ways.padding
             own = replace(ways, names=tuple(symbols), padding=again, split=1)
             return MixLaunches(each, own, like, plain if like else None)
-        return _CubeLaunches(each, symbols, ways.chip, ways.isa, like)
+        return _CubeLaunches(each, symbols, ways.chip, ways.isa, like, ways.buffering)
 
-    product = PaddedProduct.of(segment, ways.names, ways.chip, ways.isa, ways.padding)
+    product = PaddedProduct.of(segment, ways.names, ways.chip, ways.isa, ways.padding, ways.buffering)
     plain = make(segment, ways.names, None)
-    parts = SplitProduct.of(segment, ways.names, ways.chip, ways.isa, ways.split)
+    parts = SplitProduct.of(segment, ways.names, ways.chip, ways.isa, ways.split, ways.buffering)
     whole = plain if parts is None else SplitLaunches(parts, plain)
     return whole if product is None else PaddedLaunches(product, whole, parts, make, late=late)

@@ -23,11 +23,13 @@ from npuvm.compiler.padded_launches import Padding
 from npuvm.compiler.plan import Plan, make_plan
 from npuvm.compiler.reduce_launches import ReduceFamily, joined
 from npuvm.compiler.relay_segment import join_relays
+from npuvm.compiler.schedule import most_slots
 from npuvm.compiler.segment_launches import PickLaunches, launches_of
 from npuvm.compiler.segments import CubeSegment, PickSegment, VectorSegment
 from npuvm.compiler.shared_launches import Launched, SharedLaunches
 from npuvm.compiler.stack_launch import plan_workspace
 from npuvm.compiler.symint import Function, SymInt, compile_values
+from npuvm.compiler.vector_codegen import RING_SLOTS
 from npuvm.compiler.vector_launches import VectorLaunches, Ways
 from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig
@@ -62,7 +64,7 @@ class Looked(NamedTuple):
 
 
 class KernelFamily:
-    """All instances of a kernel without pins on one chip.
+    """All instances of a kernel on one chip, without pins but those told here.
 
     `mixing` says when segments share a program: "cheaper" where that is estimated to take less time, "always" where they
     can, "never".
@@ -75,6 +77,8 @@ class KernelFamily:
     `split` is how many parts of k cores share in each product: where that is estimated to be faster, unless it is given.
 
     With `operators` each operator of the source has a launch of its own, and no other operator's nodes are in its programs.
+
+    `buffering` is that of `Pins`.
     """
 
     def __init__(
@@ -88,8 +92,9 @@ class KernelFamily:
         padding: Padding = "cheaper",
         split: int | None = None,
         operators: bool = False,
+        buffering: str | None = None,
     ) -> None:
-        self._operators = operators
+        self._operators, self._buffering = operators, buffering
         self._graph, self._chip, self._isa, self._mixing, self._atomic = graph, chip, isa, mixing, atomic
         self._padding: Padding = padding
         self._split = split
@@ -248,6 +253,7 @@ class KernelFamily:
                     self._mixing == "always",
                     self._padding,
                     self._split,
+                    self._buffering,
                 ),
                 mixing=self._mixing != "never",
                 operators=self._operators,
@@ -272,7 +278,8 @@ class _PlanFamily:
         self.has_workspace = any(tensor.kind == "workspace" for tensor in plan.tensors)
         segments: Sequence[Joint] = join_products(join_relays(plan.segments)) if mixing else plan.segments
         if mixing and not ways.always:
-            segments = [(isinstance(each, VectorSegment) and cut_of(each)) or each for each in segments]
+            slots = most_slots(ways.buffering, RING_SLOTS)
+            segments = [(isinstance(each, VectorSegment) and cut_of(each, slots)) or each for each in segments]
         self.segments = segments
         kinds = {tensor.name: tensor.kind for tensor in plan.tensors}
         self.shared = SharedLaunches(segments, partial(launches_of, ways=ways), kinds, ways.chip, ways.isa)

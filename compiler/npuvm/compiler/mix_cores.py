@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from npuvm.compiler.group_programs import GroupPrograms
 from npuvm.compiler.joint_segments import MixSegment
-from npuvm.compiler.schedule import Pins
+from npuvm.compiler.schedule import Pins, most_slots
 from npuvm.compiler.segments import VectorSegment
 from npuvm.compiler.stack_entries import GroupTable
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.vector_buffers import Storage
-from npuvm.compiler.vector_codegen import covered, tiled
+from npuvm.compiler.vector_codegen import RING_SLOTS, covered, tiled
 from npuvm.compiler.vector_lower import Reg, VecProgram
 from npuvm.compiler.vector_space import Space
 from npuvm.hw.config import NpuConfig
@@ -105,10 +105,18 @@ def vector_of(segment: MixSegment, cores: MixCores) -> VectorSegment:
 
 
 def vector_part(
-    vector: VectorSegment, space: Space, result: str, binding: Mapping[str, int], chip: NpuConfig, isa: Isa
+    vector: VectorSegment,
+    space: Space,
+    result: str,
+    binding: Mapping[str, int],
+    chip: NpuConfig,
+    isa: Isa,
+    buffering: str | None = None,
 ) -> VectorPart:
     """The program of a vector segment over tiles of a space, which reads the product's result from the tensor `result`."""
-    program, storage = tiled(covered(vector, space, chip, isa, again=True), space, binding, isa, Pins(), 2, chip)
+    depth = most_slots(buffering, RING_SLOTS)
+    used = covered(vector, space, chip, isa, again=depth > 1)
+    program, storage = tiled(used, space, binding, isa, Pins(), depth, chip)
     reads = space.reads
     reg = next(reg for reg in program.regs if reg.read is not None and reads[reg.read].access.tensor.name == result)
     sides = ("rows", "cols")

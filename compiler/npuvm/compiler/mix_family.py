@@ -52,7 +52,9 @@ class MixFamily:
         isa: Isa,
         like: CubeSegment | None = None,
         plain: MixFamily | None = None,
+        buffering: str | None = None,
     ) -> None:
+        pins = Pins(buffering=buffering)
         binding = {name: SymInt.variable(name) for name in symbols}
         self._name = segment.name
         self._cores = cores = MixCores.of(chip)
@@ -62,8 +64,8 @@ class MixFamily:
             raise CompileError("the vector part does not work on tiles of the product", self._name)
         spec, self.tensors = common.spec, common.tensors
         check_types(spec, chip, isa)
-        problem = problem_of(spec, chip, isa, Pins())
-        lies = problem if like is None else problem_of(lower_cube(like, binding)[0], chip, isa, Pins())
+        problem = problem_of(spec, chip, isa, pins)
+        lies = problem if like is None else problem_of(lower_cube(like, binding)[0], chip, isa, pins)
         opened = open_operands(spec)
         self._sizes: Function = compile_values(
             symbols,
@@ -86,13 +88,13 @@ class MixFamily:
             self._known, self._nbytes, self._templates = plain._known, plain._nbytes, plain._templates
             self._cost = plain._cost
             return
-        part = vector_part(vector, common.space, segment.product.c.tensor.name, binding, chip, isa)
+        part = vector_part(vector, common.space, segment.product.c.tensor.name, binding, chip, isa, buffering)
         self._nbytes = part.nbytes
         self._cost = MixCost(common.space, part, cores, chip, isa)
         rows, bands, cols, n, k, k0, depth, band = (SymInt.variable(name) for name in _TILE)
         cut = Bands(rows, bands, cols, cores.vectors, n)
         spec = opened.spec
-        problem = problem_of(spec, chip, isa, Pins())
+        problem = problem_of(spec, chip, isa, pins)
         tile = CubeTile((0, 0, 0), (0, 0, 0), 0, 0)
         parts = MixParts(common, spec, problem, tile, part.program, part.storage, cut, part.reg, chip, isa)
         for nest in IN_ROWS:

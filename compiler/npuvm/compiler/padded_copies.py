@@ -25,14 +25,20 @@ _FAMILIES: OrderedDict[Hashable, VectorFamily] = OrderedDict()
 class PaddedCopy:
     """The program of a segment that copies a tensor to rows `pitch` elements apart; `names` are its symbols, the pitch last."""
 
-    def __init__(self, segment: VectorSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+    def __init__(
+        self, segment: VectorSegment, names: Sequence[str], chip: NpuConfig, isa: Isa, buffering: str | None = None
+    ) -> None:
         ((_, source),), ((_, place),) = segment.reads, segment.writes
         self.name, self.written = segment.name, segment.written
         self._tensors = source.tensor.name, place.tensor.name
         dims = source.layout.dims
         alike = source.layout == contiguous(dims) and all(isinstance(each, str) for each in dims)
         self._places: list[int] | None = [*map(names.index, dims), len(names) - 1] if alike else None
-        self._family = _shared(source, chip, isa) if alike else VectorFamily(segment, names, chip, isa)
+        self._family = (
+            _shared(source, chip, isa, buffering)
+            if alike
+            else VectorFamily(segment, names, chip, isa, buffering=buffering)
+        )
 
     def prepare(self) -> None:
         """Make what almost any shape needs."""
@@ -53,10 +59,10 @@ class PaddedCopy:
         )
 
 
-def _shared(source: Access, chip: NpuConfig, isa: Isa) -> VectorFamily:
+def _shared(source: Access, chip: NpuConfig, isa: Isa, buffering: str | None) -> VectorFamily:
     """The copies of all tensors of a type with so many dims."""
     dtype, rank = source.tensor.dtype, len(source.layout.dims)
-    key = dtype, rank, source.cache, chip.chip_hash, isa.hash
+    key = dtype, rank, source.cache, chip.chip_hash, isa.hash, buffering
     found = _FAMILIES.get(key)
     if found is None:
         dims = tuple([f"d{at}" for at in range(rank)])
@@ -68,7 +74,7 @@ def _shared(source: Access, chip: NpuConfig, isa: Isa) -> VectorFamily:
         reads = [(value, replace(source, tensor=read, layout=contiguous(dims)))]
         writes = [(value, Access(written, Layout(dims, contiguous(shape).strides)))]
         segment = VectorSegment("copy", dims, reads=reads, writes=writes)
-        found = _FAMILIES[key] = VectorFamily(segment, (*dims, _PITCH), chip, isa)
+        found = _FAMILIES[key] = VectorFamily(segment, (*dims, _PITCH), chip, isa, buffering=buffering)
         if len(_FAMILIES) > _KEPT:
             _FAMILIES.popitem(last=False)
     _FAMILIES.move_to_end(key)

@@ -62,8 +62,10 @@ class PaddedProduct:
         cost: PaddingCost,
         *,
         always: bool,
+        buffering: str | None = None,
     ) -> None:
         self.segment, self.names, self.chip, self.isa = segment, tuple(names), chip, isa
+        self.buffering = buffering
         self._cost, self._always = cost, always
         product = product_of(segment)
         binding = {name: SymInt.variable(name) for name in names}
@@ -75,7 +77,12 @@ class PaddedProduct:
 
     @staticmethod
     def of(
-        segment: CubeSegment | MixSegment, names: Sequence[str], chip: NpuConfig, isa: Isa, padding: Padding
+        segment: CubeSegment | MixSegment,
+        names: Sequence[str],
+        chip: NpuConfig,
+        isa: Isa,
+        padding: Padding,
+        buffering: str | None = None,
     ) -> PaddedProduct | None:
         """The product; None where it is never to be padded. Where L2 keeps what is read off blocks, copies save nothing."""
         always = padding == "always"
@@ -85,10 +92,10 @@ class PaddedProduct:
         if not always and chip.memory.l2.unaligned_reads != "uncached":
             return None
         try:
-            cost = PaddingCost(product, names, chip, isa)
+            cost = PaddingCost(product, names, chip, isa, buffering)
         except CompileError:  # what makes the plain product says why
             return None
-        return PaddedProduct(segment, names, chip, isa, cost, always=always)
+        return PaddedProduct(segment, names, chip, isa, cost, always=always, buffering=buffering)
 
     def operands(self, values: Sequence[int], split: SplitProduct | None = None) -> tuple[str, ...]:
         """The operands to copy for values of the symbols; none where it reads them as they lie, or is better `split`."""
@@ -149,7 +156,7 @@ class PaddedProduct:
             return None
         made: list[Launch] = []
         for copy in parts.copies:
-            kernel = compile_vector(copy, sizes, self.chip, self.isa)
+            kernel = compile_vector(copy, sizes, self.chip, self.isa, Pins(buffering=self.buffering))
             if kernel is not None:
                 made.append(Launch(copy.name, "vector", kernel.image, kernel.tensors, copy.written, bool(made)))
         made.append(Launch(self.segment.name, "cube", *product, self.segment.written, bool(made)))
@@ -227,7 +234,7 @@ class PaddedLaunches:
             pitches = [PITCHES[each] for each in operands]
             launches = self._make(parts.segment, (*names, *pitches), product_of(product.segment))
             copies = [
-                PaddedCopy(copy, (*names, pitch), product.chip, product.isa)
+                PaddedCopy(copy, (*names, pitch), product.chip, product.isa, product.buffering)
                 for copy, pitch in zip(parts.copies, pitches, strict=True)
             ]
             found = self._copied[operands] = _Copied(launches, copies)

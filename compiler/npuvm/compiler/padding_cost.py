@@ -51,11 +51,13 @@ class PaddingCost:
     CompileError when the chip cannot compute the product.
     """
 
-    def __init__(self, product: CubeSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+    def __init__(
+        self, product: CubeSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa, buffering: str | None = None
+    ) -> None:
         binding = {name: SymInt.variable(name) for name in symbols}
         spec = normalise(lower_cube(product, binding)[0])
         check_types(spec, chip, isa)
-        self._problem = problem = problem_of(spec, chip, isa, Pins())
+        self._problem = problem = problem_of(spec, chip, isa, Pins(buffering=buffering))
         rows = (spec.k if problem.a.flipped else spec.m, spec.n if problem.b.flipped else spec.k)
         places = [
             _places(side, view, (count, *spec.batch))

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 from npuvm.compiler.emit import InstrBuilder
 from npuvm.compiler.emit_handles import Buffer, Loop, Sem, Size
-from npuvm.compiler.pick_plan import PickTile, pick_cycles, plan_pick
+from npuvm.compiler.pick_plan import SLOTS, PickTile, pick_cycles, plan_pick
 from npuvm.compiler.pick_segment import PickSpec
-from npuvm.compiler.schedule import Pins, pin_error
+from npuvm.compiler.schedule import Pins, most_slots, pin_error
 from npuvm.compiler.schedule_walk import Axis, GridWalk, Walk
 from npuvm.compiler.symint import SymInt, ceil_div
 from npuvm.compiler.template import Template
@@ -29,7 +29,7 @@ _INDEX_BYTES = 4
 _TILE = ("rows", "cols", "pitch", "tiles", "parts", "blocks")
 """What is open in a template beside the sizes of the segment."""
 
-_FREE_PINS = ("cores", "cache", "stack")
+_FREE_PINS = ("cores", "cache", "stack", "buffering")
 """Pins that a segment like this does not refuse; there is nothing else to decide."""
 
 
@@ -61,7 +61,7 @@ def compile_pick(spec: PickSpec, args: int, chip: NpuConfig, isa: Isa, pins: Pin
     """
     pins = pins or Pins()
     _check_pins(pins, chip, spec.name)
-    family = PickFamily(chip, isa, pins.cores)
+    family = PickFamily(chip, isa, pins.cores, pins.buffering)
     image = family.instance(spec, args)
     if image is None:
         return None
@@ -89,8 +89,8 @@ class PickFamily:
     Tiles are in equal shares on the cores; where the order of rows counts, a core has all blocks of its columns.
     """
 
-    def __init__(self, chip: NpuConfig, isa: Isa, cores: int | None = None) -> None:
-        self._chip, self._isa = chip, isa
+    def __init__(self, chip: NpuConfig, isa: Isa, cores: int | None = None, buffering: str | None = None) -> None:
+        self._chip, self._isa, self._depth = chip, isa, most_slots(buffering, SLOTS)
         self._cores = cores or chip.cores_with("vector")
         self._templates: dict[tuple[object, ...], Template] = {}
 
@@ -117,7 +117,7 @@ class PickFamily:
 
     def tile(self, spec: PickSpec) -> PickTile:
         """The tile of these sizes."""
-        return plan_pick(spec, self._chip.capacity_bytes("ub"), self._cores)
+        return plan_pick(spec, self._chip.capacity_bytes("ub"), self._cores, self._depth)
 
     def _make(self, spec: PickSpec, args: int, single: bool, several: bool) -> Template:
         names = ("outer", "count", "inner", "picks", "table", "index", "lined", *_TILE)
@@ -135,7 +135,7 @@ class PickFamily:
             index=index,
             rows=lined,
         )
-        tile = PickTile(rows, 1 if single else cols, pitch, tiles if several else 1, parts, blocks, 2)
+        tile = PickTile(rows, 1 if single else cols, pitch, tiles if several else 1, parts, blocks, self._depth)
         builder = InstrBuilder(self._isa, {"ub": self._chip.capacity_bytes("ub")}, spec.name, args)
         _Writer(builder, open_spec, tile, single=single, several=several).write()
         return builder.template(names)
@@ -155,7 +155,7 @@ class _Writer:
     def write(self) -> None:
         b, spec, tile = self._builder, self._spec, self._tile
         consumer = "load" if spec.op == "gather" else "store"
-        index = b.ring("index", "ub", tile.block * _INDEX_BYTES, 2, "load", consumer)
+        index = b.ring("index", "ub", tile.block * _INDEX_BYTES, tile.depth, "load", consumer)
         rows = b.ring("rows", "ub", tile.rows * tile.pitch, tile.depth, "load", "store")
         with b.grid([spec.outer, tile.parts, tile.blocks]) as (outer, part, block):
             self._indices(index, block)

@@ -11,7 +11,10 @@ from npuvm.compiler.pick_segment import PickSpec
 from npuvm.compiler.types import DTYPES
 from npuvm.hw.config import NpuConfig
 
-__all__ = ["PickTile", "pick_cycles", "plan_pick"]
+__all__ = ["SLOTS", "PickTile", "pick_cycles", "plan_pick"]
+
+SLOTS = 2
+"""Slots for rows and for indices: some are loaded while others are stored."""
 
 _INDEX_BYTES = 4
 _LINE = 8
@@ -22,7 +25,7 @@ _LINE = 8
 class PickTile:
     """A tile has `rows` rows of `cols` elements, `pitch` bytes apart; `block` indices, for `tiles` tiles, are loaded together.
 
-    `parts` are the pieces of a row, `blocks` those of the indices. `depth` is the number of slots for rows.
+    `parts` are the pieces of a row, `blocks` those of the indices. `depth` is the number of slots for rows, and for indices.
     """
 
     rows: int
@@ -39,15 +42,15 @@ class PickTile:
         return self.rows * self.tiles
 
 
-def plan_pick(spec: PickSpec, ub_bytes: int, cores: int) -> PickTile:
+def plan_pick(spec: PickSpec, ub_bytes: int, cores: int, depth: int = SLOTS) -> PickTile:
     """The tile of a segment on cores with so much UB.
 
-    Two slots of rows take up to five eighths of it, two vectors of indices a quarter. Tiles are as large as that, or so small
-    that all cores get one. Indices are loaded for as many tiles as a core works on, as far as they have room: their latency is
-    paid once for all of these.
+    The slots of rows take up to five eighths of it, those of indices a quarter. Tiles are as large as that, or so small that
+    all cores get one. Indices are loaded for as many tiles as a core works on, as far as they have room: their latency is paid
+    once for all of these.
     """
     item = DTYPES[spec.dtype].item_bytes
-    slot = ub_bytes * 5 // 16
+    slot = ub_bytes * 5 // (8 * depth)
     cols = spec.inner if align_up(spec.inner * item) <= slot // _LINE else max(1, slot // _LINE // 32 * 32 // item)
     if spec.inner * item >= 1 << 32:
         message = f"{spec.op}: rows of {spec.inner * item} bytes; allowed: less than 4 GiB"
@@ -57,7 +60,7 @@ def plan_pick(spec: PickSpec, ub_bytes: int, cores: int) -> PickTile:
         raise CompileError(message, spec.name)
     pitch = item if spec.inner == 1 else align_up(cols * item)
     parts = -(-spec.inner // cols)
-    most = ub_bytes // 8 // _INDEX_BYTES // _LINE * _LINE
+    most = ub_bytes // (4 * depth) // _INDEX_BYTES // _LINE * _LINE
     alone = spec.outer * parts
     share = -(-spec.picks // max(1, cores // alone))
     rows = max(1, min(slot // pitch, most, share, spec.picks))
@@ -68,15 +71,19 @@ def plan_pick(spec: PickSpec, ub_bytes: int, cores: int) -> PickTile:
     in_all = -(-spec.picks // rows)
     each = -(-in_all * alone // cores)
     tiles = max(1, min(in_all, each, most // rows))
-    return PickTile(rows, cols, pitch, tiles, parts, -(-in_all // tiles), 2)
+    return PickTile(rows, cols, pitch, tiles, parts, -(-in_all // tiles), depth)
 
 
 def pick_cycles(spec: PickSpec, tile: PickTile, chip: NpuConfig, cores: int) -> float:
-    """How long the slower port of a core passes its share of the rows: each of its pieces is a transfer of its own."""
+    """How long the slower port of a core passes its share of the rows: each of its pieces is a transfer of its own.
+
+    Both ports take turns where there is one slot for rows.
+    """
     pieces = -(-spec.outer * spec.picks // cores) * tile.parts
     piece = max(spec.inner * DTYPES[spec.dtype].item_bytes / tile.parts, 1)
     load, store = chip.core.load, chip.core.store
-    return max(
+    ports = (
         pieces * (max(piece, load.min_burst_bytes) / float(load.ub_bytes_per_cycle) + float(load.row_cycles)),
         pieces * (max(piece, store.min_burst_bytes) / float(store.bytes_per_cycle) + float(store.row_cycles)),
     )
+    return sum(ports) if tile.depth == 1 else max(ports)

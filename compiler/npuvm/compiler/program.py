@@ -64,10 +64,9 @@ def compile_segments(
     if pins is None:
         pins = graph.pins
     if pins == _NO_PINS:
-        return _FAMILIES.get(graph, chip, isa, atomic=False, padding="cheaper", split=None).compile(shapes)
-    ways: _Ways = {"atomic": pins.reduce == "atomic", "padding": padding_of(pins), "split": split_of(pins)}
-    if pins.reduce is not None or pins.pad is not None or pins.split_k is not None:
-        pins = replace(pins, reduce=None, pad=None, split_k=None)
+        return _FAMILIES.get(graph, chip, isa, **_NO_WAYS).compile(shapes)
+    ways = _ways(pins)
+    pins = _without_ways(pins)
     if pins.fusion is not None:
         return _fused(graph, shapes, chip, isa, pins, ways)
     family = _FAMILIES.get(graph, chip, isa, **ways)
@@ -80,21 +79,20 @@ def compile_segments(
         return mixed.compile(shapes) if linked else mixed.apart(shapes)
     if pins.stack == "mix":
         name = next(each.name for each in fields(pins) if each.name != "stack" and getattr(pins, each.name))
-        allowed = "none beside stack = 'mix', or ktype 'mix', but pad, reduce and split_k"
+        allowed = "none beside stack = 'mix', or ktype 'mix', but pad, reduce, split_k and buffering"
         pin_error(name, getattr(pins, name), allowed, graph.name)
     if pins == _SEQUENCE:
         return stacked(family.apart(shapes), chip, isa)
-    return _pinned(graph, family, shapes, chip, isa, pins, ways)
+    return _pinned(graph, family, shapes, chip, isa, replace(pins, buffering=ways["buffering"]), ways)
 
 
 def linked_segments(
     graph: Graph, shapes: Mapping[str, Sequence[int]], chip: NpuConfig, isa: Isa, pins: Pins
 ) -> CompiledKernel | None:
     """What `compile_segments` stacks into one launch, before that; None for pins that segments are written anew for."""
-    ways: _Ways = {"atomic": pins.reduce == "atomic", "padding": padding_of(pins), "split": split_of(pins)}
-    if replace(pins, reduce=None, pad=None, split_k=None) != _SEQUENCE:
+    if _without_ways(pins) != _SEQUENCE:
         return None
-    return _FAMILIES.get(graph, chip, isa, **ways).apart(shapes)
+    return _FAMILIES.get(graph, chip, isa, **_ways(pins)).apart(shapes)
 
 
 def _fused(
@@ -104,7 +102,10 @@ def _fused(
     name = next((each.name for each in fields(pins) if each.name != "fusion" and getattr(pins, each.name)), None)
     if name is not None:
         pin_error(
-            name, getattr(pins, name), f"none beside fusion = {pins.fusion!r} but pad, reduce and split_k", graph.name
+            name,
+            getattr(pins, name),
+            f"none beside fusion = {pins.fusion!r} but pad, reduce, split_k and buffering",
+            graph.name,
         )
     if pins.fusion in ("none", "stack"):
         family = _FAMILIES.get(graph, chip, isa, mixing="never", operators=True, **ways)
@@ -118,7 +119,7 @@ def _fused(
 def family_in_use(graph: Graph, chip: NpuConfig, isa: Isa, pins: Pins | None = None) -> KernelFamily:
     """The family that gives the segments of a graph with no pin, or pins of what shares a program and a launch."""
     pins = graph.pins if pins is None else pins
-    ways: _Ways = {"atomic": pins.reduce == "atomic", "padding": padding_of(pins), "split": split_of(pins)}
+    ways = _ways(pins)
     if pins.fusion in ("none", "stack"):
         return _FAMILIES.get(graph, chip, isa, mixing="never", operators=True, **ways)
     return _FAMILIES.get(graph, chip, isa, **ways)
@@ -187,11 +188,12 @@ def _product(
 ) -> Reduced | None:
     """The launches of a product whose k is split, or whose operands are copied, because a pin says so."""
     names, (padding, parts) = tuple(binding), (ways["padding"], ways["split"])
-    padded = PaddedProduct.of(segment, names, chip, isa, "always") if padding == "always" else None
+    always, buffering = padding == "always", pins.buffering
+    padded = PaddedProduct.of(segment, names, chip, isa, "always", buffering) if always else None
     found = None if padded is None else padded.pinned(binding, pins)
     if found is not None or parts is None:
         return found
-    split = SplitProduct.of(segment, names, chip, isa, parts)
+    split = SplitProduct.of(segment, names, chip, isa, parts, buffering)
     return None if split is None else split.written(binding, pins)
 
 
@@ -213,6 +215,23 @@ class _Ways(TypedDict):
     atomic: bool
     padding: Padding
     split: int | None
+    buffering: str | None
+
+
+def _ways(pins: Pins) -> _Ways:
+    return {
+        "atomic": pins.reduce == "atomic",
+        "padding": padding_of(pins),
+        "split": split_of(pins),
+        "buffering": pins.buffering,
+    }
+
+
+def _without_ways(pins: Pins) -> Pins:
+    """The pins that families do not know of."""
+    if pins.reduce is None and pins.pad is None and pins.split_k is None and pins.buffering is None:
+        return pins
+    return replace(pins, reduce=None, pad=None, split_k=None, buffering=None)
 
 
 def padding_of(pins: Pins) -> Padding:
@@ -230,7 +249,7 @@ class _Families:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[
-            tuple[int, int, str, str, bool, str, int | None, bool], tuple[Graph, NpuConfig, KernelFamily]
+            tuple[int, int, str, str, bool, str, int | None, bool, str | None], tuple[Graph, NpuConfig, KernelFamily]
         ] = OrderedDict()
 
     def get(
@@ -242,17 +261,26 @@ class _Families:
         atomic: bool,
         padding: Padding,
         split: int | None,
+        buffering: str | None,
         mixing: Mixing = "cheaper",
         operators: bool = False,
     ) -> KernelFamily:
         """The family of a graph. An entry keeps graph and chip alive, so that an id names one of them."""
-        key = (id(graph), id(chip), isa.hash, mixing, atomic, padding, split, operators)
+        key = (id(graph), id(chip), isa.hash, mixing, atomic, padding, split, operators, buffering)
         found = self._kept.get(key)
         if found is not None:
             self._kept.move_to_end(key)
             return found[2]
         family = KernelFamily(
-            graph, chip, isa, mixing=mixing, atomic=atomic, padding=padding, split=split, operators=operators
+            graph,
+            chip,
+            isa,
+            mixing=mixing,
+            atomic=atomic,
+            padding=padding,
+            split=split,
+            operators=operators,
+            buffering=buffering,
         )
         self._kept[key] = graph, chip, family
         if len(self._kept) > _KEPT_FAMILIES:
@@ -269,6 +297,7 @@ class _Families:
 
 
 _FAMILIES = _Families()
+_NO_WAYS = _ways(_NO_PINS)
 
 
 def kept_plans() -> int:

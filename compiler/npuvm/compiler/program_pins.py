@@ -30,7 +30,7 @@ def pins_of_segment(pins: Pins, segment: Segment, segments: Sequence[Segment]) -
     if pins.events is not None:
         pin_error("events", pins.events, "a kernel of one segment; this one has " + ", ".join(s.name for s in segments))
     if isinstance(segment, PickSegment):
-        return Pins(cores=pins.cores)
+        return Pins(cores=pins.cores, buffering=pins.buffering)
     names = {each.name for each in segments}
     for field in ("ring_depth", "address", "cache", "transfer"):
         for operand, value in getattr(pins, field).items():

@@ -74,7 +74,9 @@ class PlannedChunks:
 class ChunkFamily:
     """A part of a reduce that is cut into chunks, on one chip. `names` are the symbols of the kernel."""
 
-    def __init__(self, segment: VectorSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+    def __init__(
+        self, segment: VectorSegment, names: Sequence[str], chip: NpuConfig, isa: Isa, buffering: str | None = None
+    ) -> None:
         own = segment.chunked
         assert own is not None
         symbols = (*names, CHUNKS, LENGTH)
@@ -84,7 +86,7 @@ class ChunkFamily:
             return _ChunkRows(own, maker, binding, space)
 
         self._symbols = symbols
-        self._structure = Structure(Maker(segment, symbols, chip, isa), binding, rows)
+        self._structure = Structure(Maker(segment, symbols, chip, isa, buffering=buffering), binding, rows)
 
     def prepare(self) -> None:
         """Make what almost any shape needs. CompileError where there is no program for some tiles."""

@@ -36,8 +36,8 @@ _WORTH = 1.1
 _SURE = 0.999
 """Bounds are lowered by more than what sums of floats in another order differ by."""
 
-_SHARED_PINS: Mapping[str, Any] = {"cores": None, "stack": None, "reduce": None}
-"""Pins that do not tell how a program is written."""
+_SHARED_PINS: Mapping[str, Any] = {"cores": None, "stack": None, "reduce": None, "buffering": None}
+"""Pins that do not tell how a program is written, or that families know of."""
 
 
 _Planned = Mapping[str, PlannedChunks]
@@ -59,16 +59,18 @@ class ReduceFamily:
     """
 
     def __init__(self, whole: VectorFamily, parts: ReduceParts, names: Sequence[str]) -> None:
-        chip, isa = whole.chip, whole.isa
+        chip, isa, buffering = whole.chip, whole.isa, whole.buffering
         self._names, self._chip, self._isa = tuple(names), chip, isa
         self._whole, self._parts = whole, parts
         if parts.atomic:
             _check_atomic(parts, isa)
         cut = [each for each in parts.segments if each.chunked is not None]
         others = [each for each in parts.segments if each.chunked is None]
-        self._chunks = {each.name: ChunkFamily(each, names, chip, isa) for each in cut}
+        self._chunks = {each.name: ChunkFamily(each, names, chip, isa, buffering) for each in cut}
         self._last = cut[-1].name
-        self._others = {each.name: VectorFamily(each, (*names, CHUNKS), chip, isa) for each in others}
+        self._others = {
+            each.name: VectorFamily(each, (*names, CHUNKS), chip, isa, buffering=buffering) for each in others
+        }
 
     def prepare(self) -> None:
         """Make what almost any shape needs, so that none of them waits for it."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from npuvm.compiler.blocks import align_up
 from npuvm.compiler.cube_core_cost import layout_of
 from npuvm.compiler.cube_problem import TileProblem
-from npuvm.compiler.formula_terms import Term, compile_term, largest, least, pick, same
+from npuvm.compiler.formula_terms import Term, Value, compile_term, largest, least, pick, same
 from npuvm.compiler.relay_tile import Block, RelaySizes, Runs
 from npuvm.compiler.vector_cost import RowsCost
 from npuvm.hw.config import NpuConfig
@@ -152,6 +152,7 @@ class _Rates(NamedTuple):
     fix_start: int
     fix: float
     slots: int
+    in_turn: bool
     item: int
     out_item: int
 
@@ -172,6 +173,7 @@ def _rates(chip: NpuConfig, problem: TileProblem) -> _Rates:
         fix.startup_cycles + fix.latency_cycles,
         float(max(1, fix.ub_bytes_per_cycle if problem.via_ub else fix.gm_bytes_per_cycle)),
         min(problem.depth("l1.a"), problem.depth("l1.b")),
+        problem.depth("l0a") == 1,
         problem.item,
         problem.out_item,
     )
@@ -193,9 +195,15 @@ def _product_cycles(rates: _Rates) -> Callable[..., Callable[..., float]]:
     sent = pick(single, left, rows * largest(k * rates.item, rates.burst))
     of_left = rates.load_start + sent / rates.load
     load = rates.load_start + right / rates.load + pick(single, of_left / columns, of_left)
-    turn = (memory + load + move) / rates.slots
+    inside = multiply + move if rates.in_turn else move
+    turn = (memory + load + inside) / rates.slots
     out = (rates.fix_start + rows * width * rates.out_item / rates.fix) / steps
-    ordered = Term("sorted(({0}, {1}, {2}, {3}, {4}))", (multiply, move, load, turn, out))
+    if rates.in_turn:
+        # What shares the only slot of a ring works in turn: moves with products, and products with their way out.
+        units: tuple[Value, ...] = (inside + out, 0.0, load, turn, out)
+    else:
+        units = (multiply, move, load, turn, out)
+    ordered = Term("sorted(({0}, {1}, {2}, {3}, {4}))", units)
     slow, slowest = Term("{0}[3]", (ordered,)), Term("{0}[4]", (ordered,))
     total = columns * steps * (slowest + _VISIBLE * slow) + multiply + move + out
     return compile_term(["all_n", "all_k", "tile_n", "tile_k"], ["rows", "memory"], total)

@@ -27,10 +27,10 @@ from npuvm.compiler.relay_space import relay_space
 from npuvm.compiler.relay_tile import Block, BlockChooser, ProductShape, RelaySizes, Runs, spread
 from npuvm.compiler.relay_vector import RowCuts
 from npuvm.compiler.relay_walk import Run, run_grids
-from npuvm.compiler.schedule import Pins
+from npuvm.compiler.schedule import Pins, most_slots
 from npuvm.compiler.stack_entries import GroupTable
 from npuvm.compiler.symint import Function, SymInt, compile_values
-from npuvm.compiler.vector_codegen import covered, tiled
+from npuvm.compiler.vector_codegen import RING_SLOTS, covered, tiled
 from npuvm.compiler.vector_cost import RowsCost
 from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig
@@ -71,7 +71,10 @@ class RelayFamily:
     CompileError when the parts do not share their rows, or do not fit one program.
     """
 
-    def __init__(self, segment: RelaySegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
+    def __init__(
+        self, segment: RelaySegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa, buffering: str | None = None
+    ) -> None:
+        pins, depth = Pins(buffering=buffering), most_slots(buffering, RING_SLOTS)
         binding = {name: SymInt.variable(name) for name in symbols}
         self._name = segment.name
         self._order = chip.group_core_types
@@ -106,12 +109,11 @@ class RelayFamily:
             check_types(spec, chip, isa)
             n: int = spec.n if both and at == 1 else nk[2 * at]
             k: int = spec.k if both and at == 0 else nk[2 * at + 1]
-            tile = CubeTile((cuts.block, n, k), (cuts.block, n, k), 2, 0)
-            slot = "c" if spec is common.before else "a"
-            products.append(Product(spec, problem_of(spec, chip, isa, Pins()), tile, slot))
-        program, storage = tiled(
-            covered(segment.vector, common.space, chip, isa, again=True), common.space, binding, isa, Pins(), 2, chip
-        )
+            problem = problem_of(spec, chip, isa, pins)
+            tile = CubeTile((cuts.block, n, k), (cuts.block, n, k), problem.depth("l0c"), 0)
+            products.append(Product(spec, problem, tile, "c" if spec is common.before else "a"))
+        used = covered(segment.vector, common.space, chip, isa, again=depth > 1)
+        program, storage = tiled(used, common.space, binding, isa, Pins(), depth, chip)
         r, c = SymInt.variable("rows"), SymInt.variable("cols")
         nbytes: Function = compile_values(("rows", "cols"), (storage.nbytes(r, c),), "nbytes")
         problems = tuple(each.problem for each in products)

@@ -13,7 +13,7 @@ from npuvm.compiler.cube_problem import TileProblem
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.tile_levels import Level, Loop, grow
 
-__all__ = ["DEPTH", "EDGES", "FittingTiles", "ProductRoom", "product_bytes", "relay_levels"]
+__all__ = ["EDGES", "FittingTiles", "ProductRoom", "product_bytes", "relay_levels"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -24,9 +24,6 @@ EDGES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
 
 _ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
 """Rows of a block, in those that are least."""
-
-DEPTH = 2
-"""Accumulators: one tile leaves while the next is added up."""
 
 
 def relay_levels() -> tuple[Level, ...]:
@@ -53,11 +50,11 @@ def product_bytes(problem: TileProblem, bias_item: int, m: _Size, n: _Size, k: _
     left, width = m * align_up(k * item), align_up(n * item)
     inner = width * align_up(k, BLOCK_BYTES // item)
     right = align_up(n, 16) * align_up(k * item) if problem.b.flipped else inner
-    bias = DEPTH * align_up(n * bias_item) + align_up(m * bias_item)
+    bias = depth("l1.bias") * align_up(n * bias_item) + align_up(m * bias_item)
     return {
         "l0a": left * depth("l0a"),
         "l0b": inner * depth("l0b"),
-        "l0c": m * align_up(n * problem.acc_item) * DEPTH,
+        "l0c": m * align_up(n * problem.acc_item) * depth("l0c"),
         "l1": left * depth("l1.a") + right * depth("l1.b") + bias,
     }
 
@@ -93,7 +90,7 @@ class FittingTiles(NamedTuple):
     @staticmethod
     def of(problem: TileProblem, bias_item: int, least_rows: int) -> FittingTiles:
         """Grown from the block up, once for products that take as much room; no shape takes part."""
-        depths = tuple(problem.depth(ring) for ring in ("l0a", "l0b", "l1.a", "l1.b"))
+        depths = tuple(problem.depth(ring) for ring in ("l0a", "l0b", "l0c", "l1.a", "l1.b", "l1.bias"))
         key = (problem.chip.chip_hash, problem.item, problem.acc_item, problem.b.flipped, depths, bias_item, least_rows)
         found = _GROWN.get(key)
         if found is None:

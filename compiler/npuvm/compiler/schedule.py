@@ -16,7 +16,19 @@ from typing import Any, NoReturn
 
 from npuvm.compiler.errors import CompileError
 
-__all__ = ["CACHE_POLICIES", "FUSIONS", "ORDERS", "PADS", "REDUCES", "STACKS", "Events", "Pins", "pin_error"]
+__all__ = [
+    "BUFFERINGS",
+    "CACHE_POLICIES",
+    "FUSIONS",
+    "ORDERS",
+    "PADS",
+    "REDUCES",
+    "STACKS",
+    "Events",
+    "Pins",
+    "most_slots",
+    "pin_error",
+]
 
 ORDERS = ("row", "column", "swizzle")
 CACHE_POLICIES = ("normal", "stream")
@@ -24,7 +36,14 @@ REDUCES = ("ordered", "atomic")
 PADS = ("always", "never")
 STACKS = ("launches", "mix", "sequence")
 FUSIONS = ("none", "pattern", "stack", "both")
+BUFFERINGS = ("auto", "single", "double")
+_MOST_SLOTS = {"single": 1, "double": 2}
 _LEVELS = {"vector": 2, "l1": 3, "l0": 3}
+
+
+def most_slots(buffering: str | None, wanted: int) -> int:
+    """Slots that a ring on chip has under a buffering, which would have so many `wanted` without one."""
+    return wanted if buffering is None else min(wanted, _MOST_SLOTS[buffering])
 
 
 def pin_error(pin: str, value: object, allowed: str, where: str | None = None) -> NoReturn:
@@ -84,6 +103,8 @@ class Pins:
       split_k. none: each operator of the source (`KernelBuilder.source`) has a program and a launch of its own. pattern:
       operators share programs where that is estimated to be faster, each program has a launch. stack: programs as with none,
       in as few launches as possible. both: programs as with pattern, in as few launches as is estimated to be faster.
+    * `buffering`: slots of the rings on chip, of all kernels and buffers; it goes with every other pin. single: one, so that
+      what fills a ring and what empties it take turns. double: at most two. auto is None: what the compiler takes.
     """
 
     tile: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -107,6 +128,7 @@ class Pins:
     pad: str | None = None
     split_k: int | None = None
     fusion: str | None = None
+    buffering: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("tile", "l1_k", "ring_depth", "address", "cache", "transfer"):
@@ -141,6 +163,7 @@ class Pins:
             pin_error("fusion", self.fusion, ", ".join(FUSIONS))
         if self.fusion is not None and self.stack is not None:
             pin_error("fusion", self.fusion, f"none beside stack = {self.stack!r}")
+        self._check_buffering()
         if self.grid is not None:
             _sizes("grid", self.grid, 2)
         for operand, shape in self.transfer.items():
@@ -149,6 +172,20 @@ class Pins:
             if policy not in CACHE_POLICIES:
                 pin_error(f"cache.{operand}", policy, ", ".join(CACHE_POLICIES))
         self._check_walk()
+
+    def _check_buffering(self) -> None:
+        if self.buffering not in (None, *BUFFERINGS):
+            pin_error("buffering", self.buffering, ", ".join(BUFFERINGS))
+        if self.buffering in (None, "auto"):
+            # One form of what nobody asked for, so that equal pins have equal keys.
+            object.__setattr__(self, "buffering", None)
+            return
+        most = _MOST_SLOTS[self.buffering]
+        given = {"l1_depth": self.l1_depth, "l0c_parts": self.l0c_parts}
+        given |= {f"ring_depth.{operand}": depth for operand, depth in self.ring_depth.items()}
+        for pin, slots in given.items():
+            if slots is not None and slots > most:
+                pin_error(pin, slots, f"{most} or less beside buffering = {self.buffering!r}")
 
     def _check_walk(self) -> None:
         if self.order is not None and self.order not in ORDERS:

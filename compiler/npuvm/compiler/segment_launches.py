@@ -21,8 +21,11 @@ __all__ = ["PickLaunches", "SegmentLaunches", "launches_of"]
 class PickLaunches:
     """Launches of rows picked by index."""
 
-    def __init__(self, segment: PickSegment, names: Sequence[str], chip: NpuConfig, isa: Isa) -> None:
-        self._segment, self._names, self._family = segment, names, PickFamily(chip, isa)
+    def __init__(
+        self, segment: PickSegment, names: Sequence[str], chip: NpuConfig, isa: Isa, buffering: str | None = None
+    ) -> None:
+        self._segment, self._names = segment, names
+        self._family = PickFamily(chip, isa, buffering=buffering)
 
     def launch(self, values: Sequence[int]) -> Launch | None:
         spec, args = lower_pick(self._segment, dict(zip(self._names, values, strict=True)))
@@ -42,5 +45,5 @@ def launches_of(segment: Joint, ways: Ways) -> SegmentLaunches:
     if isinstance(segment, CubeSegment | MixSegment):
         return product_launches(segment, ways)
     if isinstance(segment, PickSegment):
-        return PickLaunches(segment, ways.names, ways.chip, ways.isa)
+        return PickLaunches(segment, ways.names, ways.chip, ways.isa, ways.buffering)
     return VectorLaunches(segment, ways)

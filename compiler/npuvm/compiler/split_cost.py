@@ -77,10 +77,16 @@ class SplitCost:
     """
 
     def __init__(
-        self, product: CubeSegment, parts: SplitParts, symbols: Sequence[str], chip: NpuConfig, isa: Isa
+        self,
+        product: CubeSegment,
+        parts: SplitParts,
+        symbols: Sequence[str],
+        chip: NpuConfig,
+        isa: Isa,
+        buffering: str | None = None,
     ) -> None:
-        cores = chip.cores_with("cube")
-        problem, self._sizes = _problem(product, symbols, chip, isa)
+        cores, self._pins = chip.cores_with("cube"), Pins(buffering=buffering)
+        problem, self._sizes = _problem(product, symbols, chip, isa, self._pins)
         self._whole = chooser_of(problem, cores)
         self._parts, self._symbols, self._chip, self._isa = parts, symbols, chip, isa
         self._cores = cores
@@ -182,7 +188,8 @@ class SplitCost:
     @cached_property
     def _chooser_of_parts(self) -> tuple[TileChooser, Function]:
         """The chooser of products of parts, and their sizes."""
-        problem, sizes = _problem(self._parts.product, (*self._symbols, PARTS, LENGTH), self._chip, self._isa)
+        symbols = (*self._symbols, PARTS, LENGTH)
+        problem, sizes = _problem(self._parts.product, symbols, self._chip, self._isa, self._pins)
         return chooser_of(problem, self._cores), sizes
 
     def _bound(self, sizes: ProductSizes) -> float:
@@ -197,11 +204,13 @@ class SplitCost:
         return _JOIN_CYCLES + rows * sizes.n * each - (-rows // self._vectors) * self._per_row
 
 
-def _problem(product: CubeSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa) -> tuple[TileProblem, Function]:
+def _problem(
+    product: CubeSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa, pins: Pins
+) -> tuple[TileProblem, Function]:
     """What the choice of its tile depends on, and a function from values of the symbols to its ProductSizes."""
     binding = {name: SymInt.variable(name) for name in symbols}
     spec = normalise(lower_cube(product, binding)[0])
     check_types(spec, chip, isa)
-    problem = problem_of(spec, chip, isa, Pins())
+    problem = problem_of(spec, chip, isa, pins)
     sizes = (spec.m, spec.n, spec.k, prod(spec.batch), problem.a.pitch, problem.b.pitch)
     return problem, compile_values(symbols, sizes, "sizes")

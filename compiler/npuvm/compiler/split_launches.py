@@ -55,14 +55,20 @@ class SplitProduct:
         chip: NpuConfig,
         isa: Isa,
         pinned: int | None,
+        buffering: str | None = None,
     ) -> None:
         self.segment, self.parts, self.names, self.chip, self.isa = segment, parts, tuple(names), chip, isa
-        self.cost = SplitCost(product_of(segment), parts, names, chip, isa)
-        self._pinned = pinned
+        self.cost = SplitCost(product_of(segment), parts, names, chip, isa, buffering)
+        self._pinned, self.buffering = pinned, buffering
 
     @staticmethod
     def of(
-        segment: CubeSegment | MixSegment, names: Sequence[str], chip: NpuConfig, isa: Isa, pinned: int | None
+        segment: CubeSegment | MixSegment,
+        names: Sequence[str],
+        chip: NpuConfig,
+        isa: Isa,
+        pinned: int | None,
+        buffering: str | None = None,
     ) -> SplitProduct | None:
         """The product; None where it is never split. `pinned` as in `SplitProduct`, 1 for never."""
         if pinned == 1 or (pinned is None and chip.cores_with("cube") == 1):
@@ -73,7 +79,7 @@ class SplitProduct:
                 pin_error("split_k", pinned, "1: this product is not added up in floating-point numbers", segment.name)
             return None
         try:
-            return SplitProduct(segment, parts, names, chip, isa, pinned)
+            return SplitProduct(segment, parts, names, chip, isa, pinned, buffering)
         except CompileError:  # what makes the plain product says why
             return None
 
@@ -108,7 +114,8 @@ class SplitProduct:
             return None
         sizes = self.binding(self.split(values).parts, values)
         product = compile_cube_segment(self.parts.product, sizes, self.chip, self.isa, pins)
-        join = compile_vector(self.parts.join, sizes, self.chip, self.isa, Pins(cores=pins.cores))
+        own = Pins(cores=pins.cores, buffering=pins.buffering)
+        join = compile_vector(self.parts.join, sizes, self.chip, self.isa, own)
         if product is None or join is None:
             return None
         return self.launches(product, (join.image, join.tensors), sizes)
@@ -167,8 +174,11 @@ class SplitLaunches:
     def _families(self) -> tuple[CubeFamily, VectorFamily]:
         """Those of the parts and of their sum."""
         names, chip, isa = (*self._product.names, PARTS, LENGTH), self._product.chip, self._product.isa
-        parts = self._product.parts
-        return CubeFamily(parts.product, names, chip, isa), VectorFamily(parts.join, names, chip, isa, narrow=False)
+        parts, buffering = self._product.parts, self._product.buffering
+        return (
+            CubeFamily(parts.product, names, chip, isa, buffering=buffering),
+            VectorFamily(parts.join, names, chip, isa, narrow=False, buffering=buffering),
+        )
 
     def cycles(self, values: Sequence[int]) -> float:
         """Estimated cycles of the launches."""

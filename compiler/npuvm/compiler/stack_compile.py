@@ -36,17 +36,19 @@ _KEPT_STACKS = 1024
 _COMPILED: OrderedDict[Hashable, tuple[Stack, NpuConfig, CompiledKernel]] = OrderedDict()
 
 
-def compile_stack(stack: Stack, shapes: Shapes, chip: NpuConfig, isa: Isa) -> CompiledKernel:
+def compile_stack(
+    stack: Stack, shapes: Shapes, chip: NpuConfig, isa: Isa, buffering: str | None = None
+) -> CompiledKernel:
     """The programs of a stack for the shapes of its parameters: one launch, more only where grids cannot be numbered.
 
-    Programs are kept: the same shapes give the same object. CompileError when the shapes do not fit the kernels, or one of them
-    cannot be compiled.
+    `buffering` is that of `Pins`, for the kernels that pin none. Programs are kept: the same shapes give the same object.
+    CompileError when the shapes do not fit the kernels, or one of them cannot be compiled.
     """
-    key = (id(stack), id(chip), isa.hash, tuple([(name, tuple(shape)) for name, shape in shapes.items()]))
+    key = (id(stack), id(chip), isa.hash, buffering, tuple([(name, tuple(shape)) for name, shape in shapes.items()]))
     found = _COMPILED.get(key)
     if found is None:
         # Stack and chip are kept, so that no others can have their ids.
-        found = _COMPILED[key] = stack, chip, _compile(stack, shapes, chip, isa)
+        found = _COMPILED[key] = stack, chip, _compile(stack, shapes, chip, isa, buffering)
         if len(_COMPILED) > _KEPT_STACKS:
             _COMPILED.popitem(last=False)
     _COMPILED.move_to_end(key)
@@ -69,13 +71,15 @@ class StackPart:
     launches: tuple[Placed, ...]
 
 
-def stack_parts(stack: Stack, shapes: Shapes, chip: NpuConfig, isa: Isa) -> tuple[StackPart, ...]:
+def stack_parts(
+    stack: Stack, shapes: Shapes, chip: NpuConfig, isa: Isa, buffering: str | None = None
+) -> tuple[StackPart, ...]:
     """What `compile_stack` links: every kernel of the stack for its share of the cores. CompileError as there."""
-    return tuple(_built(stack, shapes, chip, isa).parts)
+    return tuple(_built(stack, shapes, chip, isa, buffering).parts)
 
 
-def _compile(stack: Stack, shapes: Shapes, chip: NpuConfig, isa: Isa) -> CompiledKernel:
-    build = _built(stack, shapes, chip, isa)
+def _compile(stack: Stack, shapes: Shapes, chip: NpuConfig, isa: Isa, buffering: str | None) -> CompiledKernel:
+    build = _built(stack, shapes, chip, isa, buffering)
     kinds = {each.name: "param" for each in stack.params} | {each.name: "output" for each in stack.outputs}
     tensors = tuple(replace(each, kind=kinds.get(each.name, "workspace")) for each in build.tensors.values())
     order = {"param": 0, "output": 1, "workspace": 2}
@@ -84,7 +88,7 @@ def _compile(stack: Stack, shapes: Shapes, chip: NpuConfig, isa: Isa) -> Compile
     return stack_launches(whole, [launch for part in build.parts for launch in part.launches], chip, isa)
 
 
-def _built(stack: Stack, shapes: Shapes, chip: NpuConfig, isa: Isa) -> _Build:
+def _built(stack: Stack, shapes: Shapes, chip: NpuConfig, isa: Isa, buffering: str | None) -> _Build:
     for param in stack.params:
         if param.name not in shapes:
             raise CompileError(f"no shape for parameter '{param.name}'", stack.name)
@@ -92,7 +96,7 @@ def _built(stack: Stack, shapes: Shapes, chip: NpuConfig, isa: Isa) -> _Build:
     if unknown:
         names = ", ".join(param.name for param in stack.params)
         raise CompileError(f"no parameter '{sorted(unknown)[0]}'; parameters: {names}", stack.name)
-    build = _Build(chip, isa)
+    build = _Build(chip, isa, buffering)
     sizes = {name: tuple(shape) for name, shape in shapes.items()}
     build.add(stack, sizes, {each: each for each in names_of(stack)}, "", None)
     return build
@@ -124,6 +128,7 @@ class _Build:
 
     chip: NpuConfig
     isa: Isa
+    buffering: str | None
     parts: list[StackPart] = field(default_factory=list)
     tensors: dict[str, TensorSpec] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -157,6 +162,8 @@ class _Build:
         pins = kernel.graph.pins
         if pins.stack is not None:
             pins = replace(pins, stack=None)
+        if self.buffering is not None and pins.buffering is None:
+            pins = replace(pins, buffering=self.buffering)
         # The sum of parts of k would keep all that runs beside it waiting.
         whole = pins.split_k is None and (area is not None or kernel.graph.ktype == "cube")
         chip = self.chip

@@ -11,7 +11,7 @@ from npuvm.compiler.ir import Node
 from npuvm.compiler.ops import REDUCES
 from npuvm.compiler.reduce_cut import cut_space
 from npuvm.compiler.reduce_parts import CHUNKS, EDGE, LENGTH
-from npuvm.compiler.schedule import Pins, pin_error
+from npuvm.compiler.schedule import Pins, most_slots, pin_error
 from npuvm.compiler.schedule_walk import Axis, GridWalk, TileDim, Walk, plan_walk
 from npuvm.compiler.segments import VectorSegment
 from npuvm.compiler.symbols import evaluate
@@ -27,7 +27,10 @@ from npuvm.compiler.vector_tile import VectorTile, choose_tile, fair_cycles, lea
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
-__all__ = ["VectorKernel", "compile_vector", "covered", "tiled"]
+__all__ = ["RING_SLOTS", "VectorKernel", "compile_vector", "covered", "tiled"]
+
+RING_SLOTS = 2
+"""Slots of a ring, so that transfers and work overlap."""
 
 
 _KEPT_PROGRAMS = 64
@@ -107,7 +110,8 @@ def _best(segment: VectorSegment, binding: Mapping[str, int], chip: NpuConfig, i
     if pinned is not None and any(size < least for size, least in zip(pinned, least_tile(entire), strict=True)):
         return walked
     try:
-        whole = _with_depth(2, segment, entire, binding, chip, isa, pins, gaps_only=True)
+        most = most_slots(pins.buffering, RING_SLOTS)
+        whole = _with_depth(most, segment, entire, binding, chip, isa, pins, gaps_only=True)
     except RowsDoNotFit:
         return walked
     if pinned is not None:
@@ -119,10 +123,13 @@ def _best(segment: VectorSegment, binding: Mapping[str, int], chip: NpuConfig, i
 def _choose(
     segment: VectorSegment, space: Space, binding: Mapping[str, int], chip: NpuConfig, isa: Isa, pins: Pins
 ) -> _Choice:
-    """Rings of two slots, so that transfers and work overlap; of one slot where whole rows fit only so."""
+    """Rings of as many slots as there may be; of one slot where whole rows fit only so."""
+    most = most_slots(pins.buffering, RING_SLOTS)
     try:
-        return _with_depth(2, segment, space, binding, chip, isa, pins)
+        return _with_depth(most, segment, space, binding, chip, isa, pins)
     except RowsDoNotFit:
+        if most == 1:
+            raise
         return _with_depth(1, segment, space, binding, chip, isa, pins)
 
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.schedule import Pins
+from npuvm.compiler.schedule import Pins, most_slots
 from npuvm.compiler.schedule_walk import Axis, GridWalk, Walk
 from npuvm.compiler.segments import VectorSegment
 from npuvm.compiler.symint import Function, SymInt, ceil_div, compile_values
 from npuvm.compiler.template import Template
 from npuvm.compiler.vector_buffers import Storage
 from npuvm.compiler.vector_choice import Choice, TileChooser
-from npuvm.compiler.vector_codegen import VectorKernel, covered, tiled
+from npuvm.compiler.vector_codegen import RING_SLOTS, VectorKernel, covered, tiled
 from npuvm.compiler.vector_emit import write_vector
 from npuvm.compiler.vector_lower import VecProgram
 from npuvm.compiler.vector_phases import stripe_bytes
@@ -46,17 +46,24 @@ class Chosen:
 
 
 class VectorFamily:
-    """All instances of a segment on one chip, without pins. `symbols` are the names whose values an instance is made from.
+    """All instances of a segment on one chip, without pins but `buffering`, for values of the names `symbols`.
 
     `empty`: its domain has no elements, whatever the values are. With `narrow` shapes whose columns are single elements have
     templates of their own.
     """
 
     def __init__(
-        self, segment: VectorSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa, *, narrow: bool = True
+        self,
+        segment: VectorSegment,
+        symbols: Sequence[str],
+        chip: NpuConfig,
+        isa: Isa,
+        *,
+        narrow: bool = True,
+        buffering: str | None = None,
     ) -> None:
-        self.chip, self.isa = chip, isa
-        self._maker = Maker(segment, tuple(symbols), chip, isa, narrow)
+        self.chip, self.isa, self.buffering = chip, isa, buffering
+        self._maker = Maker(segment, tuple(symbols), chip, isa, narrow, buffering)
         self._structure: Structure | None = None
         self.rows: Rows | None = None
         """What the last instance was made by."""
@@ -253,7 +260,8 @@ class _Ways:
     def __init__(self, maker: Maker, binding: Mapping[str, int], space: Space, levels: int | None = None) -> None:
         self._maker, self._binding, self._space = maker, binding, space
         gaps = [maker.chip, None] if stripe_bytes(maker.chip) else [None]
-        depths = (2, 1) if space.whole else (2,)
+        most = most_slots(maker.buffering, RING_SLOTS)
+        depths = tuple(range(most, 0, -1)) if space.whole else (most,)
         self._levels = [(depth, banked) for depth in depths for banked in gaps][:levels]
         self._made = [maker.way(binding, space, *self._levels[0])]
         self._made[0].prepare()
@@ -291,6 +299,7 @@ class Maker:
     chip: NpuConfig
     isa: Isa
     narrow: bool = True
+    buffering: str | None = None
 
     def way(self, binding: Mapping[str, int], space: Space, depth: int, banked: NpuConfig | None) -> Way:
         """Tile program and buffers with rings of `depth` slots; `banked` is a chip whose banks they are to respect."""

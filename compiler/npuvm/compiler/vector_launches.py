@@ -13,6 +13,7 @@ from npuvm.compiler.fusion.launch_cost import LaunchCost
 from npuvm.compiler.joint_segments import CutSegment
 from npuvm.compiler.padded_launches import Padding
 from npuvm.compiler.reduce_launches import Reduced, ReduceFamily
+from npuvm.compiler.schedule import Pins
 from npuvm.compiler.segments import VectorSegment
 from npuvm.compiler.symbols import evaluate
 from npuvm.compiler.symint import Function, SymInt, compile_values
@@ -58,6 +59,7 @@ class Ways:
     always: bool = False
     padding: Padding = "cheaper"
     split: int | None = None
+    buffering: str | None = None
 
 
 class VectorLaunches:
@@ -65,7 +67,8 @@ class VectorLaunches:
 
     def __init__(self, segment: VectorSegment, ways: Ways) -> None:
         self._segment, self._names, self._chip, self._isa = segment, ways.names, ways.chip, ways.isa
-        self._family = VectorFamily(segment, ways.names, ways.chip, ways.isa)
+        self._family = VectorFamily(segment, ways.names, ways.chip, ways.isa, buffering=ways.buffering)
+        self._pins = Pins(buffering=ways.buffering)
         self._written = segment.written
         self._prepared = False
         self.name, self.reduces = segment.name, ReduceFamily.of(segment, self._family, ways.names, atomic=ways.atomic)
@@ -80,7 +83,7 @@ class VectorLaunches:
         if made is not None:
             return Launch(self._segment.name, "vector", *made, self._written)
         binding = dict(zip(self._names, values, strict=True))
-        kernel = compile_vector(self._segment, binding, self._chip, self._isa)
+        kernel = compile_vector(self._segment, binding, self._chip, self._isa, self._pins)
         if kernel is None:
             return None
         return Launch(self._segment.name, "vector", kernel.image, kernel.tensors, self._written)

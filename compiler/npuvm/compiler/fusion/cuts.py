@@ -17,6 +17,7 @@ from npuvm.compiler.plan import MAX_TENSORS
 from npuvm.compiler.rewrite import is_scalar
 from npuvm.compiler.segments import Access, GmTensor, VectorSegment
 from npuvm.compiler.types import DTYPES
+from npuvm.compiler.vector_codegen import RING_SLOTS
 from npuvm.compiler.views import contiguous
 
 __all__ = ["cut_of"]
@@ -27,9 +28,6 @@ _RELIEF = 0.7
 _LEAST = 4
 """Nodes of a segment that a cut may pay for."""
 
-_SLOTS = 2
-"""Slots of the ring of a tensor that is read or written."""
-
 
 class _Sides(NamedTuple):
     """The nodes of both parts, in order, and the values that the first hands to the second."""
@@ -39,18 +37,21 @@ class _Sides(NamedTuple):
     handed: list[Node]
 
 
-def cut_of(segment: VectorSegment) -> CutSegment | None:
-    """The segment with its cut; None where none leaves both parts much less to hold in UB."""
+def cut_of(segment: VectorSegment, slots: int = RING_SLOTS) -> CutSegment | None:
+    """The segment with its cut; None where none leaves both parts much less to hold in UB.
+
+    Rings of tensors that are read or written have so many `slots`.
+    """
     if segment.form not in ("map", "row") or len(segment.nodes) < _LEAST or segment.chunked is not None:
         return None
     if any(access.picks is not None or access.adds for _, access in (*segment.reads, *segment.writes)):
         return None
-    return _Cutter(segment).cut()
+    return _Cutter(segment, slots).cut()
 
 
 class _Cutter:
-    def __init__(self, segment: VectorSegment) -> None:
-        self._segment = segment
+    def __init__(self, segment: VectorSegment, slots: int) -> None:
+        self._segment, self._slots = segment, slots
         self._own = {node.id for node in segment.nodes}
         self._users: dict[int, list[int]] = {}
         for at, node in enumerate(segment.nodes):
@@ -139,7 +140,7 @@ class _Cutter:
                 if each.id in own and last[each.id] == at and each.id not in written:
                     live -= self._bytes(each)
         moved = sum(map(self._bytes, reads.values())) + sum(self._bytes(node) for node in nodes if node.id in written)
-        return most + _SLOTS * moved
+        return most + self._slots * moved
 
     def _moved(self, sides: _Sides) -> float:
         """What both parts read, and what goes from one to the other."""
