@@ -50,6 +50,42 @@ def test_data_does_not_change_time(scenario: Path) -> None:
     assert [case["ok"] for case in without["cases"]] == [None, None]
 
 
+def test_transfers_stand_beside_the_times_without_them(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Inputs are 70 x 96 + 96 x 64 and 17 x 300 halves, outputs 70 x 64 and 17 x 300."""
+    link = (
+        "--set",
+        "host.link.to_device_gbps=2",
+        "--set",
+        "host.link.to_host_gbps=4",
+        "--set",
+        "host.link.latency_us=3",
+    )
+    plain, card, without = run(scenario), run(scenario, *link), run(scenario, "--timing-only", *link)
+    assert plain["stream_us"] == card["stream_us"]
+    assert card["transfers"] == without["transfers"]
+    assert card["with_transfers_us"] == pytest.approx(without["with_transfers_us"])
+    up, down = 2 * (70 * 96 + 96 * 64 + 17 * 300), 2 * (70 * 64 + 17 * 300)
+    assert (card["transfers"]["to_device_bytes"], card["transfers"]["to_host_bytes"]) == (up, down)
+    assert card["transfers"]["to_device_us"] == pytest.approx(3 * 3 + up / 2000)
+    assert card["transfers"]["to_host_us"] == pytest.approx(2 * 3 + down / 4000)
+    on_link = card["transfers"]["to_device_us"] + card["transfers"]["to_host_us"]
+    assert card["stream_us"] < card["with_transfers_us"] < card["stream_us"] + on_link
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"0.02 MiB to the host in {card['transfers']['to_host_us']:,.2f} µs" in shown
+    assert f"{card['with_transfers_us']:,.2f} µs with dispatch and transfers (simulated)" in shown
+
+
+def test_the_trace_of_a_run_has_lanes_for_chip_and_link(scenario: Path) -> None:
+    folder = scenario.parent / "trace"
+    report = run(scenario, "--timing-only", "--trace", str(folder))
+    events = json.loads((folder / "small" / "run.json").read_text(encoding="utf-8"))["traceEvents"]
+    lanes = {each["tid"]: each["args"]["name"] for each in events if each["name"] == "thread_name"}
+    assert list(lanes.values()) == ["link to the device", "chip", "link to the host"]
+    slices = [each for each in events if each["ph"] == "X"]
+    assert len([each for each in slices if lanes[each["tid"]] == "chip"]) == 2
+    assert max(each["ts"] + each["dur"] for each in slices) == pytest.approx(report["with_transfers_us"])
+
+
 def test_less_bandwidth_costs_cycles(scenario: Path) -> None:
     """At a third of the bandwidth both operators wait for memory, so they take at least their bytes at that rate."""
     full = run(scenario, "--timing-only")

@@ -67,6 +67,7 @@ def test_assumed_and_derived_numbers_say_so(name: str) -> None:
 
 COSTLESS = {
     "core.ub_banks": None,
+    "host.link": None,
     "memory.address_hash": False,
     "memory.l2.access_bytes": 1,
     "memory.l2.same_line_cycles": 0,

@@ -75,6 +75,7 @@ def test_every_output_of_every_run_is_compared(folder: Path) -> None:
         assert row.errors["next"].absolute == 0
         assert 0 < row.errors["y"].of_allowed <= 1
         assert row.totals.launches > 0 and row.totals.cycles > 0
+        assert row.latency_us < row.with_transfers_us
     first, second = (row.latency_us for row in report.runs)
     assert report.mean_latency_us == pytest.approx(0.75 * first + 0.25 * second)
     assert report.totals.launches == sum(row.totals.launches for row in report.runs)

@@ -156,10 +156,18 @@ class _Found:
         if profile:
             found["kernels"] = profile_json(session.profile())
             found["nodes"] = profile_json(session.profile_nodes())
+            found["transfers"] = profile_json(session.profile_transfers())
         return found
 
     def show(self, profile: bool) -> None:
-        from npuvm.runtime.session.show import render_hosts, render_nodes, render_outputs, render_profile, render_runs
+        from npuvm.runtime.session.show import (
+            render_hosts,
+            render_nodes,
+            render_outputs,
+            render_profile,
+            render_runs,
+            render_transfers,
+        )
 
         session, console = self.session, wide_console()
         title = f"{session.model.name} on {session.device.chip.name}"
@@ -171,6 +179,7 @@ class _Found:
         if profile:
             console.print(render_profile(session.profile()))
             console.print(render_nodes(session.profile_nodes()))
+            console.print(render_transfers(session.profile_transfers()))
         for number, each in enumerate(self.reports):
             if each.reread:
                 typer.echo(

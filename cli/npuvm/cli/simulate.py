@@ -38,7 +38,9 @@ def simulate(
     ),
     trace: Annotated[
         Path | None,
-        typer.Option("--trace", help="Folder for timelines, one JSON for each program: open them in Perfetto."),
+        typer.Option(
+            "--trace", help="Folder for timelines, one JSON for each program and one of the run: open them in Perfetto."
+        ),
     ] = None,
     report: Annotated[
         Path | None,

@@ -66,6 +66,8 @@ class Extras:
         """Make what is asked for from the run, which took `host_seconds` (measured)."""
         if self._records is not None and self._records.records:
             self._estimate(self._records, progress)
+        if self._wanted.trace is not None and report.calls is not None and report.totals.launches:
+            _timeline_writer(self._wanted.trace / self._scenario)("run", report.calls.timeline.chrome_trace())
         if not report.totals.launches and self._wanted != Wanted():
             self.notes.append("nothing was launched, so there is no timeline, page, energy or uncertainty of it")
         elif self._page is not None and self._wanted.report is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Literal, Protocol
@@ -18,6 +19,7 @@ from npuvm.hw.errors import DeviceError
 from npuvm.hw.indices import IndexDistribution, IndexSource
 from npuvm.hw.interpreter import Interpreted, interpret
 from npuvm.hw.launch import capacity_limits
+from npuvm.hw.link import Direction
 from npuvm.hw.simulator import EngineName, HazardMode, l2_state, simulate, timing_engine
 from npuvm.hw.state import GlobalMemory
 from npuvm.hw.stats import RunResult
@@ -26,7 +28,9 @@ from npuvm.isa.verifier import Verifier
 from npuvm.runtime.allocator import Allocator
 from npuvm.runtime.cache import ProgramCache
 from npuvm.runtime.hoststream import HostStream, LaunchTimes
+from npuvm.runtime.operations import Operation, OperationLog
 from npuvm.runtime.repeats import ColdLaunches
+from npuvm.runtime.run_timeline import RunTimeline, run_timeline
 from npuvm.runtime.tensor import Tensor
 
 __all__ = [
@@ -113,6 +117,7 @@ class Device:
     `timing_only` simulates time without tensor data. `hazards` is that of `npuvm.hw.simulator.simulate`. Launches are
     appended to `launches`; the caller may clear the list. Every program passes the static verifier before its first
     launch: `verifier` knows those that have, `verify_us` is the host time this has taken. `observers` are told of each launch.
+    Launches and transfers are logged in `operations`, which the caller may clear too; `timeline` says when each happens.
 
     `engine` is that of `simulate`; None takes the compiled one where numba is installed, only time is simulated, and nothing
     is traced or checked. "functional" runs programs on data without time (`npuvm.hw.interpreter`): `launches` stays empty.
@@ -142,6 +147,7 @@ class Device:
         self.isa: Isa = load_isa(self.chip.isa.base, self.chip.isa.extensions)
         self.timing_only = timing_only
         self.launches: list[LaunchRecord] = []
+        self.log = OperationLog(self.chip)
         self.stream = HostStream(float(self.chip.host.launch_us), float(self.chip.host.start_latency_us))
         self.programs: ProgramCache[tuple[Kernel | Stack, CompiledKernel]] = ProgramCache(_CACHED_PROGRAMS)
         if engine in ("functional", "functional_first") and (timing_only or hazards not in (None, "off")):
@@ -182,8 +188,11 @@ class Device:
         self._live[tensor.address] = tensor
         return tensor
 
-    def tensor(self, array: npt.NDArray[Any]) -> Tensor:
-        """A copy of a host array in device memory, dense and in row-major order whatever the strides of the array are."""
+    def tensor(self, array: npt.NDArray[Any], tag: str = "", *, resident: bool = False) -> Tensor:
+        """A copy of a host array in device memory, dense and in row-major order whatever the strides of the array are.
+
+        `tag` and `resident` are those of `Operation`.
+        """
         given: object = array
         if not isinstance(given, np.ndarray):
             raise DeviceError(
@@ -193,25 +202,47 @@ class Device:
         if dtype is None:
             raise DeviceError(f"no data type for {array.dtype}; there are: {', '.join(self.isa.dtypes)}")
         tensor = self.empty(array.shape, dtype)
-        self.write(tensor, array)
+        self.write(tensor, array, tag, resident=resident)
         return tensor
 
-    def write(self, tensor: Tensor, array: npt.NDArray[Any]) -> None:
-        """Copy a host array, of any strides, over a tensor of the same shape and type; its lines leave L2."""
+    def write(self, tensor: Tensor, array: npt.NDArray[Any], tag: str = "", *, resident: bool = False) -> None:
+        """Copy a host array, of any strides, over a tensor of the same shape and type; its lines leave L2.
+
+        In simulated time the host does not wait for it. `tag` and `resident` are those of `Operation`.
+        """
         if array.shape != tensor.shape or array.dtype != self.isa.dtypes[tensor.dtype].numpy:
             raise DeviceError(f"array {array.dtype}{list(array.shape)} for tensor {tensor.dtype}{list(tensor.shape)}")
         self._check_live(tensor)
         self._discard(tensor)
+        self.transfer(tensor, "to_device", tag, resident=resident)
         if self._memory is not None:
             self._memory.write(tensor.address, array)
 
-    def read(self, tensor: Tensor) -> npt.NDArray[Any]:
-        """A host copy of a tensor."""
+    def read(self, tensor: Tensor, tag: str = "", *, wait: bool = True) -> npt.NDArray[Any]:
+        """A host copy of a tensor. In simulated time the host waits for it, unless `wait` is False."""
         if self._memory is None:
-            raise DeviceError("a device that simulates time only holds no data")
+            raise DeviceError("a device that simulates time only holds no data; allowed: transfer(tensor, 'to_host')")
         self._check_live(tensor)
+        self.transfer(tensor, "to_host", tag, wait=wait)
         raw = self._memory.read(tensor.address, tensor.nbytes)
         return raw.view(self.isa.dtypes[tensor.dtype].numpy).reshape(tensor.shape)
+
+    def transfer(
+        self, tensor: Tensor, direction: Direction, tag: str = "", *, resident: bool = False, wait: bool = False
+    ) -> None:
+        """A copy between host and device in simulated time, of which no data moves and L2 knows nothing.
+
+        `tag` and `resident` are those of `Operation`. `wait`: the host waits for its stream.
+        """
+        if not self.times:
+            return
+        self.log.transfer(direction, tensor.address, tensor.nbytes, tag, resident)
+        if wait:
+            self.log.wait()
+
+    def transfer_us(self, direction: Direction, nbytes: int) -> float:
+        """Simulated microseconds of a transfer that is alone; 0 where no time is simulated."""
+        return float(self.log.link.transfer_us(direction, nbytes)) if self.times else 0.0
 
     def part(self, whole: Tensor, offset_bytes: int, shape: Sequence[int], dtype: str) -> Tensor:
         """A tensor in the memory of another one, which it lives as long as. DeviceError when it reaches beyond it."""
@@ -236,6 +267,30 @@ class Device:
         """Drop a tensor's lines from L2, and note it for the record of the next launch."""
         self._l2.discard(tensor.address, tensor.nbytes)
         self._discarded.append((tensor.address, tensor.nbytes))
+
+    # Simulated time.
+
+    @property
+    def times(self) -> bool:
+        """Whether time is simulated, which the functional engine does not."""
+        return self._engine != "functional"
+
+    @property
+    def operations(self) -> list[Operation]:
+        """Launches and transfers in the order in which the host asked for them."""
+        return self.log.operations
+
+    def on_stream(self, name: str) -> AbstractContextManager[None]:
+        """What is asked for inside is on the stream of this name; "" is that of everything else."""
+        return self.log.on_stream(name)
+
+    def synchronise(self) -> None:
+        """The host waits, in simulated time, for all streams."""
+        self.log.wait(all_streams=True)
+
+    def timeline(self) -> RunTimeline:
+        """When the operations happen, transfers included; the times of `launches` and of `stream` are without them."""
+        return run_timeline(self.chip, self.operations)
 
     # Running.
 
@@ -305,9 +360,11 @@ class Device:
     def execute(self, program: DeviceProgram, tensors: Mapping[str, Tensor], tag: str = "") -> None:
         """Run the launches of a program on the tensors that they name. The tensors must be live; none is checked."""
         compile_us = program.compile_us
+        read_only = {spec.name for spec in program.kernel.tensors if spec.kind == "param"}
         for launch in program.kernel.launches:
             arguments = [tensors[name] for name in launch.args]
-            self._launch(program.source, launch.image, arguments, tag, compile_us, program.cached, launch.kind)
+            written = [name not in read_only for name in launch.args]
+            self._launch(program.source, launch.image, arguments, tag, compile_us, program.cached, launch.kind, written)
             compile_us = 0.0
 
     def launch(self, image: Image, arguments: Sequence[Tensor], tag: str = "") -> RunResult:
@@ -329,6 +386,7 @@ class Device:
         compile_us: float,
         cached: bool,
         kind: str = "",
+        written: Sequence[bool] | None = None,
     ) -> RunResult | None:
         addresses = tuple([tensor.address for tensor in arguments])
         windows = tuple([(tensor.address, tensor.nbytes) for tensor in arguments])
@@ -337,8 +395,13 @@ class Device:
             self._discarded.clear()
             return None
         result = self._simulate(image, addresses, windows)
-        times = self.stream.launch(float(self.chip.cycles_to_us(result.cycles)))
-        name = image.name if kernel is None else kernel.name
+        us, name = float(self.chip.cycles_to_us(result.cycles)), image.name if kernel is None else kernel.name
+        times = self.stream.launch(us)
+        marks = written or [True] * len(windows)
+        reads = tuple([each for each, mark in zip(windows, marks, strict=True) if not mark])
+        self.log.launch(
+            us, tag or name, reads, tuple([each for each, mark in zip(windows, marks, strict=True) if mark])
+        )
         where = (addresses, windows, tuple(self._discarded), self._cold_l2)
         self._discarded.clear()
         ktype = "" if kernel is None else kernel.kind if isinstance(kernel, Stack) else kernel.graph.ktype

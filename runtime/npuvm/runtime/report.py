@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -56,6 +57,8 @@ def to_json(report: ScenarioReport) -> dict[str, Any]:
         "faults": list(report.faults),
         "totals": _totals_json(report.totals),
         "stream_us": report.stream_us,
+        "with_transfers_us": report.with_transfers_us,
+        "transfers": asdict(report.transfers),
         "cases": [_case_json(row) for row in report.cases],
         "sentences": [_sentence_json(row) for row in report.sentences],
         "worst_cosine": _finite(report.worst_cosine),
@@ -168,10 +171,26 @@ def _verdict(report: ScenarioReport) -> Text:
         text.append("; results not checked")
     elif report.ok:
         text.append("; all results right", style="green")
+    text.append(_transfers(report))
     for fault in report.faults:
         text.append(f"\n{fault}", style="bold red")
     text.append("\n")
     return text
+
+
+def _transfers(report: ScenarioReport) -> str:
+    found = report.transfers
+    if not found.to_device_bytes + found.to_host_bytes + found.resident_bytes:
+        return ""
+    ways = [
+        ("to the device", found.to_device_bytes, found.to_device_us),
+        ("to the host", found.to_host_bytes, found.to_host_us),
+    ]
+    if found.resident_bytes:
+        ways.append(("of weights once", found.resident_bytes, found.resident_us))
+    listed = ", ".join(f"{nbytes / _MIB:,.2f} MiB {way} in {us:,.2f} µs" for way, nbytes, us in ways)
+    apart = " but those of weights" if found.resident_bytes else ""
+    return f"\ntransfers: {listed}; {report.with_transfers_us:,.2f} µs with dispatch and transfers{apart} (simulated)"
 
 
 def _mib(totals: Totals, level: str) -> str:
@@ -251,6 +270,7 @@ def _run_json(row: ModelRow) -> dict[str, Any]:
         "sizes": dict(row.sizes),
         "share": row.share,
         "latency_us": row.latency_us,
+        "with_transfers_us": row.with_transfers_us,
         **_totals_json(row.totals),
         "outputs": outputs,
         "operators_of_the_host": list(row.on_host),

@@ -35,6 +35,7 @@ def run_minilm(scenario: MiniLmScenario, session: LaunchSession, header: Header,
     tokens = [assets.tokens(sentence) for sentence in scenario.sentences]
     recorder = _Recorder(session, scenario.pins)
     encoder = MiniLmEncoder(assets, recorder)
+    recorder.resident = False
     embeddings: list[Array | None] = []
     totals: list[Totals] = []
     for index, ids in enumerate(tokens):
@@ -55,20 +56,25 @@ def run_minilm(scenario: MiniLmScenario, session: LaunchSession, header: Header,
         sentences=sentences,
         kinds=kinds,
         cosine_min=scenario.cosine_min,
+        calls=session.calls,
     )
 
 
 class _Recorder:
-    """The encoder's session: launches go to the device, their totals are kept by kind and by sentence."""
+    """The encoder's session: launches go to the device, their totals are kept by kind and by sentence.
+
+    `resident`: what is put on the device are weights, which stay.
+    """
 
     def __init__(self, session: LaunchSession, pins: PinFields) -> None:
         self.by_kind: dict[str, list[Totals]] = {kind: [] for kind in OPERATOR_KINDS}
+        self.resident = True
         self._session = session
         self._pins = pins
         self._sentence: list[Totals] = []
 
     def tensor(self, array: Array) -> Tensor:
-        return self._session.tensor(array)
+        return self._session.tensor(array, resident=self.resident)
 
     def launch(self, kind: str, kernel: Kernel, inputs: Mapping[str, Tensor]) -> Tensor:
         output, totals = self._session.launch(kernel, inputs, self._pins, tag=kind)

@@ -54,7 +54,7 @@ def run_model(scenario: ModelScenario, session: LaunchSession, header: Header, p
             # What the run left on the device would make the next one faster; runs are told apart by nothing but their sizes.
             opened.close()
     progress(len(scenario.runs), len(scenario.runs), scenario.name)
-    return ScenarioReport(header, stream_us=session.stream_us, runs=tuple(rows))
+    return ScenarioReport(header, stream_us=session.stream_us, runs=tuple(rows), calls=session.calls)
 
 
 def _load(path: str) -> onnx.ModelProto:
@@ -83,7 +83,7 @@ def _row(
         errors = _errors(made, expected_outputs(proto, feeds), scenario.tolerance)
     report = session.last
     hosts = tuple(f"{use.op} ({use.source})" for use in report.hosts.values())
-    return ModelRow(run.sizes, share, report.simulated_us, _totals(session), errors, hosts)
+    return ModelRow(run.sizes, share, report.simulated_us, _totals(session), errors, hosts, report.with_transfers_us)
 
 
 def _totals(session: Session) -> Totals:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from npuvm.hw.sums import sum_by_key
+from npuvm.runtime.operations import TransferTotals
+from npuvm.runtime.run_timeline import RunCalls
 from npuvm.runtime.scenario_oracles import Errors
 
 __all__ = [
@@ -155,6 +157,7 @@ class ModelRow:
     """One run of a model. `share` is its weight among those of all runs; `latency_us` is simulated, with the host's dispatch.
 
     `errors` are those of each output by name, and None when nothing was checked. `on_host` are operators of the host.
+    `with_transfers_us` is the latency from the first upload of an input until all outputs are on the host.
     """
 
     sizes: Mapping[str, int]
@@ -163,6 +166,7 @@ class ModelRow:
     totals: Totals
     errors: Mapping[str, Errors] | None
     on_host: tuple[str, ...] = ()
+    with_transfers_us: float = 0.0
 
     @property
     def label(self) -> str:
@@ -184,7 +188,8 @@ class ModelRow:
 class ScenarioReport:
     """The whole run: `cases` of a kernel scenario, `sentences` and `kinds` of the sentence encoder, `runs` of a model.
 
-    `stream_us` is simulated time from the first launch to the end of the last, with the host's dispatch between them.
+    `stream_us` is simulated time from the first launch to the end of the last, with the host's dispatch between them. `calls`
+    have the transfers beside the launches; None in a report of nothing that ran.
     """
 
     header: Header
@@ -194,6 +199,17 @@ class ScenarioReport:
     kinds: tuple[KindRow, ...] = ()
     cosine_min: float | None = None
     runs: tuple[ModelRow, ...] = ()
+    calls: RunCalls | None = None
+
+    @property
+    def transfers(self) -> TransferTotals:
+        """All transfers of the run."""
+        return TransferTotals() if self.calls is None else self.calls.transfers
+
+    @property
+    def with_transfers_us(self) -> float:
+        """What `stream_us` is with transfers, apart from those of weights."""
+        return 0.0 if self.calls is None else self.calls.timeline.total_us
 
     @property
     def totals(self) -> Totals:

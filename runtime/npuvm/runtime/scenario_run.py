@@ -74,7 +74,7 @@ def run_scenario(
 
         return run_model(scenario, session, header, progress)
     rows = _run_cases(scenario, session, progress)
-    return ScenarioReport(header, stream_us=session.stream_us, cases=tuple(rows))
+    return ScenarioReport(header, stream_us=session.stream_us, cases=tuple(rows), calls=session.calls)
 
 
 def shape_text(shape: Sequence[int] | GemmShape) -> str:
@@ -135,6 +135,8 @@ def _run_case(
     # Room on the device first: a shape that does not fit is told before the host makes its values.
     tensors = [session.empty(dims, dtype) for dims in shapes]
     inputs = [] if session.timing_only else make_inputs(case, dtype, shape, rng)
+    for tensor in tensors if session.timing_only else ():
+        session.device.transfer(tensor, "to_device")
     for tensor, array in zip(tensors, inputs, strict=False):
         session.device.write(tensor, array)
     output, totals = session.launch(

@@ -12,6 +12,7 @@ from npuvm.compiler import Kernel, Pins
 from npuvm.hw.indices import IndexDistribution
 from npuvm.hw.simulator import HazardMode
 from npuvm.runtime.device import Device, DeviceEngine, LaunchObserver
+from npuvm.runtime.run_timeline import RunCalls
 from npuvm.runtime.scenario import PinFields
 from npuvm.runtime.scenario_report import Totals
 from npuvm.runtime.scenario_totals import totals_of
@@ -78,6 +79,11 @@ class LaunchSession:
         """Simulated microseconds from the first launch to the end of the last, the host's dispatch included."""
         return self.device.stream.end_us
 
+    @property
+    def calls(self) -> RunCalls:
+        """What the host has asked of the device so far."""
+        return RunCalls(self.device.chip, tuple(self.device.operations))
+
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Tensors made inside are freed at its end."""
@@ -88,17 +94,20 @@ class LaunchSession:
             for tensor in self._scopes.pop():
                 tensor.free()
 
-    def tensor(self, array: Array) -> Tensor:
-        """A copy of a host array on the device."""
-        return self._keep(self.device.tensor(array))
+    def tensor(self, array: Array, *, resident: bool = False) -> Tensor:
+        """A copy of a host array on the device; `resident`: it stays for later runs, as weights do."""
+        return self._keep(self.device.tensor(array, resident=resident))
 
     def empty(self, shape: Sequence[int], dtype: str) -> Tensor:
         """Memory for a tensor."""
         return self._keep(self.device.empty(shape, dtype))
 
     def array(self, tensor: Tensor) -> Array | None:
-        """A host copy of a tensor; None when only time is simulated."""
-        return None if self.timing_only else tensor.numpy()
+        """A host copy of a tensor; None when only time is simulated, and the time of the copy is."""
+        if self.timing_only:
+            self.device.transfer(tensor, "to_host", wait=True)
+            return None
+        return tensor.numpy()
 
     def launch(
         self, kernel: Kernel, inputs: Mapping[str, Tensor], pins: PinFields, tag: str = ""

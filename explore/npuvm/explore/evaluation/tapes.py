@@ -139,6 +139,7 @@ class Taper:
         finally:
             self._session.close()
             self._device.launches.clear()
+            self._device.operations.clear()
         return Tape.of(self._device.isa, self._taken, [len(group) for group in report.launch_groups_us])
 
 

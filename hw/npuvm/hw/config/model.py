@@ -35,6 +35,7 @@ __all__ = [
     "HostConfig",
     "IsaRef",
     "L2Config",
+    "LinkConfig",
     "LoadConfig",
     "MemoryConfig",
     "MoveConfig",
@@ -319,11 +320,24 @@ class MemoryConfig(Section):
     )
 
 
+class LinkConfig(Section):
+    """The link to a host with memory of its own; both directions work at the same time."""
+
+    to_device_gbps: Rational = Field(gt=0, le=1_000_000, description="rate from the host's memory to the chip's")
+    to_host_gbps: Rational = Field(gt=0, le=1_000_000, description="rate from the chip's memory to the host's")
+    latency_us: Rational = Field(ge=0, le=1_000_000, description="from the call of a transfer to its first byte")
+
+
 class HostConfig(Section):
-    """Cost of getting work onto the chip; simulated time, never measured."""
+    """Cost of getting work and data onto the chip; simulated time, never measured."""
 
     launch_us: Rational = Field(ge=0, le=1_000_000, description="time the host spends on each launch")
     start_latency_us: Rational = Field(ge=0, le=1_000_000, description="from the doorbell to the first instruction")
+    link: LinkConfig | None = Field(
+        default=None,
+        description="link to a host with memory of its own; without it host and chip share memory, "
+        "and a transfer is a copy in it",
+    )
 
 
 _SPACE_FIELDS = {"ub": "ub_kib", "l1": "l1_kib", "l0a": "l0a_kib", "l0b": "l0b_kib", "l0c": "l0c_kib"}
@@ -433,6 +447,10 @@ class NpuConfig(Section):
 
     @cached_property
     def chip_hash(self) -> str:
-        """SHA-256 (hex) of all that a run depends on: every field but name, description and the origin of the numbers."""
-        fields = self.model_dump(mode="json", exclude={"name", "description"})
+        """SHA-256 (hex) of all that programs and launches depend on.
+
+        That is every field but name, description and the link to the host, which only transfers pass. The origin of the
+        numbers is not in it either.
+        """
+        fields = self.model_dump(mode="json", exclude={"name": True, "description": True, "host": {"link"}})
         return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -47,6 +47,9 @@ FIXED: tuple[str, ...] = (
     "memory.hbm.banks",
     "host.launch_us",
     "host.start_latency_us",
+    "host.link.to_device_gbps",
+    "host.link.to_host_gbps",
+    "host.link.latency_us",
 )
 """Numbers that stay: structure, for which programs are made and which is no matter of degree; and the host's, as no cycle of a
 launch depends on them."""

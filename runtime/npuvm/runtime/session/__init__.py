@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from npuvm.runtime.session.profile import KernelUse, NodeUse, ProgramUse, profile_json
+from npuvm.runtime.session.profile import KernelUse, NodeUse, ProgramUse, TransferUse, profile_json
 from npuvm.runtime.session.report import HostUse, RunReport, SessionStats
 from npuvm.runtime.session.session import Session
-from npuvm.runtime.session.show import render_nodes, render_profile
+from npuvm.runtime.session.show import render_nodes, render_profile, render_transfers
 from npuvm.runtime.session.streams import StreamTimes, side_by_side
 
 __all__ = [
@@ -17,8 +17,10 @@ __all__ = [
     "Session",
     "SessionStats",
     "StreamTimes",
+    "TransferUse",
     "profile_json",
     "render_nodes",
     "render_profile",
+    "render_transfers",
     "side_by_side",
 ]

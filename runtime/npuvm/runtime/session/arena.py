@@ -81,7 +81,7 @@ class Weights:
         """The tensor of a constant, uploaded when it is first asked for."""
         found = self._kept.get(id(array))
         if found is None:
-            tensor = self._device.tensor(carried(array, str(array.dtype), name))
+            tensor = self._device.tensor(carried(array, str(array.dtype), name), name, resident=True)
             # The array is kept, so that no other can have its id.
             found = self._kept[id(array)] = _Weight(array, tensor)
             self.nbytes += tensor.nbytes

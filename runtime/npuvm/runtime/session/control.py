@@ -164,7 +164,7 @@ class _Slices:
             part = self._runner.device.part(tensor, number * nbytes, self._shape, tensor.dtype)
             return Held(held.dtype, self._shape, None, part, held.arena)
         if held.array is None and self._runner.device.timing_only:
-            self._runner.crossed(held)
+            self._runner.crossed(held, self._name)
             return Held(held.dtype, self._shape)
         array = self._runner.host_array(held, self._name)
         return Held(held.dtype, self._shape, np.asarray(np.take(array, number, self._axis)))
@@ -184,7 +184,7 @@ def _stacked(caller: Caller, parts: Sequence[Held], body: Model, output: str, ax
     if caller.runner.device.timing_only and any(each.array is None for each in parts):
         (shape,) = shapes
         for each in parts:
-            caller.runner.crossed(each)
+            caller.runner.crossed(each, output)
         where = axis + len(shape) + 1 if axis < 0 else axis
         return Held(parts[0].dtype, (*shape[:where], len(parts), *shape[where:]))
     made = np.stack([caller.runner.host_array(each, output) for each in parts], axis)

@@ -17,7 +17,8 @@ class Held:
     """`array` in the dtype of the model, `tensor` in the one that carries it; `arena` is the memory that it lies in.
 
     `maker` is the operator of the host that made it; a `constant` is uploaded once for all runs. One that has neither array
-    nor tensor is known by its shape alone, where only time is simulated.
+    nor tensor is known by its shape alone, where only time is simulated. `on_host`: what is in `tensor` came from the host or
+    was read by it, so that it need not cross again, also where there is no array.
     """
 
     dtype: str
@@ -27,3 +28,4 @@ class Held:
     arena: Arena | None = None
     maker: HostUse | None = None
     constant: bool = False
+    on_host: bool = False

@@ -1,4 +1,4 @@
-"""Where the simulated time of a run went: by kernel, by the programs in kernels, and by operator of the model."""
+"""Where the simulated time of a run went: by kernel, by programs in kernels, by operator of the model; and what crossed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,24 @@ from npuvm.compiler.launch_sources import LaunchedProgram, launch_programs
 from npuvm.compiler.model import DeviceStep
 from npuvm.compiler.schedule import Pins
 from npuvm.hw.config import NpuConfig
+from npuvm.hw.link import Direction, HostLink
 from npuvm.hw.stats import RunResult
 from npuvm.runtime.device import Device, DeviceProgram, LaunchRecord
+from npuvm.runtime.run_timeline import RunCalls
 from npuvm.runtime.session.attribution import Attributed, attribute
 from npuvm.runtime.session.operators import owner_of
 
-__all__ = ["Executed", "KernelUse", "NodeUse", "ProgramUse", "nodes_of", "profile_json", "profile_of"]
+__all__ = [
+    "Executed",
+    "KernelUse",
+    "NodeUse",
+    "ProgramUse",
+    "TransferUse",
+    "nodes_of",
+    "profile_json",
+    "profile_of",
+    "transfers_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +95,21 @@ class NodeUse:
     share: float = 0.0
     kernels: int = 0
     alone: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TransferUse:
+    """A value that crossed between host and device over a run, all its transfers in one direction.
+
+    `us` is simulated, each transfer as if it were alone; `constant`: it stays on the device for later runs.
+    """
+
+    value: str
+    direction: Direction
+    constant: bool
+    transfers: int
+    nbytes: int
+    us: float
 
 
 def profile_of(
@@ -178,6 +205,20 @@ def nodes_of(uses: Sequence[KernelUse], types: Mapping[str, str]) -> list[NodeUs
     return sorted(found.values(), key=lambda use: -use.cycles)
 
 
-def profile_json(uses: Sequence[KernelUse] | Sequence[NodeUse]) -> list[dict[str, Any]]:
-    """Kernels with their programs, or operators, for a file."""
+def transfers_of(calls: RunCalls) -> list[TransferUse]:
+    """The values that crossed in a run, those that took longest first."""
+    found: dict[tuple[str, Direction, bool], list[int]] = {}
+    for each in calls.operations:
+        if each.kind == "to_device" or each.kind == "to_host":
+            found.setdefault((each.tag, each.kind, each.resident), []).append(each.nbytes)
+    link = HostLink.of(calls.chip)
+    uses = []
+    for (value, direction, constant), sizes in found.items():
+        us = float(sum(link.transfer_us(direction, nbytes) for nbytes in sizes))
+        uses.append(TransferUse(value, direction, constant, len(sizes), sum(sizes), us))
+    return sorted(uses, key=lambda use: -use.us)
+
+
+def profile_json(uses: Sequence[KernelUse] | Sequence[NodeUse] | Sequence[TransferUse]) -> list[dict[str, Any]]:
+    """Kernels with their programs, operators, or transfers, for a file."""
     return [asdict(use) for use in uses]

@@ -104,18 +104,21 @@ class Runner:
         if held.array is None:
             if self.device.timing_only or held.tensor is None:
                 raise SessionError(f"'{name}' is needed on the host, and only time is simulated; run it with data")
-            held.array = restored(self.device.read(held.tensor), held.dtype)
-            self._synchronise()
-            self.report.download_bytes += held.tensor.nbytes
+            held.array = restored(self.device.read(held.tensor, name), held.dtype)
+            self._downloaded(held.tensor)
         return held.array
 
-    def crossed(self, held: Held) -> None:
-        """Count a value that the host would read, where only time is simulated."""
-        if held.tensor is not None:
-            self.report.download_bytes += held.tensor.nbytes
-            self._synchronise()
+    def crossed(self, held: Held, name: str) -> Array | None:
+        """What `host_array` does, where only time is simulated; the array is given where the host has one."""
+        if held.tensor is not None and held.array is None and not held.on_host:
+            held.on_host = True
+            self.device.transfer(held.tensor, "to_host", name, wait=True)
+            self._downloaded(held.tensor)
+        return held.array
 
-    def _synchronise(self) -> None:
+    def _downloaded(self, tensor: Tensor) -> None:
+        self.report.download_bytes += tensor.nbytes
+        self.report.download_us += self.device.transfer_us("to_host", tensor.nbytes)
         self.device.stream.synchronise()
         self.synchronised.append(len(self.device.launches))
 
@@ -126,11 +129,14 @@ class Runner:
             array: Array = np.broadcast_to(np.zeros((), self.device.isa.dtypes[tensor.dtype].numpy), tensor.shape)
         else:
             array = carried(self.host_array(held, name), held.dtype, name)
-        self.device.write(tensor, array)
+        self.device.write(tensor, array, name)
+        us = self.device.transfer_us("to_device", tensor.nbytes)
         self.report.upload_bytes += tensor.nbytes
+        self.report.upload_us += us
         if held.maker is not None:
             held.maker.to_device_bytes += tensor.nbytes
-        held.tensor = tensor
+            held.maker.to_device_us += us
+        held.tensor, held.on_host = tensor, True
 
 
 class _Run:
@@ -275,16 +281,19 @@ class _Run:
             name = "none" if runner.provider is None else runner.provider.name
             use = runner.report.hosts[step.source] = HostUse(step.op, step.source, step.reason, name)
         use.calls += 1
-        before = runner.report.download_bytes
+        report = runner.report
+        before_bytes, before_us = report.download_bytes, report.download_us
         given = [None if not name else self.value(name) for name in step.inputs]
-        if runner.device.timing_only and any(each is not None and each.array is None for each in given):
-            self._known_by_shape(step)
-            return
+        unknown = runner.device.timing_only and any(each is not None and each.array is None for each in given)
         inputs = [
-            None if held is None else runner.host_array(held, name)
+            None if held is None else runner.crossed(held, name) if unknown else runner.host_array(held, name)
             for held, name in zip(given, step.inputs, strict=True)
         ]
-        use.to_host_bytes += runner.report.download_bytes - before
+        use.to_host_bytes += report.download_bytes - before_bytes
+        use.to_host_us += report.download_us - before_us
+        if unknown:
+            self._known_by_shape(step, use)
+            return
         start = time.perf_counter_ns()
         try:
             assert runner.provider is not None
@@ -301,7 +310,7 @@ class _Run:
             self._bind(f"{step.op}'s output", name, array.shape)
             self._made(name, array).maker = use
 
-    def _known_by_shape(self, step: HostStep) -> None:
+    def _known_by_shape(self, step: HostStep, use: HostUse) -> None:
         """Outputs of an operator of the host without data: their shapes, where these follow from sizes."""
         for name in filter(None, step.outputs):
             kind = self.model.values[name]
@@ -310,7 +319,7 @@ class _Run:
                     f"the shape of '{name}', which {step.op} makes on the host, follows from data; run it with data"
                 )
                 raise SessionError(message, step.source)
-            self.values[name] = Held(kind.dtype, evaluate(kind.shape, self.binding))
+            self.values[name] = Held(kind.dtype, evaluate(kind.shape, self.binding), maker=use)
 
     def _bind(self, what: str, name: str, shape: tuple[int, ...]) -> None:
         bind_value(what, name, self.model.values[name], shape, self.binding, self._origin, self.model)

@@ -17,6 +17,7 @@ from npuvm.hw.config import NpuConfig
 from npuvm.hw.indices import IndexDistribution
 from npuvm.runtime.device import Device, DeviceEngine
 from npuvm.runtime.host.provider import HostProvider, default_provider
+from npuvm.runtime.run_timeline import RunCalls
 from npuvm.runtime.session.binding import LARGEST_DIM, Binding, GuardFails, bind_value
 from npuvm.runtime.session.carrying import Array, numpy_dtype
 from npuvm.runtime.session.errors import SessionError
@@ -24,7 +25,7 @@ from npuvm.runtime.session.held import Held
 from npuvm.runtime.session.operators import operator_types
 from npuvm.runtime.session.plan_file import compiler_hash, model_hash, read_plan, write_plan
 from npuvm.runtime.session.prepared import Prepared
-from npuvm.runtime.session.profile import Executed, KernelUse, NodeUse, nodes_of, profile_of
+from npuvm.runtime.session.profile import Executed, KernelUse, NodeUse, TransferUse, nodes_of, profile_of, transfers_of
 from npuvm.runtime.session.report import RunReport, SessionStats
 from npuvm.runtime.session.runner import Loaded, Runner
 
@@ -95,12 +96,7 @@ class Session:
         start = time.perf_counter_ns()
         self._check_names(inputs)
         values = {name: _held(name, inputs[name], self.model) for name in self.model.inputs}
-        made = self._run(values, start)
-        # What the host had before is the caller's own, or a constant of the model.
-        return {
-            name: self._runner.host_array(each, name) if each.array is None else copy(each.array)
-            for name, each in made.items()
-        }
+        return self._run(values, start)
 
     def time(self, shapes: Mapping[str, Sequence[int]]) -> RunReport:
         """Simulate the time of a run on inputs of these shapes, without data.
@@ -186,14 +182,26 @@ class Session:
         """
         return nodes_of(self.profile(), self._operator_types())
 
+    def profile_transfers(self) -> list[TransferUse]:
+        """What crossed between host and device in the last run, by value; those that took longest first.
+
+        SessionError where no time was simulated.
+        """
+        if self.last.calls is None:
+            raise SessionError(
+                "no transfers of a run with simulated time; allowed: run first, with another engine than 'functional'"
+            )
+        return transfers_of(self.last.calls)
+
     def _operator_types(self) -> dict[str, str]:
         return {} if self._proto is None else operator_types(self._proto.graph)
 
     def _forget(self) -> None:
-        """Drop the launches of the last run, where nobody else has launched anything; they may be large."""
+        """Drop launches and transfers of the last run, where nobody else has launched anything; they may be large."""
         self._runner.executed.clear()
         if not self._shared:
             self.device.launches.clear()
+            self.device.operations.clear()
 
     def _check_names(self, inputs: Mapping[str, object]) -> None:
         given: object = inputs
@@ -207,9 +215,10 @@ class Session:
             if name not in self.model.inputs:
                 raise SessionError(f"the model has no input '{name}'; inputs: {allowed}", self.model.name)
 
-    def _run(self, values: dict[str, Held], start: int) -> dict[str, Held]:
+    def _run(self, values: dict[str, Held], start: int) -> dict[str, Array]:
+        """The outputs by name, none where only time is simulated."""
         runner = self._runner
-        launched = len(self.device.launches)
+        launched, logged = len(self.device.launches), len(self.device.operations)
         runner.executed.clear()
         runner.synchronised.clear()
         shapes = {name: held.shape for name, held in values.items()}
@@ -227,6 +236,8 @@ class Session:
             made = runner.run(loaded, dict(values), dict(binding))
         except GuardFails as failure:
             made = self._again(failure, values, loaded, any_integers)
+        report.total_measured_us = (time.perf_counter_ns() - start) / 1000
+        found = self._fetched(made)
         records = self.device.launches[launched:]
         report.cycles = sum(each.result.cycles for each in records)
         ends = sorted({*runner.synchronised, launched + len(records)})
@@ -238,9 +249,23 @@ class Session:
         report.simulated_us = self.device.stream.synchronise() - began_us
         report.peak_bytes, report.weight_bytes = runner.pool.peak_bytes, runner.weights.nbytes
         report.output_shapes = {name: each.shape for name, each in made.items()}
-        report.total_measured_us = (time.perf_counter_ns() - start) / 1000
+        if self.device.times:
+            calls = report.calls = RunCalls(self.device.chip, tuple(self.device.operations[logged:]))
+            resident = calls.transfers
+            report.weight_upload_bytes, report.weight_upload_us = resident.resident_bytes, resident.resident_us
         self._count(report)
-        return made
+        return found
+
+    def _fetched(self, made: Mapping[str, Held]) -> dict[str, Array]:
+        """Outputs on the host; what the host had before is the caller's own, or a constant of the model, so it is copied."""
+        if self.device.timing_only:
+            for name, each in made.items():
+                self._runner.crossed(each, name)
+            return {}
+        return {
+            name: self._runner.host_array(each, name) if each.array is None else copy(each.array)
+            for name, each in made.items()
+        }
 
     def _count(self, report: RunReport) -> None:
         stats = self.stats

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from npuvm.runtime.session.carrying import Array
-from npuvm.runtime.session.profile import KernelUse, NodeUse
+from npuvm.runtime.session.profile import KernelUse, NodeUse, TransferUse
 from npuvm.runtime.session.report import RunReport
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "render_outputs",
     "render_profile",
     "render_runs",
+    "render_transfers",
     "report_json",
     "shapes_text",
 ]
@@ -36,18 +37,25 @@ def render_runs(title: str, reports: Sequence[RunReport]) -> Table:
     """A row for each run. Simulated columns come first, measured host time last, each named."""
     table = Table(title=title, title_justify="left")
     table.add_column("inputs", overflow="fold")
-    for name in ("launches", "cycles", "simulated us", "up KB", "down KB", "peak KB", "weights KB", "host operators"):
+    for name in ("launches", "cycles", "simulated us", "up KB", "up us", "down KB", "down us", "with transfers us"):
+        table.add_column(name, justify="right")
+    for name in ("peak KB", "weights KB", "host operators"):
         table.add_column(name, justify="right")
     for name in ("compile ms (measured)", "verify ms (measured)", "bind us (measured)"):
         table.add_column(name, justify="right")
     for each in reports:
         calls = sum(use.calls for use in each.hosts.values())
-        kilobytes = (each.upload_bytes, each.download_bytes, each.peak_bytes, each.weight_bytes)
+        kilobytes = (each.peak_bytes, each.weight_bytes)
         table.add_row(
             shapes_text(each.shapes),
             str(each.launches),
             str(each.cycles),
             f"{each.simulated_us:.2f}",
+            f"{each.upload_bytes / 1000:.1f}",
+            f"{each.upload_us:.2f}",
+            f"{each.download_bytes / 1000:.1f}",
+            f"{each.download_us:.2f}",
+            f"{each.with_transfers_us:.2f}",
             *(f"{number / 1000:.1f}" for number in kilobytes),
             str(calls),
             f"{each.compile_measured_us / 1000:.2f}",
@@ -62,10 +70,11 @@ def render_hosts(report: RunReport) -> Table:
     table = Table(title="on the host", title_justify="left")
     for name in ("operator", "type", "why", "provider"):
         table.add_column(name, overflow="fold")
-    for name in ("calls", "to host KB", "to device KB", "us (measured)"):
+    for name in ("calls", "to host KB", "to host us", "to device KB", "to device us", "us (measured)"):
         table.add_column(name, justify="right")
     for use in report.hosts.values():
-        moved = (f"{use.to_host_bytes / 1000:.1f}", f"{use.to_device_bytes / 1000:.1f}")
+        to_host = (f"{use.to_host_bytes / 1000:.1f}", f"{use.to_host_us:.2f}")
+        moved = (*to_host, f"{use.to_device_bytes / 1000:.1f}", f"{use.to_device_us:.2f}")
         table.add_row(use.source, use.op, use.reason, use.provider, str(use.calls), *moved, f"{use.measured_us:.0f}")
     return table
 
@@ -86,7 +95,9 @@ def render_outputs(outputs: Mapping[str, Array]) -> Table:
 
 def report_json(report: RunReport) -> dict[str, Any]:
     """The report for a file."""
-    found = asdict(report)
+    found = asdict(replace(report, calls=None))
+    del found["calls"]
+    found["with_transfers_us"] = report.with_transfers_us
     found["hosts"] = list(found["hosts"].values())
     return found
 
@@ -132,6 +143,22 @@ def render_nodes(uses: Sequence[NodeUse], most: int | None = None) -> Table:
         table.add_row(
             use.node, use.type, f"{use.kernels}", f"{use.cycles:.0f}", f"{use.us:.2f}", f"{use.share:.1%}", alone
         )
+    return table
+
+
+def render_transfers(uses: Sequence[TransferUse], most: int | None = None) -> Table:
+    """A table of what crossed between host and device, of the first `most` where that is given."""
+    shown = uses if most is None else uses[:most]
+    left = f", {len(uses) - len(shown)} more not shown" if len(shown) < len(uses) else ""
+    table = Table(title=f"transfers by simulated time{left}", title_justify="left")
+    for name in ("value", "direction"):
+        table.add_column(name, overflow="fold")
+    for name in ("transfers", "KB", "us"):
+        table.add_column(name, justify="right")
+    for use in shown:
+        once = ", once for all runs" if use.constant else ""
+        numbers = (f"{use.transfers}", f"{use.nbytes / 1000:.1f}", f"{use.us:.2f}")
+        table.add_row(use.value, use.direction.replace("_", " ") + once, *numbers)
     return table
 
 
