@@ -66,6 +66,7 @@ UNCOMPILED = (
     "memory.hbm.banks",
     "memory.hbm.turnaround_cycles",
     "host.start_latency_us",
+    "host.link",
 )
 """Fields that programs cannot depend on; of the instruction set they depend on its hash, which keys hold beside the fields."""
 
