@@ -16,6 +16,7 @@ from tests.compiler.vector_run import CHIPS, the_chip, the_isa
 
 from npuvm.compiler import Kernel, KernelBuilder, ParamRef, Pins, compile_kernel, interpret, kernel
 from npuvm.compiler.conv_relay import ConvRelayFamily
+from npuvm.compiler.fusion.launch_cost import LaunchCost
 from npuvm.compiler.fusion.report import fusion_report
 from npuvm.compiler.inspection import inspect_kernel
 from npuvm.compiler.joint_segments import RelaySegment
@@ -217,7 +218,9 @@ def test_the_host_decides_where_the_chip_is_not_faster() -> None:
     for layer, image, taken in ((small, (8, 8), True), (large, (28, 28), False)):
         report = fusion_report(layer.kernel().graph, layer.shapes(1, image), chip, the_isa())
         (decision,) = report.decisions
-        assert decision.taken == taken == (decision.together <= decision.apart)
+        assert decision.taken == taken and decision.together > 0
+        kinds = [program.kind for program in report.programs]
+        assert kinds == (["relay"] if taken else ["vector", "cube"])
 
 
 def test_what_cannot_share_a_program_stays_apart() -> None:
@@ -279,3 +282,41 @@ def test_it_can_be_inspected() -> None:
     found = inspect_kernel(layer.kernel(), layer.shapes(1, (8, 8)), the_chip("ascend_910b1"), the_isa())
     (segment,) = found.segments
     assert segment.name == "v0+c0" and "pixels" in segment.tile and "channels" in segment.tile
+
+
+def test_calls_behind_each_other_take_what_the_host_or_the_chip_takes() -> None:
+    """A hundred cycles of the host for each launch, or thirty between programs of one launch."""
+    apart, linked = LaunchCost(100.0, 0.0), LaunchCost(0.0, 30.0)
+    assert [apart.repeated(each) for each in ((10.0, 60.0), (150.0, 60.0))] == [200.0, 210.0]
+    assert [linked.repeated(each) for each in ((10.0, 60.0), (150.0,))] == [100.0, 150.0]
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_rings_of_one_slot(chip: str) -> None:
+    layer = _Layer(16, 32)
+    inputs = layer.inputs(2, (14, 12))
+    shapes = {name: array.shape for name, array in inputs.items()}
+    made = compile_kernel(layer.kernel(), shapes, the_chip(chip), the_isa(), Pins(stack="mix", buffering="single"))
+    assert [each.kind for each in made.launches] == ["mix"]
+    got = run_compiled(made, inputs, the_chip(chip)).outputs["y"]
+    np.testing.assert_allclose(got.astype(np.float64), _numpy(layer, inputs), rtol=4e-3, atol=6e-2)
+
+
+@pytest.mark.parametrize("chip", ["ascend_910b1", "edge"])
+def test_it_joins_a_stack(chip: str) -> None:
+    """Two layers in one launch; what the first makes is an activation behind it, or before the second."""
+
+    @kernel(x="fp16[N, 16, H, W]", w="fp16[24, 16, 3, 3]", v="fp16[16, 24, 3, 3]")
+    def block(k: KernelBuilder, x: ParamRef, w: ParamRef, v: ParamRef) -> None:
+        first = k.conv2d(k.relu(k.load(x) + 0.5), k.load(w), padding=1)
+        pooled = k.max_pool(first, 2)
+        k.store(k.conv2d(k.relu(pooled) + 0.25, k.load(v), padding=1), "y")
+
+    rng = np.random.default_rng(3)
+    shapes = {"x": (2, 16, 12, 10), "w": (24, 16, 3, 3), "v": (16, 24, 3, 3)}
+    inputs = {name: (rng.integers(-4, 5, shape) / 8).astype(np.float16) for name, shape in shapes.items()}
+    wanted = interpret(block.graph, inputs)["y"]
+    for pins in (Pins(fusion="stack"), Pins(fusion="both"), None):
+        made = compile_kernel(block, shapes, the_chip(chip), the_isa(), pins)
+        got = run_compiled(made, inputs, the_chip(chip)).outputs["y"]
+        np.testing.assert_allclose(got, wanted, rtol=4e-3, atol=4e-2)

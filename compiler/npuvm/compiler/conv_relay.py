@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 from npuvm.compiler.blocks import BLOCK_BYTES, align_up
@@ -43,7 +44,8 @@ _VARIABLES = (
 """Variables beside the symbols: those of the convolution's tile, `pixels` being rows of it, tiles of filters that take one
 image, and how a vector core walks that."""
 
-_MOST_BANDS = 64
+_MOST_BANDS, _FEW_BANDS = 64, 4
+"""Bands that a vector core's part of an image is cut into, and how many ways to cut it are weighed."""
 
 
 class ConvRelayChosen(NamedTuple):
@@ -176,8 +178,8 @@ class ConvRelayFamily:
         image = Image(self._name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
         sizes = sizes_from(self._sizes(*values))
         channels, bands = chosen.numbers[-2:]
-        cuts = ImageCuts(channels, bands, self._cores.vectors, _pixels(sizes, chosen.tile), 0, 0)
-        slot = ImageSlot.of(cuts, self._problem.item, planes=self._conv.planes)
+        pixels, planes = _pixels(sizes, chosen.tile), self._conv.planes
+        slot = ImageSlot.of(ImageCuts(channels, bands, self._cores.vectors, pixels, planes), self._problem.item)
         shape = (SLOTS * chosen.groups * slot.elements,)
         return image, (TensorSpec(self._taken.name, "workspace", self._taken.dtype, shape),)
 
@@ -193,25 +195,35 @@ class ConvRelayFamily:
         return Looked(image, self.tensors, text, chosen.cycles, buffers)
 
     def _bands(self, sizes: ConvSizes, tile: ConvTile) -> tuple[int, int, float, float] | None:
-        """Channels of a band and the bands of a vector core, as few as fit UB, with cycles for the image of a tile: by itself,
-        and behind another. None where there is no room for any.
+        """Channels of a band and the bands of a vector core, with cycles for an image: by itself, and behind another.
+
+        None where there is no room for any. Of planes a few bands more than the fewest may be faster: each is moved while
+        another is worked on. Else bands cut the rows of memory, so there are as few as fit.
         """
         planes, pixels, problem = self._conv.planes, _pixels(sizes, tile), self._problem
-        own, room = -(-sizes.channels // self._cores.vectors), self._chip.capacity_bytes("ub")
+        room, vectors = self._chip.capacity_bytes("ub"), self._cores.vectors
+        own = -(-sizes.channels // vectors) if planes else sizes.channels
         if problem.via_ub:
             room -= problem.depth("ub.c") * align_up(ring_slots(problem, tile.cube(self._conv))["ub.c"])
         block = 1 if planes else BLOCK_BYTES // problem.item
-        for bands in range(1, min(own, _MOST_BANDS) + 1):
-            channels = align_up(-(-own // bands), block)
-            rows, cols = (channels, pixels) if planes else (pixels, channels)
+        found: list[tuple[int, int, float, float]] = []
+        for cut in range(1, min(own, _MOST_BANDS) + 1):
+            channels = align_up(-(-own // cut), block)
+            bands = -(-own // channels)
+            if found and (bands == found[-1][1] or len(found) == (_FEW_BANDS if planes else 1)):
+                continue
+            rows, cols = ImageCuts(channels, bands, vectors, pixels, planes).tile
             if self._nbytes(rows, cols)[0] <= room:
-                bands = -(-own // channels)
-                if planes:
-                    first, later = self._rows.of(cols)(rows * bands, rows)
-                    return channels, bands, first, later
-                first, later = self._rows.of(cols)(rows, rows)
-                return channels, bands, first + (bands - 1) * later, bands * later
-        return None
+                found.append((channels, bands, *self._image_cycles(rows, cols, bands)))
+        return min(found, key=itemgetter(2), default=None)
+
+    def _image_cycles(self, rows: int, cols: int, bands: int) -> tuple[float, float]:
+        """Cycles for an image in bands of rows x cols: by itself, and behind another."""
+        if self._conv.planes:
+            first, later = self._rows.of(cols)(rows * bands, rows)
+            return first, later
+        first, later = self._rows.of(cols)(rows, rows)
+        return first + (bands - 1) * later, bands * later
 
     def _template(self, chosen: ConvRelayChosen) -> GroupPrograms:
         """The programs of a loop nest."""
@@ -225,11 +237,9 @@ class ConvRelayFamily:
         conv = self._conv
         tile = nest_tile(conv, chosen.nest, high, filters, block, chunk, step, depth)
         rows, cols, _ = tile.image(conv, self._problem.item)
-        wide = conv.size[1]
-        cuts = ImageCuts(
-            channels, bands, self._cores.vectors, rows * cols, high * conv.strides[0] * wide, conv.pads[0] * wide
-        )
-        slot = ImageSlot.of(cuts, self._problem.item, planes=conv.planes)
+        apart, ahead = high * conv.strides[0] * conv.size[1], conv.pads[0] * conv.size[1]
+        cuts = ImageCuts(channels, bands, self._cores.vectors, rows * cols, conv.planes, apart, ahead)
+        slot = ImageSlot.of(cuts, self._problem.item)
         parts = ConvRelayParts(
             conv,
             tile,

@@ -103,7 +103,7 @@ def write_conv_relay(parts: ConvRelayParts) -> tuple[InstrBuilder, ...]:
     handover, nbytes = cube.handovers["taken"], parts.groups * parts.slot.elements * parts.slot.item
     cube.side = Side.make(cube.b, "taken", handover, nbytes, "load", "consumer")
     side = Side.make(vector, "taken", handover, nbytes, "store", "producer")
-    tile = VectorTile(*common.tile(parts.cuts), 0.0)
+    tile = VectorTile(*parts.cuts.tile, 0.0)
     context = part_context(vector, common.space, parts.program, parts.storage, tile, common.tensors, chip)
     bands = ImageBands(context, common, parts.cuts, parts.slot, side, parts.dims[0])
     grid = parts.grid()

@@ -10,6 +10,7 @@ from npuvm.compiler.conv_spec import ConvSpec
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.segments import VectorSegment
 from npuvm.compiler.symbols import evaluate
+from npuvm.compiler.symint import ceil_div
 from npuvm.compiler.vector_space import Space, make_space
 
 __all__ = ["ImageCuts", "ImageSlot", "ImageSpace", "image_space", "in_slot"]
@@ -17,22 +18,34 @@ __all__ = ["ImageCuts", "ImageSlot", "ImageSpace", "image_space", "in_slot"]
 
 @dataclass(frozen=True, slots=True)
 class ImageCuts:
-    """How the vector cores of a group make the image of a tile: each has `bands` bands of `channels` channels, all `pixels`.
+    """How the vector cores of a group make the image of a tile, `bands` bands of `channels` channels each.
 
-    An image begins `step` pixels behind that of the tile before, and the first one `ahead` pixels before there are any.
+    Of `planes` they share the channels, else the `pixels`, so that what is moved stays in one piece. An image begins `step`
+    pixels behind that of the tile before, and the first one `ahead` pixels before there are any.
     """
 
     channels: int
     bands: int
     cores: int
     pixels: int
-    step: int
-    ahead: int
+    planes: bool
+    step: int = 0
+    ahead: int = 0
 
     @property
     def own(self) -> int:
         """Channels of a vector core."""
         return self.channels * self.bands
+
+    @property
+    def share(self) -> int:
+        """Pixels of a vector core, the most that one has."""
+        return self.pixels if self.planes else ceil_div(self.pixels, self.cores)
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """Rows and columns of a band."""
+        return (self.channels, self.share) if self.planes else (self.share, self.channels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +58,11 @@ class ImageSlot:
     item: int
 
     @staticmethod
-    def of(cuts: ImageCuts, item: int, *, planes: bool) -> ImageSlot:
+    def of(cuts: ImageCuts, item: int) -> ImageSlot:
         """That of images cut so. Its rows begin at blocks of memory, with room for channels that the last band lacks."""
-        channels = cuts.own * cuts.cores
-        line = align_up((cuts.pixels if planes else channels) * item) // item
-        if planes:
-            return ImageSlot(line, 1, channels * line, item)
+        line = align_up((cuts.pixels if cuts.planes else cuts.own) * item) // item
+        if cuts.planes:
+            return ImageSlot(line, 1, cuts.cores * cuts.own * line, item)
         return ImageSlot(1, line, cuts.pixels * line, item)
 
 
@@ -79,10 +91,6 @@ class ImageSpace:
     def pixel(self) -> int:
         """The dim of pixels."""
         return len(self.space.sizes) - (1 if self.planes else 2)
-
-    def tile(self, cuts: ImageCuts) -> tuple[int, int]:
-        """Rows and columns of a band."""
-        return (cuts.channels, cuts.pixels) if self.planes else (cuts.pixels, cuts.channels)
 
 
 def image_space(

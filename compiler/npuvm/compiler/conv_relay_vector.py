@@ -19,12 +19,13 @@ from npuvm.compiler.vector_transfer import TileTransfer
 
 __all__ = ["ImageBands"]
 
-_BAND = "band"
+_BAND, _ONCE = "band", "once"
+"""Dims of loops that no tensor moves with by its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """The image that is made: the loops of its group, image, tile, vector core and band, those that there are."""
+    """The image that is made, `pixels` from `start` on: the loops of its group, image, tile, vector core and band."""
 
     common: ImageSpace
     cuts: ImageCuts
@@ -35,11 +36,13 @@ class _Place:
     tile: Loop
     half: Loop | None
     band: Loop
+    start: int
+    pixels: int
 
     def channels(self, stride: int) -> dict[Loop, int]:
         """Elements to the channels of a vector core and to those of a band."""
         found = {self.band: stride * self.cuts.channels}
-        return found if self.half is None else {self.half: stride * self.cuts.own} | found
+        return found if self.half is None or not self.cuts.planes else {self.half: stride * self.cuts.own} | found
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class _ImageLoad(TileTransfer):
         if present[common.pixel]:
             apart = transfer.strides[common.pixel]
             moved[place.tile] = apart * cuts.step
-            first = first - apart * cuts.ahead
+            first = first + apart * (place.start - cuts.ahead)
             window = self._window(present, apart)
         return self.builder.desc(
             tensor,
@@ -75,10 +78,10 @@ class _ImageLoad(TileTransfer):
         common, cuts = place.common, place.cuts
         pixels, across = self.space.sizes[common.pixel], cuts.channels if present[common.channel] else 1
         # Single pixels that follow each other are moved as columns; see `TileTransfer.form`.
-        along = common.planes if present[common.channel] else apart == 1
+        along, first = common.planes if present[common.channel] else apart == 1, place.start - cuts.ahead
         if along:
-            return Window(across, pixels, 0, -cuts.ahead, None, 0, place.tile, cuts.step)
-        return Window(pixels, across, -cuts.ahead, 0, place.tile, cuts.step)
+            return Window(across, pixels, 0, first, None, 0, place.tile, cuts.step)
+        return Window(pixels, across, first, 0, place.tile, cuts.step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ class _SlotStore(TileTransfer):
             tensor,
             pitch,
             strides={loop: count * slot.item for loop, count in moved.items()} | dict(strides),
-            offset=offset,
+            offset=offset + place.start * slot.pixel * slot.item,
             role=place.side.role,
             ring=place.side.ring,
         )
@@ -107,7 +110,7 @@ class _Band(BandBody):
         cuts, own = place.cuts, context.space.sizes[place.common.channel]
         steps = [(loop, -count) for loop, count in place.channels(1).items()]
         channels = Clamped(cuts.channels, cuts.channels, None, own, tuple(steps))
-        pixels = Extent(cuts.pixels, cuts.pixels, None, cuts.pixels)
+        pixels = Extent(place.pixels, place.pixels, None, place.pixels)
         rows, cols = (channels, pixels) if place.common.planes else (pixels, channels)
         super().__init__(context, grid, loops, rows, cols, None)
         self._place = place
@@ -128,10 +131,24 @@ class ImageBands:
         self._side, self._tiles = side, tiles
 
     def write_image(self, grid: GridWalk, loops: Sequence[Loop]) -> None:
-        """All channels of an image that are this core's, between waiting for its slot and handing that on."""
-        b, by_dim = self._context.builder, {axis.dim: loop for loop, axis in zip(loops, grid.axes, strict=True)}
-        half = by_dim.get(HALF)
+        """All of an image that is this core's, between waiting for its slot and handing that on."""
+        b, cuts = self._context.builder, self._cuts
+        half = next((loop for loop, axis in zip(loops, grid.axes, strict=True) if axis.dim == HALF), None)
         self._side.begin(half)
+        if half is None or cuts.planes:
+            self._bands(grid, loops, half, (0, cuts.pixels))
+        else:
+            # A window follows one loop along the pixels, that of the tiles: so each core has code of its own.
+            parts = ((0, cuts.share), (cuts.share, cuts.pixels - cuts.share))
+            for part, turns in zip(parts, ((1, 0), (0, 1)), strict=True):
+                with b.loop(b.size_tail(half, *turns)) as once:
+                    walk = GridWalk((*grid.axes, Axis(_ONCE, 1)), grid.origin)
+                    self._bands(walk, (*loops, once), half, part)
+        self._side.end(half)
+
+    def _bands(self, grid: GridWalk, loops: Sequence[Loop], half: Loop | None, part: tuple[int, int]) -> None:
+        """The bands of so many pixels, (first, number)."""
+        b, by_dim = self._context.builder, {axis.dim: loop for loop, axis in zip(loops, grid.axes, strict=True)}
         with b.loop(self._cuts.bands) as band:
             place = _Place(
                 self._common,
@@ -143,7 +160,7 @@ class ImageBands:
                 by_dim[self._tiles],
                 half,
                 band,
+                *part,
             )
             walk = GridWalk((*grid.axes, Axis(_BAND, self._cuts.bands)), grid.origin)
             _Band(self._context, walk, (*loops, band), place).emit()
-        self._side.end(half)

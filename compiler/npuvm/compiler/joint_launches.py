@@ -11,6 +11,7 @@ from functools import cached_property
 from npuvm.compiler.compiled import Launch
 from npuvm.compiler.conv_mix import ConvMixFamily, mix_family_of
 from npuvm.compiler.conv_relay import RelayChosen, RelayPrograms, relay_family_of
+from npuvm.compiler.conv_segment import ConvSegment
 from npuvm.compiler.cube_segment import compile_cube_segment, family_of
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.fusion.launch_cost import LaunchCost
@@ -238,6 +239,9 @@ class RelayLaunches(_JointLaunches):
         if self._always or chosen.cycles <= cost.least(len(parts)):
             return True
         like = self._like(values, chosen)
+        if isinstance(self._segment.after, ConvSegment):
+            # Its tiles are the same both ways, and so is what their estimate is wrong by.
+            return chosen.cycles <= cost.repeated(like)
         return chosen.cycles <= cost(like) and chosen.cycles <= cost(self._lower(values, like))
 
     def _like(self, values: Sequence[int], chosen: RelayChosen) -> list[float]:

@@ -32,6 +32,10 @@ class LaunchCost:
         first = sum([each if each > self.host else self.host for each in cycles[:-1]])
         return first + self.between * max(0, len(cycles) - 1) + (cycles[-1] if cycles else 0.0)
 
+    def repeated(self, cycles: Sequence[float]) -> float:
+        """Cycles from call to call where the host issues one behind the other: those of the programs, or of the host."""
+        return max(self.host * len(cycles), sum(cycles) + self.between * max(0, len(cycles) - 1))
+
     def least(self, count: int) -> float:
         """What so many programs take at least, whatever they are."""
         return max(0, count - 1) * max(self.host, self.between)
