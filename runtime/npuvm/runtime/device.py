@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from npuvm.compiler import CompiledKernel, Kernel, Pins, Stack, compile_kernel, 
 from npuvm.hw.compiled import backend_of
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import DeviceError
-from npuvm.hw.indices import IndexDistribution, IndexSource
+from npuvm.hw.indices import IndexDistribution
 from npuvm.hw.interpreter import Interpreted, interpret
 from npuvm.hw.launch import capacity_limits
 from npuvm.hw.link import Direction
@@ -27,7 +27,8 @@ from npuvm.isa import Image, Isa, load_isa
 from npuvm.isa.verifier import Verifier
 from npuvm.runtime.allocator import Allocator
 from npuvm.runtime.cache import ProgramCache
-from npuvm.runtime.hoststream import HostStream, LaunchTimes
+from npuvm.runtime.hoststream import HostStream
+from npuvm.runtime.launch_record import LaunchObserver, LaunchRecord, LaunchTaker
 from npuvm.runtime.operations import Operation, OperationLog
 from npuvm.runtime.repeats import ColdLaunches
 from npuvm.runtime.run_timeline import RunTimeline, run_timeline
@@ -48,42 +49,6 @@ DeviceEngine = EngineName | Literal["functional", "functional_first"]
 _CACHED_PROGRAMS = 1024
 
 
-@dataclass(frozen=True)
-class LaunchRecord:
-    """One launch: what ran, what it did in simulated time, and when on the stream.
-
-    `tag` is the caller's. `compile_us` is measured host time, charged to the first launch of a kernel call; `cached` says
-    that the program came from the cache. `addresses` and `windows` are those of `npuvm.hw.simulator.simulate`: with `chip`,
-    `isa`, `image`, `result.scalar_loads` and `index_source` they are what it takes to simulate the launch again; for what it
-    found in L2 also the launches before, `discarded`, the (address, bytes) that the host wrote or freed since the last one, and
-    `cold_l2`. `kind` is what ran, vector, cube, mix or stack, and `ktype` the kind that the kernel states; both are empty for
-    an image of raw instructions.
-    """
-
-    chip: NpuConfig
-    isa: Isa
-
-    kernel: str
-    image: Image
-    tag: str
-    result: RunResult
-    times: LaunchTimes
-    compile_us: float
-    cached: bool
-    addresses: tuple[int, ...]
-    windows: tuple[tuple[int, int], ...]
-    discarded: tuple[tuple[int, int], ...]
-    cold_l2: bool
-    indices: IndexDistribution | None = None
-    kind: str = ""
-    ktype: str = ""
-
-    @property
-    def index_source(self) -> IndexSource | None:
-        """Which rows instructions have picked by index: those of the run with data, or the distribution that was declared."""
-        return self.result.indices or self.indices
-
-
 @dataclass(frozen=True, slots=True)
 class DeviceProgram:
     """A kernel or stack that is compiled and verified for a device. `compile_us` is measured host time of this request."""
@@ -92,23 +57,6 @@ class DeviceProgram:
     kernel: CompiledKernel
     compile_us: float
     cached: bool
-
-
-class LaunchObserver(Protocol):
-    """Follows the launches of a device."""
-
-    def wants_trace(self, image: Image) -> bool:
-        """Whether the result of the launch of an image that is about to run should hold a trace."""
-
-    def launched(self, record: LaunchRecord) -> None:
-        """A launch has ended."""
-
-
-class LaunchTaker(Protocol):
-    """Takes the launches of a device, to verify and to simulate them when it likes, or not at all."""
-
-    def take(self, image: Image, addresses: tuple[int, ...], discarded: tuple[tuple[int, int], ...]) -> RunResult:
-        """What a launch did, as far as the taker says so; `discarded` is that of `LaunchRecord`."""
 
 
 class Device:
