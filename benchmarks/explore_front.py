@@ -5,10 +5,11 @@
 
 First every point of the space is evaluated, as `npuvm explore` does it, and written to --grid, a line of JSON each; a run that
 was killed goes on where it was. Points beyond a budget by what is known before they run are not simulated. Then each sampler
-searches with each seed, by the studies of `npuvm explore`, with points looked up in place of being simulated.
+searches with each seed, by the studies of `npuvm explore`, with points looked up in place of being simulated. Points that are
+out by what is known before they run, over a budget or beaten by the front by their limits, are not asked for, as there.
 
 Hypervolumes are of the objectives as they are, against a reference a tenth of the range beyond the worst point, as shares of
-that of the grid's front. A point over budget that a sampler asks for counts as an evaluation, although it costs little.
+that of the grid's front. Every evaluation is one point that a search without the grid would simulate.
 """
 
 from __future__ import annotations
@@ -52,14 +53,18 @@ def main() -> None:
     states = {state: sum(each.state == state for each in grid.values()) for state in ("done", "over_budget", "failed")}
     print(f"{space.name}: {len(grid)} points ({states}), {len(known.front)} on the front, code {code_version()}")
     print(
-        f"{'sampler':8} {'evaluations':>11} {'hypervolume: quartiles':>30} {'points of the front':>30}  to 99 % of the volume"
+        f"{'sampler':8} {'evaluations':>11} {'hypervolume: quartiles':>30} {'points of the front':>30}  "
+        "evaluations to 99 % of the volume; to the whole front; until nothing else can be of it"
     )
     for row in rows:
         spans = [
             " ".join(f"{row[name][part]:.4f}" for part in ("quarter", "median", "three_quarters"))
             for name in ("volume", "front_points")
         ]
-        until = ", ".join(str(each or "never") for each in row["evaluations_to_99_pct_volume"])
+        until = "; ".join(
+            ", ".join(str(each or "-") for each in row[f"evaluations_to_{name}"])
+            for name in ("99_pct_volume", "whole_front", "proof")
+        )
         print(f"{row['sampler']:8} {row['evaluations']:>11} {spans[0]:>30} {spans[1]:>30}  {until}")
     if options.json is not None:
         cpu_seconds = sum(each.host.cpu_seconds for each in grid.values())

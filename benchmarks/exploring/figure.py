@@ -23,7 +23,7 @@ def draw(known: Known, searches: Sequence[Search], tenth: int) -> go.Figure:
     for sampler in dict.fromkeys(each.sampler for each in searches):
         own = [each for each in searches if each.sampler == sampler]
         for column, name in ((1, "volumes"), (2, "found")):
-            _add(figure, column, sampler, np.array([getattr(each, name) for each in own]))
+            _add(figure, column, sampler, _even([getattr(each, name) for each in own]))
     for column in (1, 2):
         figure.add_vline(x=tenth, line_dash="dot", line_color="#444", row=1, col=column)
         figure.update_xaxes(title_text="evaluations", row=1, col=column)
@@ -35,6 +35,12 @@ def draw(known: Known, searches: Sequence[Search], tenth: int) -> go.Figure:
     )
     figure.update_layout(title={"text": title, "font": {"size": 14}}, template="plotly_white", width=1100, height=460)
     return figure
+
+
+def _even(shares: Sequence[Sequence[float]]) -> np.ndarray:
+    """A row for each search; one that ended before the others keeps what it had."""
+    length = max(map(len, shares))
+    return np.array([[*each, *[each[-1]] * (length - len(each))] for each in shares])
 
 
 def _add(figure: go.Figure, column: int, sampler: str, shares: np.ndarray) -> None:

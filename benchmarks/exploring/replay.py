@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from benchmarks.exploring.grid import Grid
 
-from npuvm.explore.evaluation import Evaluation
+from npuvm.explore.evaluation import Evaluation, Evaluator
 from npuvm.explore.results.front import (
     Vector,
     done_vector,
@@ -21,19 +21,24 @@ from npuvm.explore.results.front import (
     reference_point,
     share_found,
 )
-from npuvm.explore.space import Point, Space
-from npuvm.explore.study import Entry, InProcess, SamplerName, Study
+from npuvm.explore.space import Point, Space, Value
+from npuvm.explore.study import Entry, InProcess, SamplerName, Screen, Study
 from npuvm.explore.study.executors import Front
+from npuvm.explore.study.screen import Foresee
 
 __all__ = ["Known", "Search", "search", "summary"]
 
 
 @dataclass(frozen=True)
 class Known:
-    """A space with all its points: the best, their figures, the reference of hypervolumes, the hypervolume of the front."""
+    """A space with all its points: the best, their figures, the reference of hypervolumes, the hypervolume of the front.
+
+    `foresee` says what is known of a point before it runs.
+    """
 
     space: Space
     grid: Grid
+    foresee: Foresee
     best: tuple[Entry, ...]
     front: tuple[Vector, ...]
     reference: Vector
@@ -53,17 +58,35 @@ class Known:
         best = front_entries(space, entries)
         front = tuple(dict.fromkeys(vector for each in best if (vector := done_vector(space, each)) is not None))
         signs = [objective.measure.sign for objective in space.objectives]
-        return Known(space, grid, best, front, reference, hypervolume(front, reference, signs))
+        foresee = _once(space, Evaluator(space).foresee)
+        return Known(space, grid, foresee, best, front, reference, hypervolume(front, reference, signs))
 
 
 @dataclass(frozen=True)
 class Search:
-    """One search: of the front's hypervolume, and of its points, the share found after each evaluation."""
+    """One search: of the front's hypervolume, and of its points, the share found after each evaluation.
+
+    `whole` is whether it ended because no point was left that could be of the front.
+    """
 
     sampler: str
     seed: int
+    whole: bool
     volumes: tuple[float, ...]
     found: tuple[float, ...]
+
+
+def _once(space: Space, foresee: Foresee) -> Foresee:
+    """The same, looking at each point once, whatever the number of searches."""
+    seen: dict[tuple[Value, ...], Mapping[str, float]] = {}
+
+    def look(point: Point) -> Mapping[str, float]:
+        key = space.key(point)
+        if key not in seen:
+            seen[key] = foresee(point)
+        return seen[key]
+
+    return look
 
 
 def search(known: Known, sampler: SamplerName, seed: int, evaluations: int, batch: int) -> Search:
@@ -74,8 +97,9 @@ def search(known: Known, sampler: SamplerName, seed: int, evaluations: int, batc
 
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "study.sqlite")
-        with Study.open(known.space, path, sampler, seed, batch=batch, bounds=False) as study:
-            study.run(evaluations, InProcess(lambda: look))
+        screen = None if sampler == "grid" else Screen(known.space, known.foresee)
+        with Study.open(known.space, path, sampler, seed, batch=batch) as study:
+            outcome = study.run(evaluations, InProcess(lambda: look), screen=screen)
             entries = study.evaluated()
     volumes = hypervolume_history(known.space, entries, known.reference)
     found: list[float] = []
@@ -85,7 +109,9 @@ def search(known: Known, sampler: SamplerName, seed: int, evaluations: int, batc
         if vector is not None:
             seen.append(vector)
         found.append(share_found(known.front, seen))
-    return Search(sampler, seed, tuple(volume / known.volume for volume in volumes), tuple(found))
+    return Search(
+        sampler, seed, outcome == "exhausted", tuple(volume / known.volume for volume in volumes), tuple(found)
+    )
 
 
 def summary(known: Known, searches: Sequence[Search], tenth: int) -> list[dict[str, Any]]:
@@ -104,6 +130,7 @@ def summary(known: Known, searches: Sequence[Search], tenth: int) -> list[dict[s
                 "front_points": _quartiles([each.found[at - 1] for each in own]),
                 "evaluations_to_99_pct_volume": [_first(each.volumes, 0.99) for each in own],
                 "evaluations_to_whole_front": [_first(each.found, 1.0) for each in own],
+                "evaluations_to_proof": [len(each.found) if each.whole else None for each in own],
             }
         )
     return rows

@@ -47,6 +47,7 @@ def test_a_search_prints_the_front_and_writes_the_results(space: str, capsys: py
         "small.csv",
         "small.html",
         "small.parquet",
+        "small.results.sqlite",
         "small.sqlite",
         "small.sqlite.lock",
     ]

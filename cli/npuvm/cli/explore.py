@@ -26,7 +26,7 @@ from npuvm.cli.output import json_text, wide_console
 from npuvm.explore.space import load_space
 
 if TYPE_CHECKING:
-    from npuvm.explore.study import Executor, SpaceEvaluate, Study
+    from npuvm.explore.study import Executor, Outcome, Screen, SpaceEvaluate, Study
 
 __all__ = ["explore_app"]
 
@@ -140,13 +140,14 @@ def search(
         other_code=other_code,
     )
     with opened as study:
+        screen = study.screen(None if no_sharing else study.results_file)
         make = _evaluation(study, no_sharing, None if executor is Where.RAY else study.results_file)
         with (
             _executor(make, executor, ray_address, processes) as place,
             SearchProgress(study, wanted, enabled=not (quiet or as_json)) as progress,
         ):
             try:
-                study.run(wanted, place, progress.add)
+                outcome = study.run(wanted, place, progress.add, screen)
             except KeyboardInterrupt:
                 progress.stop()
                 kept = len(study.evaluated())
@@ -154,6 +155,8 @@ def search(
                 raise
         entries = study.evaluated()
     show_results(loaded, entries, out, as_json, quiet)
+    if not (quiet or as_json) and outcome != "evaluated":
+        typer.echo(_ending(outcome, screen))
 
 
 def _evaluation(study: Study, no_sharing: bool, store: Path | None) -> SpaceEvaluate:
@@ -175,6 +178,18 @@ def _executor(make: SpaceEvaluate, where: Where, address: str | None, processes:
     if where is Where.RAY:
         return ray_tasks(make, address)
     return InProcess(make) if (processes or os.cpu_count()) == 1 else ProcessPool(make, processes)
+
+
+def _ending(outcome: Outcome, screen: Screen | None) -> str:
+    """Why a search ended before it had as many points as were wanted."""
+    from npuvm.explore.study.candidates import MOST_REFUSED
+
+    if outcome == "sparse":
+        return f"the search ended: none of {MOST_REFUSED} other combinations is a point that can be of the front"
+    if screen is None:
+        return "the search ended: every point of the space was evaluated"
+    over, beaten = screen.out["over_budget"], screen.out["beaten"]
+    return f"the front is whole: of all other points {over} break a budget and {beaten} are beaten, by their limits"
 
 
 def _show_plan(plan: Plan, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from npuvm.explore.evaluation.evaluator import Evaluator
-from npuvm.explore.evaluation.fronts import dominated, objective_values
+from npuvm.explore.evaluation.fronts import dominated, exceeded, objective_values
 from npuvm.explore.evaluation.keys import code_name
 from npuvm.explore.evaluation.record import Evaluation, EvaluationState, HostCost, RunRecord
 from npuvm.explore.evaluation.store import StoreError
@@ -19,5 +19,6 @@ __all__ = [
     "check_workloads",
     "code_name",
     "dominated",
+    "exceeded",
     "objective_values",
 ]

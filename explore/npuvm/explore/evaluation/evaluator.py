@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -67,6 +67,15 @@ class Evaluator:
             state, error = "failed", f"{type(fault).__name__}: {fault}"
         return look.evaluation(state, error, time.process_time() - began)
 
+    def foresee(self, point: Point) -> Mapping[str, float]:
+        """Measures of a point, figures or limits of them, that are known before anything is run.
+
+        NpuvmError where the point's chip cannot be made or priced: `evaluate` keeps that as a failure.
+        """
+        look = _Look(self, point, ())
+        look.prepare()
+        return look.measures()[0]
+
     def least(self, workload: Workload) -> tuple[RunBound, ...]:
         """What each run of a workload must do on any chip; of scenarios nothing is known."""
         found = self._least.get(workload.name)
@@ -97,16 +106,7 @@ class _Look:
     def state(self) -> EvaluationState:
         """Look, as far as it takes to know what becomes of the point."""
         space, owner = self._space, self._owner
-        chip = space.chip(self._point)
-        isa = load_isa(chip.isa.base, chip.isa.extensions)
-        self._measure_chip(chip, isa)
-        if owner.bounds:
-            self._figures = [
-                [bound_figures(least, chip, owner.technology) for least in owner.least(workload)]
-                for workload in space.workloads
-            ]
-        else:
-            self._figures = [[Figures() for _ in workload.runs] for workload in space.workloads]
+        chip, isa = self.prepare()
         with closing(PointRuns(owner.shared, chip, isa, space.setup(self._point), space.base)) as runs:
             for workload, figures in zip(space.workloads, self._figures, strict=True):
                 for number, run in enumerate(workload.runs):
@@ -117,7 +117,22 @@ class _Look:
                     record = record_of(workload.name, run.sizes, run.weight, counts, chip, owner.technology)
                     self._records.append(record)
                     figures[number] = figures_of(record)
-        return "done" if exceeded(space.budgets, self._measures()[0]) is None else "over_budget"
+        return "done" if exceeded(space.budgets, self.measures()[0]) is None else "over_budget"
+
+    def prepare(self) -> tuple[NpuConfig, Isa]:
+        """The point's chip and instruction set, once area and limits are known."""
+        space, owner = self._space, self._owner
+        chip = space.chip(self._point)
+        isa = load_isa(chip.isa.base, chip.isa.extensions)
+        self._measure_chip(chip, isa)
+        if owner.bounds:
+            self._figures = [
+                [bound_figures(least, chip, owner.technology) for least in owner.least(workload)]
+                for workload in space.workloads
+            ]
+        else:
+            self._figures = [[Figures() for _ in workload.runs] for workload in space.workloads]
+        return chip, isa
 
     def _measure_chip(self, chip: NpuConfig, isa: Isa) -> None:
         area = estimate_area(chip, self._owner.technology)
@@ -127,13 +142,14 @@ class _Look:
         if self._owner.decoders is not None:
             self._fixed[_DECODER] = self._owner.decoders.gates(isa)
 
-    def _measures(self) -> tuple[dict[str, float], tuple[str, ...]]:
+    def measures(self) -> tuple[dict[str, float], tuple[str, ...]]:
+        """What is known by now, and the names of what are limits."""
         measures, bounds = measures_of(self._space.workloads, self._figures, self._static_w)
         return {**self._fixed, **measures}, bounds
 
     def _out(self) -> EvaluationState | None:
         """What becomes of the point whatever the runs take that are not simulated yet; None where that counts."""
-        measures, _ = self._measures()
+        measures, _ = self.measures()
         if exceeded(self._space.budgets, measures) is not None:
             return "over_budget"
         values = [measures[objective.name] for objective in self._space.objectives]
@@ -141,7 +157,7 @@ class _Look:
 
     def evaluation(self, state: EvaluationState, error: str | None, cpu_seconds: float) -> Evaluation:
         """All that is known now."""
-        measures, bounds = (dict(self._fixed), ()) if state == "failed" else self._measures()
+        measures, bounds = (dict(self._fixed), ()) if state == "failed" else self.measures()
         every = sum(len(workload.runs) for workload in self._space.workloads)
         runs = {**self._found, "skipped": every - sum(self._found.values())}
         return Evaluation(

@@ -6,6 +6,7 @@ from npuvm.explore.results.entry import Entry
 from npuvm.explore.study.errors import StudyError, StudyFailure
 from npuvm.explore.study.executors import Evaluate, Executor, InProcess, SpaceEvaluate, ray_tasks
 from npuvm.explore.study.pool import ProcessPool
+from npuvm.explore.study.screen import Screen
 from npuvm.explore.study.settings import SAMPLERS, SamplerName, Settings
 from npuvm.explore.study.study import Outcome, Stored, Study, default_storage, read_study
 
@@ -18,6 +19,7 @@ __all__ = [
     "Outcome",
     "ProcessPool",
     "SamplerName",
+    "Screen",
     "Settings",
     "SpaceEvaluate",
     "Stored",

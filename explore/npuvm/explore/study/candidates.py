@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from math import gcd
 
 from npuvm.explore.space import Point, Space, Value
+from npuvm.explore.study.screen import Screen
 
 __all__ = ["MOST_REFUSED", "Candidates", "combination"]
 
@@ -15,13 +16,16 @@ MOST_REFUSED = 20_000
 
 
 class Candidates:
-    """The points of a space that are left.
+    """The points of a space that are left: nobody has asked for them, and the screen keeps them where there is one.
 
     `spare` is the next of them in an order of its own: that of `Space.points` without a seed, else one that the seed gives.
+    `ended` is whether every combination was looked at, so that none is left when there is no spare one.
     """
 
-    def __init__(self, space: Space, seed: int | None) -> None:
+    def __init__(self, space: Space, seed: int | None, screen: Screen | None = None) -> None:
+        self.ended = False
         self._space = space
+        self._screen = screen
         self._taken: set[tuple[Value, ...]] = set()
         self._faults: dict[tuple[Value, ...], str | None] = {}
         self._limit = None if seed is None else MOST_REFUSED
@@ -33,13 +37,13 @@ class Candidates:
         self._taken.add(self._space.key(point))
 
     def left(self, point: Point) -> bool:
-        """Whether a combination is a point of the space that nobody has asked for."""
+        """Whether a combination is a point of the space that is left."""
         key = self._space.key(point)
         if key in self._taken:
             return False
         if key not in self._faults:
             self._faults[key] = self._space.fault(point)
-        return self._faults[key] is None
+        return self._faults[key] is None and (self._screen is None or self._screen.keeps(point))
 
     def spare(self) -> Point | None:
         """A point that is left; None where there is none, or none was found among `MOST_REFUSED` combinations."""
@@ -55,6 +59,8 @@ class Candidates:
             refused = 0 if self._space.key(point) in self._taken else refused + 1
             if self._limit is not None and refused >= self._limit:
                 break
+        else:
+            self.ended = True
         return self._next
 
 

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from npuvm.explore.evaluation import Evaluation
 from npuvm.explore.space import MEASURES, Parameter, Point, Space, Value
 from npuvm.explore.study.candidates import Candidates
+from npuvm.explore.study.screen import Screen
 from npuvm.explore.study.settings import Settings
 
 __all__ = ["VIOLATION", "Search", "directions_of", "distributions_of", "parameters_of", "point_of", "violation_of"]
@@ -31,20 +32,26 @@ _PRUNED, _FAILED = 1e-6, 1e6
 class Search:
     """What a sampler has seen, in memory: the same whenever the same points are told in the same order.
 
-    Points are asked for, or replayed where they are known from an earlier run, and told, in the order of their numbers.
+    Points are asked for, or replayed where they are known from an earlier run, and told, in the order of their numbers. Points
+    that the screen does not keep are not asked for.
     """
 
-    def __init__(self, space: Space, settings: Settings) -> None:
+    def __init__(self, space: Space, settings: Settings, screen: Screen | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space = space
-        self._candidates = Candidates(space, None if settings.sampler == "grid" else settings.seed)
+        self._candidates = Candidates(space, None if settings.sampler == "grid" else settings.seed, screen)
         self._sampler = _PointSampler(space, settings, self._candidates)
         self._study = optuna.create_study(directions=directions_of(space), sampler=self._sampler)
         self._distributions = distributions_of(space)
         self._trials: list[Trial] = []
 
+    @property
+    def ended(self) -> bool:
+        """Whether every combination of the space was looked at: none is left when `ask` gives none."""
+        return self._candidates.ended
+
     def ask(self) -> Point | None:
-        """Another point, or None where none is left."""
+        """Another point; None where none is left, or none was found."""
         spare = self._candidates.spare()
         return None if spare is None else self._begin(spare)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from npuvm.explore.evaluation import Evaluation, code_name
+from npuvm.explore.evaluation import Evaluation, Evaluator, code_name
 from npuvm.explore.results.codes import by_code
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.front import done_vector, non_dominated
@@ -18,6 +18,7 @@ from npuvm.explore.study.errors import StudyError, need
 from npuvm.explore.study.executors import Executor, Front, InProcess, SpaceEvaluate
 from npuvm.explore.study.identity import Identity
 from npuvm.explore.study.lock import FileLock
+from npuvm.explore.study.screen import Screen
 from npuvm.explore.study.settings import SamplerName, Settings
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcome", "Stored", "Study", "default_storage", "read_study"]
 
-Outcome = Literal["evaluated", "exhausted"]
-"""Why a search ended: so many points were wanted, or the space has no more."""
+Outcome = Literal["evaluated", "exhausted", "sparse"]
+"""Why a search ended: so many points were wanted, the space has no more, or no more were found in it."""
 
 _IDENTITY = "npuvm"
 _NUMBER, _EVALUATION = "number", "evaluation"
@@ -157,17 +158,23 @@ class Study:
         evaluations: int | None = None,
         executor: Executor | None = None,
         listener: Callable[[Entry], None] | None = None,
+        screen: Screen | None = None,
     ) -> Outcome:
         """Go on until so many points (those of earlier runs count) are evaluated, or the space has no more.
 
-        `listener` gets each point once it is kept. Without `executor` points are evaluated in this process.
+        `listener` gets each point once it is kept. Points that `screen` does not keep are not asked for; a study that goes on
+        needs the one that it began with. Without `executor` points are evaluated in this process, with the screen of `screen`.
         """
         from npuvm.explore.study.search import Search
 
         wanted = self.space.search.evaluations if evaluations is None else evaluations
-        executor = executor or InProcess(SpaceEvaluate(self.space.path, self.space.text, bounds=self.settings.bounds))
-        search = Search(self.space, self.settings)
+        if executor is None:
+            executor = InProcess(SpaceEvaluate(self.space.path, self.space.text, bounds=self.settings.bounds))
+            screen = screen or self.screen()
+        search = Search(self.space, self.settings, screen)
         for first in range(0, wanted, self.settings.batch):
+            if screen is not None:
+                screen.see(self._front(first))
             points = self._batch(search, first)
             waiting = {at: point for at, point in points.items() if at not in self._entries and at < wanted}
             if waiting:
@@ -179,11 +186,20 @@ class Study:
             if not points and not first:
                 take_census(self.space).some_point(self.space)
             if first + len(points) < min(first + self.settings.batch, wanted):
-                return "exhausted"
+                return "exhausted" if search.ended else "sparse"
             if first + self.settings.batch < wanted:
                 for number in points:
                     search.tell(number, self._entries[number].evaluation)
         return "evaluated"
+
+    def screen(self, store: Path | None = None) -> Screen | None:
+        """What knows the points of the space that are out by their limits; None where all are asked for.
+
+        `store` is the file of results that processes share.
+        """
+        if self.settings.sampler == "grid" or not self.settings.bounds:
+            return None
+        return Screen(self.space, Evaluator(self.space, store).foresee)
 
     def _batch(self, search: Search, first: int) -> dict[int, Point]:
         """The points of a batch by their numbers: those that are known, and those that are asked for."""
