@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from npuvm.compiler.types import DTYPES
 from npuvm.isa import Image
+from npuvm.isa.records import quick_record
 
 __all__ = ["CompiledKernel", "Launch", "TensorSpec"]
 
 
+@quick_record
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """A row-major tensor that the launches read or write; `kind` is param, output or workspace.
@@ -34,6 +36,7 @@ class TensorSpec:
         return count * DTYPES[self.dtype].item_bytes
 
 
+@quick_record
 @dataclass(frozen=True, slots=True)
 class Launch:
     """An image and the tensors whose addresses it takes, in order. `kind` is cube, vector, mix for both in one, or
@@ -51,7 +54,8 @@ class Launch:
     continues: bool = False
 
 
-@dataclass(frozen=True)
+@quick_record
+@dataclass(frozen=True, slots=True)
 class CompiledKernel:
     """A kernel for concrete shapes: launches to run one after the other, and the tensors they need.
 

@@ -10,6 +10,7 @@ from npuvm.compiler.errors import CompileError
 from npuvm.compiler.schedule import Pins, most_slots, pin_error
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
+from npuvm.isa.records import quick_record
 
 __all__ = ["RINGS", "CubeTile", "ProductSizes", "TileProblem"]
 
@@ -66,6 +67,7 @@ class ProductSizes(NamedTuple):
     b_pitch: int
 
 
+@quick_record
 @dataclass(frozen=True, slots=True)
 class CubeTile:
     """The chosen tile (m, n, k) at L1 and at L0, slots of the accumulator ring, and the estimated cycles."""

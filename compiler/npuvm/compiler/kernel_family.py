@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Literal, NamedTuple
 
 from npuvm.compiler.blocks import check_blocks
@@ -355,9 +355,9 @@ class _Binder:
     def bind(self, shapes: Shapes, key: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
         """Values in the order of `names`. CompileError when the shapes do not fit the graph."""
         if self._plain and len(shapes) == len(self._ranks) and tuple(map(len, key)) == self._ranks:
-            dims = [size for shape in key for size in shape]
+            dims = tuple(chain.from_iterable(key))
             values = tuple([dims[at] for at in self._first])
-            if tuple(dims) == self._expected(*values) and min(dims, default=1) > 0:
+            if dims == self._expected(*values) and min(dims, default=1) > 0:
                 return values
         binding = self._graph.bind(shapes)
         return tuple([binding[name] for name in self.names])

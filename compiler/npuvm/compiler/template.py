@@ -172,7 +172,12 @@ class Template:
         self._base = words[self._where]
         places = [each.place for each in fields]
         self._shifts = np.array([each.low_bit for each in places], dtype=np.uint64)
-        self._masks = np.array([(1 << each.width) - 1 for each in places], dtype=np.uint64)
+        # Numbers that fit their fields need no mask where they have no sign.
+        self._masks = (
+            np.array([(1 << each.width) - 1 for each in places], dtype=np.uint64)
+            if any(each.low < 0 for each in places)
+            else None
+        )
         low, high = [-(1 << 63)] * self._count, [(1 << 63) - 1] * self._count
         for at, place in zip(which, places, strict=True):
             low[at], high[at] = max(low[at], place.low), min(high[at], place.high)
@@ -197,7 +202,8 @@ class Template:
         if np.count_nonzero((numbers - self._low).view(np.uint64) > self._spans):
             self._refuse(found)
         bits = numbers.view(np.uint64)[self._which]
-        bits &= self._masks
+        if self._masks is not None:
+            bits &= self._masks
         bits <<= self._shifts
         words[self._where] = self._base | np.bitwise_or.reduceat(bits, self._starts)
         return words, relocs

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from math import prod
+from math import inf
 from typing import NamedTuple
 
 from npuvm.compiler.symint import Function, SymInt, compile_values
@@ -47,6 +47,8 @@ _STEPS = (4096, 1024, 256, 64, 16, 4, 1)
 
 _MANY = 256
 """Rows over which bytes of a tile are compared."""
+
+_KEPT_WIDTHS = 1024
 
 _ALL = 1 << 62
 """More rows than there are."""
@@ -88,6 +90,7 @@ class TileChooser:
         self.unit = row_unit(space, chip)
         self._grow = partial(highest_tiles, space, self.nbytes, chip)
         self._heights: dict[int, int] = {}
+        self._widths: dict[int, tuple[int, int]] = {}
 
     def choose(self, sizes: Sequence[int], edge: int = 0, cores: int | None = None) -> Choice | None:
         """The tile with the lowest estimate among those tried; None when not even the smallest fits.
@@ -141,35 +144,46 @@ class TileChooser:
             edge = self.walked(sizes)
             if not edge:
                 return found
-        self._search(sizes, cores, edge, found)
+        estimate = self._cost.of(sizes, cores)
+
+        def noted(rows: int, cols: int) -> float:
+            cycles = estimate(rows, cols)
+            found.append(Choice(cycles, rows, cols))
+            return cycles
+
+        self._searched(sizes, cores, edge, noted)
         return found
 
-    def _search(self, sizes: Sequence[int], cores: int, edge: int, tried: list[Choice] | None = None) -> Choice | None:
+    def _search(self, sizes: Sequence[int], cores: int, edge: int) -> Choice | None:
+        return self._searched(sizes, cores, edge, self._cost.of(sizes, cores))
+
+    def _searched(self, sizes: Sequence[int], cores: int, edge: int, estimate: Estimate) -> Choice | None:
         total_rows = 1 if self._row is None else sizes[self._row]
         total_cols = sizes[self._col]
-        kept = prod([sizes[dim] for dim in self._kept]) if self._kept else 1
-        estimate = self._cost.of(sizes, cores)
-        known = (edge,) if edge and self._row_reduced else None
-        best: Choice | None = None
-        worse = 0
+        kept = 1
+        for dim in self._kept:
+            kept *= sizes[dim]
+        known: tuple[int, ...] | None = None
+        if self._row_reduced and (edge or self._whole):
+            # What fits beside the most columns fits beside fewer.
+            known = (edge or total_rows,)
+        best_cycles, best_rows, best_cols, worse = inf, 0, 0, 0
         for wide in self._col_candidates(total_rows, total_cols, kept, cores, edge):
-            found: Choice | None = None
+            least, high = inf, 0
             for rows in known or self._row_candidates(total_rows, total_cols, kept, wide, cores):
                 cycles = estimate(rows, wide)
-                if tried is not None:
-                    tried.append(Choice(cycles, rows, wide))
-                if found is not None and cycles >= found.cycles:
+                if cycles >= least:
                     break
-                found = Choice(cycles, rows, wide)
-            if found is None:
+                least, high = cycles, rows
+            if not high:
                 continue
-            if best is None or found.cycles < best.cycles:
-                best, worse = found, 0
+            if least < best_cycles:
+                best_cycles, best_rows, best_cols, worse = least, high, wide, 0
             elif worse == _PATIENCE:
                 break
             else:
                 worse += 1
-        return best
+        return Choice(best_cycles, best_rows, best_cols) if best_rows else None
 
     def least_bytes(self, sizes: Sequence[int]) -> int:
         """Bytes of UB for the smallest tile."""
@@ -217,16 +231,30 @@ class TileChooser:
 
     def _widest(self, rows: int, total: int) -> int:
         """The most columns that fit with so many rows; whole lanes where not all do."""
-        if self.fits(rows, total):
+        if self.nbytes(rows, total)[0] <= self._capacity:
             return total
+        most = self._widths.get(rows)
+        if most is None:
+            if len(self._widths) >= _KEPT_WIDTHS:
+                self._widths.clear()
+            most = self._widths[rows] = self._most_lanes(rows)
+        start, found = most
+        return found if total // LANES >= start else self._lanes_from(rows, total // LANES) * LANES
+
+    def _most_lanes(self, rows: int) -> tuple[int, int]:
+        """Columns for so many rows where there is no end of them, and how many lanes there are at least then."""
         base = self.nbytes(rows, LANES)[0]
         if base > self._capacity:
-            return self._narrow(rows)
+            return 0, self._narrow(rows)
         slope = (self.nbytes(rows, 65 * LANES)[0] - base) / 64
-        lanes = min(total // LANES, 1 + int((self._capacity - base) / slope))
+        start = 1 + int((self._capacity - base) / slope)
+        return start, self._lanes_from(rows, start) * LANES
+
+    def _lanes_from(self, rows: int, lanes: int) -> int:
+        """The first number of lanes that fits, from `lanes` on down."""
         while lanes > 1 and not self.fits(rows, lanes * LANES):
             lanes -= max(1, lanes // 64)
-        return lanes * LANES
+        return lanes
 
     def _narrow(self, rows: int) -> int:
         """The same with less than a lane of columns; 0 when not even one fits."""
@@ -236,10 +264,6 @@ class TileChooser:
         return cols
 
     def _row_candidates(self, total: int, total_cols: int, kept: int, cols: int, cores: int) -> Iterator[int]:
-        if self._whole and self._row_reduced:
-            if self.fits(total, cols):
-                yield total
-            return
         most = self._most_rows(total, cols)
         if not most:
             return

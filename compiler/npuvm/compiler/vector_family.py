@@ -143,6 +143,7 @@ class Structure:
         self._columns = frozenset(columns.atoms) if isinstance(columns, SymInt) else frozenset()
         self._narrow: Structure | None = None
         self._prepared = False
+        self._last: tuple[Sequence[int], tuple[Rows, Sequence[int]] | None] = (), None
 
     def _first(self, sizes: Sequence[int], dims: Sequence[int]) -> int | None:
         self._outside = dims
@@ -155,6 +156,9 @@ class Structure:
 
     def located(self, values: Sequence[int]) -> tuple[Rows, Sequence[int]] | None:
         """What instances with the dims of these values have in common, and the sizes of the dims; None when one is 0."""
+        known, found = self._last
+        if known == values:
+            return found
         if not self._prepared:
             with suppress(CompileError):  # the shape that needs what there is not will say why
                 self.prepare()
@@ -162,8 +166,11 @@ class Structure:
         if 0 in sizes:
             return None
         if self._narrow is not None and sizes[self._col] == 1:
-            return self._narrow.located(values)
-        return self._of_row(largest_dim(sizes, self._outside)), sizes
+            found = self._narrow.located(values)
+        else:
+            found = self._of_row(largest_dim(sizes, self._outside)), sizes
+        self._last = values, found
+        return found
 
     def prepare(self) -> None:
         """Make the templates of single columns, and those for each dim that rows may walk."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from npuvm.isa.errors import IsaError
 from npuvm.isa.image_tables import ADDRESS_BITS, Entry, EvenEntries, Reloc, RelocTable
+from npuvm.isa.records import quick_record
 
 __all__ = ["ADDRESS_BITS", "CORE_TYPES", "Entry", "EvenEntries", "Image", "Reloc", "RelocTable"]
 
@@ -24,7 +25,8 @@ _RANGE = struct.Struct("<QQ")
 _RELOC = struct.Struct("<IIq")
 
 
-@dataclass(frozen=True)
+@quick_record
+@dataclass(frozen=True, slots=True)
 class Image:
     """An encoded kernel for a fixed shape. `words` is uint64; `isa_hash` must equal that of the simulator that runs it.
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.isa.errors import IsaError
+from npuvm.isa.records import quick_record
 
 __all__ = ["ADDRESS_BITS", "Entry", "EntryColumns", "EntryTable", "EvenEntries", "Reloc", "RelocTable"]
 
@@ -94,6 +95,7 @@ class EntryTable(Sequence[Entry]):
         return self.entry(index % len(self))
 
 
+@quick_record
 @dataclass(frozen=True, slots=True)
 class EvenEntries(EntryTable):
     """Entries of `cores` cores of one type that run one program over grids of `tiles` tiles, put one after another.
