@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 from npuvm.compiler.blocks import align_up
@@ -186,7 +187,13 @@ def _space(
     last = len(space.sizes) - 1
     batch = 1 if domain[0] != 1 else 0
     sizes = (spec.m, spec.n)
-    if last != batch + 1 or space.col != last or space.row != last - 1 or space.sizes[-2:] != sizes:
+    if last != batch + 1 or space.sizes[-2:] != sizes:
         raise CompileError("the vector part does not work on whole rows of the convolution's result", vector.name)
+    # Operands of single filters are no reason for another tile.
+    space = replace(space, row=last - 1, col=last)
+    if any(all(space.present[each.node.id][-2:]) and each.strides[-1] != 1 for each in (*space.reads, *space.writes)):
+        raise CompileError(
+            "what the vector part reads or writes does not lie as the convolution's result does", vector.name
+        )
     tensors = (*own, *(each.access.tensor.name for each in (*space.reads, *space.writes)))
     return MixSpace(space, spec, tuple(dict.fromkeys(tensors)))

@@ -108,8 +108,10 @@ def image_space(
     last, pixels = len(space.sizes) - 1, conv.size[0] * conv.size[1]
     sizes = (conv.channels, pixels) if planes else (pixels, conv.channels)
     batch = 1 if domain[0] != 1 else 0
-    if last != batch + 1 or (space.row, space.col) != (last - 1, last) or space.sizes[-2:] != sizes:
+    if last != batch + 1 or space.sizes[-2:] != sizes:
         raise CompileError("the vector part does not work on whole rows of the images", vector.name)
+    # Operands of single channels are no reason for another tile.
+    space = replace(space, row=last - 1, col=last)
     for each in space.reads:
         if each.picks is not None or (all(space.present[each.node.id][-2:]) and each.strides[-1] != 1):
             raise CompileError("what the vector part reads does not lie as the images do", vector.name)

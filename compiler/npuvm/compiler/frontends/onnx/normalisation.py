@@ -78,7 +78,7 @@ def _rms_norm(op: Operator) -> Entry:
 def _channels(op: Operator, index: int, rank: int) -> Value:
     """A parameter of each channel, of dim 1 of `rank` dims, in fp32."""
     value = floating(op, index)
-    return op.k.reshape(op.k.cast(value, "fp32"), (*value.shape, *(1,) * (rank - 2)))
+    return op.k.cast(op.k.reshape(value, (*value.shape, *(1,) * (rank - 2))), "fp32")
 
 
 @rule("InstanceNormalization")
