@@ -52,7 +52,7 @@ def _round_technology() -> Technology:
     types = ("fp16", "bf16", "int8", "fp8_e4m3", "fp8_e5m2", "fp32")
     lines += ["area:", f"  multiply_add_um2: {{{', '.join(f'{each}: {number(1000)}' for each in types)}}}"]
     areas = {
-        "vector_lane_um2": 5000, "buffer_mm2_per_mib": 4, "l2_mm2_per_mib": 2, "core_mm2": 1, "l2_slice_mm2": 3,
+        "vector_lane_um2": 5000, "queue_bit_um2": 2, "buffer_mm2_per_mib": 4, "l2_mm2_per_mib": 2, "core_mm2": 1, "l2_slice_mm2": 3,
         "memory_phy_mm2": 10, "memory_phy_gbps": 128, "other_share": 0.5,
     }  # fmt: skip
     lines += [f"  {name}: {number(value)}" for name, value in areas.items()]
@@ -82,7 +82,17 @@ def test_area_by_hand() -> None:
     area = estimate_area(EDGE, ROUND)
     got = {name: amount.value for name, amount in area.components.items()}
     # int8: 8 x 8 x 32 multiply-adds a cycle; vector: 128 bytes are 32 fp32; UB 128, L1 256, L0 32 + 32 + 64 KiB
-    hand = {"cube": 2.048, "vector": 0.16, "ub": 0.5, "l1": 1.0, "l0": 0.5, "core": 1.0, "l2": 2 * 2 + 2 * 3}
+    # queues of 8: load, store and vector take 2 words, move 6, cube and fixpipe 1, of 64 bits
+    hand = {
+        "queues": 8 * 64 * (3 * 2 + 6 + 2 * 1) * 2 / 1e6,
+        "cube": 2.048,
+        "vector": 0.16,
+        "ub": 0.5,
+        "l1": 1.0,
+        "l0": 0.5,
+        "core": 1.0,
+        "l2": 2 * 2 + 2 * 3,
+    }
     hand["memory_phy"] = 10 * 12.8 / 128
     hand["other"] = 0.5 * sum(hand.values())
     assert got == pytest.approx(hand)
@@ -135,7 +145,7 @@ def test_a_byte_of_a_smaller_slice_costs_less() -> None:
 def test_energy_by_hand() -> None:
     energy = estimate_energy(RESULT, EDGE, ROUND)
     got = {name: amount.value for name, amount in energy.components.items()}
-    area = 1.5 * (2.048 + 0.16 + 0.5 + 1 + 0.5 + 1 + 10 + 1)
+    area = 1.5 * (2.048 + 0.16 + 0.5 + 1 + 0.5 + 0.014336 + 1 + 10 + 1)
     hand = {
         "cube": 10_000 * 4 * 1.5,
         "vector": (100 * 7 + 50 * 1) * 1.5,

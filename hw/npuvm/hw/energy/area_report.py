@@ -19,6 +19,10 @@ __all__ = ["AreaReport", "estimate_area"]
 
 _UM2_PER_MM2 = 1e6
 _KIB_PER_MIB = 1024
+_WORD_BITS = 64
+_SEQUENCER = "seq"
+"""The unit without a queue: it fills the others'."""
+
 _LANE_BYTES = 4
 """A vector lane takes one fp32 element a cycle."""
 
@@ -27,8 +31,8 @@ _LANE_BYTES = 4
 class AreaReport:
     """Estimated area in mm2 of a chip in a technology, by component.
 
-    "cube", "vector", "ub", "l1", "l0" and "core" (sequencer, DMA engines, scalar part) are of all cores together; "l2" is data,
-    tags and slices, "memory_phy" the interfaces of main memory, "other" what is none of these. "extensions", what vector units
+    "cube", "vector", "ub", "l1", "l0", "queues" (instructions that wait in front of units) and "core" (sequencer, DMA engines,
+    scalar part) are of all cores together; "l2" is data, tags and slices, "memory_phy" the interfaces of main memory, "other" what is none of these. "extensions", what vector units
     have for instructions of extensions, is there where the chip has such.
     """
 
@@ -72,6 +76,7 @@ def estimate_area(chip: NpuConfig, technology: Technology) -> AreaReport:
         "ub": priced(vectors * core.ub_kib / _KIB_PER_MIB, costs.buffer_mm2_per_mib),
         "l1": priced(cubes * core.l1_kib / _KIB_PER_MIB, costs.buffer_mm2_per_mib),
         "l0": priced(cubes * l0_kib / _KIB_PER_MIB, costs.buffer_mm2_per_mib),
+        "queues": priced(_queue_bits(chip) / _UM2_PER_MM2, costs.queue_bit_um2),
         "core": priced(chip.n_cores, costs.core_mm2),
         "l2": Amount.sum(
             (priced(memory.l2.capacity_mib, costs.l2_mm2_per_mib), priced(memory.l2.slices, costs.l2_slice_mm2))
@@ -95,6 +100,17 @@ def _cube(chip: NpuConfig, technology: Technology) -> Amount:
         rate = cube.m * cube.n * cube.k_bytes / dtypes[dtype].itemsize / cycles
         options.append(priced(rate / _UM2_PER_MM2, technology.multiply_add_area(dtype)))
     return max(options, key=lambda amount: amount.value)
+
+
+def _queue_bits(chip: NpuConfig) -> int:
+    """Bits of all queues: each entry holds the longest instruction of its unit."""
+    instructions = load_isa(chip.isa.base, chip.isa.extensions).instructions.values()
+    words = {each.unit: 0 for each in instructions if chip.cores_with(each.unit) and each.unit != _SEQUENCER}
+    for each in instructions:
+        if each.unit in words:
+            words[each.unit] = max(words[each.unit], each.words)
+    entries = chip.core.sequencer.queue_depth
+    return sum(chip.cores_with(unit) * entries * _WORD_BITS * longest for unit, longest in words.items())
 
 
 def _lanes(chip: NpuConfig) -> Fraction:

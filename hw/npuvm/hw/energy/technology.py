@@ -112,6 +112,7 @@ class AreaCosts(_Section):
         default_factory=dict,
         description="one fp32 element a cycle of what instructions of extensions need beside that, by timing class",
     )
+    queue_bit_um2: Number = Field(description="a bit of an instruction that waits in front of a unit")
     buffer_mm2_per_mib: Number = Field(description="UB, L1 and L0")
     l2_mm2_per_mib: Number = Field(description="data and tags of L2")
     core_mm2: Number = Field(description="sequencer, DMA engines and scalar part of a core")
