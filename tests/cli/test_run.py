@@ -67,6 +67,31 @@ def test_many_launches_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "of the simulated time" not in capsys.readouterr().err
 
 
+def test_transfers_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """NonZero takes a value of 4 x 3 flags from the device: over a slow link that is most of the time."""
+    words = ["run", MODEL, "--input", "x=4,?", "--trace", str(tmp_path / "run.json")]
+    slow = ["--set", "host.link.latency_us=100", "--profile"]
+    assert main([*words, *slow]) == 0
+    told = capsys.readouterr()
+    assert "transfers for 1 operator of the host take 100.0 us, " in told.err
+    assert "npuvm coverage says why they are there" in told.err
+    shown = " ".join(told.out.split())
+    assert "transfers by simulated time" in shown and "with transfers us" in shown
+    assert main([*words, "--set", "host.link.latency_us=0", "--json", "--profile"]) == 0
+    told = capsys.readouterr()
+    assert "operator of the host" not in told.err
+    found = json.loads(told.out)
+    assert [(each["value"], each["direction"]) for each in found["transfers"] if not each["constant"]] == [
+        ("x", "to_device"),
+        ("probabilities", "to_host"),
+        ("above", "to_host"),
+    ]
+    (run,) = found["runs"]
+    assert run["simulated_us"] < run["with_transfers_us"] < run["simulated_us"] + run["upload_us"] + run["download_us"]
+    events = json.loads((tmp_path / "run.json").read_text())["traceEvents"]
+    assert {each["name"] for each in events if each["ph"] == "X"} == {"x", "scores_0", "above", "probabilities"}
+
+
 def test_without_the_host_nothing_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", MODEL, "--input", "x=2,?", "--no-host"]) == 2
     error = capsys.readouterr().err
@@ -94,6 +119,7 @@ def test_without_the_host_nothing_runs(capsys: pytest.CaptureFixture[str]) -> No
         (["--range", "x=1:1"], "there is no number from 1 on below 1"),
         (["--timing-only", "--out", "there"], "--timing-only gives no data; leave out --out"),
         (["--engine", "functional", "--profile"], "simulates no time; leave out --profile"),
+        (["--engine", "functional", "--trace", "t.json"], "simulates no time; leave out --trace"),
         (["--timing-only", "--input", "x=2,?"], "run it with data"),
     ],
 )

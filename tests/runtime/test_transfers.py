@@ -114,3 +114,10 @@ def test_reading_without_data_says_what_to_ask() -> None:
     device = Device("edge", timing_only=True)
     with pytest.raises(DeviceError, match=r"holds no data; allowed: transfer\(tensor, 'to_host'\)"):
         device.tensor(np.zeros(3, np.float32)).numpy()
+
+
+def test_a_transfer_has_a_direction() -> None:
+    device = Device("edge", timing_only=True)
+    way: Any = "up"
+    with pytest.raises(DeviceError, match="a transfer 'up'; allowed: to_device, to_host"):
+        device.transfer(device.empty((3,), "fp32"), way)

@@ -23,6 +23,9 @@ Fusion = Literal["none", "pattern", "stack", "both"]
 RunEngine = Literal["functional_first", "functional", "simpy"]
 Data = Literal["random", "zeros"]
 
+_MUCH = 0.2
+"""Least share of a run's time that transfers of operators of the host take where it is said."""
+
 _MANY_LAUNCHES = 8
 """Fewest launches for which it is said what they take."""
 
@@ -61,6 +64,10 @@ def run(
     profile: Annotated[
         bool, typer.Option("--profile", help="Print where the time of the last run went, by kernel and by operator.")
     ] = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option("--trace", help="File for the last run's launches and transfers in time: open it in Perfetto."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for outputs, RUN-NAME.npy each.")] = None,
     plan: Annotated[
         Path | None,
@@ -74,8 +81,9 @@ def run(
     """
     if timing_only and out is not None:
         raise typer.BadParameter("--timing-only gives no data; leave out --out")
-    if profile and engine == "functional":
-        raise typer.BadParameter("--engine functional simulates no time; leave out --profile")
+    untimed = [name for name, asked in (("--profile", profile), ("--trace", trace is not None)) if asked]
+    if untimed and engine == "functional":
+        raise typer.BadParameter(f"--engine functional simulates no time; leave out {', '.join(untimed)}")
     proto = open_model(model)
     from npuvm.runtime.session import Session
     from npuvm.runtime.session.feeds import parse_input, runs_of
@@ -96,12 +104,15 @@ def run(
         found.add(number, each, None if data == "zeros" else np.random.default_rng(seed), out)
     if plan is not None:
         session.save(plan)
+    if trace is not None and session.last.calls is not None:
+        write_atomic(trace, json_text(session.last.calls.timeline.chrome_trace()))
     if as_json:
         typer.echo(json_text(found.json(profile)), nl=False)
     else:
         found.show(profile)
         if fusion is None:
             found.hint()
+        found.hint_of_hosts()
 
 
 def _range(text: str) -> tuple[str, int, int]:
@@ -196,3 +207,15 @@ class _Found:
             typer.echo(
                 f"npuvm: {text}; --fusion both makes fewer of them, and takes longer to verify new sizes", err=True
             )
+
+    def hint_of_hosts(self) -> None:
+        """Say so where transfers for operators of the host take much of the last run's simulated time."""
+        last = self.reports[-1]
+        crossing_us = sum(use.to_host_us + use.to_device_us for use in last.hosts.values())
+        if crossing_us > _MUCH * last.with_transfers_us:
+            share = crossing_us / last.with_transfers_us
+            count = f"{len(last.hosts)} operator{'s' if len(last.hosts) > 1 else ''}"
+            text = (
+                f"transfers for {count} of the host take {crossing_us:.1f} us, {share:.0%} of the time with transfers"
+            )
+            typer.echo(f"npuvm: {text}; npuvm coverage says why they are there", err=True)

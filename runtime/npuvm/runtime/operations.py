@@ -6,9 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from npuvm.hw.config import NpuConfig
+from npuvm.hw.errors import DeviceError
 from npuvm.hw.link import Direction, HostLink
 
 __all__ = ["Operation", "OperationLog", "Ranges", "TransferTotals"]
@@ -76,28 +77,37 @@ class OperationLog:
     def __init__(self, chip: NpuConfig) -> None:
         self.link = HostLink.of(chip)
         self.operations: list[Operation] = []
-        self._stream = ""
+        self.stream = ""
+        """The stream of what is logged."""
 
     @contextmanager
     def on_stream(self, name: str) -> Iterator[None]:
-        """What is logged inside is on this stream; "" is the one that everything is on outside."""
-        before, self._stream = self._stream, name
+        """What is logged inside is on this stream; "" is the one that everything is on outside.
+
+        DeviceError for what is no name.
+        """
+        given: object = name
+        if not isinstance(given, str):
+            raise DeviceError(f"stream {given!r} is of type {type(given).__name__}; allowed: a text that names it")
+        before, self.stream = self.stream, name
         try:
             yield
         finally:
-            self._stream = before
+            self.stream = before
 
     def launch(self, us: float, tag: str, reads: Ranges, writes: Ranges) -> None:
         """A launch that keeps the chip busy for `us`."""
-        self.operations.append(Operation("launch", self._stream, us, 0, tag, False, reads, writes))
+        self.operations.append(Operation("launch", self.stream, us, 0, tag, False, reads, writes))
 
     def transfer(self, direction: Direction, address: int, nbytes: int, tag: str, resident: bool = False) -> None:
-        """A transfer of bytes at an address of the device; nothing for no bytes."""
+        """A transfer of bytes at an address of the device; nothing for no bytes. DeviceError for what is no direction."""
+        if direction not in get_args(Direction):
+            raise DeviceError(f"a transfer {direction!r}; allowed: {', '.join(get_args(Direction))}")
         if nbytes:
             where, us = ((address, nbytes),), float(self.link.occupied_us(direction, nbytes))
             reads, writes = ((), where) if direction == "to_device" else (where, ())
-            self.operations.append(Operation(direction, self._stream, us, nbytes, tag, resident, reads, writes))
+            self.operations.append(Operation(direction, self.stream, us, nbytes, tag, resident, reads, writes))
 
     def wait(self, all_streams: bool = False) -> None:
         """The host waits for the stream, or for all."""
-        self.operations.append(Operation("wait", None if all_streams else self._stream))
+        self.operations.append(Operation("wait", None if all_streams else self.stream))

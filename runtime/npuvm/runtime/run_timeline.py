@@ -119,22 +119,32 @@ class _Called:
 
 @dataclass(slots=True)
 class _Thread:
-    """What a host thread has called so far: the last of each stream, and all."""
+    """What a host thread has called so far, by stream, as far as the host has not waited for it."""
 
-    last: dict[str | None, _Called] = field(default_factory=dict)
-    called: list[_Called] = field(default_factory=list)
+    called: dict[str | None, list[_Called]] = field(default_factory=dict)
 
     def needed(self, operation: Operation) -> list[simpy.Event]:
-        """What must be done before an operation."""
-        before = self.last.get(operation.stream)
-        found: list[simpy.Event] = [] if before is None else [before.done]
-        if len(self.last) > (before is not None):
-            found += [
-                each.done
-                for each in self.called
-                if each.operation.stream != operation.stream and _conflict(each.operation, operation)
-            ]
+        """What must be done before an operation: of each stream the last that it waits for, as a stream is in order."""
+        found: list[simpy.Event] = []
+        for stream, before in self.called.items():
+            if stream == operation.stream:
+                found += [each.done for each in before[-1:]]
+            else:
+                conflicts = (each.done for each in reversed(before) if _conflict(each.operation, operation))
+                found += [done for done in (next(conflicts, None),) if done is not None]
         return found
+
+    def last_of(self, stream: str | None) -> list[simpy.Event]:
+        """The last of a stream, or of every stream for None."""
+        wanted = self.called.values() if stream is None else [self.called.get(stream, [])]
+        return [each.done for before in wanted for each in before[-1:]]
+
+    def done(self, stream: str | None) -> None:
+        """The host has waited for a stream, or for all."""
+        if stream is None:
+            self.called.clear()
+        else:
+            self.called.pop(stream, None)
 
 
 class _Model:
@@ -157,15 +167,14 @@ class _Model:
         thread = _Thread()
         for each in calls:
             if each.kind == "wait":
-                streams = thread.last if each.stream is None else [each.stream]
-                yield self.env.all_of([thread.last[name].done for name in streams if name in thread.last])
+                yield self.env.all_of(thread.last_of(each.stream))
+                thread.done(each.stream)
                 continue
             if each.kind == "launch":
                 yield self.env.timeout(self._launch_us)
             called = _Called(each, self.env.process(self._operation(each, number, thread.needed(each))))
-            thread.last[each.stream] = called
-            thread.called.append(called)
-        yield self.env.all_of([each.done for each in thread.last.values()])
+            thread.called.setdefault(each.stream, []).append(called)
+        yield self.env.all_of(thread.last_of(None))
         self.ends_us[number] = self.env.now
 
     def _operation(

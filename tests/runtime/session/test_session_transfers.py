@@ -10,7 +10,10 @@ import pytest
 from tests.runtime.session.models import floats, parsed
 
 from npuvm.hw.config import load_chip
+from npuvm.hw.errors import DeviceError, OutOfMemoryError
+from npuvm.runtime import Device
 from npuvm.runtime.session import RunReport, Session, SessionStats, TransferUse, side_by_side
+from npuvm.runtime.session.arena import ArenaPool
 from npuvm.runtime.session.errors import SessionError
 
 CHIP = ["host.link.to_device_gbps=2", "host.link.to_host_gbps=4", "host.link.latency_us=3"]
@@ -137,6 +140,74 @@ def test_runs_side_by_side_share_the_link() -> None:
     times = side_by_side(chip, [report] * 3, transfers=True)
     least = 3 * report.upload_bytes / 2000
     assert least < times.total_us < 3 * report.with_transfers_us
+
+
+def served(streams: tuple[str, ...], wait: bool, **options: Any) -> tuple[Device, Session]:
+    """Four runs of a session on a device that others may use too."""
+    device = Device("edge", CHIP, **options)
+    opened = Session(parsed(LINEAR), device)
+    with_data = not device.timing_only
+    x = floats(2000, 64)
+    for number in range(5):
+        stream = streams[number % len(streams)] if number else ""
+        if with_data:
+            np.testing.assert_allclose(
+                opened.run({"x": x}, stream=stream, wait=wait)["y"],
+                np.tile(x.sum(1, keepdims=True), 32),
+                rtol=1e-3,
+                atol=1e-3,
+            )
+        else:
+            opened.time({"x": x.shape}, stream=stream, wait=wait)
+        if not number:
+            device.operations.clear()
+    device.synchronise()
+    return device, opened
+
+
+def test_runs_on_streams_overlap() -> None:
+    (one, alone), (two, beside) = served(("",), True), served(("a", "b"), False)
+    assert alone.last.with_transfers_us == pytest.approx(beside.last.with_transfers_us, rel=0.05)
+    timeline = two.timeline()
+    busy = max(timeline.busy_us(kind) for kind in ("launch", "to_device", "to_host"))
+    assert busy <= timeline.total_us < 0.8 * one.timeline().total_us
+    assert one.timeline().total_us == pytest.approx(4 * alone.last.with_transfers_us, rel=0.05)
+
+
+def test_runs_on_streams_without_data() -> None:
+    found, expected = (
+        served(("a", "b"), False, timing_only=timing_only)[0].timeline() for timing_only in (True, False)
+    )
+    assert [(each.start_us, each.end_us) for each in found.entries] == [
+        (each.start_us, each.end_us) for each in expected.entries
+    ]
+
+
+def test_streams_have_memory_of_their_own() -> None:
+    device, opened = served(("a", "b"), False)
+    places = {each.stream: each.writes for each in device.operations if each.kind == "to_device"}
+    assert places["a"] != places["b"]
+    opened.close()
+    assert device.memory_in_use_bytes == 0
+
+
+def test_what_another_stream_keeps_makes_room() -> None:
+    """The chip has 2 GiB."""
+    device = Device("edge", timing_only=True)
+    pool = ArenaPool(device)
+    with device.on_stream("a"):
+        first = pool.take(3 << 29)
+    with device.on_stream("b"):
+        with pytest.raises(OutOfMemoryError, match="out of device memory"):
+            pool.take(3 << 29)
+        del first
+        assert pool.take(3 << 29).memory.nbytes == 3 << 29
+
+
+def test_a_stream_has_a_name() -> None:
+    opened, number = session(LINEAR), 3
+    with pytest.raises(DeviceError, match="stream 3 is of type int; allowed: a text that names it"):
+        opened.run({"x": floats(1, 64)}, stream=number)  # type: ignore[arg-type]
 
 
 def test_a_profile_of_transfers() -> None:

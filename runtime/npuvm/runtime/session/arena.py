@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from dataclasses import dataclass
 
+from npuvm.hw.errors import OutOfMemoryError
 from npuvm.runtime.device import Device
 from npuvm.runtime.session.carrying import Array, carried
 from npuvm.runtime.tensor import Tensor
@@ -24,40 +25,57 @@ class Arena:
 class ArenaPool:
     """Memory that runs take and give back, kept between runs so that the next one finds it where the last one did.
 
-    `in_use_bytes` are those that runs have asked for, `peak_bytes` is the most of them at once.
+    Each stream has memory of its own, since what runs on one must not wait for what another one still reads. `in_use_bytes`
+    are those that runs have asked for, `peak_bytes` is the most of them at once.
     """
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._free: list[Tensor] = []
+        self._free: dict[str, list[Tensor]] = {}
         self.in_use_bytes = 0
         self.peak_bytes = 0
 
     def take(self, nbytes: int) -> Arena:
-        """An arena of at least so many bytes. OutOfMemoryError when the device does not have them."""
-        fitting = [each for each in self._free if each.nbytes >= nbytes]
+        """An arena of at least so many bytes, for the stream that the device is on.
+
+        OutOfMemoryError when the device does not have them.
+        """
+        stream = self._device.log.stream
+        free = self._free.setdefault(stream, [])
+        fitting = [each for each in free if each.nbytes >= nbytes]
         if fitting:
             memory = min(fitting, key=lambda each: each.nbytes)
-            self._free.remove(memory)
+            free.remove(memory)
         else:
-            if self._free:
+            if free:
                 # What is too small once is too small again.
-                self._device.free(self._free.pop())
-            memory = self._device.empty((nbytes,), "int8")
+                self._device.free(free.pop())
+            memory = self._new(nbytes)
         arena = Arena(memory)
         self.in_use_bytes += nbytes
         self.peak_bytes = max(self.peak_bytes, self.in_use_bytes)
-        weakref.finalize(arena, self._give_back, memory, nbytes).atexit = False
+        weakref.finalize(arena, self._give_back, stream, memory, nbytes).atexit = False
         return arena
 
-    def _give_back(self, memory: Tensor, nbytes: int) -> None:
+    def _new(self, nbytes: int) -> Tensor:
+        try:
+            return self._device.empty((nbytes,), "int8")
+        except OutOfMemoryError:
+            if not any(self._free.values()):
+                raise
+            self.clear()  # what other streams keep
+            return self._device.empty((nbytes,), "int8")
+
+    def _give_back(self, stream: str, memory: Tensor, nbytes: int) -> None:
         self.in_use_bytes -= nbytes
-        self._free.append(memory)
+        self._free.setdefault(stream, []).append(memory)
 
     def clear(self) -> None:
         """Give the device back what no run uses."""
-        while self._free:
-            self._device.free(self._free.pop())
+        for free in self._free.values():
+            while free:
+                self._device.free(free.pop())
+        self._free.clear()
 
 
 @dataclass(slots=True)

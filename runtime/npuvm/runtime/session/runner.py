@@ -99,20 +99,23 @@ class Runner:
 
     # Between host and device.
 
-    def host_array(self, held: Held, name: str) -> Array:
-        """A value on the host. SessionError where only time is simulated, and nobody knows it."""
+    def host_array(self, held: Held, name: str, *, wait: bool = True) -> Array:
+        """A value on the host, which waits for it in simulated time unless `wait` is False.
+
+        SessionError where only time is simulated, and nobody knows it.
+        """
         if held.array is None:
             if self.device.timing_only or held.tensor is None:
                 raise SessionError(f"'{name}' is needed on the host, and only time is simulated; run it with data")
-            held.array = restored(self.device.read(held.tensor, name), held.dtype)
+            held.array = restored(self.device.read(held.tensor, name, wait=wait), held.dtype)
             self._downloaded(held.tensor)
         return held.array
 
-    def crossed(self, held: Held, name: str) -> Array | None:
+    def crossed(self, held: Held, name: str, *, wait: bool = True) -> Array | None:
         """What `host_array` does, where only time is simulated; the array is given where the host has one."""
         if held.tensor is not None and held.array is None and not held.on_host:
             held.on_host = True
-            self.device.transfer(held.tensor, "to_host", name, wait=True)
+            self.device.transfer(held.tensor, "to_host", name, wait=wait)
             self._downloaded(held.tensor)
         return held.array
 

@@ -85,8 +85,11 @@ class Session:
         self._loaded = Loaded(Prepared(self.model))
         self._reread: dict[tuple[bool, tuple[tuple[str, int], ...]], tuple[Model, Loaded]] = {}
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], *, stream: str | None = None, wait: bool = True) -> dict[str, Array]:
         """Outputs by name, in the dtypes of the model. `last` says afterwards what the run took.
+
+        In simulated time the run is on a stream, that of the device where it is None, and the host waits for the outputs unless
+        `wait` is False; so runs of sessions on one `Device` overlap (`Device.timeline`). The data is there either way.
 
         SessionError for inputs that do not fit the model, naming input, dim and what is allowed; and what `Device.run` raises.
         """
@@ -96,10 +99,11 @@ class Session:
         start = time.perf_counter_ns()
         self._check_names(inputs)
         values = {name: _held(name, inputs[name], self.model) for name in self.model.inputs}
-        return self._run(values, start)
+        with self.device.on_stream(self.device.log.stream if stream is None else stream):
+            return self._run(values, start, wait)
 
-    def time(self, shapes: Mapping[str, Sequence[int]]) -> RunReport:
-        """Simulate the time of a run on inputs of these shapes, without data.
+    def time(self, shapes: Mapping[str, Sequence[int]], *, stream: str | None = None, wait: bool = True) -> RunReport:
+        """Simulate the time of a run on inputs of these shapes, without data; `stream` and `wait` are those of `run`.
 
         SessionError for shapes that do not fit, and where a size, a condition or a count of trips follows from data.
         """
@@ -110,7 +114,8 @@ class Session:
         self._check_names(shapes)
         kinds = self.model.values
         values = {name: Held(kinds[name].dtype, _shape(name, shapes[name], self.model)) for name in self.model.inputs}
-        self._run(values, start)
+        with self.device.on_stream(self.device.log.stream if stream is None else stream):
+            self._run(values, start, wait)
         return self.last
 
     def close(self) -> None:
@@ -215,7 +220,7 @@ class Session:
             if name not in self.model.inputs:
                 raise SessionError(f"the model has no input '{name}'; inputs: {allowed}", self.model.name)
 
-    def _run(self, values: dict[str, Held], start: int) -> dict[str, Array]:
+    def _run(self, values: dict[str, Held], start: int, wait: bool) -> dict[str, Array]:
         """The outputs by name, none where only time is simulated."""
         runner = self._runner
         launched, logged = len(self.device.launches), len(self.device.operations)
@@ -237,7 +242,7 @@ class Session:
         except GuardFails as failure:
             made = self._again(failure, values, loaded, any_integers)
         report.total_measured_us = (time.perf_counter_ns() - start) / 1000
-        found = self._fetched(made)
+        found = self._fetched(made, wait)
         records = self.device.launches[launched:]
         report.cycles = sum(each.result.cycles for each in records)
         ends = sorted({*runner.synchronised, launched + len(records)})
@@ -256,14 +261,14 @@ class Session:
         self._count(report)
         return found
 
-    def _fetched(self, made: Mapping[str, Held]) -> dict[str, Array]:
+    def _fetched(self, made: Mapping[str, Held], wait: bool) -> dict[str, Array]:
         """Outputs on the host; what the host had before is the caller's own, or a constant of the model, so it is copied."""
         if self.device.timing_only:
             for name, each in made.items():
-                self._runner.crossed(each, name)
+                self._runner.crossed(each, name, wait=wait)
             return {}
         return {
-            name: self._runner.host_array(each, name) if each.array is None else copy(each.array)
+            name: self._runner.host_array(each, name, wait=wait) if each.array is None else copy(each.array)
             for name, each in made.items()
         }
 
