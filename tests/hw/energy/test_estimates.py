@@ -52,8 +52,8 @@ def _round_technology() -> Technology:
     types = ("fp16", "bf16", "int8", "fp8_e4m3", "fp8_e5m2", "fp32")
     lines += ["area:", f"  multiply_add_um2: {{{', '.join(f'{each}: {number(1000)}' for each in types)}}}"]
     areas = {
-        "vector_lane_um2": 5000, "queue_bit_um2": 2, "buffer_mm2_per_mib": 4, "l2_mm2_per_mib": 2, "core_mm2": 1, "l2_slice_mm2": 3,
-        "memory_phy_mm2": 10, "memory_phy_gbps": 128, "other_share": 0.5,
+        "vector_lane_um2": 5000, "queue_bit_um2": 2, "buffer_mm2_per_mib": 4, "l2_mm2_per_mib": 2, "core_mm2": 1,
+        "l2_slice_mm2": 3, "memory_phy_mm2": 10, "memory_phy_gbps": 128, "other_share": 0.5,
     }  # fmt: skip
     lines += [f"  {name}: {number(value)}" for name, value in areas.items()]
     return parse_technology("\n".join(lines))

@@ -32,8 +32,8 @@ class AreaReport:
     """Estimated area in mm2 of a chip in a technology, by component.
 
     "cube", "vector", "ub", "l1", "l0", "queues" (instructions that wait in front of units) and "core" (sequencer, DMA engines,
-    scalar part) are of all cores together; "l2" is data, tags and slices, "memory_phy" the interfaces of main memory, "other" what is none of these. "extensions", what vector units
-    have for instructions of extensions, is there where the chip has such.
+    scalar part) are of all cores together; "l2" is data, tags and slices, "memory_phy" the interfaces of main memory, "other"
+    what is none of these. "extensions", what vector units have for instructions of extensions, where the chip has such.
     """
 
     chip: str
