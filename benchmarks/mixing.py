@@ -55,6 +55,16 @@ def norm_layer(k: KernelBuilder, x: ParamRef, gain: ParamRef, w: ParamRef) -> No
     k.store(k.matmul(unit * k.load(gain), k.load(w)))
 
 
+@kernel(x="fp16[N, C, S, S]", scale="fp16[C, 1, 1]", shift="fp16[C, 1, 1]", w="fp16[F, C, 3, 3]")
+def planes_layer(k: KernelBuilder, x: ParamRef, scale: ParamRef, shift: ParamRef, w: ParamRef) -> None:
+    k.store(k.conv2d(k.relu(k.load(x) * k.load(scale) + k.load(shift)), k.load(w), padding=1))
+
+
+@kernel(x="fp16[N, S, S, C]", scale="fp16[C]", shift="fp16[C]", w="fp16[F, 3, 3, C]")
+def pixels_layer(k: KernelBuilder, x: ParamRef, scale: ParamRef, shift: ParamRef, w: ParamRef) -> None:
+    k.store(k.conv2d(k.relu(k.load(x) * k.load(scale) + k.load(shift)), k.load(w), padding=1, layout="NHWC"))
+
+
 class Case(NamedTuple):
     """A kernel and values of its symbols; cases that are large are left to large chips."""
 
@@ -63,6 +73,9 @@ class Case(NamedTuple):
     sizes: Mapping[str, int]
     large: bool = False
 
+
+_IMAGES = ((64, 64, 56), (128, 128, 28), (256, 256, 14), (512, 512, 7), (128, 32, 28))
+"""Channels, filters and edge of the image of layers of ResNets and DenseNets."""
 
 CASES = (
     Case("gelu 128", gelu_layer, {"M": 128, "K": 384, "N": 1536}),
@@ -80,6 +93,13 @@ CASES = (
     Case("softmax 4096", softmax_layer, {"M": 4096, "K": 1024, "N": 1024}, large=True),
     Case("norm 128", norm_layer, {"M": 128, "K": 384, "N": 384}),
     Case("norm 2048", norm_layer, {"M": 2048, "K": 1024, "N": 4096}, large=True),
+    *(
+        Case(f"{name} {images} x {channels} x {edge} to {filters}", made, sizes, large=images > 1)
+        for name, made in (("planes", planes_layer), ("pixels", pixels_layer))
+        for channels, filters, edge in _IMAGES
+        for images in (1, 8)
+        for sizes in ({"N": images, "C": channels, "F": filters, "S": edge},)
+    ),
 )
 
 
@@ -122,7 +142,10 @@ def measure(case: Case, chip: str) -> list[dict[str, Any]]:
 def timed(case: Case, chip: str, pins: Pins | None) -> dict[str, Any]:
     """Cycles of one call and time from call to call."""
     device = Device(chip, timing_only=True)
-    shapes = {each.name: tuple(case.sizes[str(dim)] for dim in each.type.shape) for each in case.made.graph.params}
+    shapes = {
+        each.name: tuple(case.sizes[dim] if isinstance(dim, str) else dim for dim in each.type.shape)
+        for each in case.made.graph.params
+    }
     made = compile_kernel(case.made, shapes, device.chip, device.isa, pins)
     inputs = {each.name: device.empty(shapes[each.name], each.type.dtype) for each in case.made.graph.params}
 

@@ -168,7 +168,10 @@ def _check_programs(graph: Graph, chip: NpuConfig, isa: Isa) -> None:
     if len(joined) > 1 or not isinstance(joined[0], MixSegment | RelaySegment):
         apart = next((each for each in joined if not isinstance(each, MixSegment | RelaySegment)), joined[-1])
         message = f"kernel '{graph.name}' of ktype = 'mix' is {len(joined)} programs; {_told(apart)} stands apart"
-        allowed = "a product and what is computed of its result or of its left operand's rows, or two around such rows"
+        allowed = (
+            "a product and what is computed of its result or of its left operand's rows, two around such rows, or a "
+            "convolution and what is computed of its result or its images element by element"
+        )
         raise CompileError(f"{message}; allowed: {allowed}; ktype 'split' takes any number", _place(apart, graph))
     names = (*graph.symbols(), *(each.name for each in graph.derived))
     if isinstance(joined[0], MixSegment):
