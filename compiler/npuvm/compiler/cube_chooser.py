@@ -228,25 +228,28 @@ class TileChooser:
     def _grid_of(self, sizes: ProductSizes, interval: _Interval, end: int) -> _Grid:
         """The grid of the first `end` candidates."""
         # Arrays take plain floats in half the time of plain integers.
-        tiles = np.ceil(interval.per_n[:end] * (sizes.n - _TINY))
+        tiles, rows = interval.per_n[:end] * (sizes.n - _TINY), interval.per_m[:end] * (sizes.m - _TINY)
+        np.ceil(tiles, out=tiles)
         if sizes.batch != 1:
             tiles *= float(sizes.batch)
-        tiles *= np.ceil(interval.per_m[:end] * (sizes.m - _TINY))
-        return _Grid(tiles, np.ceil(tiles * self._per_core))
+        tiles *= np.ceil(rows, out=rows)
+        rounds = tiles * self._per_core
+        return _Grid(tiles, np.ceil(rounds, out=rounds))
 
     def _cycles(self, sizes: ProductSizes, weighed: _Weighed, grid: _Grid) -> Floats:
         """Cycles of cores, and of memory where it may be slower, for the first candidates, which the grid is of."""
         tiles, end = grid.tiles, len(grid.tiles)
-        cycles: Floats = grid.rounds * weighed.later[:end]
-        cycles += weighed.first[:end]
-        if weighed.served is not None:
-            cycles = np.maximum(cycles, tiles * weighed.served[:end])
-        if weighed.far is not None:
+        _, first, later, served, far, a_meets, b_meets = weighed
+        cycles: Floats = grid.rounds * later[:end]
+        cycles += first[:end]
+        if served is not None:
+            np.maximum(cycles, tiles * served[:end], out=cycles)
+        if far is not None:
             # The more is read past L2, the less of it is hidden.
-            cycles = np.hypot(cycles, tiles * weighed.far[:end])
-        if weighed.a_meets is not None and weighed.b_meets is not None:
+            np.hypot(cycles, tiles * far[:end], out=cycles)
+        if a_meets is not None and b_meets is not None:
             depth = sizes.k * sizes.batch * self._item * self._per_hbm
-            read = sizes.m * depth * weighed.a_meets[:end] + sizes.n * depth * weighed.b_meets[:end]
+            read = sizes.m * depth * a_meets[:end] + sizes.n * depth * b_meets[:end]
             # What all candidates have to read decides nothing; what it takes longer where rows meet does.
             cycles = cycles + np.maximum(read - np.maximum(cycles, (sizes.m + sizes.n) * depth), 0)
         return cycles

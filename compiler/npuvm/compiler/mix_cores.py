@@ -21,10 +21,12 @@ from npuvm.compiler.vector_lower import Reg, VecProgram
 from npuvm.compiler.vector_space import Space
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Entry, EvenEntries, Image, Isa
+from npuvm.isa.records import quick_record
 
 __all__ = ["GroupEntries", "MixChosen", "MixCores", "VectorPart", "vector_of", "vector_part"]
 
 
+@quick_record
 @dataclass(frozen=True, slots=True)
 class GroupEntries(GroupTable):
     """Entries of core groups that walk one grid after the other, the vector cores as often as there are of them.

@@ -24,6 +24,7 @@ from npuvm.compiler.vector_family import VectorFamily, opened
 from npuvm.compiler.vector_transfer import ATOMIC_STORE
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
+from npuvm.isa.records import quick_record
 
 __all__ = ["ReduceFamily", "Reduced", "joined"]
 
@@ -44,6 +45,7 @@ _Planned = Mapping[str, PlannedChunks]
 """The same chunks for all segments that are cut, by their names."""
 
 
+@quick_record
 @dataclass(frozen=True, slots=True)
 class Reduced:
     """Launches that belong together, and the tensors between them."""

@@ -35,6 +35,7 @@ from npuvm.compiler.vector_cost import RowsCost
 from npuvm.compiler.vector_space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Entry, EvenEntries, Image, Isa
+from npuvm.isa.records import quick_record
 
 __all__ = ["Chosen", "RelayEntries", "RelayFamily"]
 
@@ -230,6 +231,7 @@ def _matrices(spec: MatmulSpec) -> int:
     )
 
 
+@quick_record
 @dataclass(frozen=True, slots=True)
 class RelayEntries(GroupTable):
     """Entries of core groups that walk each grid's runs for themselves: behind those of the cores before them."""

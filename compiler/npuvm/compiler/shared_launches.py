@@ -14,12 +14,14 @@ from npuvm.compiler.segment_launches import PickLaunches, SegmentLaunches
 from npuvm.compiler.vector_launches import VectorLaunches
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
+from npuvm.isa.records import quick_record
 
 __all__ = ["Launched", "SharedLaunches"]
 
 _PART = re.compile(r"[a-z]+\d+")
 
 
+@quick_record
 @dataclass(frozen=True, slots=True)
 class Launched:
     """Launches of segments: each program's own, the same with those that continue others joined, and tensors between them."""

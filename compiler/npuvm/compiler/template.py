@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from struct import Struct
+from struct import error as StructError
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -164,6 +166,8 @@ class Template:
         self._fields = fields
         self._function = function
         self._count = max(which, default=-1) + 1
+        # Takes half the time of an array of a tuple.
+        self._packed = Struct(f"={self._count + max(where, default=-1) + 1}q").pack
         self._which = np.array(which, dtype=np.int64)
         self._moved = np.array(where, dtype=np.int64)
         self._loose = len(where) > 0
@@ -191,8 +195,8 @@ class Template:
         relocs = self.relocs
         words = self.words.copy()
         try:
-            numbers = np.array(found, dtype=np.int64)
-        except OverflowError:
+            numbers = np.frombuffer(self._packed(*found), dtype=np.int64)
+        except StructError:
             self._refuse(found)
         if self._loose:
             relocs = RelocTable.joined(relocs.words, relocs.args, numbers[self._count :][self._moved])
