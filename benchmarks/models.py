@@ -5,9 +5,10 @@
 The models are those of `benchmarks/zoo`. A model is read once, in one session; its first sizes come again at the end, when all
 their programs are known. GPT-2 then decodes tokens with a cache that grows by one at every step, a new shape each time.
 
-Launches, cycles and simulated us are of the chip. The difference is the largest to onnxruntime over all outputs, as a part of
-the output's largest magnitude. Measured on this host are: s to import; us to compile for sizes that are new, to verify programs
-that are new, and of all else but simulation and operators of the host; s of all together, onnxruntime included.
+Launches, cycles and simulated us are of the chip; with "+ transfers" inputs and outputs on their way are in the us. The
+difference is the largest to onnxruntime over all outputs, as a part of the output's largest magnitude. Measured on this host
+are: s to import; us to compile for sizes that are new, to verify programs that are new, and of all else but simulation and
+operators of the host; s of all together, onnxruntime included.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from benchmarks.zoo.models import MODELS  # noqa: E402
 _PROMPT = 16
 
 _COLUMNS = (
-    f"  {'sizes':<20} {'launches':>8} {'cycles':>11} {'simulated us':>12} {'difference':>10} "
+    f"  {'sizes':<20} {'launches':>8} {'cycles':>11} {'simulated us':>12} {'+ transfers':>11} {'difference':>10} "
     f"{'compile us':>10} {'verify us':>9} {'other us':>8} {'host s':>7}"
 )
 
@@ -88,7 +89,8 @@ def _line(row: Row) -> str:
     sizes = "x".join(map(str, row.sizes.values())) + ("" if not row.known else " known")
     difference = "-" if row.difference is None else f"{row.difference:.1e}"
     line = (
-        f"  {sizes:<20} {row.launches:>8} {row.cycles:>11} {row.simulated_us:>12.1f} {difference:>10} "
+        f"  {sizes:<20} {row.launches:>8} {row.cycles:>11} {row.simulated_us:>12.1f} "
+        f"{row.with_transfers_us:>11.1f} {difference:>10} "
         f"{row.compile_us:>10.0f} {row.verify_us:>9.0f} {row.overhead_us:>8.0f} {row.seconds:>7.2f}"
     )
     return line if not row.reread else f"{line}  read again: {row.reread}"

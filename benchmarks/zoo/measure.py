@@ -39,8 +39,9 @@ class Oracle:
 class Row:
     """One run. `difference` is the largest to onnxruntime over all outputs, as a part of the output's largest magnitude.
 
-    `simulated_us` has the host's dispatch in it. Measured host time: `compile_us` for these sizes, `verify_us` of the static
-    verifier for programs that are new, `overhead_us` of all else but simulation and operators of the host.
+    `simulated_us` has the host's dispatch in it, `with_transfers_us` inputs and outputs on their way too. Measured host time:
+    `compile_us` for these sizes, `verify_us` of the static verifier for programs that are new, `overhead_us` of all else but
+    simulation and operators of the host.
     """
 
     sizes: dict[str, int]
@@ -48,6 +49,7 @@ class Row:
     launches: int
     cycles: int
     simulated_us: float
+    with_transfers_us: float
     difference: float | None
     compile_us: float
     verify_us: float
@@ -157,6 +159,7 @@ def _row(sizes: Sizes, session: Session, report: RunReport, difference: float | 
         report.launches,
         report.cycles,
         report.simulated_us,
+        report.with_transfers_us,
         difference,
         report.compile_measured_us,
         report.verify_measured_us,
