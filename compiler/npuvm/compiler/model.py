@@ -175,7 +175,8 @@ class Model:
     `derived` defines symbols by others, in order of use; all other symbols are dims of inputs, or of what host steps make.
     `taken` are the least and the largest integer that inputs are taken to hold; for others the model must be read without that.
     `guards` are assumed: where one does not hold, the model is read again for those sizes alone. `required` are what operators
-    need: other sizes are errors. `facts` say in words what follows.
+    need: other sizes are errors. `facts` say in words what follows. `claims` are sizes that the file declares of outputs and
+    that do not follow: nothing relies on them.
     """
 
     name: str
@@ -188,6 +189,7 @@ class Model:
     guards: list[Guard] = field(default_factory=list)
     required: list[Guard] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
+    claims: list[Fact] = field(default_factory=list)
     taken: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def host_steps(self) -> list[HostStep]:

@@ -284,3 +284,64 @@ def test_guards_print_and_hold() -> None:
     guard = Guard(parse_sum("2 * S + 2"), "%", parse_sum("4"), "op")
     assert str(guard) == "2 + 2 * S % 4 == 0" and guard.text({"S": 3}) == "8 % 4"
     assert guard.holds({"S": 3}) and not guard.holds({"S": 2})
+
+
+def _declared(proto: onnx.ModelProto, *dims: int | str) -> onnx.ModelProto:
+    """The model with an output of these dims by declaration."""
+    kind = proto.graph.output[0].type.tensor_type
+    kind.elem_type = FLOAT
+    kind.ClearField("shape")
+    kind.shape.CopyFrom(helper.make_tensor_type_proto(FLOAT, dims).tensor_type.shape)
+    return proto
+
+
+@pytest.mark.parametrize(
+    ("dims", "claims"),
+    [
+        (("N", "M", "K"), []),
+        (("N", "2*M - M", "rows"), []),
+        (("M", "M", "K"), ["y[0] == M, but it is N"]),
+        (("N", "N + 1", 7), ["y[1] == 1 + N, but it is M", "y[2] == 7, but it is K"]),
+        (("N", "M"), ["rank of y == 2, but it is 3"]),
+    ],
+)
+def test_what_is_declared_of_outputs_is_a_claim(dims: Sequence[int | str], claims: list[str]) -> None:
+    proto = graph([node("Relu", "x", "y")], {"x": ["N", "M", "K"]})
+    model = import_model(_declared(proto, *dims))
+    assert [each.text for each in model.claims] == claims
+    assert [line for line in report(model).splitlines() if "claim" in line] == [
+        f"  claim {each}  # output y" for each in claims
+    ]
+    assert not model.guards and not model.required
+
+
+def test_a_claim_that_follows_from_what_an_operator_requires_is_none() -> None:
+    proto = graph(
+        [node("MatMul", "x w", "z"), node("Add", "z v", "y")], {"x": ["A", "B"], "w": ["B", "C"], "v": ["D", 1]}
+    )
+    model = import_model(_declared(proto, "D", "C"))
+    assert texts(model.guards) == ["D == A"] and not model.claims
+
+
+@pytest.mark.parametrize(
+    ("sizes", "outputs", "attributes", "told"),
+    [
+        ([2, 3, 1], "y z", {}, "3 sizes, with 2 outputs"),
+        ([2, 4], "y z u", {}, "2 sizes, with 3 outputs"),
+        (None, "y z", {"num_outputs": 3}, "num_outputs is 3, with 2 outputs"),
+    ],
+)
+def test_a_split_has_an_output_for_each_part(
+    sizes: list[int] | None, outputs: str, attributes: dict[str, int], told: str
+) -> None:
+    constants = {} if sizes is None else {"s": np.array(sizes, np.int64)}
+    split = node("Split", "x" if sizes is None else "x s", outputs, **attributes)
+    given = helper.make_graph(
+        [split],
+        "m",
+        [helper.make_tensor_value_info("x", FLOAT, [6, "N"])],
+        [onnx.ValueInfoProto(name=name) for name in outputs.split()],
+        [numpy_helper.from_array(each, name) for name, each in constants.items()],
+    )
+    with pytest.raises(CompileError, match=f"Split: {told}; allowed: one output for each part"):
+        import_model(helper.make_model(given, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))

@@ -28,6 +28,8 @@ def _lines(model: Model) -> Iterator[str]:
         yield f"  derived {rule}"
     for fact in model.facts:
         yield f"  fact {fact.text}  # {fact.origin}"
+    for claim in model.claims:
+        yield f"  claim {claim.text}  # {claim.origin}"
     for guard in model.required:
         yield f"  required {guard}  # {guard.origin}"
     for guard in model.guards:

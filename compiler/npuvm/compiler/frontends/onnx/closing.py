@@ -1,15 +1,34 @@
-"""The end of reading a model: what nothing uses is left out."""
+"""The end of reading a model: what nothing uses is left out, and what is declared of outputs is compared with what they are."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+import onnx
 from npuvm.compiler.deduction import Deduction
+from npuvm.compiler.frontends.onnx.entries import Entry
 from npuvm.compiler.frontends.onnx.regions import used_symbols
-from npuvm.compiler.model import DeviceStep, Guard, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
+from npuvm.compiler.frontends.onnx.symbols import Declared
+from npuvm.compiler.model import DeviceStep, Fact, Guard, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
 from npuvm.compiler.sums import sum_of
 
-__all__ = ["close"]
+__all__ = ["claims", "close"]
+
+
+def claims(info: onnx.ValueInfoProto, entry: Entry, declared: Declared, deduction: Deduction) -> list[Fact]:
+    """What a file declares of the dims of an output and what does not follow from its operators."""
+    tensor, origin = info.type.tensor_type, f"output {info.name}"
+    if info.type.WhichOneof("value") != "tensor_type" or not tensor.HasField("shape") or entry.shape is None:
+        return []
+    dims = tensor.shape.dim
+    if len(dims) != len(entry.shape):
+        return [Fact(f"rank of {info.name} == {len(dims)}, but it is {len(entry.shape)}", origin)]
+    found: list[Fact] = []
+    for axis, (dim, own) in enumerate(zip(dims, entry.shape, strict=True)):
+        size = declared.claimed(dim)
+        if size is not None and deduction.resolved(size) != deduction.resolved(deduction.sizes.of(own)):
+            found.append(Fact(f"{info.name}[{axis}] == {size}, but it is {own}", origin))
+    return found
 
 
 def close(model: Model, steps: Sequence[Step], deduction: Deduction, late: Collection[str]) -> None:

@@ -19,7 +19,7 @@ from npuvm.compiler.deduction import LARGEST_SIZE, Contradiction, Deduced, Deduc
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.attributes import attributes_of, dtype_name
 from npuvm.compiler.frontends.onnx.checking import check_node
-from npuvm.compiler.frontends.onnx.closing import close
+from npuvm.compiler.frontends.onnx.closing import claims, close
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.folding import Folded, expand, fold
 from npuvm.compiler.frontends.onnx.host import host_outputs, inferred, no_rule, single
@@ -168,10 +168,12 @@ class Lowering:
             raise CompileError(f"'{name}' is read before anything makes it", where)
         return found
 
-    def finish(self, outputs: Sequence[onnx.ValueInfoProto]) -> Model:
+    def finish(self, outputs: Sequence[onnx.ValueInfoProto], declared: Declared) -> Model:
         """The model, with these outputs; what nothing uses is left out."""
         for info in outputs:
-            self.model.outputs[info.name] = self.stored(self.find(info.name, f"outputs of {self.model.name}"))
+            entry = self.find(info.name, f"outputs of {self.model.name}")
+            self.model.outputs[info.name] = self.stored(entry)
+            self.model.claims += claims(info, entry, declared, self.deduction)
         return self.close()
 
     def close(self) -> Model:

@@ -133,12 +133,14 @@ def _split(op: Operator) -> list[Entry]:
     dim = value.shape[axis]
     if op.has(1):
         sizes = [op.dim(size) for size in op.sizes(1).ravel()]
+        _one_for_each(op, f"{len(sizes)} sizes", len(sizes))
         if not isinstance(dim, str):
             return [moved(op, part) for part in op.k.split(value, sizes, axis)]
         total = sum((op.size(size) for size in sizes), Sum())
         op.equal(dim, op.dim(total))
         return [moved(op, part) for part in op.k.split(value, sizes, axis)]
     count = int(op.attribute("num_outputs", op.outputs))
+    _one_for_each(op, f"num_outputs is {count}", count)
     if isinstance(dim, str) or dim % count == 0:
         if isinstance(dim, str) and op.since >= 18:
             return [moved(op, part) for part in op.k.split(value, _uneven(op, dim, count), axis)]
@@ -146,6 +148,11 @@ def _split(op: Operator) -> list[Entry]:
     each = -(-dim // count)
     sizes = [min(each, max(dim - at * each, 0)) for at in range(count)]
     return [moved(op, part) for part in op.k.split(value, sizes, axis)]
+
+
+def _one_for_each(op: Operator, told: str, count: int) -> None:
+    if count != op.outputs:
+        raise CompileError(f"Split: {told}, with {op.outputs} outputs; allowed: one output for each part", op.source)
 
 
 def _uneven(op: Operator, dim: Dim, count: int) -> list[Dim]:

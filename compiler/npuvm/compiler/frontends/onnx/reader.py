@@ -120,7 +120,7 @@ def _read(
         elif info.name not in constants:
             raise CompileError(f"there are two inputs '{info.name}'", lowering.model.name)
     lowering.read(proto.graph.node)
-    return lowering.finish(proto.graph.output)
+    return lowering.finish(proto.graph.output, declared)
 
 
 def _constants(proto: onnx.ModelProto) -> Iterator[tuple[str, npt.NDArray[Any]]]:

@@ -39,6 +39,18 @@ class Declared:
             return sum_of(self._name(text, text))
         return found if found.symbols() <= self._alone else sum_of(self._name(text, text))
 
+    def claimed(self, dim: onnx.TensorShapeProto.Dimension) -> Sum | None:
+        """What a dim of an output is declared to be, in dims of the inputs; None of a name that no input has, and of none."""
+        if dim.HasField("dim_value"):
+            return sum_of(dim.dim_value) if dim.dim_value >= 0 else None
+        if dim.dim_param in self._names:
+            return sum_of(self._names[dim.dim_param])
+        try:
+            found = parse_sum(dim.dim_param)
+        except CompileError:
+            return None
+        return found if found.symbols() <= self._alone else None
+
     def _name(self, key: str, text: str) -> str:
         """An identifier that no other text has."""
         if key not in self._names:
