@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import typer
+import yaml
 
 from npuvm.cli.main import app, main
 from npuvm.hw.config import load_chip
@@ -21,18 +23,21 @@ from npuvm.runtime.scenario_report import Header, Progress, ScenarioReport
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-_FENCE = re.compile(r"^```(?P<language>\w+)[^\n]*\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^```(?P<language>\w+) *(?P<about>[^\n]*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 _COMMAND = re.compile(r"\bnpuvm (?P<verb>(?:isa |explore (?=pick|compare|report))?[a-z]+)(?P<rest>[^\n`#]*)")
+_VARIES = re.compile(r"\(measured\)|processes take about")
+"""In lines that are not the same on every machine."""
 _OPTION = re.compile(r"(?<![\w-])--?[a-z][\w-]*")
 
 
 class Block(NamedTuple):
-    """One fenced block: the page, the line of its first line of text, its language and its text."""
+    """One fenced block: the page, the line of its first line of text, what stands behind the fence, and the text."""
 
     page: str
     line: int
     language: str
+    about: str
     body: str
 
     def __str__(self) -> str:
@@ -44,13 +49,34 @@ def blocks() -> Iterator[Block]:
         text = page.read_text(encoding="utf-8")
         for match in _FENCE.finditer(text):
             line = text.count("\n", 0, match.start("body")) + 1
-            yield Block(str(page.relative_to(ROOT)), line, match["language"], match["body"])
+            yield Block(str(page.relative_to(ROOT)), line, match["language"], match["about"], match["body"])
 
 
 def commands(block: Block) -> list[str]:
     """The `$ npuvm ...` lines of a console block, with lines that end in a backslash joined."""
     joined = block.body.replace("\\\n", " ")
     return [line.removeprefix("$ ") for line in joined.splitlines() if line.startswith("$ npuvm ")]
+
+
+def shown_after(block: Block) -> Iterator[Block]:
+    """What a page shows of a console block's results: text that is "printed", and files by their paths."""
+    following = [each for each in blocks() if each.page == block.page and each.line > block.line]
+    for each in takewhile(lambda each: each.language != "console", following):
+        if each.about:
+            yield each
+
+
+def pieces(text: str) -> list[str]:
+    """What is shown, however lines are broken, without empty lines and those that are not the same on every machine."""
+    lines = ["\n" if _VARIES.search(line) else line for line in text.splitlines(keepends=True)]
+    return [" ".join(piece.split()) for piece in re.split(r"\n\s*\n", "".join(lines)) if piece.strip()]
+
+
+def is_part(part: Any, whole: Any) -> bool:
+    """Whether a mapping has the keys of a part with values that have its values as parts."""
+    if isinstance(part, dict) and isinstance(whole, dict):
+        return all(key in whole and is_part(value, whole[key]) for key, value in part.items())
+    return bool(part == whole)
 
 
 PYTHON_PAGES = sorted({block.page for block in blocks() if block.language == "python"})
@@ -84,8 +110,11 @@ def test_python_examples_run(page: str) -> None:
 
 @pytest.mark.parametrize("block", CONSOLE, ids=str)
 @pytest.mark.usefixtures("workplace")
-def test_commands_run(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every command runs, but for the simulation itself: that its scenario, chip and overrides load is checked here."""
+def test_commands_run(block: Block, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command runs, but for the simulation itself: that its scenario, chip and overrides load is checked here.
+
+    What the page shows as printed is printed, and what it shows of files stands in them.
+    """
     monkeypatch.setattr("npuvm.cli.simulate.run_scenario", load_only)
     monkeypatch.setattr("npuvm.cli.simulate_extras.Extras.finish", lambda *_: None)  # there are no launches
     for command in commands(block):
@@ -93,6 +122,12 @@ def test_commands_run(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
             pytest.skip(f"{command}: {missing}")
         words = shlex.split(command, comments=True)[1:]
         assert main([part for word in words for part in expand(word)]) == 0, command
+    printed = " ".join(capsys.readouterr().out.split())
+    for shown in shown_after(block):
+        if shown.about == "printed":
+            assert [piece for piece in pieces(shown.body) if piece not in printed] == [], str(shown)
+        else:
+            assert is_part(yaml.safe_load(shown.body), yaml.safe_load(Path(shown.about).read_text("utf-8"))), str(shown)
 
 
 def missing_tool(command: str) -> str | None:
