@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.blocks import BLOCK_BYTES
-from npuvm.compiler.cube_core_cost import CoreCycles, Layout, layout_of
+from npuvm.compiler.cube_core_cost import CoreCycles, CoreLoads, Layout, layout_of
 from npuvm.compiler.cube_costs import GRID, CandidateCosts, CostLines
 from npuvm.compiler.cube_levels import Table, grown_tiles, l0c_depths, l0c_slots, product_levels
+from npuvm.compiler.cube_meets import Edges, Met, MetByCores, Shared
 from npuvm.compiler.cube_problem import RINGS, CubeTile, ProductSizes, TileProblem
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.memory_cost import memory_cost
@@ -36,17 +37,17 @@ _KEPT_TILES = 256
 """Sizes whose tiles a chooser keeps: a product is asked for as part of one launch and again on its own. And of layers, of which
 n and k stay while the number of rows changes."""
 
-_ALIKE_LINES = tuple(Layout(tight, True, off, 0) for off in (False, True) for tight in (False, True))
+_ALIKE_LINES = tuple(Layout(tight, True, off) for off in (False, True) for tight in (False, True))
 """Layouts by whether rows follow each other, and whether they lie off blocks."""
 
-_TIGHT = tuple(Layout(True, True, off, 0) for off in (False, True))
+_TIGHT = tuple(Layout(True, True, off) for off in (False, True))
 """Layouts of operands whose rows follow each other."""
 
-_APART = Layout(False, True, False, 0)
+_APART = Layout(False, True, False)
 """The layout of copies and of parts of k: rows begin at blocks."""
 
-_BOUNDS = CoreCycles._fields.index("served")
-"""Costs behind those of cores begin here."""
+_FIELDS = (*CoreCycles._fields, *CoreLoads._fields)
+"""Costs of candidates, those of loads only where they matter."""
 
 _TINY = 1e-4
 """Less than what a quotient of whole numbers can be off, and far less than one."""
@@ -56,8 +57,8 @@ class _Weighed(NamedTuple):
     """Candidates for products that differ in m, and their cycles.
 
     Those of a core until its first tile is done, less what it has in common with later ones, and for each later one. `served`
-    is what L2 takes for a tile where it may be too slow, `far` what is read past it, where anything is; the last two are how
-    many times as long main memory takes for operands where rows meet in channels.
+    is what L2 takes for a tile where it may be too slow, `far` what is read past it, where anything is; `met` is all but
+    that where rows may meet in parts of memory.
     """
 
     interval: _Interval
@@ -65,8 +66,7 @@ class _Weighed(NamedTuple):
     later: Floats
     served: Floats | None
     far: Floats | None
-    a_meets: Floats | None
-    b_meets: Floats | None
+    met: Met | MetByCores | None
 
 
 class _Interval(NamedTuple):
@@ -82,23 +82,33 @@ class _Interval(NamedTuple):
     widths: Ints
     per_m: Floats
     per_n: Floats
+    edges: Edges
 
 
 class _Candidates(NamedTuple):
     """Candidates of an interval, and their costs for operands that lie in some way: those of cores first.
 
-    `bounds` says which ones of them are the last four of `_Weighed`, None for those that do not matter.
+    `served` and `far` say which ones of them are those of `_Weighed`, None where they do not matter; from `loads` on there are
+    those of `CoreLoads` where `shared` asks for them.
     """
 
     interval: _Interval
     costs: CostLines
-    bounds: tuple[int | None, ...]
+    served: int | None
+    far: int | None
+    loads: int
+    shared: Shared | None
 
     def at(self, sizes: ProductSizes) -> _Weighed:
         """The candidates for k."""
         costs = self.costs.at(sizes.k)
-        bounds = [None if at is None else costs[at] for at in self.bounds]
-        return _Weighed(self.interval, costs[0], costs[1], *bounds)
+        first, later = costs[0], costs[1]
+        served, far = (None if at is None else costs[at] for at in (self.served, self.far))
+        met = None
+        if self.shared is not None:
+            loads = CoreLoads(*costs[self.loads :])
+            met = self.shared.met(sizes, self.interval.edges, first + later, later, loads)
+        return _Weighed(self.interval, first, later, served, far, met)
 
 
 class _Grid(NamedTuple):
@@ -155,6 +165,7 @@ class TileChooser:
         self._per_l2 = 1 / float(chip.l2_bytes_per_cycle)
         self._is_l2_slow = cores * chip.core.load.l1_bytes_per_cycle > chip.l2_bytes_per_cycle
         self._are_lines_alike = memory.address_hash and not self._is_l2_slow
+        self._shared = None if memory.address_hash else Shared(problem, cores)
         # Past L2 a line is read whole.
         self._per_hbm, self._per_line, _ = memory_cost(chip)
         self._l2_capacity = chip.capacity_bytes("l2")
@@ -180,7 +191,7 @@ class TileChooser:
         """All tiles with their accumulators and estimated cycles."""
         costs = self._costs
         every = self._every(sizes).at(sizes)
-        cycles = self._cycles(sizes, every, self._grid_of(sizes, every.interval, len(every.interval.tiles)))
+        cycles = self._cycles(sizes, every, len(every.interval.tiles))
         return costs.table, costs.depths, np.maximum(cycles, self._read(sizes))
 
     def core_cycles(self, sizes: ProductSizes) -> tuple[Table, Ints, Floats, Floats]:
@@ -207,51 +218,47 @@ class TileChooser:
             if len(self._weighed) >= _KEPT_TILES:
                 self._weighed.clear()
             weighed = self._weighed[layer] = self._useful_at(self._key(sizes)).at(sizes)
-        cycles = self._cycles(sizes, weighed, self._grid(sizes, weighed.interval))
+        interval = weighed.interval
+        cycles = self._cycles(sizes, weighed, interval.ends[bisect_left(self._edges, m)])
         best = int(cycles.argmin())
-        tile_m, tile_n, l1_k, l0_k, depth = weighed.interval.tiles[best]
+        tile_m, tile_n, l1_k, l0_k, depth = interval.tiles[best]
         size, rows, cols = max(k, 1), min(tile_m, m), min(tile_n, n)
         estimate = int(max(float(cycles[best]), self._read(sizes)))
         return CubeTile((rows, cols, min(l1_k, size)), (rows, cols, min(l0_k, size)), depth, estimate)
 
-    def _grid(self, sizes: ProductSizes, interval: _Interval) -> _Grid:
-        """That of the candidates whose edge m a product may take; the same is asked for as operands lie in several ways."""
+    def _grid(self, sizes: ProductSizes, interval: _Interval, end: int) -> _Grid:
+        """The grid of the first `end` candidates; the same is asked for as operands lie in several ways."""
         m, n, _, batch, *_ = sizes
         size, known, grid = self._last
-        if size == (m, n, batch) and known is interval:
+        if size == (m, n, batch) and known is interval and len(grid.tiles) == end:
             return grid
-        end = interval.ends[bisect_left(self._edges, m)]
-        grid = self._grid_of(sizes, interval, end)
+        # Arrays take plain floats in half the time of plain integers.
+        tiles, rows = interval.per_n[:end] * (n - _TINY), interval.per_m[:end] * (m - _TINY)
+        np.ceil(tiles, out=tiles)
+        if batch != 1:
+            tiles *= float(batch)
+        tiles *= np.ceil(rows, out=rows)
+        rounds = tiles * self._per_core
+        grid = _Grid(tiles, np.ceil(rounds, out=rounds))
         self._last = (m, n, batch), interval, grid
         return grid
 
-    def _grid_of(self, sizes: ProductSizes, interval: _Interval, end: int) -> _Grid:
-        """The grid of the first `end` candidates."""
-        # Arrays take plain floats in half the time of plain integers.
-        tiles, rows = interval.per_n[:end] * (sizes.n - _TINY), interval.per_m[:end] * (sizes.m - _TINY)
-        np.ceil(tiles, out=tiles)
-        if sizes.batch != 1:
-            tiles *= float(sizes.batch)
-        tiles *= np.ceil(rows, out=rows)
-        rounds = tiles * self._per_core
-        return _Grid(tiles, np.ceil(rounds, out=rounds))
-
-    def _cycles(self, sizes: ProductSizes, weighed: _Weighed, grid: _Grid) -> Floats:
-        """Cycles of cores, and of memory where it may be slower, for the first candidates, which the grid is of."""
-        tiles, end = grid.tiles, len(grid.tiles)
-        _, first, later, served, far, a_meets, b_meets = weighed
-        cycles: Floats = grid.rounds * later[:end]
-        cycles += first[:end]
-        if served is not None:
-            np.maximum(cycles, tiles * served[:end], out=cycles)
+    def _cycles(self, sizes: ProductSizes, weighed: _Weighed, end: int) -> Floats:
+        """Cycles of cores, and of memory where it may be slower, for the first `end` candidates."""
+        interval, first, later, served, far, met = weighed
+        cycles: Floats
+        if met is not None:
+            cycles = met.cycles(sizes.m, end)
+        else:
+            tiles, rounds = self._grid(sizes, interval, end)
+            cycles = rounds * later[:end]
+            cycles += first[:end]
+            if served is not None:
+                np.maximum(cycles, tiles * served[:end], out=cycles)
         if far is not None:
             # The more is read past L2, the less of it is hidden.
+            tiles, _ = self._grid(sizes, interval, end)
             np.hypot(cycles, tiles * far[:end], out=cycles)
-        if a_meets is not None and b_meets is not None:
-            depth = sizes.k * sizes.batch * self._item * self._per_hbm
-            read = sizes.m * depth * a_meets[:end] + sizes.n * depth * b_meets[:end]
-            # What all candidates have to read decides nothing; what it takes longer where rows meet does.
-            cycles = cycles + np.maximum(read - np.maximum(cycles, (sizes.m + sizes.n) * depth), 0)
         return cycles
 
     def _read(self, sizes: ProductSizes) -> float:
@@ -294,15 +301,18 @@ class TileChooser:
         table = self._costs.table[numbers]
         ends = np.searchsorted(table[:, 0], self._edges, side="right").tolist()
         tiles = np.column_stack([table[:, [0, 1, 2, 5]], self._costs.depths[numbers]]).tolist()
-        return _Interval(numbers, tiles, [*ends, len(table)], table[:, 1], 1.0 / table[:, 0], 1.0 / table[:, 1])
+        per_m = 1.0 / table[:, 0]
+        m, n, k = table[:, :3].T.astype(np.float64)
+        edges = Edges(m, n, k, per_m)
+        return _Interval(numbers, tiles, [*ends, len(table)], table[:, 1], per_m, 1.0 / table[:, 1], edges)
 
     def _made(self, interval: _Interval, lines: _Lines, wide: int, a: Layout, b: Layout) -> _Candidates:
         costs, covering = lines
         if wide < len(self._widths):
             costs = costs.with_others(interval.widths >= self._widths[wide], covering)
-        fields = self._fields(a, b)
-        bounds = range(_BOUNDS, len(CoreCycles._fields))
-        return _Candidates(interval, costs, tuple(fields.index(at) if at in fields else None for at in bounds))
+        fields = [_FIELDS[at] for at in self._fields(a, b)]
+        served, far = (fields.index(name) if name in fields else None for name in ("served", "far"))
+        return _Candidates(interval, costs, served, far, len(fields) - len(CoreLoads._fields), self._shared)
 
     def _lines_at(self, at: int, a: Layout, b: Layout) -> _Lines:
         """Costs of the candidates of use in an interval."""
@@ -321,7 +331,7 @@ class TileChooser:
     def _with_bounds(self, at: Sequence[int], intervals: Sequence[_Interval], a: Layout, b: Layout) -> list[_Lines]:
         """Costs in cycles, by interval."""
         fields = self._fields(a, b)
-        per = np.array((1.0, 1.0, self._per_l2, self._per_line, 1.0, 1.0))[fields]
+        per = np.array((1.0, 1.0, self._per_l2, self._per_line, *(1.0 for _ in CoreLoads._fields)))[fields]
         counts = [len(interval.numbers) for interval in intervals]
         numbers = np.concatenate([interval.numbers for interval in intervals])
         plain, covering = self._costs.lines(np.repeat(at, counts), numbers, (a, b))
@@ -330,12 +340,13 @@ class TileChooser:
 
     def _fields(self, a: Layout, b: Layout) -> list[int]:
         """Fields of costs that matter for operands that lie so: those of cores, and of memory where it may be the slower."""
+        is_shared = self._shared is not None
         wanted = (
             True,
             True,
-            self._is_l2_slow or a.apart or b.apart,
+            self._is_l2_slow and not is_shared,
             a.off or b.off,
-            *(2 * (a.channels or b.channels,)),
+            *(is_shared for _ in CoreLoads._fields),
         )
         return [at for at, each in enumerate(wanted) if each]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import gcd
 from typing import NamedTuple
 
 import numpy as np
@@ -28,39 +27,47 @@ _TILE_WORDS = 40
 _VISIBLE = 0.12
 """Share of the second slowest unit's work that the slowest does not hide, seen on one core of `ascend_910b1`."""
 
-_PLACES = 8
-"""At how many columns the cores are at one time at most where rows follow the edge of a tile; along k they are all at one."""
-
 
 class Layout(NamedTuple):
     """How rows of an operand lie in memory, as far as their loads depend on it.
 
     `tight`: one row ends where the next begins. `lined`: rows begin at lines of L2. `off`: they begin off blocks of 32 bytes.
-    `apart`: in how many slices of L2 rows begin, `channels`: in how many channels of main memory; 0 where they begin in all.
     """
 
     tight: bool
     lined: bool
     off: bool
-    apart: int
-    channels: int = 0
 
 
-REFERENCE = Layout(True, True, False, 0), Layout(False, True, False, 0)
+REFERENCE = Layout(True, True, False), Layout(False, True, False)
 """The layouts of both operands for which tiles are measured."""
 
 
 class CoreCycles(NamedTuple):
     """Costs of tiles: cycles until the first one is done, and that each later one takes; bytes that a tile keeps L2 busy for,
-    and lines that it reads past L2; and how many times as long main memory takes for either operand, where rows meet in few of
-    its channels."""
+    and lines that it reads past L2."""
 
     first: Floats
     later: Floats
     served: Floats
     far: Floats
-    a_meets: Floats
-    b_meets: Floats
+
+
+class CoreLoads(NamedTuple):
+    """What loads of a tile over all of k take, by operand: cycles when it comes from main memory, and of a later tile, to
+    which it may have stayed; and the bytes that a later tile keeps L2 busy for. In cycles too: `behind` a tile that is loaded
+    until it is done, with its latency; `paced` what loads wait until moves before them have left their queue; `held` how long
+    the slots of a tile are, beside its loads."""
+
+    a_new: Floats
+    b_new: Floats
+    a_again: Floats
+    b_again: Floats
+    a_served: Floats
+    b_served: Floats
+    behind: Floats
+    paced: Floats
+    held: Floats
 
 
 class _Load(NamedTuple):
@@ -70,7 +77,6 @@ class _Load(NamedTuple):
     later: Floats
     served: Floats
     far: Floats
-    meets: Floats
 
 
 class CoreCost:
@@ -91,10 +97,7 @@ class CoreCost:
         self._outstanding = load.outstanding
         self._near, self._far = memory.l2.latency_cycles, memory.l2.latency_cycles + memory.hbm.latency_cycles
         self._access = memory.l2.access_bytes
-        self._line, self._slices = memory.l2.line_bytes, memory.l2.slices
-        self._interleave, self._channels = memory.hbm.interleave_bytes, memory.hbm.channels
-        self._cores = chip.cores_with("cube")
-        self._places = min(_PLACES, self._cores)
+        self._line = memory.l2.line_bytes
         self._uncached = memory.l2.unaligned_reads == "uncached"
         self._slots = min(problem.depth("l1.a"), problem.depth("l1.b"))
         self._moves_in_turn = min(problem.depth("l0a"), problem.depth("l0b")) == 1
@@ -128,9 +131,7 @@ class CoreCost:
         moves = steps0 * parts_m
         products = moves * (n / n0)
         compute = self._multiplied(m, n, k) + products * self._product_start
-        item = self._problem.item
-        move = k * (m * (item / self._move_rates[0]) + n * parts_m * (item / self._move_rates[1]))
-        move = move + moves * (2 * self._move_start)
+        move = self._moved(m, n, k, parts_m) + moves * (2 * self._move_start)
         out = self._out(m, n, covers)
         decode = (products * _STEP_WORDS + steps1 * _LOAD_WORDS + _TILE_WORDS) * self._decode
         compute, move, decode = compute * inner, move * inner, decode * inner
@@ -138,9 +139,7 @@ class CoreCost:
         slowest_inside = compute + move if self._moves_in_turn else np.maximum(compute, move)
         held = slowest_inside if self._moves_in_turn else move
         busy = (held if self._moves_in_turn else compute) + np.where(depths > 1, 0.0, out)
-        # Where all of k is in L1, one operand stays there for a row of tiles, and both where that is a single tile.
-        stays = np.where(steps1 <= 1, 0.0, 1.0)
-        of_a, of_b = (1.0, stays) if self._keeps_b else (stays, np.where(covers, stays, 1.0))
+        of_a, of_b = self._again(steps1, covers)
         a, b = self._loads(m, n, taken, steps1 <= 1, layouts, covers)
         # A slot of a ring is free again when its step is moved, so a step takes its part of that time at least.
         moved = held / steps1
@@ -159,9 +158,46 @@ class CoreCost:
             later,
             steps1 * (a.served * of_a + b.served * of_b),
             steps1 * (a.far * of_a + b.far * of_b),
-            a.meets,
-            b.meets,
         )
+
+    def loads(self, tiles: Floats, k: Floats, layouts: tuple[Layout, Layout], covers: Flags | bool) -> CoreLoads:
+        """Loads of tiles as `cycles` takes them."""
+        m, n, k1, m0, n0, k0, _ = tiles
+        steps1 = np.ceil(k / k1)
+        taken = k / steps1
+        of_a, of_b = self._again(steps1, covers)
+        a, b = self._loads(m, n, taken, steps1 <= 1, layouts, covers)
+        steps0 = np.ceil(taken / k0)
+        moves = steps0 * (m / m0)
+        compute = self._multiplied(m, n, taken) + moves * (n / n0) * self._product_start
+        move = self._moved(m, n, taken, m / m0) + moves * (2 * self._move_start)
+        slowest = compute + move if self._moves_in_turn else np.maximum(compute, move)
+        behind = slowest + np.minimum(compute, move) / steps0 + self._far + self._out(m, n, covers)
+        paced = slowest * (1 - np.minimum(self._queue / np.maximum(2 * moves, 1), 1))
+        return CoreLoads(
+            steps1 * a.first,
+            steps1 * b.first,
+            steps1 * (a.later * of_a),
+            steps1 * (b.later * of_b),
+            steps1 * (a.served * of_a),
+            steps1 * (b.served * of_b),
+            behind,
+            steps1 * paced,
+            steps1 * (self._far + slowest),
+        )
+
+    def _again(self, steps1: Floats, covers: Flags | bool) -> tuple[Floats | float, Floats | float]:
+        """Whether a later tile loads either operand again.
+
+        Where all of k is in L1, one operand stays there for a row of tiles, and both where that is a single tile.
+        """
+        stays = np.where(steps1 <= 1, 0.0, 1.0)
+        return (1.0, stays) if self._keeps_b else (stays, np.where(covers, stays, 1.0))
+
+    def _moved(self, m: Floats, n: Floats, k: Floats, parts_m: Floats) -> Floats:
+        """Cycles of the moves to L0 for their bytes."""
+        item = self._problem.item
+        return np.asarray(k * (m * (item / self._move_rates[0]) + n * parts_m * (item / self._move_rates[1])))
 
     def _multiplied(self, m: Floats, n: Floats, k: Floats) -> Floats:
         block_m, block_n, block_k = self._blocks
@@ -192,25 +228,11 @@ class CoreCost:
         # A row is cut where an access of L2 ends: lined rows at multiples of their own length, others anywhere.
         aligned = np.minimum(_lowest_bit(row), self._access) if layout.lined else min(BLOCK_BYTES, self._access)
         served = np.where(dense, nbytes, rows * (1 + (row - aligned) / self._access) * self._access)
-        if layout.apart:
-            reached = np.minimum(layout.apart, rows) * np.ceil(row / self._line) * (1 if along else self._places)
-            served = served / np.where(dense, 1.0, np.sqrt(np.minimum(reached / self._slices, 1.0)))
-        meets = np.where(dense, 1.0, self._meets(rows, row, along, layout.channels))
         if not (layout.off and self._uncached):
-            return _Load(first, later, served, nbytes * 0.0, meets)
+            return _Load(first, later, served, nbytes * 0.0)
         fetched = rows * (1 + (row - 1) / self._line)
         later, served = np.where(dense, later, first), np.where(dense, served, 0.0)
-        return _Load(first, later, served, np.where(dense, 0.0, fetched), meets)
-
-    def _meets(self, rows: Floats, row: Floats, along: bool, begun: int) -> Floats | float:
-        """How many times as long main memory takes for parts of rows that begin in `begun` of its channels; 0 are all."""
-        if not begun:
-            return 1.0
-        # Cores are at the same place along k, and at columns beside each other.
-        span = row if along else row * self._cores
-        size = self._interleave
-        blocks = np.where(span % size == 0, span / size, 1 + (span - 1) / size)
-        return np.asarray(np.maximum(self._channels / (np.minimum(begun, rows) * blocks), 1.0))
+        return _Load(first, later, served, np.where(dense, 0.0, fetched))
 
     def _out(self, m: Floats, n: Floats, covers: Flags | bool) -> Floats:
         """Cycles of a tile's way out; rows of a tile that does not cover them leave one by one, short ones as a whole burst."""
@@ -225,16 +247,8 @@ class CoreCost:
 
 def layout_of(problem: TileProblem, pitch: int, row_bytes: int) -> Layout:
     """The layout of an operand whose rows of `row_bytes` lie `pitch` bytes apart."""
-    memory = problem.chip.memory
-    l2, hbm = memory.l2, memory.hbm
-    meet = pitch > 0 and not memory.address_hash
-    apart, channels = (
-        count // gcd(pitch // size, count) if meet and pitch % size == 0 else 0
-        for size, count in ((l2.line_bytes, l2.slices), (hbm.interleave_bytes, hbm.channels))
-    )
-    return Layout(
-        pitch == row_bytes, pitch % l2.line_bytes == 0, pitch % BLOCK_BYTES != 0, apart, channels % hbm.channels
-    )
+    line = problem.chip.memory.l2.line_bytes
+    return Layout(pitch == row_bytes, pitch % line == 0, pitch % BLOCK_BYTES != 0)
 
 
 def _two_largest(*values: Floats) -> tuple[Floats, Floats]:

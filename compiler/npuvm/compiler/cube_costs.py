@@ -42,12 +42,12 @@ _ALIKE = 0.15
 
 _EXTREMES = (
     (REFERENCE[0], False),
-    (Layout(True, False, True, 0), False),
-    (Layout(True, False, True, 0), True),
-    (Layout(False, True, False, 1), False),
+    (Layout(True, False, True), False),
+    (Layout(True, False, True), True),
+    (REFERENCE[1], False),
 )
 """Layouts of both operands, and whether tiles cover them, for which candidates are of use: rows at lines, off blocks, or all in
-one slice of L2."""
+one slice of L2, where long parts of them are served by more."""
 
 _EITHER = np.array([[[False]], [[True]]])
 """Whether tiles cover operands, one case after the other."""
@@ -56,7 +56,8 @@ _EITHER = np.array([[[False]], [[True]]])
 class CostLines(NamedTuple):
     """Costs of some candidates as lines over k: `coefficients` are their bases and slopes, by field and candidate.
 
-    Fields are those of `CoreCycles`, with the cycles of a later tile taken out of those of the first.
+    Fields are those of `CoreCycles`, with the cycles of a later tile taken out of those of the first, and behind them those of
+    `CoreLoads` on a chip that spreads no addresses.
     """
 
     coefficients: Floats
@@ -90,6 +91,8 @@ class CandidateCosts:
         order = np.lexsort((table[:, 1], table[:, 0]))
         self.table, self.depths = table[order], depths[order]
         self._core = CoreCost(problem)
+        self._per_line = problem.item / problem.chip.memory.l2.line_bytes
+        self._with_loads = not problem.chip.memory.address_hash
         self._tiles = np.concatenate([self.table, self.depths[:, None]], axis=1).T.astype(np.float64)
         # Launches on all cores have seen how alike they read.
         self._alike = 0.0 if measured == "core" else _ALIKE
@@ -111,7 +114,9 @@ class CandidateCosts:
         kept = np.zeros((len(GRID) - 1, *pairs.shape), dtype=bool)
         for layout, covers in _EXTREMES:
             first, later, served, far, *_ = self._cycles(slice(None), _GRID[1:, None], (layout, layout), covers)
-            bounds = [*([served] if layout.apart else []), *([far] if layout.off else [])]
+            lines = np.ceil(np.minimum(self._tiles[2], _GRID[1:, None]) * self._per_line)
+            meets = layout == REFERENCE[1]
+            bounds = [*([served / np.sqrt(lines)] if meets else []), *([far] if layout.off else [])]
             for cost in (*(first + tiles * later for tiles in _LATER), *bounds):
                 # One behind the last candidate is never the best.
                 beside = np.append(cost, np.full((len(cost), 1), np.inf), axis=1)[:, pairs]
@@ -128,6 +133,9 @@ class CandidateCosts:
         """
         k = np.stack([_GRID[at] + 1, _GRID[at + 1]])
         costs = self._cycles(numbers, k, layouts, _EITHER)
+        if self._with_loads:
+            loads = self._core.loads(self._tiles[:, numbers], k, layouts, _EITHER)
+            costs = np.concatenate([costs, np.stack(np.broadcast_arrays(*loads, costs[0])[:-1])])
         costs[0] = (1 - self._alike) * (costs[0] - costs[1])
         slope = (costs[:, :, 1] - costs[:, :, 0]) / (k[1] - k[0])
         lines = np.stack([costs[:, :, 1] - slope * k[1], slope])

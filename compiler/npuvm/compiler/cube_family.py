@@ -105,8 +105,9 @@ class ProductPrograms:
     ) -> None:
         self._cores = cores or chip.cores_with("cube")
         item = isa.dtypes[sort.spec.a.dtype].itemsize
-        self._nests = NestChooser(self._cores, chip.capacity_bytes("l2") / item, chip.core.load.min_burst_bytes / item)
         memory = chip.memory
+        burst, line = chip.core.load.min_burst_bytes / item, memory.l2.line_bytes // item
+        self._nests = NestChooser(self._cores, chip.capacity_bytes("l2") / item, burst, line)
         spread = memory.address_hash or self._cores == 1 or memory.l2.slices % _MEET
         self._meet = 0 if spread else _MEET * memory.l2.line_bytes
         self._core_type = chip.core_type_with("cube")

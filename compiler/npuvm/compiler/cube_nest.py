@@ -7,6 +7,7 @@ read at a time is little and near; where L2 has no room for the right operand bu
 
 from __future__ import annotations
 
+from math import gcd
 from typing import NamedTuple
 
 from npuvm.compiler.cube_problem import CubeTile
@@ -44,10 +45,12 @@ _KEPT = 0.85
 class NestChooser:
     """Chooses for `cores` cores that share the tiles evenly, and an L2 that holds `room` elements of the operands.
 
-    `burst`: loads of shorter rows take as long as of so many elements; without it no tiles are walked column by column.
+    `burst`: loads of shorter rows take as long as of so many elements; without it no tiles are walked column by column. `line`:
+    L2 keeps so many elements of a row or none of them.
     """
 
-    def __init__(self, cores: int, room: float, burst: float | None = None) -> None:
+    def __init__(self, cores: int, room: float, burst: float | None = None, line: int = 1) -> None:
+        self._line = line
         self._cores, self._whole, self._room, self._burst = cores, room, room * _KEPT, burst
         self._shares = [count for count in range(1, cores + 1) if cores % count == 0]
 
@@ -110,7 +113,8 @@ class NestChooser:
         m1, n1 = tile
         if (n + 2 * m1) * k + n * m1 <= self._whole:
             return 1
-        widest = int((self._whole - 2 * n1 * k) / (m1 * (k + n1)))
+        wide = n1 + self._line - gcd(n1, self._line)
+        widest = int((self._whole - 2 * wide * k) / (m1 * (k + n1)))
         return -(-rows // -(-rows // widest)) if widest > 1 else 1
 
     def _stays(self, rows: int, band: int, sizes: tuple[int, int, int]) -> bool:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from npuvm.compiler.blocks import align_up
-from npuvm.compiler.cube_core_cost import layout_of
+from npuvm.compiler.cube_meets import begun_in
 from npuvm.compiler.cube_problem import TileProblem
 from npuvm.compiler.formula_terms import Term, Value, compile_term, largest, least, pick, same
 from npuvm.compiler.relay_tile import Block, RelaySizes, Runs
@@ -125,8 +125,7 @@ class RelayCost:
         for product, shape, (n, k) in zip(self._products, sizes.shapes, block.tiles, strict=True):
             row, part = (shape.k, k) if product.is_flipped else (shape.n, n)
             pitch, part = row * product.item, min(part, row) * product.item
-            apart = layout_of(product.problem, pitch, part).apart or slices
-            reached = min(apart * -(-part // line) / slices, 1.0)
+            reached = min(begun_in(pitch, slices, line) * -(-part // line) / slices, 1.0)
             met += shape.n * shape.k * product.item / reached
         return blocks * met / self._l2_rate
 

@@ -102,7 +102,7 @@ class SplitCost:
         self._per_row = _HIDDEN * parts.following * (simple.startup_cycles + simple.latency_cycles)
         repeat = self._acc * float(simple.cycles_per_repeat) / chip.core.vector.repeat_bytes
         self._per_result = _HIDDEN * parts.following * repeat / self._vectors
-        self._block = BLOCK_BYTES // problem.item
+        self._block = BLOCK_BYTES // problem.item if chip.memory.l2.unaligned_reads == "uncached" else 1
         self._most = cores * chip.capacity_bytes("l0c") // self._acc
         self._by_rows = product.bias is not None or parts.following > 0
         self._known: dict[tuple[int, ...], Split] = {}
@@ -151,7 +151,9 @@ class SplitCost:
     def _searched(self, values: Sequence[int], sizes: ProductSizes, whole: float) -> Split:
         """The best of the numbers of parts that are tried, or none."""
         most = min(2 * self._cores, sizes.k // _LEAST)
-        tried = [parts for parts in range(2, most + 1) if sizes.k % (parts * self._block) == 0]
+        # Parts that begin off blocks go past L2 where it keeps no such reads, unless all rows do anyway.
+        block = self._block if sizes.k % self._block == 0 else 1
+        tried = [parts for parts in range(2, most + 1) if sizes.k % (parts * block) == 0]
         if not tried:
             return WHOLE
         first, *more, fewer = (min(tried, key=lambda each: (abs(each - way), each)) for way in _WAYS)
