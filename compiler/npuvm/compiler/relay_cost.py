@@ -9,9 +9,9 @@ from typing import NamedTuple
 from npuvm.compiler.blocks import align_up
 from npuvm.compiler.cube_meets import begun_in
 from npuvm.compiler.cube_problem import TileProblem
-from npuvm.compiler.formula_terms import Term, Value, compile_term, largest, least, pick, same
+from npuvm.compiler.formula_terms import Term, Value, compile_terms, largest, least, pick, same
 from npuvm.compiler.relay_tile import Block, RelaySizes, Runs
-from npuvm.compiler.vector_cost import RowsCost
+from npuvm.compiler.vector_cost import RowsCost, RowsForm, rows_terms
 from npuvm.hw.config import NpuConfig
 
 __all__ = ["Estimate", "RelayCost"]
@@ -28,15 +28,11 @@ _KEPT = 64
 
 
 class _Product(NamedTuple):
-    """A product of a relay: bytes of an element, whether rows of its right operand lie along k, and what blocks of it take.
-
-    `of` is what `_product_cycles` makes.
-    """
+    """A product of a relay: bytes of an element, and whether rows of its right operand lie along k."""
 
     item: int
     is_flipped: bool
     problem: TileProblem
-    of: Callable[..., Callable[..., float]]
 
 
 BlockRuns = tuple[tuple[int, Runs], tuple[int, Runs]]
@@ -51,18 +47,18 @@ class RelayCost:
     """Cycles of a relay's launch. `vector` is the estimate of one core's rows of a block of its vector segment."""
 
     def __init__(self, chip: NpuConfig, problems: Sequence[TileProblem], vector: RowsCost, cores: int) -> None:
-        self._vector, self._cores = vector, cores
+        self._cores = cores
         memory = chip.memory
-        # One core may do the work of both.
-        self._alone = len(chip.group_core_types) == 1
         self._near = memory.l2.latency_cycles
         self._far = memory.l2.latency_cycles + memory.hbm.latency_cycles
         self._l2_bytes, self._l2_rate = chip.capacity_bytes("l2"), float(chip.l2_bytes_per_cycle)
         self._hbm_rate = float(chip.hbm_bytes_per_cycle)
         self._spreads, self._line, self._slices = memory.address_hash, memory.l2.line_bytes, memory.l2.slices
-        self._products = tuple(
-            _Product(each.item, each.b.flipped, each, _product_cycles(_rates(chip, each))) for each in problems
-        )
+        self._products = tuple(_Product(each.item, each.b.flipped, each) for each in problems)
+        rates = tuple(_rates(chip, each) for each in problems)
+        # One core may do the work of both.
+        self._runs = _run_cycles(vector.form, rates, self._near, len(chip.group_core_types) == 1)
+        self._numbers = vector.numbers
 
     def of(self, sizes: RelaySizes) -> Estimate:
         """The estimate for blocks of these sizes.
@@ -70,17 +66,15 @@ class RelayCost:
         Products and the vector segment work at the same time where they have units of their own cores, on one core one after
         the other: it issues the instructions of both in order, and only the first product waits.
         """
-        rows, shapes, cores, run = sizes.rows, sizes.shapes, self._cores, self._run
-        vector, least = self._vector.of(sizes.cols), self._memory(sizes.read)
+        rows, cores, least = sizes.rows, self._cores, self._memory(sizes.read)
+        edges = [edge for n, k, *_ in sizes.shapes for edge in (n, k)]
+        run = self._runs(sizes.cols, *self._numbers, *edges)
         bound = sum(least)
 
         def cycles(block: Block, runs: BlockRuns, groups: int) -> tuple[float, tuple[float, ...]]:
             size, parts, tiles = block
             (matrices, (count, most, _)), (batches, (rests, most_rests, _)) = runs
-            of_products = [
-                product.of(shape.n, shape.k, n, k)
-                for product, shape, (n, k) in zip(self._products, shapes, tiles, strict=True)
-            ]
+            edges = [edge for tile in tiles for edge in tile]
             # What only one block of rows reads comes from main memory.
             way = self._near if rows > size else self._far
             own = size // cores
@@ -89,17 +83,16 @@ class RelayCost:
             whole, left = matrices * count, batches * rests
             turns = -(-(whole + left) // groups)
             total, last, taken, blocks = 0.0, 0.0, 0, 0
-            alike: list[float] = []
+            alike: Sequence[float] = ()
             if count:
-                alike = [each(size, way) for each in of_products]
+                each_run, *alike = run(most, size, own, part, way, *edges)
                 taken = min(turns, whole)
-                total = last = taken * run(most, sum(alike), *vector(own, part))
+                total = last = taken * each_run
                 blocks = taken * most
             if rests:
                 height = rows % size or size
-                products = [each(height, way) for each in of_products]
                 mine = min(own, height)
-                each_run = run(most_rests, sum(products), *vector(mine, min(part, mine)))
+                each_run, *products = run(most_rests, height, mine, min(part, mine), way, *edges)
                 fewer = min(turns - taken, left)
                 total, last = total + fewer * each_run, max(last, min(turns, left) * each_run)
                 blocks += fewer * most_rests
@@ -110,13 +103,6 @@ class RelayCost:
             return max(total, bound) + _HIDDEN * min(total, bound), together
 
         return cycles
-
-    def _run(self, blocks: int, cube: float, first: float, later: float) -> float:
-        """Cycles of a run of blocks, in which the products of a block wait for the vector cores two blocks before."""
-        if self._alone:
-            return blocks * (cube + later) + first - later
-        around = (cube + first + 2 * self._near) / 2
-        return cube + first + (blocks - 1) * max(cube, later, around)
 
     def _met(self, block: Block, sizes: RelaySizes, runs: BlockRuns) -> float:
         """Cycles of L2 for the right operands, where it spreads no addresses: all groups read the same columns at one time."""
@@ -179,10 +165,33 @@ def _rates(chip: NpuConfig, problem: TileProblem) -> _Rates:
 
 
 @lru_cache(_KEPT)
-def _product_cycles(rates: _Rates) -> Callable[..., Callable[..., float]]:
-    """For n, k and those of a tile, a function of rows and cycles of the way to memory: cycles of one block of rows."""
-    n_of_all, k_of_all, rows, memory = Term("all_n"), Term("all_k"), Term("rows"), Term("memory")
-    n, k = least(Term("tile_n"), n_of_all), least(Term("tile_k"), k_of_all)
+def _run_cycles(
+    form: RowsForm, products: tuple[_Rates, ...], near: int, alone: bool
+) -> Callable[..., Callable[..., tuple[float, ...]]]:
+    """For variables of the vector segment, and n and k of each product, a function of runs and tiles.
+
+    That is one of the blocks of a run, their rows, those of a vector core, and of a part of them, the cycles of the way to
+    memory, and n and k of a tile of each product. It gives the cycles of the run, and those of each product for a block.
+    """
+    names, (first, later) = rows_terms(form)
+    numbers = range(len(products))
+    alike = [_product_cycles(rates, at) for at, rates in enumerate(products)]
+    blocks, cube = Term("blocks"), sum(alike[1:], start=alike[0])
+    if alone:
+        run = blocks * (cube + later) + first - later
+    else:
+        # The products of a block wait for the vector cores two blocks before.
+        around = (cube + first + 2 * near) / 2
+        run = cube + first + (blocks - 1) * largest(largest(cube, later), around)
+    known = [name for at in numbers for name in (f"all_n{at}", f"all_k{at}")]
+    tiles = [name for at in numbers for name in (f"tile_n{at}", f"tile_k{at}")]
+    return compile_terms([*names, *known], ["blocks", "size", "height", "rows", "memory", *tiles], [run, *alike])
+
+
+def _product_cycles(rates: _Rates, at: int) -> Value:
+    """Cycles of product number `at` for one block of rows."""
+    n_of_all, k_of_all, rows, memory = Term(f"all_n{at}"), Term(f"all_k{at}"), Term("size"), Term("memory")
+    n, k = least(Term(f"tile_n{at}"), n_of_all), least(Term(f"tile_k{at}"), k_of_all)
     columns, steps = -(-n_of_all // n), -(-k_of_all // k)
     m0, n0, k0 = rates.block
     # Products of the last columns and steps are as much smaller as these are.
@@ -204,5 +213,4 @@ def _product_cycles(rates: _Rates) -> Callable[..., Callable[..., float]]:
         units = (multiply, move, load, turn, out)
     ordered = Term("sorted(({0}, {1}, {2}, {3}, {4}))", units)
     slow, slowest = Term("{0}[3]", (ordered,)), Term("{0}[4]", (ordered,))
-    total = columns * steps * (slowest + _VISIBLE * slow) + multiply + move + out
-    return compile_term(["all_n", "all_k", "tile_n", "tile_k"], ["rows", "memory"], total)
+    return columns * steps * (slowest + _VISIBLE * slow) + multiply + move + out

@@ -15,7 +15,16 @@ from npuvm.compiler.vector_space import Space
 from npuvm.hw.config import LoadConfig, NpuConfig, StoreConfig, class_of
 from npuvm.isa import Isa
 
-__all__ = ["Estimate", "RowsCost", "TileCost", "least_cycles", "memory_rates", "steady_elements"]
+__all__ = [
+    "Estimate",
+    "RowsCost",
+    "RowsForm",
+    "TileCost",
+    "least_cycles",
+    "memory_rates",
+    "rows_terms",
+    "steady_elements",
+]
 
 _KEPT = 1024
 """Estimates that are kept, by what they depend on besides sizes."""
@@ -100,6 +109,10 @@ class _Form(NamedTuple):
     stores: tuple[_Moved, ...]
 
 
+RowsForm = _Form
+"""What decides about the code of an estimate."""
+
+
 def walked_dims(space: Space) -> tuple[int, ...]:
     """The dims that tiles walk, the innermost last: columns before rows, and what is reduced inside of both."""
     kept = [*space.others, space.col, *(() if space.row is None else (space.row,))]
@@ -145,12 +158,12 @@ class RowsCost:
     """The same for rows of blocks that come one behind the other to a core, which works on parts of them."""
 
     def __init__(self, space: Space, program: VecProgram, chip: NpuConfig, isa: Isa, depth: int) -> None:
-        form, self._numbers = _form_of(space, program, chip, isa, depth)
-        self._formula = _rows_formula(form)
+        self.form, self.numbers = _form_of(space, program, chip, isa, depth)
+        self._formula = _rows_formula(self.form)
 
     def of(self, cols: int) -> Callable[[int, int], tuple[float, ...]]:
         """Cycles of so many rows of a block, in parts of so many: by themselves, and behind those of the block before."""
-        return self._formula(cols, *self._numbers)
+        return self._formula(cols, *self.numbers)
 
 
 def memory_rates(chip: NpuConfig) -> tuple[float, float]:
@@ -212,11 +225,20 @@ def _formula(form: _Form) -> Callable[..., Estimate]:
 @lru_cache(_KEPT)
 def _rows_formula(form: _Form) -> Callable[..., Callable[..., tuple[float, ...]]]:
     """A function of columns and the cycles of instructions, which returns one of rows, and those of a tile."""
+    names, values = rows_terms(form)
+    return compile_terms(names, ["height", "rows"], values)
+
+
+def rows_terms(form: RowsForm) -> tuple[list[str], tuple[Value, Value]]:
+    """What `RowsCost.of` gives as terms of "height" and "rows", and the variables that these have beside them.
+
+    Values of the variables are the columns and the numbers of the `RowsCost` whose form it is.
+    """
     work, names = _work(form)
     height, cols, rows = Term("height"), Term("cols"), Term("rows")
     ones = [1] * (len(form.reduced) - 2)
     first, both = (_cycles(form, [*ones, each, cols], work, 1, (rows, cols)) for each in (height, 2 * height))
-    return compile_terms(["cols", *names], ["height", "rows"], [first, both - first])
+    return ["cols", *names], (first, both - first)
 
 
 def _work(form: _Form) -> tuple[list[_Cycles], list[str]]:
