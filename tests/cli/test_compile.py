@@ -278,3 +278,20 @@ def test_the_fusion_report_names_operators(source: str, capsys: pytest.CaptureFi
     assert main([*words, "--json"]) == 0
     programs = json.loads(capsys.readouterr().out)["fusion"]["programs"]
     assert any("matmul" in name for program in programs for name in program["operators"])
+
+
+def test_slots_are_those_of_the_option(source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shapes, rings = "x=400x64, w=64x480", {"l0c", "l1.a", "l1.b", "l0a", "l0b", "ub.c", "ws0", "out0"}
+    simulated = []
+    for mode, most in (("double", 2), ("single", 1)):
+        out = tmp_path / mode
+        words = ["compile", f"{source}:scores", "--shapes", shapes, "--chip", "edge", "--buffering", mode]
+        assert main([*words, "--explain", "--json", "--dump", str(out)]) == 0
+        found = json.loads(capsys.readouterr().out)
+        told = [line.split() for path in sorted(out.glob("*-buffers.txt")) for line in path.read_text().splitlines()]
+        seen = {words[0]: int(words[3]) for words in told if words and words[0] in rings and words[2] != "of"}
+        assert seen.keys() == rings and max(seen.values()) == most
+        tile = (out / "06-c0-tile.txt").read_text()
+        assert ("by measurements of" in tile) == (mode == "double")  # libraries are measured with two slots
+        simulated.append(found["launches"][0]["cycles"])
+    assert simulated[0] < simulated[1]

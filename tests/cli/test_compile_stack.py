@@ -146,3 +146,15 @@ def test_wrong_input(
     assert main(["compile", *words, "--dump", "out"]) == 2
     assert message in capsys.readouterr().err
     assert not Path("out").exists()
+
+
+def test_a_stack_has_the_slots_of_the_option(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["compile", f"{source}:both", "--shapes", SHAPES, "--chip", "edge", "--explain", "--json"]
+    cycles = []
+    for mode, most in (("double", 2), ("single", 1)):
+        assert main([*words, "--buffering", mode]) == 0
+        found = json.loads(capsys.readouterr().out)
+        buffers = [each for segment in found["segments"] for each in segment["buffers"]]
+        assert max(each["slots"] for each in buffers) == most
+        cycles.append(found["launches"][0]["cycles"])
+    assert cycles[0] < cycles[1]

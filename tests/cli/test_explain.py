@@ -90,3 +90,22 @@ def test_whatif_stands_side_by_side(scenario: str, capsys: pytest.CaptureFixture
 def test_an_unknown_variant_is_one_line(scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["whatif", scenario, "--if", "free-lunch"]) == 2
     assert capsys.readouterr().err.startswith("npuvm: no variant 'free-lunch'; there are: infinite-bandwidth, ")
+
+
+def test_buffering_replaces_that_of_the_scenario(
+    scenario: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = Path(scenario).read_text(encoding="utf-8").replace("[[64, 64]]", "[[900, 640]]")
+    Path(scenario).write_text(text, encoding="utf-8")
+    cycles: dict[str, list[int]] = {"single": [], "double": []}
+    for mode, found in cycles.items():
+        assert main(["explain", scenario, "--json", "--buffering", mode]) == 0
+        found.append(json.loads(capsys.readouterr().out)[0]["whole"]["cycles"])
+        assert main(["whatif", scenario, "--if", "infinite-hbm", "--json", "--buffering", mode]) == 0
+        found.append(json.loads(capsys.readouterr().out)[0]["outcomes"][0]["cycles"])
+        words = ["simulate", scenario, "--timing-only", "--json", "--out", str(tmp_path / "out")]
+        assert main([*words, "--buffering", mode]) == 0
+        (told,) = json.loads(capsys.readouterr().out)
+        assert told["options"]["pins.buffering"] == mode
+        found.append(told["totals"]["cycles"])
+    assert all(one > two for one, two in zip(cycles["single"], cycles["double"], strict=True))

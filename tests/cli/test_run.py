@@ -12,7 +12,8 @@ import pytest
 
 from npuvm.cli.main import main
 
-MODEL = str(Path(__file__).resolve().parents[2] / "configs" / "models" / "scores.onnxtxt")
+MODELS = Path(__file__).resolve().parents[2] / "configs" / "models"
+MODEL, BLOCK = str(MODELS / "scores.onnxtxt"), str(MODELS / "feed_forward.onnxtxt")
 
 
 @pytest.fixture(autouse=True)
@@ -158,3 +159,14 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setattr("npuvm.cli.model_files.find_spec", lambda name: None if name == "onnx" else object())
     assert main(["coverage", MODEL]) == 2
     assert "ONNX models need the package onnx; install: pip install npuvm[onnx]" in capsys.readouterr().err
+
+
+def test_buffering_reaches_every_kernel(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", BLOCK, "--input", "x=300,256", "--chip", "edge", "--timing-only", "--json"]
+    cycles = []
+    for mode in ("auto", "double", "single"):
+        assert main([*words, "--buffering", mode]) == 0
+        cycles.append(json.loads(capsys.readouterr().out)["runs"][0]["cycles"])
+    assert cycles[0] == cycles[1] < cycles[2]
+    assert main([*words, "--buffering", "triple"]) == 2
+    assert "'auto', 'single', 'double'" in capsys.readouterr().err

@@ -32,6 +32,18 @@ def _load(tmp_path: Path, text: str) -> object:
     return schema.load_scenario(path)
 
 
+def test_another_buffering_is_for_all_launches(tmp_path: Path) -> None:
+    pins = "pins: {cores: 1, buffering: double}"
+    text = GOOD.replace("cases:", f"{pins}\ncases:").replace("op: add", f"op: add\n    {pins}")
+    loaded = _load(tmp_path, text)
+    assert isinstance(loaded, schema.KernelScenario)
+    single = schema.with_buffering(loaded, "single")
+    assert isinstance(single, schema.KernelScenario)
+    for pinned in (single.pins, *(case.pins for case in single.cases)):
+        assert pinned.model_dump(exclude_unset=True) == {"cores": 1, "buffering": "single"}
+    assert schema.with_buffering(loaded, None) == loaded
+
+
 def test_good_text_loads(tmp_path: Path) -> None:
     loaded = _load(tmp_path, GOOD)
     assert isinstance(loaded, schema.KernelScenario)

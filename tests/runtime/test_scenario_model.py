@@ -98,6 +98,17 @@ def test_fusion_is_that_of_the_scenario(folder: Path) -> None:
     assert alone.header.options["fusion"] == "none"
 
 
+def test_buffering_is_that_of_the_scenario(folder: Path) -> None:
+    """With data, and results as they must be."""
+    longer = TEXT.replace("length: 40", "length: 4000")
+    single, double = (
+        run(folder, longer.replace("fusion: both", f"buffering: {mode}")) for mode in ("single", "double")
+    )
+    assert single.header.options["buffering"] == "single"
+    assert single.totals.cycles != double.totals.cycles
+    assert not (*single.faults, *double.faults)
+
+
 def test_a_wrong_output_fails_the_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = scenario_model.expected_outputs
 
@@ -139,7 +150,8 @@ def _without_host(report: ScenarioReport) -> list[dict[str, Any]]:
     [
         ("gate.onnxtxt", "nowhere.onnx", r"small\.yaml:5:1: model: no such file: .*nowhere\.onnx"),
         ("fusion: both", "fusion: all", r"small\.yaml:6:1: fusion: must be 'none', 'pattern', 'stack' or 'both', not 'all'"),
-        ("fusion: both", "pins: {cores: 1}", r"pins: a model takes none; allowed is fusion"),
+        ("fusion: both", "pins: {cores: 1}", r"pins: a model takes none; allowed are fusion and buffering"),
+        ("fusion: both", "buffering: 2", r"small\.yaml:6:1: buffering: must be 'auto', 'single' or 'double', not 2"),
         ("weight: 3", "weight: 0", r"small\.yaml:8:.*runs\[0\]\.weight: .*greater than 0, not 0"),
         ("high: 49", "high: -1", r"inputs\.ids: high: -1 is less than low: 0"),
         ("{scale: 0.2}", "{scale: 0.2, low: 1, high: 2}", r"inputs\.\*\.weight: give low and high, or scale"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +12,9 @@ import typer
 
 from npuvm.cli.compiling_report import IndexKind, launch_rows, render_compiled, render_launches, to_json
 from npuvm.cli.kernel_files import load_kernel, parse_shapes
-from npuvm.cli.options import ColdL2, Overrides
+from npuvm.cli.options import Buffering, ColdL2, Overrides
 from npuvm.cli.output import json_text, wide_console, write_together
-from npuvm.compiler import CompileError, Kernel, Stack
+from npuvm.compiler import CompileError, Kernel, Pins, Stack
 from npuvm.compiler.compile_kinds import for_shapes
 from npuvm.compiler.fusion.report import FusionReport, fusion_report
 from npuvm.compiler.inspection import inspect_kernel
@@ -44,6 +44,7 @@ def compile_file(
     ] = "",
     chip: Annotated[str, typer.Option("--chip", help="Compile for this chip, a name or a file.")] = "ascend_910b1",
     overrides: Overrides = None,
+    buffering: Buffering = None,
     dump: Annotated[
         Path | None,
         typer.Option("--dump", help="Folder for one numbered text file of each phase.", show_default=False),
@@ -73,13 +74,14 @@ def compile_file(
     isa = load_isa(target.isa.base, target.isa.extensions)
     kernel, sizes = for_shapes(loaded, parse_shapes(shapes))
     ktype = f"{loaded.kind} of kernels" if isinstance(loaded, Stack) else loaded.graph.ktype
+    pins = _pins(kernel, buffering)
     found = (
-        inspect_stack(kernel, sizes, target, isa)
+        inspect_stack(kernel, sizes, target, isa, buffering)
         if isinstance(kernel, Stack)
-        else inspect_kernel(kernel, sizes, target, isa)
+        else inspect_kernel(kernel, sizes, target, isa, pins)
     )
-    fused = _fusion(kernel, sizes, target, isa) if fusion else None
-    rows = launch_rows(kernel, found, target, cold_l2, indices) if explain else None
+    fused = _fusion(kernel, sizes, target, isa, buffering) if fusion else None
+    rows = launch_rows(kernel, found, target, cold_l2, indices, pins) if explain else None
     written: Sequence[Path] = ()
     if dump is not None:
         texts = (
@@ -108,11 +110,22 @@ def compile_file(
         typer.echo(f"{len(written)} files in {dump}: {written[0].name} to {written[-1].name}")
 
 
-def _fusion(kernel: Kernel | Stack, shapes: Mapping[str, Sequence[int]], chip: NpuConfig, isa: Isa) -> FusionReport:
+def _pins(kernel: Kernel | Stack, buffering: str | None) -> Pins | None:
+    """The pins of the kernel with the buffering that is asked for; None for its own."""
+    if buffering is None:
+        return None
+    return replace(Pins() if isinstance(kernel, Stack) else kernel.graph.pins, buffering=buffering)
+
+
+def _fusion(
+    kernel: Kernel | Stack, shapes: Mapping[str, Sequence[int]], chip: NpuConfig, isa: Isa, buffering: str | None
+) -> FusionReport:
     """The report of a kernel whose segments the compiler puts together; CompileError for those that say it themselves."""
     if isinstance(kernel, Stack):
         raise CompileError("no fusion report of a stack; allowed: its kernels one by one", kernel.name)
-    return fusion_report(kernel.graph, shapes, chip, isa, linked=pins_of_kind(kernel.graph).stack == "sequence")
+    linked = pins_of_kind(kernel.graph).stack == "sequence"
+    pins = _pins(kernel, buffering) or kernel.graph.pins
+    return fusion_report(kernel.graph, shapes, chip, isa, linked=linked, buffering=pins.buffering)
 
 
 def _remove_old(folder: Path, written: Collection[Path]) -> None:

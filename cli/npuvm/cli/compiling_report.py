@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from npuvm.compiler import Kernel, Stack
+from npuvm.compiler import Kernel, Pins, Stack
 from npuvm.compiler.inspection import Inspected, InspectedSegment
 from npuvm.compiler.inspection_buffers import BufferUse
 from npuvm.compiler.inspection_stack import InspectedStack
@@ -37,16 +37,21 @@ class LaunchRow(NamedTuple):
 
 
 def launch_rows(
-    kernel: Kernel | Stack, found: Found, chip: NpuConfig, cold_l2: bool, indices: IndexKind | None = None
+    kernel: Kernel | Stack,
+    found: Found,
+    chip: NpuConfig,
+    cold_l2: bool,
+    indices: IndexKind | None = None,
+    pins: Pins | None = None,
 ) -> list[LaunchRow]:
-    """Simulate the launches of a kernel, time only, one after the other on a fresh device.
+    """Simulate the launches of a kernel, time only, one after the other on a fresh device; `pins` are those it was found with.
 
     `indices` says what index vectors are like; without it a kernel that has some is a SimulationError.
     """
     distribution = None if indices is None else IndexDistribution(indices)
     device = Device(chip, timing_only=True, cold_l2=cold_l2, indices=distribution)
     params = [each for each in found.compiled.tensors if each.kind == "param"]
-    device.run(kernel, {each.name: device.empty(each.shape, each.dtype) for each in params})
+    device.run(kernel, {each.name: device.empty(each.shape, each.dtype) for each in params}, pins)
     rows = []
     for launch, record in zip(found.compiled.launches, device.launches, strict=True):
         name, cycles = record.result.bound

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from npuvm.cli.launches import WithData, record_file, show
-from npuvm.cli.options import AsJsonList, ChipName, ColdL2, Overrides, ScenarioFiles
+from npuvm.cli.options import AsJsonList, Buffering, ChipName, ColdL2, Overrides, ScenarioFiles
 from npuvm.cli.output import json_text
 from npuvm.runtime.explain_report import render_explained
 from npuvm.runtime.explained import explain_launches, explained_json
@@ -19,6 +19,7 @@ def explain(
     config: ScenarioFiles,
     chip: ChipName = None,
     overrides: Overrides = None,
+    buffering: Buffering = None,
     units: Annotated[bool, typer.Option("--units/--no-units", help="Print a table of the units too.")] = True,
     path: Annotated[
         bool, typer.Option("--path", help="Follow the critical path of each kernel too; slower, it keeps a trace.")
@@ -30,7 +31,7 @@ def explain(
     """Take the cycles of every kernel of a scenario apart, and say what bounds it. Simulates time only."""
     reports = []
     for file in config:
-        name, records = record_file(file, chip, overrides or (), data, cold_l2, traced=path)
+        name, records = record_file(file, chip, overrides or (), data, cold_l2, traced=path, buffering=buffering)
         run = explain_launches(records)
         reports.append({"scenario": name, **explained_json(run)})
         if not as_json:

@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from npuvm.cli.output import DelayedBar, wide_console
 from npuvm.runtime.device import LaunchRecord
 from npuvm.runtime.recording import record_scenario
-from npuvm.runtime.scenario import load_scenario
+from npuvm.runtime.scenario import load_scenario, with_buffering
 
 __all__ = ["WithData", "record_file", "show"]
 
@@ -22,10 +22,17 @@ WithData: TypeAlias = Annotated[
 
 
 def record_file(
-    path: Path, chip: str | None, overrides: Sequence[str], data: bool, cold_l2: bool, *, traced: bool = False
+    path: Path,
+    chip: str | None,
+    overrides: Sequence[str],
+    data: bool,
+    cold_l2: bool,
+    *,
+    traced: bool = False,
+    buffering: str | None = None,
 ) -> tuple[str, tuple[LaunchRecord, ...]]:
     """Run a scenario file with a bar on stderr; return its name and its launches."""
-    scenario = load_scenario(path)
+    scenario = with_buffering(load_scenario(path), buffering)
     with DelayedBar(scenario.name) as bar:
         records = record_scenario(
             scenario, chip, overrides, data=data, cold_l2=cold_l2, traced=traced, progress=bar.update

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -15,6 +15,7 @@ from npuvm.isa.errors import AsmError
 __all__ = [
     "AsJson",
     "AsJsonList",
+    "Buffering",
     "ChipName",
     "ColdL2",
     "Extensions",
@@ -44,6 +45,14 @@ ChipName: TypeAlias = Annotated[
 Overrides: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Change the chip: core.ub_kib=512. Repeatable."),
+]
+Buffering: TypeAlias = Annotated[
+    Literal["auto", "single", "double"] | None,
+    typer.Option(
+        "--buffering",
+        help="Most slots of every ring on chip: one, two, or as the compiler chooses.",
+        show_default=False,
+    ),
 ]
 ColdL2: TypeAlias = Annotated[
     bool, typer.Option("--cold-l2", help="Every launch finds L2 empty, not as the one before left it.")

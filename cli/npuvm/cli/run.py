@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from npuvm.cli.model_files import ModelFile, open_model
-from npuvm.cli.options import AsJson, Overrides
+from npuvm.cli.options import AsJson, Buffering, Overrides
 from npuvm.cli.output import json_text, wide_console, write_atomic
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def run(
         Fusion | None,
         typer.Option("--fusion", help="What shares a program and a launch. Default: pattern."),
     ] = None,
+    buffering: Buffering = None,
     no_host: Annotated[
         bool, typer.Option("--no-host", help="An operator that the host would run is an error.")
     ] = False,
@@ -91,6 +92,7 @@ def run(
     specs = [parse_input(text) for text in inputs or ()]
     options: dict[str, Any] = {
         "fusion": fusion,
+        "buffering": buffering,
         "engine": None if timing_only else engine,
         "timing_only": timing_only,
         "no_host": no_host,

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from npuvm.cli.options import AsJsonList, ChipName, ColdL2, Overrides, ScenarioFiles
+from npuvm.cli.options import AsJsonList, Buffering, ChipName, ColdL2, Overrides, ScenarioFiles
 from npuvm.cli.output import DelayedBar, json_text, wide_console, write_atomic
 from npuvm.cli.simulate_extras import Extras, Wanted
 from npuvm.hw.energy import load_technology
 from npuvm.hw.errors import ConfigError
 from npuvm.hw.simulator import EngineName, HazardMode
 from npuvm.runtime.report import render, to_json
-from npuvm.runtime.scenario import Scenario, load_scenario
+from npuvm.runtime.scenario import Scenario, load_scenario, with_buffering
 from npuvm.runtime.scenario_report import ScenarioReport
 from npuvm.runtime.scenario_run import run_scenario
 
@@ -30,6 +30,7 @@ def simulate(
     config: ScenarioFiles,
     chip: ChipName = None,
     overrides: Overrides = None,
+    buffering: Buffering = None,
     timing_only: Annotated[
         bool, typer.Option("--timing-only", help="Simulate time without tensor data; results are not checked.")
     ] = False,
@@ -86,7 +87,7 @@ def simulate(
     """
     if engine == "compiled":
         _check_timing_only(timing_only, check_hazards, trace, report)
-    scenarios = [(path, load_scenario(path)) for path in config]
+    scenarios = [(path, with_buffering(load_scenario(path), buffering)) for path in config]
     _check_names(scenarios)
     begin = time.monotonic()
     wanted = Wanted(trace, report, None if technology is None else load_technology(technology), uncertainty)

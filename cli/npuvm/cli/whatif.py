@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from npuvm.cli.launches import WithData, record_file, show
-from npuvm.cli.options import AsJsonList, ChipName, ColdL2, Overrides, ScenarioFiles
+from npuvm.cli.options import AsJsonList, Buffering, ChipName, ColdL2, Overrides, ScenarioFiles
 from npuvm.cli.output import DelayedBar, json_text
 from npuvm.runtime.explain_report import render_whatif
 from npuvm.runtime.idealise import VARIANTS, variant
@@ -31,6 +31,7 @@ def whatif(
     ] = None,
     chip: ChipName = None,
     overrides: Overrides = None,
+    buffering: Buffering = None,
     data: WithData = False,
     cold_l2: ColdL2 = False,
     as_json: AsJsonList = False,
@@ -39,7 +40,7 @@ def whatif(
     variants = [variant(name) for name in names] if names else VARIANTS
     reports = []
     for path in config:
-        name, records = record_file(path, chip, overrides or (), data, cold_l2)
+        name, records = record_file(path, chip, overrides or (), data, cold_l2, buffering=buffering)
         with DelayedBar(name) as bar:
             result = what_if(records, variants, bar.update)
         reports.append({"scenario": name, **whatif_json(result)})

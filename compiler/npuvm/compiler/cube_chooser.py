@@ -383,7 +383,8 @@ class _Sort:
 def _are_costs_pinned(pins: Pins) -> bool:
     """Whether pins change what tiles take one core."""
     rings = pins.l1_depth, pins.l1_k, pins.l0c_parts, pins.ring_depth
-    return any((pins.tile, pins.order, pins.cache, pins.transfer, *rings))
+    # Libraries are measured with two slots.
+    return any((pins.tile, pins.order, pins.cache, pins.transfer, *rings)) or pins.buffering == "single"
 
 
 def sort_name(problem: TileProblem) -> str:

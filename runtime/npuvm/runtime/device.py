@@ -252,7 +252,8 @@ class Device:
     ) -> dict[str, Tensor]:
         """Compile a kernel or stack for the shapes of its inputs, or take it from the cache, and launch it.
 
-        Returns its outputs by name, in the order of its stores. `pins` are for a kernel: those of a stack are its kernels' own.
+        Returns its outputs by name, in the order of its stores. `pins` are for a kernel; a stack, whose kernels have their own,
+        takes buffering.
         CompileError for inputs that do not fit the kernel, DeviceError and SimulationError when a launch traps.
         """
         self._check_inputs(kernel, inputs)
@@ -292,9 +293,10 @@ class Device:
             if ready is not None:
                 made = ready
             elif isinstance(kernel, Stack):
-                if pins is not None:
-                    raise DeviceError("a stack takes no pins; pin its kernels", kernel.name)
-                made = compile_stack(kernel, shapes, self.chip, self.isa)
+                buffering = None if pins is None else pins.buffering
+                if pins not in (None, Pins(buffering=buffering)):
+                    raise DeviceError("a stack takes no pins but buffering; pin its kernels", kernel.name)
+                made = compile_stack(kernel, shapes, self.chip, self.isa, buffering)
             else:
                 made = compile_kernel(kernel, shapes, self.chip, self.isa, pins)
             for launch in made.launches:

@@ -33,6 +33,7 @@ __all__ = [
     "Tolerance",
     "load_scenario",
     "scenario_schema",
+    "with_buffering",
 ]
 
 Size: TypeAlias = Annotated[int, Field(ge=0, le=1 << 24)]
@@ -45,6 +46,9 @@ INTEGER_OPS = frozenset({"add", "sub", "mul", "maximum", "minimum", "relu", "whe
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Buffering: TypeAlias = Literal["auto", "single", "double"]
 
 
 class Tolerance(_Model):
@@ -66,6 +70,7 @@ class PinFields(_Model):
     swizzle_width: int | None = Field(default=None, ge=1, description="rows of tiles in a band of order swizzle")
     start: int | None = Field(default=None, ge=0, description="core c begins with its tile number start * c")
     repeat: int | None = Field(default=None, ge=1, description="most repeats of one vector instruction")
+    buffering: Buffering | None = Field(default=None, description="most slots of every ring on chip")
 
 
 class _Case(_Model):
@@ -186,6 +191,9 @@ class ModelScenario(_ScenarioBase):
     fusion: Literal["none", "pattern", "stack", "both"] | None = Field(
         default=None, description="which operators share a program, which programs a launch; default: as is fastest"
     )
+    buffering: Buffering | None = Field(
+        default=None, description="most slots of every ring on chip; default: as the compiler chooses"
+    )
     runs: tuple[ModelRun, ...] = Field(min_length=1)
     inputs: dict[str, InputFields] = Field(
         default={},
@@ -198,7 +206,7 @@ class ModelScenario(_ScenarioBase):
     @model_validator(mode="after")
     def _no_pins(self) -> ModelScenario:
         if self.pins.model_fields_set:
-            raise ValueError("pins: a model takes none; allowed is fusion")
+            raise ValueError("pins: a model takes none; allowed are fusion and buffering")
         return self
 
 
@@ -224,6 +232,24 @@ def load_scenario(path: str | Path) -> KernelScenario | MiniLmScenario | ModelSc
     if isinstance(scenario, ModelScenario):
         found["model"] = _model(document, scenario.model)
     return scenario.model_copy(update=found)
+
+
+def with_buffering(scenario: Scenario, buffering: str | None) -> Scenario:
+    """The scenario with this buffering for all its launches, whatever it says itself; as it is for None."""
+    if buffering is None:
+        return scenario
+    if isinstance(scenario, ModelScenario):
+        return scenario.model_copy(update={"buffering": buffering})
+    changed: dict[str, Any] = {"pins": _buffered(scenario.pins, buffering)}
+    if isinstance(scenario, KernelScenario):
+        changed["cases"] = tuple(
+            case.model_copy(update={"pins": _buffered(case.pins, buffering)}) for case in scenario.cases
+        )
+    return scenario.model_copy(update=changed)
+
+
+def _buffered(pins: PinFields, buffering: str) -> PinFields:
+    return pins.model_copy(update={"buffering": buffering})
 
 
 def _to_json(document: Document) -> str:

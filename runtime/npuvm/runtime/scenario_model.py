@@ -41,7 +41,7 @@ def run_model(scenario: ModelScenario, session: LaunchSession, header: Header, p
     weights = fsum(run.weight for run in scenario.runs)
     rows = []
     proto = _load(scenario.model)
-    with Session(proto, session.device, fusion=scenario.fusion) as opened:
+    with Session(proto, session.device, fusion=scenario.fusion, buffering=scenario.buffering) as opened:
         for index, run in enumerate(scenario.runs):
             label = f"{scenario.name}: run {index}"
             progress(index, len(scenario.runs), label)

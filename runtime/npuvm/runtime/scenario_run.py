@@ -92,6 +92,8 @@ def _header(scenario: Scenario, session: LaunchSession, overrides: Sequence[str]
         settings["l2"] = "cold"
     if isinstance(scenario, ModelScenario) and scenario.fusion is not None:
         settings["fusion"] = scenario.fusion
+    if isinstance(scenario, ModelScenario) and scenario.buffering is not None:
+        settings["buffering"] = scenario.buffering
     return Header(
         scenario=scenario.name,
         title=scenario.title,

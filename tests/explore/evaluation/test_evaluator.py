@@ -88,6 +88,33 @@ def test_fusion_is_that_of_the_point(tmp_path: Path) -> None:
     assert apart > fused
 
 
+@pytest.mark.parametrize("sharing", [True, False])
+def test_buffering_is_that_of_the_point(tmp_path: Path, sharing: bool) -> None:
+    """For models and for scenarios, whose own it replaces; and points with another one take no results of each other."""
+    scenario = tmp_path / "scenario.yaml"
+    fields = {
+        "name": "halves",
+        "title": "halves",
+        "chip": "edge",
+        "kind": "kernels",
+        "pins": {"buffering": "double"},
+        "cases": [
+            {"op": "relu", "dtypes": ["fp16"], "shapes": [[700, 300]]},
+            {"op": "exp", "dtypes": ["fp16"], "shapes": [[700, 300]], "pins": {"buffering": "auto"}},
+        ],
+    }
+    scenario.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    workloads = [model_workload(tmp_path, "mlp"), {"name": "halves", "scenario": str(scenario)}]
+    space = make_space(tmp_path, parameters={"compiler.buffering": ["single", "double", "auto"]}, workloads=workloads)
+    evaluator = Evaluator(space, sharing=sharing)
+    single, double, auto = (
+        [run.cycles for run in evaluator.evaluate({"compiler.buffering": mode}).runs]
+        for mode in ("single", "double", "auto")
+    )
+    assert double == auto
+    assert all(one > two for one, two in zip(single, double, strict=True))
+
+
 def test_scenarios_take_what_their_recordings_say(tmp_path: Path) -> None:
     scenario = tmp_path / "scenario.yaml"
     fields = {

@@ -33,10 +33,12 @@ parameters:
       slow: {{memory.hbm.bandwidth_gbps: 20, memory.l2.capacity_mib: 1}}
       fast: {{memory.hbm.bandwidth_gbps: 80.5, memory.l2.capacity_mib: 2}}
   compiler.fusion: [none, both]
+  compiler.buffering: [auto, single]
   isa.extensions: {{optional: [fma, own/twice.yaml]}}
 workloads:
   - {{name: chip, model: {MODEL}, sizes: {{tokens: [1, 100]}}}}
   - {{name: sums, scenario: sums.yaml}}
+  - {{name: block, scenario: block.yaml}}
 objectives: [{{measure: latency_us}}]
 """
 
@@ -61,6 +63,17 @@ title: sums
 chip: edge
 cases:
   - {op: add, dtypes: [fp16], shapes: [[300, 500]]}
+  - {op: mul, dtypes: [fp16], shapes: [[300, 500]], pins: {cores: 1, buffering: double}}
+""",
+    "block.yaml": f"""
+kind: model
+name: block
+title: block
+chip: edge
+model: {MODEL}
+fusion: pattern
+runs:
+  - {{sizes: {{tokens: 50}}}}
 """,
     "picked.yaml": SPACE,
 }
@@ -80,6 +93,7 @@ POINT: Point = {
     "core.load.row_cycles": "1/2",
     "memory": "fast",
     "compiler.fusion": "both",
+    "compiler.buffering": "auto",
     "isa.extensions.fma": True,
     "isa.extensions.twice": True,
 }
@@ -120,7 +134,10 @@ def test_the_picked_chip_is_that_of_the_point(space: Space, tmp_path: Path) -> N
     assert 'base: "../../space/mine.yaml"\n' in text
 
 
-@pytest.mark.parametrize("changes", [{}, {"core.count": 2, "memory": "slow", "compiler.fusion": "none"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"core.count": 2, "memory": "slow", "compiler.fusion": "none"}, {"compiler.buffering": "single"}],
+)
 def test_simulating_a_picked_point_gives_the_figures_of_the_study(
     space: Space, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
@@ -129,12 +146,14 @@ def test_simulating_a_picked_point_gives_the_figures_of_the_study(
     assert evaluation.error is None
     folder = tmp_path / "picked"
     picked = written(space, Entry(3, point, evaluation), folder)
-    paths = [folder / "workload_chip.yaml", folder / "sums.yaml"]
-    assert picked.command == f"npuvm simulate {paths[0]} {paths[1]} --timing-only --technology n7"
-    model, sums = (run_scenario(load_scenario(path), timing_only=True) for path in paths)
+    paths = [folder / name for name in ("workload_chip.yaml", "sums.yaml", "block.yaml")]
+    assert picked.command == f"npuvm simulate {' '.join(map(str, paths))} --timing-only --technology n7"
+    model, sums, block = (run_scenario(load_scenario(path), timing_only=True) for path in paths)
     assert model.header.chip == "picked_3"
     assert [(row.sizes, row.share) for row in model.runs] == [({"tokens": 1}, 0.5), ({"tokens": 100}, 0.5)]
-    *runs, whole = evaluation.runs
+    *runs, whole, alike = evaluation.runs
+    assert block.header.options["buffering"] == point["compiler.buffering"]
+    assert (block.totals.cycles, block.totals.launches) == (alike.cycles, alike.launches)
     assert [row.totals.cycles for row in model.runs] == [run.cycles for run in runs]
     assert [row.latency_us for row in model.runs] == [pytest.approx(run.latency_us, rel=1e-12) for run in runs]
     assert (sums.totals.cycles, sums.stream_us) == pytest.approx((whole.cycles, whole.latency_us), rel=1e-12)

@@ -38,7 +38,7 @@ FORMS = "allowed is a list of values, a range {from, to, step or factor}, {choic
 MEASURES = "allowed are latency_us, throughput_per_s, energy_uj, power_w, area_mm2, decoder_gates"
 COUNT = "allowed is a whole number, at least 1, at most 4096"
 FIELD = "no field of a chip"
-BESIDE = "allowed beside them are compiler.fusion, isa.extensions"
+BESIDE = "allowed beside them are compiler.fusion, compiler.buffering, isa.extensions"
 
 WRONG = [
     ("name: small\n", "", "1:1: name: missing"),
@@ -80,6 +80,11 @@ WRONG = [
     ("isa.extensions:", "extensions:", "8:3: extensions: optional extensions stand under isa.extensions"),
     ("[none, both]", "[none, all]", "9:27: compiler.fusion = 'all'; allowed are none, pattern, stack, both"),
     ("compiler.fusion", "compiler.fusing", f"9:21: compiler.fusing: {FIELD}; {BESIDE}"),
+    (
+        "compiler.fusion: [none, both]",
+        "compiler.buffering: [single, triple]",
+        "9:32: compiler.buffering = 'triple'; allowed are auto, single, double",
+    ),
     (
         "core.ub_kib >=",
         "core.ub_kb >=",
@@ -146,6 +151,11 @@ def test_points_are_all_combinations_and_make_chips() -> None:
     overrides = ("core.count=2", "core.ub_kib=128", "core.l0a_kib=64", "core.l0b_kib=64", "isa.extensions=[fma]")
     assert space.setup(point).overrides == overrides
     assert space.setup(point).fusion == "both"
+    assert space.setup(point).buffering is None
+    deep = load_space_text(
+        TEXT.replace("compiler.fusion: [none, both]", "compiler.buffering: [auto, single, double]"), space.path
+    )
+    assert [deep.setup(each).buffering for each in list(deep.points())[:3]] == ["auto", "single", "double"]
     assert space.chip(point) == load_chip("edge", overrides)
     assert space.fault(point) is None
 

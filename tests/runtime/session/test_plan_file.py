@@ -72,6 +72,7 @@ def _never(*_: Any) -> None:
         (TEXT.replace("12}", "13}"), "edge", {}, "another model"),
         (TEXT, "ascend_910b1", {}, "another chip: 'edge "),
         (TEXT, "edge", {"fusion": "none"}, "another fusion: 'pattern', not 'none'"),
+        (TEXT, "edge", {"buffering": "single"}, "another buffering: 'auto', not 'single'"),
     ],
 )
 def test_what_it_was_not_made_for(plan: Path, text: str, chip: str, options: dict[str, Any], message: str) -> None:

@@ -115,11 +115,20 @@ class FusionReport:
 
 
 def fusion_report(
-    graph: Graph, shapes: Mapping[str, Sequence[int]], chip: NpuConfig, isa: Isa, *, linked: bool = False
+    graph: Graph,
+    shapes: Mapping[str, Sequence[int]],
+    chip: NpuConfig,
+    isa: Isa,
+    *,
+    linked: bool = False,
+    buffering: str | None = None,
 ) -> FusionReport:
-    """The report for shapes of the parameters; `linked` where all programs are going to be one launch. CompileError."""
-    found = KernelFamily(graph, chip, isa).looked(shapes, linked=linked)
-    alone = KernelFamily(graph, chip, isa, mixing="never", operators=True).looked(shapes)
+    """The report for shapes of the parameters; `linked` where all programs are going to be one launch. CompileError.
+
+    `buffering` is that of `Pins`.
+    """
+    found = KernelFamily(graph, chip, isa, buffering=buffering).looked(shapes, linked=linked)
+    alone = KernelFamily(graph, chip, isa, mixing="never", operators=True, buffering=buffering).looked(shapes)
     return _Report(graph, chip, found, alone, linked).made()
 
 

@@ -120,11 +120,11 @@ class Taper:
     Every run finds the memory empty, so that a tape does not depend on what was taped before it.
     """
 
-    def __init__(self, model: Model, chip: NpuConfig, fusion: str | None) -> None:
+    def __init__(self, model: Model, chip: NpuConfig, fusion: str | None, buffering: str | None = None) -> None:
         self._model = model
         self._taken: list[TapedLaunch] = []
         self._device = Device(chip, timing_only=True, indices=ROWS, taker=self)
-        self._session = Session(model, self._device, fusion=fusion)
+        self._session = Session(model, self._device, fusion=fusion, buffering=buffering)
 
     def take(self, image: Image, addresses: tuple[int, ...], discarded: tuple[tuple[int, int], ...]) -> RunResult:
         """Keep a launch."""

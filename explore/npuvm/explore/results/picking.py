@@ -17,7 +17,7 @@ from npuvm.compiler.tile_library import find_library
 from npuvm.explore.evaluation import code_name
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.words import point_text
-from npuvm.explore.space import Space, Workload
+from npuvm.explore.space import Setup, Space, Workload
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.config.fields import leaf_at
 from npuvm.hw.errors import ConfigError
@@ -117,14 +117,14 @@ def _scalar(value: Any) -> str:
 
 
 def _scenario_text(space: Space, entry: Entry, workload: Workload, folder: Path) -> str:
-    name = f"{space.name}_{entry.number}_{workload.name}"
+    name, setup = f"{space.name}_{entry.number}_{workload.name}", space.setup(entry.point)
     if workload.kind == "scenario":
         data = dict(load_yaml(workload.path, ConfigError).data)
         data |= {"name": name, "chip": CHIP_FILE}
         if "model" in data:
             data["model"] = _from(folder, str(workload.path.parent / data["model"]))
+        data |= _options(setup) if data["kind"] == "model" else _with_buffering(data, setup.buffering)
         return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    fusion = space.setup(entry.point).fusion
     tree: dict[str, Any] = {
         "kind": "model",
         "name": name,
@@ -132,10 +132,28 @@ def _scenario_text(space: Space, entry: Entry, workload: Workload, folder: Path)
         "chip": CHIP_FILE,
         "model": _from(folder, str(workload.path)),
     }
-    if fusion is not None:
-        tree["fusion"] = fusion
+    tree |= _options(setup)
     runs = [f"  - {{sizes: {{{_fields(run.sizes)}}}, weight: {run.weight!r}}}\n" for run in workload.runs]
     return "".join(_lines(tree)) + "runs:\n" + "".join(runs)
+
+
+def _options(setup: Setup) -> dict[str, Any]:
+    """The options of the compiler that a point has, as fields of a model's scenario."""
+    given = {"fusion": setup.fusion, "buffering": setup.buffering}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _with_buffering(data: Mapping[str, Any], buffering: str | None) -> dict[str, Any]:
+    """The pins and cases of another scenario, with a point's buffering for all its launches."""
+    if buffering is None:
+        return {}
+    own = {"buffering": buffering}
+    found: dict[str, Any] = {"pins": {**data.get("pins", {}), **own}}
+    if "cases" in data:
+        found["cases"] = [
+            {**each, "pins": {**each["pins"], **own}} if "pins" in each else each for each in data["cases"]
+        ]
+    return found
 
 
 def _from(folder: Path, name: str) -> str:

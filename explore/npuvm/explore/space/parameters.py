@@ -8,7 +8,7 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from npuvm.compiler.schedule import FUSIONS
+from npuvm.compiler.schedule import BUFFERINGS, FUSIONS
 from npuvm.explore.space.schema import RangeFields, Value
 
 __all__ = ["EXTENSIONS", "OPTIONS", "Parameter", "ParameterKind", "Point", "range_values"]
@@ -21,7 +21,9 @@ ParameterKind: TypeAlias = Literal["field", "bundle", "extension", "option"]
 EXTENSIONS = "isa.extensions"
 """Key of a space file that names extensions of the instruction set."""
 
-OPTIONS: Mapping[str, tuple[Value, ...]] = MappingProxyType({"compiler.fusion": FUSIONS})
+OPTIONS: Mapping[str, tuple[Value, ...]] = MappingProxyType(
+    {"compiler.fusion": FUSIONS, "compiler.buffering": BUFFERINGS}
+)
 """Options of the compiler that a space may vary, with all their values."""
 
 _MOST_VALUES = 4096

@@ -218,7 +218,7 @@ class SpaceFields(_Model):
     chip: str = Field(description="the chip that is varied: a shipped name, or a chip file's path from here")
     parameters: dict[str, ParameterFields] = Field(
         min_length=1,
-        description="by field of the chip (core.ub_kib), by compiler.fusion, isa.extensions, "
+        description="by field of the chip (core.ub_kib), by compiler.fusion, compiler.buffering, isa.extensions, "
         "or by a name of choices that set several fields",
     )
     constraints: tuple[ConstraintFields, ...] = ()

@@ -61,6 +61,7 @@ class Setup:
 
     overrides: tuple[str, ...]
     fusion: str | None = None
+    buffering: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,11 @@ class Space:
         overrides = [f"{name}={_yaml(value)}" for name, value in fields.items()]
         if any(parameter.kind == "extension" for parameter in self.parameters):
             overrides.append(f"{EXTENSIONS}=[{', '.join(extensions)}]")
-        fusion = point.get("compiler.fusion")
-        return Setup(tuple(overrides), None if fusion is None else str(fusion))
+        fusion, buffering = (
+            None if option is None else str(option)
+            for option in (point.get("compiler.fusion"), point.get("compiler.buffering"))
+        )
+        return Setup(tuple(overrides), fusion, buffering)
 
     def chip(self, point: Point) -> NpuConfig:
         """The chip of a point; ConfigError where its fields contradict each other."""

@@ -40,9 +40,9 @@ _ENGINES = ("functional_first", "functional", "simpy", "compiled")
 class Session:
     """Runs a model: a path of an ONNX file, an `onnx.ModelProto`, or a `npuvm.compiler.model.Model`.
 
-    `chip` is a chip's name, file or configuration, with `overrides`, or a `Device` that sessions share. `fusion` is that of
-    `npuvm.compiler.Pins`, "pattern" where it is None. `engine` is that of `Device`; None takes "functional_first". With
-    `timing_only` there is no data, and rows that operators pick by index are drawn uniformly.
+    `chip` is a chip's name, file or configuration, with `overrides`, or a `Device` that sessions share. `fusion` and
+    `buffering` are those of `npuvm.compiler.Pins`, "pattern" and "auto" where they are None. `engine` is that of `Device`; None
+    takes "functional_first". With `timing_only` there is no data, and rows that operators pick by index are drawn uniformly.
     With `no_host`, operators that the device cannot run are a SessionError here that names them; otherwise `provider` runs
     them, onnxruntime or ONNX's reference where it is None.
 
@@ -56,6 +56,7 @@ class Session:
         overrides: Sequence[str] = (),
         *,
         fusion: str | None = None,
+        buffering: str | None = None,
         engine: DeviceEngine | None = None,
         timing_only: bool = False,
         no_host: bool = False,
@@ -77,11 +78,11 @@ class Session:
             self.device = Device(chip, overrides, timing_only=timing_only, engine=engine or wanted, indices=rows)
         self.stats = SessionStats()
         self.last = RunReport({})
-        pins = None if fusion is None else Pins(fusion=fusion)
+        pins = Pins(fusion=fusion, buffering=buffering)
         if provider is None and self.model.host_steps():
             provider = default_provider()
         self._shared = isinstance(chip, Device)
-        self._runner = Runner(self.device, pins, provider)
+        self._runner = Runner(self.device, None if pins == Pins() else pins, provider)
         self._loaded = Loaded(Prepared(self.model))
         self._reread: dict[tuple[bool, tuple[tuple[str, int], ...]], tuple[Model, Loaded]] = {}
 
@@ -142,8 +143,8 @@ class Session:
     ) -> Session:
         """A session as the constructor gives it, that takes programs from a plan file where it has them.
 
-        SessionError where the file is none, is damaged, or was made for another model, chip, instruction set, compiler or
-        fusion.
+        SessionError where the file is none, is damaged, or was made for another model, chip, instruction set, compiler,
+        fusion or buffering.
         """
         session = cls(source, chip, overrides, **options)
         session._runner.stored = read_plan(Path(path), session._made_for())
@@ -156,12 +157,13 @@ class Session:
     def _made_for(self) -> dict[str, str]:
         if self._proto is None:
             raise SessionError("plan files are for ONNX models; allowed: a session of a file or an onnx.ModelProto")
-        pins, chip = self._runner.pins, self.device.chip
+        pins, chip = self._runner.pins or Pins(), self.device.chip
         return {
             "model": model_hash(self._proto),
             "chip": f"{chip.name} {chip.chip_hash}",
             "instruction set": self.device.isa.hash,
-            "fusion": "pattern" if pins is None else str(pins.fusion),
+            "fusion": pins.fusion or "pattern",
+            "buffering": pins.buffering or "auto",
             "compiler": compiler_hash(),
         }
 
