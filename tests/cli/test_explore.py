@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tests.explore.study.kit import ROOT, TEXT, Quick, small_space
+from tests.explore.study.kit import ROOT, TEXT, Quick, small_space, trials
 
 from npuvm.cli import explore, explore_progress
 from npuvm.cli.explore_progress import SearchProgress
@@ -208,24 +208,42 @@ def test_a_terminal_gets_the_front_and_a_bar(
     assert "latency_us" in text.getvalue()
 
 
+MANY = """
+name: many
+title: more points than can be evaluated before somebody stops it
+chip: edge
+parameters:
+  core.count: [1, 2, 3, 4, 5, 6, 7, 8]
+  core.ub_kib: {from: 64, to: 512, step: 8}
+  memory.hbm.bandwidth_gbps: {from: 8, to: 64, step: 1}
+workloads: [{name: add, scenario: add.yaml}]
+objectives: [{measure: latency_us}, {measure: area_mm2}]
+search: {sampler: random, evaluations: 20000, batch: 4}
+"""
+ADD = "{name: add, title: a sum, kind: kernels, chip: edge, cases: [{op: add, dtypes: [fp16], shapes: [[8]]}]}"
+
+
 @pytest.mark.slow
 def test_control_c_ends_the_command_and_its_processes(tmp_path: Path) -> None:
+    (tmp_path / "many.yaml").write_text(MANY, encoding="utf-8")
+    (tmp_path / "add.yaml").write_text(ADD, encoding="utf-8")
+    command = "import sys; from npuvm.cli.main import main; sys.exit(main())"
     run = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from npuvm.cli.main import main; sys.exit(main())", "explore", TUTORIAL],
+        [sys.executable, "-c", command, "explore", "many.yaml", "-j", "2"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         start_new_session=True,
         text=True,
     )
     try:
-        file = tmp_path / "build" / "explore" / "tutorial.sqlite"
-        while run.poll() is None and not (file.is_file() and kept(file)):
-            time.sleep(0.1)
+        file = tmp_path / "build" / "explore" / "many.sqlite"
+        while run.poll() is None and not trials(file):
+            time.sleep(0.02)
         assert run.poll() is None, run.communicate()[1]
         os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers, too
         _, told = run.communicate(timeout=60)
         assert run.returncode == 130
-        assert f"{kept(file)} points are kept in build/explore/tutorial.sqlite" in told
+        assert f"{trials(file)} points are kept in build/explore/many.sqlite" in told
         while running(run.pid):
             time.sleep(0.1)
     finally:
@@ -239,12 +257,3 @@ def running(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def kept(file: Path) -> int:
-    try:
-        return len(read_study(str(file)).entries)
-    except Exception as error:
-        if "no study" in str(error) or "none of npuvm's" in str(error):
-            return 0
-        raise
