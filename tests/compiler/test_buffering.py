@@ -76,15 +76,16 @@ def picked(k: KernelBuilder, x: ParamRef, i: ParamRef) -> None:
     k.store(k.gather(k.load(x), k.load(i), 1), "columns")
 
 
-def _layer(layout: str, activated: bool) -> Kernel:
+def _layer(layout: str, before: bool, behind: bool) -> Kernel:
     shapes = {"x": "fp16[B, 5, H, W]", "w": "fp16[24, 5, 3, 3]"}
     if layout == "NHWC":
         shapes = {"x": "fp16[B, H, W, 5]", "w": "fp16[24, 3, 3, 5]"}
 
     @kernel(**shapes, bias="fp16[24]")
     def layer(k: KernelBuilder, x: ParamRef, w: ParamRef, bias: ParamRef) -> None:
-        y = k.conv2d(k.load(x), k.load(w), k.load(bias), padding=1, layout=layout)
-        k.store(k.relu(y) if activated else y, "y")
+        image = k.relu(k.load(x) * 0.5) if before else k.load(x)
+        y = k.conv2d(image, k.load(w), k.load(bias), padding=1, layout=layout)
+        k.store(k.relu(y) if behind else y, "y")
 
     return layer
 
@@ -104,7 +105,8 @@ _SIZES = {
     "D": 16,
     "E": 24,
 }
-_LAYERS = [_layer(layout, activated) for layout in ("NHWC", "NCHW") for activated in (False, True)]
+_AROUND = ((False, False), (False, True), (True, False))
+_LAYERS = [_layer(layout, *around) for layout in ("NHWC", "NCHW") for around in _AROUND]
 _MADE = [
     *(elements, product, sums, moved, picked, *_LAYERS, attention, normalised_before),
     *(kinds.softmax, kinds.activated, kinds.side_by_side, kinds.layers, kinds.columns, kinds.centred),
@@ -173,6 +175,12 @@ def test_every_kind_has_the_slots_and_the_values(made: Kernel, mode: str, chip: 
 @pytest.mark.parametrize("made", [elements, product, sums, moved, picked], ids=lambda made: str(made.name))
 def test_sizes_that_take_many_tiles(made: Kernel) -> None:
     _run(made, _TALL, "edge", Pins(buffering="single"))
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("made", _LAYERS, ids=lambda made: str(made.name))
+def test_convolutions_in_one_program_with_what_is_around_them(made: Kernel, chip: str) -> None:
+    _run(made, _SIZES, chip, Pins(stack="mix", buffering="single"))
 
 
 _BESIDE = (

@@ -64,7 +64,9 @@ def compile_segments(
     if pins is None:
         pins = graph.pins
     if pins == _NO_PINS:
-        return _FAMILIES.get(graph, chip, isa, **_NO_WAYS).compile(shapes)
+        return _FAMILIES.get(graph, chip, isa, atomic=False, padding="cheaper", split=None, buffering=None).compile(
+            shapes
+        )
     ways = _ways(pins)
     pins = _without_ways(pins)
     if pins.fusion is not None:
@@ -297,7 +299,6 @@ class _Families:
 
 
 _FAMILIES = _Families()
-_NO_WAYS = _ways(_NO_PINS)
 
 
 def kept_plans() -> int:
