@@ -11,7 +11,7 @@ from npuvm.compiler.ops import Attr, Attrs, infer_type
 from npuvm.compiler.ops_along import check_along
 from npuvm.compiler.ops_indexed import check_indexed
 from npuvm.compiler.ops_views import check_views
-from npuvm.compiler.schedule import Pins
+from npuvm.compiler.schedule import NO_PINS, Pins
 from npuvm.compiler.sums import Computed
 from npuvm.compiler.symbols import Check, Derived, evaluate
 from npuvm.compiler.types import Dim, TensorType
@@ -113,7 +113,7 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     derived: list[Derived | Computed] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
-    pins: Pins = field(default_factory=Pins)
+    pins: Pins = NO_PINS
     allowed: Allowance = field(default_factory=Allowance)
     named: dict[int, NamedOp] = field(default_factory=dict)
     ktype: str = "auto"

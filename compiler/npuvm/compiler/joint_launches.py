@@ -238,11 +238,18 @@ class RelayLaunches(_JointLaunches):
         cost, parts = self._costs[linked], self._apart
         if self._always or chosen.cycles <= cost.least(len(parts)):
             return True
-        like = self._like(values, chosen)
+        found = self._like(values, chosen)
         if isinstance(self._segment.after, ConvSegment):
             # Its tiles are the same both ways, and so is what their estimate is wrong by.
-            return chosen.cycles <= cost.repeated(like)
-        return chosen.cycles <= cost(like) and chosen.cycles <= cost(self._lower(values, like))
+            return chosen.cycles <= cost.repeated(found)
+        if chosen.cycles > cost(found):
+            return False
+        for at, each in enumerate(parts):
+            if not isinstance(each, VectorLaunches):
+                found[at] = min(each.cycles(values), found[at])
+                if chosen.cycles > cost(found):
+                    return False
+        return True
 
     def _like(self, values: Sequence[int], chosen: RelayChosen) -> list[float]:
         """Estimates of the parts, of products by the rule by which the relay's was made."""

@@ -18,7 +18,7 @@ from npuvm.compiler.pick_segment import lower_pick
 from npuvm.compiler.plan import Plan
 from npuvm.compiler.program_pins import pins_of_segment
 from npuvm.compiler.reduce_launches import Reduced, ReduceFamily, joined
-from npuvm.compiler.schedule import Pins, pin_error
+from npuvm.compiler.schedule import NO_PINS, Pins, pin_error
 from npuvm.compiler.segments import CubeSegment, PickSegment, Segment
 from npuvm.compiler.split_launches import SplitProduct
 from npuvm.compiler.stack_launch import in_one_launch, plan_workspace, stacked
@@ -42,7 +42,6 @@ __all__ = [
 ]
 
 _KEPT_FAMILIES = 256
-_NO_PINS = Pins()
 _LAUNCHES = Pins(stack="launches")
 _MIX = Pins(stack="mix")
 _SEQUENCE = Pins(stack="sequence")
@@ -63,7 +62,7 @@ def compile_segments(
     """
     if pins is None:
         pins = graph.pins
-    if pins == _NO_PINS:
+    if pins is NO_PINS or pins == NO_PINS:
         return _FAMILIES.get(graph, chip, isa, atomic=False, padding="cheaper", split=None, buffering=None).compile(
             shapes
         )
@@ -72,7 +71,7 @@ def compile_segments(
     if pins.fusion is not None:
         return _fused(graph, shapes, chip, isa, pins, ways)
     family = _FAMILIES.get(graph, chip, isa, **ways)
-    if pins == _NO_PINS:
+    if pins == NO_PINS:
         return family.compile(shapes)
     if pins == _LAUNCHES:
         return _FAMILIES.get(graph, chip, isa, mixing="never", **ways).apart(shapes)

@@ -20,6 +20,7 @@ __all__ = [
     "BUFFERINGS",
     "CACHE_POLICIES",
     "FUSIONS",
+    "NO_PINS",
     "ORDERS",
     "PADS",
     "REDUCES",
@@ -228,6 +229,10 @@ class Pins:
         if len(self.start) != cores:
             pin_error("start", self.start, f"one offset for each of the {cores} cores of the launch")
         return self.start
+
+
+NO_PINS = Pins()
+"""Those of a kernel that sets none: one object for all, since whether it has any is asked first of a kernel."""
 
 
 def _whole(value: object) -> bool:
