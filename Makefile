@@ -7,8 +7,13 @@ FUZZ_SECONDS ?= 60
 # A process for each core; the tests of a class or a module stay together, since they share what is dear to make, and begin in
 # the order in which tests/conftest.py puts them.
 WORKERS ?= -n auto --dist loadscope --no-loadscope-reorder
+# The files with a test of a marker: to import all others takes each process 20 s.
+MARKED  = $$(grep -rlF --include='*.py' 'mark.$(1)' tests)
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
+
+# Else every process that a test starts compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 CORE_STAMP := $(VENV)/.stamp-core
 TEST_STAMP := $(VENV)/.stamp-test
@@ -42,13 +47,13 @@ test-alone: tools $(TEST_STAMP) ## Run every test with coverage only
 	$(BIN)/python -m pytest $(WORKERS) -p tests.line_counts
 
 test-slow: tools $(SLOW_STAMP) ## Run what takes minutes: a million words in two RTL simulators, proofs, programs at every queue depth
-	$(BIN)/python -m pytest -n auto -m slow
+	$(BIN)/python -m pytest -n auto -m slow $(call MARKED,slow)
 
 test-browser: tools $(TEST_STAMP) ## Open the reports in a headless Chromium
 	$(BIN)/python -m pytest -m browser tests/browser
 
 test-campaign: tools $(SLOW_STAMP) ## Run what takes longer than CI may: every bit flip of three images, the front stage in Verilator
-	$(BIN)/python -m pytest -n auto -m campaign
+	$(BIN)/python -m pytest -n auto -m campaign $(call MARKED,campaign)
 
 TARGETS := functional simpy rtl
 conformance: $(TARGETS:%=conformance-%) ## Run the conformance suite on every target (reports under build/conformance)
