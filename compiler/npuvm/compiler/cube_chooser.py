@@ -44,7 +44,10 @@ _TIGHT = tuple(Layout(True, True, off) for off in (False, True))
 """Layouts of operands whose rows follow each other."""
 
 _APART = Layout(False, True, False)
-"""The layout of copies and of parts of k: rows begin at blocks."""
+"""The layout of copies: rows begin at blocks."""
+
+_CUT = _APART, Layout(False, True, True)
+"""Layouts of operands whose rows are cut in parts of k."""
 
 _FIELDS = (*CoreCycles._fields, *CoreLoads._fields)
 """Costs of candidates, those of loads only where they matter."""
@@ -182,9 +185,16 @@ class TileChooser:
         return found
 
     def prepare(self) -> None:
-        """Make what operands need that follow each other, are copied, or are parts of k, where there are few ways to lie."""
+        """Make what operands need whose rows follow each other or are copied, where there are few ways to lie."""
         if self._are_lines_alike:
             for a, b in product((*_TIGHT, _APART), repeat=2):
+                self._prepare_lines(a, b)
+
+    def prepare_parts(self) -> None:
+        """The same for parts of k of operands whose rows follow each other."""
+        if self._are_lines_alike:
+            sides = self._problem.a.flipped, not self._problem.b.flipped
+            for a, b in product(*(_TIGHT if along else _CUT for along in sides)):
                 self._prepare_lines(a, b)
 
     def estimates(self, sizes: ProductSizes) -> tuple[Table, Ints, Floats]:

@@ -110,7 +110,7 @@ class SplitCost:
     def prepare(self) -> None:
         """Make what every shape that may be split needs."""
         _ = self._shortest
-        self._chooser_of_parts[0].prepare()
+        self._chooser_of_parts[0].prepare_parts()
 
     def best(self, values: Sequence[int]) -> Split:
         """The split with the lowest estimate for values of the symbols, among numbers of parts that divide k."""
