@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from npuvm.runtime.session.device_array import DeviceArray
 from npuvm.runtime.session.profile import KernelUse, NodeUse, ProgramUse, TransferUse, profile_json
 from npuvm.runtime.session.report import HostUse, RunReport, SessionStats
 from npuvm.runtime.session.session import Session
@@ -9,6 +10,7 @@ from npuvm.runtime.session.show import render_nodes, render_profile, render_tran
 from npuvm.runtime.session.streams import StreamTimes, side_by_side
 
 __all__ = [
+    "DeviceArray",
     "HostUse",
     "KernelUse",
     "NodeUse",

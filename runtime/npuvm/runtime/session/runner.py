@@ -139,7 +139,7 @@ class Runner:
         if held.maker is not None:
             held.maker.to_device_bytes += tensor.nbytes
             held.maker.to_device_us += us
-        held.tensor, held.on_host = tensor, True
+        held.tensor, held.on_host, held.uploaded = tensor, True, True
 
 
 class _Run:

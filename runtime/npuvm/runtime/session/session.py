@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from operator import index
 from pathlib import Path
@@ -20,6 +20,7 @@ from npuvm.runtime.host.provider import HostProvider, default_provider
 from npuvm.runtime.run_timeline import RunCalls
 from npuvm.runtime.session.binding import LARGEST_DIM, Binding, GuardFails, bind_value
 from npuvm.runtime.session.carrying import Array, numpy_dtype
+from npuvm.runtime.session.device_array import DeviceArray, check_stays, device_input, keep_output, put_array
 from npuvm.runtime.session.errors import SessionError
 from npuvm.runtime.session.held import Held
 from npuvm.runtime.session.operators import operator_types
@@ -78,6 +79,7 @@ class Session:
             self.device = Device(chip, overrides, timing_only=timing_only, engine=engine or wanted, indices=rows)
         self.stats = SessionStats()
         self.last = RunReport({})
+        self.kept: dict[str, DeviceArray] = {}
         pins = Pins(fusion=fusion, buffering=buffering)
         if provider is None and self.model.host_steps():
             provider = default_provider()
@@ -86,8 +88,17 @@ class Session:
         self._loaded = Loaded(Prepared(self.model))
         self._reread: dict[tuple[bool, tuple[tuple[str, int], ...]], tuple[Model, Loaded]] = {}
 
-    def run(self, inputs: Mapping[str, Array], *, stream: str | None = None, wait: bool = True) -> dict[str, Array]:
+    def run(
+        self,
+        inputs: Mapping[str, Array | DeviceArray],
+        *,
+        stream: str | None = None,
+        wait: bool = True,
+        keep: Collection[str] = (),
+    ) -> dict[str, Array]:
         """Outputs by name, in the dtypes of the model. `last` says afterwards what the run took.
+
+        Outputs that `keep` names stay on the device: they are in `kept`, and may be inputs of later runs.
 
         In simulated time the run is on a stream, that of the device where it is None, and the host waits for the outputs unless
         `wait` is False; so runs of sessions on one `Device` overlap (`Device.timeline`). The data is there either way.
@@ -99,12 +110,20 @@ class Session:
         self._forget()
         start = time.perf_counter_ns()
         self._check_names(inputs)
-        values = {name: _held(name, inputs[name], self.model) for name in self.model.inputs}
+        self._check_kept(keep)
+        values = {name: self._input(name, inputs[name]) for name in self.model.inputs}
         with self.device.on_stream(self.device.log.stream if stream is None else stream):
-            return self._run(values, start, wait)
+            return self._run(values, start, wait, keep)
 
-    def time(self, shapes: Mapping[str, Sequence[int]], *, stream: str | None = None, wait: bool = True) -> RunReport:
-        """Simulate the time of a run on inputs of these shapes, without data; `stream` and `wait` are those of `run`.
+    def time(
+        self,
+        shapes: Mapping[str, Sequence[int] | DeviceArray],
+        *,
+        stream: str | None = None,
+        wait: bool = True,
+        keep: Collection[str] = (),
+    ) -> RunReport:
+        """Simulate the time of a run on inputs of these shapes, without data; `stream`, `wait` and `keep` are those of `run`.
 
         SessionError for shapes that do not fit, and where a size, a condition or a count of trips follows from data.
         """
@@ -113,11 +132,23 @@ class Session:
         self._forget()
         start = time.perf_counter_ns()
         self._check_names(shapes)
-        kinds = self.model.values
-        values = {name: Held(kinds[name].dtype, _shape(name, shapes[name], self.model)) for name in self.model.inputs}
+        self._check_kept(keep)
+        values = {name: self._input(name, shapes[name]) for name in self.model.inputs}
         with self.device.on_stream(self.device.log.stream if stream is None else stream):
-            self._run(values, start, wait)
+            self._run(values, start, wait, keep)
         return self.last
+
+    def put(self, name: str, value: Array | Sequence[int]) -> DeviceArray:
+        """Upload an input once, to be given to any number of runs; where only time is simulated, a value of a shape.
+
+        SessionError for what is no input of the model, or does not fit it.
+        """
+        self._check_names({name: value}, complete=False)
+        given: object = value
+        if isinstance(given, DeviceArray):
+            raise SessionError(f"input '{name}' is on the device already; allowed: an array", self.model.name)
+        check_stays(name, self.model)
+        return put_array(self._runner, self._input(name, value), name)
 
     def close(self) -> None:
         """Give the device the memory of weights and arenas back; a run after it takes its own again."""
@@ -210,19 +241,35 @@ class Session:
             self.device.launches.clear()
             self.device.operations.clear()
 
-    def _check_names(self, inputs: Mapping[str, object]) -> None:
+    def _input(self, name: str, given: Any) -> Held:
+        """An input as it is given: on the device, an array, or a shape where only time is simulated."""
+        if isinstance(given, DeviceArray):
+            return device_input(self.device, given, name, self.model)
+        if self.device.timing_only:
+            return Held(self.model.values[name].dtype, _shape(name, given, self.model))
+        return _held(name, given, self.model)
+
+    def _check_kept(self, keep: Collection[str]) -> None:
+        for name in (keep,) if isinstance(keep, str) else keep:
+            if name not in self.model.outputs or isinstance(keep, str):
+                allowed = ", ".join(self.model.outputs)
+                raise SessionError(
+                    f"keep={keep!r}; allowed: a list of outputs, of which there are {allowed}", self.model.name
+                )
+
+    def _check_names(self, inputs: Mapping[str, object], complete: bool = True) -> None:
         given: object = inputs
         if not isinstance(given, Mapping):
             raise SessionError(f"inputs of type {type(given).__name__}; allowed: a dict by name", self.model.name)
         allowed = ", ".join(self.model.inputs) or "none"
-        for name in self.model.inputs:
+        for name in self.model.inputs if complete else ():
             if name not in inputs:
                 raise SessionError(f"no input '{name}'; inputs: {allowed}", self.model.name)
         for name in inputs:
             if name not in self.model.inputs:
                 raise SessionError(f"the model has no input '{name}'; inputs: {allowed}", self.model.name)
 
-    def _run(self, values: dict[str, Held], start: int, wait: bool) -> dict[str, Array]:
+    def _run(self, values: dict[str, Held], start: int, wait: bool, keep: Collection[str]) -> dict[str, Array]:
         """The outputs by name, none where only time is simulated."""
         runner = self._runner
         launched, logged = len(self.device.launches), len(self.device.operations)
@@ -244,7 +291,8 @@ class Session:
         except GuardFails as failure:
             made = self._again(failure, values, loaded, any_integers)
         report.total_measured_us = (time.perf_counter_ns() - start) / 1000
-        found = self._fetched(made, wait)
+        self.kept = {name: keep_output(runner, made[name], name) for name in keep}
+        found = self._fetched({name: each for name, each in made.items() if name not in keep}, wait)
         records = self.device.launches[launched:]
         report.cycles = sum(each.result.cycles for each in records)
         ends = sorted({*runner.synchronised, launched + len(records)})
@@ -300,7 +348,7 @@ class Session:
             )
         model, loaded = self._read_again(loaded.prepared.roots(failure.binding), any_integers)
         self._runner.report.reread = str(failure)
-        fresh = {name: Held(each.dtype, each.shape, each.array) for name, each in values.items()}
+        fresh = {name: each.anew() for name, each in values.items()}
         try:
             return self._runner.run(loaded, fresh, self._bind(model, fresh))
         except GuardFails as again:
