@@ -12,7 +12,8 @@ Twenty kernels from one operator to attention, each over random shapes whose siz
 - known shape: `compile_kernel` for shapes seen before.
 - new addresses: the words of all launches of a kernel, relocated to other tensors.
 
-The cycle collector is on; what lived before a series is frozen (`gc.freeze`), as a serving process does.
+The cycle collector is on; what lived before a series is frozen (`gc.freeze`), as a serving process does. Kernels that the
+compiler keeps no longer, those of 512 shapes ago, are dropped.
 
 With `--inductor N` and torch installed, `torch.compile` (Inductor, CPU) compiles the same computations in another process with
 an empty cache: the first ever, one more operator, and N new static shapes of each; its CPU time includes its C++ compiler's. A
@@ -30,7 +31,8 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -120,24 +122,27 @@ def measure(subject: Subject, chip: NpuConfig, isa: Isa, count: int) -> dict[str
     fresh = distinct(subject, source, count)
     gc.collect()
     gc.freeze()
-    new, kernels = [], []
+    new, launches, words = [], 0, 0
+    kernels: deque[CompiledKernel] = deque(maxlen=AGAIN)
     for shapes in fresh:
         took, compiled = clocked(partial(compile_kernel, made, shapes, chip, isa))
         new.append(took)
         kernels.append(compiled)
+        launches = max(launches, len(compiled.launches))
+        words = max(words, *(len(each.image.words) for each in compiled.launches), 0)
     gc.unfreeze()
     return {
         "kernel": subject.name,
         "operators": subject.operators,
-        "launches": max(len(each.launches) for each in kernels),
-        "image_words": max((len(each.image.words) for made in kernels for each in made.launches), default=0),
+        "launches": launches,
+        "image_words": words,
         "graph": statistics.median(graphs),
         "graph_most": max(graphs),
         "new": statistics.median(new),
         "new_p99": sorted(new)[int(0.99 * len(new))],
         "new_most": max(new),
         "known": known(made, fresh[-AGAIN:], chip, isa),
-        "moved": moved(kernels[-AGAIN:]),
+        "moved": moved(kernels),
     }
 
 
@@ -173,7 +178,7 @@ def relocated(pairs: list[tuple[Launch, tuple[int, ...]]]) -> None:
         launch.image.relocate(where)
 
 
-def moved(kernels: list[CompiledKernel]) -> float:
+def moved(kernels: Iterable[CompiledKernel]) -> float:
     """Relocating all launches of a kernel to other addresses; median."""
     times = []
     for kernel in kernels:
