@@ -29,7 +29,10 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class _Layer:
-    """A scale for each channel, an addition that padding must not see, an activation, and a convolution with a bias."""
+    """A scale for each channel, an addition that padding must not see, an activation, and a convolution with a bias.
+
+    With `behind` an activation and a residual, of type `result`, follow.
+    """
 
     channels: int
     filters: int
@@ -41,6 +44,8 @@ class _Layer:
     groups: int = 1
     dtype: str = "fp16"
     bias: bool = True
+    behind: bool = False
+    result: str = "fp16"
 
     @property
     def planes(self) -> bool:
@@ -64,13 +69,11 @@ class _Layer:
 
         def layer(k: KernelBuilder, x: ParamRef, w: ParamRef, scale: ParamRef, bias: ParamRef | None = None) -> None:
             made = k.relu(k.cast(k.load(x), "fp16") * k.load(scale) + 0.5) + 0.25
-            k.store(
-                k.conv2d(
-                    made, k.load(w), None if bias is None else k.load(bias), stride=self.stride, padding=self.padding,
-                    dilation=self.dilation, layout=self.layout, groups=self.groups,
-                ),
-                "y",
+            y = k.conv2d(
+                made, k.load(w), None if bias is None else k.load(bias), stride=self.stride, padding=self.padding,
+                dilation=self.dilation, layout=self.layout, groups=self.groups,
             )  # fmt: skip
+            k.store(k.cast(k.maximum(y, -0.5) * 0.5 - 0.25, self.result) if self.behind else y, "y")
 
         def plain(k: KernelBuilder, x: ParamRef, w: ParamRef, scale: ParamRef) -> None:
             layer(k, x, w, scale)
@@ -93,7 +96,7 @@ def _check(layer: _Layer, images: int, image: Pair, chip: str) -> list[str]:
     together, apart = (
         compile_kernel(made, shapes, the_chip(chip), the_isa(), Pins(stack=stack)) for stack in ("mix", "launches")
     )
-    assert [each.kind for each in apart.launches] == ["vector", "cube"]
+    assert [each.kind for each in apart.launches] == ["vector", "cube", *(["vector"] if layer.behind else [])]
     got, wanted = (run_compiled(each, inputs, the_chip(chip)).outputs["y"] for each in (together, apart))
     np.testing.assert_array_equal(got, wanted)
     np.testing.assert_allclose(got.astype(np.float64), _numpy(layer, inputs), rtol=4e-3, atol=6e-2)
@@ -117,6 +120,8 @@ def _numpy(layer: _Layer, inputs: dict[str, Array]) -> npt.NDArray[np.float64]:
             part = made[:, row * far :: step, col * far :: step][:, :p, :q]
             total += np.einsum("npqc,oc->npqo", part, w[:, row, col])
     total += given.get("bias", np.zeros(layer.filters))
+    if layer.behind:
+        total = np.maximum(total, -0.5) * 0.5 - 0.25
     return np.moveaxis(total, 3, 1) if layer.planes else total
 
 
@@ -140,6 +145,16 @@ def test_a_layer_is_one_program(layout: str, chip: str) -> None:
 )
 def test_other_layers(layer: _Layer, images: int, image: Pair, chip: str) -> None:
     assert _check(layer, images, image, chip) == ["mix"]
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("result", ["fp16", "fp32"])
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_what_follows_is_in_the_program_too(layout: str, result: str, chip: str) -> None:
+    """Its result lies where that of the convolution would, or not."""
+    layer = _Layer(16, 32, layout=layout, behind=True, result=result)
+    assert _check(layer, 2, (14, 12), chip) == ["mix"]
+    assert _check(replace(layer, filters=300, stride=2), 1, (15, 9), chip) == ["mix"]
 
 
 @pytest.mark.parametrize("dtype", ["int8", "fp32"])
@@ -202,6 +217,7 @@ def test_one_dim(layout: str, planes: bool, chip: str) -> None:
         dilation=st.integers(1, 2),
         layout=st.sampled_from(["NHWC", "NCHW"]),
         bias=st.booleans(),
+        behind=st.booleans(),
     ),
     images=st.integers(1, 3),
     image=st.tuples(st.integers(7, 24), st.integers(5, 24)),
@@ -243,11 +259,12 @@ def test_what_cannot_share_a_program_stays_apart() -> None:
     assert kinds(twice, shapes) == ["vector", "cube"]
 
     @kernel(**types)
-    def between(k: KernelBuilder, x: ParamRef, w: ParamRef) -> None:
-        made = k.exp(k.load(x))
-        k.store(k.sigmoid(k.conv2d(made, k.load(w), padding=1)), "y")
+    def kept(k: KernelBuilder, x: ParamRef, w: ParamRef) -> None:
+        y = k.conv2d(k.exp(k.load(x)), k.load(w), padding=1)
+        k.store(k.sigmoid(y), "y")
+        k.store(y, "product")
 
-    assert kinds(between, shapes) == ["vector", "mix"]
+    assert kinds(kept, shapes) == ["vector", "mix"]
 
     @kernel(**types, rows="fp16[H, 1]")
     def by_rows(k: KernelBuilder, x: ParamRef, w: ParamRef, rows: ParamRef) -> None:
@@ -304,13 +321,13 @@ def test_rings_of_one_slot(chip: str) -> None:
 
 @pytest.mark.parametrize("chip", ["ascend_910b1", "edge"])
 def test_it_joins_a_stack(chip: str) -> None:
-    """Two layers in one launch; what the first makes is an activation behind it, or before the second."""
+    """Two layers in one launch, each with an activation before it, and the second with one behind it."""
 
     @kernel(x="fp16[N, 16, H, W]", w="fp16[24, 16, 3, 3]", v="fp16[16, 24, 3, 3]")
     def block(k: KernelBuilder, x: ParamRef, w: ParamRef, v: ParamRef) -> None:
         first = k.conv2d(k.relu(k.load(x) + 0.5), k.load(w), padding=1)
         pooled = k.max_pool(first, 2)
-        k.store(k.conv2d(k.relu(pooled) + 0.25, k.load(v), padding=1), "y")
+        k.store(k.relu(k.conv2d(k.relu(pooled) + 0.25, k.load(v), padding=1)), "y")
 
     rng = np.random.default_rng(3)
     shapes = {"x": (2, 16, 12, 10), "w": (24, 16, 3, 3), "v": (16, 24, 3, 3)}

@@ -18,7 +18,7 @@ from npuvm.compiler.errors import CompileError
 from npuvm.compiler.group_programs import GroupPrograms, Looked
 from npuvm.compiler.joint_segments import MixSegment
 from npuvm.compiler.mix_body import Bands
-from npuvm.compiler.mix_cores import MixChosen, MixCores, vector_of, vector_part
+from npuvm.compiler.mix_cores import MixChosen, MixCores, VectorPart, vector_of, vector_part
 from npuvm.compiler.mix_cost import MixCost
 from npuvm.compiler.mix_emit import MixParts
 from npuvm.compiler.mix_family import MixFamily
@@ -32,7 +32,7 @@ from npuvm.compiler.vector_space import make_space
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
-__all__ = ["ConvMixFamily", "mix_family_of"]
+__all__ = ["ConvMixFamily", "mix_family_of", "result_bands", "result_space"]
 
 _TILE = ("<pixels>", "<tile filters>", "<block>", "<chunk>", "<step>", "<accumulators>", "<rows>", "<bands>", "<cols>")
 """Variables beside the symbols: those of the convolution's tile, `pixels` being rows of it, then those of the bands."""
@@ -76,7 +76,7 @@ class ConvMixFamily:
             raise CompileError("there is no template of this convolution", self._name)
         check_conv(self._conv, chip, isa)
         self._spec = product_of(self._conv, True)
-        self._common = _space(self._spec, own, vector, binding, self._conv.planes)
+        self._common = result_space(self._spec, own, vector, binding, self._conv.planes)
         self.tensors = self._common.tensors
         self._problem = conv_problem(self._conv, chip, isa, Pins(buffering=buffering))
         self._sizes: Function = compile_values(symbols, flat_sizes(sizes_of(self._conv)), "sizes")
@@ -138,19 +138,7 @@ class ConvMixFamily:
 
     def _bands(self, sizes: ConvSizes, tile: ConvTile) -> tuple[int, int, int] | None:
         """Rows of a band of a tile, their number, and the columns of a core: as few bands as fit UB."""
-        pixels, all_pixels = tile.rows * sizes.out[1], prod(sizes.out)
-        (m, n), (m_all, n_all) = (pixels, tile.filters), (all_pixels, sizes.filters)
-        if self._conv.planes:
-            (m, n), (m_all, n_all) = (n, m), (n_all, m_all)
-        if n % self._cores.vectors and n < n_all:
-            return None
-        cols = -(-n // self._cores.vectors)
-        # A tile that is the only one along a dim may be longer than that.
-        m = align_up(m, self._chip.core.cube.m) if m >= m_all else m
-        for bands in range(1, min(m, _MOST_BANDS) + 1):
-            if m % bands == 0 and self._part.nbytes(m // bands, cols)[0] <= self._capacity:
-                return m // bands, bands, cols
-        return None
+        return result_bands(self._conv.planes, sizes, tile, self._part, self._cores, self._chip, self._capacity)
 
     def _template(self, nest: int) -> GroupPrograms:
         """The programs of a loop nest."""
@@ -175,7 +163,26 @@ class ConvMixFamily:
         return GroupPrograms(builders, self._cores.order, (*self._symbols, *_TILE))
 
 
-def _space(
+def result_bands(
+    planes: bool, sizes: ConvSizes, tile: ConvTile, part: VectorPart, cores: MixCores, chip: NpuConfig, room: int
+) -> tuple[int, int, int] | None:
+    """Rows of a band of a tile of the result, their number, and columns of a core: as few bands as fit `room` bytes of UB."""
+    pixels, all_pixels = tile.rows * sizes.out[1], prod(sizes.out)
+    (m, n), (m_all, n_all) = (pixels, tile.filters), (all_pixels, sizes.filters)
+    if planes:
+        (m, n), (m_all, n_all) = (n, m), (n_all, m_all)
+    if n % cores.vectors and n < n_all:
+        return None
+    cols = -(-n // cores.vectors)
+    # A tile that is the only one along a dim may be longer than that.
+    m = align_up(m, chip.core.cube.m) if m >= m_all else m
+    for bands in range(1, min(m, _MOST_BANDS) + 1):
+        if m % bands == 0 and part.nbytes(m // bands, cols)[0] <= room:
+            return m // bands, bands, cols
+    return None
+
+
+def result_space(
     spec: MatmulSpec, own: Sequence[str], vector: VectorSegment, binding: Mapping[str, int], planes: bool
 ) -> MixSpace:
     """The dims of the vector part, which are images, then pixels and filters, or filters and pixels."""

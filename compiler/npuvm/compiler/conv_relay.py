@@ -7,6 +7,7 @@ takes it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
@@ -15,6 +16,7 @@ from npuvm.compiler.blocks import BLOCK_BYTES, align_up
 from npuvm.compiler.compiled import TensorSpec
 from npuvm.compiler.conv_codegen import MOST_STEP, check_conv, conv_problem
 from npuvm.compiler.conv_family import flat_sizes, nest_of, nest_tile, sizes_from
+from npuvm.compiler.conv_mix import result_bands, result_space
 from npuvm.compiler.conv_plan import ConvTile, ConvTileChooser
 from npuvm.compiler.conv_relay_emit import ConvRelayParts, write_conv_relay
 from npuvm.compiler.conv_relay_space import ImageCuts, ImageSlot, image_space, in_slot
@@ -24,8 +26,13 @@ from npuvm.compiler.cube_levels import ring_slots
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.group_programs import GroupPrograms, Looked
 from npuvm.compiler.group_signals import MOST_VECTOR_CORES
-from npuvm.compiler.joint_segments import RelaySegment
-from npuvm.compiler.mix_cores import MixCores
+from npuvm.compiler.joint_segments import MixSegment, RelaySegment
+from npuvm.compiler.mix_body import Bands
+from npuvm.compiler.mix_cores import MixCores, VectorPart, vector_of, vector_part
+from npuvm.compiler.mix_cost import MixCost
+from npuvm.compiler.mix_emit import MixParts
+from npuvm.compiler.mix_segment import join_products
+from npuvm.compiler.mix_space import MixSpace
 from npuvm.compiler.relay_family import RelayEntries, RelayFamily
 from npuvm.compiler.relay_handover import SLOTS
 from npuvm.compiler.schedule import Pins, most_slots
@@ -43,6 +50,12 @@ _VARIABLES = (
 )  # fmt: skip
 """Variables beside the symbols: those of the convolution's tile, `pixels` being rows of it, tiles of filters that take one
 image, and how a vector core walks that."""
+
+_BANDS = slice(len(_VARIABLES) - 2, len(_VARIABLES))
+"""Where channels of a band and bands are among them."""
+
+_CUT = ("<rows>", "<bands behind>", "<cols>")
+"""Variables of what follows the convolution: how a vector core walks a tile of the result."""
 
 _MOST_BANDS, _FEW_BANDS = 64, 4
 """Bands that a vector core's part of an image is cut into, and how many ways to cut it are weighed."""
@@ -94,6 +107,24 @@ def relay_family_of(
     return RelayFamily(segment, symbols, chip, isa, buffering)
 
 
+class _Behind(NamedTuple):
+    """The vector unit's part of what follows a convolution."""
+
+    common: MixSpace
+    part: VectorPart
+    cost: MixCost
+
+
+class _Cut(NamedTuple):
+    """How what follows walks a tile: rows of a band, bands, columns, or nothing. What it takes for one, and bytes of UB beside
+    it.
+    """
+
+    cut: tuple[int, ...]
+    cycles: float
+    room: int
+
+
 class ConvRelayFamily:
     """All instances of a convolution with what makes its images element by element; `tensors` are those whose addresses they
     take.
@@ -105,7 +136,8 @@ class ConvRelayFamily:
         self, segment: RelaySegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa, buffering: str | None = None
     ) -> None:
         binding = {name: SymInt.variable(name) for name in symbols}
-        product, vector = segment.after, segment.vector
+        mix, vector = _mix_of(segment), segment.vector
+        product = segment.after if mix is None else mix.product
         assert isinstance(product, ConvSegment), "another product is a RelayFamily's"
         self._name, self._chip, self._isa = segment.name, chip, isa
         self._symbols = tuple(symbols)
@@ -122,14 +154,27 @@ class ConvRelayFamily:
         self._product = product_of(self._conv, True)
         self._taken = product.a.tensor
         self._common = image_space(self._conv, own, vector, self._taken.name, binding)
-        self.tensors = self._common.tensors
         self._problem = conv_problem(self._conv, chip, isa, Pins(buffering=buffering))
         self._sizes: Function = compile_values(symbols, flat_sizes(sizes_of(self._conv)), "sizes")
         self._chooser = ConvTileChooser(self._problem, self._conv.planes, cores.groups, prefers_rows=True)
+        self._behind: _Behind | None = None
+        if mix is not None:
+            after = vector_of(mix, cores)
+            common = result_space(self._product, own, after, binding, self._conv.planes)
+            part = vector_part(after, common.space, product.c.tensor.name, binding, chip, isa, buffering)
+            tensors = tuple(dict.fromkeys((*self._common.tensors, *common.tensors)))
+            self._common = replace(self._common, tensors=tensors)
+            common = replace(common, tensors=tensors)
+            self._behind = _Behind(common, part, MixCost(common.space, part, cores, chip, isa))
+            # One core hands its results over in the buffers of the vector unit.
+            self._problem = replace(self._problem, via_ub=self._problem.via_ub and not cores.together)
+        self.tensors = self._common.tensors
         space = self._common.space
         depth = most_slots(buffering, RING_SLOTS)
         used = covered(vector, space, chip, isa, again=depth > 1)
-        self._program, self._storage = tiled(used, space, binding, isa, Pins(), depth, chip)
+        # Of two parts in UB the first one has the places that banks ask for.
+        banked = chip if mix is None else None
+        self._program, self._storage = tiled(used, space, binding, isa, Pins(), depth, banked)
         r, c = SymInt.variable("rows"), SymInt.variable("cols")
         self._nbytes: Function = compile_values(("rows", "cols"), (self._storage.nbytes(r, c),), "nbytes")
         self._rows = RowsCost(space, self._program, chip, isa, self._storage.depth)
@@ -142,21 +187,23 @@ class ConvRelayFamily:
         if sizes.images * prod(sizes.out) * sizes.filters * sizes.depth * sizes.size[1] == 0:
             return None
         tile = self._chooser.choose(sizes, self._name)
-        found = self._bands(sizes, tile) if tile.whole else None
-        if found is None:
+        behind = self._result_cut(sizes, tile) if tile.whole else None
+        found = None if behind is None else self._bands(sizes, tile, behind.room)
+        if behind is None or found is None:
             return None
         channels, bands, first, later = found
         nest, tiles = nest_of(tile, sizes), -(-sizes.filters // tile.filters)
         images = sizes.images * -(-sizes.out[0] // tile.rows)
         each = tile.cycles / -(-images * tiles // self._cores.groups)
         best, cycles = 1, float("inf")
-        # Blocks of channels do not stay in L1 for other filters.
-        for cut in range(1, tiles + 1) if tile.block >= sizes.channels else (tiles,):
+        # Blocks of channels do not stay in L1 for other filters, and what follows takes one tile at a time.
+        for cut in range(1, tiles + 1) if tile.block >= sizes.channels and not behind.cut else (tiles,):
             together = -(-tiles // cut)
             rounds = -(-images * -(-tiles // together) // self._cores.groups)
             own = together * each
-            if self._cores.together:
-                estimate = rounds * own + first + (rounds - 1) * later
+            if self._cores.together or behind.cut:
+                # The vector unit has one after the other: an image, what follows its tile, the next image.
+                estimate = rounds * (own + behind.cycles) + first + (rounds - 1) * later
             else:
                 estimate = first + self._handover + own + (rounds - 1) * max(own, later)
             if estimate < cycles:
@@ -165,6 +212,7 @@ class ConvRelayFamily:
         groups = min(self._cores.groups, steps)
         numbers = (
             groups, tile.rows, tile.filters, tile.block, tile.chunk, tile.step, tile.l0c_depth, best, channels, bands,
+            *behind.cut,
         )  # fmt: skip
         return ConvRelayChosen(tile, nest, best > 1, numbers, steps, groups, cycles, (float(tile.cycles),))
 
@@ -177,7 +225,7 @@ class ConvRelayFamily:
         )
         image = Image(self._name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
         sizes = sizes_from(self._sizes(*values))
-        channels, bands = chosen.numbers[-2:]
+        channels, bands = chosen.numbers[_BANDS]
         pixels, planes = _pixels(sizes, chosen.tile), self._conv.planes
         slot = ImageSlot.of(ImageCuts(channels, bands, self._cores.vectors, pixels, planes), self._problem.item)
         shape = (SLOTS * chosen.groups * slot.elements,)
@@ -189,19 +237,35 @@ class ConvRelayFamily:
         if chosen is None:
             return None
         image, _ = self.image(values, chosen)
-        together, channels, bands = chosen.numbers[-3:]
+        (channels, bands), together = chosen.numbers[_BANDS], chosen.numbers[_BANDS.start - 1]
         text = f"{chosen.tile}, an image for {together} of them in {bands} bands of {channels} channels"
+        if self._behind is not None:
+            rows, cut, cols = chosen.numbers[_BANDS.stop :]
+            text += f", {cut} bands of {rows} x {cols} behind"
         buffers = self._template(chosen).buffers((*values, *chosen.numbers))
         return Looked(image, self.tensors, text, chosen.cycles, buffers)
 
-    def _bands(self, sizes: ConvSizes, tile: ConvTile) -> tuple[int, int, float, float] | None:
+    def _result_cut(self, sizes: ConvSizes, tile: ConvTile) -> _Cut | None:
+        """How what follows is cut, in half of UB; None where it does not fit."""
+        room = self._chip.capacity_bytes("ub")
+        if self._behind is None:
+            return _Cut((), 0.0, room)
+        part, cores = self._behind.part, self._cores
+        cut = result_bands(self._conv.planes, sizes, tile, part, cores, self._chip, room // 2)
+        if cut is None:
+            return None
+        rows, bands, cols = cut
+        cycles = self._behind.cost.behind(0.0, 1, rows * bands * cols * cores.vectors, cut)
+        return _Cut(cut, cycles, room - part.nbytes(rows, cols)[0])
+
+    def _bands(self, sizes: ConvSizes, tile: ConvTile, room: int) -> tuple[int, int, float, float] | None:
         """Channels of a band and the bands of a vector core, with cycles for an image: by itself, and behind another.
 
         None where there is no room for any. Of planes a few bands more than the fewest may be faster: each is moved while
         another is worked on. Else bands cut the rows of memory, so there are as few as fit.
         """
         planes, pixels, problem = self._conv.planes, _pixels(sizes, tile), self._problem
-        room, vectors = self._chip.capacity_bytes("ub"), self._cores.vectors
+        vectors = self._cores.vectors
         own = -(-sizes.channels // vectors) if planes else sizes.channels
         if problem.via_ub:
             room -= problem.depth("ub.c") * align_up(ring_slots(problem, tile.cube(self._conv))["ub.c"])
@@ -231,8 +295,9 @@ class ConvRelayFamily:
         found = self._templates.get(key)
         if found is not None:
             return found
-        groups, high, filters, block, chunk, step, depth, together, channels, bands = (
-            SymInt.variable(name) for name in _VARIABLES
+        names = (*_VARIABLES, *(_CUT if self._behind is not None else ()))
+        groups, high, filters, block, chunk, step, depth, together, channels, bands, *cut = (
+            SymInt.variable(name) for name in names
         )
         conv = self._conv
         tile = nest_tile(conv, chosen.nest, high, filters, block, chunk, step, depth)
@@ -256,10 +321,38 @@ class ConvRelayFamily:
             self._name,
             self._chip,
             self._isa,
+            None if self._behind is None else self._mix_parts(self._behind, tile, cut),
         )
         builders = write_conv_relay(parts)
-        found = self._templates[key] = GroupPrograms(builders, self._cores.order, (*self._symbols, *_VARIABLES))
+        found = self._templates[key] = GroupPrograms(builders, self._cores.order, (*self._symbols, *names))
         return found
+
+    def _mix_parts(self, behind: _Behind, tile: ConvTile, cut: Sequence[int]) -> MixParts:
+        """What follows, for a tile whose bands have these rows, number and columns."""
+        (common, part, _), cube = behind, tile.cube(self._conv)
+        rows, bands, cols = cut
+        return MixParts(
+            common,
+            self._product,
+            self._problem,
+            cube,
+            part.program,
+            part.storage,
+            Bands(rows, bands, cols, self._cores.vectors, cube.l1[1]),
+            part.reg,
+            self._chip,
+            self._isa,
+        )
+
+
+def _mix_of(segment: RelaySegment) -> MixSegment | None:
+    """The convolution with what follows it; None where nothing does."""
+    if segment.after is None or segment.behind is None:
+        return None
+    joined = join_products((segment.after, segment.behind))
+    if len(joined) > 1 or not isinstance(joined[0], MixSegment):
+        raise CompileError("what follows does not work on tiles of the convolution", segment.name)
+    return joined[0]
 
 
 def _pixels(sizes: ConvSizes, tile: ConvTile) -> int:

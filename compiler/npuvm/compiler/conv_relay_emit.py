@@ -25,6 +25,7 @@ from npuvm.compiler.emit import InstrBuilder
 from npuvm.compiler.emit_handles import Desc, Loop, Window
 from npuvm.compiler.group_signals import HALF
 from npuvm.compiler.mix_body import Clamped
+from npuvm.compiler.mix_emit import ApartProduct, MixParts, TogetherProduct, mix_context, take_tiles
 from npuvm.compiler.relay_handover import Side, make_handovers
 from npuvm.compiler.relay_walk import GROUP
 from npuvm.compiler.schedule_walk import Axis, GridWalk
@@ -44,7 +45,7 @@ class ConvRelayParts:
     """What a program is written from: the convolution with its tile, and the vector unit's part of it.
 
     `together` tiles of filters that follow each other take one image, where `inside` by a loop of their own. `groups` core
-    groups have a place in each slot.
+    groups have a place in each slot. `mix` is the vector unit's part of what follows the convolution, where something does.
     """
 
     conv: ConvSpec
@@ -62,6 +63,7 @@ class ConvRelayParts:
     name: str
     chip: NpuConfig
     isa: Isa
+    mix: MixParts | None = None
 
     @property
     def dims(self) -> tuple[str, str]:
@@ -93,9 +95,8 @@ class ConvRelayParts:
 def write_conv_relay(parts: ConvRelayParts) -> tuple[InstrBuilder, ...]:
     """The programs: of the cube core and of the vector cores, or of the cores that are both."""
     chip, common = parts.chip, parts.common
-    alone = chip.core.kind == "unified"
-    make = _SlotPlanes if emitter_of(parts.conv) is PlanesEmitter else _SlotConv
-    cube = make(parts, chip.core_type_with("cube"), alone=alone)
+    alone, mix = chip.core.kind == "unified", parts.mix
+    cube = _MAKERS[emitter_of(parts.conv), mix is not None, alone](parts, chip.core_type_with("cube"), alone=alone)
     vector = cube.b
     if not alone:
         vector = InstrBuilder(parts.isa, {"ub": chip.capacity_bytes("ub")}, parts.name, len(common.tensors))
@@ -103,6 +104,10 @@ def write_conv_relay(parts: ConvRelayParts) -> tuple[InstrBuilder, ...]:
     handover, nbytes = cube.handovers["taken"], parts.groups * parts.slot.elements * parts.slot.item
     cube.side = Side.make(cube.b, "taken", handover, nbytes, "load", "consumer")
     side = Side.make(vector, "taken", handover, nbytes, "store", "producer")
+    handed = cube.handed if isinstance(cube, ApartProduct) else ()
+    follow = None if mix is None or alone else mix_context(mix, vector)
+    if mix is not None and isinstance(cube, TogetherProduct):
+        cube.follow(mix)
     tile = VectorTile(*parts.cuts.tile, 0.0)
     context = part_context(vector, common.space, parts.program, parts.storage, tile, common.tensors, chip)
     bands = ImageBands(context, common, parts.cuts, parts.slot, side, parts.dims[0])
@@ -112,8 +117,21 @@ def write_conv_relay(parts: ConvRelayParts) -> tuple[InstrBuilder, ...]:
         _write(cube.b, grid, steps)
         return (cube.b,)
     _write(cube.b, grid, steps[1:])
-    _write(vector, grid, steps[:1])
+    if mix is None or follow is None:
+        _write(vector, grid, steps[:1])
+        return cube.b, vector
+
+    def take_tile(grid: GridWalk, loops: Sequence[Loop]) -> None:
+        take_tiles(vector, follow, mix.bands, *_in_group(grid, loops), handed)
+
+    _write(vector, grid, (steps[0], take_tile))
     return cube.b, vector
+
+
+def _in_group(grid: GridWalk, loops: Sequence[Loop]) -> tuple[GridWalk, tuple[Loop, ...]]:
+    """The walk of what does not depend on the core group."""
+    kept = [(loop, axis) for loop, axis in zip(loops, grid.axes, strict=True) if axis.dim != GROUP]
+    return replace(grid, axes=tuple(axis for _, axis in kept)), tuple(loop for loop, _ in kept)
 
 
 def _write(b: InstrBuilder, grid: GridWalk, steps: Sequence[Callable[[GridWalk, Sequence[Loop]], None]]) -> None:
@@ -133,8 +151,13 @@ class _SlotImages(ConvEmitter):
 
     def _begin(self) -> None:
         self.handovers = make_handovers(self.b, ["taken"], self._parts.cuts.cores)
-        if not self._alone:
+        super()._begin()
+        if not self._alone and not isinstance(self, ApartProduct):
             self.b.barrier("group")
+
+    def _result(self, step: Step) -> None:
+        walk, loops = _in_group(step.walk, step.loops)
+        super()._result(replace(step, walk=walk, loops=loops))
 
     def write_image(self, grid: GridWalk, loops: Sequence[Loop]) -> None:
         """All tiles that take the image of this step of the grid."""
@@ -214,3 +237,32 @@ class _SlotConv(_SlotImages):
 
 class _SlotPlanes(_SlotImages, PlanesEmitter):
     pass
+
+
+class _ApartSlotConv(_SlotImages, ApartProduct):
+    pass
+
+
+class _ApartSlotPlanes(_SlotImages, ApartProduct, PlanesEmitter):
+    pass
+
+
+class _TogetherSlotConv(_SlotImages, TogetherProduct):
+    pass
+
+
+class _TogetherSlotPlanes(_SlotImages, TogetherProduct, PlanesEmitter):
+    pass
+
+
+_MAKERS: Mapping[tuple[type[ConvEmitter], bool, bool], type[_SlotImages]] = {
+    (ConvEmitter, False, False): _SlotConv,
+    (ConvEmitter, False, True): _SlotConv,
+    (ConvEmitter, True, False): _ApartSlotConv,
+    (ConvEmitter, True, True): _TogetherSlotConv,
+    (PlanesEmitter, False, False): _SlotPlanes,
+    (PlanesEmitter, False, True): _SlotPlanes,
+    (PlanesEmitter, True, False): _ApartSlotPlanes,
+    (PlanesEmitter, True, True): _TogetherSlotPlanes,
+}
+"""What writes the cube's part, by the layout, whether something follows, and whether one core has both units."""

@@ -53,16 +53,20 @@ class MixSegment:
 
 @dataclass(frozen=True, slots=True)
 class RelaySegment:
-    """The vector segment, the product `before` whose rows it reads, and the product `after` whose left operand it writes."""
+    """The vector segment, the product `before` whose rows it reads, and the product `after` whose left operand it writes.
+
+    `behind` follows a convolution `after` element by element, and is the only one that reads its result.
+    """
 
     before: CubeSegment | None
     vector: VectorSegment
     after: CubeSegment | None
+    behind: VectorSegment | None = None
 
     @property
     def parts(self) -> tuple[Segment, ...]:
         """The segments in order."""
-        return tuple(each for each in (self.before, self.vector, self.after) if each is not None)
+        return tuple(each for each in (self.before, self.vector, self.after, self.behind) if each is not None)
 
     @property
     def name(self) -> str:
@@ -74,6 +78,8 @@ class RelaySegment:
         """Names of the tensors that are written for others."""
         handed = {each.c.tensor.name for each in (self.before,) if each is not None}
         handed |= {each.a.tensor.name for each in (self.after,) if each is not None}
+        if self.after is not None and self.behind is not None:
+            handed.add(self.after.c.tensor.name)
         names = dict.fromkeys(name for each in self.parts for name in each.written)
         return tuple(name for name in names if name not in handed)
 

@@ -15,7 +15,7 @@ from npuvm.compiler.cube_emit import MatmulEmitter
 from npuvm.compiler.cube_problem import CubeTile, TileProblem
 from npuvm.compiler.cube_spec import MatmulSpec
 from npuvm.compiler.emit import InstrBuilder
-from npuvm.compiler.emit_handles import Sem
+from npuvm.compiler.emit_handles import Loop, Sem
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.group_signals import HALF, MOST_VECTOR_CORES, signal_group
 from npuvm.compiler.mix_body import Accumulators, Bands, write_bands
@@ -30,7 +30,8 @@ from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
 __all__ = [
-    "ApartProduct", "MixParts", "TogetherProduct", "tile_problem_of", "vector_program", "write_apart", "write_together",
+    "ApartProduct", "MixParts", "TogetherProduct", "mix_context", "take_tiles", "tile_problem_of", "vector_program",
+    "write_apart", "write_together",
 ]  # fmt: skip
 
 _TILES_AHEAD = 8
@@ -96,17 +97,30 @@ def vector_program(parts: MixParts, walked: Sequence[GridWalk], handed: Sequence
         parts.isa, {"ub": parts.chip.capacity_bytes("ub")}, parts.spec.name, len(parts.common.tensors)
     )
     vector.barrier("group")
-    context = _context(parts, vector, None)
+    context = mix_context(parts, vector)
     for grid in walked:
         with vector.grid([axis.trip for axis in grid.axes]) as loops:
-            half = next((loop for loop, axis in zip(loops, grid.axes, strict=True) if axis.dim == HALF), None)
-            signal_group(vector, "load", half, wait=[ready for ready, _ in handed])
-            write_bands(context, parts.bands, grid, loops)
-            signal_group(vector, "load", half, give=[free for _, free in handed])
+            take_tiles(vector, context, parts.bands, grid, loops, handed)
     return vector
 
 
-def _context(parts: MixParts, b: InstrBuilder, accumulators: Reg | None) -> BodyContext:
+def take_tiles(
+    vector: InstrBuilder,
+    context: BodyContext,
+    bands: Bands,
+    grid: GridWalk,
+    loops: Sequence[Loop],
+    handed: Sequence[tuple[Sem, Sem]],
+) -> None:
+    """The code of a vector core for the tile that its group's cube core hands over; `handed` as in `vector_program`."""
+    half = next((loop for loop, axis in zip(loops, grid.axes, strict=True) if axis.dim == HALF), None)
+    signal_group(vector, "load", half, wait=[ready for ready, _ in handed])
+    write_bands(context, bands, grid, loops)
+    signal_group(vector, "load", half, give=[free for _, free in handed])
+
+
+def mix_context(parts: MixParts, b: InstrBuilder, accumulators: Reg | None = None) -> BodyContext:
+    """What the vector unit's part stands on, with its buffers; the register `accumulators` comes from the fixpipe."""
     tile = VectorTile(parts.bands.rows, parts.bands.cols, 0.0)
     common = parts.common
     return part_context(b, common.space, parts.program, parts.storage, tile, common.tensors, parts.chip, accumulators)
@@ -118,7 +132,7 @@ class TogetherProduct(MatmulEmitter):
     def follow(self, parts: MixParts) -> None:
         """Say what becomes of the tiles, before they are written."""
         self._mix = parts
-        self._context = _context(parts, self.b, parts.reg)
+        self._context = mix_context(parts, self.b, parts.reg)
 
     def _result(self, step: Step) -> None:
         l0c, parts = self.rings["l0c"], self._mix

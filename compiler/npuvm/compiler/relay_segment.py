@@ -43,19 +43,22 @@ class _Relays:
 
     def joined(self) -> list[Segment | RelaySegment]:
         for at, vector in enumerate(self._segments):
-            if not isinstance(vector, VectorSegment) or self._joined[at] is None or vector.form not in ("map", "row"):
+            if not isinstance(vector, VectorSegment) or self._joined[at] is not vector:
+                continue
+            if vector.form not in ("map", "row"):
                 continue
             if any(access.picks is not None for _, access in vector.reads) or any(n.op == "iota" for n in vector.nodes):
                 continue
             if not writes_in_all_dims(vector, len(vector.domain) - 1):
                 continue
             before, after = self._before(at, vector), self._after(at, vector)
+            if after is not None and isinstance(self._segments[after], ConvSegment):
+                self._join_images(at, vector, after)
+                continue
             if before is None and after is not None and self._is_mixed(after):
                 after = None  # tiles of a product spread better over the cores than blocks of rows
             if vector.form == "map" and self._follow_each(before, after):
                 continue  # each product with what follows it are as few launches, on more cores
-            if after is not None and isinstance(self._segments[after], ConvSegment):
-                before = None  # tiles of a product follow each other as blocks of rows, not as images
             if after is None and (before is None or vector.form == "map"):
                 continue
             first, last = self._product(before), self._product(after)
@@ -65,6 +68,27 @@ class _Relays:
                     self._joined[number] = None
             self._joined[place] = RelaySegment(first, vector, last)
         return [each for each in self._joined if each is not None]
+
+    def _join_images(self, at: int, vector: VectorSegment, after: int) -> None:
+        """What makes the images of a convolution joins it, with what follows that element by element and nobody else reads."""
+        product = self._product(after)
+        behind = self._behind(after)
+        if product is None or (behind is None and self._is_mixed(after)):
+            return
+        follows = None if behind is None else self._segments[behind]
+        assert follows is None or isinstance(follows, VectorSegment)
+        self._joined[at] = self._joined[after] = None
+        self._joined[after if behind is None else behind] = RelaySegment(None, vector, product, follows)
+
+    def _behind(self, number: int) -> int | None:
+        """The vector segment that can run together with a convolution, whose result nobody else reads."""
+        product = self._segments[number]
+        assert isinstance(product, ConvSegment)
+        for mix in self._mixes:
+            if mix.product.node.id == product.node.id and not mix.kept:
+                found = next(at for at, each in enumerate(self._segments) if each.name == mix.vector.name)
+                return found if self._joined[found] is self._segments[found] else None
+        return None
 
     def _product(self, at: int | None) -> CubeSegment | None:
         found = None if at is None else self._joined[at]

@@ -30,7 +30,10 @@ class SegmentForm:
         elif isinstance(segment, CutSegment):
             parts = (segment.whole, *segment.parts)
         elif isinstance(segment, RelaySegment):
-            parts, extra = segment.parts, (segment.before is not None, segment.after is not None)
+            parts, extra = (
+                segment.parts,
+                tuple(each is not None for each in (segment.before, segment.after, segment.behind)),
+            )
         else:
             parts = (segment,)
         # A result that goes from part to part is one tensor, but a node of its own in each.
