@@ -272,7 +272,7 @@ def test_the_room_of_second_slots_is_for_larger_tiles() -> None:
             found[mode] = max(each.slot_bytes for s in seen.segments for each in s.buffers if each.space == space)
         return found
 
-    for made, space in ((elements, "ub"), (product, "l1")):
+    for made, space in ((elements, "ub"), (product, "l0a")):
         bytes_of_slots = largest(made, space)
         assert bytes_of_slots["single"] > bytes_of_slots["double"]
 

@@ -389,13 +389,16 @@ class ConvCost:
             apart = np.gcd(waits.cuts, work.waves.astype(np.int64)) / work.waves
             of_kernels = of_kernels + waits.further * apart
         of_image = (image.near + (image.far - image.near) * (work.share / work.loaded)) * blocks
-        busy, moved_in = work.compute + work.drained * single, work.move
+        busy, of_parts, of_blocks = work.compute + work.drained * single, work.move, work.move
         if self._in_turn:
-            # Moves wait for the product that has the only slot, and loads for both.
-            busy = moved_in = busy + work.move
+            # Moves wait for the product that has the only slot, and loads for all products but the last.
+            busy, steps = busy + work.move, kernels.steps
+            of_parts, of_blocks = (
+                work.move + work.compute * (_ONE - count / steps) for count in (kernels.parts, blocks)
+            )
         # A slot of a ring is free again when its part is moved.
-        turn = moved_in * waits.half + waits.turn
-        turn_of_image = np.maximum(turn, ((image.far + self._missed) * blocks + moved_in) * self._part)
+        turn = of_parts * waits.half + waits.turn
+        turn_of_image = np.maximum(turn, ((image.far + self._missed) * blocks + of_blocks) * self._part)
         # Loads are sent when the queue of moves has room again.
         paced = np.maximum(busy, work.move)
         issued = paced * waits.behind + waits.issued

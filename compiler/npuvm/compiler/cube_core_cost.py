@@ -135,10 +135,10 @@ class CoreCost:
         out = self._out(m, n, covers)
         decode = (products * _STEP_WORDS + steps1 * _LOAD_WORDS + _TILE_WORDS) * self._decode
         compute, move, decode = compute * inner, move * inner, decode * inner
-        # With one slot at L0 moves and products take turns, and a slot at L1 is held for both.
+        # With one slot at L0 moves and products take turns; a slot at L1 is held until the last product of its step begins.
         slowest_inside = compute + move if self._moves_in_turn else np.maximum(compute, move)
-        held = slowest_inside if self._moves_in_turn else move
-        busy = (held if self._moves_in_turn else compute) + np.where(depths > 1, 0.0, out)
+        held = move + compute * (1 - steps1 / moves) if self._moves_in_turn else move
+        busy = (slowest_inside if self._moves_in_turn else compute) + np.where(depths > 1, 0.0, out)
         of_a, of_b = self._again(steps1, covers)
         a, b = self._loads(m, n, taken, steps1 <= 1, layouts, covers)
         # A slot of a ring is free again when its step is moved, so a step takes its part of that time at least.

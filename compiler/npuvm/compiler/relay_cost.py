@@ -203,12 +203,12 @@ def _product_cycles(rates: _Rates, at: int) -> Value:
     sent = pick(single, left, rows * largest(k * rates.item, rates.burst))
     of_left = rates.load_start + sent / rates.load
     load = rates.load_start + right / rates.load + pick(single, of_left / columns, of_left)
-    inside = multiply + move if rates.in_turn else move
-    turn = (memory + load + inside) / rates.slots
+    # Tiles are alike at L0 and L1, whose slots are free when they are moved.
+    turn = (memory + load + move) / rates.slots
     out = (rates.fix_start + rows * width * rates.out_item / rates.fix) / steps
     if rates.in_turn:
         # What shares the only slot of a ring works in turn: moves with products, and products with their way out.
-        units: tuple[Value, ...] = (inside + out, 0.0, load, turn, out)
+        units: tuple[Value, ...] = (multiply + move + out, 0.0, load, turn, out)
     else:
         units = (multiply, move, load, turn, out)
     ordered = Term("sorted(({0}, {1}, {2}, {3}, {4}))", units)
