@@ -80,7 +80,11 @@ def _chosen(spec: MatmulSpec, name: str, pins: Pins | None = None) -> tuple[Cube
     chooser, sizes = chooser_of(problem, chip.cores_with("cube")), sizes_of(problem, spec)
     tile = chooser.choose(sizes)
     table, depths, cycles = chooser.candidates(sizes)
-    found = np.flatnonzero((table == [*tile.l1, *tile.l0]).all(axis=1) & (depths == tile.l0c_depth))
+    # Edges may be smaller than those of the candidate, for tiles that are alike.
+    counts = [-(-size // edge) for size, edge in zip(sizes[:2], tile.l1, strict=False)]
+    same = (-(-np.array(sizes[:2]) // table[:, :2]) == counts) & (table[:, :2] >= tile.l1[:2])
+    same &= table[:, [2, 5]] == [tile.l1[2], tile.l0[2]]
+    found = np.flatnonzero(same.all(axis=1) & (depths == tile.l0c_depth))
     assert len(found), f"{tile} is not among the candidates for {sizes}"
     assert cycles[found].min() <= tile.cycles + 1
     return tile, float(tile.cycles), float(cycles.min())

@@ -147,6 +147,10 @@ class TileChooser:
         if not len(table):
             _refuse(problem)
         self._problem, self._item, self._out_item = problem, problem.item, problem.out_item
+        cube = problem.chip.core.cube
+        # Columns that are cut where a line of L2 ends share none, which counts where rows meet.
+        block = BLOCK_BYTES if problem.chip.memory.address_hash else problem.chip.memory.l2.line_bytes
+        self._cores, self._blocks = cores, (cube.m, max(cube.n, block // problem.item))
         # A quotient that is whole is never rounded up.
         self._per_core = (1 - 1e-9) / cores
         measured = None if found is None else found[0].measured
@@ -163,6 +167,7 @@ class TileChooser:
             _Grid(np.zeros(0), np.zeros(0)),
         )
         self._known: dict[ProductSizes, CubeTile] = {}
+        self._kept: dict[ProductSizes, float] = {}
         chip = problem.chip
         memory = chip.memory
         self._per_l2 = 1 / float(chip.l2_bytes_per_cycle)
@@ -181,8 +186,14 @@ class TileChooser:
         if found is None:
             if len(self._known) >= _KEPT_TILES:
                 self._known.clear()
+                self._kept.clear()
             found = self._known[sizes] = self._chosen(sizes)
         return found
+
+    def kept_cycles(self, sizes: ProductSizes) -> float:
+        """The estimate of the chosen tile where L2 has the operands that it has room for, as launches before may leave it."""
+        tile = self.choose(sizes)
+        return self._kept.get(sizes, tile.cycles)
 
     def prepare(self) -> None:
         """Make what operands need whose rows follow each other or are copied, where there are few ways to lie."""
@@ -232,9 +243,19 @@ class TileChooser:
         cycles = self._cycles(sizes, weighed, interval.ends[bisect_left(self._edges, m)])
         best = int(cycles.argmin())
         tile_m, tile_n, l1_k, l0_k, depth = interval.tiles[best]
-        size, rows, cols = max(k, 1), min(tile_m, m), min(tile_n, n)
+        size, (block_m, block_n) = max(k, 1), self._blocks
+        rows, cols = self._even(m, tile_m, block_m), self._even(n, tile_n, block_n)
         estimate = int(max(float(cycles[best]), self._read(sizes)))
+        if weighed.met is not None and sizes.batch * ((m + n) * k + m * n) * self._item <= self._l2_capacity:
+            self._kept[sizes] = max(weighed.met.kept(m, best), self._read(sizes))
         return CubeTile((rows, cols, min(l1_k, size)), (rows, cols, min(l0_k, size)), depth, estimate)
+
+    def _even(self, size: int, edge: int, block: int) -> int:
+        """An edge of tiles that are as many, but alike: on many cores the largest one decides."""
+        if self._cores == 1:
+            return min(edge, size)
+        alike = -(-size // -(-size // edge))
+        return min(-(-alike // block) * block, edge, size)
 
     def _grid(self, sizes: ProductSizes, interval: _Interval, end: int) -> _Grid:
         """The grid of the first `end` candidates; the same is asked for as operands lie in several ways."""

@@ -86,9 +86,12 @@ class CubeFamily:
         return self._programs.image(self._name, numbers, (m, n, k, batch), tile, own_b * self._across)
 
     def cycles(self, values: Sequence[int]) -> float:
-        """The cycles that a launch for these values, with something to add up, is estimated to take."""
+        """The cycles that a launch for these values, with something to add up, is estimated to take among others.
+
+        See `TileChooser.kept_cycles`.
+        """
         m, n, k, batch, a_pitch, b_pitch, *_ = self._sizes(*values)
-        return self._chooser.choose(ProductSizes(m, n, k, batch, a_pitch, b_pitch)).cycles
+        return self._chooser.kept_cycles(ProductSizes(m, n, k, batch, a_pitch, b_pitch))
 
 
 class ProductPrograms:

@@ -8,7 +8,7 @@ step at one time, so what one operand waits for hides the other's; the one engin
 
 from __future__ import annotations
 
-from math import gcd
+from math import ceil, gcd
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +42,7 @@ class Met(NamedTuple):
     """Cycles of candidates for products that differ in m, by rows of tiles.
 
     `each` for every row, `bands` for every so many rows as `per_band` is the inverse of, but once at least; `fixed` for all.
+    `first` and `later` are cycles where L2 has what a later tile reads.
     """
 
     fixed: Floats
@@ -49,6 +50,9 @@ class Met(NamedTuple):
     per_band: Floats
     bands: Floats
     per_m: Floats
+    first: Floats
+    later: Floats
+    cols: Floats
 
     def cycles(self, m: int, end: int) -> Floats:
         """Cycles of the first `end` candidates."""
@@ -60,6 +64,11 @@ class Met(NamedTuple):
         cycles += rows
         cycles += self.fixed[:end]
         return cycles
+
+    def kept(self, m: int, at: int) -> float:
+        """Cycles of a candidate where L2 has all that tiles behind the first one read."""
+        rows = ceil(float(self.per_m[at]) * (m - _TINY))
+        return float(self.first[at]) + (rows * float(self.cols[at]) - 1) * float(self.later[at])
 
 
 class MetByCores(NamedTuple):
@@ -117,6 +126,21 @@ class MetByCores(NamedTuple):
             cycles += rows
         return cycles
 
+    def kept(self, m: int, at: int) -> float:
+        """Cycles of a candidate where L2 has all that tiles behind the first one read."""
+        tiles = ceil(float(self.per_m[at]) * (m - _TINY)) * float(self.cols[at])
+        rounds = ceil(tiles * (1 - 1e-9) / self.cores)
+        later = max(float(self.later[at]), tiles / rounds * float(self.served[at]))
+        return float(self.first[at]) + (rounds - 1) * later
+
+
+class _Rows(NamedTuple):
+    """Rows that lie `pitch` bytes apart, and of which so many `parts` are read at one time, `step` bytes apart."""
+
+    pitch: int
+    step: int = 0
+    parts: int = 1
+
 
 class Shared:
     """L2 and main memory of a chip that spreads no addresses, for products of one sort on `cores` cores."""
@@ -147,22 +171,25 @@ class Shared:
         a_span = np.minimum(m * self._cores, sizes.m) if self._flipped[0] else np.minimum(edges.k, k)
         b_span = np.minimum(edges.k, k) if self._flipped[1] else np.minimum(at_once * n, sizes.n)
         a_row, b_row = (sizes.m if self._flipped[0] else k), (k if self._flipped[1] else sizes.n)
+        # Cores that share a product along k read parts of the same rows.
+        along = self._cores > 1 and sizes.batch > 1 and sizes.a_pitch == sizes.batch * per
         (a_new, a_served), (b_new, b_served) = (
             (
-                self._waits(span * self._item, row * self._item, pitch, self._channels) * (per / self._hbm_rate),
-                self._waits(span * self._item, row * self._item, pitch, self._slices) / self._l2_rate * served,
+                self._waits(span * self._item, row * self._item, rows, self._channels) * (per / self._hbm_rate),
+                self._waits(span * self._item, row * self._item, rows, self._slices) / self._l2_rate * served,
             )
-            for span, row, pitch, served in (
-                (a_span, a_row, sizes.a_pitch, loads.a_served),
-                (b_span, b_row, sizes.b_pitch, loads.b_served),
+            for span, row, rows, served in (
+                (a_span, a_row, _Rows(sizes.a_pitch, int(per) if along else 0, sizes.batch), loads.a_served),
+                (b_span, b_row, _Rows(sizes.b_pitch), loads.b_served),
             )
         )
         a_new, b_new = a_new * m, b_new * n * at_once
         if self._cores == 1:
             return self._of_one(sizes, edges, (m, n), first, later, loads, (a_new, b_new), (a_served, b_served))
         if sizes.n * k > self._room and not self._flipped[1]:
-            # Lines that columns of a later round share are read again.
-            b_new = b_new * np.where(cols * batch > self._cores, self._in_lines(n, sizes.b_pitch) / n, 1.0)
+            # Lines that columns of a later round share are read again, where L2 has lost them until then.
+            wide = self._in_lines(n, sizes.b_pitch)
+            b_new = b_new * np.where((cols * batch > self._cores) & (at_once * wide * k > self._room), wide / n, 1.0)
         loaded = np.maximum(np.maximum(loads.a_new, loads.b_new), b_new)
         others = np.maximum(cols * batch / self._cores - 1, 0.0)
         more, one_round = others if others.any() else None, self._cores * float(edges.m.min()) / batch
@@ -187,7 +214,10 @@ class Shared:
         cols = np.ceil(sizes.n / edges.n - _TINY)
         wide = n if self._flipped[1] else self._in_lines(n, sizes.b_pitch)
         stays = (sizes.n + 2 * m) * k + sizes.n * m <= room
-        a_new, b_new = np.maximum(loads.a_new, new[0]), np.maximum(loads.b_new, new[1] * np.where(stays, 1.0, wide / n))
+        band = np.where(stays, np.inf, np.floor((room - 2 * wide * k) / (m * (k + n))))
+        # Where not even one row of tiles stays for the next column, each tile loads all that it needs, in whole lines.
+        lost = (band <= 1) & ((wide + m) * k + n * m > room)
+        a_new, b_new = np.maximum(loads.a_new, new[0]), np.maximum(loads.b_new, new[1] * np.where(lost, wide / n, 1.0))
         a_again, b_again = np.maximum(loads.a_again, served[0]), np.maximum(loads.b_again, served[1])
         # A tile of which nothing is new, one operand, and both.
         known = np.maximum(later, a_again + b_again)
@@ -195,9 +225,6 @@ class Shared:
             np.maximum(later, np.maximum(loaded + loads.paced, (loaded + loads.held) / self._slots_at_l1))
             for loaded in (a_new + b_again, a_again + b_new, a_new + b_new)
         )
-        band = np.where(stays, np.inf, np.floor((room - 2 * wide * k) / (m * (k + n))))
-        # Where not even one row of tiles stays for the next column, each tile loads all that it needs.
-        lost = (band <= 1) & ((wide + m) * k + n * m > room)
         batch = float(sizes.batch)
         return Met(
             np.maximum(first, a_new + b_new + loads.behind) - new_ab,
@@ -205,6 +232,9 @@ class Shared:
             1 / np.maximum(band, 1.0),
             batch * np.where(lost, 0.0, (cols - 1) * (new_b - known) + new_ab - new_a),
             edges.per_m,
+            first,
+            known,
+            batch * cols,
         )
 
     def _in_lines(self, n: Floats, pitch: int) -> Floats:
@@ -214,21 +244,23 @@ class Shared:
         wide: Floats = (width + (self._line - common)) / self._item
         return wide
 
-    def _waits(self, span: Floats, row: float, pitch: int, parts: tuple[int, int]) -> Floats | float:
+    def _waits(self, span: Floats, row: float, rows: _Rows, parts: tuple[int, int]) -> Floats | float:
         """How many times as long `parts`, a number of parts of memory and the bytes of each, take for `span` bytes of rows.
 
-        Rows are long `row` bytes and begin `pitch` bytes apart. Of all places where a span may begin, the mean of the longest
+        Rows are `row` bytes long. Of all places where a span may begin, the mean of the longest
         part of it that lies in one part of memory decides.
         """
         count, size = parts
-        begun = begun_in(pitch, count, size)
+        begun = begun_in(rows.pitch, count, size)
+        if rows.step and begun < count:
+            begun = min(begun_in(gcd(rows.pitch, rows.step), count, size), begun * rows.parts)
         if begun == count:
             return 1.0
         step = np.gcd(span.astype(np.int64), gcd(size, _PLACED)).astype(np.float64)
         cut = np.floor(span / step)
         longest = np.where(span >= 2 * size, size, span - step * step / size * np.floor(cut * cut / 4))
         waits: Floats = np.maximum(longest * (count / begun) / span, 1.0)
-        return np.where(span >= row, 1.0, waits) if pitch == row else waits
+        return np.where(span >= row, 1.0, waits) if rows.pitch == row else waits
 
 
 def begun_in(pitch: int, count: int, size: int) -> int:

@@ -141,7 +141,8 @@ class MixFamily:
         m, n, k, batch, a_pitch, b_pitch, *lie = self._sizes(*values)
         if m * n * k * batch == 0:
             return None
-        tile = self._chooser.choose(ProductSizes(m, n, k, batch, a_pitch, b_pitch))
+        sizes = ProductSizes(m, n, k, batch, a_pitch, b_pitch)
+        tile, cycles = self._chooser.choose(sizes), self._chooser.kept_cycles(sizes)
         (m1, n1, k1), (_, _, k0) = tile.l1, tile.l0
         # A tile that is the only one may be cut off at any row; bands cut whole blocks.
         m1 = align_up(m1, self._block_rows)
@@ -153,6 +154,6 @@ class MixFamily:
         cut = m1 // bands, bands, cols
         numbers = (*lie, *values[: self._known], *cut, n1, k1, k0, tile.l0c_depth, nest.band)
         elements = m * n * batch
-        behind = self._cost.behind(tile.cycles, sum(nest.tiles), elements, cut)
+        behind = self._cost.behind(cycles, sum(nest.tiles), elements, cut)
         template, alone = self._templates[nest.number], self._cost.alone(elements)
-        return MixChosen(template, numbers, nest.tiles, tile.cycles, behind, alone), tile
+        return MixChosen(template, numbers, nest.tiles, cycles, behind, alone), tile
