@@ -11,6 +11,7 @@ from tests.compiler.stack_run import run_compiled
 from npuvm.compiler import CompiledKernel, Kernel, KernelBuilder, ParamRef, Pins, compile_kernel, kernel
 from npuvm.compiler.joint_launches import mix_of
 from npuvm.compiler.kernel_family import KernelFamily
+from npuvm.compiler.template import TemplateWriter
 from npuvm.compiler.vector_launches import Weighed
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.simulator import l2_state, simulate
@@ -132,6 +133,18 @@ def test_launches_that_are_linked_are_decided_for_themselves() -> None:
     assert [each.kind for each in linked.launches] == ["cube", "vector"]
     same = shapes_of(scaled, 16, 16, 16)
     assert family.compile(same) is family.apart(same)
+
+
+def test_a_shape_that_declines_waits_for_no_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The programs of the parts were made with the first shape of the kernel, for which operands were copied."""
+    family = KernelFamily(scaled.graph, load_chip("ascend_910b1"), ISA)
+    copied = family.compile(shapes_of(scaled, 1091, 1923, 1057))
+    assert [each.kind for each in copied.launches] == ["stack"]
+    written: list[str] = []
+    monkeypatch.setattr(TemplateWriter, "template", lambda self, name, *rest: written.append(name))
+    apart = family.apart(shapes_of(scaled, 560, 16, 400))
+    assert [each.kind for each in apart.launches] == ["cube", "vector"]
+    assert not written
 
 
 def test_pin_mix_is_never_declined() -> None:
