@@ -337,3 +337,20 @@ def test_it_joins_a_stack(chip: str) -> None:
         made = compile_kernel(block, shapes, the_chip(chip), the_isa(), pins)
         got = run_compiled(made, inputs, the_chip(chip)).outputs["y"]
         np.testing.assert_allclose(got, wanted, rtol=4e-3, atol=4e-2)
+
+
+def test_programs_are_linked_as_they_would_be_then() -> None:
+    """Two launches of their own, or one with three programs, for whose images the host takes no time."""
+
+    @kernel(x="fp16[N, 64, H, W]", scale="fp16[64, 1, 1]", w="fp16[64, 64, 3, 3]", v="fp16[64, 64, 3, 3]")
+    def block(k: KernelBuilder, x: ParamRef, scale: ParamRef, w: ParamRef, v: ParamRef) -> None:
+        value = k.load(x)
+        inner = k.relu(k.conv2d(k.relu(value * k.load(scale)), k.load(w), padding=1))
+        k.store(k.conv2d(inner, k.load(v), padding=1) + value, "y")
+
+    shapes = {"x": (1, 64, 28, 28), "scale": (64, 1, 1), "w": (64, 64, 3, 3), "v": (64, 64, 3, 3)}
+    counts = {
+        fusion: len(compile_kernel(block, shapes, the_chip("ascend_910a"), the_isa(), Pins(fusion=fusion)).launches)
+        for fusion in ("pattern", "both")
+    }
+    assert counts == {"pattern": 2, "both": 1}

@@ -229,6 +229,11 @@ class RelayLaunches(_JointLaunches):
         found = self.weighed(values)
         return found.together if found.taken else self._costs[False](found.apart)
 
+    def linked_cycles(self, values: Sequence[int]) -> tuple[float, ...]:
+        """Estimated cycles of each program where all are going to be linked into one launch."""
+        found = self.weighed(values, linked=True)
+        return (found.together,) if found.taken else found.apart
+
     def _pays(self, values: Sequence[int], chosen: RelayChosen, linked: bool) -> bool:
         """Whether one launch takes no longer than one of each part.
 

@@ -131,8 +131,10 @@ class KernelFamily:
         found = self._stacks.get(key)
         if found is None:
             looked = self.looked(shapes)
-            cycles = looked.launches.cycles(looked.values)
-            alone, linked = (LaunchCost.of(self._chip, linked=each)(cycles) for each in (False, True))
+            alone, linked = (
+                LaunchCost.of(self._chip, linked=each)(looked.launches.cycles(looked.values, linked=each))
+                for each in (False, True)
+            )
             found = self._stacks[key] = linked <= alone
             if len(self._stacks) > _KEPT_SHAPES:
                 self._stacks.popitem(last=False)

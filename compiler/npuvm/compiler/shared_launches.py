@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
+from npuvm.compiler.joint_launches import RelayLaunches
 from npuvm.compiler.joint_segments import Joint
 from npuvm.compiler.reduce_launches import Reduced, joined
 from npuvm.compiler.segment_form import SegmentForm
@@ -116,16 +117,22 @@ class SharedLaunches:
         """The launches of segment number `at`; those of one form share them, so names may be another's."""
         return self._segments[at][0].launches
 
-    def cycles(self, values: Sequence[int]) -> list[float]:
-        """Estimated cycles of each segment, those of rows moved by index left out."""
-        made: dict[int, float] = {}
+    def cycles(self, values: Sequence[int], *, linked: bool = False) -> list[float]:
+        """Estimated cycles of each segment, those of rows moved by index left out.
+
+        Where launches are going to be `linked` into one, those of the parts of a relay that is none then.
+        """
+        made: dict[int, tuple[float, ...]] = {}
         found: list[float] = []
         for shared, _ in self._segments:
             own = shared.launches
             if not isinstance(own, PickLaunches):
                 if id(shared) not in made:
-                    made[id(shared)] = own.cycles(values)
-                found.append(made[id(shared)])
+                    if linked and isinstance(own, RelayLaunches):
+                        made[id(shared)] = own.linked_cycles(values)
+                    else:
+                        made[id(shared)] = (own.cycles(values),)
+                found += made[id(shared)]
         return found
 
     def alike(self, values: Sequence[int]) -> bool:
