@@ -354,3 +354,27 @@ def test_programs_are_linked_as_they_would_be_then() -> None:
         for fusion in ("pattern", "both")
     }
     assert counts == {"pattern": 2, "both": 1}
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_what_padding_would_make_infinite_is_never_seen(chip: str) -> None:
+    """Kernels of any size; of what stands outside the images, 0, this is infinite."""
+
+    @kernel(ktype="mix", x="fp16[N, 16, H, W]", w="fp16[24, 16, R, S]")
+    def layer(k: KernelBuilder, x: ParamRef, w: ParamRef) -> None:
+        value = k.load(x)
+        k.store(k.conv2d(1.0 / value + k.log(value), k.load(w), padding="same"), "y")
+
+    rng = np.random.default_rng(3)
+    shapes = {"x": (2, 16, 9, 11), "w": (24, 16, 3, 5)}
+    inputs = {name: (rng.random(shape) + 0.5).astype(np.float16) for name, shape in shapes.items()}
+    made = compile_kernel(layer, shapes, the_chip(chip), the_isa())
+    assert [each.kind for each in made.launches] == ["mix"]
+    got = run_compiled(made, inputs, the_chip(chip)).outputs["y"]
+    np.testing.assert_allclose(got, interpret(layer.graph, inputs)["y"], rtol=4e-3, atol=4e-2)
+
+
+def test_images_of_one_channel_stay_apart() -> None:
+    layer = _Layer(1, 16)
+    made = compile_kernel(layer.kernel(), layer.shapes(1, (8, 8)), the_chip("edge"), the_isa(), Pins(stack="mix"))
+    assert [each.kind for each in made.launches] == ["vector", "cube"]
