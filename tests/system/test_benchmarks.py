@@ -37,7 +37,7 @@ for number, command in enumerate(commands):
     with open(f"{out}/{number}.code", "w", encoding="ascii") as file:
         file.write(str(ended))
 """
-"""Starts each command as `python COMMAND --help` does, in forks of a process that has what most of them import from elsewhere."""
+"""Starts each command as `python COMMAND --help` does, in forks of a process that has imported what most of them need."""
 
 
 @pytest.fixture(scope="module")
