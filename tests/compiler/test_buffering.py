@@ -105,7 +105,7 @@ _SIZES = {
     "D": 16,
     "E": 24,
 }
-_AROUND = ((False, False), (False, True), (True, False))
+_AROUND = ((False, False), (False, True), (True, False), (True, True))
 _LAYERS = [_layer(layout, *around) for layout in ("NHWC", "NCHW") for around in _AROUND]
 _MADE = [
     *(elements, product, sums, moved, picked, *_LAYERS, attention, normalised_before),
