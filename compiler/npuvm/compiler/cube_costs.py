@@ -37,6 +37,9 @@ _LATER = (0.0, 8.0)
 _NEAR = 0.02
 """A candidate is of no use where others beside its edges are never slower by more than this share."""
 
+_TIE = 1e-6
+"""What decides between candidates that are alike otherwise."""
+
 _ALIKE = 0.15
 """Share of a first tile's cycles that are like those of a later one: cores read alike. Seen on `ascend_910b1`."""
 
@@ -116,7 +119,9 @@ class CandidateCosts:
             first, later, served, far, *_ = self._cycles(slice(None), _GRID[1:, None], (layout, layout), covers)
             lines = np.ceil(np.minimum(self._tiles[2], _GRID[1:, None]) * self._per_line)
             meets = layout == REFERENCE[1]
-            bounds = [*([served / np.sqrt(lines)] if meets else []), *([far] if layout.off else [])]
+            # Of those that L2 serves alike the one that takes a core the least is of use.
+            served = served / np.sqrt(lines) + _TIE * later
+            bounds = [*([served] if meets else []), *([far] if layout.off else [])]
             for cost in (*(first + tiles * later for tiles in _LATER), *bounds):
                 # One behind the last candidate is never the best.
                 beside = np.append(cost, np.full((len(cost), 1), np.inf), axis=1)[:, pairs]
