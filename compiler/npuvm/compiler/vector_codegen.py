@@ -80,12 +80,13 @@ def compile_vector(
 
 def covered(segment: VectorSegment, space: Space, chip: NpuConfig, isa: Isa, *, again: bool) -> VectorSegment:
     """The segment in instructions; which are cheapest depends on the chip's vector unit and on how much UB holds."""
-    key = ("covered", isa.hash, id(chip), space.structure(), again)
+    tile = view_tile(space)
+    key = ("covered", isa.hash, id(chip), tile, again)
     if key not in segment.memo:
         if len(segment.memo) >= _KEPT_PROGRAMS:
             segment.memo.clear()
         # The chip is kept, so that no other can have its id.
-        segment.memo[key] = chip, cover(segment, view_tile(space), isa, chip, again=again)
+        segment.memo[key] = chip, cover(segment, tile, isa, chip, again=again)
     result: VectorSegment = segment.memo[key][1]
     return result
 

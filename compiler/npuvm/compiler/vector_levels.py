@@ -64,7 +64,5 @@ def highest_tiles(space: Space, nbytes: Function, chip: NpuConfig) -> Mapping[in
         return np.broadcast_to(used <= min(map(chip.capacity_bytes, level.buffers)), len(tiles))
 
     tiles = grow(vector_levels(space), (row_unit(space, chip), LANES), fits)
-    found: dict[int, int] = {}
-    for rows, cols in tiles.tolist():
-        found[cols] = max(rows, found.get(cols, 0))
-    return dict(sorted(found.items()))
+    # Tiles are sorted by rows: the last with some columns has most.
+    return dict(sorted(dict(zip(tiles[:, 1].tolist(), tiles[:, 0].tolist(), strict=True)).items()))

@@ -58,6 +58,7 @@ class _Cutter:
             for each in node.inputs:
                 self._users.setdefault(each.id, []).append(at)
         self._written = {node.id for node, _ in segment.writes}
+        self._known: dict[int, tuple[int, int, dict[int, tuple[int, bool]]]] = {}
 
     def cut(self) -> CutSegment | None:
         """The cut with the fewest bytes; of equals that which leaves the least in UB, then the first."""
@@ -124,23 +125,31 @@ class _Cutter:
 
     def _held(self, nodes: Sequence[Node], written: set[int]) -> float:
         """What is in UB at a time: slots of all that is read and written, and what is between operations at its most."""
-        own = {node.id for node in nodes}
-        last: dict[int, int] = {}
-        reads: dict[int, Node] = {}
-        for at, node in enumerate(nodes):
-            for each in node.inputs:
-                last[each.id] = at
-                if each.id not in own and not is_scalar(each):
-                    reads[each.id] = each
-        live = most = 0
-        for at, node in enumerate(nodes):
-            live += 0 if node.id in written else self._bytes(node)
+        sizes = [self._sizes(node) for node in nodes]
+        own = {number for number, *_ in sizes}
+        last = {each: at for at, (_, _, inputs) in enumerate(sizes) for each in inputs}
+        reads: dict[int, int] = {}
+        live = most = moved = 0
+        for at, (number, nbytes, inputs) in enumerate(sizes):
+            if number in written:
+                moved += nbytes
+            else:
+                live += nbytes
             most = max(most, live)
-            for each in {each.id: each for each in node.inputs}.values():
-                if each.id in own and last[each.id] == at and each.id not in written:
-                    live -= self._bytes(each)
-        moved = sum(map(self._bytes, reads.values())) + sum(self._bytes(node) for node in nodes if node.id in written)
-        return most + self._slots * moved
+            for each, (read, scalar) in inputs.items():
+                if each not in own:
+                    reads[each] = 0 if scalar else read
+                elif last[each] == at and each not in written:
+                    live -= read
+        return most + self._slots * (moved + sum(reads.values()))
+
+    def _sizes(self, node: Node) -> tuple[int, int, dict[int, tuple[int, bool]]]:
+        """Of a node its id, its bytes, and by id those of its inputs and whether they are scalars; every cut asks for them."""
+        found = self._known.get(node.id)
+        if found is None:
+            inputs = {each.id: (self._bytes(each), is_scalar(each)) for each in node.inputs}
+            found = self._known[node.id] = node.id, self._bytes(node), inputs
+        return found
 
     def _moved(self, sides: _Sides) -> float:
         """What both parts read, and what goes from one to the other."""
