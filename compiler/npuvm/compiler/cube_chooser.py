@@ -278,17 +278,17 @@ class TileChooser:
         """Cycles of cores, and of memory where it may be slower, for the first `end` candidates."""
         interval, first, later, served, far, met = weighed
         cycles: Floats
+        if met is None or far is not None:
+            tiles, rounds = self._grid(sizes, interval, end)
         if met is not None:
             cycles = met.cycles(sizes.m, end)
         else:
-            tiles, rounds = self._grid(sizes, interval, end)
             cycles = rounds * later[:end]
             cycles += first[:end]
             if served is not None:
                 np.maximum(cycles, tiles * served[:end], out=cycles)
         if far is not None:
             # The more is read past L2, the less of it is hidden.
-            tiles, _ = self._grid(sizes, interval, end)
             np.hypot(cycles, tiles * far[:end], out=cycles)
         return cycles
 
