@@ -199,5 +199,5 @@ def test_the_example_of_the_reference_page_is_a_space() -> None:
     text = page.split("```yaml\n")[1].split("```")[0]
     space = load_space_text(text, ROOT / "configs" / "space" / "example.yaml")
     jsonschema.Draft202012Validator(space_json_schema()).validate(yaml.safe_load(text))
-    assert space.size == 3 * 4 * 4 * 2 * 4 * 3
+    assert space.size == 3 * 4 * 4 * 2 * 4 * 3 * 2
     assert [len(workload.runs) for workload in space.workloads] == [4, 1]
