@@ -67,6 +67,10 @@ def test_bands_of_one_core_are_as_wide_as_l2_keeps() -> None:
     assert nests.choose(128 * 6, 4096, 1024, 1, tile) == (BANDS, 3, (96, 96))
     assert nests.choose(128 * 7, 4096, 1024, 1, tile) == (BANDS, 4, (128, 96))
     assert nests.choose(128 * 7, 4096, 8192, 1, tile).number == STEPS
+    # Columns that begin within lines keep two of them.
+    lines = NestChooser(1, float(1 << 20), line=64)
+    assert lines.choose(128 * 5, 4096, 1024, 1, tile, pitch=4096).band == 5
+    assert lines.choose(128 * 5, 4096, 1024, 1, tile, pitch=4104).band == 3
 
 
 def test_few_tiles_are_walked_row_by_row() -> None:

@@ -107,7 +107,7 @@ class ProductPrograms:
         buffering: str | None = None,
     ) -> None:
         self._cores = cores or chip.cores_with("cube")
-        item = isa.dtypes[sort.spec.a.dtype].itemsize
+        self._item = item = isa.dtypes[sort.spec.a.dtype].itemsize
         memory = chip.memory
         burst, line = chip.core.load.min_burst_bytes / item, memory.l2.line_bytes // item
         self._nests = NestChooser(self._cores, chip.capacity_bytes("l2") / item, burst, line)
@@ -124,7 +124,7 @@ class ProductPrograms:
         Rows of the right operand lie `b_pitch` bytes apart, where that is known and cores share rows of it.
         """
         meets = self._meet > 0 and b_pitch > 0 and b_pitch % self._meet == 0
-        nest = self._nests.choose(*sizes, tile, meets=meets)
+        nest = self._nests.choose(*sizes, tile, meets=meets, pitch=b_pitch // self._item)
         template = self._templates[nest.number]
         words, relocs = template.instance((*numbers, *tile.l1, tile.l0[2], tile.l0c_depth, nest.band))
         entries = EvenEntries(self._core_type, min(self._cores, sum(nest.tiles)), nest.tiles)

@@ -220,11 +220,14 @@ class Shared:
         a_new, b_new = np.maximum(loads.a_new, new[0]), np.maximum(loads.b_new, new[1] * np.where(lost, wide / n, 1.0))
         a_again, b_again = np.maximum(loads.a_again, served[0]), np.maximum(loads.b_again, served[1])
         # A tile of which nothing is new, one operand, and both.
+        # Of columns narrower than a line only the first of those that share one finds it new, and loads it whole.
+        part = np.where(lost | self._flipped[1], 1.0, np.minimum(n * (self._item / self._line), 1.0))
         known = np.maximum(later, a_again + b_again)
         new_a, new_b, new_ab = (
             np.maximum(later, np.maximum(loaded + loads.paced, (loaded + loads.held) / self._slots_at_l1))
-            for loaded in (a_new + b_again, a_again + b_new, a_new + b_new)
+            for loaded in (a_new + b_again, a_again + b_new / part, a_new + b_new / part)
         )
+        new_b, new_ab = known + (new_b - known) * part, new_a + (new_ab - new_a) * part
         batch = float(sizes.batch)
         return Met(
             np.maximum(first, a_new + b_new + loads.behind) - new_ab,

@@ -54,8 +54,13 @@ class NestChooser:
         self._cores, self._whole, self._room, self._burst = cores, room, room * _KEPT, burst
         self._shares = [count for count in range(1, cores + 1) if cores % count == 0]
 
-    def choose(self, m: int, n: int, k: int, batch: int, tile: CubeTile, *, meets: bool = False) -> Nest:
-        """The nest for a product of these sizes. `meets`: the rows of its right operand lie in few parts of L2."""
+    def choose(
+        self, m: int, n: int, k: int, batch: int, tile: CubeTile, *, meets: bool = False, pitch: int = 0
+    ) -> Nest:
+        """The nest for a product of these sizes.
+
+        `meets`: the rows of its right operand lie in few parts of L2; `pitch`: so many elements apart, where that is known.
+        """
         m1, n1, k1 = tile.l1
         rows, cols = -(-m // m1), -(-n // n1)
         tiles = batch * rows * cols
@@ -64,10 +69,10 @@ class NestChooser:
             columns = tiles > self._cores and min(rows, cols) > 1
             columns = columns and (meets or self._loads_less((m, n, k), batch, (rows, cols), (m1, n1)))
             if self._cores == 1 and min(rows, cols) > 1 and not columns:
-                columns = self._kept_band(rows, n, k, (m1, n1)) == rows
+                columns = self._kept_band(rows, n, k, (m1, n1), pitch) == rows
             return Nest(COLUMNS if columns else WHOLE, 1, (tiles,))
         if rows > 1 and cols > 1 and self._cores == 1:
-            band = self._kept_band(rows, n, k, (m1, n1))
+            band = self._kept_band(rows, n, k, (m1, n1), pitch)
             if band > 1:
                 first = (rows - 1) // band * band * batch * cols
                 return Nest(BANDS, band, (first, tiles - first))
@@ -107,7 +112,7 @@ class NestChooser:
         bands = min(self._shares, key=lambda count: (abs(count - rows / square), count))
         return -(-rows // bands)
 
-    def _kept_band(self, rows: int, n: int, k: int, tile: tuple[int, int]) -> int:
+    def _kept_band(self, rows: int, n: int, k: int, tile: tuple[int, int], pitch: int) -> int:
         """Rows of tiles in the bands of one core, of which L2 keeps the left operand from column to column; 1: it walks rows.
 
         Until a line is read again all else that is read, two tiles of the operand that changes, and the results come by.
@@ -115,7 +120,7 @@ class NestChooser:
         m1, n1 = tile
         if (n + 2 * m1) * k + n * m1 <= self._whole:
             return 1
-        wide = n1 + self._line - gcd(n1, self._line)
+        wide = n1 + self._line - gcd(n1, self._line, pitch)
         widest = int((self._whole - 2 * wide * k) / (m1 * (k + n1)))
         return -(-rows // -(-rows // widest)) if widest > 1 else 1
 
