@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tests.explore.study.kit import ROOT, Quick, fork, kept, search, small_space, trials
+from tests.explore.study.kit import ROOT, WANTED, Quick, fork, kept, search, small_space, trials
 
 from npuvm.cli.main import main
 from npuvm.explore.study import InProcess, Study, StudyFailure
@@ -21,9 +21,12 @@ def test_a_search_that_is_killed_again_and_again_finds_what_one_finds_that_is_no
     file = str(tmp_path / "killed.sqlite")
     moments = random.Random(0)
     known = []
-    for _ in range(10):
+    for turn in range(10):
+        before = trials(Path(file))
         child = fork(lambda: search(file, "nsga2", 0.02))
-        time.sleep(moments.uniform(0.2, 0.6))
+        while turn % 2 and trials(Path(file)) == before < WANTED:
+            time.sleep(0.01)  # so that half of them get on
+        time.sleep(moments.uniform(0, 0.1))
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] in (signal.SIGKILL, 0)
         known.append(kept(file))
