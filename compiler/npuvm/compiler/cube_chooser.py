@@ -167,7 +167,7 @@ class TileChooser:
             _Grid(np.zeros(0), np.zeros(0)),
         )
         self._known: dict[ProductSizes, CubeTile] = {}
-        self._kept: dict[ProductSizes, float] = {}
+        self._met: dict[ProductSizes, tuple[Met | MetByCores, int]] = {}
         chip = problem.chip
         memory = chip.memory
         self._per_l2 = 1 / float(chip.l2_bytes_per_cycle)
@@ -186,14 +186,17 @@ class TileChooser:
         if found is None:
             if len(self._known) >= _KEPT_TILES:
                 self._known.clear()
-                self._kept.clear()
+                self._met.clear()
             found = self._known[sizes] = self._chosen(sizes)
         return found
 
     def kept_cycles(self, sizes: ProductSizes) -> float:
         """The estimate of the chosen tile where L2 has the operands that it has room for, as launches before may leave it."""
-        tile = self.choose(sizes)
-        return self._kept.get(sizes, tile.cycles)
+        tile, (m, n, k, batch, *_) = self.choose(sizes), sizes
+        met = self._met.get(sizes)
+        if met is None or batch * ((m + n) * k + m * n) * self._item > self._l2_capacity:
+            return tile.cycles
+        return max(met[0].kept(m, met[1]), self._read(sizes))
 
     def prepare(self) -> None:
         """Make what operands need whose rows follow each other or are copied, where there are few ways to lie."""
@@ -246,8 +249,8 @@ class TileChooser:
         size, (block_m, block_n) = max(k, 1), self._blocks
         rows, cols = self._even(m, tile_m, block_m), self._even(n, tile_n, block_n)
         estimate = int(max(float(cycles[best]), self._read(sizes)))
-        if weighed.met is not None and sizes.batch * ((m + n) * k + m * n) * self._item <= self._l2_capacity:
-            self._kept[sizes] = max(weighed.met.kept(m, best), self._read(sizes))
+        if weighed.met is not None:
+            self._met[sizes] = weighed.met, best
         return CubeTile((rows, cols, min(l1_k, size)), (rows, cols, min(l0_k, size)), depth, estimate)
 
     def _even(self, size: int, edge: int, block: int) -> int:

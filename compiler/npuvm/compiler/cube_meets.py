@@ -75,16 +75,16 @@ class MetByCores(NamedTuple):
     """The same for tiles that many cores share.
 
     `first`, `later` and `behind` are cycles of a core, `new` those of main memory for a row of tiles, `served` those of L2 for
-    a tile, `loaded` what a core's loads take at least when they come from main memory. `cols` are columns of tiles of all
-    matrices, `others` the rounds beside the first one in which columns are new, None where there are none. Products of up to
-    `one_round` rows have as many rows of tiles as there are cores at most.
+    a tile, where it may be too slow, `loaded` what a core's loads take at least when they come from main memory. `cols` are
+    columns of tiles of all matrices, `others` the rounds beside the first one in which columns are new, None where there are
+    none. Products of up to `one_round` rows have as many rows of tiles as there are cores at most.
     """
 
     first: Floats
     later: Floats
     behind: Floats
     new: Floats
-    served: Floats
+    served: Floats | None
     loaded: Floats
     cols: Floats
     others: Floats | None
@@ -99,10 +99,12 @@ class MetByCores(NamedTuple):
         tiles = np.ceil(rows, out=rows) * self.cols[:end]
         rounds = tiles * ((1 - 1e-9) / self.cores)
         np.ceil(rounds, out=rounds)
-        # All that L2 serves, spread over the rounds.
-        later: Floats = np.divide(tiles, rounds, out=tiles)
-        later *= self.served[:end]
-        np.maximum(later, self.later[:end], out=later)
+        later = self.later[:end]
+        if self.served is not None:
+            # All that L2 serves, spread over the rounds.
+            served: Floats = np.divide(tiles, rounds, out=tiles)
+            served *= self.served[:end]
+            later = np.maximum(served, later, out=served)
         if self.batch != 1:
             rows *= self.batch
         new = np.minimum(rows, self.cores)
@@ -130,7 +132,8 @@ class MetByCores(NamedTuple):
         """Cycles of a candidate where L2 has all that tiles behind the first one read."""
         tiles = ceil(float(self.per_m[at]) * (m - _TINY)) * float(self.cols[at])
         rounds = ceil(tiles * (1 - 1e-9) / self.cores)
-        later = max(float(self.later[at]), tiles / rounds * float(self.served[at]))
+        served = 0.0 if self.served is None else tiles / rounds * float(self.served[at])
+        later = max(float(self.later[at]), served)
         return float(self.first[at]) + (rounds - 1) * later
 
 
@@ -192,9 +195,11 @@ class Shared:
             b_new = b_new * np.where((cols * batch > self._cores) & (at_once * wide * k > self._room), wide / n, 1.0)
         loaded = np.maximum(np.maximum(loads.a_new, loads.b_new), b_new)
         others = np.maximum(cols * batch / self._cores - 1, 0.0)
+        served = np.maximum(a_served, b_served)
+        slow = served if (served * self._cores > later).any() else None
         more, one_round = others if others.any() else None, self._cores * float(edges.m.min()) / batch
         return MetByCores(
-            first, later, loads.behind, a_new, np.maximum(a_served, b_served), loaded, cols * batch, more,
+            first, later, loads.behind, a_new, slow, loaded, cols * batch, more,
             batch, float(self._cores), one_round, edges.per_m,
         )  # fmt: skip
 
