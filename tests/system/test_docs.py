@@ -115,6 +115,7 @@ def test_commands_run(block: Block, monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
     What the page shows as printed is printed, and what it shows of files stands in them.
     """
+    monkeypatch.setattr("os.cpu_count", lambda: 1)  # in this process, which has imported everything
     monkeypatch.setattr("npuvm.cli.simulate.run_scenario", load_only)
     monkeypatch.setattr("npuvm.cli.simulate_extras.Extras.finish", lambda *_: None)  # there are no launches
     for command in commands(block):
