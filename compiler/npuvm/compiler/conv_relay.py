@@ -39,6 +39,7 @@ from npuvm.compiler.schedule import Pins, most_slots
 from npuvm.compiler.symint import Function, SymInt, compile_values
 from npuvm.compiler.vector_codegen import RING_SLOTS, covered, tiled
 from npuvm.compiler.vector_cost import RowsCost
+from npuvm.compiler.vector_emit import ring_count
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import EvenEntries, Image, Isa
 
@@ -56,6 +57,9 @@ _BANDS = slice(len(_VARIABLES) - 2, len(_VARIABLES))
 
 _CUT = ("<rows>", "<bands behind>", "<cols>")
 """Variables of what follows the convolution: how a vector core walks a tile of the result."""
+
+_CUBE_RINGS, _SIDE = 6, 1
+"""Rings of a convolution on chip, its bias with them but not a way out through UB, and of an end of the hand-over of images."""
 
 _MOST_BANDS, _FEW_BANDS = 64, 4
 """Bands that a vector core's part of an image is cut into, and how many ways to cut it are weighed."""
@@ -175,11 +179,22 @@ class ConvRelayFamily:
         # Of two parts in UB the first one has the places that banks ask for.
         banked = chip if mix is None else None
         self._program, self._storage = tiled(used, space, binding, isa, Pins(), depth, banked)
+        self._check_rings()
         r, c = SymInt.variable("rows"), SymInt.variable("cols")
         self._nbytes: Function = compile_values(("rows", "cols"), (self._storage.nbytes(r, c),), "nbytes")
         self._rows = RowsCost(space, self._program, chip, isa, self._storage.depth)
         self._handover = float(chip.memory.l2.latency_cycles)
         self._templates: dict[tuple[int, bool], GroupPrograms] = {}
+
+    def _check_rings(self) -> None:
+        """CompileError where a core's program has no room for the rings of all its parts; one core may have the cube's, too."""
+        parts = [(self._program, self._storage)]
+        if self._behind is not None:
+            parts.append((self._behind.part.program, self._behind.part.storage))
+        own = _CUBE_RINGS + (self._behind is None) + 2 * _SIDE if self._cores.together else _SIDE
+        used, most = own + sum(ring_count(*part) for part in parts), self._isa.limits["rings"]
+        if used > most:
+            raise CompileError(f"{used} rings; allowed in a program are {most}", self._name)
 
     def choose(self, values: Sequence[int]) -> ConvRelayChosen | None:
         """What an image is made of; None where tiles are parts of rows, or no band of one fits UB."""

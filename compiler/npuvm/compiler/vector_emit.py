@@ -18,7 +18,7 @@ from npuvm.compiler.vector_tile import VectorTile
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["part_context", "write_vector"]
+__all__ = ["part_context", "ring_count", "write_vector"]
 
 
 def write_vector(
@@ -73,6 +73,16 @@ def part_context(
     return BodyContext(builder, space, program, tile, buffers, sync, tensors, Pins(), chip.core.vector.repeat_bytes)
 
 
+def ring_count(program: VecProgram, storage: Storage) -> int:
+    """How many rings a part has: those of what it loads and stores."""
+    return len(_rings(program, storage))
+
+
+def _rings(program: VecProgram, storage: Storage) -> dict[int, Reg]:
+    """Loaded and stored registers by their slot."""
+    return {id(storage.of[reg]): reg for reg in program.regs if reg.kind in ("in", "out")}
+
+
 def _make_buffers(
     builder: InstrBuilder,
     space: Space,
@@ -86,7 +96,7 @@ def _make_buffers(
 
     `address` pins buffers by name. What is in the register `accumulators` comes from the fixpipe and not by a load.
     """
-    rings = {id(storage.of[reg]): reg for reg in program.regs if reg.kind in ("in", "out")}
+    rings = _rings(program, storage)
     made: dict[int, Buffer] = {}
     addresses = address or storage.addresses(tile.rows, tile.cols)
     for slot in storage.slots:

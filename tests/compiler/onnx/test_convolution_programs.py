@@ -94,3 +94,23 @@ def test_a_batch_normalisation_behind_a_convolution_is_in_its_launch(dtype: str,
     assert _kinds(proto, x, chip, "mix") == ["mix"]
     tolerance = 2e-2 if dtype == "float16" else 1e-3
     check(proto, {"x": x}, chip=chip, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("count", [1, 4, 5, 7])
+def test_operands_that_one_program_has_no_rings_for_get_programs_of_their_own(chip: str, count: int) -> None:
+    """One core has the rings of the convolution and of both vector parts, sixteen at most."""
+    rng = np.random.default_rng(7)
+    nodes = [helper.make_node("Mul", [f"h{at}" if at else "x", f"p{at}"], [f"h{at + 1}"]) for at in range(count)]
+    nodes.append(helper.make_node("Conv", [f"h{count}", "w"], ["y0"], pads=[1, 1, 1, 1]))
+    nodes += [helper.make_node("Add", [f"y{at}", f"q{at}"], [f"y{at + 1}"]) for at in range(count)]
+    nodes[-1].output[0] = "y"
+    constants = {"w": (rng.standard_normal((16, 16, 3, 3)) / 4).astype("float16")}
+    for at in range(count):
+        constants[f"p{at}"] = (rng.random((16, 6, 10)) / 2 + 0.75).astype("float16")
+        constants[f"q{at}"] = rng.standard_normal((16, 6, 10)).astype("float16")
+    proto = _model(nodes, constants, "float16")
+    x = rng.standard_normal((1, 16, 6, 10)).astype("float16")
+    check(proto, {"x": x}, chip=chip, rtol=2e-2, atol=5e-2)
+    kinds = _kinds(proto, x, chip, "mix")
+    assert (len(kinds) == 1) == (count < 4 or (count < 7 and chip == "ascend_910b1"))
