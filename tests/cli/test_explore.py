@@ -43,7 +43,9 @@ def test_a_search_prints_the_front_and_writes_the_results(space: str, capsys: py
     shown = output(capsys, space)
     assert "small: cores and buffers" in shown
     assert "evaluated: 20" in shown
-    assert sorted(path.name for path in Path("build/explore").iterdir()) == [
+    files = sorted(path.name for path in Path("build/explore").iterdir())
+    # SQLite's own files are there as long as a file is open.
+    assert [name for name in files if not name.endswith(("-shm", "-wal"))] == [
         "small.csv",
         "small.html",
         "small.parquet",

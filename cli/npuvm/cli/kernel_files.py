@@ -43,6 +43,8 @@ def _kernels_of(path: Path) -> dict[str, Kernel | Stack]:
     module = module_from_spec(spec)
     # Dataclasses and others look their module up by name while it runs.
     sys.modules[spec.name] = module
+    # Nothing is left beside the file, and nothing stale is read when it is edited twice in a second.
+    kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)
     except NpuvmError:
@@ -50,6 +52,7 @@ def _kernels_of(path: Path) -> dict[str, Kernel | Stack]:
     except (Exception, SystemExit) as exc:
         raise CompileError(f"{type(exc).__name__}: {' '.join(str(exc).split())}", _place(exc, path)) from exc
     finally:
+        sys.dont_write_bytecode = kept
         del sys.modules[spec.name]
     return {name: value for name, value in vars(module).items() if isinstance(value, Kernel | Stack)}
 
