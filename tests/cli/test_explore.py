@@ -229,7 +229,9 @@ ADD = "{name: add, title: a sum, kind: kernels, chip: edge, cases: [{op: add, dt
 def test_control_c_ends_the_command_and_its_processes(tmp_path: Path) -> None:
     (tmp_path / "many.yaml").write_text(MANY, encoding="utf-8")
     (tmp_path / "add.yaml").write_text(ADD, encoding="utf-8")
-    command = "import sys; from npuvm.cli.main import main; sys.exit(main())"
+    # A shell's job in the background ignores the signal, and so would all that it starts.
+    listens = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = f"import signal, sys; {listens}; from npuvm.cli.main import main; sys.exit(main())"
     run = subprocess.Popen(
         [sys.executable, "-c", command, "explore", "many.yaml", "-j", "2"],
         cwd=tmp_path,
