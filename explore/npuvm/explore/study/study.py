@@ -173,12 +173,13 @@ class Study:
             screen = screen or self.screen()
         search = Search(self.space, self.settings, screen)
         for first in range(0, wanted, self.settings.batch):
+            front = self._front(first)
             if screen is not None:
-                screen.see(self._front(first))
+                screen.see(front)
             points = self._batch(search, first)
             waiting = {at: point for at, point in points.items() if at not in self._entries and at < wanted}
             if waiting:
-                for number, evaluation in executor.evaluate(waiting, self._front(first)):
+                for number, evaluation in executor.evaluate(waiting, front):
                     entry = Entry(number, points[number], evaluation)
                     self._keep(entry)
                     if listener is not None:
