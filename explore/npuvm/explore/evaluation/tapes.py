@@ -58,8 +58,8 @@ def read_model(path: Path) -> ReadModel:
     """
     try:
         import onnx  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise DeviceError(f"ONNX models need the package {error.name}; install it: pip install npuvm[onnx]") from None
+    except ModuleNotFoundError:
+        raise DeviceError("ONNX models need the package onnx; install it: pip install npuvm[onnx]") from None
     stated = path.stat() if path.is_file() else None
     return _read(path, None if stated is None else (stated.st_mtime_ns, stated.st_size))
 

@@ -394,8 +394,8 @@ def _read(source: Path | str | onnx.ModelProto | Model) -> tuple[onnx.ModelProto
         return None, source
     try:
         from npuvm.compiler.frontends.onnx import import_model, load_model
-    except ModuleNotFoundError as error:
-        raise SessionError(f"ONNX models need the package {error.name}; install it: pip install npuvm[onnx]") from None
+    except ModuleNotFoundError:
+        raise SessionError("ONNX models need the package onnx; install it: pip install npuvm[onnx]") from None
     from onnx import ModelProto
 
     proto: object = load_model(source) if isinstance(source, str | Path) else source
