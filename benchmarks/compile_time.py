@@ -45,7 +45,7 @@ from benchmarks.compiling.inductor import Inductor, compare  # noqa: E402
 from benchmarks.compiling.kernels import KERNELS, Shapes, Subject, draw  # noqa: E402
 
 from npuvm.compiler import CompiledKernel, Kernel, compile_kernel  # noqa: E402
-from npuvm.compiler.compiled import Launch  # noqa: E402
+from npuvm.compiler.program.compiled import Launch  # noqa: E402
 from npuvm.hw.config import NpuConfig, load_chip  # noqa: E402
 from npuvm.isa import Isa, load_isa  # noqa: E402
 

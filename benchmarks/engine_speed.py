@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from npuvm.compiler import KernelBuilder, ParamRef, kernel
-from npuvm.compiler.compile_kinds import compile_kernel
+from npuvm.compiler.program.kinds import compile_kernel
 from npuvm.hw.compiled import Backend, backend_of
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import DeviceError

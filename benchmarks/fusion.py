@@ -35,7 +35,7 @@ from benchmarks.fusing.modes import CALLS, Timed, measure  # noqa: E402
 from benchmarks.fusing.subgraphs import CASES  # noqa: E402
 from benchmarks.zoo.models import MODELS  # noqa: E402
 
-from npuvm.compiler.schedule import FUSIONS  # noqa: E402
+from npuvm.compiler.language.pins import FUSIONS  # noqa: E402
 from npuvm.hw.config import load_chip  # noqa: E402
 
 SIZES = ("small", "medium")

@@ -27,10 +27,10 @@ from benchmarks.tiles.oracle import Oracle, Way  # noqa: E402
 from benchmarks.tiles.report import Report, Row, print_report  # noqa: E402
 from benchmarks.tiles.shapes import products  # noqa: E402
 
-from npuvm.compiler.cube_chooser import TileChooser  # noqa: E402
-from npuvm.compiler.cube_levels import grown_tiles  # noqa: E402
-from npuvm.compiler.cube_problem import ProductSizes  # noqa: E402
-from npuvm.compiler.tile_library import FOLDERS, MEASURABLE, forget_libraries  # noqa: E402
+from npuvm.compiler.cube.chooser import TileChooser  # noqa: E402
+from npuvm.compiler.cube.levels import grown_tiles  # noqa: E402
+from npuvm.compiler.cube.problem import ProductSizes  # noqa: E402
+from npuvm.compiler.tiles.library import FOLDERS, MEASURABLE, forget_libraries  # noqa: E402
 from npuvm.explore.tuning import Built, tune_chip  # noqa: E402
 from npuvm.hw.config import NpuConfig, load_chip  # noqa: E402
 from npuvm.isa import load_isa  # noqa: E402

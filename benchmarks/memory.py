@@ -32,8 +32,8 @@ from benchmarks.efficiency import kernels  # noqa: E402
 from benchmarks.efficiency.kernels import Case  # noqa: E402
 
 from npuvm.compiler import Kernel, compile_kernel  # noqa: E402
-from npuvm.compiler.inspection import inspect_kernel  # noqa: E402
-from npuvm.compiler.inspection_buffers import BufferUse  # noqa: E402
+from npuvm.compiler.inspection.buffers import BufferUse  # noqa: E402
+from npuvm.compiler.inspection.kernel import inspect_kernel  # noqa: E402
 from npuvm.hw.config import NpuConfig, load_chip  # noqa: E402
 from npuvm.isa import Isa, load_isa  # noqa: E402
 

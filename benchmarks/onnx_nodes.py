@@ -41,7 +41,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from npuvm.compiler.model import DeviceStep, HostStep, IfStep, LoopStep, Model, ScanStep
+from npuvm.compiler.graph.model import DeviceStep, HostStep, IfStep, LoopStep, Model, ScanStep
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.runtime.session import Session
 

@@ -26,8 +26,8 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
-from tests.compiler.random_run import SHAPES, run_seed  # noqa: E402
-from tests.compiler.torch_oracle import torch_version  # noqa: E402
+from tests.compiler.properties.random_run import SHAPES, run_seed  # noqa: E402
+from tests.compiler.properties.torch_oracle import torch_version  # noqa: E402
 
 BLOCK = 40
 """Seeds between two writes of the state."""

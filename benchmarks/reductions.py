@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from npuvm.compiler import Kernel, KernelBuilder, ParamRef, Pins, kernel
-from npuvm.compiler.types import DTYPES
+from npuvm.compiler.graph.types import DTYPES
 from npuvm.runtime import Device
 
 WAYS = {"apart": Pins(order="column"), "ordered": None, "atomic": Pins(reduce="atomic")}

@@ -31,8 +31,8 @@ from benchmarks.tiles.report import geomean  # noqa: E402
 from benchmarks.tiles.sampled import PER_SHAPE, SampledTuner  # noqa: E402
 from benchmarks.tiles.shapes import products  # noqa: E402
 
-from npuvm.compiler.cube_chooser import TileChooser  # noqa: E402
-from npuvm.compiler.cube_problem import ProductSizes  # noqa: E402
+from npuvm.compiler.cube.chooser import TileChooser  # noqa: E402
+from npuvm.compiler.cube.problem import ProductSizes  # noqa: E402
 from npuvm.explore.tuning import tune_chip  # noqa: E402
 from npuvm.hw.config import load_chip  # noqa: E402
 from npuvm.isa import load_isa  # noqa: E402

@@ -36,8 +36,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from npuvm.compiler import Pins, kernel
-from npuvm.compiler.builder import KernelBuilder
-from npuvm.compiler.value import ParamRef
+from npuvm.compiler.language.kernel import KernelBuilder
+from npuvm.compiler.language.value import ParamRef
 from npuvm.hw.config import load_chip
 from npuvm.runtime.device import Device
 

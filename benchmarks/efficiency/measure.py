@@ -9,10 +9,10 @@ from math import prod
 
 from benchmarks.efficiency.kernels import Case
 
-from npuvm.compiler.cube_codegen import MatmulKernel
-from npuvm.compiler.inspection import Inspected, InspectedSegment, inspect_kernel
-from npuvm.compiler.types import DTYPES
-from npuvm.compiler.vector_codegen import VectorKernel
+from npuvm.compiler.cube.codegen import MatmulKernel
+from npuvm.compiler.graph.types import DTYPES
+from npuvm.compiler.inspection.kernel import Inspected, InspectedSegment, inspect_kernel
+from npuvm.compiler.vector.codegen import VectorKernel
 from npuvm.hw.config import NpuConfig, class_of
 from npuvm.hw.explain import break_down, sum_breakdowns
 from npuvm.hw.stats import RunResult

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from benchmarks.efficiency.kernels import Case
 
 from npuvm.compiler import CompileError, Pins
-from npuvm.compiler.cube_codegen import MatmulKernel, compile_matmul
-from npuvm.compiler.cube_lower import lower_cube
-from npuvm.compiler.cube_plan import candidate_tiles
-from npuvm.compiler.inspection import Inspected, InspectedSegment, inspect_kernel
-from npuvm.compiler.segments import CubeSegment, VectorSegment
-from npuvm.compiler.vector_codegen import VectorKernel, compile_vector
-from npuvm.compiler.vector_tile import least_tile
+from npuvm.compiler.cube.codegen import MatmulKernel, compile_matmul
+from npuvm.compiler.cube.lower import lower_cube
+from npuvm.compiler.cube.plan import candidate_tiles
+from npuvm.compiler.inspection.kernel import Inspected, InspectedSegment, inspect_kernel
+from npuvm.compiler.plan.segments import CubeSegment, VectorSegment
+from npuvm.compiler.vector.codegen import VectorKernel, compile_vector
+from npuvm.compiler.vector.tile import least_tile
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.errors import TrapError
 from npuvm.hw.simulator import simulate, timing_engine

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from npuvm.compiler import Graph, Kernel, Node, Param
-from npuvm.compiler.ops import VIEWS
-from npuvm.compiler.sums import Computed
-from npuvm.compiler.symbols import Derived
+from npuvm.compiler.graph.ops import VIEWS
+from npuvm.compiler.graph.sums import Computed
+from npuvm.compiler.graph.symbols import Derived
 
 __all__ = ["Group", "Operators", "Partition"]
 

@@ -8,7 +8,7 @@ from benchmarks.fusing.modes import Timed
 from benchmarks.zoo.entry import Sizes
 from benchmarks.zoo.models import MODELS
 
-from npuvm.compiler.schedule import FUSIONS
+from npuvm.compiler.language.pins import FUSIONS
 from npuvm.hw.config import NpuConfig
 from npuvm.runtime.session import Session
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from benchmarks.fusing.case import Case, shapes_of
 
 from npuvm.compiler import Pins
-from npuvm.compiler.schedule import FUSIONS
+from npuvm.compiler.language.pins import FUSIONS
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.indices import IndexDistribution
 from npuvm.runtime import Device

@@ -10,7 +10,7 @@ from benchmarks.fusing.case import Case, shapes_of
 from benchmarks.fusing.groups import Group, Operators, Partition
 
 from npuvm.compiler import CompiledKernel, CompileError, Pins, compile_kernel
-from npuvm.compiler.kernel_family import KernelFamily
+from npuvm.compiler.program.family import KernelFamily
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.indices import IndexDistribution
 from npuvm.hw.simulator import l2_state, simulate, timing_engine

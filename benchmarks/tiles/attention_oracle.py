@@ -10,12 +10,12 @@ from benchmarks.efficiency.kernels import attention
 from benchmarks.efficiency.search import simulate_alone
 
 from npuvm.compiler import Pins, compile_kernel
-from npuvm.compiler.compiled import CompiledKernel, Launch
-from npuvm.compiler.joint_segments import RelaySegment
-from npuvm.compiler.plan import make_plan
-from npuvm.compiler.relay_family import RelayFamily
-from npuvm.compiler.relay_segment import join_relays
-from npuvm.compiler.relay_tile import Block, RelaySizes
+from npuvm.compiler.plan.joint import RelaySegment
+from npuvm.compiler.plan.plan import make_plan
+from npuvm.compiler.program.compiled import CompiledKernel, Launch
+from npuvm.compiler.relay.family import RelayFamily
+from npuvm.compiler.relay.segment import join_relays
+from npuvm.compiler.relay.tile import Block, RelaySizes
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.errors import TrapError
 from npuvm.isa import Isa

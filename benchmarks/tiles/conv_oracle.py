@@ -11,12 +11,12 @@ import numpy.typing as npt
 from benchmarks.efficiency.search import simulate_alone
 from benchmarks.tiles.conv_shapes import Conv
 
-from npuvm.compiler.conv_codegen import conv_problem
-from npuvm.compiler.conv_cost import ConvCost
-from npuvm.compiler.conv_family import ConvPrograms, ConvSort
-from npuvm.compiler.conv_plan import ConvTile, ConvTileChooser
-from npuvm.compiler.conv_spec import ConvSizes, sizes_of
-from npuvm.compiler.schedule import Pins
+from npuvm.compiler.conv.codegen import conv_problem
+from npuvm.compiler.conv.cost import ConvCost
+from npuvm.compiler.conv.family import ConvPrograms, ConvSort
+from npuvm.compiler.conv.plan import ConvTile, ConvTileChooser
+from npuvm.compiler.conv.spec import ConvSizes, sizes_of
+from npuvm.compiler.language.pins import Pins
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.errors import TrapError
 from npuvm.isa import Isa

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from benchmarks.tiles.conv_oracle import ConvOracle, legal_tiles
 
-from npuvm.compiler.conv_plan import ConvTile
-from npuvm.compiler.conv_spec import ConvSizes
+from npuvm.compiler.conv.plan import ConvTile
+from npuvm.compiler.conv.spec import ConvSizes
 from npuvm.hw.config import NpuConfig
 
 __all__ = ["ConvChoice", "conv_rivals"]

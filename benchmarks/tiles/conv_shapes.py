@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-from npuvm.compiler.conv_spec import ConvSpec, ImageView
-from npuvm.compiler.cube_spec import MatView
+from npuvm.compiler.conv.spec import ConvSpec, ImageView
+from npuvm.compiler.cube.spec import MatView
 
 __all__ = ["Conv", "convolutions"]
 

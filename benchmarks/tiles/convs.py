@@ -12,8 +12,8 @@ from benchmarks.tiles.conv_rivals import conv_rivals
 from benchmarks.tiles.conv_shapes import Conv, convolutions
 from benchmarks.tiles.report import Report, Row, Selection, selection_time
 
-from npuvm.compiler.conv_plan import ConvTile
-from npuvm.compiler.conv_spec import ConvSizes, sizes_of
+from npuvm.compiler.conv.plan import ConvTile
+from npuvm.compiler.conv.spec import ConvSizes, sizes_of
 from npuvm.hw.config import load_chip
 from npuvm.isa import load_isa
 

@@ -14,16 +14,16 @@ from benchmarks.efficiency.kernels import matmul
 from benchmarks.tiles.launches import simulate_kernel
 
 from npuvm.compiler import compile_kernel
-from npuvm.compiler.blocks import BLOCK_BYTES
-from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
-from npuvm.compiler.cube_chooser import TileChooser
-from npuvm.compiler.cube_codegen import problem_of
-from npuvm.compiler.cube_family import ProductPrograms, ProductSort
-from npuvm.compiler.cube_levels import fitting
-from npuvm.compiler.cube_problem import CubeTile, ProductSizes, TileProblem
-from npuvm.compiler.cube_spec import MatmulSpec, MatView
+from npuvm.compiler.cube.chooser import TileChooser
+from npuvm.compiler.cube.codegen import problem_of
+from npuvm.compiler.cube.family import ProductPrograms, ProductSort
+from npuvm.compiler.cube.levels import fitting
+from npuvm.compiler.cube.problem import CubeTile, ProductSizes, TileProblem
+from npuvm.compiler.cube.spec import MatmulSpec, MatView
+from npuvm.compiler.emit.blocks import BLOCK_BYTES
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.schedule import Pins
+from npuvm.compiler.language.pins import Pins
+from npuvm.compiler.program.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 

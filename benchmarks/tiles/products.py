@@ -15,8 +15,8 @@ from benchmarks.tiles.report import Report, Row, Selection, selection_time
 from benchmarks.tiles.rivals import rivals
 from benchmarks.tiles.shapes import products
 
-from npuvm.compiler.cube_chooser import TileChooser
-from npuvm.compiler.cube_problem import ProductSizes, TileProblem
+from npuvm.compiler.cube.chooser import TileChooser
+from npuvm.compiler.cube.problem import ProductSizes, TileProblem
 from npuvm.hw.config import load_chip
 from npuvm.isa import load_isa
 

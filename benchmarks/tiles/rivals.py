@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from benchmarks.tiles.oracle import Way
 
-from npuvm.compiler.cube_chooser import TileChooser
-from npuvm.compiler.cube_levels import grown_tiles, l0c_slots
-from npuvm.compiler.cube_problem import CubeTile, ProductSizes, TileProblem
+from npuvm.compiler.cube.chooser import TileChooser
+from npuvm.compiler.cube.levels import grown_tiles, l0c_slots
+from npuvm.compiler.cube.problem import CubeTile, ProductSizes, TileProblem
 
 __all__ = ["Choice", "rivals"]
 

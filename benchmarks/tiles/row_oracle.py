@@ -11,15 +11,15 @@ from benchmarks.efficiency.search import simulate_alone
 from benchmarks.tiles.row_shapes import RowCase
 
 from npuvm.compiler import Graph
-from npuvm.compiler.compiled import CompiledKernel, Launch, TensorSpec
-from npuvm.compiler.plan import Plan, make_plan
-from npuvm.compiler.reduce_family import ChunkedShape, Chunks, PlannedChunks
-from npuvm.compiler.reduce_launches import Reduced, ReduceFamily, joined
-from npuvm.compiler.segments import VectorSegment
-from npuvm.compiler.symbols import evaluate
-from npuvm.compiler.vector_choice import Choice
-from npuvm.compiler.vector_family import VectorFamily, Way
-from npuvm.compiler.vector_space import RowsDoNotFit
+from npuvm.compiler.graph.symbols import evaluate
+from npuvm.compiler.plan.plan import Plan, make_plan
+from npuvm.compiler.plan.segments import VectorSegment
+from npuvm.compiler.program.compiled import CompiledKernel, Launch, TensorSpec
+from npuvm.compiler.reduce.family import ChunkedShape, Chunks, PlannedChunks
+from npuvm.compiler.reduce.launches import Reduced, ReduceFamily, joined
+from npuvm.compiler.vector.choice import Choice
+from npuvm.compiler.vector.family import VectorFamily, Way
+from npuvm.compiler.vector.space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.errors import TrapError
 from npuvm.isa import Isa

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from benchmarks.tiles.learned import Trees
 from benchmarks.tiles.oracle import Oracle, Way
 
-from npuvm.compiler.cube_problem import CubeTile, ProductSizes
+from npuvm.compiler.cube.problem import CubeTile, ProductSizes
 from npuvm.hw.config import NpuConfig
 
 __all__ = ["PER_SHAPE", "SampledTuner"]

@@ -24,7 +24,7 @@ from benchmarks.validation.attention_shape import ARGUMENTS, AttentionShape
 from benchmarks.validation.attention_vector import VectorPart
 from benchmarks.validation.builders import ALIGNMENT, Case, Launch, builder
 
-from npuvm.compiler.emit import InstrBuilder
+from npuvm.compiler.emit.builder import InstrBuilder
 from npuvm.hw.config import CoreType, NpuConfig
 from npuvm.isa import Entry, Image, Isa, Reloc
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from benchmarks.validation.attention_shape import AHEAD, ARGUMENTS, BLOCK, TILE, AttentionShape, Round, Signals, Spot
 
-from npuvm.compiler.emit import InstrBuilder
-from npuvm.compiler.emit_handles import Buffer, Desc, Loop, Sem
+from npuvm.compiler.emit.builder import InstrBuilder
+from npuvm.compiler.emit.handles import Buffer, Desc, Loop, Sem
 
 __all__ = ["CubePart"]
 

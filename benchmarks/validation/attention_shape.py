@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from npuvm.compiler.emit import InstrBuilder
-from npuvm.compiler.emit_handles import Loop, Sem
+from npuvm.compiler.emit.builder import InstrBuilder
+from npuvm.compiler.emit.handles import Loop, Sem
 
 __all__ = ["ARGUMENTS", "BLOCK", "TILE", "AttentionShape", "Round", "Signals", "Spot"]
 

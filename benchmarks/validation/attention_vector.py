@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from benchmarks.validation.attention_shape import AHEAD, ARGUMENTS, BLOCK, TILE, AttentionShape, Round, Signals, Spot
 
-from npuvm.compiler.emit import InstrBuilder
-from npuvm.compiler.emit_handles import Desc, Loop, Sem, Size, first, last, not_first
+from npuvm.compiler.emit.builder import InstrBuilder
+from npuvm.compiler.emit.handles import Desc, Loop, Sem, Size, first, last, not_first
 from npuvm.isa import Pred
 
 __all__ = ["VectorPart"]

@@ -10,7 +10,7 @@ import pytest
 from npuvm.cli.kernel_files import load_kernel, parse_shapes
 from npuvm.cli.main import main
 from npuvm.compiler import Kernel, compile_kernel
-from npuvm.compiler.inspection import inspect_kernel
+from npuvm.compiler.inspection.kernel import inspect_kernel
 from npuvm.hw.config import load_chip
 from npuvm.isa import assemble, load_isa
 from npuvm.isa.errors import NpuvmError

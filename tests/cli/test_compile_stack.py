@@ -11,7 +11,7 @@ import pytest
 from npuvm.cli.kernel_files import load_kernel, parse_shapes
 from npuvm.cli.main import main
 from npuvm.compiler import Stack, compile_stack
-from npuvm.compiler.inspection_stack import inspect_stack
+from npuvm.compiler.inspection.stack import inspect_stack
 from npuvm.hw.config import load_chip
 from npuvm.isa import assemble, load_isa
 from npuvm.isa.codec import decode_program

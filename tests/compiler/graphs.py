@@ -10,13 +10,13 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 
 from npuvm.compiler import DTYPES, Graph, KernelBuilder, Param, ParamRef, TensorType, Value, parse_type
-from npuvm.compiler.interpreter import evaluate_node
-from npuvm.compiler.ir import Node
-from npuvm.compiler.ops import Attrs
-from npuvm.compiler.plan import Plan
-from npuvm.compiler.rewrite import is_scalar
-from npuvm.compiler.segments import Access, PickSegment, VectorSegment
-from npuvm.compiler.symbols import evaluate
+from npuvm.compiler.graph.ir import Node
+from npuvm.compiler.graph.ops import Attrs
+from npuvm.compiler.graph.rewrite import is_scalar
+from npuvm.compiler.graph.symbols import evaluate
+from npuvm.compiler.interpreter.interpret import evaluate_node
+from npuvm.compiler.plan.plan import Plan
+from npuvm.compiler.plan.segments import Access, PickSegment, VectorSegment
 
 Array = npt.NDArray[Any]
 

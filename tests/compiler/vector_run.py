@@ -12,17 +12,17 @@ import numpy.typing as npt
 from tests.compiler.graphs import CASTS
 
 from npuvm.compiler import DTYPES, Graph
-from npuvm.compiler.cube_segment import compile_cube_segment, family_of
-from npuvm.compiler.pick_codegen import compile_pick
-from npuvm.compiler.pick_segment import lower_pick
-from npuvm.compiler.plan import Plan, make_plan
-from npuvm.compiler.program_pins import pins_of_segment
-from npuvm.compiler.schedule import Pins
-from npuvm.compiler.segments import PickSegment, VectorSegment
-from npuvm.compiler.symbols import evaluate
-from npuvm.compiler.vector_codegen import VectorKernel, compile_vector
-from npuvm.compiler.vector_family import VectorFamily
-from npuvm.compiler.vector_space import RowsDoNotFit
+from npuvm.compiler.cube.segment import compile_cube_segment, family_of
+from npuvm.compiler.graph.symbols import evaluate
+from npuvm.compiler.language.pins import Pins
+from npuvm.compiler.pick.codegen import compile_pick
+from npuvm.compiler.pick.segment import lower_pick
+from npuvm.compiler.plan.plan import Plan, make_plan
+from npuvm.compiler.plan.segments import PickSegment, VectorSegment
+from npuvm.compiler.program.pins import pins_of_segment
+from npuvm.compiler.vector.codegen import VectorKernel, compile_vector
+from npuvm.compiler.vector.family import VectorFamily
+from npuvm.compiler.vector.space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.simulator import simulate
 from npuvm.hw.state import GlobalMemory

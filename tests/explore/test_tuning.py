@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from npuvm.cli.main import main
-from npuvm.compiler import tile_library
-from npuvm.compiler.cube_chooser import TileChooser
-from npuvm.compiler.cube_codegen import compile_matmul
-from npuvm.compiler.cube_problem import ProductSizes
-from npuvm.compiler.cube_spec import MatmulSpec, MatView
+from npuvm.compiler.cube.chooser import TileChooser
+from npuvm.compiler.cube.codegen import compile_matmul
+from npuvm.compiler.cube.problem import ProductSizes
+from npuvm.compiler.cube.spec import MatmulSpec, MatView
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.schedule import Pins
-from npuvm.compiler.tile_levels import Analysis
+from npuvm.compiler.language.pins import Pins
+from npuvm.compiler.tiles import library as tile_library
+from npuvm.compiler.tiles.levels import Analysis
 from npuvm.explore.tuning import build, tune_chip
 from npuvm.explore.tuning.measure import TileMeter
 from npuvm.hw.config import NpuConfig, load_chip

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler import Kernel, KernelBuilder, ParamRef, kernel
-from npuvm.compiler.compile_kinds import compile_kernel
+from npuvm.compiler.program.kinds import compile_kernel
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import DeviceError, TrapError
 from npuvm.hw.launch import capacity_limits

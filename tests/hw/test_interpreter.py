@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from npuvm.compiler import Kernel, KernelBuilder, ParamRef, kernel
-from npuvm.compiler.compile_kinds import compile_kernel
+from npuvm.compiler.program.kinds import compile_kernel
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import DeviceError, SimulationError, TrapError
 from npuvm.hw.interpreter import Interpreted, interpret

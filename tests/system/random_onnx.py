@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx.reference import ReferenceEvaluator
-from tests.compiler.onnx.random_models import Array, RandomModel
+from tests.compiler.frontends.onnx.random_models import Array, RandomModel
 
 from npuvm.isa.errors import NpuvmError
 from npuvm.runtime.session import Session

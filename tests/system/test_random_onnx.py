@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
-from tests.compiler.onnx.random_models import random_model
+from tests.compiler.frontends.onnx.random_models import random_model
 from tests.runtime.session.models import check, floats, opened
 from tests.system.random_onnx import ACCEPTED, findings
 

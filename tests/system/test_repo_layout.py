@@ -52,6 +52,20 @@ def test_every_folder_with_modules_is_a_package() -> None:
     assert not [folder for folder in folders if not (folder / "__init__.py").is_file()]
 
 
+def test_the_compiler_is_found_by_its_folders() -> None:
+    package = ROOT / "compiler" / "npuvm" / "compiler"
+    assert {path.name for path in package.glob("*.py")} == {"__init__.py", "errors.py"}
+    folders = {path.parent.name for path in package.glob("*/__init__.py")}
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = page.split("## Find the place in the compiler")[1].split("\n## ")[0]
+    told = re.findall(r"`(\w+)/`", "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("|")))
+    assert sorted(told) == sorted(folders), "the table of folders in CONTRIBUTING.md"
+    assert {path.name for path in (ROOT / "tests" / "compiler").iterdir() if path.is_dir()} - {"__pycache__"} <= {
+        *folders,
+        "properties",
+    }
+
+
 def test_modules_stay_small() -> None:
     lines = {
         str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())

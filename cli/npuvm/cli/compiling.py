@@ -15,12 +15,12 @@ from npuvm.cli.kernel_files import load_kernel, parse_shapes
 from npuvm.cli.options import Buffering, ColdL2, Overrides
 from npuvm.cli.output import json_text, wide_console, write_together
 from npuvm.compiler import CompileError, Kernel, Pins, Stack
-from npuvm.compiler.compile_kinds import for_shapes
 from npuvm.compiler.fusion.report import FusionReport, fusion_report
-from npuvm.compiler.inspection import inspect_kernel
-from npuvm.compiler.inspection_stack import InspectedStack, inspect_stack, stack_phase_texts
-from npuvm.compiler.inspection_text import PHASE_NAMES, phase_texts
-from npuvm.compiler.kinds import pins_of_kind
+from npuvm.compiler.inspection.kernel import inspect_kernel
+from npuvm.compiler.inspection.stack import InspectedStack, inspect_stack, stack_phase_texts
+from npuvm.compiler.inspection.text import PHASE_NAMES, phase_texts
+from npuvm.compiler.language.kinds import pins_of_kind
+from npuvm.compiler.program.kinds import for_shapes
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.isa import Isa, load_isa
 

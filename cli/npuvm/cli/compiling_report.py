@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from npuvm.compiler import Kernel, Pins, Stack
-from npuvm.compiler.inspection import Inspected, InspectedSegment
-from npuvm.compiler.inspection_buffers import BufferUse
-from npuvm.compiler.inspection_stack import InspectedStack
+from npuvm.compiler.inspection.buffers import BufferUse
+from npuvm.compiler.inspection.kernel import Inspected, InspectedSegment
+from npuvm.compiler.inspection.stack import InspectedStack
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.indices import IndexDistribution
 from npuvm.runtime.device import Device

@@ -11,7 +11,7 @@ from npuvm.cli.options import AsJson
 from npuvm.cli.output import json_text, wide_console
 
 if TYPE_CHECKING:
-    from npuvm.compiler.model import Model
+    from npuvm.compiler.graph.model import Model
 
 __all__ = ["coverage"]
 

@@ -10,7 +10,7 @@ import typer
 
 from npuvm.cli.options import AsJson, Overrides
 from npuvm.cli.output import DelayedBar, OutputError, json_text
-from npuvm.compiler.tile_library import user_folder
+from npuvm.compiler.tiles.library import user_folder
 from npuvm.explore.tuning import tune_chip
 from npuvm.hw.config import load_chip
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from npuvm.compiler.allowed import Allowance
-from npuvm.compiler.builder import Kernel, KernelBuilder, kernel
-from npuvm.compiler.compile_kinds import compile_kernel
-from npuvm.compiler.compiled import CompiledKernel
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.interpreter import interpret
-from npuvm.compiler.ir import Graph, Node, Output, Param
-from npuvm.compiler.kinds import KTYPES
-from npuvm.compiler.parser import parse_graph
-from npuvm.compiler.printer import print_graph, print_node
-from npuvm.compiler.schedule import Events, Pins
-from npuvm.compiler.stack_compile import compile_stack
-from npuvm.compiler.stack_kernels import Renamed, Stack, parallel, renamed, sequence
-from npuvm.compiler.types import DTYPES, DTypeInfo, TensorType, parse_type
-from npuvm.compiler.value import ParamRef, Value
+from npuvm.compiler.graph.ir import Graph, Node, Output, Param
+from npuvm.compiler.graph.parser import parse_graph
+from npuvm.compiler.graph.printer import print_graph, print_node
+from npuvm.compiler.graph.types import DTYPES, DTypeInfo, TensorType, parse_type
+from npuvm.compiler.interpreter.interpret import interpret
+from npuvm.compiler.language.allowed import Allowance
+from npuvm.compiler.language.kernel import Kernel, KernelBuilder, kernel
+from npuvm.compiler.language.kinds import KTYPES
+from npuvm.compiler.language.pins import Events, Pins
+from npuvm.compiler.language.value import ParamRef, Value
+from npuvm.compiler.program.compiled import CompiledKernel
+from npuvm.compiler.program.kinds import compile_kernel
+from npuvm.compiler.stack.compile import compile_stack
+from npuvm.compiler.stack.kernels import Renamed, Stack, parallel, renamed, sequence
 
 __all__ = [
     "DTYPES",

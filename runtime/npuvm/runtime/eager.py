@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 import numpy.typing as npt
 
 from npuvm.compiler import Allowance, CompileError, Graph, KernelBuilder, Node, ParamRef, Pins, Value
-from npuvm.compiler.eager_graph import Gathered, KernelStore
-from npuvm.compiler.ops import Attr
-from npuvm.compiler.value import kernel_error, pass_over
+from npuvm.compiler.frontends.eager import Gathered, KernelStore
+from npuvm.compiler.graph.ops import Attr
+from npuvm.compiler.language.value import kernel_error, pass_over
 from npuvm.hw.errors import DeviceError
 from npuvm.runtime.device import Device
 from npuvm.runtime.tensor import Tensor

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npuvm.compiler.model import Model
+from npuvm.compiler.graph.model import Model
 from npuvm.isa import NpuvmError
 from npuvm.runtime.host.provider import HostError
 from npuvm.runtime.scenario import InputFields, ModelRun, ModelScenario, Tolerance

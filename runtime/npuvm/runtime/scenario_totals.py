@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from npuvm.compiler import DTYPES, Graph
-from npuvm.compiler.ops_conv import CUBE_OPS, product_sizes
+from npuvm.compiler.graph.ops_conv import CUBE_OPS, product_sizes
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.stats import RunResult
 from npuvm.runtime.scenario_report import Totals

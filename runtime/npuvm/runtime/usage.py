@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from npuvm.compiler import Pins
-from npuvm.compiler.compile_kinds import compile_kernel
+from npuvm.compiler.program.kinds import compile_kernel
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa, decode_program
 from npuvm.isa.errors import NpuvmError

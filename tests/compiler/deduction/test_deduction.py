@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from npuvm.compiler.deduction import ANY_SIZE, Contradiction, Deduced, Deduction, Undecided, whole_quotient
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.sums import Sum, parse_sum, sum_of
-from npuvm.compiler.symbols import Product
-from npuvm.compiler.types import Dim
+from npuvm.compiler.graph.sums import Sum, parse_sum, sum_of
+from npuvm.compiler.graph.symbols import Product
+from npuvm.compiler.graph.types import Dim
 
 NAMES = ("A", "B", "C")
 

@@ -18,9 +18,9 @@ from tests.explore.evaluation.poison import Touched, poisoned
 
 import npuvm.compiler
 from npuvm.compiler import Kernel, Pins, compile_kernel
-from npuvm.compiler.model import SIZES as SIZES_PARAM
-from npuvm.compiler.model import DeviceStep, Model
-from npuvm.compiler.program import kept_plans
+from npuvm.compiler.graph.model import SIZES as SIZES_PARAM
+from npuvm.compiler.graph.model import DeviceStep, Model
+from npuvm.compiler.program.kernels import kept_plans
 from npuvm.explore.evaluation import Evaluation, Evaluator, StoreError
 from npuvm.explore.evaluation.keys import UNCOMPILED, UNTIMED, image_digest
 from npuvm.explore.evaluation.store import Store

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from tests.explore.results.kit import MODEL, entries_of, failed, small_space
 
-from npuvm.compiler.tile_library import find_library
+from npuvm.compiler.tiles.library import find_library
 from npuvm.explore.evaluation import Evaluation, code_name
 from npuvm.explore.evaluation.evaluator import Evaluator
 from npuvm.explore.results.entry import Entry

@@ -8,11 +8,11 @@ from functools import cache
 
 import numpy as np
 import pytest
-from tests.compiler.cube_run import Array, Case, the_isa
+from tests.compiler.cube.cube_run import Array, Case, the_isa
 from tests.compiler.vector_run import the_chip
 
-from npuvm.compiler.cube_codegen import compile_matmul
-from npuvm.compiler.schedule import Pins
+from npuvm.compiler.cube.codegen import compile_matmul
+from npuvm.compiler.language.pins import Pins
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.errors import SimulationError
 from npuvm.hw.functional import GlobalMemory

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx import parser
-from tests.compiler.onnx.model_run import node_case, node_cases
+from tests.compiler.frontends.onnx.model_run import node_case, node_cases
 from tests.runtime.session.models import check, floats, opened, parsed
 
 from npuvm.compiler import CompileError
 from npuvm.compiler.frontends.onnx import import_model
-from npuvm.compiler.model import DeviceStep, IfStep, LoopStep, ScanStep
+from npuvm.compiler.graph.model import DeviceStep, IfStep, LoopStep, ScanStep
 from npuvm.runtime.session import Session
 from npuvm.runtime.session.coverage import coverage_of
 from npuvm.runtime.session.errors import SessionError

@@ -10,8 +10,8 @@ import pytest
 from tests.runtime.session.models import check, floats, opened, parsed
 
 from npuvm.compiler.frontends.onnx import import_model
-from npuvm.compiler.model import Guard, Model
-from npuvm.compiler.sums import sum_of
+from npuvm.compiler.graph.model import Guard, Model
+from npuvm.compiler.graph.sums import sum_of
 from npuvm.runtime import Device
 from npuvm.runtime.session import Session
 from npuvm.runtime.session.binding import compile_guards

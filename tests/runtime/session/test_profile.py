@@ -9,7 +9,7 @@ import pytest
 from tests.runtime.session.models import floats, opened, parsed
 
 from npuvm.compiler.frontends.onnx import import_model
-from npuvm.compiler.model import Model
+from npuvm.compiler.graph.model import Model
 from npuvm.runtime.session import Session, profile_json, render_nodes, render_profile
 from npuvm.runtime.session.operators import operator_types, owner_of, sources_of
 

@@ -13,10 +13,20 @@ from functools import reduce
 from math import gcd
 
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.model import Fact, Guard
-from npuvm.compiler.sums import Computed, Definitions, DimTable, Sum, collect, common_factor, operands, over, sum_of
-from npuvm.compiler.symbols import Derived, Product
-from npuvm.compiler.types import Dim
+from npuvm.compiler.graph.model import Fact, Guard
+from npuvm.compiler.graph.sums import (
+    Computed,
+    Definitions,
+    DimTable,
+    Sum,
+    collect,
+    common_factor,
+    operands,
+    over,
+    sum_of,
+)
+from npuvm.compiler.graph.symbols import Derived, Product
+from npuvm.compiler.graph.types import Dim
 
 __all__ = ["ANY_SIZE", "LARGEST_SIZE", "Contradiction", "Deduced", "Deduction", "Undecided", "whole_quotient"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from npuvm.compiler.model import Guard, Model
+from npuvm.compiler.graph.model import Guard, Model
 
 __all__ = ["report"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from npuvm.compiler.ir import Graph, Node
-from npuvm.compiler.ops import BINARY, UNARY, VIEWS
-from npuvm.compiler.rewrite import Rewriter, is_scalar
-from npuvm.compiler.types import DTYPES
+from npuvm.compiler.graph.ir import Graph, Node
+from npuvm.compiler.graph.ops import BINARY, UNARY, VIEWS
+from npuvm.compiler.graph.rewrite import Rewriter, is_scalar
+from npuvm.compiler.graph.types import DTYPES
 
 __all__ = ["split_concats"]
 

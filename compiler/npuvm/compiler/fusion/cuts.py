@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from npuvm.compiler.ir import Node
-from npuvm.compiler.joint_segments import CutSegment
-from npuvm.compiler.partition import Draft, drafted
-from npuvm.compiler.plan import MAX_TENSORS
-from npuvm.compiler.rewrite import is_scalar
-from npuvm.compiler.segments import Access, GmTensor, VectorSegment
-from npuvm.compiler.types import DTYPES
-from npuvm.compiler.vector_codegen import RING_SLOTS
-from npuvm.compiler.views import contiguous
+from npuvm.compiler.graph.ir import Node
+from npuvm.compiler.graph.rewrite import is_scalar
+from npuvm.compiler.graph.types import DTYPES
+from npuvm.compiler.plan.joint import CutSegment
+from npuvm.compiler.plan.partition import Draft, drafted
+from npuvm.compiler.plan.plan import MAX_TENSORS
+from npuvm.compiler.plan.segments import Access, GmTensor, VectorSegment
+from npuvm.compiler.plan.views import contiguous
+from npuvm.compiler.vector.codegen import RING_SLOTS
 
 __all__ = ["cut_of"]
 

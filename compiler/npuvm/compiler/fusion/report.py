@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from math import prod
 
 from npuvm.compiler.fusion.launch_cost import LaunchCost
-from npuvm.compiler.ir import Graph, Node
-from npuvm.compiler.joint_launches import RelayLaunches, mix_of
-from npuvm.compiler.joint_segments import CutSegment, Joint, MixSegment, RelaySegment
-from npuvm.compiler.kernel_family import KernelFamily, Looked
-from npuvm.compiler.segment_launches import PickLaunches
-from npuvm.compiler.segments import Access, CubeSegment, PickSegment, Segment, VectorSegment
-from npuvm.compiler.symbols import evaluate
-from npuvm.compiler.types import DTYPES
-from npuvm.compiler.vector_launches import CutLaunches, VectorLaunches, Weighed
+from npuvm.compiler.graph.ir import Graph, Node
+from npuvm.compiler.graph.symbols import evaluate
+from npuvm.compiler.graph.types import DTYPES
+from npuvm.compiler.plan.joint import CutSegment, Joint, MixSegment, RelaySegment
+from npuvm.compiler.plan.segments import Access, CubeSegment, PickSegment, Segment, VectorSegment
+from npuvm.compiler.program.family import KernelFamily, Looked
+from npuvm.compiler.program.joint_launches import RelayLaunches, mix_of
+from npuvm.compiler.program.segment_launches import PickLaunches
+from npuvm.compiler.vector.launches import CutLaunches, VectorLaunches, Weighed
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from math import floor, prod
 
-from npuvm.compiler.ir import Graph, Node
-from npuvm.compiler.model import DeviceStep, Model
-from npuvm.compiler.ops import ARITHMETIC, COMPARES, REDUCES, UNARY
-from npuvm.compiler.ops_conv import conv_numbers, conv_pads
-from npuvm.compiler.symbols import evaluate
-from npuvm.compiler.types import DTYPES
+from npuvm.compiler.graph.ir import Graph, Node
+from npuvm.compiler.graph.model import DeviceStep, Model
+from npuvm.compiler.graph.ops import ARITHMETIC, COMPARES, REDUCES, UNARY
+from npuvm.compiler.graph.ops_conv import conv_numbers, conv_pads
+from npuvm.compiler.graph.symbols import evaluate
+from npuvm.compiler.graph.types import DTYPES
 from npuvm.explore.evaluation.counts import Counts, energy_of, interval_us, latency_us
 from npuvm.explore.evaluation.measures import Figures
 from npuvm.hw.chunks import engines_of

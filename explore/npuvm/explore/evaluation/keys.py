@@ -14,7 +14,7 @@ import npuvm.explore.space
 import npuvm.hw
 import npuvm.isa
 import npuvm.runtime
-from npuvm.compiler.tile_library import find_library
+from npuvm.compiler.tiles.library import find_library
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 

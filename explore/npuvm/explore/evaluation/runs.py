@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal, TypeAlias
 
-from npuvm.compiler.program import forget_plans
+from npuvm.compiler.program.kernels import forget_plans
 from npuvm.explore.evaluation.counts import Counts, counts_of
 from npuvm.explore.evaluation.keys import code_hash, compile_fields, digest, time_fields
 from npuvm.explore.evaluation.store import Store

@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
-from npuvm.compiler.model import Model
+from npuvm.compiler.graph.model import Model
 from npuvm.explore.evaluation.counts import Counts, counts_of
 from npuvm.explore.evaluation.keys import digest, image_digest, used_instructions
 from npuvm.hw.config import NpuConfig

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from npuvm.compiler.tile_library import find_library
+from npuvm.compiler.tiles.library import find_library
 from npuvm.explore.evaluation import code_name
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.words import point_text

@@ -8,7 +8,7 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from npuvm.compiler.schedule import BUFFERINGS, FUSIONS
+from npuvm.compiler.language.pins import BUFFERINGS, FUSIONS
 from npuvm.explore.space.schema import RangeFields, Value
 
 __all__ = ["EXTENSIONS", "OPTIONS", "Parameter", "ParameterKind", "Point", "range_values"]

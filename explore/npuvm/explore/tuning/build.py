@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from npuvm.compiler.cube_chooser import sort_name
-from npuvm.compiler.cube_levels import grown_tiles
+from npuvm.compiler.cube.chooser import sort_name
+from npuvm.compiler.cube.levels import grown_tiles
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.tile_library import COLUMNS, USUAL, VERSION, library_name
+from npuvm.compiler.tiles.library import COLUMNS, USUAL, VERSION, library_name
 from npuvm.explore.tuning.measure import meter_of
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa, load_isa

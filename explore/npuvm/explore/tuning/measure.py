@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil, isqrt
 
-from npuvm.compiler.cube_codegen import problem_of
-from npuvm.compiler.cube_family import ProductPrograms, ProductSort
-from npuvm.compiler.cube_problem import CubeTile, TileProblem
-from npuvm.compiler.cube_resident import resident_chip
-from npuvm.compiler.cube_spec import MatmulSpec, MatView
-from npuvm.compiler.schedule import Pins
-from npuvm.compiler.tile_library import STEPS, USUAL
+from npuvm.compiler.cube.codegen import problem_of
+from npuvm.compiler.cube.family import ProductPrograms, ProductSort
+from npuvm.compiler.cube.problem import CubeTile, TileProblem
+from npuvm.compiler.cube.resident import resident_chip
+from npuvm.compiler.cube.spec import MatmulSpec, MatView
+from npuvm.compiler.language.pins import Pins
+from npuvm.compiler.tiles.library import STEPS, USUAL
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.l2 import L2State
 from npuvm.hw.simulator import l2_state, simulate, timing_engine

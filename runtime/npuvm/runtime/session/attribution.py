@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from npuvm.compiler.launch_sources import LaunchedProgram, SourceWork
+from npuvm.compiler.plan.launch_sources import LaunchedProgram, SourceWork
 from npuvm.hw.chunks import engines_of
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.stats import RunResult

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from npuvm.compiler.model import Guard, Model, ValueType
-from npuvm.compiler.sums import Computed, Sum
-from npuvm.compiler.symbols import Derived
-from npuvm.compiler.types import dims_text
+from npuvm.compiler.graph.model import Guard, Model, ValueType
+from npuvm.compiler.graph.sums import Computed, Sum
+from npuvm.compiler.graph.symbols import Derived
+from npuvm.compiler.graph.types import dims_text
 from npuvm.runtime.session.errors import SessionError
 
 __all__ = [

@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from npuvm.compiler.carriers import CARRIERS, NARROWED
-from npuvm.compiler.types import DTYPES
+from npuvm.compiler.graph.carriers import CARRIERS, NARROWED
+from npuvm.compiler.graph.types import DTYPES
 from npuvm.runtime.session.errors import SessionError
 
 __all__ = ["Array", "carried", "carrier_of", "numpy_dtype", "restored"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from npuvm.compiler.model import DeviceStep, HostStep, IfStep, LoopStep, Model, ScanStep
+from npuvm.compiler.graph.model import DeviceStep, HostStep, IfStep, LoopStep, Model, ScanStep
 from npuvm.runtime.session.operators import owner_of, sources_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from npuvm.compiler.model import Model
+from npuvm.compiler.graph.model import Model
 from npuvm.runtime.session.binding import LARGEST_DIM, available, derive
 from npuvm.runtime.session.carrying import Array, numpy_dtype
 from npuvm.runtime.session.errors import SessionError

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import npuvm.compiler
 from npuvm.compiler import CompiledKernel, Graph, print_graph
-from npuvm.compiler.compiled import Launch, TensorSpec
-from npuvm.compiler.types import DTYPES
+from npuvm.compiler.graph.types import DTYPES
+from npuvm.compiler.program.compiled import Launch, TensorSpec
 from npuvm.isa import Image
 from npuvm.isa.errors import IsaError
 from npuvm.runtime.session.errors import SessionError

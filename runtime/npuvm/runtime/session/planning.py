@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from npuvm.compiler import Kernel
-from npuvm.compiler.model import SIZES, DeviceStep, HostStep, Model, SizesStep
-from npuvm.compiler.stack_order import Lifetime, place_workspace
-from npuvm.compiler.symbols import evaluate
-from npuvm.compiler.types import DTYPES
+from npuvm.compiler.graph.model import SIZES, DeviceStep, HostStep, Model, SizesStep
+from npuvm.compiler.graph.symbols import evaluate
+from npuvm.compiler.graph.types import DTYPES
+from npuvm.compiler.stack.order import Lifetime, place_workspace
 from npuvm.runtime.device import Device, DeviceProgram
 from npuvm.runtime.session.carrying import carrier_of
 from npuvm.runtime.session.prepared import Stage, outputs_of

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from npuvm.compiler.model import SIZES, DeviceStep, Guard, HostStep, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
-from npuvm.compiler.sums import Computed
-from npuvm.compiler.symbols import Derived
+from npuvm.compiler.graph.model import (
+    SIZES,
+    DeviceStep,
+    Guard,
+    HostStep,
+    IfStep,
+    LoopStep,
+    Model,
+    ScanStep,
+    SizesStep,
+    Step,
+)
+from npuvm.compiler.graph.sums import Computed
+from npuvm.compiler.graph.symbols import Derived
 from npuvm.runtime.session.binding import available, compile_guards, depends_on, symbols_of
 
 __all__ = ["Prepared", "Stage", "outputs_of", "reads_of"]

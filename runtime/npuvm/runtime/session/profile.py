@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from npuvm.compiler.launch_sources import LaunchedProgram, launch_programs
-from npuvm.compiler.model import DeviceStep
-from npuvm.compiler.schedule import Pins
+from npuvm.compiler.graph.model import DeviceStep
+from npuvm.compiler.language.pins import Pins
+from npuvm.compiler.plan.launch_sources import LaunchedProgram, launch_programs
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.link import Direction, HostLink
 from npuvm.hw.stats import RunResult

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from npuvm.compiler import CompileError, Kernel, Pins
-from npuvm.compiler.model import DeviceStep, Guard, HostStep, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
-from npuvm.compiler.symbols import evaluate
+from npuvm.compiler.graph.model import DeviceStep, Guard, HostStep, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
+from npuvm.compiler.graph.symbols import evaluate
 from npuvm.runtime.device import Device, DeviceProgram
 from npuvm.runtime.host.provider import HostError, HostProvider
 from npuvm.runtime.session.arena import Arena, ArenaPool, Weights

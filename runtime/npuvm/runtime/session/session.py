@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from npuvm.compiler import Pins
-from npuvm.compiler.model import Model
+from npuvm.compiler.graph.model import Model
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.indices import IndexDistribution
 from npuvm.runtime.device import Device, DeviceEngine
@@ -39,7 +39,7 @@ _ENGINES = ("functional_first", "functional", "simpy", "compiled")
 
 
 class Session:
-    """Runs a model: a path of an ONNX file, an `onnx.ModelProto`, or a `npuvm.compiler.model.Model`.
+    """Runs a model: a path of an ONNX file, an `onnx.ModelProto`, or a `npuvm.compiler.graph.model.Model`.
 
     `chip` is a chip's name, file or configuration, with `overrides`, or a `Device` that sessions share. `fusion` and
     `buffering` are those of `npuvm.compiler.Pins`, "pattern" and "auto" where they are None. `engine` is that of `Device`; None
@@ -400,7 +400,7 @@ def _read(source: Path | str | onnx.ModelProto | Model) -> tuple[onnx.ModelProto
 
     proto: object = load_model(source) if isinstance(source, str | Path) else source
     if not isinstance(proto, ModelProto):
-        allowed = "a path, an onnx.ModelProto, or a npuvm.compiler.model.Model"
+        allowed = "a path, an onnx.ModelProto, or a npuvm.compiler.graph.model.Model"
         raise SessionError(f"the model is of type {type(source).__name__}; allowed: {allowed}")
     return proto, import_model(proto)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import ceil, floor, inf, log, sqrt
 
-from npuvm.compiler.builder import KernelBuilder
 from npuvm.compiler.frontends.onnx.elementwise import operands
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.integers import FLOATS, Bounds, bounds_of, integer, is_integer, reach_of
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.registry import rule
-from npuvm.compiler.value import Value
+from npuvm.compiler.language.kernel import KernelBuilder
+from npuvm.compiler.language.value import Value
 
 __all__ = ["floating", "in_fp32"]
 

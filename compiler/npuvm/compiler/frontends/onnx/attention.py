@@ -7,14 +7,15 @@ from functools import reduce
 from math import inf
 
 import onnx
+
 from npuvm.compiler.frontends.onnx.activations import floating
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.reductions import softmax
 from npuvm.compiler.frontends.onnx.registry import rule
-from npuvm.compiler.sums import Sum
-from npuvm.compiler.types import Dim
-from npuvm.compiler.value import Value
+from npuvm.compiler.graph.sums import Sum
+from npuvm.compiler.graph.types import Dim
+from npuvm.compiler.language.value import Value
 
 __all__: list[str] = []
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
 import onnx
-from npuvm.compiler.frontends.onnx.entries import Entry
 from onnx import helper
+
+from npuvm.compiler.frontends.onnx.entries import Entry
 
 __all__ = ["attributes_of", "dtype_name", "type_proto"]
 

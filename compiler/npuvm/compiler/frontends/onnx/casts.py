@@ -13,7 +13,7 @@ from npuvm.compiler.frontends.onnx.integers import FLOATS, RANGES, Bounds, bound
 from npuvm.compiler.frontends.onnx.operator import Operator, carrier_of
 from npuvm.compiler.frontends.onnx.registry import rule
 from npuvm.compiler.frontends.onnx.small_floats import ROUNDED, rounded
-from npuvm.compiler.value import Value
+from npuvm.compiler.language.value import Value
 
 __all__: list[str] = []
 

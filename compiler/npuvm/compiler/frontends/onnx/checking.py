@@ -7,8 +7,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import onnx
-from npuvm.compiler.errors import CompileError
 from onnx import defs
+
+from npuvm.compiler.errors import CompileError
 
 if TYPE_CHECKING:
     from npuvm.compiler.frontends.onnx.operator import Operator

@@ -11,11 +11,11 @@ from fractions import Fraction
 from functools import cache
 from math import pi
 
-from npuvm.compiler.builder import KernelBuilder
 from npuvm.compiler.frontends.onnx.activations import in_fp32
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.registry import rule
-from npuvm.compiler.value import Value
+from npuvm.compiler.language.kernel import KernelBuilder
+from npuvm.compiler.language.value import Value
 
 __all__: list[str] = []
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 import onnx
+
 from npuvm.compiler.deduction import Deduction
 from npuvm.compiler.frontends.onnx.entries import Entry
 from npuvm.compiler.frontends.onnx.regions import used_symbols
 from npuvm.compiler.frontends.onnx.symbols import Declared
-from npuvm.compiler.model import DeviceStep, Fact, Guard, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
-from npuvm.compiler.sums import sum_of
+from npuvm.compiler.graph.model import DeviceStep, Fact, Guard, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
+from npuvm.compiler.graph.sums import sum_of
 
 __all__ = ["claims", "close"]
 

@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
 import onnx
+from onnx import numpy_helper
+
 from npuvm.compiler.deduction import Contradiction, Deduced, Deduction
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.entries import Entry
 from npuvm.compiler.frontends.onnx.lowering import Lowering
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.registry import control_rule
-from npuvm.compiler.model import Guard, IfStep, LoopStep, Model, ScanStep, ValueType
-from npuvm.compiler.sums import Sum, sum_of
-from npuvm.compiler.types import Dim
-from onnx import numpy_helper
+from npuvm.compiler.graph.model import Guard, IfStep, LoopStep, Model, ScanStep, ValueType
+from npuvm.compiler.graph.sums import Sum, sum_of
+from npuvm.compiler.graph.types import Dim
 
 __all__ = ["Body", "lower_body"]
 

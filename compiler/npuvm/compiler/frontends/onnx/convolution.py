@@ -13,8 +13,8 @@ from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.picking import literal, same_dims, whole_number
 from npuvm.compiler.frontends.onnx.registry import rule
 from npuvm.compiler.frontends.onnx.spatial import Spatial, spatial_of
-from npuvm.compiler.types import Dim
-from npuvm.compiler.value import Value
+from npuvm.compiler.graph.types import Dim
+from npuvm.compiler.language.value import Value
 
 __all__ = ["convolved"]
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from math import ceil, floor, frexp, inf, isfinite
 
-from npuvm.compiler.builder import KernelBuilder
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.integers import (
     RANGES,
@@ -22,7 +21,8 @@ from npuvm.compiler.frontends.onnx.integers import (
 )
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.registry import rule
-from npuvm.compiler.value import Value
+from npuvm.compiler.language.kernel import KernelBuilder
+from npuvm.compiler.language.value import Value
 
 __all__ = ["combined", "operands"]
 

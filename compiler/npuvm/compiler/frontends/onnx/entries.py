@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy.typing as npt
-
 import onnx
-from npuvm.compiler.types import Dim
-from npuvm.compiler.value import Value
+
+from npuvm.compiler.graph.types import Dim
+from npuvm.compiler.language.value import Value
 
 __all__ = ["Entry", "Unsupported"]
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-
 import onnx
-from npuvm.compiler.frontends.onnx.functions import body_of_function, body_of_schema
-from npuvm.compiler.frontends.onnx.host import single
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
+
+from npuvm.compiler.frontends.onnx.functions import body_of_function, body_of_schema
+from npuvm.compiler.frontends.onnx.host import single
 
 if TYPE_CHECKING:
     from npuvm.compiler.frontends.onnx.operator import Operator

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from npuvm.compiler.builder import KernelBuilder
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.operator import Operator
-from npuvm.compiler.value import Value
+from npuvm.compiler.language.kernel import KernelBuilder
+from npuvm.compiler.language.value import Value
 
 __all__ = ["ACTIVATIONS", "Activation", "activations_of"]
 

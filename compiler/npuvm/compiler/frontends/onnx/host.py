@@ -7,11 +7,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import onnx
+from onnx import defs, helper
+
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.attributes import dtype_name, type_proto
 from npuvm.compiler.frontends.onnx.entries import Entry
-from npuvm.compiler.types import Dim
-from onnx import defs, helper
+from npuvm.compiler.graph.types import Dim
 
 if TYPE_CHECKING:
     from npuvm.compiler.frontends.onnx.operator import Operator

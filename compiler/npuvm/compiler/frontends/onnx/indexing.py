@@ -25,8 +25,8 @@ from npuvm.compiler.frontends.onnx.picking import (
     within,
 )
 from npuvm.compiler.frontends.onnx.registry import rule
-from npuvm.compiler.types import Dim
-from npuvm.compiler.value import Value
+from npuvm.compiler.graph.types import Dim
+from npuvm.compiler.language.value import Value
 
 __all__ = ["picked"]
 

@@ -7,11 +7,11 @@ from math import ceil, floor, isfinite
 
 import numpy as np
 
-from npuvm.compiler.builder import KernelBuilder
-from npuvm.compiler.carriers import CARRIERS
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.operator import Operator
-from npuvm.compiler.value import Value
+from npuvm.compiler.graph.carriers import CARRIERS
+from npuvm.compiler.language.kernel import KernelBuilder
+from npuvm.compiler.language.value import Value
 
 __all__ = [
     "FLOATS", "RANGES", "Bounds", "bounds_of", "carried", "computable", "divided", "integer", "is_integer", "reach_of",

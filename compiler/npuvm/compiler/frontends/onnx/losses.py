@@ -7,7 +7,7 @@ from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.reductions import log_softmax
 from npuvm.compiler.frontends.onnx.registry import rule
-from npuvm.compiler.value import Value
+from npuvm.compiler.language.value import Value
 
 __all__: list[str] = []
 

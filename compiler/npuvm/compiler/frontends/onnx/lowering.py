@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
 import onnx
-from npuvm.compiler.builder import KernelBuilder
-from npuvm.compiler.carriers import NARROWED
+from onnx import numpy_helper
+
 from npuvm.compiler.deduction import LARGEST_SIZE, Contradiction, Deduced, Deduction, Undecided
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.attributes import attributes_of, dtype_name
@@ -27,11 +26,12 @@ from npuvm.compiler.frontends.onnx.operator import Operator, carrier_of, scalar
 from npuvm.compiler.frontends.onnx.regions import Regions
 from npuvm.compiler.frontends.onnx.registry import CONTROL_RULES, RULES, SIZE_RULES
 from npuvm.compiler.frontends.onnx.symbols import Declared, identifier
-from npuvm.compiler.model import HostStep, Model, SizesStep, Step, ValueType
-from npuvm.compiler.sums import DimTable, Sum, sum_of
-from npuvm.compiler.types import Dim, TensorType
-from npuvm.compiler.value import Value
-from onnx import numpy_helper
+from npuvm.compiler.graph.carriers import NARROWED
+from npuvm.compiler.graph.model import HostStep, Model, SizesStep, Step, ValueType
+from npuvm.compiler.graph.sums import DimTable, Sum, sum_of
+from npuvm.compiler.graph.types import Dim, TensorType
+from npuvm.compiler.language.kernel import KernelBuilder
+from npuvm.compiler.language.value import Value
 
 __all__ = ["Lowering"]
 

@@ -8,10 +8,10 @@ from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.integers import RANGES, carried
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.registry import rule
-from npuvm.compiler.sums import Sum
-from npuvm.compiler.symbols import product as product_of
-from npuvm.compiler.types import Dim
-from npuvm.compiler.value import Value
+from npuvm.compiler.graph.sums import Sum
+from npuvm.compiler.graph.symbols import product as product_of
+from npuvm.compiler.graph.types import Dim
+from npuvm.compiler.language.value import Value
 
 __all__ = ["product"]
 

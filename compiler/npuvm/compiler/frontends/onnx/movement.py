@@ -11,10 +11,10 @@ from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.reductions import axis_of
 from npuvm.compiler.frontends.onnx.registry import rule
-from npuvm.compiler.sums import Sum, sum_of
-from npuvm.compiler.symbols import product
-from npuvm.compiler.types import Dim
-from npuvm.compiler.value import Value
+from npuvm.compiler.graph.sums import Sum, sum_of
+from npuvm.compiler.graph.symbols import product
+from npuvm.compiler.graph.types import Dim
+from npuvm.compiler.language.value import Value
 
 __all__ = ["moved"]
 

@@ -11,8 +11,8 @@ from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.reductions import axis_of, has_elements
 from npuvm.compiler.frontends.onnx.registry import rule
-from npuvm.compiler.types import Dim, dims_text
-from npuvm.compiler.value import Value
+from npuvm.compiler.graph.types import Dim, dims_text
+from npuvm.compiler.language.value import Value
 
 __all__: list[str] = []
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-
 import onnx
-from npuvm.compiler.builder import KernelBuilder
-from npuvm.compiler.carriers import CARRIERS
+
 from npuvm.compiler.deduction import ANY_SIZE, whole_quotient
 from npuvm.compiler.frontends.onnx.attributes import dtype_name
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
-from npuvm.compiler.model import Guard
-from npuvm.compiler.sums import Sum, sum_of
-from npuvm.compiler.symbols import Product, cancel, product
-from npuvm.compiler.types import Dim
-from npuvm.compiler.value import Value
+from npuvm.compiler.graph.carriers import CARRIERS
+from npuvm.compiler.graph.model import Guard
+from npuvm.compiler.graph.sums import Sum, sum_of
+from npuvm.compiler.graph.symbols import Product, cancel, product
+from npuvm.compiler.graph.types import Dim
+from npuvm.compiler.language.kernel import KernelBuilder
+from npuvm.compiler.language.value import Value
 
 if TYPE_CHECKING:
     from npuvm.compiler.frontends.onnx.lowering import Lowering

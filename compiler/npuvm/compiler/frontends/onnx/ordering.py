@@ -11,8 +11,8 @@ from npuvm.compiler.frontends.onnx.integers import Bounds, bounds_of, integer, i
 from npuvm.compiler.frontends.onnx.operator import Operator, carrier_of
 from npuvm.compiler.frontends.onnx.picking import axis_in, most_elements, number_of, one_size, whole_number
 from npuvm.compiler.frontends.onnx.registry import rule
-from npuvm.compiler.types import DTYPES, Dim
-from npuvm.compiler.value import Value
+from npuvm.compiler.graph.types import DTYPES, Dim
+from npuvm.compiler.language.value import Value
 
 __all__: list[str] = []
 

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.operator import Operator
-from npuvm.compiler.model import Guard
-from npuvm.compiler.types import Dim, dims_text
-from npuvm.compiler.value import Value
+from npuvm.compiler.graph.model import Guard
+from npuvm.compiler.graph.types import Dim, dims_text
+from npuvm.compiler.language.value import Value
 
 __all__ = [
     "axis_in",

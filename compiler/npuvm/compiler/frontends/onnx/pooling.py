@@ -10,8 +10,8 @@ from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.registry import rule
 from npuvm.compiler.frontends.onnx.spatial import Spatial, spatial_of
-from npuvm.compiler.types import DTYPES
-from npuvm.compiler.value import Value
+from npuvm.compiler.graph.types import DTYPES
+from npuvm.compiler.language.value import Value
 
 __all__: list[str] = []
 

@@ -11,9 +11,9 @@ from npuvm.compiler.frontends.onnx.operator import Operator, carrier_of
 from npuvm.compiler.frontends.onnx.picking import axis_in, same_dims
 from npuvm.compiler.frontends.onnx.registry import rule
 from npuvm.compiler.frontends.onnx.spatial import Spatial, spatial_of
-from npuvm.compiler.sums import sum_of
-from npuvm.compiler.types import Dim
-from npuvm.compiler.value import Value
+from npuvm.compiler.graph.sums import sum_of
+from npuvm.compiler.graph.types import Dim
+from npuvm.compiler.language.value import Value
 
 __all__ = ["LIMITS", "quantized"]
 

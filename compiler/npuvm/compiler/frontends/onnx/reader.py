@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from google.protobuf.message import DecodeError
-
 import onnx
-from npuvm.compiler.carriers import NARROWED
+from google.protobuf.message import DecodeError
+from onnx import checker, defs, external_data_helper, numpy_helper, parser
+
 from npuvm.compiler.deduction import LARGEST_SIZE, Contradiction, Deduced, Deduction
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.folding import Folded
 from npuvm.compiler.frontends.onnx.lowering import Lowering
 from npuvm.compiler.frontends.onnx.symbols import Declared
-from npuvm.compiler.model import Model
-from onnx import checker, defs, external_data_helper, numpy_helper, parser
+from npuvm.compiler.graph.carriers import NARROWED
+from npuvm.compiler.graph.model import Model
 
 __all__ = ["OLDEST_OPSET", "import_model", "load_model"]
 

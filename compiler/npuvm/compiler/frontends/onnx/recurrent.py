@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from npuvm.compiler.builder import KernelBuilder
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.gates import ACTIVATIONS, Activation, activations_of
 from npuvm.compiler.frontends.onnx.operator import Operator, carrier_of
 from npuvm.compiler.frontends.onnx.picking import fresh, same_dims, whole_number
 from npuvm.compiler.frontends.onnx.registry import rule
-from npuvm.compiler.ir import Graph, Param
-from npuvm.compiler.model import DeviceStep, Model, ScanStep, ValueType
-from npuvm.compiler.types import Dim, TensorType
-from npuvm.compiler.value import ParamRef, Value
+from npuvm.compiler.graph.ir import Graph, Param
+from npuvm.compiler.graph.model import DeviceStep, Model, ScanStep, ValueType
+from npuvm.compiler.graph.types import Dim, TensorType
+from npuvm.compiler.language.kernel import KernelBuilder
+from npuvm.compiler.language.value import ParamRef, Value
 
 __all__: list[str] = []
 

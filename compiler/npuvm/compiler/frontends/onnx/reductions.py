@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf, nan
 
-from npuvm.compiler.builder import KernelBuilder
 from npuvm.compiler.frontends.onnx.activations import floating
 from npuvm.compiler.frontends.onnx.elementwise import hull
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.integers import RANGES, Bounds, bounds_of, carried, computable, integer, is_integer
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.registry import rule
-from npuvm.compiler.types import Dim
-from npuvm.compiler.value import Value
+from npuvm.compiler.graph.types import Dim
+from npuvm.compiler.language.kernel import KernelBuilder
+from npuvm.compiler.language.value import Value
 
 __all__ = ["axes_of", "axis_of", "has_elements", "log_softmax", "softmax"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from npuvm.compiler.builder import KernelBuilder
-from npuvm.compiler.ir import Graph, Node, Param
-from npuvm.compiler.model import SIZES, DeviceStep, Step
-from npuvm.compiler.sums import Computed, operands
-from npuvm.compiler.symbols import Derived
-from npuvm.compiler.types import TensorType
-from npuvm.compiler.value import ParamRef, Value
+from npuvm.compiler.graph.ir import Graph, Node, Param
+from npuvm.compiler.graph.model import SIZES, DeviceStep, Step
+from npuvm.compiler.graph.sums import Computed, operands
+from npuvm.compiler.graph.symbols import Derived
+from npuvm.compiler.graph.types import TensorType
+from npuvm.compiler.language.kernel import KernelBuilder
+from npuvm.compiler.language.value import ParamRef, Value
 
 __all__ = ["Mark", "Regions", "used_symbols"]
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from npuvm.compiler.frontends.onnx.entries import Entry
     from npuvm.compiler.frontends.onnx.operator import Operator
-    from npuvm.compiler.value import Value
+    from npuvm.compiler.language.value import Value
 
     Result = Value | Entry | npt.NDArray[np.generic] | None
     Rule = Callable[[Operator], Result | Sequence[Result]]

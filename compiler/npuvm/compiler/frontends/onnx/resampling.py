@@ -12,7 +12,6 @@ from math import ceil, floor
 
 import numpy as np
 
-from npuvm.compiler.builder import KernelBuilder
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.elementwise import hull
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
@@ -20,12 +19,13 @@ from npuvm.compiler.frontends.onnx.indexing import picked
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.picking import axis_in, literal
 from npuvm.compiler.frontends.onnx.registry import rule
-from npuvm.compiler.interpreter import interpret
-from npuvm.compiler.ir import Graph
-from npuvm.compiler.model import Guard
-from npuvm.compiler.sums import sum_of
-from npuvm.compiler.types import DTYPES, Dim
-from npuvm.compiler.value import Value
+from npuvm.compiler.graph.ir import Graph
+from npuvm.compiler.graph.model import Guard
+from npuvm.compiler.graph.sums import sum_of
+from npuvm.compiler.graph.types import DTYPES, Dim
+from npuvm.compiler.interpreter.interpret import interpret
+from npuvm.compiler.language.kernel import KernelBuilder
+from npuvm.compiler.language.value import Value
 
 __all__ = ["LARGEST_SCALED", "fraction_of"]
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from npuvm.compiler.builder import KernelBuilder
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.entries import Unsupported
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.picking import number_of
 from npuvm.compiler.frontends.onnx.registry import rule
-from npuvm.compiler.types import DTYPES, Dim
-from npuvm.compiler.value import Value
+from npuvm.compiler.graph.types import DTYPES, Dim
+from npuvm.compiler.language.kernel import KernelBuilder
+from npuvm.compiler.language.value import Value
 
 __all__: list[str] = []
 

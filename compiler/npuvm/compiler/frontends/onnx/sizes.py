@@ -15,8 +15,8 @@ import numpy.typing as npt
 from npuvm.compiler.frontends.onnx.entries import Unsupported
 from npuvm.compiler.frontends.onnx.operator import Operator, constant_sum
 from npuvm.compiler.frontends.onnx.registry import size_rule
-from npuvm.compiler.sums import Sum
-from npuvm.compiler.types import Dim
+from npuvm.compiler.graph.sums import Sum
+from npuvm.compiler.graph.types import Dim
 
 __all__: list[str] = []
 

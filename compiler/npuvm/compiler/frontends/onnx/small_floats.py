@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import nan
 
-from npuvm.compiler.builder import KernelBuilder
-from npuvm.compiler.value import Value
+from npuvm.compiler.language.kernel import KernelBuilder
+from npuvm.compiler.language.value import Value
 
 __all__ = ["ROUNDED", "rounded"]
 

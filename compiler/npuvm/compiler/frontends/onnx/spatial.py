@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.entries import Unsupported
 from npuvm.compiler.frontends.onnx.operator import Operator
-from npuvm.compiler.sums import Sum, sum_of
-from npuvm.compiler.types import Dim
-from npuvm.compiler.value import Value
+from npuvm.compiler.graph.sums import Sum, sum_of
+from npuvm.compiler.graph.types import Dim
+from npuvm.compiler.language.value import Value
 
 __all__ = ["Spatial", "spatial_of"]
 

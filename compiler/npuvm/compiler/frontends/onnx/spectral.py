@@ -13,8 +13,8 @@ from npuvm.compiler.frontends.onnx.entries import Unsupported
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.picking import axis_in, literal, same_dims, whole_number
 from npuvm.compiler.frontends.onnx.registry import rule
-from npuvm.compiler.types import DTYPES
-from npuvm.compiler.value import Value
+from npuvm.compiler.graph.types import DTYPES
+from npuvm.compiler.language.value import Value
 
 __all__: list[str] = []
 

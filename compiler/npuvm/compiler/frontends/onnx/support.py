@@ -9,10 +9,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from npuvm.compiler.carriers import CARRIERS
+from onnx import defs
+
 from npuvm.compiler.frontends.onnx.registry import RULES, SIZE_RULES
 from npuvm.compiler.frontends.onnx.rules import MODULES
-from onnx import defs
+from npuvm.compiler.graph.carriers import CARRIERS
 
 __all__ = ["LIMITS", "operators_page"]
 

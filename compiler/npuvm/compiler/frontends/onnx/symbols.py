@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable
 
 import onnx
+
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.sums import Sum, parse_sum, sum_of
+from npuvm.compiler.graph.sums import Sum, parse_sum, sum_of
 
 __all__ = ["Declared", "identifier"]
 

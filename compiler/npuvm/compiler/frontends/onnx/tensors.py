@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from onnx import numpy_helper
+
 from npuvm.compiler.deduction import ANY_SIZE
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.integers import Bounds, is_integer
 from npuvm.compiler.frontends.onnx.operator import Operator, carrier_of
 from npuvm.compiler.frontends.onnx.registry import rule
-from npuvm.compiler.sums import Sum, sum_of
-from npuvm.compiler.types import DTYPES
-from onnx import numpy_helper
+from npuvm.compiler.graph.sums import Sum, sum_of
+from npuvm.compiler.graph.types import DTYPES
 
 __all__: list[str] = []
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf, log, nan, pi
 
-from npuvm.compiler.builder import KernelBuilder
 from npuvm.compiler.frontends.onnx.activations import in_fp32
 from npuvm.compiler.frontends.onnx.operator import Operator
 from npuvm.compiler.frontends.onnx.registry import rule
-from npuvm.compiler.value import Value
+from npuvm.compiler.language.kernel import KernelBuilder
+from npuvm.compiler.language.value import Value
 
 __all__: list[str] = []
 

@@ -1,0 +1,1 @@
+"""Convolutions: choice of tiles, cost, code, and what shares a program with one."""

@@ -1,0 +1,449 @@
+"""What tiles of convolutions cost: estimates in core cycles, and the bytes they take of each buffer, for many tiles at once.
+
+A core's first tile waits for main memory, which all cores read at once. Each later one takes as long as the slowest of what
+works side by side: the cube, the moves to L0, the loads, the way out. Rates are those that the chip's configuration gives the
+simulator.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from npuvm.compiler.conv.loads import ConvLoads, Load, aligned, scalar
+from npuvm.compiler.conv.spec import ConvSizes
+from npuvm.compiler.cube.problem import TileProblem
+from npuvm.compiler.emit.blocks import BLOCK_BYTES
+
+__all__ = ["Areas", "ConvCost", "Kernels"]
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+_STEP_WORDS = 24.0
+"""Words of a step over the kernel's elements at L0."""
+
+_LOAD_WORDS, _TILE_WORDS, _START_WORDS = 16.0, 50.0, 100.0
+"""Words of a load of kernels or of a row of the image, of a tile beside those, and before the first load."""
+
+_VISIBLE = 0.12
+"""Share of the second slowest unit's work that the slowest does not hide, as in a matrix product."""
+
+_BOTH = 0.2
+"""Share of the faster of port and main memory that the slower does not hide while all cores begin."""
+
+
+class Kernels(NamedTuple):
+    """What tiles need of the kernels, whatever the size of images: `filters`, which make `cuts` tiles, `block` channels and
+    `chunk` elements in L1, `step` of them a product.
+
+    An image comes in `blocks` of channels, the kernels in `parts`, and there are `steps` products over `elements` with padding.
+    `area` are blocks of the cube along the filters, with the cycles of each; `nbytes` those in L1. `load` brings all parts,
+    `part` one of them. `started` are cycles of the cube for starts, `moved` those of moves but for `per_pixel` of them; `kept`
+    says that the kernels stay for all tiles, `words` are cycles of the sequencer.
+    """
+
+    filters: Floats
+    block: Floats
+    chunk: Floats
+    step: Floats
+    cuts: Floats
+    blocks: Floats
+    parts: Floats
+    steps: Floats
+    elements: Floats
+    area: Floats
+    nbytes: Floats
+    load: Load
+    part: Load
+    started: Floats
+    moved: Floats
+    per_pixel: Floats
+    kept: Flags
+    words: Floats
+    room: Room
+    sent: Sent
+    waits: Waits
+
+
+class Room(NamedTuple):
+    """Room that kernels leave: bytes of L1 for a slot of the image, the most `pixels` of the image that fit there, if there
+    is no bias, and the `doubled` pixels of the result of which two accumulators fit."""
+
+    nbytes: Floats
+    pixels: Floats
+    doubled: Floats
+
+
+class Sent(NamedTuple):
+    """Cycles of the way out: `per_pixel` and the `rest`; where it goes through UB, those until accumulators are free."""
+
+    per_pixel: Floats
+    rest: Floats
+    drained: Floats
+
+
+class Waits(NamedTuple):
+    """What of the waits for loads depends on the kernels alone.
+
+    `near` are loads of kernels that others have read, and `further` what they take longer where none have; None where that
+    does not change. `cuts` are those of the filters. `turn` is what a load waits for at least, with `half` of the moves beside
+    it. `behind` is the share of the work of a part that is done before loads of the next are sent, which take `issued`. `share`
+    is one over parts, `other` the rest of it; `parts` are what main memory takes for all, one by one, `requests` what the
+    requests of one take longer than it. `again` are blocks of an image where there is more than one, and `several` says so.
+    `stays`: an image may be there from the tile before. `served` are bytes that L2 is busy for with each tile, `served_once`
+    those with all. `pixel` are bytes of a pixel of the image, `dense` says where such follow each other.
+    """
+
+    near: Floats
+    further: Floats | None
+    cuts: Ints
+    turn: Floats
+    half: Floats
+    behind: Floats
+    issued: Floats
+    share: Floats
+    other: Floats
+    parts: Floats
+    requests: Floats
+    again: Floats
+    several: Floats
+    stays: bool
+    served: Floats
+    served_once: Floats
+    pixel: Floats
+    dense: Flags | None
+
+
+class Areas(NamedTuple):
+    """Pixels of tiles: `rows` of the result, `pixels` of it, the `image` in L1 for them, and `inside` pixels of that in x.
+
+    The first of them are parts of a row, of `cols` pixels.
+    """
+
+    rows: Floats
+    cols: Floats
+    pixels: Floats
+    image: Floats
+    inside: Floats
+
+
+class _Work(NamedTuple):
+    """`tiles`, of which a core has `waves`, `images` with an image of their own, which are a `share` of them; `loaded` have
+    one to load. Cycles of the cube, of moves, of the way out, and until accumulators are free."""
+
+    tiles: Floats
+    waves: Floats
+    images: Floats
+    share: Floats
+    loaded: Floats
+    compute: Floats
+    move: Floats
+    out: Floats
+    drained: Floats
+
+
+class ConvCost:
+    """Estimates for convolutions of one sort on `cores` cores."""
+
+    def __init__(self, problem: TileProblem, planes: bool, cores: int) -> None:
+        chip = problem.chip
+        core, memory = chip.core, chip.memory
+        cube, move, load, fixpipe, store = core.cube, core.move, core.load, core.fixpipe, core.store
+        self.planes, self._problem, self._item = planes, problem, problem.item
+        self._cores, self._per_core = scalar(cores), scalar((1 - 1e-9) / cores)
+        self._loads = ConvLoads(problem, planes)
+        self._quantum = max(cube.k_bytes, BLOCK_BYTES) // problem.item
+        m, n = scalar(1 / cube.m), scalar(1 / cube.n)
+        self._pixel_blocks, self._filter_blocks = (n, m) if planes else (m, n)
+        self._depth_blocks = problem.item / cube.k_bytes
+        self._block_cycles = float(cube.cycles_per_block[problem.dtype])
+        self._product_start = float(cube.startup_cycles + cube.latency_cycles)
+        a, b = (problem.item / float(rate) for rate in (move.l0a_bytes_per_cycle, move.l0b_bytes_per_cycle))
+        self._move_rates = (b, a) if planes else (a, b)
+        self._move_start = float(2 * move.startup_cycles)
+        self._near = float(memory.l2.latency_cycles)
+        self._far = self._near + memory.hbm.latency_cycles
+        self._missed = scalar(self._far)
+        self._turn = scalar(self._far / load.outstanding)
+        self._decode, self._queue = float(core.sequencer.decode_cycles_per_word), float(core.sequencer.queue_depth)
+        self._begun = scalar(self._far + _START_WORDS * self._decode)
+        self._fix_start = scalar(fixpipe.startup_cycles + fixpipe.latency_cycles)
+        self._fix_rate = float(fixpipe.ub_bytes_per_cycle if problem.via_ub else fixpipe.gm_bytes_per_cycle)
+        self._out_burst = float(store.min_burst_bytes)
+        self._burst_pixels = scalar(self._out_burst / problem.out_item)
+        self._store = float(store.startup_cycles), float(store.row_cycles), float(store.bytes_per_cycle)
+        self._capacity = {name: chip.capacity_bytes(name) for name in ("l1", "l0a", "l0b", "l0c", "ub")}
+        self._per_l2 = scalar(1 / float(chip.l2_bytes_per_cycle))
+        self.slots = min(problem.depth(ring) for ring in ("l1.a", "l1.b", "l0a", "l0b", "ub.c"))
+        """Slots of the rings, which are as many of all; with one nothing that shares a ring works side by side."""
+        self._part = scalar(1 / self.slots)
+        self._in_turn = self.slots == 1
+        self._doubled = float(chip.capacity_bytes("l0c") // 2) if problem.depth("l0c") > 1 else 0.0
+
+    # What tiles are.
+
+    def kernels(self, sizes: ConvSizes, filters: Floats, block: Floats, chunk: Floats, step: Floats) -> Kernels:
+        """What tiles need of the kernels. Without planes that depends on how far pixels of x and of y are apart."""
+        depth, channels, taps = float(max(sizes.depth, 1)), max(sizes.channels, 1), sizes.kernel[0] * sizes.kernel[1]
+        blocks, parts = np.ceil(channels / block), np.ceil(depth / chunk)
+        elements = np.full_like(parts, depth)
+        if not self.planes:
+            # Blocks of channels come pixel by pixel of the kernel.
+            parts = np.where(blocks > 1, blocks * taps, parts)
+            elements = np.where(blocks > 1, float(taps * (-(-channels // self._quantum) * self._quantum)), depth)
+        steps = parts * np.ceil(depth / (parts * step))
+        blocks_k = np.maximum(np.ceil(elements * self._depth_blocks), steps) * self._block_cycles
+        area = np.ceil(filters * self._filter_blocks) * blocks_k
+        nbytes = filters * aligned(chunk * self._item)
+        if self._problem.bias_item:
+            nbytes = nbytes + aligned(filters * self._problem.bias_item)
+        load = self._loads.kernels(sizes, filters, parts)
+        cuts = np.ceil(sizes.filters / filters)
+        part = load.scaled(1 / parts)
+        started = steps * self._product_start
+        moved = elements * filters * self._move_rates[1] + steps * self._move_start
+        kept = (parts == 1) & (cuts == 1)
+        words = (steps * _STEP_WORDS + (parts + blocks) * _LOAD_WORDS + _TILE_WORDS) * self._decode
+        return Kernels(
+            filters, block, chunk, step, cuts, blocks, parts, steps, elements, area, nbytes, load, part, started, moved,
+            elements * self._move_rates[0], kept, words, self._room(filters, block, nbytes), self._sent(sizes, filters),
+            self._waits(sizes, block, blocks, parts, steps, cuts, kept, load, part),
+        )  # fmt: skip
+
+    def _room(self, filters: Floats, block: Floats, nbytes: Floats) -> Room:
+        left, half, acc = self._capacity["l1"] / self.slots - nbytes, self._doubled, self._problem.acc_item
+        if not self.planes:
+            return Room(left, np.floor(left / aligned(block * self._item)), np.floor(half / aligned(filters * acc)))
+        # Pixels of a row take whole blocks of bytes.
+        pixels, doubled = (
+            np.floor(np.floor(each) / BLOCK_BYTES) * BLOCK_BYTES for each in (left / block, half / filters)
+        )
+        return Room(left, pixels / self._item, doubled / acc)
+
+    def _sent(self, sizes: ConvSizes, filters: Floats) -> Sent:
+        """The way out of tiles of so many filters. Rows that do not follow each other leave one by one, short ones as a whole
+        burst."""
+        row = filters * float(self._problem.out_item)
+        sent = row if self.planes else np.where(filters == sizes.target, row, np.maximum(row, self._out_burst))
+        drained = row / self._fix_rate
+        if not self._problem.via_ub:
+            return Sent(sent / self._fix_rate, self._fix_start, drained)
+        startup, per_row, rate = self._store
+        if self.planes:
+            return Sent(sent / rate, startup + filters * per_row, drained)
+        return Sent(per_row + sent / rate, scalar(startup), drained)
+
+    def _waits(
+        self,
+        sizes: ConvSizes,
+        block: Floats,
+        blocks: Floats,
+        parts: Floats,
+        steps: Floats,
+        cuts: Floats,
+        kept: Flags,
+        load: Load,
+        part: Load,
+    ) -> Waits:
+        changes, forgets, share = (~kept).astype(np.float64), self._loads.forgets(sizes), 1 / parts
+        behind = np.maximum(1 - parts / steps * (self._queue / 2), 0.0)
+        several, pixel = (blocks > 1).astype(np.float64), block * self._item
+        dense = pixel == sizes.adjacent * self._item
+        return Waits(
+            changes * (load.far if forgets else load.near),
+            changes * (load.far - load.near) if changes.any() and not forgets else None,
+            cuts.astype(np.int64),
+            changes * (self._near * parts + load.near) / self.slots,
+            changes / self.slots,
+            behind,
+            self._near * parts * (behind > 0),
+            share,
+            1 - share,
+            self._far * parts,
+            part.requests * self._turn - self._far,
+            blocks * several,
+            several,
+            bool(np.any((blocks == 1) & (cuts > 1))),
+            changes * load.served,
+            (1 - changes) * load.served * self._cores,
+            pixel,
+            dense if dense.any() else None,
+        )
+
+    def areas(self, sizes: ConvSizes, rows: Floats, cols: Floats) -> Areas:
+        """The images that tiles of the result need: of parts of a row, as many as there are `cols`, and then of whole rows."""
+        (kernel_h, kernel_w), (step_h, step_w), (far_h, far_w) = sizes.kernel, sizes.strides, sizes.dilations
+        (height, width), line, parts = sizes.size, max(sizes.size[1], 1), len(cols)
+        image = rows * scalar(step_h * line) + scalar(((kernel_h - 1) * far_h + 1 - step_h) * line)
+        inside, pixels = np.minimum(image, scalar(height * width)), rows * scalar(sizes.out[1])
+        if parts:
+            right = cols * scalar(step_w) + scalar((kernel_w - 1) * far_w + 1 - step_w)
+            if self.planes:
+                right = aligned(right * self._item) / self._item
+            image[:parts] = right * scalar(kernel_h)
+            inside[:parts] = np.minimum(right, scalar(width)) * scalar(min(kernel_h, height))
+            pixels[:parts] = cols
+        return Areas(rows, cols, pixels, image, inside)
+
+    def accumulators(self, kernels: Kernels, areas: Areas) -> tuple[Flags, Flags]:
+        """Which tiles that fit L0 fit L1 too, and of which one accumulator fits, not two."""
+        problem, item, room = self._problem, self._item, kernels.room
+        single: Flags = areas.pixels > room.doubled
+        if not problem.bias_item:
+            return areas.image <= room.pixels, single
+        bias = aligned(areas.pixels * (item if self.planes else problem.bias_item))
+        image = (
+            kernels.block * aligned(areas.image * item) if self.planes else areas.image * aligned(kernels.block * item)
+        )
+        return image + bias / self.slots <= room.nbytes, single
+
+    def fits_l0(self, kernels: Kernels, areas: Areas) -> Flags:
+        """Which tiles fit L0, and UB where results leave through it; those that were grown do."""
+        problem, item, size = self._problem, self._item, self._capacity
+        pixels = areas.pixels
+        m, n = (kernels.filters, pixels) if self.planes else (pixels, kernels.filters)
+        row = aligned(n * (item if self.planes else problem.bias_item)) if problem.bias_item else 0.0
+        fits: Flags = self.slots * m * aligned(kernels.step * item) <= size["l0a"]
+        fits &= self.slots * np.maximum(kernels.step * aligned(n * item), row) <= size["l0b"]
+        fits &= m * aligned(n * problem.acc_item) <= size["l0c"]
+        return fits & (self.slots * m * aligned(n * problem.out_item) <= size["ub"]) if problem.via_ub else fits
+
+    # What tiles cost.
+
+    def cycles(self, sizes: ConvSizes, kernels: Kernels, areas: Areas, single: Flags) -> Floats:
+        """Estimated cycles of the convolution with each tile, `single` ones with one accumulator."""
+        work, image = self._work(sizes, kernels, areas), self._image(sizes, kernels, areas)
+        weights = kernels.load
+        later = self._later(sizes, kernels, areas, work, single, image)
+        tail = (work.compute + work.move) / kernels.steps + work.out
+        total = self._first(kernels, work, image) + tail + (work.waves - _ONE) * later
+        # Memory serves no faster than that, whatever cores do.
+        images = work.tiles * kernels.blocks * work.loaded
+        served = images * image.served + work.tiles * kernels.waits.served + kernels.waits.served_once
+        total = np.maximum(total, served * self._per_l2)
+        least: Floats | None = None
+        if self._loads.forgets(sizes):
+            # Cores that are at the same kernels read them once for all.
+            least = np.where(kernels.kept, 0.0, (work.images - _ONE) * kernels.cuts * weights.fetched)
+        if image.past is not None:
+            past = images * image.past
+            least = past if least is None else np.maximum(least, past)
+        if weights.past is not None:
+            past = np.where(kernels.kept, self._cores, work.tiles) * weights.past
+            least = past if least is None else np.maximum(least, past)
+        read = scalar(self._far + self._loads.read(sizes))
+        return np.maximum(total, (tail if least is None else tail + least) + read)
+
+    def later_cycles(self, sizes: ConvSizes, kernels: Kernels, areas: Areas, single: Flags) -> tuple[Floats, Floats]:
+        """How many tiles there are, and what each but the first takes a core."""
+        work, image = self._work(sizes, kernels, areas), self._image(sizes, kernels, areas)
+        return work.tiles, self._later(sizes, kernels, areas, work, single, image)
+
+    def _image(self, sizes: ConvSizes, kernels: Kernels, areas: Areas) -> Load:
+        waits = kernels.waits
+        return self._loads.image(
+            sizes, areas.rows, areas.inside, len(areas.cols), kernels.block, waits.pixel, waits.dense
+        )
+
+    def _work(self, sizes: ConvSizes, kernels: Kernels, areas: Areas) -> _Work:
+        (high, wide), pixels, parts = sizes.out, areas.pixels, len(areas.cols)
+        tiles = np.ceil(scalar(high) / areas.rows) * kernels.cuts
+        if sizes.images > 1:
+            tiles *= scalar(sizes.images)
+        if parts:
+            tiles[:parts] *= np.ceil(scalar(wide) / areas.cols)
+        waves = np.ceil(tiles * self._per_core)
+        images = np.ceil(waves / kernels.cuts)
+        share = images / waves
+        # An image stays for all filters of a tile, if it is there with all its channels.
+        loaded = np.maximum(share, kernels.waits.several)
+        compute = np.ceil(pixels * self._pixel_blocks) * kernels.area + kernels.started
+        move = pixels * kernels.per_pixel + kernels.moved
+        out, drained = self._out(sizes, kernels.sent, pixels)
+        return _Work(tiles, waves, images, share, loaded, compute, move, out, drained)
+
+    def _out(self, sizes: ConvSizes, sent: Sent, pixels: Floats) -> tuple[Floats, Floats]:
+        """Cycles of a tile's way out, and until its accumulators are free."""
+        each = pixels
+        if self.planes:
+            each = np.maximum(pixels, self._burst_pixels)
+            if sizes.target < self._burst_pixels:
+                each = np.where(pixels == sizes.target, pixels, each)
+        out = each * sent.per_pixel + sent.rest
+        if not self._problem.via_ub:
+            return out, out
+        drained = pixels * sent.drained + self._fix_start
+        return drained + out if self._in_turn else np.maximum(drained, out), drained
+
+    def _later(
+        self, sizes: ConvSizes, kernels: Kernels, areas: Areas, work: _Work, single: Flags, image: Load
+    ) -> Floats:
+        """Cycles of a tile behind another one."""
+        blocks, waits, of_kernels = kernels.blocks, kernels.waits, kernels.waits.near
+        if waits.further is not None:
+            # Cores begin at other filters where their tiles end within those of an image, and find later what others read.
+            apart = np.gcd(waits.cuts, work.waves.astype(np.int64)) / work.waves
+            of_kernels = of_kernels + waits.further * apart
+        of_image = (image.near + (image.far - image.near) * (work.share / work.loaded)) * blocks
+        busy, of_parts, of_blocks = work.compute + work.drained * single, work.move, work.move
+        if self._in_turn:
+            # Moves wait for the product that has the only slot, and loads for all products but the last.
+            busy, steps = busy + work.move, kernels.steps
+            of_parts, of_blocks = (
+                work.move + work.compute * (_ONE - count / steps) for count in (kernels.parts, blocks)
+            )
+        # A slot of a ring is free again when its part is moved.
+        turn = of_parts * waits.half + waits.turn
+        turn_of_image = np.maximum(turn, ((image.far + self._missed) * blocks + of_blocks) * self._part)
+        # Loads are sent when the queue of moves has room again.
+        paced = np.maximum(busy, work.move)
+        issued = paced * waits.behind + waits.issued
+        words, parts, loads = kernels.words, len(areas.cols), sizes.kernel[0]
+        if parts and loads > 1:
+            words = words.copy()
+            words[:parts] += blocks[:parts] * ((loads - 1) * _LOAD_WORDS * self._decode)
+        low, high = np.minimum(busy, work.move), np.maximum(work.out, words)
+        unit, second = np.maximum(paced, high), np.maximum(low, np.minimum(paced, high))
+
+        def tile(load: Floats, least: Floats) -> Floats:
+            waiting = np.maximum(load, least)
+            taken = np.maximum(unit, waiting) + _SEEN * np.maximum(second, np.minimum(unit, waiting))
+            return np.maximum(taken, load + issued)
+
+        # A tile whose image is another one, and one whose image is there; loads are no more than a tile ahead.
+        moved = tile(of_image + of_kernels, turn_of_image)
+        if not waits.stays:
+            return moved
+        stays = tile(of_kernels, turn)
+        return stays + work.loaded * (moved - stays)
+
+    def _first(self, kernels: Kernels, work: _Work, image: Load) -> Floats:
+        """Cycles until the last product of the first tile; all cores at once read what their first tiles need."""
+        part, waits = kernels.part, kernels.waits
+        working = np.minimum(work.tiles, self._cores)
+        images = np.minimum(working, np.ceil(working * work.waves / kernels.cuts)) * image.fetched
+        readers = np.minimum(kernels.cuts, working)
+        fetched = images + readers * part.fetched
+        for load in (image, part):
+            if load.past is not None:
+                fetched = np.maximum(fetched, working * load.past)
+        fill = np.maximum(image.issue + part.issue, image.requests * self._turn + waits.requests)
+        fill = np.maximum(fill, fetched) + _BESIDE * np.minimum(fill, fetched)
+        of_image = image.far
+        if image.past is not None:
+            # What is read past L2 waits for what other cores read there.
+            of_image = of_image + image.past * working
+        # What cores read beside each other comes from main memory once.
+        once = images * kernels.blocks + readers * kernels.load.fetched
+        loads = np.maximum(kernels.load.far + of_image * waits.again, once)
+        slowest = work.compute + work.move if self._in_turn else np.maximum(work.compute, work.move)
+        held = slowest if self._in_turn else work.move
+        rest = waits.other * np.maximum(loads, (waits.parts + loads + held) * self._part)
+        return fill + np.maximum(slowest, rest + slowest * waits.share) + self._begun
+
+
+_ONE, _SEEN, _BESIDE = (scalar(value) for value in (1, _VISIBLE, _BOTH))

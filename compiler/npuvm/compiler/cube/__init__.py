@@ -1,0 +1,1 @@
+"""Matrix products: choice of tiles, cost, code, and templates for every shape."""

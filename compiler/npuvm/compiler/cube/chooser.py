@@ -1,0 +1,443 @@
+"""The choice of a product's tile for one shape: what cores and memory take together, over what a tile takes one core.
+
+What one core takes is known before any shape (`cube.costs`). For a shape, each candidate is charged the rounds that all cores
+need for its tiles, and not less than L2 needs to serve them; the best is some twenty array operations away. After MikPoly's
+cost of rounds times a pipelined tile (ASPLOS 2024), with a first tile that waits for main memory.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import product
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from npuvm.compiler.cube.core_cost import CoreCycles, CoreLoads, Layout, layout_of
+from npuvm.compiler.cube.costs import GRID, CandidateCosts, CostLines
+from npuvm.compiler.cube.levels import Table, grown_tiles, l0c_depths, l0c_slots, product_levels
+from npuvm.compiler.cube.meets import Edges, Met, MetByCores, Shared
+from npuvm.compiler.cube.problem import RINGS, CubeTile, ProductSizes, TileProblem
+from npuvm.compiler.emit.blocks import BLOCK_BYTES
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.language.pins import Pins
+from npuvm.compiler.tiles.levels import measured_below
+from npuvm.compiler.tiles.library import Kernels, TileLibrary, find_library
+from npuvm.compiler.tiles.memory_cost import memory_cost
+
+__all__ = ["TileChooser", "chooser_of", "sort_name"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+_KEPT_TILES = 256
+"""Sizes whose tiles a chooser keeps: a product is asked for as part of one launch and again on its own. And of layers, of which
+n and k stay while the number of rows changes."""
+
+_ALIKE_LINES = tuple(Layout(tight, True, off) for off in (False, True) for tight in (False, True))
+"""Layouts by whether rows follow each other, and whether they lie off blocks."""
+
+_TIGHT = tuple(Layout(True, True, off) for off in (False, True))
+"""Layouts of operands whose rows follow each other."""
+
+_APART = Layout(False, True, False)
+"""The layout of copies: rows begin at blocks."""
+
+_CUT = _APART, Layout(False, True, True)
+"""Layouts of operands whose rows are cut in parts of k."""
+
+_FIELDS = (*CoreCycles._fields, *CoreLoads._fields)
+"""Costs of candidates, those of loads only where they matter."""
+
+_TINY = 1e-4
+"""Less than what a quotient of whole numbers can be off, and far less than one."""
+
+
+class _Weighed(NamedTuple):
+    """Candidates for products that differ in m, and their cycles.
+
+    Those of a core until its first tile is done, less what it has in common with later ones, and for each later one. `served`
+    is what L2 takes for a tile where it may be too slow, `far` what is read past it, where anything is; `met` is all but
+    that where rows may meet in parts of memory.
+    """
+
+    interval: _Interval
+    first: Floats
+    later: Floats
+    served: Floats | None
+    far: Floats | None
+    met: Met | MetByCores | None
+
+
+class _Interval(NamedTuple):
+    """Candidates of use between two values of k, ordered by m: numbers, edges n, inverse edges m and n.
+
+    `tiles` are m, n, k at L1, k at L0 and accumulators. `ends` has, for each edge m that tiles have, the number of candidates
+    up to it.
+    """
+
+    numbers: Ints
+    tiles: list[list[int]]
+    ends: list[int]
+    widths: Ints
+    per_m: Floats
+    per_n: Floats
+    edges: Edges
+
+
+class _Candidates(NamedTuple):
+    """Candidates of an interval, and their costs for operands that lie in some way: those of cores first.
+
+    `served` and `far` say which ones of them are those of `_Weighed`, None where they do not matter; from `loads` on there are
+    those of `CoreLoads` where `shared` asks for them.
+    """
+
+    interval: _Interval
+    costs: CostLines
+    served: int | None
+    far: int | None
+    loads: int
+    shared: Shared | None
+
+    def at(self, sizes: ProductSizes) -> _Weighed:
+        """The candidates for k."""
+        costs = self.costs.at(sizes.k)
+        first, later = costs[0], costs[1]
+        served, far = (None if at is None else costs[at] for at in (self.served, self.far))
+        met = None
+        if self.shared is not None:
+            loads = CoreLoads(*costs[self.loads :])
+            met = self.shared.met(sizes, self.interval.edges, first + later, later, loads)
+        return _Weighed(self.interval, first, later, served, far, met)
+
+
+class _Grid(NamedTuple):
+    """For the first candidates of an interval: tiles of a product, and the rounds in which cores take them."""
+
+    tiles: Floats
+    rounds: Floats
+
+
+_Lines = tuple[CostLines, CostLines]
+"""Costs of candidates, and of those that are as wide as the operands."""
+
+_Key = tuple[int, int, Layout, Layout]
+"""The interval of k, the number of the first edge n that is as wide as the operands, and the layouts of both."""
+
+
+class TileChooser:
+    """Chooses among the tiles that fit for products of one sort, of any sizes with elements; k may be 0.
+
+    `library` is what costs of one core are from; None where they are from formulas. `levels` say so level by level. With
+    `given`, tiles and their accumulators, it chooses among these.
+    """
+
+    def __init__(self, problem: TileProblem, cores: int, given: tuple[Table, Ints] | None = None) -> None:
+        found = _kernels(problem) if given is None else None
+        self.library = None if found is None else found[0]
+        self.levels = measured_below(product_levels(problem), None if found is None else found[0].measured)
+        kernels = None if found is None else found[1]
+        if kernels is not None:
+            table, depths = kernels.table, kernels.tiles[:, 4]
+        else:
+            table, depths = given or grown_tiles(problem)
+        if not len(table):
+            _refuse(problem)
+        self._problem, self._item, self._out_item = problem, problem.item, problem.out_item
+        cube = problem.chip.core.cube
+        # Columns that are cut where a line of L2 ends share none, which counts where rows meet.
+        block = BLOCK_BYTES if problem.chip.memory.address_hash else problem.chip.memory.l2.line_bytes
+        self._cores, self._blocks = cores, (cube.m, max(cube.n, block // problem.item))
+        # A quotient that is whole is never rounded up.
+        self._per_core = (1 - 1e-9) / cores
+        measured = None if found is None else found[0].measured
+        self._costs = CandidateCosts(problem, table, depths, kernels, measured)
+        self._edges = np.unique(table[:, 0]).tolist()
+        self._widths = np.unique(table[:, 1]).tolist()
+        self._intervals = [self._interval(numbers) for numbers in self._costs.useful()]
+        self._lines: dict[tuple[int, Layout, Layout], _Lines] = {}
+        self._candidates: dict[_Key, _Candidates] = {}
+        self._weighed: dict[tuple[int, ...], _Weighed] = {}
+        self._last: tuple[tuple[int, int, int], _Interval | None, _Grid] = (
+            (0, 0, 0),
+            None,
+            _Grid(np.zeros(0), np.zeros(0)),
+        )
+        self._known: dict[ProductSizes, CubeTile] = {}
+        self._met: dict[ProductSizes, tuple[Met | MetByCores, int]] = {}
+        chip = problem.chip
+        memory = chip.memory
+        self._per_l2 = 1 / float(chip.l2_bytes_per_cycle)
+        self._is_l2_slow = cores * chip.core.load.l1_bytes_per_cycle > chip.l2_bytes_per_cycle
+        self._are_lines_alike = memory.address_hash and not self._is_l2_slow
+        self._shared = None if memory.address_hash else Shared(problem, cores)
+        # Past L2 a line is read whole.
+        self._per_hbm, self._per_line, _ = memory_cost(chip)
+        self._l2_capacity = chip.capacity_bytes("l2")
+        for a, b in product(_TIGHT, repeat=2):
+            self._prepare_lines(a, b)
+
+    def choose(self, sizes: ProductSizes) -> CubeTile:
+        """The tile with the lowest estimate."""
+        found = self._known.get(sizes)
+        if found is None:
+            if len(self._known) >= _KEPT_TILES:
+                self._known.clear()
+                self._met.clear()
+            found = self._known[sizes] = self._chosen(sizes)
+        return found
+
+    def kept_cycles(self, sizes: ProductSizes) -> float:
+        """The estimate of the chosen tile where L2 has the operands that it has room for, as launches before may leave it."""
+        tile, (m, n, k, batch, *_) = self.choose(sizes), sizes
+        met = self._met.get(sizes)
+        if met is None or batch * ((m + n) * k + m * n) * self._item > self._l2_capacity:
+            return tile.cycles
+        return max(met[0].kept(m, met[1]), self._read(sizes))
+
+    def prepare(self) -> None:
+        """Make what operands need whose rows follow each other or are copied, where there are few ways to lie."""
+        if self._are_lines_alike:
+            for a, b in product((*_TIGHT, _APART), repeat=2):
+                self._prepare_lines(a, b)
+
+    def prepare_parts(self) -> None:
+        """The same for parts of k of operands whose rows follow each other."""
+        if self._are_lines_alike:
+            sides = self._problem.a.flipped, not self._problem.b.flipped
+            for a, b in product(*(_TIGHT if along else _CUT for along in sides)):
+                self._prepare_lines(a, b)
+
+    def estimates(self, sizes: ProductSizes) -> tuple[Table, Ints, Floats]:
+        """All tiles with their accumulators and estimated cycles."""
+        costs = self._costs
+        every = self._every(sizes).at(sizes)
+        cycles = self._cycles(sizes, every, len(every.interval.tiles))
+        return costs.table, costs.depths, np.maximum(cycles, self._read(sizes))
+
+    def core_cycles(self, sizes: ProductSizes) -> tuple[Table, Ints, Floats, Floats]:
+        """All tiles with their accumulators, and the cycles of a core for its first and for each later one."""
+        costs = self._costs
+        every = self._every(sizes).at(sizes)
+        return costs.table, costs.depths, every.first + every.later, every.later
+
+    def candidates(self, sizes: ProductSizes) -> tuple[Table, Ints, Floats]:
+        """The same for tiles no larger than the matrices. Of those that become equal, the best is kept."""
+        table, depths, cycles = self.estimates(sizes)
+        table = np.minimum(table, (sizes.m, sizes.n, max(sizes.k, 1)) * 2)
+        order = np.argsort(cycles, kind="stable")
+        rows = np.concatenate([table, depths[:, None]], axis=1)[order]
+        kept = order[np.sort(np.unique(rows, axis=0, return_index=True)[1])]
+        return table[kept], depths[kept], cycles[kept]
+
+    def _chosen(self, sizes: ProductSizes) -> CubeTile:
+        m, n, k, *_ = sizes
+        # The rows of a transposed are as long as there are rows of the result.
+        layer = sizes if self._problem.a.flipped else sizes[1:]
+        weighed = self._weighed.get(layer)
+        if weighed is None:
+            if len(self._weighed) >= _KEPT_TILES:
+                self._weighed.clear()
+            weighed = self._weighed[layer] = self._useful_at(self._key(sizes)).at(sizes)
+        interval = weighed.interval
+        cycles = self._cycles(sizes, weighed, interval.ends[bisect_left(self._edges, m)])
+        best = int(cycles.argmin())
+        tile_m, tile_n, l1_k, l0_k, depth = interval.tiles[best]
+        size, (block_m, block_n) = max(k, 1), self._blocks
+        rows, cols = self._even(m, tile_m, block_m), self._even(n, tile_n, block_n)
+        estimate = int(max(float(cycles[best]), self._read(sizes)))
+        if weighed.met is not None:
+            self._met[sizes] = weighed.met, best
+        return CubeTile((rows, cols, min(l1_k, size)), (rows, cols, min(l0_k, size)), depth, estimate)
+
+    def _even(self, size: int, edge: int, block: int) -> int:
+        """An edge of tiles that are as many, but alike: on many cores the largest one decides."""
+        if self._cores == 1:
+            return min(edge, size)
+        alike = -(-size // -(-size // edge))
+        return min(-(-alike // block) * block, edge, size)
+
+    def _grid(self, sizes: ProductSizes, interval: _Interval, end: int) -> _Grid:
+        """The grid of the first `end` candidates; the same is asked for as operands lie in several ways."""
+        m, n, _, batch, *_ = sizes
+        size, known, grid = self._last
+        if size == (m, n, batch) and known is interval and len(grid.tiles) == end:
+            return grid
+        # Arrays take plain floats in half the time of plain integers.
+        tiles, rows = interval.per_n[:end] * (n - _TINY), interval.per_m[:end] * (m - _TINY)
+        np.ceil(tiles, out=tiles)
+        if batch != 1:
+            tiles *= float(batch)
+        tiles *= np.ceil(rows, out=rows)
+        rounds = tiles * self._per_core
+        grid = _Grid(tiles, np.ceil(rounds, out=rounds))
+        self._last = (m, n, batch), interval, grid
+        return grid
+
+    def _cycles(self, sizes: ProductSizes, weighed: _Weighed, end: int) -> Floats:
+        """Cycles of cores, and of memory where it may be slower, for the first `end` candidates."""
+        interval, first, later, served, far, met = weighed
+        cycles: Floats
+        if met is None or far is not None:
+            tiles, rounds = self._grid(sizes, interval, end)
+        if met is not None:
+            cycles = met.cycles(sizes.m, end)
+        else:
+            cycles = rounds * later[:end]
+            cycles += first[:end]
+            if served is not None:
+                np.maximum(cycles, tiles * served[:end], out=cycles)
+        if far is not None:
+            # The more is read past L2, the less of it is hidden.
+            np.hypot(cycles, tiles * far[:end], out=cycles)
+        return cycles
+
+    def _read(self, sizes: ProductSizes) -> float:
+        """Cycles of main memory for operands that are read once, and a result that L2 does not keep."""
+        m, n, k, batch, *_ = sizes
+        stored = m * n * batch * self._out_item
+        read = (m + n) * k * batch * self._item
+        return (read + (stored if stored > self._l2_capacity else 0)) * self._per_hbm
+
+    def _key(self, sizes: ProductSizes) -> _Key:
+        problem, (m, n, k, _, a_pitch, b_pitch) = self._problem, sizes
+        at = min(max(bisect_left(GRID, k) - 1, 0), len(GRID) - 2)
+        item, layout = self._item, self._layout
+        a = layout(a_pitch, (m if problem.a.flipped else k) * item)
+        b = layout(b_pitch, (k if problem.b.flipped else n) * item)
+        return at, bisect_left(self._widths, n), a, b
+
+    def _layout(self, pitch: int, row_bytes: int) -> Layout:
+        """The layout of an operand; where L2 is fast and its lines are spread, how rows lie in lines is of no matter."""
+        if self._are_lines_alike:
+            return _ALIKE_LINES[(pitch == row_bytes) + 2 * (pitch % BLOCK_BYTES != 0)]
+        return layout_of(self._problem, pitch, row_bytes)
+
+    def _useful_at(self, key: _Key) -> _Candidates:
+        """The candidates of use for an interval of k."""
+        found = self._candidates.get(key)
+        if found is None:
+            at, wide, a, b = key
+            found = self._candidates[key] = self._made(self._intervals[at], self._lines_at(at, a, b), wide, a, b)
+        return found
+
+    def _every(self, sizes: ProductSizes) -> _Candidates:
+        """All tiles, also those that are never the best."""
+        at, wide, a, b = self._key(sizes)
+        interval = self._interval(np.arange(len(self._costs.table)))
+        (lines,) = self._with_bounds([at], [interval], a, b)
+        return self._made(interval, lines, wide, a, b)
+
+    def _interval(self, numbers: Ints) -> _Interval:
+        table = self._costs.table[numbers]
+        ends = np.searchsorted(table[:, 0], self._edges, side="right").tolist()
+        tiles = np.column_stack([table[:, [0, 1, 2, 5]], self._costs.depths[numbers]]).tolist()
+        per_m = 1.0 / table[:, 0]
+        m, n, k = table[:, :3].T.astype(np.float64)
+        edges = Edges(m, n, k, per_m)
+        return _Interval(numbers, tiles, [*ends, len(table)], table[:, 1], per_m, 1.0 / table[:, 1], edges)
+
+    def _made(self, interval: _Interval, lines: _Lines, wide: int, a: Layout, b: Layout) -> _Candidates:
+        costs, covering = lines
+        if wide < len(self._widths):
+            costs = costs.with_others(interval.widths >= self._widths[wide], covering)
+        fields = [_FIELDS[at] for at in self._fields(a, b)]
+        served, far = (fields.index(name) if name in fields else None for name in ("served", "far"))
+        return _Candidates(interval, costs, served, far, len(fields) - len(CoreLoads._fields), self._shared)
+
+    def _lines_at(self, at: int, a: Layout, b: Layout) -> _Lines:
+        """Costs of the candidates of use in an interval."""
+        found = self._lines.get((at, a, b))
+        if found is None:
+            (found,) = self._with_bounds([at], [self._intervals[at]], a, b)
+            self._lines[at, a, b] = found
+        return found
+
+    def _prepare_lines(self, a: Layout, b: Layout) -> None:
+        """The same for all intervals, in less time than one after the other."""
+        if (0, a, b) not in self._lines:
+            lines = self._with_bounds(range(len(self._intervals)), self._intervals, a, b)
+            self._lines.update({(at, a, b): each for at, each in enumerate(lines)})
+
+    def _with_bounds(self, at: Sequence[int], intervals: Sequence[_Interval], a: Layout, b: Layout) -> list[_Lines]:
+        """Costs in cycles, by interval."""
+        fields = self._fields(a, b)
+        per = np.array((1.0, 1.0, self._per_l2, self._per_line, *(1.0 for _ in CoreLoads._fields)))[fields]
+        counts = [len(interval.numbers) for interval in intervals]
+        numbers = np.concatenate([interval.numbers for interval in intervals])
+        plain, covering = self._costs.lines(np.repeat(at, counts), numbers, (a, b))
+        parts = (each.times(fields, per).parts(counts) for each in (plain, covering))
+        return list(zip(*parts, strict=True))
+
+    def _fields(self, a: Layout, b: Layout) -> list[int]:
+        """Fields of costs that matter for operands that lie so: those of cores, and of memory where it may be the slower."""
+        is_shared = self._shared is not None
+        wanted = (
+            True,
+            True,
+            self._is_l2_slow and not is_shared,
+            a.off or b.off,
+            *(is_shared for _ in CoreLoads._fields),
+        )
+        return [at for at, each in enumerate(wanted) if each]
+
+
+def chooser_of(problem: TileProblem, cores: int) -> TileChooser:
+    """The chooser for products of one sort, made once; CompileError when no tile fits the chip's buffers."""
+    return _chooser(problem.chip.chip_hash, _Sort(problem), cores)
+
+
+@lru_cache(maxsize=64)
+def _chooser(chip_hash: str, sort: _Sort, cores: int) -> TileChooser:
+    return TileChooser(sort.problem, cores)
+
+
+class _Sort:
+    """Compares problems by what their candidates and costs depend on."""
+
+    def __init__(self, problem: TileProblem) -> None:
+        self.problem = problem
+        depths = tuple(problem.depth(ring) for ring in RINGS) + l0c_depths(problem)
+        sides = problem.a.flipped, problem.b.flipped
+        pins = problem.pins
+        pinned = _are_costs_pinned(pins), pins.order, pins.l0c_parts, *sorted(pins.l1_k.items())
+        own = (problem.dtype, problem.out_item, problem.bias_item, problem.via_ub)
+        self._key: tuple[Any, ...] = (own, sides, depths, pinned, problem.isa.hash)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Sort) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+def _are_costs_pinned(pins: Pins) -> bool:
+    """Whether pins change what tiles take one core."""
+    rings = pins.l1_depth, pins.l1_k, pins.l0c_parts, pins.ring_depth
+    # Libraries are measured with two slots.
+    return any((pins.tile, pins.order, pins.cache, pins.transfer, *rings)) or pins.buffering == "single"
+
+
+def sort_name(problem: TileProblem) -> str:
+    """What products have in common whose tiles are measured once: bytes of an element, and cycles of a block."""
+    block = float(problem.chip.core.cube.cycles_per_block[problem.dtype])
+    return f"products of {problem.item}-byte elements, {block:g} cycles a block"
+
+
+def _kernels(problem: TileProblem) -> tuple[TileLibrary, Kernels] | None:
+    """The chip's library and the measured tiles that fit, where it has such products and no pin changes what they cost."""
+    library = None if _are_costs_pinned(problem.pins) else find_library(problem.chip, problem.isa)
+    found = None if library is None else library.sorts.get(sort_name(problem))
+    if library is None or found is None:
+        return None
+    room = found.tiles[:, 4] <= l0c_slots(problem, found.table)
+    return (library, Kernels(found.tiles[room], found.first[:, room], found.later[:, room])) if room.any() else None
+
+
+def _refuse(problem: TileProblem) -> NoReturn:
+    core = problem.chip.core
+    sizes = ", ".join(f"core.{name}={getattr(core, name)}" for name in ("l1_kib", "l0a_kib", "l0b_kib", "l0c_kib"))
+    raise CompileError(f"no tile of a matrix product fits {sizes} of {problem.chip.name} with these ring depths")

@@ -1,0 +1,191 @@
+"""Costs of a product's candidates over a grid of k: measured for one core where the chip has a library, by formulas else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from npuvm.compiler.cube.core_cost import REFERENCE, CoreCost, Layout
+from npuvm.compiler.cube.levels import Table
+from npuvm.compiler.cube.problem import TileProblem
+from npuvm.compiler.cube.resident import resident_chip
+from npuvm.compiler.language.pins import Pins
+from npuvm.compiler.tiles.library import STEPS, Kernels
+
+__all__ = ["GRID", "CandidateCosts", "CostLines", "reference_problem"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+GRID = (0, *(k << power for power in range(12) for k in (16, 24)))
+"""Values of k that intervals of costs end at, each with its upper end; the last one goes on.
+
+Costs jump where another step at L1 is needed. Those of the first few steps are at such values, where k at L1 is among them;
+between two of them costs are lines.
+"""
+
+_GRID = np.array(GRID, dtype=np.float64)
+
+_LATER = (0.0, 8.0)
+"""Later tiles for the first one, for which candidates beside the same pair of edges are held against each other."""
+
+_NEAR = 0.02
+"""A candidate is of no use where others beside its edges are never slower by more than this share."""
+
+_TIE = 1e-6
+"""What decides between candidates that are alike otherwise."""
+
+_ALIKE = 0.15
+"""Share of a first tile's cycles that are like those of a later one: cores read alike. Seen on `ascend_910b1`."""
+
+_EXTREMES = (
+    (REFERENCE[0], False),
+    (Layout(True, False, True), False),
+    (Layout(True, False, True), True),
+    (REFERENCE[1], False),
+)
+"""Layouts of both operands, and whether tiles cover them, for which candidates are of use: rows at lines, off blocks, or all in
+one slice of L2, where long parts of them are served by more."""
+
+_EITHER = np.array([[[False]], [[True]]])
+"""Whether tiles cover operands, one case after the other."""
+
+
+class CostLines(NamedTuple):
+    """Costs of some candidates as lines over k: `coefficients` are their bases and slopes, by field and candidate.
+
+    Fields are those of `CoreCycles`, with the cycles of a later tile taken out of those of the first, and behind them those of
+    `CoreLoads` on a chip that spreads no addresses.
+    """
+
+    coefficients: Floats
+
+    def at(self, k: int) -> Floats:
+        """Costs for k, by field and candidate."""
+        bases = self.coefficients
+        costs: Floats = np.dot((1.0, float(k)), bases.reshape(2, -1)).reshape(bases.shape[1:])
+        return costs
+
+    def parts(self, counts: Sequence[int]) -> list[CostLines]:
+        """The costs of so many candidates each, one after the other."""
+        ends = np.cumsum(counts)[:-1]
+        return [CostLines(np.ascontiguousarray(part)) for part in np.split(self.coefficients, ends, axis=2)]
+
+    def times(self, fields: Sequence[int], factors: Floats) -> CostLines:
+        """Some fields of the costs, multiplied."""
+        return CostLines(self.coefficients[:, fields] * factors[:, None])
+
+    def with_others(self, which: Flags, others: CostLines) -> CostLines:
+        """The costs with those of some candidates taken from others."""
+        return CostLines(np.where(which, others.coefficients, self.coefficients))
+
+
+class CandidateCosts:
+    """Costs of the candidates of one sort of product: rows of `table` with `depths` accumulators, ordered by m and n."""
+
+    def __init__(
+        self, problem: TileProblem, table: Table, depths: Ints, kernels: Kernels | None, measured: str | None = None
+    ) -> None:
+        order = np.lexsort((table[:, 1], table[:, 0]))
+        self.table, self.depths = table[order], depths[order]
+        self._core = CoreCost(problem)
+        self._per_line = problem.item / problem.chip.memory.l2.line_bytes
+        self._with_loads = not problem.chip.memory.address_hash
+        self._tiles = np.concatenate([self.table, self.depths[:, None]], axis=1).T.astype(np.float64)
+        # Launches on all cores have seen how alike they read.
+        self._alike = 0.0 if measured == "core" else _ALIKE
+        reference = reference_problem(problem)
+        self._over: Floats | None = None
+        self._inner: Floats | None = None
+        if kernels is not None and measured == "l0":
+            reference = replace(reference, chip=resident_chip(reference.chip), via_ub=False)
+            self._inner = self._corrections(CoreCost(reference), kernels, order)[:, 1]
+        elif kernels is not None:
+            self._over = self._corrections(CoreCost(reference), kernels, order)
+
+    def useful(self) -> tuple[Ints, ...]:
+        """For each interval of the grid, candidates of which one is near the best beside its edges, however operands lie.
+
+        In cycles of cores for any number of tiles, in what L2 serves, or in what is read past it.
+        """
+        pairs = _by_pair(self.table)
+        kept = np.zeros((len(GRID) - 1, *pairs.shape), dtype=bool)
+        for layout, covers in _EXTREMES:
+            first, later, served, far, *_ = self._cycles(slice(None), _GRID[1:, None], (layout, layout), covers)
+            lines = np.ceil(np.minimum(self._tiles[2], _GRID[1:, None]) * self._per_line)
+            meets = layout == REFERENCE[1]
+            # Of those that L2 serves alike the one that takes a core the least is of use.
+            served = served / np.sqrt(lines) + _TIE * later
+            bounds = [*([served] if meets else []), *([far] if layout.off else [])]
+            for cost in (*(first + tiles * later for tiles in _LATER), *bounds):
+                # One behind the last candidate is never the best.
+                beside = np.append(cost, np.full((len(cost), 1), np.inf), axis=1)[:, pairs]
+                known = np.where(kept, beside, np.inf).min(axis=2)
+                best = beside.argmin(axis=2)[..., None]
+                wanted = known[..., None] > (1 + _NEAR) * np.take_along_axis(beside, best, axis=2)
+                np.put_along_axis(kept, best, np.take_along_axis(kept, best, axis=2) | wanted, axis=2)
+        return tuple(np.sort(pairs[each]) for each in kept)
+
+    def lines(self, at: Ints, numbers: Ints, layouts: tuple[Layout, Layout]) -> tuple[CostLines, CostLines]:
+        """Costs of candidates, each between the numbers `at` and `at` + 1 of the grid.
+
+        The second ones are for tiles that are as wide as the operands whose rows follow their edge, and as the result.
+        """
+        k = np.stack([_GRID[at] + 1, _GRID[at + 1]])
+        costs = self._cycles(numbers, k, layouts, _EITHER)
+        if self._with_loads:
+            loads = self._core.loads(self._tiles[:, numbers], k, layouts, _EITHER)
+            costs = np.concatenate([costs, np.stack(np.broadcast_arrays(*loads, costs[0])[:-1])])
+        costs[0] = (1 - self._alike) * (costs[0] - costs[1])
+        slope = (costs[:, :, 1] - costs[:, :, 0]) / (k[1] - k[0])
+        lines = np.stack([costs[:, :, 1] - slope * k[1], slope])
+        return CostLines(lines[:, :, 0]), CostLines(lines[:, :, 1])
+
+    def _cycles(self, numbers: Ints | slice, k: Floats, layouts: tuple[Layout, Layout], covers: Flags | bool) -> Floats:
+        """Costs by field, whether tiles cover operands if both are asked for, k, and candidate."""
+        tiles = self._tiles[:, numbers]
+        steps = k / tiles[2]
+        inner = 1.0 if self._inner is None else _at_steps(self._inner[..., numbers], steps)
+        costs = np.stack(np.broadcast_arrays(*self._core.cycles(tiles, k, layouts, covers, inner)))
+        if self._over is not None:
+            over = _at_steps(self._over[:, :, None, numbers], steps)
+            costs[:2] *= over if costs.ndim == over.ndim else over[:, None]
+        return costs
+
+    def _corrections(self, core: CoreCost, kernels: Kernels, order: Ints) -> Floats:
+        """Measured cycles over those of the formulas at the first of `STEPS`, and how much larger they are at each further one.
+
+        By field and candidate.
+        """
+        measured = np.stack([kernels.first, kernels.later], axis=1)[:, :, order]
+        k = self._tiles[2]
+        points = np.stack([core.cycles(self._tiles, k * times, REFERENCE, False)[:2] for times in STEPS])
+        over: Floats = np.diff(measured / points, axis=0, prepend=0)
+        return over
+
+
+def _at_steps(corrections: Floats, steps: Floats) -> Floats:
+    """Corrections for a number of steps over k, between those measured."""
+    found: Floats = corrections[0]
+    for more, low, high in zip(corrections[1:], STEPS, STEPS[1:], strict=False):
+        found = found + more * np.clip((steps - low) / (high - low), 0, 1)
+    return found
+
+
+def reference_problem(problem: TileProblem) -> TileProblem:
+    """The products that are measured of all that multiply alike: operands lie row by row, and results have their type."""
+    a, b = (replace(side, flipped=False) for side in (problem.a, problem.b))
+    return replace(problem, a=a, b=b, out_item=problem.item, bias_item=0, pins=Pins())
+
+
+def _by_pair(table: Table) -> Ints:
+    """Numbers of the rows with the same m and n, a line for each pair, filled up with the number behind the last."""
+    starts = np.flatnonzero(np.append(True, (np.diff(table[:, :2], axis=0) != 0).any(axis=1)))
+    ends = np.append(starts[1:], len(table))
+    numbers = starts[:, None] + np.arange((ends - starts).max())
+    return np.where(numbers < ends[:, None], numbers, len(table))

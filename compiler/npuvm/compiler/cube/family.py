@@ -1,0 +1,210 @@
+"""Matrix products planned for all shapes: the choice of a tile, and a template for each loop nest.
+
+Templates do not depend on the kernel: products of one sort share them, whatever computes their sizes and strides.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from math import prod
+
+from npuvm.compiler.cube.chooser import chooser_of
+from npuvm.compiler.cube.codegen import check_types, problem_of
+from npuvm.compiler.cube.emit import MatmulEmitter
+from npuvm.compiler.cube.lower import lower_cube
+from npuvm.compiler.cube.nest import COLUMNS, NESTS, WHOLE, NestChooser, nest_grids
+from npuvm.compiler.cube.problem import CubeTile, ProductSizes
+from npuvm.compiler.cube.spec import MatmulSpec, MatView, normalise
+from npuvm.compiler.emit.symint import Function, SymInt, compile_values
+from npuvm.compiler.emit.template import Template
+from npuvm.compiler.emit.walk import Walk
+from npuvm.compiler.language.pins import Pins
+from npuvm.compiler.plan.segments import CubeSegment
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import EvenEntries, Image, Isa
+
+__all__ = ["CubeFamily", "ProductPrograms", "ProductSort"]
+
+_TILE = ("m", "n", "k at L1", "k at L0", "accumulators", "band")
+"""Variables that the choices of a tile and of a walk give."""
+
+_KEPT_SORTS = 256
+
+_MEET = 4
+"""Rows so many lines apart lie in few slices of an L2 that does not hash addresses, and cores wait for these."""
+
+
+class CubeFamily:
+    """All instances of a matrix product on one chip, without pins but `buffering`, that have elements and something to add up.
+
+    Sums are added in the order of those of the segment `like`, whose operands may lie otherwise: steps over k at L0 are alike,
+    or else tiles are the same.
+    """
+
+    def __init__(
+        self,
+        segment: CubeSegment,
+        symbols: Sequence[str],
+        chip: NpuConfig,
+        isa: Isa,
+        like: CubeSegment | None = None,
+        buffering: str | None = None,
+    ) -> None:
+        pins = Pins(buffering=buffering)
+        binding = {name: SymInt.variable(name) for name in symbols}
+        spec, self.tensors = lower_cube(segment, binding)
+        spec = normalise(spec)
+        check_types(spec, chip, isa)
+        problem = problem_of(spec, chip, isa, pins)
+        lies = problem if like is None else problem_of(normalise(lower_cube(like, binding)[0]), chip, isa, pins)
+        self._is_like, self._across = like is not None, not problem.b.flipped
+        self._name = spec.name
+        sort = ProductSort(spec)
+        self._sizes: Function = compile_values(
+            symbols,
+            (
+                *(spec.m, spec.n, spec.k, prod(spec.batch), lies.a.pitch, lies.b.pitch),
+                *(problem.a.pitch, problem.b.pitch, *sort.numbers),
+            ),
+            "sizes",
+        )
+        self._chooser = chooser_of(problem, chip.cores_with("cube"))
+        empty = any(not isinstance(size, SymInt) and size == 0 for size in (spec.m, spec.n, spec.k, *spec.batch))
+        self._programs = None if empty else ProductPrograms(sort, len(self.tensors), chip, isa, buffering=buffering)
+
+    def instance(self, values: Sequence[int]) -> Image | None:
+        """The image for values of the symbols; None when m, n, k or a batch dim is 0."""
+        m, n, k, batch, a_pitch, b_pitch, own_a, own_b, *numbers = self._sizes(*values)
+        if self._programs is None or m * n * k * batch == 0:
+            return None
+        tile = self._chooser.choose(ProductSizes(m, n, k, batch, a_pitch, b_pitch))
+        if self._is_like:
+            own = self._chooser.choose(ProductSizes(m, n, k, batch, own_a, own_b))
+            tile = own if own.l0[2] == tile.l0[2] else tile
+        return self._programs.image(self._name, numbers, (m, n, k, batch), tile, own_b * self._across)
+
+    def cycles(self, values: Sequence[int]) -> float:
+        """The cycles that a launch for these values, with something to add up, is estimated to take among others.
+
+        See `TileChooser.kept_cycles`.
+        """
+        m, n, k, batch, a_pitch, b_pitch, *_ = self._sizes(*values)
+        return self._chooser.kept_cycles(ProductSizes(m, n, k, batch, a_pitch, b_pitch))
+
+
+class ProductPrograms:
+    """Programs of products of one sort for any sizes and tiles, on `cores` cores or all that there are."""
+
+    def __init__(
+        self,
+        sort: ProductSort,
+        n_args: int,
+        chip: NpuConfig,
+        isa: Isa,
+        cores: int | None = None,
+        buffering: str | None = None,
+    ) -> None:
+        self._cores = cores or chip.cores_with("cube")
+        self._item = item = isa.dtypes[sort.spec.a.dtype].itemsize
+        memory = chip.memory
+        burst, line = chip.core.load.min_burst_bytes / item, memory.l2.line_bytes // item
+        self._nests = NestChooser(self._cores, chip.capacity_bytes("l2") / item, burst, line)
+        spread = memory.address_hash or self._cores == 1 or memory.l2.slices % _MEET
+        self._meet = 0 if spread else _MEET * memory.l2.line_bytes
+        self._core_type = chip.core_type_with("cube")
+        self._templates = _TEMPLATES.get(sort, n_args, chip, isa, buffering)
+
+    def image(
+        self, name: str, numbers: Sequence[int], sizes: tuple[int, int, int, int], tile: CubeTile, b_pitch: int = 0
+    ) -> Image:
+        """The program for `numbers`, those of the product's sort; `sizes` are m, n, k and the number of matrices.
+
+        Rows of the right operand lie `b_pitch` bytes apart, where that is known and cores share rows of it.
+        """
+        meets = self._meet > 0 and b_pitch > 0 and b_pitch % self._meet == 0
+        nest = self._nests.choose(*sizes, tile, meets=meets, pitch=b_pitch // self._item)
+        template = self._templates[nest.number]
+        words, relocs = template.instance((*numbers, *tile.l1, tile.l0[2], tile.l0c_depth, nest.band))
+        entries = EvenEntries(self._core_type, min(self._cores, sum(nest.tiles)), nest.tiles)
+        return Image(name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
+
+
+class ProductSort:
+    """A product with a variable for each of its `numbers` but 0 and 1; `key` tells it from products of other sorts."""
+
+    def __init__(self, spec: MatmulSpec) -> None:
+        self.numbers: list[int] = []
+        constants: list[int | None] = []
+
+        def variable(value: int) -> int:
+            known = not isinstance(value, SymInt) and value in (0, 1)
+            constants.append(value if known else None)
+            if known:
+                return value
+            self.numbers.append(value)
+            return SymInt.variable(f"number {len(self.numbers)}")
+
+        def view(each: MatView) -> MatView:
+            return replace(
+                each,
+                row=variable(each.row),
+                col=variable(each.col),
+                offset=variable(each.offset),
+                batch=tuple(variable(stride) for stride in each.batch),
+            )
+
+        self.spec = replace(
+            spec,
+            a=view(spec.a),
+            b=view(spec.b),
+            c=view(spec.c),
+            bias=None if spec.bias is None else view(spec.bias),
+            m=variable(spec.m),
+            n=variable(spec.n),
+            k=variable(spec.k),
+            batch=tuple(variable(size) for size in spec.batch),
+            name="product",
+        )
+        kinds = [(each.arg, each.dtype, each.cache, len(each.batch)) for each in spec.views.values()]
+        self.key = (tuple(constants), tuple(kinds), len(spec.batch), spec.relu)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the variables, in the order of `numbers`."""
+        return tuple(f"number {at + 1}" for at in range(len(self.numbers)))
+
+
+class _Templates:
+    """The most recently used templates, by sort of product, chip, instruction set and buffering."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Hashable, tuple[Template, ...]] = OrderedDict()
+
+    def get(
+        self, sort: ProductSort, n_args: int, chip: NpuConfig, isa: Isa, buffering: str | None
+    ) -> tuple[Template, ...]:
+        """A template for each loop nest, by its number."""
+        key = (sort.key, n_args, chip.chip_hash, isa.hash, buffering)
+        found = self._kept.get(key)
+        if found is None:
+            pins = Pins(buffering=buffering)
+            found = self._kept[key] = tuple(_template(sort, n_args, chip, isa, nest, pins) for nest in NESTS)
+            if len(self._kept) > _KEPT_SORTS:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return found
+
+
+_TEMPLATES = _Templates()
+
+
+def _template(sort: ProductSort, n_args: int, chip: NpuConfig, isa: Isa, nest: int, pins: Pins) -> Template:
+    spec = sort.spec
+    problem = problem_of(spec, chip, isa, pins)
+    m, n, k, k0, depth, band = (SymInt.variable(name) for name in _TILE)
+    tile = CubeTile((m, n, spec.k if nest in (WHOLE, COLUMNS) else k), (m, n, k0), depth, 0)
+    emitter = MatmulEmitter(spec, problem, tile, chip.core_type_with("cube"), n_args)
+    emitter.write(spec, problem, Walk(tuple(nest_grids(nest, spec, m, n, band)), ()))
+    return emitter.b.template((*sort.variables, *_TILE))

@@ -1,0 +1,168 @@
+"""The levels of a chip that a matrix product runs through, and the tiles that fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from npuvm.compiler.cube.problem import CubeTile, TileProblem
+from npuvm.compiler.emit.blocks import BLOCK_BYTES, align_up
+from npuvm.compiler.emit.symint import larger
+from npuvm.compiler.tiles.levels import Level, Loop, grow
+
+__all__ = [
+    "Table",
+    "fitting",
+    "grown_tiles",
+    "k_at_l1",
+    "l0c_depths",
+    "l0c_slots",
+    "product_levels",
+    "ring_slots",
+    "slot_bytes",
+    "used_bytes",
+]
+
+Ints = npt.NDArray[np.int64]
+Table = Ints
+"""Candidates, one a row: m, n, k of the L1 level, then m, n, k of the L0 level."""
+
+_Size = TypeVar("_Size", int, Ints)
+
+_EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+_DEPTHS = (1, 2, 4, 8, 16, 32)
+
+_PARTS = {"l0": 4, "l1": 8}
+"""A tile whose k is this many times in the longest that fits beside its m and n uses a level too little."""
+
+
+def product_levels(problem: TileProblem) -> tuple[Level, ...]:
+    """From the cube's block to main memory. m and n are alike at L0 and L1; k at L1 is a multiple of k at L0."""
+    m, n, k = Loop.SPATIAL, Loop.SPATIAL, Loop.REDUCTION
+    loops = {"m": m, "n": n, "k": k}
+    spread = {"batch": Loop.PARALLEL, "m": Loop.PARALLEL, "n": Loop.PARALLEL, "k": Loop.REDUCTION}
+    out = ("l1", "ub") if problem.via_ub else ("l1",)
+    return (
+        Level("block", loops, "cube", "cube", "cube"),
+        Level("l0", loops, "move", "cube", "cube", ("l0a", "l0b", "l0c"), {"m": _EDGES, "n": _EDGES, "k": _DEPTHS}),
+        Level("l1", loops, "load", "move", "fixpipe", out, {"m": (1,), "n": (1,), "k": _DEPTHS}),
+        Level("core", spread, "load", "load", "fixpipe"),
+        Level("memory", spread, "l2", "core", "l2"),
+    )
+
+
+def grown_tiles(problem: TileProblem) -> tuple[Table, Ints]:
+    """Every tile that fits the buffers, and the slots of its accumulator ring; no shape takes part."""
+    cube = problem.chip.core.cube
+    block = (cube.m, max(cube.n, BLOCK_BYTES // problem.item), max(cube.k_bytes, BLOCK_BYTES) // problem.item)
+    tiles = grow(product_levels(problem), block, partial(_fits_level, problem))
+    return fitting(problem, np.concatenate([tiles[:, 3:], tiles[:, :3]], axis=1))
+
+
+def _fits_level(problem: TileProblem, level: Level, tiles: Ints) -> npt.NDArray[np.bool_]:
+    """Which tiles of a level fit its buffers and use them: k is not far below the longest that fits."""
+    inside = _fits(problem, np.concatenate([tiles, tiles], axis=1), min(l0c_depths(problem)), level.buffers)
+    _, pair = np.unique(tiles[:, :2], axis=0, return_inverse=True)
+    longest = np.zeros(len(tiles), dtype=np.int64)
+    np.maximum.at(longest, pair.ravel(), np.where(inside, tiles[:, 2], 0))
+    return inside & (tiles[:, 2] * _PARTS[level.name] >= longest[pair.ravel()])
+
+
+def fitting(problem: TileProblem, table: Table) -> tuple[Table, Ints]:
+    """The tiles of a table that fit the buffers, and as many slots of their accumulator rings as fit."""
+    slots = l0c_slots(problem, table)
+    return table[slots > 0], slots[slots > 0]
+
+
+def l0c_slots(problem: TileProblem, table: Table) -> Ints:
+    """The most slots of the accumulator ring that fit beside each tile; 0 where the tile does not fit."""
+    slots = np.zeros(len(table), dtype=np.int64)
+    for depth in sorted(l0c_depths(problem)):
+        slots[_fits(problem, table, depth, _buffers(problem))] = depth
+    return slots
+
+
+def _buffers(problem: TileProblem) -> tuple[str, ...]:
+    """The buffers that tiles of a product lie in."""
+    return tuple(space for level in product_levels(problem) for space in level.buffers)
+
+
+def _fits(problem: TileProblem, table: Table, l0c_depth: int, spaces: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Which tiles fit the buffers named in `spaces` with so many accumulators."""
+    used = used_bytes(problem, table, l0c_depth)
+    inside = np.ones(len(table), dtype=bool)
+    for space in spaces:
+        inside &= used[space] <= problem.chip.capacity_bytes(space)
+    return inside
+
+
+def used_bytes(problem: TileProblem, table: Table, l0c_depth: int) -> dict[str, Ints]:
+    """Bytes of each buffer that the rings of each candidate take."""
+    slots, depth = slot_bytes(problem, table), problem.depth
+    bias = slots["l1.bias"] * depth("l1.bias") + slots["ones"] if problem.bias_item else 0
+    return {
+        "l1": slots["l1.a"] * depth("l1.a") + slots["l1.b"] * depth("l1.b") + bias,
+        "l0a": slots["l0a"] * depth("l0a"),
+        "l0b": slots["l0b"] * depth("l0b"),
+        "l0c": slots["l0c"] * l0c_depth,
+        "ub": slots["ub.c"] * depth("ub.c"),
+    }
+
+
+def l0c_depths(problem: TileProblem) -> tuple[int, ...]:
+    """How many slots an accumulator ring may have, most first."""
+    pinned = problem.pins.l0c_parts or problem.pins.ring_depth.get("l0c")
+    if pinned is not None:
+        return (pinned,)
+    return tuple(range(problem.depth("l0c"), 0, -1))
+
+
+def k_at_l1(problem: TileProblem, operand: str, k: _Size) -> _Size:
+    """k of the L1 tile of operand a or b: the pinned one, or the tile's `k`."""
+    pinned = problem.pins.l1_k.get(operand)
+    return k if pinned is None else k * 0 + pinned
+
+
+def slot_bytes(problem: TileProblem, table: Table) -> dict[str, Ints]:
+    """Bytes of one slot of every ring, for each candidate."""
+    slots = _slots(problem, tuple(table.T))
+    for ring, least in _bias_at_l0(problem, table[:, 0], table[:, 1]).items():
+        slots[ring] = np.maximum(slots[ring], least)
+    return slots
+
+
+def ring_slots(problem: TileProblem, tile: CubeTile) -> dict[str, int]:
+    """Bytes of one slot of every ring, for one tile."""
+    slots = _slots(problem, (*tile.l1, *tile.l0))
+    for ring, least in _bias_at_l0(problem, *tile.l1[:2]).items():
+        slots[ring] = larger(slots[ring], least)
+    return slots
+
+
+def _slots(problem: TileProblem, tile: Sequence[_Size]) -> dict[str, _Size]:
+    m, n, k, m0, n0, k0 = tile
+    item = problem.item
+    a_k, b_k = k_at_l1(problem, "a", k), k_at_l1(problem, "b", k)
+    a_rows, a_cols = (a_k, m) if problem.a.flipped else (m, a_k)
+    b_rows, b_cols = (n, b_k) if problem.b.flipped else (b_k, n)
+    return {
+        "l1.a": a_rows * align_up(a_cols * item),
+        "l1.b": b_rows * align_up(b_cols * item),
+        "l1.bias": align_up(n * problem.bias_item),
+        "ones": align_up(m * problem.bias_item),
+        "l0a": m0 * align_up(k0 * item),
+        "l0b": k0 * align_up(n0 * item),
+        "l0c": m // (problem.pins.l0c_parts or 1) * align_up(n * problem.acc_item),
+        "ub.c": m * align_up(n * problem.out_item) if problem.via_ub else m * 0,
+    }
+
+
+def _bias_at_l0(problem: TileProblem, m: _Size, n: _Size) -> dict[str, _Size]:
+    """Bytes that the product of a column of ones and the bias needs in the rings at L0."""
+    if not problem.bias_item:
+        return {}
+    return {"l0a": m * BLOCK_BYTES, "l0b": align_up(n * problem.bias_item)}

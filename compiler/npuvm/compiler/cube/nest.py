@@ -1,0 +1,159 @@
+"""The loop nests of a product's program: which one a shape takes, and the grids that walk its tiles.
+
+Where all of k is in one L1 tile, an operand stays there for as long as its tile serves, and tiles are walked row by row or
+column by column, whichever loads less; else k is walked. Products of many tiles walk them in bands of rows, so that what cores
+read at a time is little and near; where L2 has no room for the right operand but for the left one, all rows are one band.
+"""
+
+from __future__ import annotations
+
+from math import gcd
+from typing import NamedTuple
+
+from npuvm.compiler.cube.problem import CubeTile
+from npuvm.compiler.cube.spec import MatmulSpec
+from npuvm.compiler.emit.symint import ceil_div
+from npuvm.compiler.emit.walk import Axis, GridWalk
+
+__all__ = ["BANDS", "COLUMNS", "IN_ROWS", "NESTS", "STEPS", "WHOLE", "Nest", "NestChooser", "nest_grids"]
+
+WHOLE, STEPS, BANDS, COLUMNS = NESTS = range(4)
+"""Loop nests: all of k in one L1 tile, k in steps, k in steps with the tiles in bands, and all of k with the rows fastest."""
+
+IN_ROWS = NESTS[:COLUMNS]
+"""The nests of programs that walk no columns."""
+
+_WAVES = 4
+"""Tiles for each core from which bands pay: the cores' parts are then larger than a row of tiles or two."""
+
+
+class Nest(NamedTuple):
+    """The loop nest of a shape: its number, rows of tiles in a band, and the tiles of each grid."""
+
+    number: int
+    band: int
+    tiles: tuple[int, ...]
+
+
+_SAVED = 1.15
+"""How much more a walk in rows must load to be left; below that, either may be the faster one by chance."""
+
+_KEPT = 0.85
+"""Share of L2 that holds on to operands beside what else goes through it, seen in simulated runs."""
+
+
+class NestChooser:
+    """Chooses for `cores` cores that share the tiles evenly, and an L2 that holds `room` elements of the operands.
+
+    `burst`: loads of shorter rows take as long as of so many elements; without it no tiles are walked column by column. `line`:
+    L2 keeps so many elements of a row or none of them.
+    """
+
+    def __init__(self, cores: int, room: float, burst: float | None = None, line: int = 1) -> None:
+        self._line = line
+        self._cores, self._whole, self._room, self._burst = cores, room, room * _KEPT, burst
+        self._shares = [count for count in range(1, cores + 1) if cores % count == 0]
+
+    def choose(
+        self, m: int, n: int, k: int, batch: int, tile: CubeTile, *, meets: bool = False, pitch: int = 0
+    ) -> Nest:
+        """The nest for a product of these sizes.
+
+        `meets`: the rows of its right operand lie in few parts of L2; `pitch`: so many elements apart, where that is known.
+        """
+        m1, n1, k1 = tile.l1
+        rows, cols = -(-m // m1), -(-n // n1)
+        tiles = batch * rows * cols
+        if k1 >= k:
+            # In rows cores load the same tiles of the right operand at one time, in columns each its own of the left.
+            columns = tiles > self._cores and min(rows, cols) > 1
+            columns = columns and (meets or self._loads_less((m, n, k), batch, (rows, cols), (m1, n1)))
+            if self._cores == 1 and min(rows, cols) > 1 and not columns:
+                columns = self._kept_band(rows, n, k, (m1, n1), pitch) == rows
+            return Nest(COLUMNS if columns else WHOLE, 1, (tiles,))
+        if rows > 1 and cols > 1 and self._cores == 1:
+            band = self._kept_band(rows, n, k, (m1, n1), pitch)
+            if band > 1:
+                first = (rows - 1) // band * band * batch * cols
+                return Nest(BANDS, band, (first, tiles - first))
+        elif rows > 1 and cols > 1 and tiles >= _WAVES * self._cores:
+            band = self._band(rows, tiles, n1 / m1)
+            if batch == 1 and not self._stays(rows, band, (m, n1, k)):
+                band = self._narrower(rows, band, (m, n1, k))
+            columns = band == rows and rows > self._cores and n * k > self._room and self._stays(rows, rows, (m, n1, k))
+            if band < rows or columns:
+                first = (rows - 1) // band * band * batch * cols
+                return Nest(BANDS, band, (first, tiles - first))
+        return Nest(STEPS, 1, (tiles,))
+
+    def _loads_less(
+        self, sizes: tuple[int, int, int], batch: int, tiles: tuple[int, int], tile: tuple[int, int]
+    ) -> bool:
+        """Whether in columns the core that loads most loads far less, and L2 keeps the left operand until the next one.
+
+        Each tile loads one operand, and each row or column that a core's tiles lie in the other.
+        """
+        (m, n, k), (rows, cols), (m1, n1) = sizes, tiles, tile
+        wide = max(n1, self._burst or 0)
+        # Tiles that leave for longer than they are loaded gain nothing.
+        if self._burst is None or k * wide <= m1 * n1:
+            return False
+        each = -(-batch * rows * cols // self._cores)
+        in_rows = each * wide + _spanned(each, cols) * m1
+        in_columns = each * m1 + _spanned(each, rows) * wide
+        return in_rows > _SAVED * in_columns and batch * ((m + n) * k + m * n) <= self._room
+
+    def _band(self, rows: int, tiles: int, wide: float) -> int:
+        """Rows of tiles in a band: so that a core's part is about square, and bands begin where the parts of cores do.
+
+        `wide` is a tile's width over its height.
+        """
+        square = (tiles / self._cores * wide) ** 0.5
+        bands = min(self._shares, key=lambda count: (abs(count - rows / square), count))
+        return -(-rows // bands)
+
+    def _kept_band(self, rows: int, n: int, k: int, tile: tuple[int, int], pitch: int) -> int:
+        """Rows of tiles in the bands of one core, of which L2 keeps the left operand from column to column; 1: it walks rows.
+
+        Until a line is read again all else that is read, two tiles of the operand that changes, and the results come by.
+        """
+        m1, n1 = tile
+        if (n + 2 * m1) * k + n * m1 <= self._whole:
+            return 1
+        wide = n1 + self._line - gcd(n1, self._line, pitch)
+        widest = int((self._whole - 2 * wide * k) / (m1 * (k + n1)))
+        return -(-rows // -(-rows // widest)) if widest > 1 else 1
+
+    def _stays(self, rows: int, band: int, sizes: tuple[int, int, int]) -> bool:
+        """Whether L2 still has the left operand when the cores come to their next columns of tiles.
+
+        Until then all of it and a column of the right one for each of the cores that share a band go through. `sizes` are those
+        of m and k, and between them the width of a tile.
+        """
+        m, n1, k = sizes
+        return (m + self._cores // -(-rows // band) * n1) * k <= self._room
+
+    def _narrower(self, rows: int, band: int, sizes: tuple[int, int, int]) -> int:
+        """The widest band that divides the rows with which the left operand stays in L2; the same where it never does."""
+        even = (rows // count for count in self._shares if rows % count == 0)
+        return next((each for each in even if each < band and self._stays(rows, each, sizes)), band)
+
+
+def _spanned(tiles: int, length: int) -> int:
+    """How many lines of `length` tiles a core's tiles lie in at most, when all cores have so many in a row."""
+    return 1 if length % tiles == 0 else (tiles + length - 2) // length + 1
+
+
+def nest_grids(nest: int, spec: MatmulSpec, m: int, n: int, band: int) -> list[GridWalk]:
+    """The grids of a nest for tiles of m x n, in bands of `band` rows of tiles."""
+    batch = [Axis(f"b{at}", size) for at, size in enumerate(spec.batch)]
+    rows, cols = ceil_div(spec.m, m), Axis("n", ceil_div(spec.n, n))
+    if nest == COLUMNS:
+        return [GridWalk((*batch, cols, Axis("m", rows)), {})]
+    if nest != BANDS:
+        return [GridWalk((*batch, Axis("m", rows), cols), {})]
+    whole = ceil_div(rows, band) - 1
+    return [
+        GridWalk((*batch, Axis("m", whole, band), cols, Axis("m", band)), {}),
+        GridWalk((*batch, cols, Axis("m", rows - whole * band)), {"m": whole * band}),
+    ]

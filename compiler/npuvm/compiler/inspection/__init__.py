@@ -1,0 +1,1 @@
+"""A compiled kernel opened up: phases as text, tiles, buffers, rings."""

@@ -1,0 +1,1 @@
+"""The numpy meaning of a graph, which rounds where the instruction set rounds."""

@@ -1,0 +1,1 @@
+"""Mixes: a product, and what is computed of each of its tiles, in one program."""

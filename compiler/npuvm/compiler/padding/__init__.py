@@ -1,0 +1,1 @@
+"""Operands of products that are copied to padded rows first."""

@@ -1,0 +1,165 @@
+"""Whether copies of a product's operands pay whose rows lie off the blocks of memory, by estimates in core cycles.
+
+Both are estimates of the chooser, each of the best tile for operands that lie so; copies take what memory does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import gcd, inf, prod
+
+from npuvm.compiler.cube.chooser import chooser_of
+from npuvm.compiler.cube.codegen import check_types, problem_of
+from npuvm.compiler.cube.lower import lower_cube
+from npuvm.compiler.cube.problem import ProductSizes
+from npuvm.compiler.cube.spec import MatView, Side, normalise
+from npuvm.compiler.emit.blocks import BLOCK_BYTES
+from npuvm.compiler.emit.symint import Function, SymInt, compile_values
+from npuvm.compiler.graph.symbols import evaluate
+from npuvm.compiler.language.pins import Pins
+from npuvm.compiler.padding.parts import OPERANDS
+from npuvm.compiler.plan.segments import CubeSegment
+from npuvm.compiler.tiles.memory_cost import memory_cost
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Isa
+
+__all__ = ["PaddingCost"]
+
+_FILL_CYCLES = 1000
+"""Cycles until the first tile of a copy is through and after its last, roughly. The barrier behind copies is made up for by
+what the product finds in L2 then."""
+
+_LEAST = 2 * _FILL_CYCLES
+"""Products that take less get no copies."""
+
+_LONGER = 1.2
+"""How much longer a copy may take than its bytes do: cores are not done at one time."""
+
+_MEMORY = 1 / 16
+"""Share of main memory that the copy of an operand may take."""
+
+_FIXED = 8
+"""Numbers of a product before those of the places where rows begin."""
+
+_WAYS = ((0,), (1,), (0, 1))
+"""Which operands may be copied."""
+
+
+class PaddingCost:
+    """Estimates for all sizes of a product; `symbols` are the names whose values they are made from.
+
+    CompileError when the chip cannot compute the product.
+    """
+
+    def __init__(
+        self, product: CubeSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa, buffering: str | None = None
+    ) -> None:
+        binding = {name: SymInt.variable(name) for name in symbols}
+        spec = normalise(lower_cube(product, binding)[0])
+        check_types(spec, chip, isa)
+        self._problem = problem = problem_of(spec, chip, isa, Pins(buffering=buffering))
+        rows = (spec.k if problem.a.flipped else spec.m, spec.n if problem.b.flipped else spec.k)
+        places = [
+            _places(side, view, (count, *spec.batch))
+            for side, view, count in zip((problem.a, problem.b), (spec.a, spec.b), rows, strict=True)
+        ]
+        at = _FIXED
+        self._places: list[tuple[int, list[tuple[int, int]]]] = []
+        """By operand, which numbers are the place of the first row, and strides and sizes of dims."""
+        for each in places:
+            self._places.append((at, [(place, place + 1) for place in range(at + 1, at + len(each), 2)]))
+            at += len(each)
+        self._sizes: Function = compile_values(
+            symbols,
+            (
+                *(spec.m, spec.n, spec.k, prod(spec.batch), problem.a.pitch, problem.b.pitch),
+                *(prod(evaluate(each.layout.dims, binding)) for each in (product.a, product.b)),
+                *(number for each in places for number in each),
+            ),
+            "sizes",
+        )
+        self._made = [each.tensor.kind == "workspace" for each in (product.a, product.b)]
+        self._cores = chip.cores_with("cube")
+        self._chooser = chooser_of(problem, self._cores)
+        self._chooser.prepare()
+        self._room = chip.capacity_bytes("gm") * _MEMORY
+        self._line, self._capacity = chip.memory.l2.line_bytes, chip.capacity_bytes("l2")
+        self._line_cycles = memory_cost(chip).per_line
+
+    def off_blocks(self, values: Sequence[int]) -> tuple[str, ...]:
+        """The operands some of whose rows begin off a block of memory; none where there is nothing to add up."""
+        numbers = self._sizes(*values)
+        if 0 in numbers[:4]:
+            return ()
+        return tuple(name for name, step in zip(OPERANDS, self._steps(numbers), strict=True) if step)
+
+    def worth(self, values: Sequence[int], other: float = inf) -> tuple[str, ...]:
+        """The operands to copy: those with which the product takes the least time, none where that saves nothing.
+
+        `other` is what it takes in another way, which reads the operands as they lie.
+        """
+        numbers = self._sizes(*values)
+        m, n, k, batch, a_pitch, b_pitch = numbers[:6]
+        if m * n * k * batch == 0:
+            return ()
+        item, half = self._problem.item, self._capacity / 2
+        nbytes = numbers[6] * item, numbers[7] * item
+        # What launches of the kernel itself wrote is in L2, which serves reads of it wherever they begin.
+        a, b = [
+            0 if made and size <= half else step
+            for made, size, step in zip(self._made, nbytes, self._steps(numbers), strict=True)
+        ]
+        if a == b == 0:
+            return ()
+        apart = self._pitch(a_pitch, a), self._pitch(b_pitch, b)
+        plain = min(self._chooser.choose(ProductSizes(m, n, k, batch, *apart)).cycles, other)
+        if plain < _LEAST:
+            return ()
+        spent = [self._copied(size) for size in nbytes]
+        copied = self._lined(a_pitch), self._lined(b_pitch)
+        least, best = plain, tuple[int, ...]()
+        for way, wanted in zip(_WAYS, self._allowed((a, b), nbytes), strict=True):
+            cycles = sum([spent[at] for at in way])
+            if wanted and cycles < least:
+                pitches = [(copied if at in way else apart)[at] for at in range(len(OPERANDS))]
+                cycles += self._chooser.choose(ProductSizes(m, n, k, batch, *pitches)).cycles
+                if cycles < least:
+                    least, best = cycles, way
+        return tuple([OPERANDS[at] for at in best])
+
+    def _pitch(self, pitch: int, step: int) -> int:
+        """A pitch with which an operand is read like one that lies `step` bytes off blocks."""
+        if step == 0:
+            return self._lined(pitch) if pitch % BLOCK_BYTES else pitch
+        return pitch if pitch % BLOCK_BYTES else pitch + step
+
+    def _lined(self, pitch: int) -> int:
+        """The pitch of rows that are copied to where lines of memory begin."""
+        return -(-pitch // self._line) * self._line
+
+    def _copied(self, nbytes: int) -> float:
+        """Cycles of a copy; what half of L2 does not hold is written to memory and read again."""
+        crossings = 1 if nbytes <= self._capacity / 2 else 3
+        return nbytes / self._line * self._line_cycles * crossings * _LONGER + _FILL_CYCLES
+
+    def _allowed(self, steps: Sequence[int], nbytes: Sequence[int]) -> tuple[bool, bool, bool]:
+        """For each of _WAYS, whether what it copies is off blocks and leaves room in main memory for others."""
+        a, b = (step > 0 and size <= self._room for step, size in zip(steps, nbytes, strict=True))
+        return a, b, a and b
+
+    def _steps(self, numbers: Sequence[int]) -> list[int]:
+        """By operand, how many bytes off blocks lie the places where its rows begin; 0 where all are at blocks."""
+        found = []
+        for offset, dims in self._places:
+            step = numbers[offset]
+            for stride, size in dims:
+                if numbers[size] > 1:
+                    step = gcd(step, numbers[stride])
+            found.append(gcd(step, BLOCK_BYTES) % BLOCK_BYTES)
+        return found
+
+
+def _places(side: Side, view: MatView, sizes: Sequence[int]) -> list[int]:
+    """What the places where rows begin are made of: the first, and for each dim its stride, both in bytes, and its size."""
+    dims = zip((side.pitch, *side.batch), sizes, strict=True)
+    return [view.offset * side.item, *(number for dim in dims for number in dim)]

@@ -1,0 +1,1 @@
+"""Rows picked by index: segments that the load and store engines move by themselves."""

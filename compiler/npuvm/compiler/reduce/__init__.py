@@ -1,0 +1,1 @@
+"""Reduces and prefix sums that many cores share."""

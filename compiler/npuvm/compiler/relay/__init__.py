@@ -1,0 +1,1 @@
+"""Relays: products and a vector segment that hand blocks of rows to each other, in one program."""

@@ -1,0 +1,227 @@
+"""Blocks, tiles and runs of a relay: as much as fits the buffers, spread evenly over the core groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import product
+from math import inf, prod
+from typing import NamedTuple
+
+from npuvm.compiler.cube.problem import TileProblem
+from npuvm.compiler.emit.blocks import align_up
+from npuvm.compiler.emit.symint import Function
+from npuvm.compiler.relay.handover import SLOTS
+from npuvm.compiler.relay.levels import EDGES, FittingTiles, ProductRoom
+from npuvm.hw.config import NpuConfig
+
+__all__ = ["Block", "BlockChooser", "ProductShape", "RelaySizes", "Runs", "largest_tile", "spread"]
+
+_EDGES = tuple(16 * edge for edge in reversed(EDGES))
+"""Sides of a tile of a product, the largest first."""
+
+_CUTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""Parts that a core's rows of a block are cut into, as few as fit UB."""
+
+_BLOCK_COST = 32
+"""What a block costs whatever its size, as so many rows."""
+
+_KEPT = 1024
+"""Runs that are kept: blocks of one shape have many in common."""
+
+_LIKELY, _NEAR = 3, 1.35
+"""Blocks that are estimated at most, and how much more rows than the fewest the busiest group may have with them."""
+
+
+class ProductShape(NamedTuple):
+    """Columns and depth of a product, and which of them has to be in one tile."""
+
+    n: int
+    k: int
+    whole_n: bool
+    whole_k: bool
+
+
+class RelaySizes(NamedTuple):
+    """What blocks are chosen for: rows and columns of the vector segment, its batch dims, the products, bytes that a row takes
+    between the parts, and those of each product's right operand.
+    """
+
+    rows: int
+    cols: int
+    batch: tuple[int, ...]
+    shapes: tuple[ProductShape, ...]
+    row_bytes: int
+    read: tuple[int, ...]
+
+
+class Block(NamedTuple):
+    """Rows of a block, parts that each vector core cuts its own into, and (n, k) of the tiles of each product."""
+
+    rows: int
+    parts: int
+    tiles: tuple[tuple[int, int], ...]
+
+
+class Runs(NamedTuple):
+    """How blocks along a dim are cut into runs: their number, blocks in each but the last, and in that."""
+
+    runs: int
+    most: int
+    tail: int
+
+
+@dataclass(frozen=True)
+class BlockChooser:
+    """Chooses blocks that fit a chip. `nbytes` gives the bytes of UB for rows x columns, of which `cores` cores have a part."""
+
+    chip: NpuConfig
+    problems: tuple[TileProblem, ...]
+    nbytes: Function
+    cores: int
+
+    def likely(self, sizes: RelaySizes) -> Iterator[Block]:
+        """The blocks that are worth an estimate: those with which the group with most rows has fewest.
+
+        Where L2 has no room for all blocks that are on their way, the smaller ones come first.
+        """
+        rows, matrices, groups = sizes.rows, prod(sizes.batch), self._groups
+        each, room = SLOTS * groups * sizes.row_bytes, self._l2_room
+        ordered = []
+        for size in self._rows:
+            crowded = size * each > room
+            rounds = -(-matrices * -(-rows // size) // groups)
+            ordered.append((crowded, size if crowded else rounds * (size + _BLOCK_COST), -size))
+        ordered.sort()
+        found, most, too_many = 0, inf, inf
+        for crowded, cost, size in ordered:
+            if found == _LIKELY or (found and (crowded or cost > most)):
+                return
+            if -size >= too_many:
+                continue
+            tiles = self._tiles(-size, sizes.shapes)
+            if tiles is None:
+                too_many = -size
+                continue
+            block = self._in_parts(-size, sizes.cols, tiles)
+            if block is not None:
+                found, most = found + 1, min(most, _NEAR * cost)
+                yield block
+
+    def _tiles(self, size: int, shapes: Sequence[ProductShape]) -> list[tuple[int, int]] | None:
+        """The largest tile of each product for so many rows; None where one has none, so that more rows have none either."""
+        tiles = []
+        for shape, table, room in zip(shapes, self._tables, self._rooms, strict=True):
+            tile = table.fitting(size, *shape) or largest_tile(room, size, shape)
+            if tile is None:
+                return None
+            tiles.append(tile)
+        return tiles
+
+    def _in_parts(self, size: int, cols: int, tiles: Sequence[tuple[int, int]]) -> Block | None:
+        """The block in as few parts as fit; None where none do."""
+        room = self._ub_bytes - self._result_bytes(size, tiles) if self._problem.via_ub else self._ub_bytes
+        own = size // self.cores
+        for parts in _CUTS:
+            if own % parts == 0 and self.nbytes(own // parts, cols)[0] <= room:
+                return Block(size, parts, tuple(tiles))
+        return None
+
+    def blocks(self, rows: int, sizes: RelaySizes, edges: Sequence[int]) -> Iterator[Block]:
+        """Every block of so many rows, with tiles of these edges, that fits in as few parts as there can be."""
+        if rows % (8 * self.cores):
+            return
+        tiles = [tuple(self.tiles(at, rows, shape, edges)) for at, shape in enumerate(sizes.shapes)]
+        for chosen in product(*tiles):
+            block = self._in_parts(rows, sizes.cols, chosen)
+            if block is not None:
+                yield block
+
+    @cached_property
+    def _problem(self) -> TileProblem:
+        return self.problems[0]
+
+    @cached_property
+    def _groups(self) -> int:
+        return self.chip.cores_with("cube")
+
+    @cached_property
+    def _ub_bytes(self) -> int:
+        return self.chip.capacity_bytes("ub")
+
+    @cached_property
+    def _l2_room(self) -> int:
+        """Half of L2, in bytes."""
+        return self.chip.memory.l2.capacity_mib << 19
+
+    @cached_property
+    def _rooms(self) -> tuple[ProductRoom, ...]:
+        """By product, what its tiles have to fit."""
+        return tuple(ProductRoom.of(each, self._bias_item) for each in self.problems)
+
+    @cached_property
+    def _tables(self) -> tuple[FittingTiles, ...]:
+        """By product the tiles that fit, whatever the shape."""
+        return tuple(FittingTiles.of(each, self._bias_item, 8 * self.cores) for each in self.problems)
+
+    @cached_property
+    def _rows(self) -> tuple[int, ...]:
+        """Rows that blocks may have."""
+        return tuple(sorted(set.intersection(*(set(each.widest) for each in self._tables))))
+
+    @cached_property
+    def _bias_item(self) -> int:
+        return max(each.bias_item for each in self.problems)
+
+    def _result_bytes(self, size: int, tiles: Sequence[tuple[int, int]]) -> int:
+        """Bytes of UB that results take on their way out."""
+        return max(
+            self._problem.depth("ub.c") * size * align_up(tile[0] * each.out_item)
+            for tile, each in zip(tiles, self.problems, strict=True)
+        )
+
+    def tiles(self, at: int, m: int, shape: ProductShape, edges: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """(n, k) of the tiles of a product that fit with m rows, large n first; the same at L1 and at L0."""
+        room = self._rooms[at]
+        for n in _cut(shape.n, shape.whole_n, edges):
+            for k in _cut(shape.k, shape.whole_k, edges):
+                if room.holds(m, n, k):
+                    yield n, k
+
+
+def _cut(size: int, whole: bool, edges: Sequence[int]) -> list[int]:
+    """The sides that a tile may have along a dim, in the order of `edges`."""
+    return [size] if whole else list(dict.fromkeys([min(edge, size) for edge in edges]))
+
+
+def largest_tile(room: ProductRoom, m: int, shape: ProductShape) -> tuple[int, int] | None:
+    """(n, k) of the tile with most columns, and then the greatest depth, that fits with m rows."""
+    least = _EDGES[-1]
+    shallow = shape.k if shape.whole_k else min(least, shape.k)
+    # Most shapes that come here have no tile at all.
+    if not room.holds(m, shape.n if shape.whole_n else min(least, shape.n), shallow):
+        return None
+    n = next(each for each in _cut(shape.n, shape.whole_n, _EDGES) if room.holds(m, each, shallow))
+    return n, next(each for each in _cut(shape.k, shape.whole_k, _EDGES) if room.holds(m, n, each))
+
+
+@lru_cache(_KEPT)
+def spread(matrices: int, blocks: int, groups: int) -> Runs:
+    """Runs of the blocks of each matrix so that the group with the most has as little as can be, with few runs.
+
+    A run costs a block more than it has, in which its parts do not work at the same time.
+    """
+    best, least = Runs(1, blocks, blocks), -(-matrices // groups) * (blocks + 1)
+    # Fewer rounds have no room for two runs of a matrix.
+    rounds = max(0, -(-2 * matrices // groups) - 1)
+    most = blocks
+    while 2 * (rounds + 1) < least and most > 1:
+        rounds += 1
+        # As many runs as so many rounds have room for.
+        most = -(-blocks // max(1, min(blocks, rounds * groups // matrices)))
+        count = -(-blocks // most)
+        cost = -(-matrices * count // groups) * (most + 1)
+        if cost < least:
+            best, least = Runs(count, most, blocks - (count - 1) * most), cost
+    return best

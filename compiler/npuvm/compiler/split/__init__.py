@@ -1,0 +1,1 @@
+"""Products whose k several cores share."""

@@ -1,0 +1,218 @@
+"""In how many parts of k cores share a product: estimates in core cycles, of the product as it is and of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from math import prod
+from typing import NamedTuple
+
+from npuvm.compiler.cube.chooser import TileChooser, chooser_of
+from npuvm.compiler.cube.codegen import check_types, problem_of
+from npuvm.compiler.cube.lower import lower_cube
+from npuvm.compiler.cube.problem import CubeTile, ProductSizes, TileProblem
+from npuvm.compiler.cube.spec import normalise
+from npuvm.compiler.emit.blocks import BLOCK_BYTES
+from npuvm.compiler.emit.symint import Function, SymInt, compile_values
+from npuvm.compiler.language.pins import Pins
+from npuvm.compiler.plan.segments import CubeSegment
+from npuvm.compiler.split.parts import LENGTH, PARTS, SplitParts
+from npuvm.compiler.tiles.memory_cost import memory_cost
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Isa
+
+__all__ = ["WHOLE", "Split", "SplitCost"]
+
+_JOIN_CYCLES = 850
+"""Cycles of a barrier of the launch, and of a sum until its first tile is through, seen in simulated runs."""
+
+_SERVED = 0.72
+"""Share of L2's rate that a sum of parts reaches, seen in simulated runs."""
+
+_HIDDEN = 0.5
+"""Share of the time of what follows a product that a mix hides behind it, seen in simulated runs; behind a sum nothing does."""
+
+_SPREAD = 1.3
+"""How much longer main memory takes for operands of which cores read many places at a time, seen in simulated runs."""
+
+_BESIDE = (1.05, 1.1, 1.4)
+"""How much longer than estimated products of parts take in one round of tiles, in two and in more, seen in simulated runs.
+
+Of a later tile the estimate takes what it reads to be in L2, but parts of k share no operands.
+"""
+
+_WORTH = 1.1
+"""How many times as fast a product must be in parts, by estimates."""
+
+_NEAR = 1.15
+"""How much longer than the whole the first number of parts that is tried may take for fewer parts to be tried."""
+
+_LEAST = 128
+"""Of k that a part has at least: less does not fill the pipeline of a core."""
+
+_NARROW = 16
+"""Columns below which rows are too short for vector code that works row by row, as that of a bias and of mixes does."""
+
+_WAYS = (4, 8, 16, 2)
+"""About how many parts are tried: more as long as more are better, and fewer where they are not."""
+
+_KEPT = 256
+
+
+class Split(NamedTuple):
+    """A product in `parts` parts of k, and its estimated cycles."""
+
+    parts: int
+    cycles: float
+
+
+WHOLE = Split(1, 0.0)
+"""The product as it is, whose estimate is its own."""
+
+
+class SplitCost:
+    """The choice for all sizes of a product; `symbols` are the names whose values they are made from.
+
+    CompileError when the chip cannot compute the product.
+    """
+
+    def __init__(
+        self,
+        product: CubeSegment,
+        parts: SplitParts,
+        symbols: Sequence[str],
+        chip: NpuConfig,
+        isa: Isa,
+        buffering: str | None = None,
+    ) -> None:
+        cores, self._pins = chip.cores_with("cube"), Pins(buffering=buffering)
+        problem, self._sizes = _problem(product, symbols, chip, isa, self._pins)
+        self._whole = chooser_of(problem, cores)
+        self._parts, self._symbols, self._chip, self._isa = parts, symbols, chip, isa
+        self._cores = cores
+        self._out, self._acc = problem.out_item, problem.acc_item
+        cube, load = chip.core.cube, chip.core.load
+        block = cube.m * cube.n * (cube.k_bytes // problem.item)
+        self._per_mac = float(cube.cycles_per_block[problem.dtype]) / block / cores
+        self._per_element = _SPREAD * problem.item * memory_cost(chip).per_byte
+        ports = chip.cores_with("vector") * load.ub_bytes_per_cycle
+        self._per_sum = 1 / (_SERVED * min(float(chip.l2_bytes_per_cycle), ports))
+        self._vectors = chip.cores_with("vector")
+        simple = chip.core.vector.classes["valu"]
+        self._per_row = _HIDDEN * parts.following * (simple.startup_cycles + simple.latency_cycles)
+        repeat = self._acc * float(simple.cycles_per_repeat) / chip.core.vector.repeat_bytes
+        self._per_result = _HIDDEN * parts.following * repeat / self._vectors
+        self._block = BLOCK_BYTES // problem.item if chip.memory.l2.unaligned_reads == "uncached" else 1
+        self._most = cores * chip.capacity_bytes("l0c") // self._acc
+        self._by_rows = product.bias is not None or parts.following > 0
+        self._known: dict[tuple[int, ...], Split] = {}
+
+    def prepare(self) -> None:
+        """Make what every shape that may be split needs."""
+        _ = self._shortest
+        self._chooser_of_parts[0].prepare_parts()
+
+    def best(self, values: Sequence[int]) -> Split:
+        """The split with the lowest estimate for values of the symbols, among numbers of parts that divide k."""
+        numbers = self._sizes(*values)
+        found = self._known.get(numbers)
+        if found is None:
+            m, n, k, batch, _, _ = numbers
+            if k < 2 * _LEAST or not 0 < m * n * batch <= self._most:
+                return WHOLE
+            if len(self._known) == _KEPT:
+                self._known.clear()
+            found = self._known[numbers] = self._found(values, ProductSizes(m, n, k, batch, *numbers[4:]))
+        return found
+
+    def depth(self, values: Sequence[int]) -> int:
+        """k, or 0 where the product has nothing to add up or no elements."""
+        m, n, k, batch, *_ = self._sizes(*values)
+        return k if m * n * batch else 0
+
+    def whole_cycles(self, values: Sequence[int]) -> float:
+        """The estimate of the product as it is, which has elements."""
+        return self._whole.choose(ProductSizes(*self._sizes(*values))).cycles
+
+    def cycles(self, values: Sequence[int], parts: int) -> float:
+        """The estimate for a number of parts that divides k."""
+        return self._cycles(values, ProductSizes(*self._sizes(*values)), parts)
+
+    def _found(self, values: Sequence[int], sizes: ProductSizes) -> Split:
+        """The choice for sizes that are not known. Most are left after a few multiplications: every new shape asks."""
+        tile = self._whole.choose(sizes)
+        if self._tiles(sizes, tile) > self._cores or (sizes.n < _NARROW and self._by_rows):
+            return WHOLE
+        least = max(self._bound(sizes), self._shortest)
+        if _WORTH * (least + self._join(sizes, 2)) > tile.cycles:
+            return WHOLE
+        return self._searched(values, sizes, tile.cycles)
+
+    def _searched(self, values: Sequence[int], sizes: ProductSizes, whole: float) -> Split:
+        """The best of the numbers of parts that are tried, or none."""
+        most = min(2 * self._cores, sizes.k // _LEAST)
+        # Parts that begin off blocks go past L2 where it keeps no such reads, unless all rows do anyway.
+        block = self._block if sizes.k % self._block == 0 else 1
+        tried = [parts for parts in range(2, most + 1) if sizes.k % (parts * block) == 0]
+        if not tried:
+            return WHOLE
+        first, *more, fewer = (min(tried, key=lambda each: (abs(each - way), each)) for way in _WAYS)
+        best = Split(first, self._cycles(values, sizes, first))
+        if best.cycles > _NEAR * whole:
+            return WHOLE
+        for parts in more if best.cycles <= whole else ():
+            cycles = self._cycles(values, sizes, parts)
+            if cycles >= best.cycles:
+                break
+            best = Split(parts, cycles)
+        if best.parts == first > fewer:
+            best = min(best, Split(fewer, self._cycles(values, sizes, fewer)), key=lambda each: each.cycles)
+        return best if best.cycles * _WORTH <= whole else WHOLE
+
+    def _cycles(self, values: Sequence[int], sizes: ProductSizes, parts: int) -> float:
+        chooser, of_parts = self._chooser_of_parts
+        own = ProductSizes(*of_parts(*values, parts, sizes.k // parts))
+        tile = chooser.choose(own)
+        rounds = -(-self._tiles(own, tile) // self._cores)
+        cycles = tile.cycles * _BESIDE[min(rounds, len(_BESIDE)) - 1]
+        return max(cycles, self._bound(sizes)) + self._join(sizes, parts)
+
+    @staticmethod
+    def _tiles(sizes: ProductSizes, tile: CubeTile) -> int:
+        m1, n1, _ = tile.l1
+        return -(-sizes.m // m1) * -(-sizes.n // n1) * sizes.batch
+
+    @cached_property
+    def _shortest(self) -> float:
+        """Cycles of the shortest part of the smallest product."""
+        return self._whole.choose(ProductSizes(1, 1, _LEAST, 1, 0, 0)).cycles
+
+    @cached_property
+    def _chooser_of_parts(self) -> tuple[TileChooser, Function]:
+        """The chooser of products of parts, and their sizes."""
+        symbols = (*self._symbols, PARTS, LENGTH)
+        problem, sizes = _problem(self._parts.product, symbols, self._chip, self._isa, self._pins)
+        return chooser_of(problem, self._cores), sizes
+
+    def _bound(self, sizes: ProductSizes) -> float:
+        """Cycles that the cube and main memory need at least, however the product is split."""
+        m, n, k, batch, *_ = sizes
+        return max(m * n * k * batch * self._per_mac, (m + n) * k * batch * self._per_element)
+
+    def _join(self, sizes: ProductSizes, parts: int) -> float:
+        """Cycles of adding the parts up, and of what a mix would have hidden behind the product."""
+        rows = sizes.m * sizes.batch
+        each = (parts * self._acc + self._out) * self._per_sum + self._per_result
+        return _JOIN_CYCLES + rows * sizes.n * each - (-rows // self._vectors) * self._per_row
+
+
+def _problem(
+    product: CubeSegment, symbols: Sequence[str], chip: NpuConfig, isa: Isa, pins: Pins
+) -> tuple[TileProblem, Function]:
+    """What the choice of its tile depends on, and a function from values of the symbols to its ProductSizes."""
+    binding = {name: SymInt.variable(name) for name in symbols}
+    spec = normalise(lower_cube(product, binding)[0])
+    check_types(spec, chip, isa)
+    problem = problem_of(spec, chip, isa, pins)
+    sizes = (spec.m, spec.n, spec.k, prod(spec.batch), problem.a.pitch, problem.b.pitch)
+    return problem, compile_values(symbols, sizes, "sizes")

@@ -1,0 +1,186 @@
+"""Launches of a product that cores may share along k: the products of the parts, and behind a barrier what adds them up.
+
+Parts are added in their order, so nothing depends on which core is done first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from npuvm.compiler.cube.family import CubeFamily
+from npuvm.compiler.cube.segment import compile_cube_segment
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.graph.symbols import evaluate
+from npuvm.compiler.language.pins import Pins, pin_error
+from npuvm.compiler.padding.parts import product_of
+from npuvm.compiler.plan.joint import MixSegment
+from npuvm.compiler.plan.segments import CubeSegment
+from npuvm.compiler.program.compiled import Launch, TensorSpec
+from npuvm.compiler.reduce.launches import Reduced
+from npuvm.compiler.split.cost import WHOLE, Split, SplitCost
+from npuvm.compiler.split.parts import LENGTH, PARTS, SplitParts, split_parts
+from npuvm.compiler.vector.codegen import compile_vector
+from npuvm.compiler.vector.family import VectorFamily
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Image, Isa
+
+__all__ = ["SplitLaunches", "SplitProduct"]
+
+
+class _Launches(Protocol):
+    """Launches of a product as it is."""
+
+    def prepare(self) -> None: ...
+
+    def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | Reduced | None: ...
+
+    def cycles(self, values: Sequence[int]) -> float: ...
+
+    def alike(self, values: Sequence[int]) -> bool: ...
+
+
+class SplitProduct:
+    """In how many parts a product is computed, alone or in a mix. `names` are the symbols of the kernel.
+
+    `pinned` is the number that a pin wants; without it estimates decide.
+    """
+
+    def __init__(
+        self,
+        segment: CubeSegment | MixSegment,
+        parts: SplitParts,
+        names: Sequence[str],
+        chip: NpuConfig,
+        isa: Isa,
+        pinned: int | None,
+        buffering: str | None = None,
+    ) -> None:
+        self.segment, self.parts, self.names, self.chip, self.isa = segment, parts, tuple(names), chip, isa
+        self.cost = SplitCost(product_of(segment), parts, names, chip, isa, buffering)
+        self._pinned, self.buffering = pinned, buffering
+
+    @staticmethod
+    def of(
+        segment: CubeSegment | MixSegment,
+        names: Sequence[str],
+        chip: NpuConfig,
+        isa: Isa,
+        pinned: int | None,
+        buffering: str | None = None,
+    ) -> SplitProduct | None:
+        """The product; None where it is never split. `pinned` as in `SplitProduct`, 1 for never."""
+        if pinned == 1 or (pinned is None and chip.cores_with("cube") == 1):
+            return None
+        parts = split_parts(segment, isa)
+        if parts is None:
+            if pinned is not None:
+                pin_error("split_k", pinned, "1: this product is not added up in floating-point numbers", segment.name)
+            return None
+        try:
+            return SplitProduct(segment, parts, names, chip, isa, pinned, buffering)
+        except CompileError:  # what makes the plain product says why
+            return None
+
+    def split(self, values: Sequence[int]) -> Split:
+        """The split for values of the symbols. CompileError when k cannot be cut as pinned."""
+        if self._pinned is None:
+            return self.cost.best(values)
+        depth = self.cost.depth(values)
+        if depth == 0:
+            return WHOLE
+        if depth % self._pinned:
+            pin_error("split_k", self._pinned, f"1, or a divisor of k, {depth} in this product", self.segment.name)
+        return Split(self._pinned, self.cost.cycles(values, self._pinned))
+
+    def binding(self, parts: int, values: Sequence[int]) -> Mapping[str, int]:
+        """Values of all symbols that the segments of the parts know, by name."""
+        return dict(zip((*self.names, PARTS, LENGTH), self.sizes(parts, values), strict=True))
+
+    def sizes(self, parts: int, values: Sequence[int]) -> tuple[int, ...]:
+        """The same without names."""
+        return *values, parts, self.cost.depth(values) // parts
+
+    def tensors(self, sizes: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+        """The workspace of the parts."""
+        each = self.parts.tensor
+        return (TensorSpec(each.name, each.kind, each.dtype, evaluate(each.shape, sizes)),)
+
+    def written(self, binding: Mapping[str, int], pins: Pins) -> Reduced | None:
+        """The launches written for pins; None where the product is left as it is, or the result has no elements."""
+        values = tuple(binding[name] for name in self.names)
+        if not self.cost.depth(values):
+            return None
+        sizes = self.binding(self.split(values).parts, values)
+        product = compile_cube_segment(self.parts.product, sizes, self.chip, self.isa, pins)
+        own = Pins(cores=pins.cores, buffering=pins.buffering)
+        join = compile_vector(self.parts.join, sizes, self.chip, self.isa, own)
+        if product is None or join is None:
+            return None
+        return self.launches(product, (join.image, join.tensors), sizes)
+
+    def launches(
+        self,
+        product: tuple[Image, tuple[str, ...]],
+        join: tuple[Image, tuple[str, ...]],
+        sizes: Mapping[str, int],
+    ) -> Reduced:
+        """The launches of both programs, each given with the tensors whose addresses it takes."""
+        made = (
+            Launch(self.parts.product.name, "cube", *product, self.parts.product.written),
+            Launch(self.parts.join.name, "vector", *join, self.parts.join.written, True),
+        )
+        return Reduced(made, self.tensors(sizes))
+
+
+class SplitLaunches:
+    """Launches of a product for values of the symbols that it is known with; those of the product as it is are `plain`."""
+
+    def __init__(self, product: SplitProduct, plain: _Launches) -> None:
+        self._product, self.plain = product, plain
+        self._made: tuple[CubeFamily, VectorFamily] | None = None
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Make what any shape that is split needs, so that none of them waits for it."""
+        self._prepared = True
+        self.plain.prepare()
+        self._product.cost.prepare()
+        with suppress(CompileError):  # the shape that needs what there is not will say why
+            self._made = self._families()
+            self._made[1].prepare()
+
+    def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | Reduced | None:
+        """The launches, those of the parts first."""
+        if not self._prepared:
+            self.prepare()
+        parts = self._product.split(values).parts
+        if parts == 1:
+            return self.plain.launch(values, linked=linked)
+        if self._made is None:
+            self._made = self._families()
+        product, own = self._made
+        sizes = self._product.sizes(parts, values)
+        image, join = product.instance(sizes), own.instance(sizes)
+        assert image is not None, "what is split has elements"
+        assert join is not None, "what is split has elements"
+        return self._product.launches((image, product.tensors), join, self._product.binding(parts, values))
+
+    def alike(self, values: Sequence[int]) -> bool:
+        """Whether the launches are the same where they are going to be linked with others and where not."""
+        return self.plain.alike(values)
+
+    def _families(self) -> tuple[CubeFamily, VectorFamily]:
+        """Those of the parts and of their sum."""
+        names, chip, isa = (*self._product.names, PARTS, LENGTH), self._product.chip, self._product.isa
+        parts, buffering = self._product.parts, self._product.buffering
+        return (
+            CubeFamily(parts.product, names, chip, isa, buffering=buffering),
+            VectorFamily(parts.join, names, chip, isa, narrow=False, buffering=buffering),
+        )
+
+    def cycles(self, values: Sequence[int]) -> float:
+        """Estimated cycles of the launches."""
+        found = self._product.split(values)
+        return self.plain.cycles(values) if found.parts == 1 else found.cycles

@@ -1,0 +1,370 @@
+"""Launches of a compiled kernel become one: what each may run beside, on which cores, with which arguments."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from npuvm.compiler.program.compiled import CompiledKernel, Launch, TensorSpec
+from npuvm.compiler.stack.entries import Programs, busy
+from npuvm.compiler.stack.link import Bounds, Linkage, Part, grid_words, most_phases, order_of_cores
+from npuvm.compiler.stack.order import Lifetime, levels_of, lifetimes_of, place_workspace
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import Isa, RelocTable
+
+__all__ = [
+    "LinkedPart",
+    "Placed",
+    "in_one_launch",
+    "joined_launches",
+    "linked_parts",
+    "plan_workspace",
+    "stack_launches",
+    "stacked",
+]
+
+
+_KEPT_FORMS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A launch of a stack; `first` gives its first core by core type, None leaves the place to the linker."""
+
+    launch: Launch
+    first: Mapping[str, int] | None = None
+
+
+def plan_workspace(tensors: Sequence[TensorSpec], launches: Sequence[Launch]) -> tuple[TensorSpec, ...]:
+    """The tensors with offsets for those of kind workspace; bytes that no later launch needs are used again."""
+    sizes = {each.name: each.nbytes for each in tensors if each.kind == "workspace"}
+    lifetimes: Mapping[str, Lifetime]
+    if len(sizes) < 2 or len(launches) == 1:
+        lifetimes = dict.fromkeys(launches[0].args, _ONCE) if launches else {}
+    else:
+        kinds = tuple([(each.name, each.kind) for each in tensors])
+        uses = tuple([(each.args, each.writes, each.continues) for each in launches])
+        lifetimes = _lifetimes(kinds, uses)
+    return _with_offsets(tensors, sizes, lifetimes)
+
+
+_ONCE = Lifetime(0, 0)
+"""That of what the only launch uses."""
+
+_Use = tuple[tuple[str, ...], tuple[str, ...], bool]
+"""Of a launch what it touches, what it writes of that where it is known, and whether it continues the one before."""
+
+
+@lru_cache(_KEPT_FORMS)
+def _lifetimes(kinds: tuple[tuple[str, str], ...], launches: tuple[_Use, ...]) -> Mapping[str, Lifetime]:
+    """When tensors of a workspace are used; shapes change nothing about that."""
+    names = [name for name, kind in kinds if kind == "workspace"]
+    params = {name for name, kind in kinds if kind == "param"}
+    levels = _levels(params, launches) if any(continues for *_, continues in launches) else range(len(launches))
+    return lifetimes_of(names, [args for args, *_ in launches], levels)
+
+
+def _levels(params: Collection[str], launches: Sequence[_Use]) -> list[int]:
+    """When each launch runs: those that continue others are one launch with them, in which some run side by side."""
+    levels: list[int] = []
+    at = 0
+    while at < len(launches):
+        stop = next((n for n in range(at + 1, len(launches)) if not launches[n][-1]), len(launches))
+        first = max(levels, default=-1) + 1
+        levels += [first + level for level in levels_of([_uses(*each, params) for each in launches[at:stop]])]
+        at = stop
+    return levels
+
+
+def _uses(
+    args: tuple[str, ...], writes: tuple[str, ...], _: bool, params: Collection[str]
+) -> tuple[Collection[str], Collection[str]]:
+    """What a launch touches, and what it writes of that."""
+    return args, writes or tuple([arg for arg in args if arg not in params])
+
+
+def _with_offsets(
+    tensors: Sequence[TensorSpec], sizes: Mapping[str, int], lifetimes: Mapping[str, Lifetime]
+) -> tuple[TensorSpec, ...]:
+    """The tensors with offsets for those of which `sizes` has bytes."""
+    if not sizes:
+        return tuple(tensors)
+    offsets = place_workspace(sizes, lifetimes)
+    return tuple(
+        [
+            TensorSpec(each.name, each.kind, each.dtype, each.shape, offsets[each.name])
+            if offsets.get(each.name, each.offset) != each.offset
+            else each
+            for each in tensors
+        ]
+    )
+
+
+_STACKS: OrderedDict[Hashable, tuple[NpuConfig, _Stacking]] = OrderedDict()
+_KEPT_ORDERS = 64
+_NAMED = 6
+"""Most segments that a launch is named after one by one."""
+_STACKED: OrderedDict[tuple[int, int], tuple[CompiledKernel, NpuConfig, CompiledKernel]] = OrderedDict()
+_KEPT_STACKS = 4096
+
+
+def stacked(kernel: CompiledKernel, chip: NpuConfig, isa: Isa) -> CompiledKernel:
+    """As `in_one_launch`; kept for the kernels used last, so that the same one gives the same object."""
+    key = (id(kernel), id(chip))
+    found = _STACKED.get(key)
+    if found is None:
+        made = in_one_launch(kernel, chip, isa)
+        # Kernel and chip are kept, so that no others can have their ids.
+        found = _STACKED[key] = kernel, chip, made
+        if len(_STACKED) > _KEPT_STACKS:
+            _STACKED.popitem(last=False)
+    _STACKED.move_to_end(key)
+    return found[2]
+
+
+def in_one_launch(kernel: CompiledKernel, chip: NpuConfig, isa: Isa) -> CompiledKernel:
+    """The kernel with its launches in one."""
+    return stack_launches(kernel, [Placed(launch) for launch in kernel.launches], chip, isa)
+
+
+def stack_launches(kernel: CompiledKernel, launches: Sequence[Placed], chip: NpuConfig, isa: Isa) -> CompiledKernel:
+    """The kernel with `launches`, which are in program order, in as few launches as the numbers of grid phases allow.
+
+    Launches that do not depend on each other share a level, on cores of their own where these suffice.
+    """
+    made, lifetimes = _stacked_launches(kernel.name, kernel.tensors, launches, chip, isa)
+    sizes = {each.name: each.nbytes for each in kernel.tensors if each.kind == "workspace"}
+    tensors = _with_offsets(kernel.tensors, sizes, lifetimes)
+    return CompiledKernel(kernel.name, made, tensors, kernel.outputs, kernel.seconds)
+
+
+def joined_launches(
+    name: str, tensors: Sequence[TensorSpec], launches: Sequence[Launch], chip: NpuConfig, isa: Isa
+) -> tuple[Launch, ...]:
+    """Launches in program order as one, or as few as can be; `tensors` are those that they touch."""
+    return _stacked_launches(name, tensors, [Placed(each) for each in launches], chip, isa)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedPart:
+    """A launch that became a part of another one, and the words of it there: (first, one after the last) of each copy."""
+
+    launch: Launch
+    words: tuple[tuple[int, int], ...]
+
+
+def linked_parts(kernel: CompiledKernel, chip: NpuConfig, isa: Isa) -> list[tuple[Launch, list[LinkedPart]]]:
+    """The launches that `in_one_launch` makes of a kernel's, and of which of these each consists."""
+    stacking, launches, programs = _stacking(
+        kernel.name, kernel.tensors, [Placed(launch) for launch in kernel.launches], chip, isa
+    )
+    return stacking.parts(launches, programs)
+
+
+def _stacked_launches(
+    name: str, tensors: Sequence[TensorSpec], launches: Sequence[Placed], chip: NpuConfig, isa: Isa
+) -> tuple[tuple[Launch, ...], Mapping[str, Lifetime]]:
+    stacking, plain, programs = _stacking(name, tensors, launches, chip, isa)
+    return stacking.launches(plain, programs), stacking.lifetimes
+
+
+def _stacking(
+    name: str, tensors: Sequence[TensorSpec], launches: Sequence[Placed], chip: NpuConfig, isa: Isa
+) -> tuple[_Stacking, Sequence[Launch], Sequence[Programs]]:
+    """How launches of this form become one, kept for the forms used last; with the launches and their programs."""
+    kinds = tuple([(each.name, each.kind) for each in tensors])
+    programs = [busy(each.launch.image) for each in launches]
+    forms = tuple([_form(each, here, isa) for each, here in zip(launches, programs, strict=True)])
+    key = (name, id(chip), isa.hash, kinds, forms)
+    found = _STACKS.get(key)
+    if found is None:
+        found = _STACKS[key] = chip, _Stacking(name, kinds, launches, chip, isa)
+        if len(_STACKS) > _KEPT_FORMS:
+            _STACKS.popitem(last=False)
+    _STACKS.move_to_end(key)
+    return found[1], [each.launch for each in launches], programs
+
+
+def _form(placed: Placed, programs: Programs, isa: Isa) -> Hashable:
+    """What of a launch decides how it is linked: equal forms differ in sizes, strides, addresses and numbers of cores only."""
+    launch, first = placed.launch, placed.first
+    image = launch.image
+    relocs: Hashable
+    if isinstance(image.relocs, RelocTable):
+        relocs = image.relocs.words.tobytes(), image.relocs.args.tobytes()
+    else:
+        relocs = tuple([(each.word, each.arg) for each in image.relocs])
+    grids = image.grids if image.grids is not None else tuple(grid_words(isa, image))
+    cores = tuple([(core, start, phases) for core, (start, _, phases) in programs.items()])
+    place = None if first is None else tuple(first.items())
+    return launch.segment, launch.args, launch.writes, len(image.words), grids, relocs, cores, place
+
+
+class _Stacking:
+    """How launches of one form become one: levels, and for each launch that is made how its images are linked."""
+
+    def __init__(
+        self, name: str, kinds: Sequence[tuple[str, str]], launches: Sequence[Placed], chip: NpuConfig, isa: Isa
+    ) -> None:
+        params = {name for name, kind in kinds if kind == "param"}
+        workspace = {name for name, kind in kinds if kind == "workspace"}
+        uses = [(each.launch.args, each.launch.writes, each.launch.continues) for each in launches]
+        levels = levels_of([_uses(*each, params) for each in uses])
+        self.lifetimes = lifetimes_of(workspace, [each.launch.args for each in launches], levels)
+        by_level: list[list[tuple[int, Placed]]] = [[] for _ in range(max(levels, default=-1) + 1)]
+        for number, (each, level) in enumerate(zip(launches, levels, strict=True)):
+            by_level[level].append((number, each))
+        cuts = _cut(by_level, most_phases(isa))
+        self._made = [_Joined(f"{name}.{number}", cut, chip, isa) for number, cut in enumerate(cuts)]
+
+    def launches(self, launches: Sequence[Launch], programs: Sequence[Programs]) -> tuple[Launch, ...]:
+        """The launches, in program order, as few."""
+        return tuple([each.launch(launches, programs) for each in self._made])
+
+    def parts(self, launches: Sequence[Launch], programs: Sequence[Programs]) -> list[tuple[Launch, list[LinkedPart]]]:
+        """The same, with what each consists of."""
+        return [(each.launch(launches, programs), each.parts(launches, programs)) for each in self._made]
+
+
+_Laid = tuple[Linkage, Sequence[Mapping[str, int]], Bounds]
+"""How parts with so many entries are linked, where each begins, and the bounds between them."""
+
+
+class _Joined:
+    """One launch of a stack, made of those with the numbers in `levels`: a linkage for each order of their cores."""
+
+    def __init__(self, name: str, levels: Sequence[Sequence[tuple[int, Placed]]], chip: NpuConfig, isa: Isa) -> None:
+        self._name, self._chip, self._isa = name, chip, isa
+        self._levels = [[(number, each.first) for number, each in level] for level in levels]
+        self._numbers = [number for level in levels for number, _ in level]
+        parts = [each for level in levels for _, each in level]
+        self._args = tuple(dict.fromkeys(arg for each in parts for arg in each.launch.args))
+        names = [each.launch.segment for each in parts]
+        self._segment = "+".join(names) if len(names) <= _NAMED else f"{names[0]}..{names[-1]}"
+        self._writes = tuple(dict.fromkeys(name for each in parts for name in each.launch.writes))
+        self._alone = len(parts) == 1 and not parts[0].first
+        self._linkages: dict[Hashable, Linkage] = {}
+        self._laid: dict[tuple[int, ...], _Laid] = {}
+
+    def launch(self, launches: Sequence[Launch], programs: Sequence[Programs]) -> Launch:
+        """The launch of those with the numbers of this one."""
+        if self._alone:
+            return launches[self._numbers[0]]
+        here = [programs[number] for number in self._numbers]
+        counts = tuple([len(entries) for each in here for _, entries, _ in each.values()])
+        laid = self._laid.get(counts)
+        if laid is None:
+            if len(self._laid) >= _KEPT_ORDERS:
+                self._laid.clear()
+            laid = self._laid[counts] = self._lay(launches, programs, here)
+        linkage, firsts, bounds = laid
+        image = linkage.image([launches[number].image for number in self._numbers], here, firsts, bounds)
+        return Launch(self._segment, "stack", image, self._args, self._writes)
+
+    def parts(self, launches: Sequence[Launch], programs: Sequence[Programs]) -> list[LinkedPart]:
+        """What the launch consists of, in program order."""
+        if self._alone:
+            only = launches[self._numbers[0]]
+            return [LinkedPart(only, ((0, len(only.image.words)),))]
+        here = [programs[number] for number in self._numbers]
+        linkage = self._lay(launches, programs, here)[0]
+        words: dict[int, list[tuple[int, int]]] = {}
+        for part, start, stop in linkage.places():
+            words.setdefault(self._numbers[part], []).append((start, stop))
+        return [LinkedPart(launches[number], tuple(words[number])) for number in sorted(words)]
+
+    def _lay(self, launches: Sequence[Launch], programs: Sequence[Programs], here: Sequence[Programs]) -> _Laid:
+        """Lay out parts that have as many entries as these."""
+        firsts = [
+            first
+            for level in self._levels
+            for first in _place([(programs[number], given) for number, given in level], self._chip)
+        ]
+        order = order_of_cores(here, firsts, self._chip.group_core_types)
+        linkage = self._linkages.get(order)
+        if linkage is None:
+            if len(self._linkages) >= _KEPT_ORDERS:
+                self._linkages.clear()
+            linkage = self._linkages[order] = self._linked(launches, firsts, here)
+        return linkage, firsts, linkage.bounds(here, firsts)
+
+    def _linked(
+        self, launches: Sequence[Launch], firsts: Sequence[Mapping[str, int]], programs: Sequence[Programs]
+    ) -> Linkage:
+        numbers = {arg: index for index, arg in enumerate(self._args)}
+        own = [launches[number] for number in self._numbers]
+        parts = iter(
+            [
+                (Part(e.image, first, [numbers[arg] for arg in e.args]), here)
+                for e, first, here in zip(own, firsts, programs, strict=True)
+            ]
+        )
+        levels = [each for level in self._levels for each in _groups_apart([next(parts) for _ in level])]
+        return Linkage(self._name, self._isa, self._chip.group_core_types, levels, len(self._args))
+
+
+def _groups_apart(level: Sequence[tuple[Part, Programs]]) -> list[list[Part]]:
+    """A level as several where images on whole core groups share a group: semaphores of a group are set up once in a level."""
+    found: list[list[Part]] = [[]]
+    spans: list[dict[str, tuple[int, int]]] = []
+    for part, programs in level:
+        if len(programs) > 1:
+            own = {core: (part.first.get(core, 0), len(entries)) for core, (_, entries, _) in programs.items()}
+            if any(_meet(own, other) for other in spans):
+                found.append([])
+                spans = []
+            spans.append(own)
+        found[-1].append(part)
+    return found
+
+
+def _meet(one: Mapping[str, tuple[int, int]], other: Mapping[str, tuple[int, int]]) -> bool:
+    """Whether two images, given by the first core of each type and their number, have a core in common."""
+    return any(
+        one[core][0] < other[core][0] + other[core][1] and other[core][0] < one[core][0] + one[core][1]
+        for core in one.keys() & other.keys()
+    )
+
+
+def _cut(levels: Sequence[Sequence[tuple[int, Placed]]], most: int) -> list[list[list[tuple[int, Placed]]]]:
+    """Levels in runs of at most `most` grids for a core of any type; a level that alone has more is cut too."""
+    cuts: list[list[list[tuple[int, Placed]]]] = []
+    used: dict[str, int] = {}
+    for level in levels:
+        here: list[tuple[int, Placed]] = []
+        fresh = True
+        for number, each in level:
+            wanted = {core: phases for core, (_, _, phases) in busy(each.launch.image).items()}
+            if not cuts or any(used.get(core, 0) + count > most for core, count in wanted.items()):
+                here, fresh, used = [], True, {}
+                cuts.append([])
+            if fresh:
+                cuts[-1].append(here)
+                fresh = False
+            here.append((number, each))
+            for core, count in wanted.items():
+                used[core] = used.get(core, 0) + count
+    return cuts
+
+
+def _place(level: Sequence[tuple[Programs, Mapping[str, int] | None]], chip: NpuConfig) -> list[Mapping[str, int]]:
+    """First cores of a level's parts: where none is given, those after the part before, or from the first on anew."""
+    group = chip.group_core_types
+    taken: dict[str, int] = dict.fromkeys(group, 0)
+    firsts: list[Mapping[str, int]] = []
+    for programs, given in level:
+        first = given
+        if first is None:
+            counts = {core: len(entries) for core, (_, entries, _) in programs.items()}
+            # An image on cores of several types keeps whole core groups.
+            wide = 1 if len(counts) > 1 else 0
+            base = max(-(-taken[core] // group.count(core)) for core in counts) if wide else 0
+            first = {core: base * group.count(core) if wide else taken[core] for core in counts}
+            if any(first[core] + n > chip.core.count * group.count(core) for core, n in counts.items()):
+                first = dict.fromkeys(counts, 0)
+            for core, n in counts.items():
+                taken[core] = first[core] + n
+        firsts.append(first)
+    return firsts

@@ -1,0 +1,1 @@
+"""What all choices of tiles stand on: the hardware's levels as data, libraries of measured costs, formulas."""

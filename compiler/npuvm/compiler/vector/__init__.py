@@ -1,0 +1,1 @@
+"""Vector segments: lowering, covering by instructions, choice of tiles, buffers, code."""

@@ -1,0 +1,426 @@
+"""Vector segments planned for all shapes: for each structure of the iteration space a template and a chooser of tiles.
+
+A structure says which dims the iteration space has and which of them tiles walk. Shapes that have it in common differ only in
+numbers, which the template takes as they come; almost all shapes of a segment do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from math import inf
+
+from npuvm.compiler.emit.symint import Function, SymInt, ceil_div, compile_values
+from npuvm.compiler.emit.template import Template
+from npuvm.compiler.emit.walk import Axis, GridWalk, Walk
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.language.pins import Pins, most_slots
+from npuvm.compiler.plan.segments import VectorSegment
+from npuvm.compiler.vector.buffers import Storage
+from npuvm.compiler.vector.choice import Choice, TileChooser
+from npuvm.compiler.vector.codegen import RING_SLOTS, VectorKernel, covered, tiled
+from npuvm.compiler.vector.emit import write_vector
+from npuvm.compiler.vector.lower import VecProgram
+from npuvm.compiler.vector.phases import stripe_bytes
+from npuvm.compiler.vector.space import RowsDoNotFit, Space, Transfer, dim_name, largest_dim, make_space
+from npuvm.compiler.vector.tile import VectorTile
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import EvenEntries, Image, Isa
+
+__all__ = ["Chosen", "Maker", "Rows", "Structure", "VectorFamily", "Way", "opened", "tile_walk", "with_numbers"]
+
+_TILE = ("<tile rows>", "<tile cols>")
+"""Variables beside the symbols, under names that no symbol has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What an instance is made of: its tile in its iteration space, and the code that works on it."""
+
+    choice: Choice
+    space: Space
+    covered: VectorSegment
+    program: VecProgram
+    storage: Storage
+
+
+class VectorFamily:
+    """All instances of a segment on one chip, without pins but `buffering`, for values of the names `symbols`.
+
+    `empty`: its domain has no elements, whatever the values are. With `narrow` shapes whose columns are single elements have
+    templates of their own.
+    """
+
+    def __init__(
+        self,
+        segment: VectorSegment,
+        symbols: Sequence[str],
+        chip: NpuConfig,
+        isa: Isa,
+        *,
+        narrow: bool = True,
+        buffering: str | None = None,
+    ) -> None:
+        self.chip, self.isa, self.buffering = chip, isa, buffering
+        self._maker = Maker(segment, tuple(symbols), chip, isa, narrow, buffering)
+        self._structure: Structure | None = None
+        self.rows: Rows | None = None
+        """What the last instance was made by."""
+        self.empty = 0 in segment.domain
+
+    def prepare(self) -> None:
+        """Make all that almost any shape needs, once. Raises RowsDoNotFit and CompileError as `compile_vector` does."""
+        if self._structure is not None:
+            return
+        symbols = self._maker.symbols
+        self._structure = Structure(self._maker, {name: SymInt.variable(name) for name in symbols})
+        self._structure.prepare()
+
+    def instance(self, values: Sequence[int]) -> tuple[Image, tuple[str, ...]] | None:
+        """The image for values of the symbols, and the tensors whose addresses it takes; None when a dim of the domain is 0.
+
+        Raises RowsDoNotFit and CompileError as `compile_vector` does.
+        """
+        if self.empty:
+            return None
+        if self._structure is None:
+            self.prepare()
+        assert self._structure is not None
+        found = self._structure.located(values)
+        if found is None:
+            return None
+        self.rows, sizes = found
+        return self.rows.instance(values, sizes)
+
+    def fair_cycles(self, values: Sequence[int]) -> float | None:
+        """The estimate of an instance on a number of cores that is not the chip's; None when a dim of the domain is 0."""
+        found = self.located(values)
+        return None if found is None else found[0].fair_cycles(found[1])
+
+    def cycles(self, values: Sequence[int]) -> float:
+        """The cycles that a launch for these values is estimated to take. Raises what `instance` does."""
+        found = self.located(values)
+        return 0.0 if found is None else found[0].choose(found[1])[0].cycles
+
+    def located(self, values: Sequence[int]) -> tuple[Rows, Sequence[int]] | None:
+        """The ways to work on tiles for these values, and the sizes of the iteration space; None when one of them is 0."""
+        if self.empty:
+            return None
+        if self._structure is None:
+            self.prepare()
+        assert self._structure is not None
+        return self._structure.located(values)
+
+    def chosen(self, values: Sequence[int]) -> Chosen | None:
+        """What `instance` makes its image of, for who wants to see it."""
+        if self.empty:
+            return None
+        if self._structure is None:
+            self.prepare()
+        assert self._structure is not None
+        return self._structure.chosen(values)
+
+
+class Structure:
+    """Instances whose space has the same dims.
+
+    Where the columns of all tiles would be single elements, there is another structure without that dim: a row of a single
+    element costs some ten cycles more than an element of a row. It is made with the others or never, and not for columns that
+    are reduced: to reduce single elements is rarely meant.
+    """
+
+    def __init__(self, maker: Maker, binding: Mapping[str, int], rows: MakeRows | None = None) -> None:
+        self._maker, self._binding, self._make_rows = maker, binding, rows or Rows
+        self._outside: Sequence[int] = ()
+        space = make_space(maker.segment, binding, self._first)
+        self._sizes: Function = compile_values(maker.symbols, space.sizes, "sizes")
+        self._rows: dict[int | None, Rows] = {}
+        self._col = space.col
+        columns = space.sizes[space.col]
+        many = isinstance(columns, SymInt) and len(space.sizes) > 1
+        self._may_be_narrow = maker.narrow and many and not space.reduced[space.col]
+        self._columns = frozenset(columns.atoms) if isinstance(columns, SymInt) else frozenset()
+        self._narrow: Structure | None = None
+        self._prepared = False
+        self._last: tuple[Sequence[int], tuple[Rows, Sequence[int]] | None] = (), None
+
+    def _first(self, sizes: Sequence[int], dims: Sequence[int]) -> int | None:
+        self._outside = dims
+        return dims[0] if dims else None
+
+    def instance(self, values: Sequence[int]) -> tuple[Image, tuple[str, ...]] | None:
+        """As that of the family."""
+        found = self.located(values)
+        return None if found is None else found[0].instance(values, found[1])
+
+    def located(self, values: Sequence[int]) -> tuple[Rows, Sequence[int]] | None:
+        """What instances with the dims of these values have in common, and the sizes of the dims; None when one is 0."""
+        known, found = self._last
+        if known == values:
+            return found
+        if not self._prepared:
+            with suppress(CompileError):  # the shape that needs what there is not will say why
+                self.prepare()
+        sizes = self._sizes(*values)
+        if 0 in sizes:
+            return None
+        if self._narrow is not None and sizes[self._col] == 1:
+            found = self._narrow.located(values)
+        else:
+            found = self._of_row(largest_dim(sizes, self._outside)), sizes
+        self._last = values, found
+        return found
+
+    def prepare(self) -> None:
+        """Make the templates of single columns, and those for each dim that rows may walk."""
+        self._prepared = True
+        if self._may_be_narrow:
+            binding = {name: 1 if name in self._columns else value for name, value in self._binding.items()}
+            with suppress(CompileError):  # these tiles do without
+                narrow = Structure(self._maker, binding, self._make_rows)
+                narrow.prepare()
+                self._narrow = narrow
+        for row in self._outside or (None,):
+            self._of_row(row)
+
+    def _of_row(self, row: int | None) -> Rows:
+        rows = self._rows.get(row)
+        if rows is None:
+            space = make_space(self._maker.segment, self._binding, lambda sizes, dims: row)
+            rows = self._rows[row] = self._make_rows(self._maker, self._binding, space)
+        return rows
+
+    def chosen(self, values: Sequence[int]) -> Chosen | None:
+        """What the instance of these values consists of."""
+        found = self.located(values)
+        if found is None:
+            return None
+        choice, way = found[0].choose(found[1])
+        space = with_numbers(way.space, self._maker.symbols, values)
+        return Chosen(choice, space, way.segment, way.program, way.storage)
+
+
+class Rows:
+    """Instances whose tiles walk the same dims. Which of several ways to work on a tile is best depends on the sizes."""
+
+    def __init__(self, maker: Maker, binding: Mapping[str, int], space: Space) -> None:
+        self._name = maker.segment.name
+        self._capacity = maker.chip.capacity_bytes("ub")
+        self._whole_only = space.whole
+        self._last: tuple[Sequence[int], Choice, Way] | None = None
+        self._last_fair: tuple[Sequence[int], float] | None = None
+        self._ways = [_Ways(maker, binding, space)]
+        if not space.whole and space.may_be_whole():
+            # Where whole dims are short of room, walking over them is no worse.
+            self._ways.append(_Ways(maker, binding, replace(space, whole=True), levels=1))
+
+    def instance(self, values: Sequence[int], sizes: Sequence[int]) -> tuple[Image, tuple[str, ...]]:
+        choice, way = self.choose(sizes)
+        return way.instance(values, sizes, choice)
+
+    def choose(self, sizes: Sequence[int]) -> tuple[Choice, Way]:
+        """The best way and its tile. Raises RowsDoNotFit and CompileError when there is none.
+
+        Which way is best does not depend on the number of cores, so that sums are added in one order on all chips.
+        """
+        if self._last is not None and self._last[0] == sizes:
+            return self._last[1], self._last[2]
+        best: tuple[Choice, Way] | None = None
+        least = inf
+        for ways in self._ways:
+            found = ways.choose(sizes)
+            if found is not None:
+                cycles = found[1].chooser.fair_cycles(sizes, found[0]) if len(self._ways) > 1 else 0.0
+                if cycles < least:
+                    best, least = found, cycles
+        if len(self._ways) > 1:
+            self._last_fair = sizes, least
+        if best is None:
+            error = RowsDoNotFit if self._whole_only else CompileError
+            need, room = min(ways.least_bytes(sizes) for ways in self._ways), self._capacity
+            raise error(f"the smallest tile needs {need} bytes of UB; there are {room}", self._name)
+        self._last = sizes, *best
+        return best
+
+    @property
+    def last(self) -> tuple[Choice, Way] | None:
+        """The way and the tile that were chosen last."""
+        return None if self._last is None else self._last[1:]
+
+    def ways(self, sizes: Sequence[int]) -> list[Way]:
+        """Every way for which a tile fits, each with as much room as there is: `choose` takes a tile of one of them."""
+        found = (ways.choose(sizes) for ways in self._ways)
+        return [each[1] for each in found if each is not None]
+
+    def fair_cycles(self, sizes: Sequence[int]) -> float:
+        """The estimate on a number of cores that is not the chip's."""
+        choice, way = self.choose(sizes)
+        if self._last_fair is None or self._last_fair[0] != sizes:
+            self._last_fair = sizes, way.chooser.fair_cycles(sizes, choice)
+        return self._last_fair[1]
+
+
+class _Ways:
+    """One way to reduce, with less and less room for anything else: gaps between banks are given up, then second slots."""
+
+    def __init__(self, maker: Maker, binding: Mapping[str, int], space: Space, levels: int | None = None) -> None:
+        self._maker, self._binding, self._space = maker, binding, space
+        gaps = [maker.chip, None] if stripe_bytes(maker.chip) else [None]
+        most = most_slots(maker.buffering, RING_SLOTS)
+        depths = tuple(range(most, 0, -1)) if space.whole else (most,)
+        self._levels = [(depth, banked) for depth in depths for banked in gaps][:levels]
+        self._made = [maker.way(binding, space, *self._levels[0])]
+        self._made[0].prepare()
+        self._capacity = maker.chip.capacity_bytes("ub")
+        self._gaps = 3 * stripe_bytes(maker.chip) * len(self._made[0].storage.slots)
+
+    def choose(self, sizes: Sequence[int]) -> tuple[Choice, Way] | None:
+        """The best tile of the first level at which one fits."""
+        for way in self.levels(sizes):
+            choice = way.chooser.choose(sizes)
+            if choice is not None:
+                return choice, way
+        return None
+
+    def levels(self, sizes: Sequence[int]) -> Iterator[Way]:
+        """The way at each level at which tiles for these sizes may fit, made for the first who asks."""
+        for at, level in enumerate(self._levels):
+            if at == len(self._made):
+                if self.least_bytes(sizes) > 2 * self._capacity + self._gaps:
+                    return
+                self._made.append(self._maker.way(self._binding, self._space, *level))
+            yield self._made[at]
+
+    def least_bytes(self, sizes: Sequence[int]) -> int:
+        """Bytes of the smallest tile with all the room there can be. With one slot for two it takes no less than half."""
+        return self._made[0].chooser.least_bytes(sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Makes the ways of all structures of a segment."""
+
+    segment: VectorSegment
+    symbols: Sequence[str]
+    chip: NpuConfig
+    isa: Isa
+    narrow: bool = True
+    buffering: str | None = None
+
+    def way(self, binding: Mapping[str, int], space: Space, depth: int, banked: NpuConfig | None) -> Way:
+        """Tile program and buffers with rings of `depth` slots; `banked` is a chip whose banks they are to respect."""
+        segment = covered(self.segment, space, self.chip, self.isa, again=depth > 1)
+        program, storage = tiled(segment, space, binding, self.isa, Pins(), depth, banked)
+        return Way(self, segment, space, program, storage)
+
+
+class Way:
+    """A tile program with its chooser and, from its first instance on, its template."""
+
+    def __init__(
+        self, maker: Maker, segment: VectorSegment, space: Space, program: VecProgram, storage: Storage
+    ) -> None:
+        self.space = space
+        self.chooser = TileChooser(space, program, storage, maker.chip, maker.isa)
+        self._maker, self.segment, self.program, self.storage = maker, segment, program, storage
+        self._cores = maker.chip.cores_with("vector")
+        self._core_type = maker.chip.core_type_with("vector")
+        self._template: Template | None = None
+        self._tensors: tuple[str, ...] = ()
+
+    def prepare(self) -> Template:
+        """Make the template, and what choices of tiles need."""
+        self.chooser.prepare()
+        self._template, self._tensors = self._make_template()
+        return self._template
+
+    def instance(self, values: Sequence[int], sizes: Sequence[int], choice: Choice) -> tuple[Image, tuple[str, ...]]:
+        template = self._template or self.prepare()
+        words, relocs = template.instance((*values, choice.rows, choice.cols))
+        space = self.space
+        parallel, steps = 1, 1
+        for dim, size in enumerate(sizes):
+            count = size
+            if dim == space.row:
+                count = -(-size // choice.rows)
+            elif dim == space.col:
+                count = -(-size // choice.cols)
+            if space.reduced[dim]:
+                steps *= count
+            else:
+                parallel *= count
+        entries = EvenEntries(self._core_type, min(self._cores, parallel), (parallel,), steps)
+        image = Image(template.name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
+        return image, self._tensors
+
+    def _make_template(self) -> tuple[Template, tuple[str, ...]]:
+        space, maker = self.space, self._maker
+        rows: int = SymInt.variable(_TILE[0])
+        cols: int = SymInt.variable(_TILE[1])
+        if space.row is None:
+            rows = 1
+        elif space.whole and space.reduced[space.row]:
+            rows = space.rows
+        if space.whole and space.reduced[space.col]:
+            cols = space.cols
+        tile = VectorTile(rows, cols, 0.0)
+        builder, tensors = write_vector(
+            self.segment.name,
+            space,
+            self.program,
+            self.storage,
+            tile,
+            [tile_walk(space, tile)],
+            maker.chip,
+            maker.isa,
+            Pins(),
+        )
+        return builder.template((*maker.symbols, *_TILE)), tensors
+
+
+MakeRows = Callable[[Maker, Mapping[str, int], Space], Rows]
+"""Makes what instances have in common, for a space whose sizes are not known."""
+
+
+def with_numbers(space: Space, symbols: Sequence[str], values: Sequence[int]) -> Space:
+    """A space with sizes, strides and offsets for values of the symbols."""
+
+    def known(numbers: Sequence[int]) -> tuple[int, ...]:
+        return compile_values(symbols, numbers)(*values)
+
+    def moved(transfers: Sequence[Transfer]) -> tuple[Transfer, ...]:
+        return tuple(replace(each, strides=known(each.strides), offset=known((each.offset,))[0]) for each in transfers)
+
+    cut = space.cut
+    if cut is not None:
+        total, rest = known((cut.total, cut.rest))
+        cut = replace(cut, total=total, rest=rest)
+    return replace(space, cut=cut, sizes=known(space.sizes), reads=moved(space.reads), writes=moved(space.writes))
+
+
+def opened(chosen: Chosen | None, made: tuple[Image, tuple[str, ...]] | None, chip: NpuConfig) -> VectorKernel | None:
+    """An instance as `compile_vector` gives one; None of none."""
+    if chosen is None or made is None:
+        return None
+    image, tensors = made
+    tile = VectorTile(chosen.choice.rows, chosen.choice.cols, chosen.choice.cycles)
+    walk = Walk((tile_walk(chosen.space, tile),), tuple(entry.ranges for entry in image.entries))
+    core_type = chip.core_type_with("vector")
+    return VectorKernel(
+        image, tensors, tile, chosen.space, walk, core_type, chosen.covered, chosen.program, chosen.storage
+    )
+
+
+def tile_walk(space: Space, tile: VectorTile) -> GridWalk:
+    """Tiles of the dims that stay, columns before rows; inside each all tiles of the reduced dims."""
+    counts = {dim: space.sizes[dim] for dim in space.others}
+    if not (space.whole and space.reduced[space.col]):
+        counts[space.col] = ceil_div(space.cols, tile.cols)
+    if space.row is not None and not (space.whole and space.reduced[space.row]):
+        counts[space.row] = ceil_div(space.rows, tile.rows)
+    order = [*space.others, *(dim for dim in (space.col, space.row) if dim is not None)]
+    outer = [dim for dim in order if dim in counts and not space.reduced[dim]]
+    inner = [dim for dim in sorted(counts) if space.reduced[dim]]
+    axes = tuple(Axis(dim_name(dim), counts[dim]) for dim in (*outer, *inner))
+    return GridWalk(axes or (Axis("none", 1),), {})
