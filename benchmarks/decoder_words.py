@@ -23,7 +23,7 @@ from npuvm.hw.rtl import find_simulator
 from npuvm.hw.rtl.decoder_bench import DecoderBench, decode_directly
 from npuvm.hw.rtl.vectors import Vectors, random_vectors
 from npuvm.isa import Isa, classify, load_isa
-from npuvm.runtime.scenario_header import code_version
+from npuvm.runtime.scenarios.header import code_version
 
 SEED = 1
 _T = TypeVar("_T")

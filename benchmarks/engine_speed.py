@@ -35,8 +35,8 @@ from npuvm.compiler.program.kinds import compile_kernel
 from npuvm.hw.compiled import Backend, backend_of
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import DeviceError
+from npuvm.hw.results.stats import RunResult
 from npuvm.hw.simulator import l2_state, simulate
-from npuvm.hw.stats import RunResult
 from npuvm.isa import Image, Isa, assemble, load_isa
 
 ROOT = Path(__file__).resolve().parents[1]

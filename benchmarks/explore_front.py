@@ -30,7 +30,7 @@ from npuvm.explore.evaluation import Evaluation  # noqa: E402
 from npuvm.explore.results.tables import points_csv  # noqa: E402
 from npuvm.explore.space import load_space  # noqa: E402
 from npuvm.explore.study import SAMPLERS  # noqa: E402
-from npuvm.runtime.scenario_header import code_version  # noqa: E402
+from npuvm.runtime.scenarios.header import code_version  # noqa: E402
 
 _PART = 10
 """Of so many points of the grid one is evaluated, when the samplers are compared."""

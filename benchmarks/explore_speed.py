@@ -25,7 +25,7 @@ from typing import Any
 from npuvm.explore.evaluation import Evaluation, Evaluator, dominated
 from npuvm.explore.evaluation.keys import code_hash
 from npuvm.explore.space import Point, Space, load_space
-from npuvm.runtime.scenario_header import code_version
+from npuvm.runtime.scenarios.header import code_version
 
 WAYS = ((False, False), (True, False), (False, True), (True, True))
 """Whether points share results, and whether limits prune."""

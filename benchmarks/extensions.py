@@ -31,7 +31,7 @@ from npuvm.hw.config import NpuConfig, class_names, class_of, load_chip
 from npuvm.isa import Isa, decode_program, load_isa
 from npuvm.isa.semantics import parse_semantics
 from npuvm.runtime import Device
-from npuvm.runtime.scenario_header import code_version
+from npuvm.runtime.scenarios.header import code_version
 
 Array = npt.NDArray[Any]
 Shapes = Mapping[str, tuple[int, ...]]

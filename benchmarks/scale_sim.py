@@ -39,7 +39,7 @@ from npuvm.compiler import Pins, kernel
 from npuvm.compiler.language.kernel import KernelBuilder
 from npuvm.compiler.language.value import ParamRef
 from npuvm.hw.config import load_chip
-from npuvm.runtime.device import Device
+from npuvm.runtime.device.device import Device
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = ROOT / "build" / "scale-sim"

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import simpy
 
 from npuvm.hw.config import NpuConfig, load_chip
-from npuvm.hw.functional import GlobalMemory
+from npuvm.hw.functional.execute import GlobalMemory
 from npuvm.hw.simulator import simulate
 from npuvm.isa import Entry, Image, Insn, Isa, Pred, encode_program, load_isa
 

@@ -38,7 +38,7 @@ from npuvm.compiler import compile_kernel  # noqa: E402
 from npuvm.hw.config import NpuConfig, load_chip  # noqa: E402
 from npuvm.isa import Image, Isa, load_isa, verify  # noqa: E402
 from npuvm.isa.verifier import CapacityLimits, Verifier  # noqa: E402
-from npuvm.runtime.device import capacity_limits  # noqa: E402
+from npuvm.runtime.device.device import capacity_limits  # noqa: E402
 
 FRESH = 5
 """Shapes that are each verified as the first."""

@@ -15,7 +15,7 @@ from npuvm.compiler.inspection.kernel import Inspected, InspectedSegment, inspec
 from npuvm.compiler.vector.codegen import VectorKernel
 from npuvm.hw.config import NpuConfig, class_of
 from npuvm.hw.explain import break_down, sum_breakdowns
-from npuvm.hw.stats import RunResult
+from npuvm.hw.results.stats import RunResult
 from npuvm.isa import Isa
 from npuvm.runtime import Device
 

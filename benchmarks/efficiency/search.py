@@ -18,8 +18,8 @@ from npuvm.compiler.vector.codegen import VectorKernel, compile_vector
 from npuvm.compiler.vector.tile import least_tile
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.errors import TrapError
+from npuvm.hw.results.stats import RunResult
 from npuvm.hw.simulator import simulate, timing_engine
-from npuvm.hw.stats import RunResult
 from npuvm.isa import Image, Isa
 
 __all__ = ["Searched", "search", "simulate_alone"]

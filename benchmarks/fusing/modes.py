@@ -9,7 +9,7 @@ from benchmarks.fusing.case import Case, shapes_of
 from npuvm.compiler import Pins
 from npuvm.compiler.language.pins import FUSIONS
 from npuvm.hw.config import NpuConfig
-from npuvm.hw.indices import IndexDistribution
+from npuvm.hw.functional.indices import IndexDistribution
 from npuvm.runtime import Device
 
 __all__ = ["CALLS", "Timed", "measure"]

@@ -12,10 +12,10 @@ from benchmarks.fusing.groups import Group, Operators, Partition
 from npuvm.compiler import CompiledKernel, CompileError, Pins, compile_kernel
 from npuvm.compiler.program.family import KernelFamily
 from npuvm.hw.config import NpuConfig
-from npuvm.hw.indices import IndexDistribution
+from npuvm.hw.functional.indices import IndexDistribution
 from npuvm.hw.simulator import l2_state, simulate, timing_engine
 from npuvm.isa import load_isa
-from npuvm.runtime.hoststream import HostStream
+from npuvm.runtime.device.host_stream import HostStream
 
 __all__ = ["Found", "Searched", "search"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from npuvm.compiler import CompiledKernel
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.errors import TrapError
-from npuvm.hw.l2 import L2State
+from npuvm.hw.memory.l2 import L2State
 from npuvm.hw.simulator import l2_state, simulate, timing_engine
 from npuvm.isa import Isa
 

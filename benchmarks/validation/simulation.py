@@ -12,8 +12,8 @@ from benchmarks.validation.builders import Case, find_builder
 from benchmarks.validation.rows import Row
 
 from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.hw.results.stats import RunResult
 from npuvm.hw.simulator import l2_state, simulate
-from npuvm.hw.stats import RunResult
 from npuvm.hw.uncertainty import Band, sample_chips, uncertain_parameters
 from npuvm.isa import Isa, load_isa
 

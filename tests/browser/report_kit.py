@@ -8,10 +8,10 @@ from tempfile import TemporaryDirectory
 
 from npuvm.hw.energy import load_technology
 from npuvm.isa import Image
-from npuvm.runtime.device import LaunchRecord
+from npuvm.runtime.device.device import LaunchRecord
 from npuvm.runtime.html import ReportInputs, ReportRecorder, render_report
-from npuvm.runtime.scenario import load_scenario
-from npuvm.runtime.scenario_run import run_scenario
+from npuvm.runtime.scenarios.run import run_scenario
+from npuvm.runtime.scenarios.schema import load_scenario
 
 SCENARIO = """
 kind: kernels

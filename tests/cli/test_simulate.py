@@ -14,12 +14,12 @@ import npuvm.cli.simulate as module
 from npuvm.cli.main import main
 from npuvm.hw.hazards import MOST_REPORTED, Hazard, Party
 from npuvm.hw.simulator import EngineName, HazardMode
-from npuvm.runtime.device import LaunchObserver, LaunchRecord
-from npuvm.runtime.hazard_log import HazardLog
-from npuvm.runtime.scenario import Scenario
-from npuvm.runtime.scenario_oracles import Errors
-from npuvm.runtime.scenario_report import CaseRow, Header, ScenarioReport, Totals
-from npuvm.runtime.timelines import TimelineRecorder
+from npuvm.runtime.device.device import LaunchObserver, LaunchRecord
+from npuvm.runtime.device.hazard_log import HazardLog
+from npuvm.runtime.device.timelines import TimelineRecorder
+from npuvm.runtime.scenarios.oracles import Errors
+from npuvm.runtime.scenarios.report import CaseRow, Header, ScenarioReport, Totals
+from npuvm.runtime.scenarios.schema import Scenario
 
 ROOT = Path(__file__).resolve().parents[2]
 GEMM = str(ROOT / "configs/gemm.yaml")

@@ -11,8 +11,8 @@ from tests.compiler.vector_run import limits_of, the_isa
 
 from npuvm.compiler import DTYPES, CompiledKernel
 from npuvm.hw.config import NpuConfig
+from npuvm.hw.functional.state import GlobalMemory
 from npuvm.hw.simulator import simulate
-from npuvm.hw.state import GlobalMemory
 from npuvm.isa.verifier import verify
 
 Array = npt.NDArray[Any]

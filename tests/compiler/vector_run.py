@@ -24,9 +24,9 @@ from npuvm.compiler.vector.codegen import VectorKernel, compile_vector
 from npuvm.compiler.vector.family import VectorFamily
 from npuvm.compiler.vector.space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.hw.functional.state import GlobalMemory
+from npuvm.hw.results.stats import RunResult
 from npuvm.hw.simulator import simulate
-from npuvm.hw.state import GlobalMemory
-from npuvm.hw.stats import RunResult
 from npuvm.isa import Image, Isa, load_isa
 from npuvm.isa.verifier import CapacityLimits, verify
 

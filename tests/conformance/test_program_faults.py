@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tests.conformance.doubles import TEXT, few_instructions
 
-from npuvm.hw import functional as executor
 from npuvm.hw.conformance import launch
+from npuvm.hw.functional import execute as executor
 from npuvm.isa import Isa, load_isa
 from npuvm.isa.conformance import Level, LevelReport, ProgramCase, SuiteOptions, find_target, run_suite
 from npuvm.isa.conformance.sequences import sequence_cases

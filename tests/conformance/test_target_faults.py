@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npuvm.hw import bodies, contexts, expand, functional
 from npuvm.hw.conformance import functional_target
+from npuvm.hw.expansion import bodies, contexts, expand
+from npuvm.hw.functional import execute as functional
 from npuvm.isa import functions, load_isa, numerics
 from npuvm.isa.conformance import ProgramCase
 from npuvm.isa.conformance.judge import judge

@@ -16,9 +16,9 @@ from npuvm.compiler import Kernel, KernelBuilder, ParamRef, kernel
 from npuvm.compiler.program.kinds import compile_kernel
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import DeviceError, TrapError
+from npuvm.hw.functional.state import GlobalMemory
 from npuvm.hw.launch import capacity_limits
 from npuvm.hw.simulator import simulate
-from npuvm.hw.state import GlobalMemory
 from npuvm.isa import Image, Isa, IsaError, VerifyError, load_isa, verify
 
 CHIP = "edge"

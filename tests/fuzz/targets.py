@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tests.fuzz.guarded import CHIP, outcome_of, the_isa
 
 from npuvm.hw.errors import SimulationError
-from npuvm.hw.program import ProgramText
+from npuvm.hw.expansion.program import ProgramText
 from npuvm.isa import (
     AsmError,
     DecodeError,

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fuzz.guarded import outcome_of, the_chip, the_isa
 
-from npuvm.hw.contexts import LOOPS, grid_contexts
+from npuvm.hw.expansion.contexts import LOOPS, grid_contexts
+from npuvm.hw.expansion.program import SizeDef
 from npuvm.hw.launch import capacity_limits
-from npuvm.hw.program import SizeDef
 from npuvm.hw.simulator import simulate
 from npuvm.isa import AsmError, Entry, Image, IsaError, assemble, verify
 

@@ -9,11 +9,11 @@ from typing import TypeAlias
 import numpy as np
 
 from npuvm.hw.config import NpuConfig, load_chip
-from npuvm.hw.engine import CoreProgram, Machine, Options
+from npuvm.hw.engine.chip import CoreProgram, Machine, Options
+from npuvm.hw.engine.observe import TraceEvent
+from npuvm.hw.expansion.stream import Dma, Halt, OperandSite, Region, Regions, ScalarLoad, Site, Stream
 from npuvm.hw.hazards import HazardChecker
-from npuvm.hw.l2 import L2State
-from npuvm.hw.observe import TraceEvent
-from npuvm.hw.stream import Dma, Halt, OperandSite, Region, Regions, ScalarLoad, Site, Stream
+from npuvm.hw.memory.l2 import L2State
 from npuvm.isa import Insn, load_isa
 
 ISA = load_isa()

@@ -11,9 +11,9 @@ from tests.hw.engine_kit import ISA
 
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import DeviceError, SimulationError, TrapError
-from npuvm.hw.functional import GlobalMemory
+from npuvm.hw.expansion.stream import Stream
+from npuvm.hw.functional.execute import GlobalMemory
 from npuvm.hw.simulator import l2_state, simulate
-from npuvm.hw.stream import Stream
 from npuvm.isa import Entry, Image, Insn, encode_program
 
 EDGE = load_chip("edge", ["core.count=4"])

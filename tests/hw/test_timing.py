@@ -9,8 +9,8 @@ import pytest
 
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import ConfigError, SimulationError
-from npuvm.hw.expand import Expansions
-from npuvm.hw.stream import Stream
+from npuvm.hw.expansion.expand import Expansions
+from npuvm.hw.expansion.stream import Stream
 from npuvm.hw.timing import (
     SequencerCosts,
     VectorCost,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from npuvm.hw.config import load_chip
+from npuvm.hw.functional.state import GlobalMemory
 from npuvm.hw.hazards import HazardError
 from npuvm.hw.simulator import simulate
-from npuvm.hw.state import GlobalMemory
 from npuvm.isa import Entry, Image, Insn, Reloc, encode, encode_program, load_isa
 
 ISA = load_isa()

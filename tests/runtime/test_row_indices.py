@@ -9,9 +9,9 @@ import pytest
 
 from npuvm.compiler import KernelBuilder, ParamRef, Pins, kernel
 from npuvm.hw.errors import SimulationError
-from npuvm.hw.indices import IndexDistribution
+from npuvm.hw.functional.indices import IndexDistribution
 from npuvm.runtime import Device
-from npuvm.runtime.recording import replay
+from npuvm.runtime.analysis.recording import replay
 
 
 @kernel(table="fp16[V, D]", ids="int32[N]", base="fp32[V, D]")

@@ -17,8 +17,8 @@ from npuvm.cli.main import app, main
 from npuvm.hw.config import load_chip
 from npuvm.hw.rtl import find_simulator
 from npuvm.hw.rtl.yosys import find_yosys
-from npuvm.runtime.scenario import Scenario
-from npuvm.runtime.scenario_report import Header, Progress, ScenarioReport
+from npuvm.runtime.scenarios.report import Header, Progress, ScenarioReport
+from npuvm.runtime.scenarios.schema import Scenario
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

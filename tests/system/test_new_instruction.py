@@ -16,12 +16,12 @@ import pytest
 import yaml
 
 from npuvm.hw.config import class_of, load_chip
+from npuvm.hw.functional.state import GlobalMemory
+from npuvm.hw.results.stats import RunResult
 from npuvm.hw.simulator import simulate
-from npuvm.hw.state import GlobalMemory
-from npuvm.hw.stats import RunResult
 from npuvm.isa import AsmError, Isa, IsaError, VerifyError, assemble, disassemble, load_isa, load_isa_text, verify
 from npuvm.isa.resources import data_root
-from npuvm.runtime.device import capacity_limits
+from npuvm.runtime.device.device import capacity_limits
 
 BASE = (data_root() / "isa" / "npu_v1.yaml").read_text(encoding="utf-8")
 

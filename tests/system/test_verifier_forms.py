@@ -13,7 +13,7 @@ from npuvm.compiler import Kernel, compile_kernel, kernel
 from npuvm.hw.config import load_chip
 from npuvm.isa import Image, VerifyError, load_isa, verify
 from npuvm.isa.verifier import Verifier
-from npuvm.runtime.device import capacity_limits
+from npuvm.runtime.device.device import capacity_limits
 
 
 @cache

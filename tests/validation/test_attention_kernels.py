@@ -8,10 +8,10 @@ from benchmarks.validation.attention import attention_case, attention_image
 from benchmarks.validation.attention_shape import ARGUMENTS, AttentionShape
 
 from npuvm.hw.config import load_chip
+from npuvm.hw.functional.state import GlobalMemory
 from npuvm.hw.launch import capacity_limits
+from npuvm.hw.results.stats import RunResult
 from npuvm.hw.simulator import simulate
-from npuvm.hw.state import GlobalMemory
-from npuvm.hw.stats import RunResult
 from npuvm.isa import load_isa
 from npuvm.isa.verifier import verify
 

@@ -13,9 +13,9 @@ from benchmarks.validation.matmul import matmul_case, matmul_pins
 from benchmarks.validation.rows import Row, load_rows
 
 from npuvm.hw.config import load_chip
+from npuvm.hw.functional.state import GlobalMemory
 from npuvm.hw.launch import capacity_limits
 from npuvm.hw.simulator import simulate
-from npuvm.hw.state import GlobalMemory
 from npuvm.isa import Insn, decode_program, load_isa
 from npuvm.isa.verifier import verify
 

@@ -11,7 +11,7 @@ from npuvm.cli.options import AsJson, Overrides
 from npuvm.cli.output import json_text
 from npuvm.hw.config import load_chip
 from npuvm.hw.energy import estimate_area, load_technology
-from npuvm.runtime.energy import DEFAULT_TECHNOLOGY, render_area
+from npuvm.runtime.analysis.energy import DEFAULT_TECHNOLOGY, render_area
 
 __all__ = ["area"]
 

@@ -10,7 +10,7 @@ from npuvm.cli.options import Extensions, InputFile, IsaName, OutFile, instructi
 from npuvm.cli.output import write_atomic
 from npuvm.hw.config import load_chip
 from npuvm.isa import assemble, verify
-from npuvm.runtime.device import capacity_limits
+from npuvm.runtime.device.device import capacity_limits
 
 __all__ = ["IMAGE_SUFFIX", "asm"]
 

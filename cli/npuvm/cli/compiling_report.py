@@ -15,8 +15,8 @@ from npuvm.compiler.inspection.buffers import BufferUse
 from npuvm.compiler.inspection.kernel import Inspected, InspectedSegment
 from npuvm.compiler.inspection.stack import InspectedStack
 from npuvm.hw.config import NpuConfig
-from npuvm.hw.indices import IndexDistribution
-from npuvm.runtime.device import Device
+from npuvm.hw.functional.indices import IndexDistribution
+from npuvm.runtime.device.device import Device
 from npuvm.runtime.tables import launches_text, plain_table
 
 __all__ = ["Found", "IndexKind", "LaunchRow", "launch_rows", "render_compiled", "render_launches", "to_json"]

@@ -9,8 +9,8 @@ import typer
 from npuvm.cli.launches import WithData, record_file, show
 from npuvm.cli.options import AsJsonList, Buffering, ChipName, ColdL2, Overrides, ScenarioFiles
 from npuvm.cli.output import json_text
-from npuvm.runtime.explain_report import render_explained
-from npuvm.runtime.explained import explain_launches, explained_json
+from npuvm.runtime.analysis.explain_report import render_explained
+from npuvm.runtime.analysis.explained import explain_launches, explained_json
 
 __all__ = ["explain"]
 

@@ -13,8 +13,8 @@ from npuvm.cli.options import Extensions
 from npuvm.hw.config import load_chip
 from npuvm.hw.errors import ConfigError
 from npuvm.isa import Image, load_isa
-from npuvm.runtime.scenario import KernelScenario, load_scenario
-from npuvm.runtime.usage import InstructionUse, count_uses, scenario_programs
+from npuvm.runtime.analysis.usage import InstructionUse, count_uses, scenario_programs
+from npuvm.runtime.scenarios.schema import KernelScenario, load_scenario
 
 __all__ = ["usage"]
 

@@ -10,9 +10,9 @@ import typer
 from rich.console import RenderableType
 
 from npuvm.cli.output import DelayedBar, wide_console
-from npuvm.runtime.device import LaunchRecord
-from npuvm.runtime.recording import record_scenario
-from npuvm.runtime.scenario import load_scenario, with_buffering
+from npuvm.runtime.analysis.recording import record_scenario
+from npuvm.runtime.device.device import LaunchRecord
+from npuvm.runtime.scenarios.schema import load_scenario, with_buffering
 
 __all__ = ["WithData", "record_file", "show"]
 

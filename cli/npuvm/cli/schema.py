@@ -12,7 +12,7 @@ from npuvm.cli.output import json_text, write_atomic
 from npuvm.explore.space import space_json_schema
 from npuvm.hw.config import chip_json_schema
 from npuvm.hw.energy import technology_json_schema
-from npuvm.runtime.scenario import scenario_schema
+from npuvm.runtime.scenarios.schema import scenario_schema
 
 __all__ = ["SchemaKind", "schema"]
 

@@ -15,10 +15,10 @@ from npuvm.cli.simulate_extras import Extras, Wanted
 from npuvm.hw.energy import load_technology
 from npuvm.hw.errors import ConfigError
 from npuvm.hw.simulator import EngineName, HazardMode
-from npuvm.runtime.report import render, to_json
-from npuvm.runtime.scenario import Scenario, load_scenario, with_buffering
-from npuvm.runtime.scenario_report import ScenarioReport
-from npuvm.runtime.scenario_run import run_scenario
+from npuvm.runtime.scenarios.printing import render, to_json
+from npuvm.runtime.scenarios.report import ScenarioReport
+from npuvm.runtime.scenarios.run import run_scenario
+from npuvm.runtime.scenarios.schema import Scenario, load_scenario, with_buffering
 
 __all__ = ["simulate"]
 

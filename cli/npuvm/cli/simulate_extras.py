@@ -13,13 +13,13 @@ from rich.console import RenderableType
 
 from npuvm.cli.output import write_atomic
 from npuvm.hw.energy import Technology
-from npuvm.runtime.device import LaunchObserver
-from npuvm.runtime.energy import energy_json, energy_of_launches, render_energy
-from npuvm.runtime.hazard_log import HazardLog
-from npuvm.runtime.recording import LaunchRecorder
-from npuvm.runtime.scenario_report import Progress, ScenarioReport
-from npuvm.runtime.timelines import TimelineRecorder, TimelineSink
-from npuvm.runtime.uncertainty import propagate_launches, render_uncertainty, uncertainty_json
+from npuvm.runtime.analysis.energy import energy_json, energy_of_launches, render_energy
+from npuvm.runtime.analysis.recording import LaunchRecorder
+from npuvm.runtime.analysis.uncertainty import propagate_launches, render_uncertainty, uncertainty_json
+from npuvm.runtime.device.device import LaunchObserver
+from npuvm.runtime.device.hazard_log import HazardLog
+from npuvm.runtime.device.timelines import TimelineRecorder, TimelineSink
+from npuvm.runtime.scenarios.report import Progress, ScenarioReport
 
 __all__ = ["Extras", "Wanted"]
 

@@ -9,9 +9,9 @@ import typer
 from npuvm.cli.launches import WithData, record_file, show
 from npuvm.cli.options import AsJsonList, Buffering, ChipName, ColdL2, Overrides, ScenarioFiles
 from npuvm.cli.output import DelayedBar, json_text
-from npuvm.runtime.explain_report import render_whatif
-from npuvm.runtime.idealise import VARIANTS, variant
-from npuvm.runtime.whatif import what_if, whatif_json
+from npuvm.runtime.analysis.explain_report import render_whatif
+from npuvm.runtime.analysis.idealise import VARIANTS, variant
+from npuvm.runtime.analysis.whatif import what_if, whatif_json
 
 __all__ = ["whatif"]
 

@@ -6,28 +6,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast
 
-from npuvm.hw.blas import one_blas_thread
-from npuvm.hw.bounds import check_bounds, core_bounds, launch_bounds, memory_bounds
 from npuvm.hw.compiled import Backend, CompiledMachine, backend_of, timed_semaphores
-from npuvm.hw.digits import check_digits
-from npuvm.hw.durations import Durations, with_durations
+from npuvm.hw.compiled.digits import check_digits
 from npuvm.hw.energy.work import work_of
-from npuvm.hw.engine import CoreProgram, Machine, Options
+from npuvm.hw.engine.chip import CoreProgram, Machine, Options
+from npuvm.hw.engine.durations import Durations, with_durations
 from npuvm.hw.errors import DeviceError, SimulationError
-from npuvm.hw.expand import Expansions, expansions_of
-from npuvm.hw.functional import Executor, GlobalMemory
+from npuvm.hw.expansion.expand import Expansions, expansions_of
+from npuvm.hw.expansion.stream import ScalarLoad
+from npuvm.hw.expansion.tally import unite
+from npuvm.hw.functional.blas import one_blas_thread
+from npuvm.hw.functional.execute import Executor, GlobalMemory
+from npuvm.hw.functional.indices import IndexSource, with_indices
 from npuvm.hw.hazards import HazardChecker
-from npuvm.hw.indices import IndexSource, with_indices
-from npuvm.hw.l2 import L2State
 from npuvm.hw.launch import core_groups
-from npuvm.hw.stats import RunResult, bytes_by_level, core_stats, count_instructions, work_by_word
-from npuvm.hw.stream import ScalarLoad
-from npuvm.hw.sums import sum_by_key
-from npuvm.hw.tally import unite
+from npuvm.hw.memory.l2 import L2State
+from npuvm.hw.results.bounds import check_bounds, core_bounds, launch_bounds, memory_bounds
+from npuvm.hw.results.stats import RunResult, bytes_by_level, core_stats, count_instructions, work_by_word
+from npuvm.hw.results.sums import sum_by_key
 
 if TYPE_CHECKING:
     from npuvm.hw.config import CoreType, NpuConfig
-    from npuvm.hw.observe import TraceEvent
+    from npuvm.hw.engine.observe import TraceEvent
     from npuvm.isa import Image, Isa
 
 __all__ = ["EngineName", "HazardMode", "l2_state", "simulate", "timing_engine"]

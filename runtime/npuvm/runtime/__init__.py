@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from npuvm.runtime.device import Device, LaunchObserver, LaunchRecord
+from npuvm.runtime.device.device import Device, LaunchObserver, LaunchRecord
+from npuvm.runtime.device.tensor import Tensor
 from npuvm.runtime.eager import EagerQueue, EagerValue
-from npuvm.runtime.tensor import Tensor
 
 __all__ = ["Device", "EagerQueue", "EagerValue", "LaunchObserver", "LaunchRecord", "Tensor"]

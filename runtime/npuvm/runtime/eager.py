@@ -15,8 +15,8 @@ from npuvm.compiler.frontends.eager import Gathered, KernelStore
 from npuvm.compiler.graph.ops import Attr
 from npuvm.compiler.language.value import kernel_error, pass_over
 from npuvm.hw.errors import DeviceError
-from npuvm.runtime.device import Device
-from npuvm.runtime.tensor import Tensor
+from npuvm.runtime.device.device import Device
+from npuvm.runtime.device.tensor import Tensor
 
 __all__ = ["EagerQueue", "EagerValue"]
 

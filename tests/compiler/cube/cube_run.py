@@ -16,9 +16,9 @@ from npuvm.compiler.cube.codegen import MatmulKernel, compile_matmul
 from npuvm.compiler.cube.spec import MatmulSpec, MatView
 from npuvm.compiler.language.pins import Pins
 from npuvm.hw.config import NpuConfig
+from npuvm.hw.functional.state import GlobalMemory
+from npuvm.hw.results.stats import RunResult
 from npuvm.hw.simulator import simulate
-from npuvm.hw.state import GlobalMemory
-from npuvm.hw.stats import RunResult
 from npuvm.isa import Isa, load_isa
 from npuvm.isa.verifier import verify
 

@@ -11,8 +11,8 @@ from npuvm.compiler.cube.family import ProductPrograms, ProductSort
 from npuvm.compiler.cube.nest import BANDS, COLUMNS, STEPS, WHOLE, NestChooser
 from npuvm.compiler.cube.problem import CubeTile
 from npuvm.compiler.cube.spec import MatmulSpec, MatView
+from npuvm.hw.functional.state import GlobalMemory
 from npuvm.hw.simulator import simulate
-from npuvm.hw.state import GlobalMemory
 
 _TILE = CubeTile((128, 256, 256), (128, 256, 64), 1, 0)
 _ROOM = float(96 << 20)

@@ -14,8 +14,8 @@ from tests.compiler.vector_run import the_chip
 from npuvm.compiler import CompiledKernel, Kernel, KernelBuilder, ParamRef, compile_kernel, interpret, kernel
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.language.pins import Events, Pins
+from npuvm.hw.functional.state import GlobalMemory
 from npuvm.hw.simulator import simulate
-from npuvm.hw.state import GlobalMemory
 from npuvm.isa import decode_program
 
 Array = npt.NDArray[Any]

@@ -15,8 +15,8 @@ from npuvm.compiler.plan.plan import make_plan
 from npuvm.compiler.plan.segments import VectorSegment
 from npuvm.compiler.vector.codegen import VectorKernel, compile_vector
 from npuvm.hw.config import NpuConfig, load_chip
-from npuvm.hw.expand import Expansions
-from npuvm.hw.stream import Stream
+from npuvm.hw.expansion.expand import Expansions
+from npuvm.hw.expansion.stream import Stream
 
 BANKED = "ascend_910b1"
 STRIPE = 16 * 32

@@ -11,12 +11,12 @@ from tests.explore.evaluation.kit import ATTENTION, MODELS, SIZES, make_space, m
 from npuvm.explore.evaluation import Evaluation, Evaluator, check_workloads, objective_values
 from npuvm.hw.energy import estimate_area, load_technology
 from npuvm.hw.errors import ConfigError
-from npuvm.hw.indices import IndexDistribution
+from npuvm.hw.functional.indices import IndexDistribution
 from npuvm.hw.rtl.yosys import find_yosys
-from npuvm.runtime.device import Device
-from npuvm.runtime.energy import energy_of_launches
-from npuvm.runtime.recording import record_scenario
-from npuvm.runtime.scenario import load_scenario
+from npuvm.runtime.analysis.energy import energy_of_launches
+from npuvm.runtime.analysis.recording import record_scenario
+from npuvm.runtime.device.device import Device
+from npuvm.runtime.scenarios.schema import load_scenario
 from npuvm.runtime.session import Session
 from npuvm.runtime.session.errors import SessionError
 from npuvm.runtime.session.feeds import shapes_at

@@ -18,8 +18,8 @@ from npuvm.explore.results.picking import CHIP_FILE, Picked, pick
 from npuvm.explore.space import Parameter, Point, Space, load_space
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.isa import load_isa
-from npuvm.runtime.scenario import load_scenario
-from npuvm.runtime.scenario_run import run_scenario
+from npuvm.runtime.scenarios.run import run_scenario
+from npuvm.runtime.scenarios.schema import load_scenario
 
 SPACE = f"""
 name: picked

@@ -14,7 +14,7 @@ from random import Random
 from tests.hw.compiled.same import ISA, Launch
 
 from npuvm.hw.config import NpuConfig, load_chip
-from npuvm.hw.indices import IndexDistribution
+from npuvm.hw.functional.indices import IndexDistribution
 from npuvm.hw.launch import capacity_limits
 from npuvm.isa import assemble, verify
 

@@ -10,10 +10,10 @@ from typing import Any
 from npuvm.hw.compiled import Backend, BackendName, backend_of
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.errors import DeviceError
-from npuvm.hw.indices import IndexSource
-from npuvm.hw.l2 import L2State
+from npuvm.hw.functional.indices import IndexSource
+from npuvm.hw.memory.l2 import L2State
+from npuvm.hw.results.stats import RunResult
 from npuvm.hw.simulator import l2_state, simulate
-from npuvm.hw.stats import RunResult
 from npuvm.isa import Image, Isa, load_isa
 from npuvm.isa.errors import NpuvmError
 

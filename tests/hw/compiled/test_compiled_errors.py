@@ -13,13 +13,13 @@ from tests.hw.engine_kit import Program, Row, execute, make_chip, regions
 
 from npuvm.hw.compiled import Backend, CompiledMachine, backend, backend_of
 from npuvm.hw.config import NpuConfig, load_chip
-from npuvm.hw.engine import CoreProgram
+from npuvm.hw.engine.chip import CoreProgram
 from npuvm.hw.errors import ConfigError, DeviceError, SimulationError, TrapError
-from npuvm.hw.functional import GlobalMemory
-from npuvm.hw.l2 import L2State
+from npuvm.hw.expansion.stream import Barrier, ScalarLoad, SetSemaphores
+from npuvm.hw.functional.execute import GlobalMemory
+from npuvm.hw.memory.l2 import L2State
+from npuvm.hw.results.stats import RunResult
 from npuvm.hw.simulator import l2_state, simulate
-from npuvm.hw.stats import RunResult
-from npuvm.hw.stream import Barrier, ScalarLoad, SetSemaphores
 from npuvm.isa import assemble
 from npuvm.isa.errors import NpuvmError
 

@@ -14,8 +14,8 @@ from tests.rtl import front_kernels, front_programs
 
 from npuvm.hw.conformance.launch import Launch as CaseLaunch
 from npuvm.hw.conformance.launch import run_case
+from npuvm.hw.results.stats import RunResult
 from npuvm.hw.simulator import simulate
-from npuvm.hw.stats import RunResult
 from npuvm.isa.conformance import Level
 from npuvm.isa.conformance.programs import program_cases
 

@@ -23,7 +23,7 @@ from npuvm.hw.energy import (
     parse_technology,
 )
 from npuvm.hw.errors import ConfigError
-from npuvm.hw.stats import RunResult
+from npuvm.hw.results.stats import RunResult
 from npuvm.runtime import Device
 
 N7 = load_technology("n7")

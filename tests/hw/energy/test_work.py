@@ -13,9 +13,9 @@ from npuvm.compiler import KernelBuilder, ParamRef, kernel
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.energy import Work, work_of
 from npuvm.hw.errors import SimulationError
+from npuvm.hw.expansion.stream import Site, Stream
+from npuvm.hw.expansion.tally import Tally, unite
 from npuvm.hw.simulator import simulate
-from npuvm.hw.stream import Site, Stream
-from npuvm.hw.tally import Tally, unite
 from npuvm.isa import Insn
 from npuvm.runtime import Device
 

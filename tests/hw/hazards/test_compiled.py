@@ -15,9 +15,9 @@ from npuvm.compiler.cube.codegen import compile_matmul
 from npuvm.compiler.language.pins import Pins
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.errors import SimulationError
-from npuvm.hw.functional import GlobalMemory
+from npuvm.hw.functional.execute import GlobalMemory
+from npuvm.hw.functional.interpreter import interpret
 from npuvm.hw.hazards import Hazard
-from npuvm.hw.interpreter import interpret
 from npuvm.hw.simulator import simulate
 from npuvm.isa import Image, Insn, decode_program, encode
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.hw.engine_kit import Row, execute, make_stream
 
+from npuvm.hw.expansion.stream import Barrier, Region
 from npuvm.hw.hazards import HazardChecker
-from npuvm.hw.stream import Barrier, Region
 
 Step: TypeAlias = Row | str
 """An instruction, or the scope of a barrier."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from npuvm.runtime.hazard_log import HazardLog
-from npuvm.runtime.scenario import KernelScenario, load_scenario
-from npuvm.runtime.scenario_run import run_scenario
+from npuvm.runtime.device.hazard_log import HazardLog
+from npuvm.runtime.scenarios.run import run_scenario
+from npuvm.runtime.scenarios.schema import KernelScenario, load_scenario
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 

@@ -43,7 +43,7 @@ def test_programs_are_there_at_the_next_start(plan: Path, monkeypatch: pytest.Mo
     proto = parsed(TEXT)
     session = Session.load(plan, proto, "edge", engine="functional")
     with monkeypatch.context() as patched:
-        patched.setattr("npuvm.runtime.device.compile_kernel", _never)
+        patched.setattr("npuvm.runtime.device.device.compile_kernel", _never)
         for batch in (2, 5):
             check(session, proto, {"x": floats(batch, 4, seed=1)})
         assert session._runner.stored is not None

@@ -20,9 +20,9 @@ from npuvm.compiler.graph.symbols import evaluate
 from npuvm.compiler.graph.types import DTYPES
 from npuvm.explore.evaluation.counts import Counts, energy_of, interval_us, latency_us
 from npuvm.explore.evaluation.measures import Figures
-from npuvm.hw.chunks import engines_of
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.energy import Technology, Work
+from npuvm.hw.memory.chunks import engines_of
 from npuvm.runtime.session.binding import available, derive
 
 __all__ = ["NO_BOUND", "RunBound", "bound_figures", "least_cycles", "run_bound"]

@@ -9,9 +9,9 @@ from typing import Any
 from npuvm.explore.evaluation.record import RunRecord
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.energy import EnergyReport, Technology, Work, estimate_energy
-from npuvm.hw.stats import RunResult
-from npuvm.hw.sums import sum_by_key
-from npuvm.runtime.hoststream import HostStream
+from npuvm.hw.results.stats import RunResult
+from npuvm.hw.results.sums import sum_by_key
+from npuvm.runtime.device.host_stream import HostStream
 
 __all__ = ["Counts", "counts_of", "energy_of", "interval_us", "latency_us", "record_of"]
 

@@ -17,8 +17,8 @@ from npuvm.hw.config import NpuConfig
 from npuvm.hw.launch import capacity_limits
 from npuvm.isa import Image, Isa
 from npuvm.isa.verifier import CapacityLimits, Verifier
-from npuvm.runtime.recording import record_scenario
-from npuvm.runtime.scenario import ModelScenario, load_scenario, with_buffering
+from npuvm.runtime.analysis.recording import record_scenario
+from npuvm.runtime.scenarios.schema import ModelScenario, load_scenario, with_buffering
 
 __all__ = ["Found", "PointRuns", "Shared"]
 

@@ -15,11 +15,11 @@ from npuvm.explore.evaluation.keys import digest, image_digest, used_instruction
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.energy import Work
 from npuvm.hw.errors import DeviceError
-from npuvm.hw.indices import IndexDistribution
+from npuvm.hw.functional.indices import IndexDistribution
+from npuvm.hw.results.stats import RunResult
 from npuvm.hw.simulator import l2_state, simulate, timing_engine
-from npuvm.hw.stats import RunResult
 from npuvm.isa import Image, Isa
-from npuvm.runtime.device import Device
+from npuvm.runtime.device.device import Device
 from npuvm.runtime.session import Session
 from npuvm.runtime.session.binding import available, derive, symbols_of
 from npuvm.runtime.session.feeds import shapes_at

@@ -5,7 +5,7 @@ from __future__ import annotations
 from npuvm.explore.evaluation.tapes import read_model
 from npuvm.explore.space import Space, Workload
 from npuvm.isa.errors import NpuvmError
-from npuvm.runtime.scenario import load_scenario
+from npuvm.runtime.scenarios.schema import load_scenario
 from npuvm.runtime.session.feeds import shapes_at
 
 __all__ = ["check_workloads"]

@@ -36,7 +36,7 @@ from npuvm.hw.errors import ConfigError
 from npuvm.isa import load_isa
 from npuvm.isa.errors import NpuvmError
 from npuvm.isa.yaml_strict import Document, YamlPath, load_yaml, parse_yaml
-from npuvm.runtime.scenario_errors import first_error
+from npuvm.runtime.scenarios.errors import first_error
 
 __all__ = ["load_space", "load_space_text"]
 

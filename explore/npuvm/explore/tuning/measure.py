@@ -13,7 +13,7 @@ from npuvm.compiler.cube.spec import MatmulSpec, MatView
 from npuvm.compiler.language.pins import Pins
 from npuvm.compiler.tiles.library import STEPS, USUAL
 from npuvm.hw.config import NpuConfig
-from npuvm.hw.l2 import L2State
+from npuvm.hw.memory.l2 import L2State
 from npuvm.hw.simulator import l2_state, simulate, timing_engine
 from npuvm.isa import Isa, load_isa
 

@@ -1,4 +1,4 @@
-"""The compiled engine: the timing of `npuvm.hw.engine`, to the cycle, as a few loops over arrays of integers."""
+"""The compiled engine: the timing of `npuvm.hw.engine.chip`, to the cycle, as a few loops over arrays of integers."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from npuvm.hw.chunks import engines_of
 from npuvm.hw.compiled.layout import (
     C_AT,
     C_CLOCK,
@@ -55,14 +54,15 @@ from npuvm.hw.compiled.layout import (
 from npuvm.hw.compiled.row_starts import RowStarts
 from npuvm.hw.compiled.world import SCOPES
 from npuvm.hw.errors import SimulationError
-from npuvm.hw.stream import Barrier, Region, Regions, ScalarLoad, SetSemaphores, Site, Stream
+from npuvm.hw.expansion.stream import Barrier, Region, Regions, ScalarLoad, SetSemaphores, Site, Stream
+from npuvm.hw.memory.chunks import engines_of
 
 if TYPE_CHECKING:
     from npuvm.hw.compiled.backend import Backend
     from npuvm.hw.compiled.world import World
     from npuvm.hw.config import CoreType, NpuConfig
-    from npuvm.hw.engine import CoreProgram
-    from npuvm.hw.tally import Tally
+    from npuvm.hw.engine.chip import CoreProgram
+    from npuvm.hw.expansion.tally import Tally
     from npuvm.isa import Isa
 
 __all__ = ["Feed"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from npuvm.hw.chunks import engines_of
 from npuvm.hw.compiled.feed import Feed
 from npuvm.hw.compiled.layout import (
     BEYOND,
@@ -38,23 +37,24 @@ from npuvm.hw.compiled.messages import explain, last_cycle, two_consumers
 from npuvm.hw.compiled.servers import make_servers, traffic_of
 from npuvm.hw.compiled.views import CoreView, MemoryView, view_core
 from npuvm.hw.compiled.world import make_world
-from npuvm.hw.engine import memory_params
+from npuvm.hw.engine.chip import memory_params
 from npuvm.hw.errors import SimulationError, TrapError
-from npuvm.hw.tally import Tally
+from npuvm.hw.expansion.tally import Tally
+from npuvm.hw.memory.chunks import engines_of
 
 if TYPE_CHECKING:
     from npuvm.hw.compiled.backend import Backend
     from npuvm.hw.config import NpuConfig
-    from npuvm.hw.engine import CoreProgram
-    from npuvm.hw.l2 import L2State
-    from npuvm.hw.stream import ScalarLoad
+    from npuvm.hw.engine.chip import CoreProgram
+    from npuvm.hw.expansion.stream import ScalarLoad
+    from npuvm.hw.memory.l2 import L2State
     from npuvm.isa import Isa
 
 __all__ = ["CompiledMachine"]
 
 
 class CompiledMachine:
-    """One launch on a chip: build it, then `run` it once. The counterpart of `npuvm.hw.engine.Machine`.
+    """One launch on a chip: build it, then `run` it once. The counterpart of `npuvm.hw.engine.chip.Machine`.
 
     `timed` are the semaphores of each core's own that are not simple (`npuvm.hw.compiled.sections`); None for a core: all.
     After the run `cores` and `memory` say what happened.

@@ -40,7 +40,7 @@ from npuvm.hw.compiled.world import SCOPES
 if TYPE_CHECKING:
     from npuvm.hw.compiled.feed import Feed
     from npuvm.hw.config import NpuConfig
-    from npuvm.hw.engine import CoreProgram
+    from npuvm.hw.engine.chip import CoreProgram
     from npuvm.isa import Isa
 
 __all__ = ["explain", "last_cycle", "two_consumers"]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from npuvm.hw.program import BarrierStep, Block, Leaf, Node, Program, Scalar, SemaphoreStep
+from npuvm.hw.expansion.program import BarrierStep, Block, Leaf, Node, Program, Scalar, SemaphoreStep
 
 if TYPE_CHECKING:
     from npuvm.isa import Isa

@@ -54,12 +54,12 @@ from npuvm.hw.compiled.layout import (
     SLICE_FIELDS,
     Store,
 )
-from npuvm.hw.memory import MemoryTraffic
+from npuvm.hw.memory.system import MemoryTraffic
 
 if TYPE_CHECKING:
     from npuvm.hw.compiled.backend import Backend
-    from npuvm.hw.l2 import L2State
-    from npuvm.hw.memory import MemoryParams
+    from npuvm.hw.memory.l2 import L2State
+    from npuvm.hw.memory.system import MemoryParams
 
 __all__ = ["make_servers", "traffic_of"]
 

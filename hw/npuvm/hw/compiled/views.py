@@ -36,9 +36,9 @@ from npuvm.hw.compiled.layout import (
 )
 
 if TYPE_CHECKING:
-    from npuvm.hw.l2 import L2State
-    from npuvm.hw.memory import MemoryTraffic
-    from npuvm.hw.tally import Tally
+    from npuvm.hw.expansion.tally import Tally
+    from npuvm.hw.memory.l2 import L2State
+    from npuvm.hw.memory.system import MemoryTraffic
     from npuvm.isa import Isa
 
 __all__ = ["CoreView", "MemoryView", "UnitView", "view_core"]
@@ -46,7 +46,7 @@ __all__ = ["CoreView", "MemoryView", "UnitView", "view_core"]
 
 @dataclass(frozen=True)
 class UnitView:
-    """Cycles of a unit by cause, as `npuvm.hw.units.Unit` keeps them."""
+    """Cycles of a unit by cause, as `npuvm.hw.engine.units.Unit` keeps them."""
 
     name: str
     free: int
@@ -62,7 +62,7 @@ class UnitView:
 
 @dataclass(frozen=True)
 class CoreView:
-    """A core that has halted in cycle `finished`, as `npuvm.hw.sequencer.Sequencer` keeps it."""
+    """A core that has halted in cycle `finished`, as `npuvm.hw.engine.sequencer.Sequencer` keeps it."""
 
     core: int
     core_type: str
@@ -75,7 +75,7 @@ class CoreView:
 
 @dataclass(frozen=True)
 class MemoryView:
-    """What the memory system has served, as `npuvm.hw.memory.MemorySystem` keeps it."""
+    """What the memory system has served, as `npuvm.hw.memory.system.MemorySystem` keeps it."""
 
     l2: L2State
     traffic: MemoryTraffic

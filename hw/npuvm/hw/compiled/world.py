@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from npuvm.hw.chunks import engines_of
 from npuvm.hw.compiled.layout import (
     B_CYCLES,
     B_MEMBERS,
@@ -68,12 +67,13 @@ from npuvm.hw.compiled.layout import (
     WANTS_INPUT,
     Store,
 )
+from npuvm.hw.memory.chunks import engines_of
 
 if TYPE_CHECKING:
-    from npuvm.hw.chunks import Engine
     from npuvm.hw.compiled.backend import Backend
     from npuvm.hw.config import NpuConfig
-    from npuvm.hw.engine import CoreProgram
+    from npuvm.hw.engine.chip import CoreProgram
+    from npuvm.hw.memory.chunks import Engine
     from npuvm.isa import Isa
 
 __all__ = ["World", "make_world"]

@@ -12,7 +12,7 @@ __all__ = ["chip_reference_markdown"]
 _INTRO = """\
 # The chip file
 
-<!-- Made by npuvm.hw.config.chip_reference_markdown; tests/hw/test_config_reference.py rewrites it with NPUVM_REWRITE=1. -->
+<!-- Made by npuvm.hw.config; tests/hw/config/test_config_reference.py rewrites it with NPUVM_REWRITE=1. -->
 
 One YAML file defines a chip. Shipped chips lie in `configs/npu/` and are named without the suffix (`--chip ascend_910b1`);
 any other chip is named by its file. `--set core.ub_kib=512` lays one value over the file.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from npuvm.hw.conformance.program_target import ProgramTarget
-from npuvm.hw.interpreter import interpret
+from npuvm.hw.functional.interpreter import interpret
 from npuvm.isa.conformance import Target
 
 __all__ = ["functional_target"]

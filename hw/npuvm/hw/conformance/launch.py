@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.errors import TrapError
+from npuvm.hw.functional.state import GlobalMemory
 from npuvm.hw.launch import capacity_limits
-from npuvm.hw.state import GlobalMemory
 from npuvm.isa import Image, Isa, assemble, verify
 from npuvm.isa.conformance import Outcome, ProgramCase
 from npuvm.isa.errors import NpuvmError

@@ -11,7 +11,7 @@ from npuvm.isa.conformance import Decoded, Level, Outcome, ProgramCase
 
 if TYPE_CHECKING:
     from npuvm.hw.config import NpuConfig
-    from npuvm.hw.state import GlobalMemory
+    from npuvm.hw.functional.state import GlobalMemory
     from npuvm.isa import Image, Isa
 
 __all__ = ["Execute", "ProgramTarget"]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from npuvm.hw.config import NpuConfig
     from npuvm.hw.energy.technology import Technology
     from npuvm.hw.energy.work import Work
-    from npuvm.hw.stats import RunResult
+    from npuvm.hw.results.stats import RunResult
 
 __all__ = ["EnergyReport", "estimate_energy"]
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npuvm.hw.errors import SimulationError
-from npuvm.hw.sums import sum_by_key
+from npuvm.hw.results.sums import sum_by_key
 from npuvm.hw.timing import cube_blocks
 from npuvm.isa.semantics import primitives
 
 if TYPE_CHECKING:
     from npuvm.hw.config import NpuConfig
-    from npuvm.hw.stream import Column, Site
-    from npuvm.hw.tally import SiteTable
+    from npuvm.hw.expansion.stream import Column, Site
+    from npuvm.hw.expansion.tally import SiteTable
     from npuvm.isa import Isa
 
 __all__ = ["Work", "work_of"]

@@ -10,8 +10,8 @@ from fractions import Fraction
 from npuvm.hw.errors import SimulationError
 from npuvm.hw.explain.causes import KINDS, Cause, add_up, split_stats
 from npuvm.hw.explain.stack import critical_unit, launch_stack
-from npuvm.hw.stats import RunResult
-from npuvm.hw.sums import sum_by_key
+from npuvm.hw.results.stats import RunResult
+from npuvm.hw.results.sums import sum_by_key
 
 __all__ = ["LaunchBreakdown", "UnitBreakdown", "break_down", "sum_breakdowns"]
 

@@ -1,4 +1,4 @@
-"""What a cycle of a unit can be spent on: the causes of `npuvm.hw.stats.UnitStats`, taken apart into unit, kind and partner."""
+"""What a cycle of a unit can be spent on: the causes of `results.stats.UnitStats`, taken apart into unit, kind and partner."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import NamedTuple
 
-from npuvm.hw.stats import UnitStats
+from npuvm.hw.results.stats import UnitStats
 
 __all__ = ["KINDS", "SEQUENCER", "Cause", "add_up", "split_stats"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from npuvm.hw.explain.causes import SEQUENCER, Cause, add_up, split_stats
-from npuvm.hw.stats import CoreStats, RunResult
+from npuvm.hw.results.stats import CoreStats, RunResult
 
 __all__ = ["core_stack", "critical_unit", "launch_stack", "occupied"]
 

@@ -20,8 +20,8 @@ from npuvm.isa.control import SCOPES
 
 if TYPE_CHECKING:
     from npuvm.hw.config import NpuConfig
-    from npuvm.hw.observe import TraceEvent
-    from npuvm.hw.stats import RunResult
+    from npuvm.hw.engine.observe import TraceEvent
+    from npuvm.hw.results.stats import RunResult
     from npuvm.isa import Image, Insn, Isa
 
 __all__ = ["PATH_KINDS", "PathStep", "PathText", "critical_path", "path_of_trace"]

@@ -21,10 +21,10 @@ from npuvm.isa.codec import decode_at
 from npuvm.isa.disasm import format_insn
 
 if TYPE_CHECKING:
-    from npuvm.hw.clock import Clock
+    from npuvm.hw.engine.clock import Clock
+    from npuvm.hw.expansion.stream import Regions
     from npuvm.hw.hazards.overlaps import RegionTable
     from npuvm.hw.hazards.semaphores import Counted
-    from npuvm.hw.stream import Regions
     from npuvm.isa import Image, Isa
 
 __all__ = ["HazardChecker"]

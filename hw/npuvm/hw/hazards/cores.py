@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from npuvm.hw.expansion.stream import Barrier, SetSemaphores, Site
 from npuvm.hw.hazards.layout import SEQUENCER
 from npuvm.hw.hazards.semaphores import Counted, VectorClock
-from npuvm.hw.stream import Barrier, SetSemaphores, Site
 from npuvm.isa.control import SCOPES
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from npuvm.hw.expansion.rows import number_rows
+from npuvm.hw.expansion.stream import MAX_OPERANDS, Barrier, Halt, ScalarLoad, SetSemaphores, Site, Stream
 from npuvm.hw.hazards.overlaps import Bools, Ints, RegionTable, conflicting
-from npuvm.hw.rows import number_rows
-from npuvm.hw.stream import MAX_OPERANDS, Barrier, Halt, ScalarLoad, SetSemaphores, Site, Stream
 
 if TYPE_CHECKING:
     from npuvm.hw.hazards.record import CoreRecord

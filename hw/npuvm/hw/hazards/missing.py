@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from npuvm.hw.expansion.stream import Barrier
 from npuvm.hw.hazards.layout import SEQUENCER
-from npuvm.hw.stream import Barrier
 from npuvm.isa.control import SCOPES
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from npuvm.hw.expansion.stream import Barrier, ScalarLoad, SetSemaphores
 from npuvm.hw.hazards.cores import Core, Sync, UnitRun, make_cores
 from npuvm.hw.hazards.layout import SEQUENCER
 from npuvm.hw.hazards.semaphores import UNIT_SHIFT, Counted, VectorClock
-from npuvm.hw.stream import Barrier, ScalarLoad, SetSemaphores
 
 if TYPE_CHECKING:
     from npuvm.hw.hazards.layout import Layout

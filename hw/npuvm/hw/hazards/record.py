@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from npuvm.hw.stream import Region, Regions
+from npuvm.hw.expansion.stream import Region, Regions
 
 if TYPE_CHECKING:
-    from npuvm.hw.clock import Clock
+    from npuvm.hw.engine.clock import Clock
 
 __all__ = ["CoreRecord", "Times"]
 

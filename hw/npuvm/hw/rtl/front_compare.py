@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.hw.config.model import NpuConfig
+from npuvm.hw.engine.observe import TraceEvent
 from npuvm.hw.errors import RtlError
-from npuvm.hw.expand import expansions_of
-from npuvm.hw.observe import TraceEvent
+from npuvm.hw.expansion.expand import expansions_of
+from npuvm.hw.expansion.stream import Regions, ScalarLoad, Stream
 from npuvm.hw.rtl.front_files import UNITS, Dispatch, FrontRun, FrontTrace, Start
 from npuvm.hw.simulator import simulate
-from npuvm.hw.stream import Regions, ScalarLoad, Stream
 from npuvm.isa.image import Image
 from npuvm.isa.model import Isa
 

@@ -12,11 +12,11 @@ from math import ceil, floor, log10
 from typing import Any, NamedTuple, TypeAlias
 
 from npuvm.hw.explain import KINDS, Cause, LaunchBreakdown
+from npuvm.runtime.analysis.recording import ALL_LAUNCHES
 from npuvm.runtime.html.kernels import KernelRow
 from npuvm.runtime.html.placing import label_places
 from npuvm.runtime.html.roofs import Roof
 from npuvm.runtime.html.words import quantity, three_digits
-from npuvm.runtime.recording import ALL_LAUNCHES
 
 __all__ = ["GROUPS", "MOST_BARS", "Figure", "breakdown_figure", "roofline_figure"]
 

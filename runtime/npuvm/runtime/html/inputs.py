@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from npuvm.hw.energy import Technology
-from npuvm.runtime.device import LaunchRecord
-from npuvm.runtime.scenario_report import ScenarioReport
+from npuvm.runtime.device.device import LaunchRecord
+from npuvm.runtime.scenarios.report import ScenarioReport
 
 __all__ = ["LaunchTimeline", "ReportInputs", "Slice"]
 

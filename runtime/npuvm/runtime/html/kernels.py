@@ -9,7 +9,7 @@ from npuvm.hw.energy import Work
 from npuvm.hw.errors import DeviceError
 from npuvm.hw.explain import Advice, LaunchBreakdown, advise, break_down, sum_breakdowns
 from npuvm.runtime.html.inputs import ReportInputs
-from npuvm.runtime.scenario_report import CaseRow, Totals
+from npuvm.runtime.scenarios.report import CaseRow, Totals
 
 __all__ = ["KernelRow", "kernel_rows"]
 

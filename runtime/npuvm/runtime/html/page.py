@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from npuvm.hw.energy import EnergyReport, Work, estimate_area, estimate_energy
 from npuvm.hw.errors import ConfigError, DeviceError
 from npuvm.hw.explain import KINDS, advise, sum_breakdowns
+from npuvm.runtime.analysis.recording import ALL_LAUNCHES
 from npuvm.runtime.html.figures import MOST_BARS, breakdown_figure, roofline_figure
 from npuvm.runtime.html.inputs import ReportInputs
 from npuvm.runtime.html.kernels import KernelRow, kernel_rows
@@ -19,7 +20,6 @@ from npuvm.runtime.html.roofs import roofs_of
 from npuvm.runtime.html.tables import config_sections, trust_counts
 from npuvm.runtime.html.timeline_view import timeline_columns, timeline_label, timeline_note
 from npuvm.runtime.html.words import nbytes, percent, quantity, three_digits
-from npuvm.runtime.recording import ALL_LAUNCHES
 
 __all__ = ["plotly_script", "render_report", "script_json"]
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from npuvm.hw.energy import Technology
 from npuvm.isa import Image
-from npuvm.runtime.device import LaunchRecord
+from npuvm.runtime.device.device import LaunchRecord
 from npuvm.runtime.html.inputs import LaunchTimeline, ReportInputs
 from npuvm.runtime.html.slices import timeline_of
-from npuvm.runtime.scenario_report import ScenarioReport
+from npuvm.runtime.scenarios.report import ScenarioReport
 
 __all__ = ["ReportRecorder"]
 

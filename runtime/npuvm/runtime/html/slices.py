@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from npuvm.hw.engine.observe import TraceEvent
 from npuvm.hw.launch import core_groups
-from npuvm.hw.observe import TraceEvent
-from npuvm.hw.timeline import spread
+from npuvm.hw.results.timeline import spread
 from npuvm.isa import decode_at, format_insn
-from npuvm.runtime.device import LaunchRecord
+from npuvm.runtime.device.device import LaunchRecord
 from npuvm.runtime.html.inputs import LaunchTimeline, Slice
 
 __all__ = ["COUNTER_STEPS", "timeline_of"]

@@ -6,9 +6,9 @@ import weakref
 from dataclasses import dataclass
 
 from npuvm.hw.errors import OutOfMemoryError
-from npuvm.runtime.device import Device
+from npuvm.runtime.device.device import Device
+from npuvm.runtime.device.tensor import Tensor
 from npuvm.runtime.session.carrying import Array, carried
-from npuvm.runtime.tensor import Tensor
 
 __all__ = ["Arena", "ArenaPool", "Weights"]
 

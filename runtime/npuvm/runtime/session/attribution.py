@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from npuvm.compiler.plan.launch_sources import LaunchedProgram, SourceWork
-from npuvm.hw.chunks import engines_of
 from npuvm.hw.config import NpuConfig
-from npuvm.hw.stats import RunResult
-from npuvm.runtime.device import Device
+from npuvm.hw.memory.chunks import engines_of
+from npuvm.hw.results.stats import RunResult
+from npuvm.runtime.device.device import Device
 
 __all__ = ["COPY", "Attributed", "attribute"]
 

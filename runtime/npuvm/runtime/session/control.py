@@ -10,7 +10,7 @@ import numpy as np
 
 from npuvm.compiler.graph.model import DeviceStep, IfStep, LoopStep, Model, ScanStep
 from npuvm.compiler.graph.symbols import evaluate
-from npuvm.runtime.allocator import ALIGNMENT_BYTES
+from npuvm.runtime.device.allocator import ALIGNMENT_BYTES
 from npuvm.runtime.session.binding import Binding
 from npuvm.runtime.session.carrying import Array, carrier_of, numpy_dtype
 from npuvm.runtime.session.errors import SessionError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from npuvm.compiler.graph.model import Model
-from npuvm.runtime.device import Device
+from npuvm.runtime.device.device import Device
 from npuvm.runtime.session.carrying import Array, carried, carrier_of, restored
 from npuvm.runtime.session.errors import SessionError
 from npuvm.runtime.session.held import Held

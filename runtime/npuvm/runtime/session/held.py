@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+from npuvm.runtime.device.tensor import Tensor
 from npuvm.runtime.session.arena import Arena
 from npuvm.runtime.session.carrying import Array
 from npuvm.runtime.session.report import HostUse
-from npuvm.runtime.tensor import Tensor
 
 __all__ = ["Held"]
 

@@ -10,10 +10,10 @@ from npuvm.compiler.graph.model import SIZES, DeviceStep, HostStep, Model, Sizes
 from npuvm.compiler.graph.symbols import evaluate
 from npuvm.compiler.graph.types import DTYPES
 from npuvm.compiler.stack.order import Lifetime, place_workspace
-from npuvm.runtime.device import Device, DeviceProgram
+from npuvm.runtime.device.device import Device, DeviceProgram
+from npuvm.runtime.device.tensor import Tensor
 from npuvm.runtime.session.carrying import carrier_of
 from npuvm.runtime.session.prepared import Stage, outputs_of
-from npuvm.runtime.tensor import Tensor
 
 __all__ = ["Place", "StagePlan", "plan_stage"]
 

@@ -11,9 +11,9 @@ from npuvm.compiler.language.pins import Pins
 from npuvm.compiler.plan.launch_sources import LaunchedProgram, launch_programs
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.link import Direction, HostLink
-from npuvm.hw.stats import RunResult
-from npuvm.runtime.device import Device, DeviceProgram, LaunchRecord
-from npuvm.runtime.run_timeline import RunCalls
+from npuvm.hw.results.stats import RunResult
+from npuvm.runtime.device.device import Device, DeviceProgram, LaunchRecord
+from npuvm.runtime.device.run_timeline import RunCalls
 from npuvm.runtime.session.attribution import Attributed, attribute
 from npuvm.runtime.session.operators import owner_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from npuvm.runtime.run_timeline import RunCalls
+from npuvm.runtime.device.run_timeline import RunCalls
 
 __all__ = ["HostUse", "RunReport", "SessionStats"]
 

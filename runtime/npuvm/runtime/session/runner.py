@@ -11,7 +11,8 @@ import numpy as np
 from npuvm.compiler import CompileError, Kernel, Pins
 from npuvm.compiler.graph.model import DeviceStep, Guard, HostStep, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
 from npuvm.compiler.graph.symbols import evaluate
-from npuvm.runtime.device import Device, DeviceProgram
+from npuvm.runtime.device.device import Device, DeviceProgram
+from npuvm.runtime.device.tensor import Tensor
 from npuvm.runtime.host.provider import HostError, HostProvider
 from npuvm.runtime.session.arena import Arena, ArenaPool, Weights
 from npuvm.runtime.session.binding import Binding, GuardFails, bind_value, derive, sizes_text, symbols_of
@@ -23,7 +24,6 @@ from npuvm.runtime.session.planning import StagePlan, plan_stage
 from npuvm.runtime.session.prepared import Prepared, Stage
 from npuvm.runtime.session.profile import Executed
 from npuvm.runtime.session.report import HostUse, RunReport
-from npuvm.runtime.tensor import Tensor
 
 __all__ = ["Loaded", "Runner"]
 

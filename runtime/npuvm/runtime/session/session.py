@@ -14,10 +14,10 @@ import numpy as np
 from npuvm.compiler import Pins
 from npuvm.compiler.graph.model import Model
 from npuvm.hw.config import NpuConfig
-from npuvm.hw.indices import IndexDistribution
-from npuvm.runtime.device import Device, DeviceEngine
+from npuvm.hw.functional.indices import IndexDistribution
+from npuvm.runtime.device.device import Device, DeviceEngine
+from npuvm.runtime.device.run_timeline import RunCalls
 from npuvm.runtime.host.provider import HostProvider, default_provider
-from npuvm.runtime.run_timeline import RunCalls
 from npuvm.runtime.session.binding import LARGEST_DIM, Binding, GuardFails, bind_value
 from npuvm.runtime.session.carrying import Array, numpy_dtype
 from npuvm.runtime.session.device_array import DeviceArray, check_stays, device_input, keep_output, put_array

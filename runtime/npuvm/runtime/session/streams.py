@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from npuvm.hw.config import NpuConfig
-from npuvm.runtime.operations import Operation
-from npuvm.runtime.run_timeline import run_timeline
+from npuvm.runtime.device.operations import Operation
+from npuvm.runtime.device.run_timeline import run_timeline
 from npuvm.runtime.session.errors import SessionError
 from npuvm.runtime.session.report import RunReport
 

@@ -1,0 +1,1 @@
+"""What a run reports: cycles by unit and cause, bounds, timelines."""

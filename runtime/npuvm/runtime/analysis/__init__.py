@@ -1,0 +1,1 @@
+"""What launches say besides their cycles: explained, idealised, energy, uncertainty, use of instructions."""

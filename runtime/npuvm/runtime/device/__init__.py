@@ -1,0 +1,1 @@
+"""A simulated device: memory, tensors, the program cache, streams, transfers, timelines."""

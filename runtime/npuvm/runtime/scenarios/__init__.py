@@ -1,0 +1,1 @@
+"""Scenario files: schema, kernels and models, oracles, the run, and its report."""
