@@ -14,17 +14,20 @@ __all__ = ["simulate_kernel"]
 _ALIGN = 512
 
 
-def simulate_kernel(made: CompiledKernel, chip: NpuConfig, isa: Isa, limit: int | None = None) -> int | None:
+def simulate_kernel(
+    made: CompiledKernel, chip: NpuConfig, isa: Isa, limit: int | None = None, gap: int = 0
+) -> int | None:
     """Cycles of a kernel's launches, one after the other; the first finds nothing in L2. None where they are over `limit`.
 
-    Tensors lie one after the other, those of the workspace where the kernel has them in it.
+    Tensors lie one after the other, with a gap of `gap` times 512 bytes before each, those of the workspace where the kernel
+    has them in it.
     """
     windows: dict[str, tuple[int, int]] = {}
-    at = 0
+    at = gap * _ALIGN
     for each in made.tensors:
         if each.kind != "workspace":
             windows[each.name] = at, each.nbytes
-            at += -(-each.nbytes // _ALIGN) * _ALIGN
+            at += (-(-each.nbytes // _ALIGN) + gap) * _ALIGN
     windows |= {each.name: (at + each.offset, each.nbytes) for each in made.tensors if each.kind == "workspace"}
     l2: L2State = l2_state(chip)
     cycles = 0

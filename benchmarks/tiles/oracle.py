@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from benchmarks.efficiency.kernels import matmul
 from benchmarks.tiles.launches import simulate_kernel
+from benchmarks.tiles.report import geomean
 
 from npuvm.compiler import compile_kernel
 from npuvm.compiler.cube.chooser import TileChooser
@@ -47,6 +48,9 @@ _SHORTEST = 64
 _WIDTHS = (2, 3, 4, 6, 8, 12, 16)
 """Rows of tiles in the bands of orders that are tried."""
 
+
+_GAPS = (1, 3, 5, 9)
+"""Gaps before tensors, in units of 512 bytes, that put them at other places."""
 
 _LINE = 512
 """Copies of operands have rows at multiples of so many bytes."""
@@ -132,6 +136,13 @@ class Oracle:
         assert cycles is not None
         between = [each.name for each in made.tensors if each.kind == "workspace"]
         return cycles, f"through {', '.join(between)}" if between else "as it lies"
+
+    def elsewhere(self, sizes: ProductSizes, way: Way) -> float:
+        """Cycles of `way` over the compiler's with tensors at places for which it was not found, the geometric mean."""
+        own, other = compile_kernel(matmul, _shapes(sizes), self._chip, self._isa), self._made(sizes, way)
+        assert other is not None
+        found = [[simulate_kernel(each, self._chip, self._isa, gap=gap) for each in (other, own)] for gap in _GAPS]
+        return geomean([best / cycles for best, cycles in found if best and cycles])
 
     def may_be_padded(self, sizes: ProductSizes) -> bool:
         """Whether rows begin off blocks of memory where L2 does not keep what is read so."""

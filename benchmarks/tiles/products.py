@@ -52,6 +52,7 @@ def measure(name: str, count: int, sample: int) -> Report:
                 best.space,
                 {"compiler": cycles} | {way: each for way, (each, _) in alone.items()},
                 {"compiler": text} | {way: each for way, (_, each) in alone.items()},
+                oracle.elsewhere(sizes, best.way) if best.cycles < cycles else 1.0,
             )
         )
     searched = (

@@ -26,7 +26,8 @@ class Row:
     """One shape: cycles and tile of each way to choose, and the best that the search found.
 
     `groups` are the groups of shapes it belongs to, beside that of all. `best_by` is the best tile, `tried` of `space` legal
-    ones were simulated.
+    ones were simulated. `elsewhere` is the compiler's share of that tile where tensors lie at other places than those for which
+    it was found, the geometric mean of some; None where nobody asked.
     """
 
     shape: str
@@ -37,6 +38,7 @@ class Row:
     space: int
     cycles: Mapping[str, int]
     tiles: Mapping[str, str]
+    elsewhere: float | None = None
 
     def share(self, way: str) -> float:
         """The best cycles over those of a way."""
@@ -104,6 +106,12 @@ def print_report(report: Report, worst: int) -> None:
     own = next(iter(report.rows[0].cycles))
     for row in sorted(report.rows, key=lambda row: row.share(own))[:worst]:
         print(f"  {row.share(own):.3f} {row.shape}: {row.tiles[own]} takes {row.cycles[own]}, {row.best_by} {row.best}")
+    moved = sorted(row.elsewhere for row in report.rows if row.elsewhere is not None)
+    if moved:
+        print(
+            f"with tensors at other places: {geomean(moved):.3f} of the tiles that were best at theirs "
+            f"(5 %: {moved[int(0.05 * len(moved))]:.3f}, worst {moved[0]:.3f})"
+        )
     if report.selection is not None:
         cold, known, hit = report.selection.cold, report.selection.known, report.selection.dict_hit
         print(f"a choice: {cold:.1f} us for a new shape, {known:.2f} us for a known one; a dict of Python {hit:.2f} us")
