@@ -15,7 +15,7 @@ from npuvm.compiler.cube.chooser import TileChooser, chooser_of, sort_name
 from npuvm.compiler.cube.codegen import compile_matmul, problem_of
 from npuvm.compiler.cube.levels import grown_tiles, product_levels
 from npuvm.compiler.cube.plan import sizes_of
-from npuvm.compiler.cube.problem import CubeTile, TileProblem
+from npuvm.compiler.cube.problem import CubeTile, ProductSizes, TileProblem
 from npuvm.compiler.cube.spec import MatmulSpec, MatView, normalise
 from npuvm.compiler.emit.symint import SymInt
 from npuvm.compiler.errors import CompileError
@@ -391,3 +391,14 @@ def test_what_one_core_has_is_measured() -> None:
     for pins, measured in ((Pins(), ["block", "l0", "l1"]), (Pins(order="column"), [])):
         levels = TileChooser(problem_of(_product(512, 512, 512), chip, isa, pins), 24).levels
         assert [level.name for level in levels if level.analysis is Analysis.EMPIRICAL] == measured
+
+
+def test_a_result_larger_than_l2_costs_what_l2_does_not_keep_of_it() -> None:
+    """All of it was charged, so that launches were faster than their estimates."""
+    chip, isa = _chip("ascend_910a")
+    problem = problem_of(_product(64, 64, 64), chip, isa, Pins())
+    chooser, (m, n, k) = chooser_of(problem, chip.cores_with("cube")), (3375, 6832, 32)
+    tile = chooser.choose(ProductSizes(m, n, k, 1, 2 * k, 2 * n))
+    moved = 2 * ((m + n) * k + m * n) - chip.capacity_bytes("l2")
+    assert tile.cycles < 2 * m * n / float(chip.hbm_bytes_per_cycle)
+    assert tile.cycles >= int(moved / float(chip.hbm_bytes_per_cycle))

@@ -55,6 +55,24 @@ def test_as_the_interpreter(made: Kernel, chip: str) -> None:
     np.testing.assert_allclose(got.astype(np.float64), wanted.astype(np.float64), rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.parametrize("fusion", ["none", "pattern", "stack", "both"])
+@pytest.mark.parametrize("shape", [(0, 4, 5), (3, 4, 0), (3, 0, 5), (0, 0, 0)])
+def test_sizes_that_turn_out_to_be_0_with_every_fusion(fusion: str, shape: tuple[int, int, int]) -> None:
+    """With "both", launches of a product were weighed before anyone asked whether it has elements."""
+
+    @kernel(a="fp16[M, K]", b="fp16[K, N]")
+    def product(k: KernelBuilder, a: ParamRef, b: ParamRef) -> None:
+        k.store(k.relu(k.matmul(k.load(a), k.load(b))), "y")
+
+    m, inner, n = shape
+    inputs = {"a": np.ones((m, inner), np.float16), "b": np.ones((inner, n), np.float16)}
+    shapes = {name: each.shape for name, each in inputs.items()}
+    compiled = compile_kernel(product, shapes, the_chip("ascend_910b1"), the_isa(), Pins(fusion=fusion))
+    np.testing.assert_array_equal(
+        run_compiled(compiled, inputs, the_chip("ascend_910b1")).outputs["y"], np.full((m, n), inner, np.float16)
+    )
+
+
 def test_a_mix_that_says_so_needs_something_to_add_up() -> None:
     @kernel(ktype="mix", a="fp16[64, 0]", b="fp16[0, 64]")
     def product(k: KernelBuilder, a: ParamRef, b: ParamRef) -> None:

@@ -191,8 +191,14 @@ class TileChooser:
         return found
 
     def kept_cycles(self, sizes: ProductSizes) -> float:
-        """The estimate of the chosen tile where L2 has the operands that it has room for, as launches before may leave it."""
-        tile, (m, n, k, batch, *_) = self.choose(sizes), sizes
+        """The estimate of the chosen tile where L2 has the operands that it has room for, as launches before may leave it.
+
+        0 for a result without elements.
+        """
+        m, n, k, batch, *_ = sizes
+        if m * n * batch == 0:
+            return 0.0
+        tile = self.choose(sizes)
         met = self._met.get(sizes)
         if met is None or batch * ((m + n) * k + m * n) * self._item > self._l2_capacity:
             return tile.cycles
@@ -296,11 +302,11 @@ class TileChooser:
         return cycles
 
     def _read(self, sizes: ProductSizes) -> float:
-        """Cycles of main memory for operands that are read once, and a result that L2 does not keep."""
+        """Cycles of main memory for operands that are read once, and what L2 does not keep of a result."""
         m, n, k, batch, *_ = sizes
         stored = m * n * batch * self._out_item
         read = (m + n) * k * batch * self._item
-        return (read + (stored if stored > self._l2_capacity else 0)) * self._per_hbm
+        return (read + max(stored - self._l2_capacity, 0)) * self._per_hbm
 
     def _key(self, sizes: ProductSizes) -> _Key:
         problem, (m, n, k, _, a_pitch, b_pitch) = self._problem, sizes
