@@ -15,6 +15,7 @@ from npuvm.runtime.host import ReferenceProvider, default_provider
 from npuvm.runtime.host.ort import OnnxruntimeProvider
 from npuvm.runtime.host.provider import HostError
 from npuvm.runtime.session import Session
+from npuvm.runtime.session.errors import SessionError
 
 AROUND = """m (float[B, 4] x) => (float[2, n] y) {
   t = Tanh(x)
@@ -176,3 +177,34 @@ def test_a_range_up_to_a_number_is_one_operator_of_the_host() -> None:
     for size in (4, 0, 1):
         check(session, proto, {"n": np.array(size), "x": floats(1)})
     check(session, proto, {"n": np.array(4), "x": floats(4)})
+
+
+@pytest.mark.parametrize("fusion", ["none", None])
+def test_a_size_of_the_host_must_be_a_multiple(fusion: str | None) -> None:
+    text = """m (float[M, N] x) => (float[J, 6] y, float[J, 6] z) {
+      where = NonZero(x)
+      rows = Constant <value = int64[2] {-1, 6}> ()
+      f = Cast <to = 1> (where)
+      y = Reshape(f, rows)
+      g = Exp(f)
+      z = Reshape(g, rows)
+    }"""
+    proto, session = opened(text, fusion=fusion)
+    for shape in ((2, 3), (1, 6), (3, 4)):
+        check(session, proto, {"x": np.ones(shape, np.float32)})
+    with pytest.raises(SessionError, match=r"Reshape_y: where_1 % 3 == 0 must hold, not where_1 = 4"):
+        session.run({"x": np.ones((2, 2), np.float32)})
+
+
+def test_a_size_of_a_branch_must_be_a_multiple() -> None:
+    text = """m (float[M, 2] x, bool c) => (float[J, 4] y) {
+      w = If (c) <then_branch = a () => (float[p, q] u) { u = Concat <axis = 0> (x, x) },
+                  else_branch = b () => (float[p, q] v) { v = Relu(x) }>
+      rows = Constant <value = int64[2] {-1, 4}> ()
+      y = Reshape(w, rows)
+    }"""
+    proto, session = opened(text)
+    check(session, proto, {"x": floats(3, 2), "c": np.array(True)})
+    check(session, proto, {"x": floats(4, 2), "c": np.array(False)})
+    with pytest.raises(SessionError, match=r"Reshape_y: w_0 % 2 == 0 must hold, not w_0 = 3"):
+        session.run({"x": floats(3, 2), "c": np.array(False)})

@@ -158,8 +158,20 @@ class Lowering:
     def define(self, entry: Entry) -> Entry:
         """Make a value known by its name."""
         self.entries[entry.name] = entry
-        self.model.values[entry.name] = ValueType(entry.dtype, entry.shape)
+        self.model.values[entry.name] = ValueType(entry.dtype, self._bound_dims(entry))
         return entry
+
+    def _bound_dims(self, entry: Entry) -> tuple[Dim, ...] | None:
+        """The dims that a value's shape gives: a late symbol itself where its dim is computed from it, as 3 * (J / 3)."""
+        names = self.deduction.late_names
+        if entry.shape is None or not names:
+            return entry.shape
+        dims = list(entry.shape)
+        for axis, dim in enumerate(entry.shape):
+            name = names.get(f"{entry.name}_{axis}")
+            if name is not None and name in self.deduction.symbols_of(sum_of(dim)):
+                dims[axis] = name
+        return tuple(dims)
 
     def find(self, name: str, where: str) -> Entry:
         """The value of a name. CompileError where nothing before has made it."""
