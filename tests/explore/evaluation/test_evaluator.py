@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,7 +11,6 @@ from tests.explore.evaluation.kit import ATTENTION, MODELS, SIZES, make_space, m
 
 from npuvm.explore.evaluation import Evaluation, Evaluator, check_workloads, objective_values
 from npuvm.hw.energy import estimate_area, load_technology
-from npuvm.hw.errors import ConfigError
 from npuvm.hw.functional.indices import IndexDistribution
 from npuvm.hw.rtl.yosys import find_yosys
 from npuvm.runtime.analysis.energy import energy_of_launches
@@ -134,6 +134,40 @@ def test_scenarios_take_what_their_recordings_say(tmp_path: Path) -> None:
     assert run.sizes == {}
 
 
+def model_scenario(folder: Path, **fields: Any) -> dict[str, Any]:
+    """The small model as a scenario in a folder."""
+    folder.mkdir(exist_ok=True)
+    scenario = {"name": "mlp", "title": "mlp", "chip": "edge", "kind": "model", "model": model_file(folder).name}
+    path = folder / "scenario.yaml"
+    path.write_text(yaml.safe_dump({**scenario, **fields}), encoding="utf-8")
+    return {"name": "scenario", "scenario": str(path)}
+
+
+def test_a_scenario_of_a_model_is_the_model_at_its_sizes(tmp_path: Path) -> None:
+    runs = [{"sizes": {"rows": 100}, "weight": 3}, {"sizes": {"rows": 16}}, {"sizes": {"rows": 100}, "weight": 4}]
+    joint = [{"at": {"rows": 100}, "weight": 7}, {"at": {"rows": 16}}]
+    model = {"name": "model", "model": str(model_file(tmp_path)), "sizes": joint}
+    for fusion in ("none", "both"):
+        scenario = model_scenario(tmp_path, runs=runs, fusion=fusion)
+        space = make_space(tmp_path, workloads=[model, scenario], parameters={"compiler.fusion": [fusion]})
+        evaluator = Evaluator(make_space(tmp_path, workloads=[scenario], parameters={"core.count": [1]}))
+        own = evaluator.evaluate({"core.count": 1})
+        both = Evaluator(space).evaluate({"compiler.fusion": fusion}).measures
+        assert both["latency_us of scenario"] == both["latency_us of model"] == own.measures["latency_us"]
+        assert [run.launches for run in own.runs] == ([1, 1] if fusion == "both" else [5, 5])
+        # Its limits are those of the model.
+        assert evaluator.foresee({"core.count": 1})["latency_us"] > 0
+
+
+def test_scenarios_of_one_text_beside_different_models_share_nothing(tmp_path: Path) -> None:
+    narrow, wide = (model_scenario(tmp_path / name, runs=[{"sizes": {"rows": 64}}]) for name in ("narrow", "wide"))
+    file = tmp_path / "wide" / "mlp.onnxtxt"
+    file.write_text(file.read_text(encoding="utf-8").replace("128", "512"), encoding="utf-8")
+    space = make_space(tmp_path, workloads=[narrow, {**wide, "name": "wide"}])
+    first, second = Evaluator(space).evaluate(next(space.points())).runs
+    assert first.latency_us < second.latency_us
+
+
 def test_an_evaluation_goes_through_json(tmp_path: Path) -> None:
     space = make_space(tmp_path)
     evaluation = Evaluator(space).evaluate(next(space.points()))
@@ -165,9 +199,8 @@ def test_workloads_that_can_be_read_pass(tmp_path: Path) -> None:
     check_workloads(make_space(tmp_path))
     scenario = {"name": "products", "scenario": str(ROOT / "configs" / "gemm.yaml")}
     check_workloads(make_space(tmp_path, workloads=[scenario]))
-    (tmp_path / "none.yaml").write_text("name: none\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"workload nothing: .*none.yaml"):
-        check_workloads(make_space(tmp_path, workloads=[{"name": "nothing", "scenario": str(tmp_path / "none.yaml")}]))
+    with pytest.raises(SessionError, match=r"workload scenario.*symbol 'rows' has no size"):
+        check_workloads(make_space(tmp_path, workloads=[model_scenario(tmp_path, runs=[{"weight": 2}])]))
 
 
 def test_a_chip_that_is_too_small_is_a_failed_point_and_no_lost_study(tmp_path: Path) -> None:

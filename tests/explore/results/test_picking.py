@@ -73,7 +73,8 @@ chip: edge
 model: {MODEL}
 fusion: pattern
 runs:
-  - {{sizes: {{tokens: 50}}}}
+  - {{sizes: {{tokens: 50}}, weight: 99}}
+  - {{sizes: {{tokens: 2}}}}
 """,
     "picked.yaml": SPACE,
 }
@@ -151,9 +152,12 @@ def test_simulating_a_picked_point_gives_the_figures_of_the_study(
     model, sums, block = (run_scenario(load_scenario(path), timing_only=True) for path in paths)
     assert model.header.chip == "picked_3"
     assert [(row.sizes, row.share) for row in model.runs] == [({"tokens": 1}, 0.5), ({"tokens": 100}, 0.5)]
-    *runs, whole, alike = evaluation.runs
+    *runs, whole, long, short = evaluation.runs
     assert block.header.options["buffering"] == point["compiler.buffering"]
-    assert (block.totals.cycles, block.totals.launches) == (alike.cycles, alike.launches)
+    assert [row.share for row in block.runs] == [long.weight, short.weight] == [0.99, 0.01]
+    assert [row.totals.cycles for row in block.runs] == [long.cycles, short.cycles]
+    assert [row.latency_us for row in block.runs] == pytest.approx([long.latency_us, short.latency_us], rel=1e-12)
+    assert block.mean_latency_us == pytest.approx(evaluation.measures["latency_us of block"], rel=1e-12)
     assert [row.totals.cycles for row in model.runs] == [run.cycles for run in runs]
     assert [row.latency_us for row in model.runs] == [pytest.approx(run.latency_us, rel=1e-12) for run in runs]
     assert (sums.totals.cycles, sums.stream_us) == pytest.approx((whole.cycles, whole.latency_us), rel=1e-12)
@@ -193,6 +197,7 @@ def test_a_scenario_of_a_model_finds_its_model(space: Space, tmp_path: Path) -> 
     model = {"kind": "model", "name": "inner", "title": "x", "chip": "edge", "model": "m.onnxtxt"}
     file.write_text(yaml.safe_dump({**model, "runs": [{"sizes": {"tokens": 2}}]}), encoding="utf-8")
     (tmp_path / "space" / "m.onnxtxt").write_text(MODEL.read_text(encoding="utf-8"), encoding="utf-8")
+    space = load_space(space.path)
     written(space, Entry(1, POINT, failed("never run")), tmp_path / "picked")
     report = run_scenario(load_scenario(tmp_path / "picked" / "sums.yaml"), timing_only=True)
     assert (report.header.scenario, report.header.chip, len(report.runs)) == ("picked_1_sums", "picked_1", 1)

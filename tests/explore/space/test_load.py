@@ -97,6 +97,7 @@ WRONG = [
     ("require: core.ub_kib >= 64, ", "", "11:5: constraints[0].require: missing"),
     ("scenario:", "scenari:", "13:17: workloads[0].scenari: no such field; did you mean scenario?; allowed here: name"),
     ("elementwise.yaml", "none.yaml", f"13:17: scenario: no such file: {ROOT}/configs/none.yaml"),
+    ("elementwise.yaml", "npu/edge.yaml", f"13:17: scenario: {ROOT}/configs/npu/edge.yaml:"),
     ("name: add", "name: block", "14:6: workload 'block' is there already; names are used once"),
     (
         "name: add,",

@@ -133,10 +133,11 @@ def test_a_changed_space_is_refused(file: str) -> None:
 
 def test_a_changed_workload_is_refused(tmp_path: Path, file: str) -> None:
     scenario = tmp_path / "add.yaml"
-    scenario.write_text("name: add\n", encoding="utf-8")
+    own = "{name: add, title: add, chip: edge, kind: kernels, cases: [{op: add, dtypes: [fp16], shapes: [[8]]}]}"
+    scenario.write_text(own, encoding="utf-8")
     text = TEXT.replace(TEXT.split("scenario: ")[1].split("}")[0], str(scenario))
     Study.open(small_space(text), file).close()
-    scenario.write_text("name: subtract\n", encoding="utf-8")
+    scenario.write_text(own.replace("op: add", "op: sub"), encoding="utf-8")
     with pytest.raises(StudyError, match="what differs: workload add;"):
         Study.open(small_space(text), file)
 

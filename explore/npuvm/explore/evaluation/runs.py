@@ -18,7 +18,7 @@ from npuvm.hw.launch import capacity_limits
 from npuvm.isa import Image, Isa
 from npuvm.isa.verifier import CapacityLimits, Verifier
 from npuvm.runtime.analysis.recording import record_scenario
-from npuvm.runtime.scenarios.schema import ModelScenario, load_scenario, with_buffering
+from npuvm.runtime.scenarios.schema import load_scenario, with_buffering
 
 __all__ = ["Found", "PointRuns", "Shared"]
 
@@ -85,7 +85,6 @@ class PointRuns:
         self._shared, self._chip, self._isa, self._setup, self._base = shared, chip, isa, setup, base
         self._limits = capacity_limits(chip)
         self._verifier = Verifier(isa, self._limits)
-        self._options = {"fusion": setup.fusion, "buffering": setup.buffering}
         self._tapers: dict[tuple[str, int], Taper] = {}
 
     def close(self) -> None:
@@ -100,7 +99,7 @@ class PointRuns:
         store = self._shared.store
         if store is None:
             return self._simulated(self._tape(workload, run)), "simulated"
-        wanted = {"model": read_model(workload.path).digest, "sizes": dict(run.sizes), **self._options}
+        wanted = {"model": read_model(workload.path).digest, "sizes": dict(run.sizes), **self._options(workload)}
         program = digest(wanted, compile_fields(self._chip, self._isa), code_hash())
         name = store.get("program", program)
         tape = None
@@ -130,19 +129,28 @@ class PointRuns:
         key = workload.name, id(model)
         taper = self._tapers.get(key)
         if taper is None:
-            taper = self._tapers[key] = Taper(model, self._chip, **self._options)
+            taper = self._tapers[key] = Taper(model, self._chip, **self._options(workload))
         return taper.tape(run.sizes)
+
+    def _options(self, workload: Workload) -> dict[str, str | None]:
+        """Options of the compiler: the point's, where it has none the workload's."""
+        return {
+            "fusion": self._setup.fusion or workload.fusion,
+            "buffering": self._setup.buffering or workload.buffering,
+        }
 
     def _of_scenario(self, workload: Workload) -> tuple[Counts, Found]:
         store = self._shared.store
-        fields = {**compile_fields(self._chip, self._isa), "chip": self._chip.chip_hash, **self._options}
+        fields = {
+            **compile_fields(self._chip, self._isa),
+            "chip": self._chip.chip_hash,
+            "buffering": self._setup.buffering,
+        }
         key = digest(file_digest(workload.path), fields, code_hash())
         known = None if store is None else store.get("time", key)
         if known is not None:
             return Counts.from_json(known), "shared"
         scenario = with_buffering(load_scenario(workload.path), self._setup.buffering)
-        if isinstance(scenario, ModelScenario) and self._setup.fusion is not None:
-            scenario = scenario.model_copy(update={"fusion": self._setup.fusion})
         records = record_scenario(scenario, self._base, self._setup.overrides)
         counts = counts_of([record.result for record in records], (len(records),))
         if store is not None:

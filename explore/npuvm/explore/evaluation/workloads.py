@@ -5,16 +5,15 @@ from __future__ import annotations
 from npuvm.explore.evaluation.tapes import read_model
 from npuvm.explore.space import Space, Workload
 from npuvm.isa.errors import NpuvmError
-from npuvm.runtime.scenarios.schema import load_scenario
 from npuvm.runtime.session.feeds import shapes_at
 
 __all__ = ["check_workloads"]
 
 
 def check_workloads(space: Space) -> None:
-    """Raise what would fail every point: a model or scenario that is none, symbols without a size, sizes without a symbol.
+    """Raise what would fail every point: a model that is none, symbols without a size, sizes without a symbol.
 
-    The error names the workload; it is that of `read_model`, `shapes_at` or `load_scenario`.
+    The error names the workload; it is that of `read_model` or `shapes_at`.
     """
     for workload in space.workloads:
         try:
@@ -27,7 +26,6 @@ def check_workloads(space: Space) -> None:
 
 def _check(workload: Workload) -> None:
     if workload.kind == "scenario":
-        load_scenario(workload.path)
         return
     model = read_model(workload.path).model
     for run in workload.runs:

@@ -118,12 +118,13 @@ def _scalar(value: Any) -> str:
 
 def _scenario_text(space: Space, entry: Entry, workload: Workload, folder: Path) -> str:
     name, setup = f"{space.name}_{entry.number}_{workload.name}", space.setup(entry.point)
-    if workload.kind == "scenario":
-        data = dict(load_yaml(workload.path, ConfigError).data)
+    if workload.scenario is not None:
+        data = dict(load_yaml(workload.scenario, ConfigError).data)
         data |= {"name": name, "chip": CHIP_FILE}
-        if "model" in data:
-            data["model"] = _from(folder, str(workload.path.parent / data["model"]))
-        data |= _options(setup) if data["kind"] == "model" else _with_buffering(data, setup.buffering)
+        if workload.kind == "model":
+            data |= {"model": _from(folder, str(workload.path)), **_options(setup)}
+        else:
+            data |= _with_buffering(data, setup.buffering)
         return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
     tree: dict[str, Any] = {
         "kind": "model",

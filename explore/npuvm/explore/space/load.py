@@ -27,7 +27,7 @@ from npuvm.explore.space.schema import (
     tagged_schema,
 )
 from npuvm.explore.space.space import Objective, Rule, Space, known_names
-from npuvm.explore.space.workloads import Workload, sized_runs
+from npuvm.explore.space.workloads import Workload, scenario_runs, sized_runs
 from npuvm.hw.config import NpuConfig, chip_reader
 from npuvm.hw.config.fields import leaf_at, leaf_paths, suggest
 from npuvm.hw.config.layers import chip_path
@@ -37,6 +37,7 @@ from npuvm.isa import load_isa
 from npuvm.isa.errors import NpuvmError
 from npuvm.isa.yaml_strict import Document, YamlPath, load_yaml, parse_yaml
 from npuvm.runtime.scenarios.errors import first_error
+from npuvm.runtime.scenarios.schema import ModelScenario, load_scenario
 
 __all__ = ["load_space", "load_space_text"]
 
@@ -221,7 +222,16 @@ class _Reader:
             runs = sized_runs(fields)
         except ValueError as error:
             self._fail(("workloads", at, "sizes"), str(error))
-        return Workload(fields.name, "model" if kind == "model" else "scenario", path, fields.weight, runs)
+        if kind == "model":
+            return Workload(fields.name, "model", path, fields.weight, runs)
+        try:
+            scenario = load_scenario(path)
+        except ConfigError as error:
+            self._fail(("workloads", at, kind), f"{kind}: {error}")
+        if not isinstance(scenario, ModelScenario):
+            return Workload(fields.name, "scenario", path, fields.weight, runs, path)
+        model, runs = Path(scenario.model), scenario_runs(scenario)
+        return Workload(fields.name, "model", model, fields.weight, runs, path, scenario.fusion, scenario.buffering)
 
     def _objective(self, at: int, workloads: list[str]) -> Objective:
         fields = self._fields.objectives[at]

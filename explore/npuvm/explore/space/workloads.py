@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from math import exp, log
@@ -12,15 +12,16 @@ from types import MappingProxyType
 from typing import Literal
 
 from npuvm.explore.space.schema import JointSizes, SizeFields, WorkloadFields
+from npuvm.runtime.scenarios.schema import ModelScenario
 
-__all__ = ["SizedRun", "Workload", "sized_runs"]
+__all__ = ["SizedRun", "Workload", "scenario_runs", "sized_runs"]
 
 
 @dataclass(frozen=True)
 class SizedRun:
     """One set of sizes of a model's symbols; weights of a workload's runs add up to 1.
 
-    A scenario has one run, without sizes.
+    A scenario of operators or sentences has one run, without sizes.
     """
 
     sizes: Mapping[str, int]
@@ -34,19 +35,35 @@ class SizedRun:
 
 @dataclass(frozen=True)
 class Workload:
-    """What is run on every chip of a space; `path` is a file of a model or of a scenario."""
+    """What is run on every chip of a space; `path` is a file of a model or of a scenario.
+
+    A scenario of kind `model` is a workload of its model, and `scenario` is its file; its `fusion` and `buffering` hold at
+    points that have none.
+    """
 
     name: str
     kind: Literal["model", "scenario"]
     path: Path
     weight: float
     runs: tuple[SizedRun, ...]
+    scenario: Path | None = None
+    fusion: str | None = None
+    buffering: str | None = None
 
 
 def sized_runs(fields: WorkloadFields) -> tuple[SizedRun, ...]:
     """The sizes of a workload with their weights, equal ones joined; ValueError for a distribution without values."""
+    return _weighed(_combinations(fields))
+
+
+def scenario_runs(scenario: ModelScenario) -> tuple[SizedRun, ...]:
+    """The runs of a scenario with their weights, those of equal sizes joined."""
+    return _weighed((tuple(run.sizes.items()), run.weight) for run in scenario.runs)
+
+
+def _weighed(runs: Iterable[tuple[tuple[tuple[str, int], ...], float]]) -> tuple[SizedRun, ...]:
     weights: dict[tuple[tuple[str, int], ...], float] = {}
-    for sizes, weight in _combinations(fields):
+    for sizes, weight in runs:
         weights[sizes] = weights.get(sizes, 0.0) + weight
     total = sum(weights.values())
     return tuple(SizedRun(MappingProxyType(dict(sizes)), weight / total) for sizes, weight in weights.items())
