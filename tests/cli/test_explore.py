@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,10 +17,13 @@ from rich.console import Console
 from tests.explore.study.kit import ROOT, TEXT, Quick, small_space, trials
 
 from npuvm.cli import explore, explore_progress
+from npuvm.cli.explore_plan import plan_of
 from npuvm.cli.explore_progress import SearchProgress
 from npuvm.cli.main import main
 from npuvm.explore.evaluation import Evaluation, code_name, keys
-from npuvm.explore.space import Point, load_space
+from npuvm.explore.evaluation.counts import Counts
+from npuvm.explore.evaluation.runs import Found, PointRuns
+from npuvm.explore.space import Point, SizedRun, Workload, load_space
 from npuvm.explore.study import InProcess, Study, read_study
 
 TUTORIAL = str(ROOT / "configs" / "space" / "tutorial.yaml")
@@ -54,6 +58,27 @@ def test_a_search_prints_the_front_and_writes_the_results(space: str, capsys: py
         "small.sqlite.lock",
     ]
     assert len(Path("build/explore/small.csv").read_text(encoding="utf-8").splitlines()) == 21
+
+
+def test_a_title_is_shown_as_it_is(space: str, capsys: pytest.CaptureFixture[str]) -> None:
+    title = "chips [edge] of [/7 nm] :gear:"
+    Path(space).write_text(TEXT.replace("title: cores and buffers", f"title: '{title}'"), encoding="utf-8")
+    assert f"small: {title}\n" in output(capsys, space, "-n", "2")
+    assert f"small: {title} " in output(capsys, space, "--dry-run")
+
+
+def test_without_words_the_command_says_what_it_can_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "SPACE.yaml" in output(capsys)
+    assert not capsys.readouterr().err
+
+
+def test_figures_without_end_are_null_in_json(
+    space: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = Evaluation("done", {"latency_us": 0.0, "area_mm2": 1.0, "throughput_per_s": math.inf}, code=code_name())
+    monkeypatch.setattr(explore, "_executor", lambda *_: InProcess(lambda: lambda point, front: endless))
+    document = json.loads(output(capsys, space, "-n", "1", "--json"))
+    assert document["front"][0]["measures"] == {"latency_us": 0.0, "area_mm2": 1.0, "throughput_per_s": None}
 
 
 def test_options_go_to_the_study(space: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -172,6 +197,20 @@ def test_a_dry_run_says_what_a_search_takes(capsys: pytest.CaptureFixture[str]) 
     assert document["evaluations"] == space.search.evaluations
 
 
+def test_the_point_of_a_dry_run_is_simulated_although_it_breaks_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulated: list[SizedRun] = []
+    counts = PointRuns.counts
+
+    def counted(self: PointRuns, workload: Workload, run: SizedRun) -> tuple[Counts, Found]:
+        simulated.append(run)
+        return counts(self, workload, run)
+
+    monkeypatch.setattr(PointRuns, "counts", counted)
+    plan = plan_of(small_space(TEXT.replace("area_mm2: 24", "area_mm2: 1")), None, None, quiet=True)
+    assert plan.state == "over_budget"
+    assert len(simulated) == 2  # the first time only warms up
+
+
 @pytest.fixture
 def progress(tmp_path: Path) -> Iterator[Callable[..., tuple[SearchProgress, io.StringIO]]]:
     with Study.open(small_space(), str(tmp_path / "small.sqlite")) as study:
@@ -208,6 +247,7 @@ def test_a_terminal_gets_the_front_and_a_bar(
         shown.add(read_study(str(tmp_path / "small.sqlite")).entries[0])
     assert "9/20" in text.getvalue()
     assert "latency_us" in text.getvalue()
+    assert "evaluated: 9 (" in text.getvalue()
 
 
 MANY = """

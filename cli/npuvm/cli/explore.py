@@ -52,14 +52,14 @@ class _SearchByDefault(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the verb before what is none."""
-        verb = args[0] if args else "--help"
+        args = args or ["--help"]
+        verb = args[0]
         return super().parse_args(ctx, args if verb in self.commands or verb in ("-h", "--help") else ["search", *args])
 
 
 explore_app = typer.Typer(
     cls=_SearchByDefault,
     help="Search a design space (`npuvm explore SPACE.yaml`), and look at what searches found.",
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

@@ -7,7 +7,9 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from npuvm.cli.output import DelayedBar
 from npuvm.explore.space import Point, Space
@@ -41,14 +43,15 @@ class Plan:
 
     def table(self) -> Table:
         """The parameters with their values."""
-        table = Table(title=f"{self.space.name}: {self.space.title}", title_justify="left", box=None, pad_edge=False)
+        title = Text(f"{self.space.name}: {self.space.title}", "table.title")
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         table.add_column("parameter")
         table.add_column("values", justify="right")
         table.add_column("")
         for parameter in self.space.parameters:
             values = [str(value).lower() if isinstance(value, bool) else str(value) for value in parameter.values]
             shown = values if len(values) <= _SHOWN_VALUES else [*values[: _SHOWN_VALUES - 2], "..", values[-1]]
-            table.add_row(parameter.name, str(len(values)), ", ".join(shown))
+            table.add_row(escape(parameter.name), str(len(values)), escape(", ".join(shown)))
         return table
 
     def lines(self) -> list[str]:
@@ -97,8 +100,9 @@ def plan_of(space: Space, evaluations: int | None, processes: int | None, quiet:
     with DelayedBar(f"combinations of {space.name}", enabled=not quiet) as bar:
         census = take_census(space, lambda done, total: bar.update(done, total, f"combinations of {space.name}"))
     point = census.some_point(space)
-    Evaluator(space).evaluate(point)  # what is compiled for this host the first time is not the point's
-    evaluator = Evaluator(space)
+    # What is compiled for this host the first time is not the point's.
+    Evaluator(space, sharing=False, bounds=False).evaluate(point)
+    evaluator = Evaluator(space, sharing=False, bounds=False)
     began = time.perf_counter()
     found = evaluator.evaluate(point)
     seconds = time.perf_counter() - began

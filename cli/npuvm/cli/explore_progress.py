@@ -107,4 +107,4 @@ class SearchProgress:
     def _shown(self) -> RenderableType:
         if not self._front:
             return self._progress
-        return Group(self._progress, front_table(self._space, self._front, SHOWN))
+        return Group(self._progress, front_table(self._space, self._front, SHOWN, self._states))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
+from rich.text import Text
 
 from npuvm.cli.options import AsJson
 from npuvm.cli.output import DelayedBar, json_text, wide_console, write_together
@@ -90,7 +92,7 @@ def show_results(space: Space, entries: Sequence[Entry], folder: Path, as_json: 
         typer.echo(json_text(_document(space, entries, files)), nl=False)
     elif not quiet:
         console = wide_console()
-        console.print(f"[bold]{space.name}[/bold]: {space.title}", highlight=False)
+        console.print(Text.assemble((space.name, "bold"), f": {space.title}"))
         console.print(results.front_table(space, entries))
         for line in results.report_lines(space, entries, found):
             typer.echo(line)
@@ -106,12 +108,17 @@ def _document(space: Space, entries: Sequence[Entry], files: Iterable[Path]) -> 
         "states": dict(sorted(states.items())),
         "codes": {code or "unknown": len(numbers) for code, numbers in results.by_code(entries).items()},
         "front": [
-            {"number": entry.number, "point": dict(entry.point), "measures": dict(entry.evaluation.measures)}
+            {"number": entry.number, "point": dict(entry.point), "measures": _finite(entry.evaluation.measures)}
             for entry in results.front_entries(space, entries)
         ],
         "host_cpu_seconds_measured": sum(entry.evaluation.host.cpu_seconds for entry in entries),
         "files": [str(path) for path in files],
     }
+
+
+def _finite(measures: Mapping[str, float]) -> dict[str, float | None]:
+    """Measures as JSON has them, which knows no infinity."""
+    return {name: value if isfinite(value) else None for name, value in measures.items()}
 
 
 def _stored(study: str | None, storage: str | None) -> Stored:

@@ -76,6 +76,8 @@ def test_too_few_points_are_told_instead_of_guessed_from() -> None:
     space = replace(small_space(), parameters=more)
     entries = [Entry(n, {each.name: n % 2 for each in more}, entries_of()[n].evaluation) for n in range(13)]
     assert sensitivities(space, entries)[0].note.endswith("too few for 7 parameters; 14 are needed")
+    single = replace(small_space(), parameters=more[:1])
+    assert sensitivities(single, entries[:2])[0].note.endswith("too few for 1 parameter; 12 are needed")
 
 
 def test_noise_is_not_passed_off_as_knowledge() -> None:

@@ -119,6 +119,16 @@ def test_points_of_several_codes_are_marked() -> None:
     assert [row["code"] for row in table] == [None] * 12 + ["c0de"] * 12
 
 
+def test_values_are_shown_as_they_are() -> None:
+    space = replace(small_space(), parameters=(Parameter("isa.extensions.a[b]", "field", ("[red]", "[/x]")),))
+    entry = Entry(0, {"isa.extensions.a[b]": "[/x]"}, entries_of()[0].evaluation)
+    console = Console(width=160, file=io.StringIO())
+    console.print(front_table(space, [entry]))
+    assert isinstance(console.file, io.StringIO)
+    assert "a[b]" in console.file.getvalue()
+    assert "[/x]" in console.file.getvalue()
+
+
 def test_a_table_may_be_shortened_and_keeps_both_ends() -> None:
     _, _, first, last, *_ = printed(most=2)
     assert (first.split()[1:3], last.split()[1:3]) == (["16", "9"], ["40", "3"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
 from npuvm.explore.results.comparison import Comparison, MeasurePair, Pair, WorkloadPair
@@ -23,7 +24,7 @@ def comparison_tables(found: Comparison) -> Iterator[Table]:
     if found.parameters:
         table = plain_table([("parameter", False), *((head, False) for head in heads)])
         for name, (a, b) in found.parameters.items():
-            table.add_row(name, value_text(a), value_text(b))
+            table.add_row(*map(escape, (name, value_text(a), value_text(b))))
         yield table
     yield _measures(found.measures, heads)
     for workload in found.workloads:

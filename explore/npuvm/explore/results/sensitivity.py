@@ -67,7 +67,8 @@ def _sensitivity(space: Space, entries: tuple[Entry, ...], objective: str, seed:
     if not parameters:
         return Sensitivity(objective, len(known), {}, note="no parameter has more than one value")
     if len(known) < needed:
-        message = f"{len(known)} points have a figure, too few for {len(parameters)} parameters; {needed} are needed"
+        many = f"{len(parameters)} parameter{'s' if len(parameters) > 1 else ''}"
+        message = f"{len(known)} points have a figure, too few for {many}; {needed} are needed"
         return Sensitivity(objective, len(known), {}, note=message)
     figures = np.array([entry.evaluation.measures[objective] for entry in known])
     if np.ptp(figures) <= _SAME * abs(figures).max():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from npuvm.explore.evaluation import EvaluationState
@@ -118,8 +120,12 @@ def distinct_front(space: Space, entries: Iterable[Entry]) -> dict[Vector, list[
     return groups
 
 
-def front_table(space: Space, entries: Sequence[Entry], most: int | None = None) -> Table:
+def front_table(
+    space: Space, entries: Sequence[Entry], most: int | None = None, states: Mapping[EvaluationState, int] | None = None
+) -> Table:
     """The front, a row for each different set of figures; with `most` at least 2, so many rows spread evenly over it.
+
+    `states` are how many points were evaluated, by state, where the entries are not all of them.
 
     Where several codes evaluated the points, a column says which one each row's first point.
     """
@@ -133,17 +139,18 @@ def front_table(space: Space, entries: Sequence[Entry], most: int | None = None)
         [
             ("#", True),
             *((objective.name, True) for objective in space.objectives),
-            *((names[parameter.name], parameter.ordered) for parameter in parameters),
+            *((escape(names[parameter.name]), parameter.ordered) for parameter in parameters),
             *([("the same", False)] if same else []),
             *([("code", False)] if mixed else []),
         ]
     )
     for first, *others in shown:
         figures = [figure_text(first.evaluation, objective.name) for objective in space.objectives]
-        values = [value_text(first.point[parameter.name]) for parameter in parameters]
+        values = [escape(value_text(first.point[parameter.name])) for parameter in parameters]
         about = [*([_numbers(others)] if same else []), *([first.evaluation.code or "unknown"] if mixed else [])]
         table.add_row(str(first.number), *figures, *values, *about)
-    table.caption = _caption(len(shown), len(groups), entries)
+    counts = Counter(entry.evaluation.state for entry in entries) if states is None else states
+    table.caption = _caption(len(shown), len(groups), counts)
     table.caption_justify = "left"
     return table
 
@@ -159,8 +166,7 @@ def _numbers(entries: Sequence[Entry], most: int = 4) -> str:
     return text if len(entries) <= most else f"{text} and {len(entries) - most} more"
 
 
-def _caption(shown: int, of: int, entries: Sequence[Entry]) -> str:
-    states = [entry.evaluation.state for entry in entries]
-    counts = [f"{count} {state.replace('_', ' ')}" for state in _STATES if (count := states.count(state))]
+def _caption(shown: int, of: int, states: Mapping[EvaluationState, int]) -> str:
+    counts = [f"{count} {state.replace('_', ' ')}" for state in _STATES if (count := states.get(state, 0))]
     front = f"front: {shown} of {of}" if shown < of else f"front: {of}"
-    return f"{front}; evaluated: {len(states)}" + (f" ({', '.join(counts)})" if counts else "")
+    return f"{front}; evaluated: {sum(states.values())}" + (f" ({', '.join(counts)})" if counts else "")
