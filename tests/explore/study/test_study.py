@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.explore.study.kit import TEXT, Quick, found, quick, small_space
 
@@ -138,6 +139,42 @@ def test_a_changed_workload_is_refused(tmp_path: Path, file: str) -> None:
     text = TEXT.replace(TEXT.split("scenario: ")[1].split("}")[0], str(scenario))
     Study.open(small_space(text), file).close()
     scenario.write_text(own.replace("op: add", "op: sub"), encoding="utf-8")
+    with pytest.raises(StudyError, match="what differs: workload add;"):
+        Study.open(small_space(text), file)
+
+
+def data_beside(folder: Path, value: float) -> Path:
+    """A model whose weights lie in a file of their own."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    arguments = [helper.make_tensor_value_info(name, TensorProto.FLOAT16, [None, 32]) for name in ("x", "y")]
+    weights = numpy_helper.from_array(np.full((32, 32), value, np.float16), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "m", arguments[:1], arguments[1:], [weights]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    folder.mkdir(exist_ok=True)
+    (folder / "w.bin").unlink(missing_ok=True)
+    options = {"save_as_external_data": True, "location": "w.bin", "size_threshold": 0}
+    onnx.save_model(model, folder / "m.onnx", **options)
+    return folder / "m.onnx"
+
+
+@pytest.mark.parametrize("by_scenario", [True, False])
+def test_a_changed_model_is_refused(by_scenario: bool, tmp_path: Path, file: str) -> None:
+    from npuvm.explore.evaluation import tapes
+
+    model = data_beside(tmp_path / "own", 1.0)
+    before = model.read_bytes()
+    scenario = tmp_path / "own" / "s.yaml"
+    scenario.write_text("{name: s, title: s, chip: edge, kind: model, model: m.onnx, runs: [{}]}", encoding="utf-8")
+    workload = f"scenario: {scenario}" if by_scenario else f"model: {model}"
+    text = TEXT.replace("scenario: " + TEXT.split("scenario: ")[1].split("}")[0], workload)
+    Study.open(small_space(text), file).close()
+    Study.open(small_space(text), file).close()
+    assert data_beside(tmp_path / "own", 2.0).read_bytes() == before
+    tapes._read.cache_clear()  # as for another process
     with pytest.raises(StudyError, match="what differs: workload add;"):
         Study.open(small_space(text), file)
 

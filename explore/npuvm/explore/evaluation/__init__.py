@@ -7,7 +7,7 @@ from npuvm.explore.evaluation.fronts import dominated, exceeded, objective_value
 from npuvm.explore.evaluation.keys import code_name
 from npuvm.explore.evaluation.record import Evaluation, EvaluationState, HostCost, RunRecord
 from npuvm.explore.evaluation.store import StoreError
-from npuvm.explore.evaluation.workloads import check_workloads
+from npuvm.explore.evaluation.workloads import check_workloads, workload_digest
 
 __all__ = [
     "Evaluation",
@@ -21,4 +21,5 @@ __all__ = [
     "dominated",
     "exceeded",
     "objective_values",
+    "workload_digest",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from npuvm.explore.evaluation.tapes import read_model
+from npuvm.explore.evaluation.keys import digest
+from npuvm.explore.evaluation.tapes import file_digest, read_model
 from npuvm.explore.space import Space, Workload
 from npuvm.isa.errors import NpuvmError
 from npuvm.runtime.session.feeds import shapes_at
 
-__all__ = ["check_workloads"]
+__all__ = ["check_workloads", "workload_digest"]
 
 
 def check_workloads(space: Space) -> None:
@@ -30,3 +31,9 @@ def _check(workload: Workload) -> None:
     model = read_model(workload.path).model
     for run in workload.runs:
         shapes_at(model, run.sizes)
+
+
+def workload_digest(workload: Workload) -> str:
+    """A digest of what a workload's files say, a model's data in other files included; what `read_model` raises."""
+    model = read_model(workload.path).digest if workload.kind == "model" else None
+    return digest(model, None if workload.scenario is None else file_digest(workload.scenario))

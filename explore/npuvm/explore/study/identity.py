@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from npuvm.explore.evaluation import workload_digest
 from npuvm.explore.space import Space
 from npuvm.explore.study.settings import Settings
 from npuvm.hw.config import NpuConfig, load_chip
@@ -58,7 +59,7 @@ def _hashes(space: Space) -> dict[str, str]:
         if parameter.kind == "extension":
             hashes[f"extension {parameter.extension}"] = _isa(chip, parameter.extension).hash
     for workload in space.workloads:
-        hashes[f"workload {workload.name}"] = hashlib.sha256(workload.path.read_bytes()).hexdigest()
+        hashes[f"workload {workload.name}"] = workload_digest(workload)
     prices = load_technology(space.technology).model_dump_json()
     hashes[f"technology {space.technology}"] = hashlib.sha256(prices.encode()).hexdigest()
     return hashes
