@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 
-from npuvm.explore.space import Point, load_space, load_space_text, space_json_schema
-from npuvm.hw.config import load_chip
+from npuvm.explore.space import Point, load, load_space, load_space_text, space_json_schema
+from npuvm.hw.config import NpuConfig, chip_reader, load_chip
 from npuvm.hw.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,6 +36,7 @@ budgets: {{area_mm2: 24}}
 ALLOWED = "allowed are numbers, texts, fields, + - * / // %, comparisons, in, and, or, not, if else, min, max, abs"
 CHOICES = "choices that set fields need a name of their own: small letters, digits and _, no field's"
 FORMS = "allowed is a list of values, a range {from, to, step or factor}, {choices: {..}} or {optional: [..]}"
+SIZES = "allowed is a number, a list of numbers, {uniform: {least, most}} or {lognormal: {median, spread}}"
 MEASURES = "allowed are latency_us, throughput_per_s, energy_uj, power_w, area_mm2, decoder_gates"
 COUNT = "allowed is a whole number, at least 1, at most 4096"
 FIELD = "no field of a chip"
@@ -74,6 +76,12 @@ WRONG = [
     ("core.l0a_kib: 64", "core.count: 4", "7:3: cube: sets core.count, which core.count sets too"),
     ("  cube: {", "  Cube: {", f"7:3: Cube: {CHOICES}"),
     ("  cube: {", "  core.l1_kib: {", f"7:3: core.l1_kib: {CHOICES}"),
+    (
+        "small: {core.l0a_kib: 32}",
+        "small: {compiler.fusion: none}",
+        f"7:28: compiler.fusion: {FIELD}; choices set fields alone; options and extensions are parameters of their own",
+    ),
+    ("[fma]", "[fma, fma]", "8:36: an extension 'fma' is there already; names are used once"),
     ("[fma]", "[fmma]", "8:31: 'fmma' cannot be laid over npu_v1: no extension named 'fmma'; shipped are: activation"),
     ("[fma]", "[]", "8:20: parameters.isa.extensions.optional: 0 entries; allowed are at least 1"),
     ("{optional: [fma]}", "[fma]", "8:3: isa.extensions: allowed is {optional: [names of extensions]}"),
@@ -89,6 +97,12 @@ WRONG = [
         "core.ub_kib >=",
         "core.ub_kb >=",
         "11:6: core.ub_kb: no parameter and no field of the chip; did you mean core.ub_kib",
+    ),
+    (
+        "core.ub_kib >= 64",
+        "core.cuont >= 64",
+        "11:6: core.cuont:",
+        "; did you mean core.count, core.cube.n, core.cube.m?",
     ),
     ("core.ub_kib >= 64", "core >= 64", "11:6: core: no parameter and no field of the chip"),
     ("core.ub_kib >= 64", "core.__class__ == 1", "11:6: core.__class__: no parameter and no field of the chip"),
@@ -107,10 +121,27 @@ WRONG = [
     ("name: add,", "name: add, model: x.onnx,", "13:5: workloads[0]: give one of model, scenario"),
     ("name: add,", "name: add, weight: .inf,", "13:17: workloads[0].weight: must be a finite number, not inf"),
     ("[16, 64]", "{uniform: {least: 9, most: 3}}", "14:", "uniform: most = 3 is less than least = 9"),
+    ("[16, 64]", "{lognormal: {median: 9, spread: 2, least: 10, most: 5}}", "14:", "most = 5 is less than least = 10"),
+    ("[16, 64]", "1.5", "14:", f"workloads[1].sizes.tokens: {SIZES}, not 1.5"),
     ("[16, 64]", "{points: 3}", "14:", "workloads[1].sizes.tokens: give one of uniform, lognormal"),
     ("[16, 64]", "-1", "14:", "workloads[1].sizes.tokens: must be greater than or equal to 0, not -1"),
-    ("{tokens: [16, 64]}", "[{at: {tokens: 1}, weight: 0}]", "14:", "sizes[0].weight: must be greater than 0, not 0"),
-    ("latency_us", "latency_ms", f"16:6: objectives[0].measure: no measure 'latency_ms'; {MEASURES}"),
+    (
+        "{tokens: [16, 64]}",
+        "[{at: {tokens: 1}, weight: 0}]",
+        "14:",
+        "sizes[0].weight: must be greater than or equal to 0.000000001, not 0",
+    ),
+    (
+        "name: add,",
+        "name: add, weight: 1.0e308,",
+        "13:17: workloads[0].weight: must be less than or equal to 1000000000",
+    ),
+    ("latency_us", "latency_ms", f"16:6: objectives[0].measure: {MEASURES}, not 'latency_ms'"),
+    (
+        "measure: latency_us",
+        "measure: latency_us of add",
+        "16:6: objectives[0].measure: of one workload it is {measure: latency_us, workload: add}, not 'latency_us of add'",
+    ),
     ("latency_us", "latency_us, workload: x", "16:27: no workload 'x'; there are add, block"),
     ("latency_us", "area_mm2, workload: add", "16:25: area_mm2 is of the chip, not of a workload"),
     ("  - {measure: latency_us}\n", 2 * "  - {measure: latency_us}\n", "17:5: latency_us is an objective already"),
@@ -130,6 +161,46 @@ def test_what_is_wrong_is_told_with_its_line(here: str, instead: str, message: t
         load_space_text(TEXT.replace(here, instead, 1), file)
     assert str(caught.value).startswith(f"{file}:{message[0]}")
     assert all(part in str(caught.value) for part in message)
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "message"),
+    [
+        (
+            "core.count",
+            "{from: 1, to: 4200, step: 50}",
+            "core.count = 4151: allowed is a whole number, at least 1, at most 4096",
+        ),
+        ("core.count", "{from: 0, to: 3}", "core.count = 0: allowed"),
+        ("core.count", "{from: 1, to: 3, step: 0.5}", "core.count = 1.5: allowed"),
+        ("core.cube.k_bytes", "{from: 32, to: 256, step: 6}", "core.cube.k_bytes = 38: allowed is .*, a multiple of 4"),
+    ],
+)
+def test_of_evenly_spaced_values_a_few_tell_of_all(field: str, values: str, message: str) -> None:
+    text = TEXT.replace("core.count: [1, 2]", f"{field}: {values}")
+    with pytest.raises(ConfigError, match=message):
+        load_space_text(text, ROOT / "configs" / "space" / "small.yaml")
+
+
+def test_long_ranges_make_few_chips(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Sequence[str]] = []
+
+    def counting(path: Path) -> Callable[[Sequence[str]], NpuConfig]:
+        read = chip_reader(path)
+
+        def counted(overrides: Sequence[str]) -> NpuConfig:
+            made.append(overrides)
+            return read(overrides)
+
+        return counted
+
+    monkeypatch.setattr(load, "chip_reader", counting)
+    space = load_space_text(
+        TEXT.replace("{from: 64, to: 256, factor: 2}", "{from: 64, to: 2063}"),
+        ROOT / "configs" / "space" / "small.yaml",
+    )
+    assert len(space.parameters[1].values) == 2000
+    assert len(made) < 20
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -130,9 +130,12 @@ class _Reader:
                 values = range_values(fields) if isinstance(fields, RangeFields) else fields
             except ValueError as error:
                 self._fail(place, f"{name}: {error}")
-            yield self._listed(name, values)
+            even = isinstance(fields, RangeFields) and fields.factor is None
+            yield self._listed(name, values, (*values[:2], values[-1]) if even else values)
 
-    def _listed(self, name: str, values: tuple[Value, ...]) -> Parameter:
+    def _listed(self, name: str, values: tuple[Value, ...], telling: tuple[Value, ...]) -> Parameter:
+        """A parameter of values. `telling` are those that tell of all: of evenly spaced numbers the first two and the last,
+        since what a field allows are numbers from one to another, or multiples among them."""
         place: YamlPath = ("parameters", name)
         for at, value in enumerate(values):
             if value in values[:at]:
@@ -144,20 +147,20 @@ class _Reader:
                     allowed = ", ".join(str(each).lower() for each in OPTIONS[name])
                     self._fail((*place, at), f"{name} = {value!r}; allowed are {allowed}")
             return Parameter(name, "option", values)
-        for at, value in enumerate(values):
-            self._field(name, value, (*place, at))
+        beside = f"allowed beside them are {', '.join(OPTIONS)}, {EXTENSIONS}"
+        for at, value in enumerate(telling):
+            self._field(name, value, (*place, at), beside)
         return Parameter(name, "field", values)
 
-    def _field(self, name: str, value: Value, place: YamlPath) -> None:
-        """A ConfigError unless a field of the chip may have a value, whatever other fields have."""
+    def _field(self, name: str, value: Value, place: YamlPath, beside: str) -> None:
+        """A ConfigError unless a field of the chip may have a value, whatever other fields have.
+
+        `beside` is told where there is no such field.
+        """
         leaf = leaf_at(tuple(name.split(".")))
         if leaf is None or name in ("name", "description", EXTENSIONS):
-            options = ", ".join(OPTIONS)
             known = leaf_paths(self._chip.model_dump())
-            message = (
-                f"{name}: no field of a chip{suggest(name, known)}; allowed beside them are {options}, {EXTENSIONS}"
-            )
-            self._fail(place, message)
+            self._fail(place, f"{name}: no field of a chip{suggest(name, known)}; {beside}")
         text = str(value).lower() if isinstance(value, bool) else str(value)
         try:
             self._chip_of([f"{name}={text}"])
@@ -167,9 +170,10 @@ class _Reader:
                 self._fail(place, f"{name} = {value!r}: allowed is {leaf.allowed}")
 
     def _bundle(self, name: str, fields: Bundles) -> Parameter:
+        beside = "choices set fields alone; options and extensions are parameters of their own"
         for label, writes in fields.choices.items():
             for dotted, value in writes.items():
-                self._field(dotted, value, ("parameters", name, "choices", label, dotted))
+                self._field(dotted, value, ("parameters", name, "choices", label, dotted), beside)
         if not re.fullmatch(NAME, name) or leaf_at((name,)) is not None:
             allowed = "choices that set fields need a name of their own: small letters, digits and _, no field's"
             self._fail(("parameters", name), f"{name}: {allowed}")
@@ -187,6 +191,8 @@ class _Reader:
                 self._fail(place, f"{each!r} cannot be laid over {self._chip.isa.base}: {error}")
             if extension in self._chip.isa.extensions:
                 self._fail(place, f"{each!r} is an extension of the base chip already")
+            if Path(each).stem in (Path(other).stem for other in fields.optional[:at]):
+                self._fail(place, f"an extension {Path(each).stem!r} is there already; names are used once")
             yield Parameter(f"{name}.{Path(each).stem}", "extension", (False, True), extension=extension)
 
     def _written_once(self, parameters: tuple[Parameter, ...]) -> None:
@@ -207,7 +213,8 @@ class _Reader:
             constraint = Constraint(fields.require)
         except ValueError as error:
             self._fail(place, str(error))
-        known = (*leaf_paths(self._chip.model_dump()), *(parameter.name for parameter in parameters))
+        names = [*leaf_paths(self._chip.model_dump()), *(parameter.name for parameter in parameters)]
+        known = tuple(dict.fromkeys(names))
         for name in constraint.names:
             if not known_names(parameters, self._chip, name):
                 self._fail(place, f"{name}: no parameter and no field of the chip{suggest(name, known)}")
@@ -222,16 +229,18 @@ class _Reader:
             runs = sized_runs(fields)
         except ValueError as error:
             self._fail(("workloads", at, "sizes"), str(error))
+        where = self._document.where(("workloads", at))
         if kind == "model":
-            return Workload(fields.name, "model", path, fields.weight, runs)
+            return Workload(fields.name, "model", path, fields.weight, runs, where=where)
         try:
             scenario = load_scenario(path)
         except ConfigError as error:
             self._fail(("workloads", at, kind), f"{kind}: {error}")
         if not isinstance(scenario, ModelScenario):
-            return Workload(fields.name, "scenario", path, fields.weight, runs, path)
+            return Workload(fields.name, "scenario", path, fields.weight, runs, path, where=where)
         model, runs = Path(scenario.model), scenario_runs(scenario)
-        return Workload(fields.name, "model", model, fields.weight, runs, path, scenario.fusion, scenario.buffering)
+        options = scenario.fusion, scenario.buffering
+        return Workload(fields.name, "model", model, fields.weight, runs, path, *options, where=where)
 
     def _objective(self, at: int, workloads: list[str]) -> Objective:
         fields = self._fields.objectives[at]

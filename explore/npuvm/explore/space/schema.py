@@ -32,6 +32,7 @@ Value: TypeAlias = int | float | str | bool
 NAME = r"^[a-z][a-z0-9_]*$"
 Name: TypeAlias = Annotated[str, Field(pattern=NAME)]
 Extent: TypeAlias = Annotated[int, Field(ge=0, le=1 << 24)]
+Weight: TypeAlias = Annotated[float, Field(ge=1e-9, le=1e9)]
 
 
 class _Model(BaseModel):
@@ -138,20 +139,25 @@ class JointSizes(_Model):
     """One set of sizes with its weight among those of its workload."""
 
     at: dict[str, Extent] = Field(min_length=1, description="a number for each symbol of the model's inputs")
-    weight: float = Field(default=1.0, gt=0)
+    weight: Weight = 1.0
 
 
-def _spread(value: Any) -> str:
+_SPREADS = "allowed is a number, a list of numbers, {uniform: {least, most}} or {lognormal: {median, spread}}"
+
+
+def _spread(value: Any) -> str | None:
     if isinstance(value, list | tuple):
         return "values"
-    return "one" if isinstance(value, int) else "distribution"
+    if isinstance(value, SizeFields | dict):
+        return "distribution"
+    return "one" if isinstance(value, int) else None
 
 
 Spread: TypeAlias = Annotated[
     Annotated[Extent, Tag("one")]
     | Annotated[Annotated[tuple[Extent, ...], Field(min_length=1)], Tag("values")]
     | Annotated[SizeFields, Tag("distribution")],
-    Discriminator(_spread),
+    Discriminator(_spread, custom_error_type="sizes", custom_error_message=_SPREADS),
 ]
 
 
@@ -165,7 +171,7 @@ class WorkloadFields(_Model):
     name: Name
     model: str | None = Field(default=None, description="an ONNX file (.onnx, or its text form), from here")
     scenario: str | None = Field(default=None, description="a scenario file, from here")
-    weight: float = Field(default=1.0, gt=0, description="how often it is run, beside the others")
+    weight: Weight = Field(default=1.0, description="how often it is run, beside the others")
     sizes: Annotated[
         Annotated[dict[str, Spread], Tag("symbols")] | Annotated[tuple[JointSizes, ...], Tag("joint")],
         Discriminator(_sizes),
@@ -189,14 +195,12 @@ class ObjectiveFields(_Model):
     @field_validator("measure")
     @classmethod
     def _known(cls, measure: str) -> str:
-        return known_measure(measure)
-
-
-def known_measure(measure: str) -> str:
-    """The name of a measure; ValueError for any other."""
-    if measure not in MEASURES:
-        raise ValueError(f"no measure {measure!r}; allowed are {', '.join(MEASURES)}")
-    return measure
+        name, _, workload = measure.partition(" of ")
+        if workload and name in MEASURES:
+            raise ValueError(f"of one workload it is {{measure: {name}, workload: {workload}}}")
+        if measure not in MEASURES:
+            raise ValueError(f"allowed are {', '.join(MEASURES)}")
+        return measure
 
 
 class SearchFields(_Model):
@@ -236,7 +240,8 @@ class SpaceFields(_Model):
     @classmethod
     def _known_budgets(cls, budgets: dict[str, float]) -> dict[str, float]:
         for measure in budgets:
-            known_measure(measure)
+            if measure not in MEASURES:
+                raise ValueError(f"no measure {measure!r}; allowed are {', '.join(MEASURES)}")
         return budgets
 
 

@@ -38,7 +38,7 @@ class Workload:
     """What is run on every chip of a space; `path` is a file of a model or of a scenario.
 
     A scenario of kind `model` is a workload of its model, and `scenario` is its file; its `fusion` and `buffering` hold at
-    points that have none.
+    points that have none. `where` is the workload's place in the space's file.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Workload:
     scenario: Path | None = None
     fusion: str | None = None
     buffering: str | None = None
+    where: str = ""
 
 
 def sized_runs(fields: WorkloadFields) -> tuple[SizedRun, ...]:
@@ -98,5 +99,7 @@ def quantiles(fields: SizeFields) -> Iterator[int]:
             yield round(low + share * (high - low))
         elif fields.lognormal is not None:
             normal = fields.lognormal
+            if normal.most < normal.least:
+                raise ValueError(f"lognormal: most = {normal.most} is less than least = {normal.least}")
             value = exp(NormalDist(log(normal.median), log(normal.spread)).inv_cdf(share))
             yield min(normal.most, max(normal.least, round(value)))
