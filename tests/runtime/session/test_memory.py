@@ -114,3 +114,30 @@ def test_too_little_memory_is_told() -> None:
     session = Session(chain(3), "edge", timing_only=True)
     with pytest.raises(OutOfMemoryError, match="out of device memory"):
         session.time({"x": (1 << 26, 64)})
+
+
+def test_models_that_are_read_again_share_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = ", ".join(map(str, range(64)))
+    proto = parsed(f"""m (float[A, 8] x, float[B, 8] y, bool t) => (float[A, 8] z)
+    <float[8] w = {{1, 2, 3, 4, 5, 6, 7, 8}}> {{
+      s = Add(x, y)
+      b = If (t) <then_branch = yes () => (float[k, 8] u) <float[8, 8] v = {{{numbers}}}> {{ u = MatMul(s, v) }},
+                  else_branch = no () => (float[k, 8] n) {{ n = Tanh(s) }}>
+      scaled = Mul(s, w)
+      shape = Shape(x)
+      ones = ConstantOfShape <value = float[1] {{1}}> (shape)
+      first = Constant <value = int64 {{0}}> ()
+      table = CumSum(ones, first)
+      shifted = Add(scaled, table)
+      z = Add(shifted, b)
+    }}""")
+    monkeypatch.setattr("npuvm.runtime.session.session._KEPT_REREAD", 2)
+    session = Session(proto, "edge", engine="functional")
+    # Rows of a run, those of the model that is kept beside its own, and how many were read until then.
+    for rows, other, reread in ((2, 0, 1), (3, 2, 2), (4, 3, 3), (3, 4, 3), (5, 3, 4), (4, 5, 5)):
+        for true in (False, True):
+            check(session, proto, {"x": floats(rows, 8), "y": floats(1, 8), "t": np.array(true)})
+        assert session.stats.models_reread == reread
+        # The table of ones added up is a constant of each model's own.
+        assert session.last.weight_bytes == 4 * (8 + 64 + 8 * (rows + other))
+    assert len(session._runner._bodies) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from npuvm.hw.errors import OutOfMemoryError
@@ -107,7 +108,12 @@ class Weights:
 
     def clear(self) -> None:
         """Give the device its memory back; what is asked for again is uploaded again."""
-        for each in self._kept.values():
-            self._device.free(each.tensor)
-        self._kept.clear()
-        self.nbytes = 0
+        self.keep(())
+
+    def keep(self, arrays: Iterable[Array]) -> None:
+        """Give back the memory of all constants but these."""
+        wanted = {id(array) for array in arrays}
+        for key in [key for key in self._kept if key not in wanted]:
+            tensor = self._kept.pop(key).tensor
+            self.nbytes -= tensor.nbytes
+            self._device.free(tensor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from npuvm.compiler.graph.model import (
@@ -21,7 +21,7 @@ from npuvm.compiler.graph.sums import Computed
 from npuvm.compiler.graph.symbols import Derived
 from npuvm.runtime.session.binding import available, compile_guards, depends_on, symbols_of
 
-__all__ = ["Prepared", "Stage", "outputs_of", "reads_of"]
+__all__ = ["Prepared", "Stage", "outputs_of", "reads_of", "with_bodies"]
 
 
 @dataclass(slots=True)
@@ -71,6 +71,17 @@ def reads_of(step: Step) -> tuple[str, ...]:
     else:
         names = (*step.carried, *step.scanned, *step.captured.values())
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def with_bodies(model: Model) -> Iterator[Model]:
+    """A model, its bodies, and theirs."""
+    yield model
+    for step in model.steps:
+        if isinstance(step, IfStep):
+            yield from with_bodies(step.then_body)
+            yield from with_bodies(step.else_body)
+        elif isinstance(step, LoopStep | ScanStep):
+            yield from with_bodies(step.body)
 
 
 @dataclass(slots=True)

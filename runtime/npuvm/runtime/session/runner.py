@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +21,7 @@ from npuvm.runtime.session.errors import SessionError
 from npuvm.runtime.session.held import Held
 from npuvm.runtime.session.plan_file import ProgramLog, StoredPrograms
 from npuvm.runtime.session.planning import StagePlan, plan_stage
-from npuvm.runtime.session.prepared import Prepared, Stage
+from npuvm.runtime.session.prepared import Prepared, Stage, with_bodies
 from npuvm.runtime.session.profile import Executed
 from npuvm.runtime.session.report import HostUse, RunReport
 
@@ -92,6 +92,12 @@ class Runner:
         for name in model.inputs:
             bind_value("input", name, model.values[name], values[name].shape, binding, {}, model)
         return _Run(self, found[1], values, binding, into or {}).outputs()
+
+    def keep(self, models: Iterable[Model]) -> None:
+        """Give up weights and plans of all models but these, and of their bodies."""
+        kept = {id(each): each for model in models for each in with_bodies(model)}
+        self.weights.keep(array for each in kept.values() for array in each.constants.values())
+        self._bodies = {key: found for key, found in self._bodies.items() if key in kept}
 
     def run(self, loaded: Loaded, values: dict[str, Held], binding: Binding) -> dict[str, Held]:
         """The outputs of a model by name. `binding` are its symbols, those of the inputs and from outside; it grows."""

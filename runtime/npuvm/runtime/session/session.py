@@ -33,7 +33,12 @@ from npuvm.runtime.session.runner import Loaded, Runner
 if TYPE_CHECKING:
     import onnx
 
+    from npuvm.compiler.frontends.onnx import Reader
+
 __all__ = ["Session"]
+
+_KEPT_REREAD = 32
+"""Most models that are kept of those read again for sizes, or integers, of a run."""
 
 _ENGINES = ("functional_first", "functional", "simpy", "compiled")
 
@@ -65,7 +70,7 @@ class Session:
     ) -> None:
         if engine is not None and engine not in _ENGINES:
             raise SessionError(f"engine {engine!r}; allowed: {', '.join(_ENGINES)}")
-        self._proto, self.model = _read(source)
+        self._proto, self._reader, self.model = _read(source)
         self._no_host = no_host
         _allow_host(self.model, no_host)
         if isinstance(chip, Device):
@@ -355,25 +360,28 @@ class Session:
             raise SessionError(f"{again.message}, even where it is read for these sizes alone", again.where) from None
 
     def _read_again(self, roots: Mapping[str, int], any_integers: bool) -> tuple[Model, Loaded]:
-        """The model read for these sizes, or for `any_integers` in its inputs; kept."""
+        """The model read for these sizes, or for `any_integers` in its inputs; the last ones are kept."""
         key = any_integers, tuple(sorted(roots.items()))
         found = self._reread.get(key)
         if found is None:
-            from npuvm.compiler.frontends.onnx import import_model
-
-            if self._proto is None:
+            if self._reader is None:
                 raise SessionError(
                     "an input holds integers larger than it was taken to, and there is no ONNX model to read"
                 )
             start = time.perf_counter_ns()
-            model = import_model(self._proto, roots, any_integers=any_integers)
+            model = self._reader.read(roots, any_integers=any_integers)
             _allow_host(model, self._no_host)
             if self._runner.provider is None and model.host_steps():
                 self._runner.provider = default_provider()
-            found = self._reread[key] = model, Loaded(Prepared(model))
+            found = model, Loaded(Prepared(model))
+            while len(self._reread) >= _KEPT_REREAD:
+                self._reread.pop(next(iter(self._reread)))
+            self._runner.keep([self.model, model, *(each for each, _ in self._reread.values())])
             self.stats.models_reread += 1
             self._runner.report.known_shape = False
             self._runner.report.compile_measured_us += (time.perf_counter_ns() - start) / 1000
+        self._reread.pop(key, None)
+        self._reread[key] = found  # the last of all, those that are used longest ago go first
         return found
 
 
@@ -389,11 +397,11 @@ def _holds(held: Held, ends: tuple[int, int]) -> bool:
     return array is None or not array.size or (ends[0] <= int(array.min()) and int(array.max()) <= ends[1])
 
 
-def _read(source: Path | str | onnx.ModelProto | Model) -> tuple[onnx.ModelProto | None, Model]:
+def _read(source: Path | str | onnx.ModelProto | Model) -> tuple[onnx.ModelProto | None, Reader | None, Model]:
     if isinstance(source, Model):
-        return None, source
+        return None, None, source
     try:
-        from npuvm.compiler.frontends.onnx import import_model, load_model
+        from npuvm.compiler.frontends.onnx import Reader, load_model
     except ModuleNotFoundError:
         raise SessionError("ONNX models need the package onnx; install it: pip install npuvm[onnx]") from None
     from onnx import ModelProto
@@ -402,7 +410,8 @@ def _read(source: Path | str | onnx.ModelProto | Model) -> tuple[onnx.ModelProto
     if not isinstance(proto, ModelProto):
         allowed = "a path, an onnx.ModelProto, or a npuvm.compiler.graph.model.Model"
         raise SessionError(f"the model is of type {type(source).__name__}; allowed: {allowed}")
-    return proto, import_model(proto)
+    reader = Reader(proto)
+    return proto, reader, reader.read()
 
 
 def _shape(name: str, given: Any, model: Model) -> tuple[int, ...]:

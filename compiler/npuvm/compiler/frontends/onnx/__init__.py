@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from npuvm.compiler.frontends.onnx.reader import OLDEST_OPSET, import_model, load_model
+from npuvm.compiler.frontends.onnx.reader import OLDEST_OPSET, Reader, import_model, load_model
 from npuvm.compiler.frontends.onnx.registry import RULES, SIZE_RULES
 from npuvm.compiler.frontends.onnx.rules import MODULES
 
-__all__ = ["MODULES", "OLDEST_OPSET", "RULES", "SIZE_RULES", "import_model", "load_model"]
+__all__ = ["MODULES", "OLDEST_OPSET", "RULES", "SIZE_RULES", "Reader", "import_model", "load_model"]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from npuvm.compiler.deduction import Contradiction, Deduced, Deduction
 from npuvm.compiler.errors import CompileError
@@ -94,8 +93,7 @@ def _read(
             inner.entries[name] = Entry(inner.name(name), entry.dtype, entry.shape, sizes=entry.sizes)
         else:
             captured[_add_input(inner, name, entry.dtype, entry.shape, entry.bounds).name] = entry
-    for tensor in graph.initializer:
-        inner.entries[tensor.name] = inner.add_constant(inner.name(tensor.name), numpy_helper.to_array(tensor))
+    inner.add_initialisers(graph)
     prefix = f"{op.source}/" if label == "body" else f"{op.source}/{label}/"
     inner.read(graph.node, prefix)
     results = [inner.find(info.name, f"outputs of {op.source}") for info in graph.output]

@@ -46,9 +46,22 @@ _CONTROL = {"If", "Loop", "Scan", "SequenceMap"}
 
 @dataclass(slots=True)
 class Folded:
-    """Results of operators of constants, by the name of the first one, with the constants that they were computed of."""
+    """Results of operators of constants, by the name of the first one, with the constants that they were computed of.
+
+    `initialisers` are those of bodies, by where the body stands and their name.
+    """
 
     known: dict[str, tuple[tuple[Array, ...], list[Array]]] = field(default_factory=dict)
+    initialisers: dict[tuple[str, str], tuple[onnx.TensorProto, Array]] = field(default_factory=dict)
+
+    def initialiser(self, path: str, tensor: onnx.TensorProto) -> Array:
+        """The array of an initialiser of a body, the same one at each reading."""
+        found = self.initialisers.get((path, tensor.name))
+        if (
+            found is None or found[0] != tensor
+        ):  # which branch is read at this place may follow from sizes that are given
+            found = self.initialisers[path, tensor.name] = tensor, numpy_helper.to_array(tensor)
+        return found[1]
 
 
 def fold(operator: Operator) -> list[Array] | None:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
 
 from npuvm.compiler.deduction import LARGEST_SIZE, Contradiction, Deduced, Deduction, Undecided
 from npuvm.compiler.errors import CompileError
@@ -150,6 +149,12 @@ class Lowering:
         return self.define(
             Entry(name, "string" if array.dtype == object else str(array.dtype), array.shape, const=array)
         )
+
+    def add_initialisers(self, body: onnx.GraphProto) -> None:
+        """The constants of a body whose nodes are to be read."""
+        for tensor in body.initializer:
+            array = self.folded.initialiser(self._path, tensor)
+            self.entries[tensor.name] = self.add_constant(self.name(tensor.name), array)
 
     def name(self, name: str) -> str:
         """A name of a value that no other has: those inside functions may be used again."""
@@ -432,8 +437,7 @@ class Lowering:
         """Read the nodes of a body in the place of the operator that has it."""
         outside, path = self.entries, self._path
         self.entries, self._path = dict(outside), f"{path}{next(filter(None, operator.node.output), '')}/"
-        for tensor in body.initializer:
-            self.entries[tensor.name] = self.add_constant(self.name(tensor.name), numpy_helper.to_array(tensor))
+        self.add_initialisers(body)
         self.read(body.node, f"{operator.source}/")
         results = [self.find(info.name, operator.source) for info in body.output]
         self.entries, self._path = outside, path

@@ -20,7 +20,7 @@ from npuvm.compiler.frontends.onnx.symbols import Declared
 from npuvm.compiler.graph.carriers import NARROWED
 from npuvm.compiler.graph.model import Model
 
-__all__ = ["OLDEST_OPSET", "import_model", "load_model"]
+__all__ = ["OLDEST_OPSET", "Reader", "import_model", "load_model"]
 
 OLDEST_OPSET = 13
 """The oldest version of ONNX's own operators that is read as it is; older ones are converted to it."""
@@ -59,24 +59,54 @@ def import_model(
     CompileError for a model that is malformed, has an operator set that the onnx package does not know, or needs of its sizes
     what cannot be.
     """
-    if not proto.graph.output:
-        raise CompileError("the model has no outputs; allowed: one at least", proto.graph.name or None)
-    proto, opsets = _of_known_opset(proto)
-    constants = dict(_constants(proto))
-    declared = Declared(proto.graph.input)
-    deduction, folded = Deduction(dict(fixed or {})), Folded()
-    for info in proto.graph.input:
-        for axis, dim in enumerate(info.type.tensor_type.shape.dim):
-            deduction.names.update(dict.fromkeys(sorted(declared.size(info.name, axis, dim).symbols())))
-    for _ in range(_MOST_READINGS):
-        try:
-            return _read(proto, opsets, deduction, constants, declared, folded, any_integers)
-        except Deduced:
-            continue
-        except Contradiction:
-            if not deduction.retract():
-                raise
-    raise CompileError(f"sizes are still being deduced after {_MOST_READINGS} readings", proto.graph.name or None)
+    return Reader(proto).read(fixed, any_integers=any_integers)
+
+
+class Reader:
+    """Reads one model any number of times; a constant is the same array in all that it gives.
+
+    CompileError for a model without outputs, or with an operator set that the onnx package does not know.
+    """
+
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        if not proto.graph.output:
+            raise CompileError("the model has no outputs; allowed: one at least", proto.graph.name or None)
+        self._proto, self._opsets = _of_known_opset(proto)
+        self._constants = dict(_constants(self._proto))
+        self._declared = Declared(self._proto.graph.input)
+        self._folded = Folded()
+
+    def read(self, fixed: Mapping[str, int] | None = None, *, any_integers: bool = False) -> Model:
+        """The model on symbols, as `import_model` gives it."""
+        deduction, graph = Deduction(dict(fixed or {})), self._proto.graph
+        for info in graph.input:
+            for axis, dim in enumerate(info.type.tensor_type.shape.dim):
+                deduction.names.update(dict.fromkeys(sorted(self._declared.size(info.name, axis, dim).symbols())))
+        for _ in range(_MOST_READINGS):
+            try:
+                return self._read_once(deduction, any_integers)
+            except Deduced:
+                continue
+            except Contradiction:
+                if not deduction.retract():
+                    raise
+        raise CompileError(f"sizes are still being deduced after {_MOST_READINGS} readings", graph.name or None)
+
+    def _read_once(self, deduction: Deduction, any_integers: bool) -> Model:
+        graph = self._proto.graph
+        functions = {(each.domain, each.name): each for each in self._proto.functions}
+        lowering = Lowering(graph.name or "model", deduction, self._opsets, functions, self._folded)
+        for name, array in self._constants.items():
+            lowering.add_constant(name, array)
+        for info in graph.input:
+            if info.name not in lowering.entries:
+                entry = lowering.add_input(info, self._declared)
+                if entry.dtype in NARROWED and not any_integers:
+                    entry.bounds = lowering.model.taken[entry.name] = -LARGEST_SIZE, LARGEST_SIZE
+            elif info.name not in self._constants:
+                raise CompileError(f"there are two inputs '{info.name}'", lowering.model.name)
+        lowering.read(graph.node)
+        return lowering.finish(graph.output, self._declared)
 
 
 def _of_known_opset(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]]:
@@ -97,30 +127,6 @@ def _of_known_opset(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, 
             ) from None
         opsets[""] = OLDEST_OPSET
     return proto, opsets
-
-
-def _read(
-    proto: onnx.ModelProto,
-    opsets: Mapping[str, int],
-    deduction: Deduction,
-    constants: Mapping[str, npt.NDArray[Any]],
-    declared: Declared,
-    folded: Folded,
-    any_integers: bool,
-) -> Model:
-    functions = {(each.domain, each.name): each for each in proto.functions}
-    lowering = Lowering(proto.graph.name or "model", deduction, opsets, functions, folded)
-    for name, array in constants.items():
-        lowering.add_constant(name, array)
-    for info in proto.graph.input:
-        if info.name not in lowering.entries:
-            entry = lowering.add_input(info, declared)
-            if entry.dtype in NARROWED and not any_integers:
-                entry.bounds = lowering.model.taken[entry.name] = -LARGEST_SIZE, LARGEST_SIZE
-        elif info.name not in constants:
-            raise CompileError(f"there are two inputs '{info.name}'", lowering.model.name)
-    lowering.read(proto.graph.node)
-    return lowering.finish(proto.graph.output, declared)
 
 
 def _constants(proto: onnx.ModelProto) -> Iterator[tuple[str, npt.NDArray[Any]]]:
