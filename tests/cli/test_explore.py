@@ -301,3 +301,11 @@ def running(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_what_the_host_does_is_told_before_the_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = f"model: {ROOT / 'configs' / 'models' / 'scores.onnxtxt'}, sizes: {{batch: 3}}"
+    text = TEXT.replace("scenario: " + TEXT.split("scenario: ")[1].split("}")[0], model)
+    (tmp_path / "small.yaml").write_text(text, encoding="utf-8")
+    assert main(["explore", str(tmp_path / "small.yaml"), "--dry-run"]) == 0
+    assert "npuvm: 1 operator of add runs on the host; its time is in no measure\n" in capsys.readouterr().err

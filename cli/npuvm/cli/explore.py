@@ -117,10 +117,13 @@ def search(
 
     What is evaluated is kept at once: a search that was stopped, in whatever way, goes on where it was.
     """
-    from npuvm.explore.evaluation import check_workloads
+    from npuvm.explore.evaluation import check_workloads, host_line, host_operators
 
     loaded = load_space(space)
     check_workloads(loaded)
+    for workload in loaded.workloads:
+        if on_host := max(host_operators(workload, run) for run in workload.runs):
+            typer.echo(f"npuvm: {host_line(workload.name, on_host)}", err=True)
     if dry_run:
         _show_plan(plan_of(loaded, evaluations, processes, quiet or as_json), as_json)
         return

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from tests.explore.evaluation.kit import ATTENTION, MODELS, SIZES, make_space, model_file
 
+from npuvm.compiler.errors import CompileError
 from npuvm.explore.evaluation import Evaluation, Evaluator, check_workloads, objective_values
 from npuvm.hw.energy import estimate_area, load_technology
 from npuvm.hw.functional.indices import IndexDistribution
@@ -191,7 +192,7 @@ def test_sizes_are_numbers_for_the_models_symbols(
     assert evaluation.state == "failed"
     assert message in str(evaluation.error)
     assert evaluation.host.runs == {"skipped": 1}
-    with pytest.raises(SessionError, match=f"workload mlp.*{message}"):
+    with pytest.raises(SessionError, match=rf"\.yaml:\d+:\d+: workload mlp: .*{message}"):
         check_workloads(space)
 
 
@@ -201,6 +202,32 @@ def test_workloads_that_can_be_read_pass(tmp_path: Path) -> None:
     check_workloads(make_space(tmp_path, workloads=[scenario]))
     with pytest.raises(SessionError, match=r"workload scenario.*symbol 'rows' has no size"):
         check_workloads(make_space(tmp_path, workloads=[model_scenario(tmp_path, runs=[{"weight": 2}])]))
+
+
+ON_HOST = """<ir_version: 10, opset_import: ["" : 18]>
+on_host (float[rows, 4, 4] x) => (float[rows] y)
+{
+  y = Det (x)
+}
+"""
+
+
+def test_operators_on_the_host_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "partly.onnxtxt"
+    path.write_text(ON_HOST.replace("Det (x)", "Det (z)").replace("{\n", "{\n  z = Relu (x)\n"), encoding="utf-8")
+    workloads = [model_workload(tmp_path, "mlp"), {"name": "partly", "model": str(path), "sizes": {"rows": [2, 3]}}]
+    space = make_space(tmp_path, workloads=workloads)
+    check_workloads(space)
+    evaluation = Evaluator(space).evaluate(next(space.points()))
+    assert evaluation.state == "done"
+    assert {(run.workload, run.host_operators) for run in evaluation.runs} == {("mlp", 0), ("partly", 1)}
+
+
+def test_a_model_without_anything_for_the_device_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "det.onnxtxt").write_text(ON_HOST, encoding="utf-8")
+    workload = {"name": "det", "model": str(tmp_path / "det.onnxtxt"), "sizes": {"rows": 2}}
+    with pytest.raises(CompileError, match=r"workload det.*no operator of the model runs on the device"):
+        check_workloads(make_space(tmp_path, workloads=[workload]))
 
 
 def test_a_chip_that_is_too_small_is_a_failed_point_and_no_lost_study(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.explore.results.kit import entries_of, failed, mixed_entries, small_space
+from tests.explore.results.kit import entries_of, failed, mixed_entries, run_of, small_space
 
 from npuvm.explore.evaluation import Evaluation
 from npuvm.explore.results import report_files, report_lines, sensitivities
@@ -41,6 +41,19 @@ def test_the_lines_say_which_code_evaluated_the_points() -> None:
     assert "evaluated by code c0de" in list(report_lines(small_space(), known))
     told = "evaluated by several codes, figures may not be comparable: unknown (1 point, the first is 0), c0de (23 points, "
     assert told + "the first is 1)" in list(report_lines(small_space(), [*entries[:1], *known[1:]]))
+
+
+def test_what_ran_on_the_host_is_told() -> None:
+    entries = [*entries_of()]
+    for at, count in ((3, 2), (5, 1)):
+        runs = (run_of("short", 9.0, host_operators=count), run_of("more", 9.0, host_operators=at - 2))
+        entries[at] = replace(entries[at], evaluation=replace(entries[at].evaluation, runs=runs))
+    told = "2 operators of short run on the host; their time is in no measure"
+    assert told in list(report_lines(small_space(), entries))
+    assert f"<p><strong>{told}.</strong></p>" in str(next(iter(report_files(small_space(), entries, Path()).values())))
+    one = [entries[3]]
+    assert "1 operator of more runs on the host; its time is in no measure" in list(report_lines(small_space(), one))
+    assert not [line for line in report_lines(small_space(), entries_of()) if "on the host" in line]
 
 
 def test_sensitivities_that_are_known_are_not_worked_out_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from npuvm.explore.evaluation.fronts import dominated, exceeded, objective_value
 from npuvm.explore.evaluation.keys import code_name
 from npuvm.explore.evaluation.record import Evaluation, EvaluationState, HostCost, RunRecord
 from npuvm.explore.evaluation.store import StoreError
-from npuvm.explore.evaluation.workloads import check_workloads, workload_digest
+from npuvm.explore.evaluation.workloads import check_workloads, host_line, host_operators, workload_digest
 
 __all__ = [
     "Evaluation",
@@ -20,6 +20,8 @@ __all__ = [
     "code_name",
     "dominated",
     "exceeded",
+    "host_line",
+    "host_operators",
     "objective_values",
     "workload_digest",
 ]

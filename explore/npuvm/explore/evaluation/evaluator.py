@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from npuvm.explore.evaluation.bounds import NO_BOUND, RunBound, bound_figures, run_bound
@@ -18,6 +19,7 @@ from npuvm.explore.evaluation.record import Evaluation, EvaluationState, HostCos
 from npuvm.explore.evaluation.runs import PointRuns, Shared
 from npuvm.explore.evaluation.store import Store, StoreError
 from npuvm.explore.evaluation.tapes import read_model
+from npuvm.explore.evaluation.workloads import host_operators
 from npuvm.explore.space import Point, Space, Workload
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.energy import estimate_area, load_technology
@@ -115,7 +117,7 @@ class _Look:
                     counts, how = runs.counts(workload, run)
                     self._found[how] += 1
                     record = record_of(workload.name, run.sizes, run.weight, counts, chip, owner.technology)
-                    self._records.append(record)
+                    self._records.append(replace(record, host_operators=host_operators(workload, run)))
                     figures[number] = figures_of(record)
         return "done" if exceeded(space.budgets, self.measures()[0]) is None else "over_budget"
 

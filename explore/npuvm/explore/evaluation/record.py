@@ -20,6 +20,7 @@ class RunRecord:
     `latency_us` counts the host's dispatch, `cycles` do not; `interval_us` is the time from the end of a run to that of the
     next one, when the host does not wait between them. `seconds` are those on the device. `energy_uj` is by component of
     `EnergyReport`; `busy` the cycles of each unit summed over cores; `stalls` cycles by "unit: cause"; `bytes` by level.
+    `host_operators` ran on the host: their time is in none of these.
     """
 
     workload: str
@@ -34,6 +35,7 @@ class RunRecord:
     busy: Mapping[str, int]
     stalls: Mapping[str, int]
     bytes: Mapping[str, int]
+    host_operators: int = 0
 
 
 @dataclass(frozen=True)

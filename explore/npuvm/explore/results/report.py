@@ -8,6 +8,7 @@ from pathlib import Path
 from npuvm.explore.results.codes import code_lines
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.front import front_entries
+from npuvm.explore.results.host import host_lines
 from npuvm.explore.results.html import render_space
 from npuvm.explore.results.html.page import costs, failures
 from npuvm.explore.results.sensitivity import Sensitivity, sensitivities
@@ -39,8 +40,8 @@ def report_files(
 
 
 def report_lines(space: Space, entries: Iterable[Entry], found: Sequence[Sensitivity] | None = None) -> Iterator[str]:
-    """What stands under the front's table: what matters for each objective, which code evaluated the points, why points failed,
-    what the search took.
+    """What stands under the front's table: what matters for each objective, what ran on the host, which code evaluated the
+    points, why points failed, what the search took.
 
     `found` as of `report_files`.
     """
@@ -52,6 +53,7 @@ def report_lines(space: Space, entries: Iterable[Entry], found: Sequence[Sensiti
         yield f"{each.objective} depends on: {', '.join(shares)}" if shares else f"{each.objective}: {each.note}"
         if shares and each.note:
             yield f"  {each.note}"
+    yield from host_lines(listed)
     yield from code_lines(listed)
     reasons = failures(listed)
     for failure in reasons[:_MOST_REASONS]:

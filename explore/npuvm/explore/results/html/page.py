@@ -11,6 +11,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from npuvm.explore.results.codes import by_code
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.front import Vector, front_entries, reference_point
+from npuvm.explore.results.host import host_lines
 from npuvm.explore.results.html.columns import STATES, objective_pairs, page_columns, shown_values
 from npuvm.explore.results.sensitivity import Sensitivity, sensitivities
 from npuvm.explore.results.words import figure_text, measures_seen, value_text, varied, without_repeats
@@ -63,6 +64,7 @@ def render_space(space: Space, entries: Iterable[Entry], found: Sequence[Sensiti
         reference=_reference(space, reference_point(space, listed)),
         sensitivities=found,
         codes=by_code(listed),
+        on_host=host_lines(listed),
         failures=failures(listed),
         cost=costs(listed),
         data=script_json(page_columns(space, listed, found)),
