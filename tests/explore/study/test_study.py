@@ -156,8 +156,7 @@ def data_beside(folder: Path, value: float) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     folder.mkdir(exist_ok=True)
     (folder / "w.bin").unlink(missing_ok=True)
-    options = {"save_as_external_data": True, "location": "w.bin", "size_threshold": 0}
-    onnx.save_model(model, folder / "m.onnx", **options)
+    onnx.save_model(model, folder / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
     return folder / "m.onnx"
 
 
