@@ -92,6 +92,21 @@ def test_memory_comes_back() -> None:
     assert device.memory_in_use_bytes == before
 
 
+@pytest.mark.parametrize("closing", [True, False])
+def test_what_is_kept_comes_back_after_its_session(closing: bool) -> None:
+    device = Device("edge", engine="functional")
+    for _ in range(2):
+        session = Session(chain(3), device)
+        session.run({"x": session.put("x", floats(16, 64))}, keep=["y"])
+        kept = session.kept["y"]
+        if closing:
+            session.close()
+        del session
+        assert device.memory_in_use_bytes > 0 and kept.numpy().shape == (16, 64)
+        del kept
+        assert device.memory_in_use_bytes == 0
+
+
 def test_a_pool_takes_what_is_free() -> None:
     device = Device("edge")
     pool = ArenaPool(device)

@@ -27,12 +27,14 @@ class ArenaPool:
     """Memory that runs take and give back, kept between runs so that the next one finds it where the last one did.
 
     Each stream has memory of its own, since what runs on one must not wait for what another one still reads. `in_use_bytes`
-    are those that runs have asked for, `peak_bytes` is the most of them at once.
+    are those that runs have asked for, `peak_bytes` is the most of them at once. A closed pool, until it is asked again, keeps
+    nothing: what comes back goes to the device.
     """
 
     def __init__(self, device: Device) -> None:
         self._device = device
         self._free: dict[str, list[Tensor]] = {}
+        self._closed = False
         self.in_use_bytes = 0
         self.peak_bytes = 0
 
@@ -41,6 +43,7 @@ class ArenaPool:
 
         OutOfMemoryError when the device does not have them.
         """
+        self._closed = False
         stream = self._device.log.stream
         free = self._free.setdefault(stream, [])
         fitting = [each for each in free if each.nbytes >= nbytes]
@@ -69,6 +72,9 @@ class ArenaPool:
 
     def _give_back(self, stream: str, memory: Tensor, nbytes: int) -> None:
         self.in_use_bytes -= nbytes
+        if self._closed:
+            self._device.free(memory)
+            return
         self._free.setdefault(stream, []).append(memory)
 
     def clear(self) -> None:
@@ -77,6 +83,11 @@ class ArenaPool:
             while free:
                 self._device.free(free.pop())
         self._free.clear()
+
+    def close(self) -> None:
+        """Give the device back what no run uses, and the rest once nobody refers to it any more."""
+        self.clear()
+        self._closed = True
 
 
 @dataclass(slots=True)

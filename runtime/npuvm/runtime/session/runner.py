@@ -99,6 +99,11 @@ class Runner:
         self.weights.keep(array for each in kept.values() for array in each.constants.values())
         self._bodies = {key: found for key, found in self._bodies.items() if key in kept}
 
+    def close(self) -> None:
+        """Give the device the memory of weights and arenas back."""
+        self.weights.clear()
+        self.pool.close()
+
     def run(self, loaded: Loaded, values: dict[str, Held], binding: Binding) -> dict[str, Held]:
         """The outputs of a model by name. `binding` are its symbols, those of the inputs and from outside; it grows."""
         return _Run(self, loaded, values, binding, {}).outputs()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from operator import index
@@ -90,6 +91,7 @@ class Session:
             provider = default_provider()
         self._shared = isinstance(chip, Device)
         self._runner = Runner(self.device, None if pins == Pins() else pins, provider)
+        weakref.finalize(self, self._runner.close).atexit = False
         self._loaded = Loaded(Prepared(self.model))
         self._reread: dict[tuple[bool, tuple[tuple[str, int], ...]], tuple[Model, Loaded]] = {}
 
@@ -156,9 +158,11 @@ class Session:
         return put_array(self._runner, self._input(name, value), name)
 
     def close(self) -> None:
-        """Give the device the memory of weights and arenas back; a run after it takes its own again."""
-        self._runner.weights.clear()
-        self._runner.pool.clear()
+        """Give the device the memory of weights and arenas back; a run after it takes its own again.
+
+        What is kept, or was put, is given back when nobody refers to it any more. A session that is dropped does the same.
+        """
+        self._runner.close()
 
     def __enter__(self) -> Session:
         return self
