@@ -269,7 +269,9 @@ def test_what_was_put_stays(tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_used_is_no_fault_of_a_point(tmp_path: Path) -> None:
     broken = tmp_path / "store.sqlite"
     broken.write_text("no database " * 100, encoding="utf-8")
-    with pytest.raises(StoreError, match=r"results cannot be kept: file is not a database"):
+    with pytest.raises(
+        StoreError, match=r"results cannot be shared: file is not a database; the file .* can be removed"
+    ):
         Evaluator(make_space(tmp_path), broken)
     broken.unlink()
     evaluator = Evaluator(make_space(tmp_path), broken)

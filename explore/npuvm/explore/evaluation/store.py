@@ -87,5 +87,6 @@ class Store:
                 self._file.execute(_TABLE)
             row: tuple[Any, ...] | None = self._file.execute(statement, values).fetchone()
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"results cannot be kept: {error}; allowed is a file of SQLite", str(path)) from None
+            message = f"results cannot be shared: {error}; the file only saves time and can be removed"
+            raise StoreError(message, str(path)) from None
         return row

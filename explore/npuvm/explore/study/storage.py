@@ -10,22 +10,25 @@ from typing import Any
 import optuna
 from optuna.storages import RDBStorage
 from sqlalchemy import create_engine, event, inspect
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from npuvm.explore.study.errors import StudyError
+from npuvm.explore.study.errors import StudyError, StudyFailure
 
-__all__ = ["NOTHING", "file_of", "open_storage", "shown", "storage_errors", "url_of"]
+__all__ = ["NOTHING", "file_of", "open_storage", "shown", "storage_errors", "url_of", "write_errors"]
 
 NOTHING = "no study there; `npuvm explore SPACE.yaml` begins one"
 
 _WAIT_SECONDS = 60
 """How long a reader or the writer of a file waits for the other."""
 
+_FIRST_TABLES = {"studies", "version_info"}
+"""Those of optuna's that it makes before all others, in some order."""
+
 
 def url_of(storage: str) -> str:
     """The URL of a storage that is given as a file's path or as a URL."""
-    return storage if "://" in storage else f"sqlite:///{storage}"
+    return storage if "://" in storage else URL.create("sqlite", database=storage).render_as_string()
 
 
 def file_of(url: str) -> Path | None:
@@ -46,8 +49,11 @@ def open_storage(url: str, *, tables: bool) -> RDBStorage:
     if make_url(url).get_backend_name() == "sqlite":
         options = {"connect_args": {"timeout": _WAIT_SECONDS}}
     with storage_errors(url):
-        if not tables and not _has_tables(url):
+        known = _tables(url)
+        if not tables and "alembic_version" not in known:  # the last one that is made
             raise StudyError(NOTHING, shown(url))
+        if known and file_of(url) is not None and not known & _FIRST_TABLES:
+            raise StudyError("the file is another program's database; give another --storage", shown(url))
         storage = RDBStorage(url, engine_kwargs=options, skip_table_creation=not tables)
         if file_of(url) is not None:
             storage.engine.dispose()
@@ -55,10 +61,10 @@ def open_storage(url: str, *, tables: bool) -> RDBStorage:
     return storage
 
 
-def _has_tables(url: str) -> bool:
+def _tables(url: str) -> set[str]:
     engine = create_engine(url)
     try:
-        return inspect(engine).has_table("alembic_version")  # the last one that is made
+        return set(inspect(engine).get_table_names())
     finally:
         engine.dispose()
 
@@ -77,11 +83,22 @@ def storage_errors(url: str) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError, ImportError, ValueError) as error:
-        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-        reason = (
-            getattr(cause, "orig", None) or cause or error
-        )  # what the driver says, without a link to SQLAlchemy's pages
-        raise StudyError(f"no storage for a study: {' '.join(str(reason).split())}", shown(url)) from error
+        raise StudyError(f"no storage for a study: {_reason(error)}", shown(url)) from error
+
+
+@contextmanager
+def write_errors(where: str, kept: int) -> Iterator[None]:
+    """What a storage raises that takes no more points (a full disk, a database that went away), as a StudyFailure."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise StudyFailure(f"a point cannot be kept: {_reason(error)}; {kept} points are kept", where) from error
+
+
+def _reason(error: Exception) -> str:
+    """What the driver says, without a link to SQLAlchemy's pages."""
+    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+    return " ".join(str(getattr(cause, "orig", None) or cause or error).split())
 
 
 def shown(url: str) -> str:

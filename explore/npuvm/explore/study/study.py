@@ -14,7 +14,7 @@ from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.front import done_vector, non_dominated
 from npuvm.explore.space import Point, Space, load_space_text
 from npuvm.explore.study.census import take_census
-from npuvm.explore.study.errors import StudyError, need
+from npuvm.explore.study.errors import StudyError, StudyFailure, need
 from npuvm.explore.study.executors import Executor, Front, InProcess, SpaceEvaluate
 from npuvm.explore.study.identity import Identity
 from npuvm.explore.study.lock import FileLock
@@ -228,6 +228,7 @@ class Study:
         from optuna.trial import TrialState, create_trial
 
         from npuvm.explore.study.search import VIOLATION, distributions_of, parameters_of, violation_of
+        from npuvm.explore.study.storage import write_errors
 
         measures = entry.evaluation.measures
         values = [measures[each.name] for each in self.space.objectives if each.name in measures]
@@ -240,7 +241,10 @@ class Study:
             user_attrs={_NUMBER: entry.number, _EVALUATION: entry.evaluation.to_json()},
             constraints={VIOLATION: violation_of(self.space, entry.evaluation)},
         )
-        self._study.add_trial(trial)
+        with write_errors(self.where, len(self._entries)):
+            self._study.add_trial(trial)
+        if self._lock is not None and not Path(self.where).is_file():
+            raise StudyFailure("the file was removed while the search wrote it, and its points with it", self.where)
         self._entries[entry.number] = entry
 
 
