@@ -17,6 +17,7 @@ from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.picking import CHIP_FILE, Picked, pick
 from npuvm.explore.space import Parameter, Point, Space, load_space
 from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.hw.errors import ConfigError
 from npuvm.isa import load_isa
 from npuvm.runtime.scenarios.run import run_scenario
 from npuvm.runtime.scenarios.schema import load_scenario
@@ -164,6 +165,36 @@ def test_simulating_a_picked_point_gives_the_figures_of_the_study(
     first = f"chip tokens=1: {runs[0].cycles:,} cycles, {runs[0].latency_us:,.2f} us with the host's dispatch"
     assert picked.expected[0] == first
     assert picked.expected[2].startswith(f"sums: {whole.cycles:,} cycles")
+
+
+def test_files_of_the_space_are_left_alone(space: Space, tmp_path: Path) -> None:
+    entry, head = Entry(1, POINT, failed("never run")), "# point 1 of the design space other\n"
+    with pytest.raises(
+        ConfigError, match=r"sums.yaml: the space picked needs this file; give another folder, by --out"
+    ):
+        pick(space, entry, tmp_path / "space")
+    base = tmp_path / "base" / CHIP_FILE
+    base.parent.mkdir()
+    base.write_text(f"{head}name: own\nbase: edge\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"chip.yaml: the space picked needs this file"):
+        pick(replace(space, base=str(tmp_path / "space" / ".." / "base" / CHIP_FILE)), entry, base.parent)
+    *others, last = space.parameters
+    twice = tmp_path / "twice" / CHIP_FILE
+    twice.parent.mkdir()
+    twice.write_text(head + FILES["own/twice.yaml"], encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"chip.yaml: the space picked needs this file"):
+        pick(replace(space, parameters=(*others, replace(last, extension=str(twice)))), entry, twice.parent)
+
+
+def test_files_that_no_pick_wrote_are_left_alone(space: Space, tmp_path: Path) -> None:
+    (tmp_path / "block.yaml").write_text("kind: kernels\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"block.yaml: no pick wrote this file; remove it, or give another folder"):
+        pick(space, Entry(1, POINT, failed("never run")), tmp_path)
+
+
+def test_a_point_is_picked_again_into_its_folder(space: Space, tmp_path: Path) -> None:
+    entry = Entry(1, POINT, failed("never run"))
+    assert written(space, entry, tmp_path / "picked") == pick(space, entry, tmp_path / "picked")
 
 
 def test_a_point_that_is_the_base_finds_the_libraries_of_the_base(tmp_path: Path) -> None:

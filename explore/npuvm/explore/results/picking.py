@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ __all__ = ["CHIP_FILE", "Picked", "pick"]
 
 CHIP_FILE = "chip.yaml"
 
+_HEAD = "# point "
+"""How all files of a pick begin."""
+
 _PLAIN = re.compile(r"[a-z_][a-z0-9_./-]*")
 _SPECIAL = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")
 """Words that YAML reads as something else than text."""
@@ -46,7 +49,8 @@ def pick(space: Space, entry: Entry, folder: Path) -> Picked:
     """The files of a point, to be written into `folder`, where those that they name are looked for from.
 
     The chip builds on the space's and gives what the point sets, each number with the space and the point as its source.
-    ConfigError for a point whose fields contradict each other.
+    ConfigError for a point whose fields contradict each other, and where a file is there that no pick wrote, or that the
+    space needs.
     """
     chip = space.chip(entry.point)
     files = {folder / CHIP_FILE: _chip_text(space, entry, chip, folder)}
@@ -55,14 +59,28 @@ def pick(space: Space, entry: Entry, folder: Path) -> Picked:
         path = folder / f"{workload.name}.yaml"
         if workload.name == Path(CHIP_FILE).stem:
             path = folder / f"workload_{workload.name}.yaml"
-        files[path] = _scenario_text(space, entry, workload, folder)
+        files[path] = f"# {_title(space, entry)}\n" + _scenario_text(space, entry, workload, folder)
         scenarios.append(str(path))
+    _check_places(space, files)
     command = ["npuvm", "simulate", *scenarios, "--timing-only", "--technology", space.technology]
     return Picked(files, shlex.join(command), tuple(_expected(entry)))
 
 
+def _check_places(space: Space, files: Iterable[Path]) -> None:
+    """ConfigError where a file would be lost that is somebody's own."""
+    needed = {space.path, Path(space.base), Path(space.technology), *map(Path, space.extensions)}
+    needed |= {Path(parameter.extension) for parameter in space.parameters if parameter.extension}
+    needed |= {path for workload in space.workloads for path in (workload.path, workload.scenario) if path is not None}
+    kept = {path.resolve() for path in needed}
+    for path in files:
+        if path.resolve() in kept:
+            raise ConfigError(f"the space {space.name} needs this file; give another folder, by --out", str(path))
+        if path.is_file() and not path.read_bytes().startswith(_HEAD.encode()):
+            raise ConfigError("no pick wrote this file; remove it, or give another folder, by --out", str(path))
+
+
 def _title(space: Space, entry: Entry) -> str:
-    return f"point {entry.number} of the design space {space.name}"
+    return f"{_HEAD[2:]}{entry.number} of the design space {space.name}"
 
 
 def _chip_text(space: Space, entry: Entry, chip: NpuConfig, folder: Path) -> str:
