@@ -248,6 +248,17 @@ def test_a_chip_that_is_too_small_is_a_failed_point_and_no_lost_study(tmp_path: 
     assert evaluation.measures.keys() == {"area_mm2"}
 
 
+def test_a_workload_that_launches_nothing_is_a_failed_point(tmp_path: Path) -> None:
+    nothing = {"name": "mlp", "model": str(model_file(tmp_path)), "sizes": {"rows": 0}}
+    space = make_space(tmp_path, workloads=[nothing])
+    evaluation = Evaluator(space).evaluate(next(space.points()))
+    assert evaluation.state == "failed"
+    assert str(evaluation.error).startswith("throughput_per_s, throughput_per_s of mlp: no finite figure; allowed are")
+    assert set(evaluation.measures) == {"area_mm2"}
+    some = make_space(tmp_path, workloads=[{**nothing, "sizes": {"rows": [0, 8]}}])
+    assert Evaluator(some).evaluate(next(some.points())).state == "done"
+
+
 def test_a_fault_of_the_program_is_a_failed_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise KeyError("l9")

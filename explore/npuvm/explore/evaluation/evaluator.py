@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 
 from npuvm.explore.evaluation.bounds import NO_BOUND, RunBound, bound_figures, run_bound
@@ -23,6 +24,7 @@ from npuvm.explore.evaluation.workloads import host_operators
 from npuvm.explore.space import Point, Space, Workload
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.energy import estimate_area, load_technology
+from npuvm.hw.errors import ConfigError
 from npuvm.isa import Isa, load_isa
 from npuvm.isa.errors import NpuvmError
 
@@ -119,7 +121,11 @@ class _Look:
                     record = record_of(workload.name, run.sizes, run.weight, counts, chip, owner.technology)
                     self._records.append(replace(record, host_operators=host_operators(workload, run)))
                     figures[number] = figures_of(record)
-        return "done" if exceeded(space.budgets, self.measures()[0]) is None else "over_budget"
+        measures = self.measures()[0]
+        if endless := [name for name, figure in measures.items() if not isfinite(figure)]:
+            allowed = "allowed are workloads that launch something at one of their sizes at least"
+            raise ConfigError(f"{', '.join(endless)}: no finite figure; {allowed}")
+        return "done" if exceeded(space.budgets, measures) is None else "over_budget"
 
     def prepare(self) -> tuple[NpuConfig, Isa]:
         """The point's chip and instruction set, once area and limits are known."""
