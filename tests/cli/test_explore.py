@@ -309,3 +309,10 @@ def test_what_the_host_does_is_told_before_the_search(tmp_path: Path, capsys: py
     (tmp_path / "small.yaml").write_text(text, encoding="utf-8")
     assert main(["explore", str(tmp_path / "small.yaml"), "--dry-run"]) == 0
     assert "npuvm: 1 operator of add runs on the host; its time is in no measure\n" in capsys.readouterr().err
+
+
+def test_studies_without_points_are_passed_over(space: str, capsys: pytest.CaptureFixture[str]) -> None:
+    output(capsys, space, "-n", "2")
+    Path("second.yaml").write_text(TEXT.replace("name: small", "name: second"), encoding="utf-8")
+    Study.open(load_space("second.yaml")).close()
+    assert "front: " in output(capsys, "report")

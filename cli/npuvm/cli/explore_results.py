@@ -129,6 +129,10 @@ def _stored(study: str | None, storage: str | None) -> Stored:
     if study is not None:
         return read_study(str(FOLDER / f"{study}.sqlite"), study)
     files = sorted(path for path in FOLDER.glob("*.sqlite") if not path.name.endswith(".results.sqlite"))
+    if len(files) > 1:
+        from npuvm.explore.study.storage import has_points
+
+        files = [path for path in files if has_points(str(path))] or files
     if len(files) != 1:
         known = f"there are {', '.join(path.stem for path in files)}" if files else "there is none"
         raise StudyError(f"say which study, by --study or --storage; {known}", str(FOLDER))

@@ -13,6 +13,7 @@ from tests.explore.study.kit import TEXT, Quick, found, quick, small_space
 from npuvm.explore.evaluation import Evaluation, code_name, keys
 from npuvm.explore.space import Point
 from npuvm.explore.study import SAMPLERS, Entry, InProcess, SamplerName, Study, StudyError, default_storage, read_study
+from npuvm.explore.study.storage import has_points
 
 
 @pytest.fixture
@@ -113,6 +114,7 @@ def test_a_study_without_name_lies_below_build(tmp_path: Path, monkeypatch: pyte
 
 def test_settings_are_those_of_the_study(file: str) -> None:
     with Study.open(small_space(), file, "nsga2", 7, batch=6) as study:
+        study.run(1, InProcess(Quick()))
         begun = study.settings
     with Study.open(small_space(), file) as study:
         assert study.settings == begun
@@ -132,12 +134,25 @@ def test_a_changed_space_is_refused(file: str) -> None:
         assert len(study.evaluated()) == 2
 
 
+def test_a_study_without_points_is_begun_anew(file: str) -> None:
+    Study.open(small_space(TEXT.replace("384]", "320]").replace(", {measure: area_mm2}]", "]")), file, "tpe", 3).close()
+    assert not has_points(file)
+    with Study.open(small_space(), file, "random", 4) as study:
+        study.run(1, InProcess(Quick()))
+    assert has_points(file)
+    stored = read_study(file)
+    assert (stored.settings.sampler, stored.settings.seed) == ("random", 4)
+    assert [parameter.values for parameter in stored.space.parameters][1] == (64, 128, 256, 384)
+    assert len(stored.entries) == 1
+
+
 def test_a_changed_workload_is_refused(tmp_path: Path, file: str) -> None:
     scenario = tmp_path / "add.yaml"
     own = "{name: add, title: add, chip: edge, kind: kernels, cases: [{op: add, dtypes: [fp16], shapes: [[8]]}]}"
     scenario.write_text(own, encoding="utf-8")
     text = TEXT.replace(TEXT.split("scenario: ")[1].split("}")[0], str(scenario))
-    Study.open(small_space(text), file).close()
+    with Study.open(small_space(text), file) as study:
+        study.run(1, InProcess(Quick()))
     scenario.write_text(own.replace("op: add", "op: sub"), encoding="utf-8")
     with pytest.raises(StudyError, match="what differs: workload add;"):
         Study.open(small_space(text), file)
@@ -170,8 +185,9 @@ def test_a_changed_model_is_refused(by_scenario: bool, tmp_path: Path, file: str
     scenario.write_text("{name: s, title: s, chip: edge, kind: model, model: m.onnx, runs: [{}]}", encoding="utf-8")
     workload = f"scenario: {scenario}" if by_scenario else f"model: {model}"
     text = TEXT.replace("scenario: " + TEXT.split("scenario: ")[1].split("}")[0], workload)
-    Study.open(small_space(text), file).close()
-    Study.open(small_space(text), file).close()
+    for count in (1, 2):
+        with Study.open(small_space(text), file) as study:
+            study.run(count, InProcess(Quick()))
     assert data_beside(tmp_path / "own", 2.0).read_bytes() == before
     tapes._read.cache_clear()  # as for another process
     with pytest.raises(StudyError, match="what differs: workload add;"):

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from npuvm.explore.study.errors import StudyError, StudyFailure
 
-__all__ = ["NOTHING", "file_of", "open_storage", "shown", "storage_errors", "url_of", "write_errors"]
+__all__ = ["NOTHING", "file_of", "has_points", "open_storage", "shown", "storage_errors", "url_of", "write_errors"]
 
 NOTHING = "no study there; `npuvm explore SPACE.yaml` begins one"
 
@@ -59,6 +59,21 @@ def open_storage(url: str, *, tables: bool) -> RDBStorage:
             storage.engine.dispose()
             event.listen(storage.engine, "connect", _log_ahead)
     return storage
+
+
+def has_points(storage: str) -> bool:
+    """Whether studies of a storage have any trial; StudyError where it cannot be read."""
+    url = url_of(storage)
+    with storage_errors(url):
+        if "alembic_version" not in _tables(url):
+            return False
+    opened = open_storage(url, tables=False)
+    try:
+        with storage_errors(url):
+            return any(each.n_trials for each in optuna.get_all_study_summaries(opened))
+    finally:
+        opened.remove_session()
+        opened.engine.dispose()
 
 
 def _tables(url: str) -> set[str]:

@@ -94,8 +94,8 @@ class Study:
         """The study of a space in a storage, a file's path or a URL of optuna's; it is begun if it is not there.
 
         Settings that are not given are those of the study, of a new one the space's. `fresh` forgets what is there.
-        StudyError where the study there is of another space or has other settings, or, but for `other_code`, points that other
-        code evaluated; StudyFailure where it is in use.
+        StudyError where the study there has points of another space or of other settings, or, but for `other_code`, points that
+        other code evaluated; StudyFailure where it is in use.
         """
         need("optuna")
         from npuvm.explore.study import storage as storages
@@ -292,7 +292,8 @@ def _begin(
     from npuvm.explore.study.search import directions_of
 
     names = optuna.get_all_study_names(storage)
-    if fresh and space.name in names:
+    # A mistake that was noticed before the first point must not stand in the way of the corrected space.
+    if space.name in names and (fresh or _without_points(optuna.load_study(study_name=space.name, storage=storage))):
         optuna.delete_study(study_name=space.name, storage=storage)
         names.remove(space.name)
     defaults = {"sampler": space.search.sampler, "seed": space.search.seed, "batch": space.search.batch, "bounds": True}
@@ -318,6 +319,11 @@ def _begin(
         was = ", ".join(f"{name} {value}" for name, value in kept.items() if value != given[name])
         raise StudyError(f"the study there has {was}; --fresh forgets it, another --storage keeps both", where)
     return study, before.settings
+
+
+def _without_points(study: optuna.Study) -> bool:
+    """Whether a study of npuvm's has nothing that could be lost."""
+    return _identity_of(study) is not None and not study.get_trials(deepcopy=False)
 
 
 def _entries_of(study: optuna.Study, space: Space) -> Iterator[Entry]:
