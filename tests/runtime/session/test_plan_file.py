@@ -18,7 +18,7 @@ from npuvm.compiler.frontends.onnx import import_model
 from npuvm.isa.errors import NpuvmError
 from npuvm.runtime.session import Session
 from npuvm.runtime.session.errors import SessionError
-from npuvm.runtime.session.plan_file import compiler_hash, model_hash
+from npuvm.runtime.session.plan_file import compiler_hash, model_hash, read_plan
 
 TEXT = """m (float[B, 4] x) => (float[B, 3] y, int64[2, n] found) {
   w = Constant <value = float[4, 3] {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}> ()
@@ -106,6 +106,24 @@ def test_damaged_files(plan: Path, tmp_path: Path) -> None:
             file.writestr("plan.json", json.dumps(stored | change))
         with pytest.raises(SessionError, match=message):
             Session.load(broken, parsed(TEXT), "edge")
+
+
+def test_any_damaged_byte_is_told(plan: Path) -> None:
+    whole, made_for = plan.read_bytes(), Session(parsed(TEXT), "edge")._made_for()
+    rng = np.random.default_rng(0)
+    refused = 0
+    # What the file says of plan.json, its flags and the method of its compression among that, and bytes from everywhere.
+    header = range(whole.rindex(b"plan.json") - 46, whole.rindex(b"plan.json"))
+    places = [*header, *rng.integers(len(whole), size=300)]
+    for at in places:
+        data = bytearray(whole)
+        data[at] ^= int(rng.integers(1, 256))
+        plan.write_bytes(data)
+        try:
+            read_plan(plan, made_for)
+        except SessionError:
+            refused += 1
+    assert refused > len(places) / 2
 
 
 def rewritten(plan: Path, change: Callable[[dict[str, Any]], None]) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import lzma
 import secrets
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -33,6 +35,20 @@ __all__ = ["ProgramLog", "StoredPrograms", "compiler_hash", "model_hash", "read_
 
 FORMAT = 1
 _MOST_PROGRAMS = 1024
+
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IsaError,
+)
+"""What reading a plan file runs into that is none any more; any bit of it may be another."""
 
 Shapes = Mapping[str, Sequence[int]]
 Key = tuple[str, str]
@@ -217,12 +233,12 @@ def read_plan(path: Path, made_for: Mapping[str, str]) -> StoredPrograms:
             plan = _Plan.model_validate_json(file.read("plan.json"))
             return StoredPrograms({(each.graph, each.shapes): _kernel(each, images) for each in plan.programs})
     except OSError as error:
-        raise SessionError(f"the plan file cannot be read: {error.strerror}", str(path)) from None
+        raise SessionError(f"the plan file cannot be read: {error.strerror or error}", str(path)) from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise SessionError(f"this is no whole plan file: {place}: {first['msg']}", str(path)) from None
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, IsaError) as error:
+    except _DAMAGED as error:
         raise SessionError(f"this is no whole plan file: {error}", str(path)) from None
 
 
