@@ -316,3 +316,20 @@ def test_studies_without_points_are_passed_over(space: str, capsys: pytest.Captu
     Path("second.yaml").write_text(TEXT.replace("name: small", "name: second"), encoding="utf-8")
     Study.open(load_space("second.yaml")).close()
     assert "front: " in output(capsys, "report")
+
+
+def test_what_has_changed_since_the_study_began_is_told(space: str, capsys: pytest.CaptureFixture[str]) -> None:
+    chip = Path("mine.yaml")
+    chip.write_text("name: mine\nbase: edge\n", encoding="utf-8")
+    Path(space).write_text(TEXT.replace("chip: edge", "chip: ./mine.yaml"), encoding="utf-8")
+    output(capsys, space, "-n", "2")
+    for words in (("report",), ("compare", "0", "1"), ("pick", "0")):
+        assert main(["explore", *words]) == 0
+        assert "changed" not in capsys.readouterr().err
+    chip.write_text("name: mine\nbase: edge\ncore: {count: {value: 2, source: me, trust: low}}\n", encoding="utf-8")
+    told = "npuvm: changed since study small began, or cannot be read: chip mine.yaml"
+    for words in (("report",), ("compare", "0", "1")):
+        assert main(["explore", *words]) == 0
+        assert f"{told}; figures are those of before" in capsys.readouterr().err
+    assert main(["explore", "pick", "0"]) == 2
+    assert f"{told}, so that this point's figures would be others" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from npuvm.cli.output import DelayedBar, json_text, wide_console, write_together
 from npuvm.explore import results
 from npuvm.explore.results import Entry
 from npuvm.explore.space import Space
+from npuvm.hw.errors import ConfigError
 
 if TYPE_CHECKING:
     from npuvm.explore.study import Stored
@@ -52,6 +53,8 @@ def pick(
 ) -> None:
     """Write a point as a chip file and a scenario for each workload, which `npuvm simulate` runs to the same figures."""
     stored = _stored(study, storage)
+    if changed := _changed(stored):
+        raise ConfigError(f"{changed}, so that this point's figures would be others; restore it, or search anew")
     folder = out or FOLDER / f"{stored.space.name}_{number}"
     picked = results.pick(stored.space, _entry(stored, number), folder)
     write_together(picked.files)
@@ -63,6 +66,7 @@ def pick(
 def compare(a: Number, b: Number, study: StudyName = None, storage: Storage = None, as_json: AsJson = False) -> None:
     """Say why two points differ: parameters, measures, and what each unit did."""
     stored = _stored(study, storage)
+    _warn(stored)
     found = results.compare(stored.space, _entry(stored, a), _entry(stored, b))
     if as_json:
         typer.echo(json_text(found.to_json()), nl=False)
@@ -79,6 +83,7 @@ def report(
 ) -> None:
     """Write the report of a study, as a search does at its end; the search may still be running."""
     stored = _stored(study, storage)
+    _warn(stored)
     show_results(stored.space, stored.entries, out, as_json)
 
 
@@ -137,6 +142,17 @@ def _stored(study: str | None, storage: str | None) -> Stored:
         known = f"there are {', '.join(path.stem for path in files)}" if files else "there is none"
         raise StudyError(f"say which study, by --study or --storage; {known}", str(FOLDER))
     return read_study(str(files[0]))
+
+
+def _changed(stored: Stored) -> str:
+    """What is not as the study began with, in words; empty where all is as it was."""
+    names = ", ".join(stored.changed())
+    return f"changed since study {stored.space.name} began, or cannot be read: {names}" if names else ""
+
+
+def _warn(stored: Stored) -> None:
+    if changed := _changed(stored):
+        typer.echo(f"npuvm: {changed}; figures are those of before", err=True)
 
 
 def _entry(stored: Stored, number: int) -> Entry:

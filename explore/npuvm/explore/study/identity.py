@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from npuvm.explore.evaluation import workload_digest
 from npuvm.explore.space import Space
 from npuvm.explore.study.settings import Settings
-from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.hw.config import load_chip
 from npuvm.hw.energy import load_technology
-from npuvm.isa import Isa, load_isa
+from npuvm.isa import load_isa
+from npuvm.isa.errors import NpuvmError
 from npuvm.isa.yaml_strict import parse_yaml
 
 __all__ = ["Identity"]
@@ -33,7 +36,8 @@ class Identity:
     @staticmethod
     def of(space: Space, settings: Settings) -> Identity:
         """That of a new study."""
-        return Identity(space.text, str(space.path.resolve()), settings, _hashes(space))
+        hashes = {name: make() for name, make in _sources(space)}
+        return Identity(space.text, str(space.path.resolve()), settings, hashes)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -51,22 +55,37 @@ class Identity:
         files = [name for name in {**self.files, **other.files} if self.files.get(name) != other.files.get(name)]
         return fields or files
 
+    def changed(self, space: Space) -> tuple[str, ...]:
+        """Names of files that are not any more what the study began with, or cannot be read; `space` is that of the study."""
+        return tuple(name for name, make in _sources(space) if self.files.get(name) != _hash_or_none(make))
 
-def _hashes(space: Space) -> dict[str, str]:
-    chip = load_chip(space.base)
-    hashes = {f"chip {space.base}": chip.chip_hash, f"instruction set {chip.isa.base}": _isa(chip).hash}
+
+def _hash_or_none(make: Callable[[], str]) -> str | None:
+    try:
+        return make()
+    except (NpuvmError, OSError):
+        return None
+
+
+def _sources(space: Space) -> Iterator[tuple[str, Callable[[], str]]]:
+    """The files that points come from, with what makes the hash of each; names are the same from whatever folder."""
+    yield f"chip {Path(space.base).name}", lambda: load_chip(space.base).chip_hash
+    yield "instruction set", lambda: _isa_hash(space)
     for parameter in space.parameters:
         if parameter.kind == "extension":
-            hashes[f"extension {parameter.extension}"] = _isa(chip, parameter.extension).hash
+            yield f"extension {Path(parameter.extension).name}", partial(_isa_hash, space, parameter.extension)
     for workload in space.workloads:
-        hashes[f"workload {workload.name}"] = workload_digest(workload)
-    prices = load_technology(space.technology).model_dump_json()
-    hashes[f"technology {space.technology}"] = hashlib.sha256(prices.encode()).hexdigest()
-    return hashes
+        yield f"workload {workload.name}", partial(workload_digest, workload)
+    yield f"technology {Path(space.technology).name}", lambda: _prices_hash(space.technology)
 
 
-def _isa(chip: NpuConfig, *extensions: str) -> Isa:
-    return load_isa(chip.isa.base, [*chip.isa.extensions, *extensions])
+def _isa_hash(space: Space, *extensions: str) -> str:
+    isa = load_chip(space.base).isa
+    return load_isa(isa.base, [*isa.extensions, *extensions]).hash
+
+
+def _prices_hash(technology: str) -> str:
+    return hashlib.sha256(load_technology(technology).model_dump_json().encode()).hexdigest()
 
 
 def _changed(mine: Any, its: Any, at: str = "") -> Iterator[str]:

@@ -46,8 +46,17 @@ class Stored:
     """What a storage has of a study, without a claim on it."""
 
     space: Space
-    settings: Settings
+    identity: Identity
     entries: tuple[Entry, ...]
+
+    @property
+    def settings(self) -> Settings:
+        """Those that the study was begun with."""
+        return self.identity.settings
+
+    def changed(self) -> tuple[str, ...]:
+        """What its points came from and is not as it was, or cannot be read any more: by name, none where all is as it was."""
+        return self.identity.changed(self.space)
 
 
 class Study:
@@ -280,7 +289,7 @@ def read_study(storage: str, name: str | None = None) -> Stored:
             entries = tuple(sorted(_entries_of(study, space), key=lambda entry: entry.number))
     finally:
         _close(opened, None)
-    return Stored(space, identity.settings, entries)
+    return Stored(space, identity, entries)
 
 
 def _begin(
