@@ -243,6 +243,13 @@ def test_the_tables_show_all_of_it() -> None:
     assert "latency_us - ≥ 18 -" in [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
 
 
+def test_values_are_shown_as_they_are() -> None:
+    console = Console(width=120, file=io.StringIO())
+    console.print(next(comparison_tables(replace(pair(), parameters={"isa.extensions.a[b]": ("[red]", "[/x]")}))))
+    assert isinstance(console.file, io.StringIO)
+    assert "isa.extensions.a[b] [red] [/x]" in [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+
+
 def test_small_changes_of_units_are_counted_and_what_is_only_a_share_explains_no_area() -> None:
     units = {f"vector: cause{n}": 1000 * n for n in range(30)}
     runs = [run_of("short", 72.0, stalls={name: cycles * side for name, cycles in units.items()}) for side in (1, 2)]
