@@ -333,3 +333,6 @@ def test_what_has_changed_since_the_study_began_is_told(space: str, capsys: pyte
         assert f"{told}; figures are those of before" in capsys.readouterr().err
     assert main(["explore", "pick", "0"]) == 2
     assert f"{told}, so that this point's figures would be others" in capsys.readouterr().err
+    chip.unlink()
+    assert main(["explore", "report"]) == 0
+    assert f"{told}, instruction set; figures are those of before" in capsys.readouterr().err

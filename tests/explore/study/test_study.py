@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.explore.study.kit import TEXT, Quick, found, quick, small_space
+from tests.explore.study.kit import ROOT, TEXT, Quick, found, quick, small_space
 
 from npuvm.explore.evaluation import Evaluation, code_name, keys
-from npuvm.explore.space import Point
+from npuvm.explore.space import Point, load_space_text
 from npuvm.explore.study import SAMPLERS, Entry, InProcess, SamplerName, Study, StudyError, default_storage, read_study
 from npuvm.explore.study.storage import has_points
+from npuvm.hw.errors import ConfigError
 
 
 @pytest.fixture
@@ -192,6 +193,32 @@ def test_a_changed_model_is_refused(by_scenario: bool, tmp_path: Path, file: str
     tapes._read.cache_clear()  # as for another process
     with pytest.raises(StudyError, match="what differs: workload add;"):
         Study.open(small_space(text), file)
+
+
+def test_a_study_is_read_without_the_files_that_it_names(tmp_path: Path, file: str) -> None:
+    model = data_beside(tmp_path, 1.0)
+    scenario = "{name: s, title: s, chip: edge, kind: model, model: m.onnx, runs: [{}]}"
+    files = {
+        "s.yaml": scenario,
+        "chip.yaml": "{name: mine, base: edge}",
+        "n.yaml": (ROOT / "configs" / "technology" / "n7.yaml").read_text(encoding="utf-8"),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    text = TEXT.replace("chip: edge", f"chip: {tmp_path}/chip.yaml\ntechnology: {tmp_path}/n.yaml")
+    text = text.replace(
+        "workloads: [", f"workloads: [{{name: m, model: {model}}}, {{name: s, scenario: {tmp_path}/s.yaml}}, "
+    )
+    with Study.open(small_space(text), file) as study:
+        study.run(2, InProcess(Quick()))
+        before = found(study.evaluated())
+    for path in (model, *(tmp_path / name for name in files)):
+        path.unlink()
+    stored = read_study(file)
+    assert found(stored.entries) == before
+    assert stored.changed() == ("chip chip.yaml", "instruction set", "workload m", "workload s", "technology n.yaml")
+    with pytest.raises(ConfigError, match=r"chip\.yaml: no such file"):
+        load_space_text(text, tmp_path / "small.yaml")
 
 
 def test_points_of_other_code_are_refused_or_marked(file: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,40 +47,50 @@ def load_space(path: str | Path) -> Space:
     return _space(load_yaml(path, ConfigError), Path(path).read_text(encoding="utf-8"))
 
 
-def load_space_text(text: str, path: str | Path) -> Space:
-    """The space of a text that stood in a file; paths in it go from the file's folder. ConfigError as of `load_space`."""
-    return _space(parse_yaml(text, str(path), ConfigError), text)
+def load_space_text(text: str, path: str | Path, *, files: bool = True) -> Space:
+    """The space of a text that stood in a file; paths in it go from the file's folder. ConfigError as of `load_space`.
+
+    Without `files` the text is one that was read before: what it names need not be there any more. Of a scenario that is not
+    there no runs are known, of a chip that is not there no extensions.
+    """
+    return _space(parse_yaml(text, str(path), ConfigError), text, files)
 
 
-def _space(document: Document, text: str) -> Space:
+def _space(document: Document, text: str, files: bool = True) -> Space:
     if not isinstance(document.data, dict):
         raise ConfigError("a design space is a mapping of fields", document.where())
     try:
         fields = SPACE_ADAPTER.validate_json(json.dumps(document.data))
     except ValidationError as exc:
         raise first_error(document, exc, tagged_schema(), "design space") from None
-    return _Reader(document, fields, text).space()
+    return _Reader(document, fields, text, files).space()
 
 
 class _Reader:
     """Makes a space of a file's fields, with the file at hand for the places of faults."""
 
-    def __init__(self, document: Document, fields: SpaceFields, text: str) -> None:
+    def __init__(self, document: Document, fields: SpaceFields, text: str, files: bool) -> None:
         self._document = document
         self._text = text
         self._fields = fields
+        self._files = files
         self._folder = Path(document.path).parent
         self._base = self._file_or_name(fields.chip)
         try:
             self._chip_of = chip_reader(chip_path(self._base))
             self._chip: NpuConfig = self._chip_of(())
+            self._chip_extensions = self._chip.isa.extensions
         except ConfigError as error:
-            raise ConfigError(f"chip = {fields.chip!r}: {error}", document.where(("chip",))) from None
+            self._chip_extensions = ()
+            if files:
+                raise ConfigError(f"chip = {fields.chip!r}: {error}", document.where(("chip",))) from None
 
     def space(self) -> Space:
         fields = self._fields
         try:
-            load_technology(technology := self._file_or_name(fields.technology))
+            technology = self._file_or_name(fields.technology)
+            if self._files:
+                load_technology(technology)
         except ConfigError as error:
             self._fail(("technology",), f"technology = {fields.technology!r}: {error}")
         parameters = tuple(
@@ -105,7 +115,7 @@ class _Reader:
             MappingProxyType(dict(fields.budgets)),
             technology,
             fields.search,
-            self._chip.isa.extensions,
+            self._chip_extensions,
         )
 
     def _file_or_name(self, text: str) -> str:
@@ -157,6 +167,8 @@ class _Reader:
 
         `beside` is told where there is no such field.
         """
+        if not self._files:
+            return
         leaf = leaf_at(tuple(name.split(".")))
         if leaf is None or name in ("name", "description", EXTENSIONS):
             known = leaf_paths(self._chip.model_dump())
@@ -185,15 +197,19 @@ class _Reader:
         for at, each in enumerate(fields.optional):
             place: YamlPath = ("parameters", name, "optional", at)
             extension = self._file_or_name(each)
-            try:
-                load_isa(self._chip.isa.base, [extension])
-            except NpuvmError as error:
-                self._fail(place, f"{each!r} cannot be laid over {self._chip.isa.base}: {error}")
-            if extension in self._chip.isa.extensions:
-                self._fail(place, f"{each!r} is an extension of the base chip already")
+            if self._files:
+                self._check_extension(each, extension, place)
             if Path(each).stem in (Path(other).stem for other in fields.optional[:at]):
                 self._fail(place, f"an extension {Path(each).stem!r} is there already; names are used once")
             yield Parameter(f"{name}.{Path(each).stem}", "extension", (False, True), extension=extension)
+
+    def _check_extension(self, name: str, extension: str, place: YamlPath) -> None:
+        try:
+            load_isa(self._chip.isa.base, [extension])
+        except NpuvmError as error:
+            self._fail(place, f"{name!r} cannot be laid over {self._chip.isa.base}: {error}")
+        if extension in self._chip_extensions:
+            self._fail(place, f"{name!r} is an extension of the base chip already")
 
     def _written_once(self, parameters: tuple[Parameter, ...]) -> None:
         owners: dict[str, str] = {}
@@ -213,17 +229,20 @@ class _Reader:
             constraint = Constraint(fields.require)
         except ValueError as error:
             self._fail(place, str(error))
+        rule = Rule(constraint, fields.because, self._document.where(("constraints", at)))
+        if not self._files:
+            return rule
         names = [*leaf_paths(self._chip.model_dump()), *(parameter.name for parameter in parameters)]
         known = tuple(dict.fromkeys(names))
         for name in constraint.names:
             if not known_names(parameters, self._chip, name):
                 self._fail(place, f"{name}: no parameter and no field of the chip{suggest(name, known)}")
-        return Rule(constraint, fields.because, self._document.where(("constraints", at)))
+        return rule
 
     def _workload(self, at: int, fields: WorkloadFields) -> Workload:
         kind = "model" if fields.model is not None else "scenario"
         path = self._folder / str(fields.model if fields.model is not None else fields.scenario)
-        if not path.is_file():
+        if self._files and not path.is_file():
             self._fail(("workloads", at, kind), f"{kind}: no such file: {path}")
         try:
             runs = sized_runs(fields)
@@ -232,10 +251,12 @@ class _Reader:
         where = self._document.where(("workloads", at))
         if kind == "model":
             return Workload(fields.name, "model", path, fields.weight, runs, where=where)
+        scenario = None
         try:
             scenario = load_scenario(path)
         except ConfigError as error:
-            self._fail(("workloads", at, kind), f"{kind}: {error}")
+            if self._files:
+                self._fail(("workloads", at, kind), f"{kind}: {error}")
         if not isinstance(scenario, ModelScenario):
             return Workload(fields.name, "scenario", path, fields.weight, runs, path, where=where)
         model, runs = Path(scenario.model), scenario_runs(scenario)

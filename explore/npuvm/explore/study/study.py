@@ -285,7 +285,7 @@ def read_study(storage: str, name: str | None = None) -> Stored:
             identity = _identity_of(study)
             if identity is None:
                 raise StudyError(f"study {study.study_name!r} is none of npuvm's", storage)
-            space = load_space_text(identity.text, identity.path)
+            space = load_space_text(identity.text, identity.path, files=False)
             entries = tuple(sorted(_entries_of(study, space), key=lambda entry: entry.number))
     finally:
         _close(opened, None)
