@@ -208,3 +208,20 @@ def test_a_size_of_a_branch_must_be_a_multiple() -> None:
     check(session, proto, {"x": floats(4, 2), "c": np.array(False)})
     with pytest.raises(SessionError, match=r"Reshape_y: w_0 % 2 == 0 must hold, not w_0 = 3"):
         session.run({"x": floats(3, 2), "c": np.array(False)})
+
+
+def test_a_size_that_follows_from_what_the_host_makes_later() -> None:
+    text = """m (float[M, N] x, float[P, Q] y) => (float[J, 6] w, float[2, 2] u) {
+      j = NonZero(y)
+      i = NonZero(x)
+      a = Cast <to = 1> (i)
+      b = Cast <to = 1> (j)
+      rows = Constant <value = int64[2] {-1, 6}> ()
+      w = Reshape(a, rows)
+      t = Transpose(b)
+      u = MatMul(a, t)
+    }"""
+    proto, session = opened(text)
+    check(session, proto, {"x": np.ones((2, 3), np.float32), "y": np.ones((3, 2), np.float32)})
+    with pytest.raises(SessionError, match=r"'j', dim 1 is 9, but _1 = sum\(3 \* _0\) is 6"):
+        session.run({"x": np.ones((2, 3), np.float32), "y": np.ones((3, 3), np.float32)})

@@ -216,3 +216,17 @@ def test_shapes_follow_from_the_sizes_of_symbols() -> None:
 def test_sizes_that_are_not_those_of_the_symbols_are_told(sizes: dict[str, int], said: str) -> None:
     with pytest.raises(SessionError, match=re.escape(said)):
         shapes_at(import_model(parsed(CACHE)), sizes)
+
+
+@pytest.mark.parametrize("op", ["Exp", "NonZero"])
+def test_a_declared_sum_of_dims_is_checked(op: str) -> None:
+    kind = "float[L, N]" if op == "Exp" else "int64[2, L]"
+    proto = parsed(f"m (float[M, N] x, float[P, N] y) => ({kind} z) {{ z = {op}(y) }}")
+    proto.graph.input[1].type.tensor_type.shape.dim[0].dim_param = "2*M + 1"
+    session = Session(proto, "edge", engine="functional")
+    check(session, proto, {"x": floats(2, 3), "y": floats(5, 3)})
+    with pytest.raises(SessionError, match=re.escape("input 'y', dim 0 is 6, but _0 = sum(1 + 2 * M) is 5")):
+        session.run({"x": floats(2, 3), "y": floats(6, 3)})
+    timed = Session(proto, "edge", timing_only=True)
+    with pytest.raises(SessionError, match="input 'y', dim 0 is 4"):
+        timed.time({"x": (2, 3), "y": (4, 3)})

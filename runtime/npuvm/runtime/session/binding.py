@@ -108,10 +108,10 @@ def _text(value: Sum) -> str:
 
 
 def available(derived: Sequence[Derived | Computed], known: Collection[str]) -> list[Derived | Computed]:
-    """Those of the derived symbols that follow from known ones and from each other, in order."""
+    """Those of the derived symbols that follow from known ones and from each other, in order; known ones are among them."""
     names, found = set(known), []
     for each in derived:
-        if each.name not in names and depends_on(each) <= names:
+        if depends_on(each) <= names:
             found.append(each)
             names.add(each.name)
     return found

@@ -10,7 +10,8 @@ import numpy as np
 
 from npuvm.compiler import CompileError, Kernel, Pins
 from npuvm.compiler.graph.model import DeviceStep, Guard, HostStep, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
-from npuvm.compiler.graph.symbols import evaluate
+from npuvm.compiler.graph.sums import Computed
+from npuvm.compiler.graph.symbols import Derived, evaluate
 from npuvm.runtime.device.device import Device, DeviceProgram
 from npuvm.runtime.device.tensor import Tensor
 from npuvm.runtime.host.provider import HostError, HostProvider
@@ -183,6 +184,7 @@ class _Run:
         return found
 
     def _stage(self, stage: Stage) -> None:
+        given = {each.name: self.binding[each.name] for each in stage.derived if each.name in self.binding}
         try:
             derive(stage.derived, self.binding)
         except CompileError:  # a size may be what it is under an assumption, or where what is required holds
@@ -194,6 +196,9 @@ class _Run:
         failing = stage.first_guard(self.binding)
         if failing >= 0:
             raise GuardFails(stage.guards[failing], self.binding)
+        for each in stage.derived:
+            if given.get(each.name, self.binding[each.name]) != self.binding[each.name]:
+                raise self._not_derived(each, given[each.name])
         failing = stage.first_required(self.binding)  # what is required may follow from what is assumed
         if failing >= 0:
             raise self._not_met(stage.required[failing])
@@ -206,6 +211,19 @@ class _Run:
                 self._device_step(at, step, plan, arena)
             else:
                 self._other(step)
+
+    def _not_derived(self, derived: Derived | Computed, size: int) -> SessionError:
+        """What is said of a value that has a size where another one follows from sizes that are known too."""
+        name, axis = next(
+            (name, axis)
+            for name in self.values
+            for axis, dim in enumerate(self.model.values[name].shape or ())
+            if dim == derived.name
+        )
+        what = "input " if name in self.model.inputs else ""
+        return SessionError(
+            f"{what}'{name}', dim {axis} is {size}, but {derived} is {self.binding[derived.name]}", self.model.name
+        )
 
     def _fails(self, guards: Sequence[Guard]) -> Guard | None:
         """The first whose sizes are known already, and for which it does not hold."""
