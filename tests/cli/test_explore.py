@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import math
@@ -336,3 +337,27 @@ def test_what_has_changed_since_the_study_began_is_told(space: str, capsys: pyte
     chip.unlink()
     assert main(["explore", "report"]) == 0
     assert f"{told}, instruction set; figures are those of before" in capsys.readouterr().err
+
+
+def test_a_search_begins_only_where_its_report_can_be_made(
+    space: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("taken").write_text("", encoding="utf-8")
+    assert main(["explore", space, "--out", "taken/here"]) == 2
+    assert "taken/here: cannot be written: Not a directory" in capsys.readouterr().err
+    known = importlib.util.find_spec
+    monkeypatch.setattr(
+        "npuvm.explore.results.report.find_spec", lambda name: None if name == "pyarrow" else known(name)
+    )
+    assert main(["explore", space]) == 2
+    assert "the report needs pyarrow, which is not installed; pip install 'npuvm[explore]'" in capsys.readouterr().err
+    assert not list(Path().rglob("*.sqlite"))
+
+
+def test_the_front_is_shown_whatever_becomes_of_the_files(space: str, capsys: pytest.CaptureFixture[str]) -> None:
+    output(capsys, space, "-n", "2")
+    Path("taken").write_text("", encoding="utf-8")
+    assert main(["explore", "report", "--out", "taken/here"]) == 2
+    shown = capsys.readouterr()
+    assert "front: " in shown.out
+    assert "cannot be written" in shown.err

@@ -16,6 +16,7 @@ from npuvm.cli.explore_results import (
     FOLDER,
     ResultsFolder,
     Storage,
+    check_report,
     compare,
     pick,
     report,
@@ -131,6 +132,7 @@ def search(
         raise typer.BadParameter("--ray-address goes with --executor ray")
     from npuvm.explore.study import Study
 
+    check_report(out)
     wanted = evaluations or loaded.search.evaluations
     opened = Study.open(
         loaded,

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from rich.text import Text
 
 from npuvm.cli.options import AsJson
-from npuvm.cli.output import DelayedBar, json_text, wide_console, write_together
+from npuvm.cli.output import DelayedBar, OutputError, json_text, wide_console, write_together
 from npuvm.explore import results
 from npuvm.explore.results import Entry
 from npuvm.explore.space import Space
@@ -21,7 +22,7 @@ from npuvm.hw.errors import ConfigError
 if TYPE_CHECKING:
     from npuvm.explore.study import Stored
 
-__all__ = ["FOLDER", "ResultsFolder", "Storage", "compare", "pick", "report", "show_results"]
+__all__ = ["FOLDER", "ResultsFolder", "Storage", "check_report", "compare", "pick", "report", "show_results"]
 
 FOLDER = Path("build", "explore")
 
@@ -87,8 +88,26 @@ def report(
     show_results(stored.space, stored.entries, out, as_json)
 
 
+def check_report(folder: Path) -> None:
+    """What a report needs, for who begins a long search: ConfigError without its packages, OutputError without the folder."""
+    results.check_packages()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"cannot be written: {error.strerror}", str(folder)) from None
+
+
 def show_results(space: Space, entries: Sequence[Entry], folder: Path, as_json: bool, quiet: bool = False) -> None:
-    """Write the page and the tables of points; print the front as a table with what there is to say of it, or as JSON."""
+    """Print the front as a table with what there is to say of it, or as JSON; write the page and the tables of points.
+
+    The table comes first, so that it is there whatever becomes of the files.
+    """
+    console = wide_console()
+    if not (as_json or quiet):
+        console.print(Text.assemble((space.name, "bold"), f": {space.title}"))
+        console.print(results.front_table(space, entries))
     with DelayedBar(f"report of {space.name}"):
         found = results.sensitivities(space, entries)
         files = results.report_files(space, entries, folder, found)
@@ -96,9 +115,6 @@ def show_results(space: Space, entries: Sequence[Entry], folder: Path, as_json: 
     if as_json:
         typer.echo(json_text(_document(space, entries, files)), nl=False)
     elif not quiet:
-        console = wide_console()
-        console.print(Text.assemble((space.name, "bold"), f": {space.title}"))
-        console.print(results.front_table(space, entries))
         for line in results.report_lines(space, entries, found):
             typer.echo(line)
         typer.echo(f"report in {', '.join(map(str, files))}")

@@ -9,7 +9,7 @@ from npuvm.explore.results.comparison_view import comparison_tables
 from npuvm.explore.results.entry import Entry
 from npuvm.explore.results.front import front_entries
 from npuvm.explore.results.picking import Picked, pick
-from npuvm.explore.results.report import report_files, report_lines
+from npuvm.explore.results.report import check_packages, report_files, report_lines
 from npuvm.explore.results.sensitivity import Sensitivity, sensitivities
 from npuvm.explore.results.tables import front_table
 
@@ -19,6 +19,7 @@ __all__ = [
     "Picked",
     "Sensitivity",
     "by_code",
+    "check_packages",
     "compare",
     "comparison_tables",
     "front_entries",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from npuvm.explore.results.codes import code_lines
@@ -14,12 +15,21 @@ from npuvm.explore.results.html.page import costs, failures
 from npuvm.explore.results.sensitivity import Sensitivity, sensitivities
 from npuvm.explore.results.tables import points_csv, points_parquet
 from npuvm.explore.space import Space
+from npuvm.hw.errors import ConfigError
 from npuvm.runtime.html.words import percent, three_digits
 
-__all__ = ["report_files", "report_lines"]
+__all__ = ["check_packages", "report_files", "report_lines"]
 
 _MOST_SHARES = 4
 _MOST_REASONS = 5
+_PACKAGES = {"plotly": "plotly", "pyarrow": "pyarrow", "optuna": "optuna", "sklearn": "scikit-learn"}
+
+
+def check_packages() -> None:
+    """ConfigError when a package is not installed that `report_files` needs."""
+    if missing := [name for module, name in _PACKAGES.items() if find_spec(module) is None]:
+        names = ", ".join(missing)
+        raise ConfigError(f"the report needs {names}, which is not installed; pip install 'npuvm[explore]'")
 
 
 def report_files(
