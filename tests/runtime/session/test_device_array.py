@@ -115,6 +115,9 @@ def test_what_cannot_stay() -> None:
         session.put("v", x)
     with pytest.raises(SessionError, match="input 'w' is on the device already"):
         session.put("w", w)  # type: ignore[arg-type]
+    for shape, told in (((3, 32), "dim 1 must be 64, got 32"), ((2, 3, 64), "of rank 2, got shape")):
+        with pytest.raises(SessionError, match=f"input 'x'.* {told}"):
+            session.put("x", floats(*shape))
     for wrong in (["z"], "y"):
         with pytest.raises(SessionError, match="allowed: a list of outputs, of which there are y, same"):
             session.run({"x": x, "w": w}, keep=wrong)

@@ -155,7 +155,9 @@ class Session:
         if isinstance(given, DeviceArray):
             raise SessionError(f"input '{name}' is on the device already; allowed: an array", self.model.name)
         check_stays(name, self.model)
-        return put_array(self._runner, self._input(name, value), name)
+        held = self._input(name, value)
+        bind_value("input", name, self.model.values[name], held.shape, {}, {}, self.model)
+        return put_array(self._runner, held, name)
 
     def close(self) -> None:
         """Give the device the memory of weights and arenas back; a run after it takes its own again.
