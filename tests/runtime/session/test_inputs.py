@@ -12,6 +12,7 @@ from tests.runtime.session.models import check, floats, opened, parsed
 from npuvm.compiler.frontends.onnx import import_model
 from npuvm.compiler.graph.model import Guard, Model
 from npuvm.compiler.graph.sums import sum_of
+from npuvm.hw.errors import TrapError
 from npuvm.runtime import Device
 from npuvm.runtime.session import Session
 from npuvm.runtime.session.binding import compile_guards
@@ -230,3 +231,12 @@ def test_a_declared_sum_of_dims_is_checked(op: str) -> None:
     timed = Session(proto, "edge", timing_only=True)
     with pytest.raises(SessionError, match="input 'y', dim 0 is 4"):
         timed.time({"x": (2, 3), "y": (4, 3)})
+
+
+@pytest.mark.parametrize("fusion", ["none", "both", None])
+def test_an_index_out_of_range_names_the_operator(fusion: str | None) -> None:
+    text = "m (float[M, 4] t, int64[K] i) => (float[K, 4] y) { [pick] g = Gather(t, i)  y = Exp(g) }"
+    proto, session = opened(text, fusion=fusion)
+    with pytest.raises(TrapError, match="pick: trap gm_range: .* operand index has 7 in row 1; allowed are -3 to 2"):
+        session.run({"t": floats(3, 4), "i": np.array([0, 7])})
+    check(session, proto, {"t": floats(3, 4), "i": np.array([0, -3])})

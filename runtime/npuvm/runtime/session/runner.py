@@ -10,8 +10,10 @@ import numpy as np
 
 from npuvm.compiler import CompileError, Kernel, Pins
 from npuvm.compiler.graph.model import DeviceStep, Guard, HostStep, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
+from npuvm.compiler.graph.ops_indexed import INDEXED
 from npuvm.compiler.graph.sums import Computed
 from npuvm.compiler.graph.symbols import Derived, evaluate
+from npuvm.hw.errors import TrapError
 from npuvm.runtime.device.device import Device, DeviceProgram
 from npuvm.runtime.device.tensor import Tensor
 from npuvm.runtime.host.provider import HostError, HostProvider
@@ -280,7 +282,12 @@ class _Run:
             self.values[name] = placed or Held(self.model.values[name].dtype, made.shape, None, made, arena)
         start = time.perf_counter_ns()
         runner.executed.append(Executed(step, plan.programs[at], len(runner.device.launches)))
-        runner.device.execute(plan.programs[at], tensors, step.name)
+        try:
+            runner.device.execute(plan.programs[at], tensors, step.name)
+        except TrapError as error:
+            picking = dict.fromkeys(node.source for node in step.graph.nodes if node.op in INDEXED and node.source)
+            error.where = error.where or ", ".join(picking) or None
+            raise
         runner.simulating_us += (time.perf_counter_ns() - start) / 1000
         runner.report.launches += len(plan.programs[at].kernel.launches)
 
