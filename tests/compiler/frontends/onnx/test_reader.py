@@ -157,6 +157,21 @@ def test_functions_of_the_file_with_attributes_and_functions_in_them() -> None:
     check(proto, {"x": X})
 
 
+def test_functions_that_call_themselves() -> None:
+    call = helper.make_node("Own", ["a"], ["b"], domain="own")
+    branch = helper.make_graph([call], "then", [], [onnx.ValueInfoProto(name="b")])
+    nodes = [
+        helper.make_node("ReduceMax", ["a"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["c"], to=TensorProto.BOOL),
+        helper.make_node("If", ["c"], ["b"], name="if", then_branch=branch, else_branch=branch),
+    ]
+    sets = [helper.make_opsetid("", 21), helper.make_opsetid("own", 1)]
+    for body, place in (([call], "Own_y/Own_b"), (nodes, "Own_y/if/then/Own_b")):
+        function = helper.make_function("own", "Own", ["a"], ["b"], body, sets)
+        proto = proto_of([helper.make_node("Own", ["x"], ["y"], domain="own")], functions=[function], sets=sets[1:])
+        refused(proto, f"{place}: Own calls itself; allowed: functions without recursion")
+
+
 def test_operators_that_their_schema_defines_are_expanded() -> None:
     nodes = [
         helper.make_node("Celu", ["x"], ["t"], alpha=0.75),
@@ -230,6 +245,11 @@ def test_inputs_that_are_no_tensors() -> None:
     refused(proto_of([RELU], [info]), "m: input 'x' is no tensor; allowed: tensors")
 
 
+def test_an_output_of_another_dtype_than_it_is_declared() -> None:
+    outputs = [x_of("M", 4, name="y", dtype=TensorProto.INT64)]
+    refused(proto_of([RELU], outputs=outputs), "output y: it is declared int64; allowed: float32, as it is made")
+
+
 def test_data_that_does_not_fill_its_dims() -> None:
     proto = proto_of([helper.make_node("Add", ["x", "w"], ["y"])], constants={"w": X[0]})
     proto.graph.initializer[0].dims[0] = 7
@@ -242,6 +262,7 @@ def test_data_that_does_not_fill_its_dims() -> None:
         (helper.make_node("Transpose", ["x"], ["y"], name="turn", perm=[0, 0]), "turn"),
         (helper.make_node("Concat", ["x", "v"], ["y"], name="join", axis=0), "join"),
         (helper.make_node("Reshape", ["x", "five"], ["y"], name="shape"), "shape"),
+        (helper.make_node("Reshape", ["x", "open"], ["y"], name="r"), "r: Reshape: 2 sizes are -1; allowed: one"),
         (helper.make_node("Softmax", ["x"], ["y"], name="soft", axis=7), "soft"),
         (helper.make_node("Gemm", ["x", "v"], ["y"], name="gemm"), "gemm: sizes 4 and 3 must be equal"),
         (helper.make_node("Conv", ["x", "v"], ["y"], name="conv"), "conv"),
@@ -281,5 +302,5 @@ def test_data_that_does_not_fill_its_dims() -> None:
     ],
 )
 def test_operators_that_do_not_fit_their_inputs(node: onnx.NodeProto, text: str) -> None:
-    constants = {"v": np.zeros((3, 3), np.float32), "five": np.array([5, 5])}
+    constants = {"v": np.zeros((3, 3), np.float32), "five": np.array([5, 5]), "open": np.array([-1, -1])}
     refused(proto_of([node], [x_of(3, 4)], constants=constants), text)

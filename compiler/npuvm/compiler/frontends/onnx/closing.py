@@ -7,13 +7,24 @@ from collections.abc import Collection, Iterable, Sequence
 import onnx
 
 from npuvm.compiler.deduction import Deduction
+from npuvm.compiler.errors import CompileError
+from npuvm.compiler.frontends.onnx.attributes import dtype_name
 from npuvm.compiler.frontends.onnx.entries import Entry
 from npuvm.compiler.frontends.onnx.regions import used_symbols
 from npuvm.compiler.frontends.onnx.symbols import Declared
 from npuvm.compiler.graph.model import DeviceStep, Fact, Guard, IfStep, LoopStep, Model, ScanStep, SizesStep, Step
 from npuvm.compiler.graph.sums import sum_of
 
-__all__ = ["claims", "close"]
+__all__ = ["check_dtype", "claims", "close"]
+
+
+def check_dtype(info: onnx.ValueInfoProto, entry: Entry) -> None:
+    """CompileError for an output that is declared to be of another dtype than its operator gives."""
+    declared = info.type.tensor_type.elem_type
+    if declared and entry.dtype and dtype_name(declared) != entry.dtype:
+        raise CompileError(
+            f"it is declared {dtype_name(declared)}; allowed: {entry.dtype}, as it is made", f"output {info.name}"
+        )
 
 
 def claims(info: onnx.ValueInfoProto, entry: Entry, declared: Declared, deduction: Deduction) -> list[Fact]:

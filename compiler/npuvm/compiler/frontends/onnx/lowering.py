@@ -17,7 +17,7 @@ from npuvm.compiler.deduction import LARGEST_SIZE, Contradiction, Deduced, Deduc
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx.attributes import attributes_of, dtype_name
 from npuvm.compiler.frontends.onnx.checking import check_node
-from npuvm.compiler.frontends.onnx.closing import claims, close
+from npuvm.compiler.frontends.onnx.closing import check_dtype, claims, close
 from npuvm.compiler.frontends.onnx.entries import Entry, Unsupported
 from npuvm.compiler.frontends.onnx.folding import Folded, expand, fold
 from npuvm.compiler.frontends.onnx.host import host_outputs, inferred, no_rule, single
@@ -73,6 +73,8 @@ class Lowering:
         """Whether something was deduced since the reading began: it goes on for what else there is, and is repeated."""
         self._path = ""
         """Where the function stands whose nodes are being read, "" outside of any."""
+        self._expanding: tuple[tuple[str, str], ...] = () if outer is None else outer._expanding
+        """Functions whose nodes are being read, the outermost first."""
 
     # Sizes.
 
@@ -189,6 +191,7 @@ class Lowering:
         """The model, with these outputs; what nothing uses is left out."""
         for info in outputs:
             entry = self.find(info.name, f"outputs of {self.model.name}")
+            check_dtype(info, entry)
             self.model.outputs[info.name] = self.stored(entry)
             self.model.claims += claims(info, entry, declared, self.deduction)
         return self.close()
@@ -410,6 +413,10 @@ class Lowering:
 
     def _expand(self, operator: Operator, body: onnx.FunctionProto) -> None:
         """Read the nodes of a function in the place of the operator that it defines."""
+        key, expanding = (operator.node.domain, operator.type), self._expanding
+        if key in expanding:
+            raise CompileError(f"{operator.type} calls itself; allowed: functions without recursion", operator.source)
+        self._expanding = (*expanding, key)
         outside, self.entries = self.entries, {}
         opsets, self.opsets = self.opsets, {**self.opsets, **{each.domain: each.version for each in body.opset_import}}
         path, self._path = self._path, f"{self._path}{next(filter(None, operator.node.output), '')}/"
@@ -420,7 +427,7 @@ class Lowering:
         nodes = [_without(node, absent) for node in body.node]
         self.read(nodes, f"{operator.source}/")
         results = [self.entries.get(name) for name in body.output]
-        self.entries, self.opsets, self._path = outside, opsets, path
+        self.entries, self.opsets, self._path, self._expanding = outside, opsets, path, expanding
         for name, result in zip(operator.node.output, results, strict=False):
             if name and result is not None:
                 self.entries[name] = result

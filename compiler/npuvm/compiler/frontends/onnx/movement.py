@@ -43,6 +43,8 @@ def _reshape(op: Operator) -> Entry:
             target.append(-1 if number == -1 else op.dim(size))
             if not allow_zero and number is None and value.shape[axis : axis + 1] != (target[-1],):
                 op.not_zero(size)  # it would stand for the dim of the input
+    if target.count(-1) > 1:
+        raise CompileError(f"Reshape: {target.count(-1)} sizes are -1; allowed: one", op.source)
     return moved(op, value if tuple(target) == value.shape else reshaped(op, value, target))
 
 
