@@ -139,6 +139,8 @@ def test_what_a_session_is_made_of() -> None:
         Session(parsed(SUM), wrong)
     with pytest.raises(SessionError, match="engine 'fast'; allowed: functional_first, functional, simpy, compiled"):
         opened(SUM, engine="fast")
+    with pytest.raises(SessionError, match="engine 'compiled' simulates time only; allowed: timing_only=True, or func"):
+        opened(SUM, engine="compiled")
     _, session = opened(SUM)
     wrong = [floats(2, 3)]
     with pytest.raises(SessionError, match="inputs of type list; allowed: a dict by name"):
@@ -237,6 +239,6 @@ def test_a_declared_sum_of_dims_is_checked(op: str) -> None:
 def test_an_index_out_of_range_names_the_operator(fusion: str | None) -> None:
     text = "m (float[M, 4] t, int64[K] i) => (float[K, 4] y) { [pick] g = Gather(t, i)  y = Exp(g) }"
     proto, session = opened(text, fusion=fusion)
-    with pytest.raises(TrapError, match="pick: trap gm_range: .* operand index has 7 in row 1; allowed are -3 to 2"):
+    with pytest.raises(TrapError, match=r"pick: trap gm_range: .* operand index has 7 in row 1; allowed are -3 to 2"):
         session.run({"t": floats(3, 4), "i": np.array([0, 7])})
     check(session, proto, {"t": floats(3, 4), "i": np.array([0, -3])})

@@ -97,12 +97,13 @@ class _Weight:
 
 
 class Weights:
-    """Constants on the device, each once, in the dtype that carries it."""
+    """Constants on the device, each once, in the dtype that carries it. `uploaded_bytes` are those of all uploads so far."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
         self._kept: dict[int, _Weight] = {}
         self.nbytes = 0
+        self.uploaded_bytes = 0
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -115,6 +116,7 @@ class Weights:
             # The array is kept, so that no other can have its id.
             found = self._kept[id(array)] = _Weight(array, tensor)
             self.nbytes += tensor.nbytes
+            self.uploaded_bytes += tensor.nbytes
         return found.tensor
 
     def clear(self) -> None:

@@ -71,6 +71,9 @@ class Session:
     ) -> None:
         if engine is not None and engine not in _ENGINES:
             raise SessionError(f"engine {engine!r}; allowed: {', '.join(_ENGINES)}")
+        if engine == "compiled" and not timing_only and not isinstance(chip, Device):
+            allowed = ", ".join(each for each in _ENGINES if each != engine)
+            raise SessionError(f"engine {engine!r} simulates time only; allowed: timing_only=True, or {allowed}")
         self._proto, self._reader, self.model = _read(source)
         self._no_host = no_host
         _allow_host(self.model, no_host)
@@ -290,6 +293,7 @@ class Session:
         report = runner.report = self.last = RunReport(shapes)
         runner.simulating_us = 0.0
         runner.pool.peak_bytes = runner.pool.in_use_bytes
+        uploaded_bytes = runner.weights.uploaded_bytes
         began_us = self.device.stream.synchronise()
         any_integers = not all(_holds(values[name], ends) for name, ends in self.model.taken.items())
         model, loaded = self._read_again({}, True) if any_integers else (self.model, self._loaded)
@@ -319,6 +323,8 @@ class Session:
             calls = report.calls = RunCalls(self.device.chip, tuple(self.device.operations[logged:]))
             resident = calls.transfers
             report.weight_upload_bytes, report.weight_upload_us = resident.resident_bytes, resident.resident_us
+        else:
+            report.weight_upload_bytes = runner.weights.uploaded_bytes - uploaded_bytes
         self._count(report)
         return found
 
