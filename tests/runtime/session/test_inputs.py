@@ -242,3 +242,18 @@ def test_an_index_out_of_range_names_the_operator(fusion: str | None) -> None:
     with pytest.raises(TrapError, match=r"pick: trap gm_range: .* operand index has 7 in row 1; allowed are -3 to 2"):
         session.run({"t": floats(3, 4), "i": np.array([0, 7])})
     check(session, proto, {"t": floats(3, 4), "i": np.array([0, -3])})
+
+
+def test_arithmetic_on_sizes_that_leaves_its_dtype() -> None:
+    text = """m (float[M] x) => (int64[1] y) {
+      one = Shape(x)
+      two = Mul(one, one)
+      y = Mul(two, two)
+    }"""
+    proto, session = opened(text)
+    check(session, proto, {"x": floats(1000)})
+    most = (1 << 63) - 1
+    with pytest.raises(
+        SessionError, match=rf"'y' is M \* M \* M \* M = {60000**4}; allowed: -{most + 1} to {most}, which"
+    ):
+        session.run({"x": floats(60000)})

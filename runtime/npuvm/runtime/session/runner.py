@@ -294,9 +294,7 @@ class _Run:
     def _other(self, step: Step) -> None:
         match step:
             case SizesStep():
-                dtype = numpy_dtype(self.model.values[step.output].dtype)
-                numbers = [each.value(self.binding) for each in step.sizes]
-                self._made(step.output, np.array(numbers, dtype).reshape(step.shape))
+                self._made(step.output, self._sizes(step))
             case HostStep():
                 self._host_step(step)
             case IfStep() | LoopStep() | ScanStep():
@@ -308,6 +306,19 @@ class _Run:
                     if name:
                         self._bind(f"{step.source}'s output", name, held.shape)
                         self.values[name] = held
+
+    def _sizes(self, step: SizesStep) -> Array:
+        """The numbers of a step that is made of sizes. SessionError for one that its dtype does not hold."""
+        dtype = numpy_dtype(self.model.values[step.output].dtype)
+        ends = np.iinfo(dtype)
+        numbers = [each.value(self.binding) for each in step.sizes]
+        for size, number in zip(step.sizes, numbers, strict=True):
+            if not ends.min <= number <= ends.max:
+                message = (
+                    f"'{step.output}' is {size} = {number}; allowed: {ends.min} to {ends.max}, which {dtype} holds"
+                )
+                raise SessionError(message, self.model.name)
+        return np.array(numbers, dtype).reshape(step.shape)
 
     def _made(self, name: str, array: Array) -> Held:
         made = self.values[name] = Held(str(array.dtype), array.shape, array)
