@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tests.runtime.session.models import check, floats, opened, parsed
 
+from npuvm.compiler.errors import CompileError
 from npuvm.compiler.frontends.onnx import import_model
 from npuvm.compiler.graph.model import Guard, Model
 from npuvm.compiler.graph.sums import sum_of
@@ -257,3 +258,21 @@ def test_arithmetic_on_sizes_that_leaves_its_dtype() -> None:
         SessionError, match=rf"'y' is M \* M \* M \* M = {60000**4}; allowed: -{most + 1} to {most}, which"
     ):
         session.run({"x": floats(60000)})
+
+
+def test_an_ellipsis_of_einsum_is_stretched_where_sizes_ask_for_it() -> None:
+    text = """m (float[B, I, J] x, float[C, J, K] y) => (float[D, I, K] z) {
+      z = Einsum <equation = "...ij,...jk->...ik"> (x, y)
+    }"""
+    proto, session = opened(text)
+    assert [str(each) for each in session.model.guards] == ["C == B"]
+    assert not session.model.host_steps()
+    for batch, other in ((6, 6), (1, 6), (6, 1), (1, 1)):
+        check(session, proto, {"x": floats(batch, 3, 4), "y": floats(other, 4, 5)})
+        assert session.last.reread == (
+            "" if batch == other else f"Einsum_z: C == B does not hold for B = {batch}, C = {other}"
+        )
+    with pytest.raises(CompileError, match="Einsum_z: sizes 2 and 3 cannot be broadcast to each other"):
+        session.run({"x": floats(2, 3, 4), "y": floats(3, 4, 5)})
+    with pytest.raises(SessionError, match="dim 1 is 5, but J = 4"):
+        session.run({"x": floats(2, 3, 4), "y": floats(2, 5, 5)})

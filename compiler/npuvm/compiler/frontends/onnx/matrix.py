@@ -132,9 +132,13 @@ def _einsum(op: Operator) -> Value:
     sizes: dict[str, Dim] = {}
     for term, value in zip(terms, values, strict=True):
         for letter, dim in zip(term, value.shape, strict=True):
-            if letter.isdigit() and dim != sizes.get(letter, dim) and 1 in (dim, sizes[letter]):
+            known = sizes.setdefault(letter, dim)
+            if not letter.isdigit():
+                op.equal(known, dim)
+            elif dim != known and 1 in (dim, known):
                 raise Unsupported("dims of an ellipsis are stretched")
-            sizes[letter] = op.equal(sizes[letter], dim) if letter in sizes else dim
+            else:
+                op.lowering.fit([[known], [dim]], op.source)
     term, value = terms[0], op.k.cast(values[0], "fp32")
     for at in range(1, len(values)):
         wanted = set(output).union(*terms[at + 1 :])
