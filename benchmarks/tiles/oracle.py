@@ -210,11 +210,13 @@ class Oracle:
             yield replace(way, tile=_tile_of(row, depth))
 
     def _orders(self, way: Way, sizes: ProductSizes) -> Iterator[Way]:
-        """The same in rows, columns, bands of rows, and grids of cores."""
+        """The same in rows, columns, rounds of columns, bands of rows, and grids of cores."""
         rows, cols = -(-sizes.m // way.tile.l1[0]), -(-sizes.n // way.tile.l1[1])
         if min(rows, cols) == 1:
+            if rows * cols > self.cores > 1:
+                yield from (replace(way, order=Order(name)) for name in ("row", "rounds"))
             return
-        yield from (replace(way, order=Order(name)) for name in ("row", "column"))
+        yield from (replace(way, order=Order(name)) for name in ("row", "column", "rounds"))
         yield from (replace(way, order=Order("swizzle", width)) for width in _WIDTHS if width < rows)
         for down in range(1, self.cores + 1):
             across = self.cores // down

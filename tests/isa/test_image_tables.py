@@ -27,6 +27,17 @@ def test_even_entries_cover_every_tile_once_and_differ_by_one(cores: int, tiles:
     assert sorted(shares, reverse=True) == shares
 
 
+@given(st.integers(1, 60), st.lists(st.integers(0, 200), min_size=1, max_size=3), st.integers(1, 5))
+def test_entries_by_grid_cut_each_grid_evenly(cores: int, tiles: list[int], steps: int) -> None:
+    entries = EvenEntries("vector", cores, tuple(tiles), steps, by_grid=True)
+    ranges = entries.columns().ranges
+    for grid, count in enumerate(tiles):
+        alone = EvenEntries("vector", cores, (count,), steps)
+        expected = [each.ranges[0] for each in alone]
+        assert [each.ranges[grid] for each in entries] == expected
+        assert [tuple(each) for each in ranges[:, grid].tolist()] == expected
+
+
 def test_even_entries_are_a_sequence() -> None:
     entries = EvenEntries("cube", 3, (7,))
     assert entries[-1] == entries[2] == Entry("cube", 0, ((5, 7),))

@@ -100,43 +100,55 @@ class EntryTable(Sequence[Entry]):
 class EvenEntries(EntryTable):
     """Entries of `cores` cores of one type that run one program over grids of `tiles` tiles, put one after another.
 
-    All tiles are cut into one range for each core, the first ones one tile longer. An iteration of a grid is one of `steps` in
-    which a core works on a tile.
+    All tiles are cut into one range for each core, the first ones one tile longer; with `by_grid` those of each grid are. An
+    iteration of a grid is one of `steps` in which a core works on a tile.
     """
 
     core_type: str
     cores: int
     tiles: tuple[int, ...]
     steps: int = 1
+    by_grid: bool = False
 
     def __len__(self) -> int:
         return self.cores
 
     def entry(self, core: int) -> Entry:
         """The entry of a core."""
-        short, longer = divmod(sum(self.tiles), self.cores)
-        start = short * core + min(core, longer)
-        stop = start + short + (core < longer)
+        start, stop = self._span(core, sum(self.tiles))
         ranges, base = [], 0
         for count in self.tiles:
-            low, high = max(start - base, 0), min(stop - base, count)
+            if self.by_grid:
+                low, high = self._span(core, count)
+            else:
+                low, high = max(start - base, 0), min(stop - base, count)
             ranges.append((low * self.steps, high * self.steps) if low < high else (0, 0))
             base += count
         return Entry(self.core_type, 0, tuple(ranges))
+
+    def _span(self, core: int, tiles: int) -> tuple[int, int]:
+        """The range of a core when so many tiles are cut for all."""
+        short, longer = divmod(tiles, self.cores)
+        start = short * core + min(core, longer)
+        return start, start + short + (core < longer)
 
     def columns(self) -> EntryColumns:
         """All entries by column."""
         total, cores, phases = sum(self.tiles), self.cores, len(self.tiles)
         if not -_MOST_TILES < total * self.steps < _MOST_TILES:
             return EntryColumns.from_rows(map(self.entry, range(cores)))
-        short, longer = divmod(total, cores)
         core = np.arange(cores)
-        start = core * short + np.minimum(core, longer)
-        stop = start + short + (core < longer)
+
+        def spans(tiles: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+            short, longer = divmod(tiles, cores)
+            start = core * short + np.minimum(core, longer)
+            return start, start + short + (core < longer)
+
+        start, stop = spans(total)
         ranges = np.zeros((cores, phases, 2), dtype=np.int64)
         base = 0
         for phase, count in enumerate(self.tiles):
-            low, high = np.maximum(start - base, 0), np.minimum(stop - base, count)
+            low, high = spans(count) if self.by_grid else (np.maximum(start - base, 0), np.minimum(stop - base, count))
             some = low < high
             ranges[:, phase, 0] = np.where(some, low * self.steps, 0)
             ranges[:, phase, 1] = np.where(some, high * self.steps, 0)

@@ -1,18 +1,20 @@
-"""Bands of tiles: as wide as makes the part of a core square, unless L2 then loses what it is to keep. Walks in columns."""
+"""Bands of tiles: as wide as makes the part of a core square, unless L2 then loses what it is to keep. Columns, and rounds."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.compiler.cube.cube_run import the_isa
+from tests.compiler.cube.cube_run import Array, the_isa
 from tests.compiler.vector_run import the_chip
 
+from npuvm.compiler import KernelBuilder, ParamRef, Pins, compile_kernel, kernel
 from npuvm.compiler.cube.family import ProductPrograms, ProductSort
-from npuvm.compiler.cube.nest import BANDS, COLUMNS, STEPS, WHOLE, NestChooser
+from npuvm.compiler.cube.nest import BANDS, COLUMNS, ROUNDS, STEPS, WHOLE, NestChooser
 from npuvm.compiler.cube.problem import CubeTile
 from npuvm.compiler.cube.spec import MatmulSpec, MatView
 from npuvm.hw.functional.state import GlobalMemory
 from npuvm.hw.simulator import simulate
+from npuvm.isa import Image
 
 _TILE = CubeTile((128, 256, 256), (128, 256, 64), 1, 0)
 _ROOM = float(96 << 20)
@@ -105,6 +107,68 @@ def test_columns_where_cores_would_read_the_same_few_parts_of_l2() -> None:
     assert _whole(512, 512, 64, meets=True) == WHOLE
 
 
+def test_cores_are_at_columns_side_by_side_where_addresses_are_not_spread() -> None:
+    """86 columns of tiles on 32 cores: two whole rounds, and one of the 22 that are left."""
+    tile = CubeTile((128, 256, 256), (128, 256, 64), 1, 0)
+
+    def chosen(m: int, n: int, k: int, batch: int = 1, spread: bool = False, cores: int = 32) -> tuple[int, ...]:
+        nest = NestChooser(cores, _ROOM, spread=spread).choose(m, n, k, batch, tile)
+        assert nest.by_grid == (nest.number == ROUNDS)
+        return nest.number, nest.band, *nest.tiles
+
+    assert chosen(128, 22016, 4096) == (ROUNDS, 32, 64, 22)
+    assert chosen(512, 6144, 4096) == (ROUNDS, 8, 64, 32)
+    assert chosen(4096, 512, 4096) == (BANDS, 2, 60, 4), "what is new of the left operand comes in both rounds"
+    assert chosen(128, 16384, 4096) == (ROUNDS, 32, 32, 32)
+    assert chosen(128, 22016, 4096, spread=True) == (STEPS, 1, 86)
+    assert chosen(384, 6144, 4096)[0] == STEPS, "three rows do not share 32 cores evenly"
+    assert chosen(128, 8192, 4096)[0] == STEPS, "one round"
+    assert chosen(128, 22016, 256)[0] == WHOLE
+    assert chosen(128, 22016, 4096, batch=2)[0] == STEPS
+    assert chosen(128, 22016, 4096, cores=1)[0] == STEPS
+
+
+@pytest.mark.parametrize(("m", "n"), [(5, 100), (5, 96), (20, 55), (32, 64)])
+def test_rounds_give_what_numpy_does(m: int, n: int) -> None:
+    """On four cores, one or two rows of tiles, the last tile smaller or not."""
+    chip, isa = the_chip("ascend_910a"), the_isa()
+    k, tile = 45, CubeTile((16, 16, 32), (16, 16, 32), 2, 0)
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(shape).astype(np.float16) for shape in ((m, k), (k, n)))
+    views = [MatView(at, "fp16", row, 1) for at, row in enumerate((k, n, n))]
+    sort = ProductSort(MatmulSpec(m, n, k, views[0], views[1], views[2]))
+    image = ProductPrograms(sort, 3, chip, isa, cores=4).image("rounds", sort.numbers, (m, n, k, 1), tile)
+    rows, cols = -(-m // 16), -(-n // 16)
+    side, shares = 4 // rows, [sum(stop - start for start, stop in each.ranges) for each in image.entries]
+    first = rows * ((cols - 1) // side * side)
+    assert [max(stop for _, stop in grid) for grid in zip(*(each.ranges for each in image.entries), strict=True)] == [
+        first,
+        rows * cols - first,
+    ]
+    assert max(shares) - min(shares) <= 1
+    np.testing.assert_allclose(_run(image, a, b), a.astype(np.float64) @ b, rtol=2e-3, atol=2e-3)
+
+
+def test_rounds_read_all_channels_of_a_chip_that_spreads_no_addresses() -> None:
+    """Half of the channels were idle: each core was at every second column."""
+    chip, isa = the_chip("ascend_910a"), the_isa()
+    n, k, cycles = 16384, 512, {}
+    for order in ("row", "rounds"):
+        pins = Pins(tile={"l1": (1, 256, 128), "l0": (1, 256, 64)}, order=order)
+        made = compile_kernel(_product, {"a": (1, k), "b": (k, n)}, chip, isa, pins)
+        windows = [(0, 2 * k), (2 * k, 2 * k * n), (2 * k * (n + 1), 2 * n)]
+        (launch,) = made.launches
+        bases = [base for base, _ in windows]
+        cycles[order] = simulate(chip, isa, launch.image, addresses=bases, windows=windows, data=False).cycles
+    assert cycles["rounds"] < 1.2 * 2 * k * n / float(chip.hbm_bytes_per_cycle)
+    assert cycles["row"] > 1.6 * cycles["rounds"]
+
+
+@kernel(a="fp16[M, K]", b="fp16[K, N]")
+def _product(k: KernelBuilder, a: ParamRef, b: ParamRef) -> None:
+    k.store(k.matmul(k.load(a), k.load(b)), "y")
+
+
 @pytest.mark.parametrize("name", ["ascend_910b1", "ascend_910a"])
 def test_a_walk_in_columns_gives_what_numpy_does(name: str) -> None:
     """Two cores, the last tile of each row and column smaller, one core's part in several columns."""
@@ -118,10 +182,14 @@ def test_a_walk_in_columns_gives_what_numpy_does(name: str) -> None:
     image = ProductPrograms(sort, 3, chip, isa, cores=2).image("columns", sort.numbers, (m, n, k, 1), tile)
     burst = chip.core.load.min_burst_bytes / 2
     assert NestChooser(2, _ROOM, burst).choose(m, n, k, 1, tile).number == COLUMNS
+    np.testing.assert_allclose(_run(image, a, b, name), a.astype(np.float64) @ b, rtol=2e-3, atol=2e-3)
+
+
+def _run(image: Image, a: Array, b: Array, name: str = "ascend_910a") -> Array:
+    """The result of a product's image on data."""
+    (m, k), n = a.shape, b.shape[1]
     memory, windows = GlobalMemory(1 << 17), [(at << 15, 2 * size) for at, size in enumerate((m * k, k * n, m * n))]
     for (base, _), array in zip(windows, (a, b), strict=False):
         memory.write(base, array)
-    simulate(chip, isa, image, memory=memory, addresses=[base for base, _ in windows], windows=windows)
-    found = memory.read(*windows[2]).view(np.float16).reshape(m, n)
-    exact = a.astype(np.float64) @ b.astype(np.float64)
-    np.testing.assert_allclose(found, exact, rtol=2e-3, atol=2e-3)
+    simulate(the_chip(name), the_isa(), image, memory=memory, addresses=[base for base, _ in windows], windows=windows)
+    return memory.read(*windows[2]).view(np.float16).reshape(m, n)

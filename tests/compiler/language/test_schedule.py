@@ -40,10 +40,10 @@ def walk(batch: int, rows: int, cols: int, cores: int, pins: Pins, tail: bool = 
 def pins_and_shape(draw: st.DrawFn) -> tuple[int, int, int, int, Pins, bool]:
     small = st.integers(1, 7)
     batch, rows, cols, cores = draw(small), draw(small), draw(small), draw(small)
-    order = draw(st.sampled_from([None, "row", "column", "swizzle"]))
+    order = draw(st.sampled_from([None, "row", "column", "swizzle", "rounds"]))
     width = draw(small) if order == "swizzle" else None
     grid = None
-    if order != "swizzle" and draw(st.booleans()):
+    if order not in ("swizzle", "rounds") and draw(st.booleans()):
         grid = (draw(st.integers(1, rows)), draw(st.integers(1, cols)))
     start = draw(st.one_of(st.none(), st.integers(0, 9)))
     pins = Pins(order=order, swizzle_width=width, grid=grid, start=start)
@@ -77,6 +77,14 @@ def test_row_and_column_order() -> None:
 def test_swizzle_walks_bands() -> None:
     (tiles,) = walk(1, 3, 2, 1, Pins(order="swizzle", swizzle_width=2))
     assert [t[1:] for t in tiles] == [(0, 0), (1, 0), (0, 1), (1, 1), (2, 0), (2, 1)]
+
+
+def test_rounds_put_cores_side_by_side() -> None:
+    """Two rows on four cores: two columns a round, and the fifth column last."""
+    cores = walk(1, 2, 5, 4, Pins(order="rounds"))
+    assert [core[:2] for core in cores] == [[(0, m, at), (0, m, at + 2)] for m in (0, 1) for at in (0, 1)]
+    assert [core[2:] for core in cores] == [[(0, 0, 4)], [(0, 1, 4)], [], []]
+    assert walk(1, 1, 3, 2, Pins(order="rounds")) == [[(0, 0, 0), (0, 0, 2)], [(0, 0, 1)]]
 
 
 def test_a_grid_of_cores_gives_each_a_rectangle() -> None:
@@ -119,7 +127,7 @@ def test_no_more_cores_than_tiles_are_used() -> None:
         ({"ring_depth": {"l0a": 256}}, "ring_depth.l0a = 256 cannot be honoured; allowed: 1 to 255"),
         ({"cache": {"a": "fast"}}, "cache.a = 'fast' cannot be honoured; allowed: normal, stream"),
         ({"transfer": {"a": (0, 4)}}, "transfer.a"),
-        ({"order": "zigzag"}, "order = 'zigzag' cannot be honoured; allowed: row, column, swizzle"),
+        ({"order": "zigzag"}, "order = 'zigzag' cannot be honoured; allowed: row, column, swizzle, rounds"),
         ({"order": "swizzle"}, "a width with order = 'swizzle'"),
         ({"swizzle_width": 2}, "swizzle_width = 2"),
         ({"grid": (2, 2), "cores": 3}, "cores = 3 cannot be honoured; allowed: 4"),

@@ -18,6 +18,7 @@ from tests.compiler.vector_run import CHIPS, the_chip, the_isa
 from npuvm.compiler import CompiledKernel, Kernel, KernelBuilder, ParamRef, Pins, compile_kernel, kernel
 from npuvm.compiler.graph.symbols import evaluate
 from npuvm.hw.config import NpuConfig, load_chip
+from npuvm.isa import EvenEntries
 
 Array = npt.NDArray[Any]
 
@@ -236,3 +237,21 @@ def test_nothing_to_add_up_and_nothing_to_write(chip: str) -> None:
     assert kinds(compiled) == ["cube", "vector"]
     close(run_compiled(compiled, inputs, the_chip(chip)).outputs["y"], inputs["residual"].astype(np.float64))
     assert kinds(mixed(scaled, filled(scaled, M=0, K=5, N=30), the_chip(chip))) == []
+
+
+@pytest.mark.parametrize(("m", "n"), [(3, 520), (16, 512), (40, 330)])
+def test_mixes_walk_rounds_where_addresses_are_not_spread(m: int, n: int) -> None:
+    """On four cores, with buffers so small that each has several tiles and k comes in steps."""
+    cut = ["core.count=4", "core.l1_kib=16", "core.l0a_kib=4", "core.l0b_kib=4", "core.l0c_kib=16"]
+    chip, k, mix = load_chip("ascend_910a", cut), 300, Pins(stack="mix")
+    made = compile_kernel(scaled, {"x": (m, k), "w": (k, n), "scale": (n,), "residual": (m, n)}, chip, the_isa(), mix)
+    (launch,) = made.launches
+    assert isinstance(launch.image.entries, EvenEntries)
+    assert launch.image.entries.by_grid
+    rng = np.random.default_rng(0)
+    shapes = {"x": (m, k), "w": (k, n), "scale": (n,), "residual": (m, n)}
+    given = {name: rng.standard_normal(shape).astype(np.float16) for name, shape in shapes.items()}
+    product = (given["x"].astype(np.float64) @ given["w"]).astype(np.float16).astype(np.float64)
+    expected = product * 0.5 * (1 + np.vectorize(erf)(product / 2**0.5)) * given["scale"] + given["residual"]
+    found = run_compiled(made, given, chip).outputs["y"]
+    np.testing.assert_allclose(found.astype(np.float64), expected, rtol=2e-2, atol=0.15)

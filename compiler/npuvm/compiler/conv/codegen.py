@@ -99,7 +99,7 @@ def _check_pins(pins: Pins, spec: ConvSpec, chip: NpuConfig) -> None:
         if each.name not in _PINS and value != getattr(default, each.name):
             pin_error(each.name, value, f"{', '.join(_PINS)} for a convolution", spec.name)
     pins.check_names("cache", ("a", "b", "bias", "c"), spec.name)
-    if pins.order == "swizzle":
+    if pins.order in ("swizzle", "rounds"):
         pin_error("order", pins.order, "row, column for a convolution", spec.name)
     most = chip.cores_with("cube")
     if pins.cores is not None and pins.cores > most:

@@ -99,7 +99,7 @@ class ConvMixFamily:
 
     def image(self, values: Sequence[int], chosen: MixChosen) -> Image:
         """The image of what was chosen for these values."""
-        return self._cores.image(self._name, chosen.template, (*values, *chosen.numbers), chosen.tiles)
+        return self._cores.image(self._name, chosen, (*values, *chosen.numbers))
 
     def ub_bytes(self, chosen: MixChosen) -> int:
         """Bytes of UB of a band of a tile."""

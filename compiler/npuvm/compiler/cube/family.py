@@ -14,7 +14,7 @@ from npuvm.compiler.cube.chooser import chooser_of
 from npuvm.compiler.cube.codegen import check_types, problem_of
 from npuvm.compiler.cube.emit import MatmulEmitter
 from npuvm.compiler.cube.lower import lower_cube
-from npuvm.compiler.cube.nest import COLUMNS, NESTS, WHOLE, NestChooser, nest_grids
+from npuvm.compiler.cube.nest import COLUMNS, WHOLE, NestChooser, nest_grids, nests_of
 from npuvm.compiler.cube.problem import CubeTile, ProductSizes
 from npuvm.compiler.cube.spec import MatmulSpec, MatView, normalise
 from npuvm.compiler.emit.symint import Function, SymInt, compile_values
@@ -110,7 +110,7 @@ class ProductPrograms:
         self._item = item = isa.dtypes[sort.spec.a.dtype].itemsize
         memory = chip.memory
         burst, line = chip.core.load.min_burst_bytes / item, memory.l2.line_bytes // item
-        self._nests = NestChooser(self._cores, chip.capacity_bytes("l2") / item, burst, line)
+        self._nests = NestChooser(self._cores, chip.capacity_bytes("l2") / item, burst, line, memory.address_hash)
         spread = memory.address_hash or self._cores == 1 or memory.l2.slices % _MEET
         self._meet = 0 if spread else _MEET * memory.l2.line_bytes
         self._core_type = chip.core_type_with("cube")
@@ -127,7 +127,8 @@ class ProductPrograms:
         nest = self._nests.choose(*sizes, tile, meets=meets, pitch=b_pitch // self._item)
         template = self._templates[nest.number]
         words, relocs = template.instance((*numbers, *tile.l1, tile.l0[2], tile.l0c_depth, nest.band))
-        entries = EvenEntries(self._core_type, min(self._cores, sum(nest.tiles)), nest.tiles)
+        cores = min(self._cores, sum(nest.tiles))
+        entries = EvenEntries(self._core_type, cores, nest.tiles, by_grid=nest.by_grid)
         return Image(name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
 
 
@@ -180,17 +181,17 @@ class _Templates:
     """The most recently used templates, by sort of product, chip, instruction set and buffering."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Hashable, tuple[Template, ...]] = OrderedDict()
+        self._kept: OrderedDict[Hashable, dict[int, Template]] = OrderedDict()
 
     def get(
         self, sort: ProductSort, n_args: int, chip: NpuConfig, isa: Isa, buffering: str | None
-    ) -> tuple[Template, ...]:
+    ) -> dict[int, Template]:
         """A template for each loop nest, by its number."""
         key = (sort.key, n_args, chip.chip_hash, isa.hash, buffering)
         found = self._kept.get(key)
         if found is None:
             pins = Pins(buffering=buffering)
-            found = self._kept[key] = tuple(_template(sort, n_args, chip, isa, nest, pins) for nest in NESTS)
+            found = self._kept[key] = {nest: _template(sort, n_args, chip, isa, nest, pins) for nest in nests_of(chip)}
             if len(self._kept) > _KEPT_SORTS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)

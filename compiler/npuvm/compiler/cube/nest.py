@@ -14,25 +14,40 @@ from npuvm.compiler.cube.problem import CubeTile
 from npuvm.compiler.cube.spec import MatmulSpec
 from npuvm.compiler.emit.symint import ceil_div
 from npuvm.compiler.emit.walk import Axis, GridWalk
+from npuvm.hw.config import NpuConfig
 
-__all__ = ["BANDS", "COLUMNS", "IN_ROWS", "NESTS", "STEPS", "WHOLE", "Nest", "NestChooser", "nest_grids"]
+__all__ = [
+    "BANDS",
+    "COLUMNS",
+    "NESTS",
+    "ROUNDS",
+    "STEPS",
+    "WHOLE",
+    "Nest",
+    "NestChooser",
+    "nest_grids",
+    "nests_of",
+]
 
-WHOLE, STEPS, BANDS, COLUMNS = NESTS = range(4)
-"""Loop nests: all of k in one L1 tile, k in steps, k in steps with the tiles in bands, and all of k with the rows fastest."""
-
-IN_ROWS = NESTS[:COLUMNS]
-"""The nests of programs that walk no columns."""
+WHOLE, STEPS, BANDS, ROUNDS, COLUMNS = NESTS = range(5)
+"""Loop nests: all of k in one L1 tile; k in steps; k in steps with the tiles in bands; k in steps with the cores at columns
+that are side by side in each round; and all of k with the rows fastest."""
 
 _WAVES = 4
 """Tiles for each core from which bands pay: the cores' parts are then larger than a row of tiles or two."""
 
 
 class Nest(NamedTuple):
-    """The loop nest of a shape: its number, rows of tiles in a band, and the tiles of each grid."""
+    """The loop nest of a shape: its number, rows of tiles in a band or columns of a round, and the tiles of each grid."""
 
     number: int
     band: int
     tiles: tuple[int, ...]
+
+    @property
+    def by_grid(self) -> bool:
+        """Whether cores share the tiles of each grid, rather than those of all grids put one after another."""
+        return self.number == ROUNDS
 
 
 _SAVED = 1.15
@@ -46,11 +61,11 @@ class NestChooser:
     """Chooses for `cores` cores that share the tiles evenly, and an L2 that holds `room` elements of the operands.
 
     `burst`: loads of shorter rows take as long as of so many elements; without it no tiles are walked column by column. `line`:
-    L2 keeps so many elements of a row or none of them.
+    L2 keeps so many elements of a row or none of them. `spread`: addresses lie over the parts of memory as if by chance.
     """
 
-    def __init__(self, cores: int, room: float, burst: float | None = None, line: int = 1) -> None:
-        self._line = line
+    def __init__(self, cores: int, room: float, burst: float | None = None, line: int = 1, spread: bool = True) -> None:
+        self._line, self._spread = line, spread
         self._cores, self._whole, self._room, self._burst = cores, room, room * _KEPT, burst
         self._shares = [count for count in range(1, cores + 1) if cores % count == 0]
 
@@ -84,7 +99,26 @@ class NestChooser:
             if band < rows or columns:
                 first = (rows - 1) // band * band * batch * cols
                 return Nest(BANDS, band, (first, tiles - first))
+        if not self._spread and batch == 1 and tiles > self._cores > 1:
+            return self._side_by_side(rows, cols, m > n or meets)
         return Nest(STEPS, 1, (tiles,))
+
+    def _side_by_side(self, rows: int, cols: int, tall: bool) -> Nest:
+        """The nest with which cores are at columns side by side, which lie in as many parts of memory as there can be.
+
+        `tall`: at all columns, each core with the rows of one, so that what is new of the left operand comes in all rounds;
+        else rows have cores of their own, where these are as many for each, and what is new of the right one does.
+        """
+        tiles = rows * cols
+        each = -(-tiles // self._cores)
+        if tall and each < rows and cols > 1:
+            first = (rows - 1) // each * each * cols
+            return Nest(BANDS, each, (first, tiles - first))
+        if self._cores % rows:
+            return Nest(STEPS, 1, (tiles,))
+        side = self._cores // rows
+        first = rows * ((cols - 1) // side * side)
+        return Nest(ROUNDS, side, (first, tiles - first))
 
     def _loads_less(
         self, sizes: tuple[int, int, int], batch: int, tiles: tuple[int, int], tile: tuple[int, int]
@@ -144,12 +178,23 @@ def _spanned(tiles: int, length: int) -> int:
     return 1 if length % tiles == 0 else (tiles + length - 2) // length + 1
 
 
+def nests_of(chip: NpuConfig) -> tuple[int, ...]:
+    """The nests that a chip has a use for."""
+    return tuple(nest for nest in NESTS if nest != ROUNDS or not chip.memory.address_hash)
+
+
 def nest_grids(nest: int, spec: MatmulSpec, m: int, n: int, band: int) -> list[GridWalk]:
-    """The grids of a nest for tiles of m x n, in bands of `band` rows of tiles."""
+    """The grids of a nest for tiles of m x n, in bands of `band` rows of tiles or rounds of `band` columns."""
     batch = [Axis(f"b{at}", size) for at, size in enumerate(spec.batch)]
     rows, cols = ceil_div(spec.m, m), Axis("n", ceil_div(spec.n, n))
     if nest == COLUMNS:
         return [GridWalk((*batch, cols, Axis("m", rows)), {})]
+    if nest == ROUNDS:
+        rounds = ceil_div(cols.trip, band) - 1
+        return [
+            GridWalk((*batch, Axis("m", rows), Axis("n", band), Axis("n", rounds, band)), {}),
+            GridWalk((*batch, Axis("m", rows), Axis("n", cols.trip - rounds * band)), {"n": rounds * band}),
+        ]
     if nest != BANDS:
         return [GridWalk((*batch, Axis("m", rows), cols), {})]
     whole = ceil_div(rows, band) - 1

@@ -74,18 +74,23 @@ def plan_walk(batch: Sequence[TileDim], rows: TileDim, cols: TileDim, cores: int
     A pinned number or grid of cores is launched in full; where there are too few tiles, some cores have none.
 
     Without a pinned grid of cores, the order is batch, then the pinned order of rows and columns, cut evenly over the cores.
-    The last band of a swizzle stands in a grid of its own, after all others, when it is narrower or ends in a smaller tile.
+    The last band of a swizzle stands in a grid of its own, after all others, when it is narrower or ends in a smaller tile; so
+    does the last of rounds, and the tiles of each of their grids are cut evenly.
     """
     total = prod(dim.tiles for dim in (*batch, rows, cols))
+    most = pins.cores or min(cores, total)
     if pins.grid is not None:
         grids, ranges = _core_rectangles(batch, rows, cols, pins.grid, pins.order == "column")
+    elif pins.order == "rounds":
+        grids = _rounds(batch, rows, cols, max(1, most // rows.tiles))
+        ranges = [list(each) for each in zip(*(split_evenly(grid.tiles, most) for grid in grids), strict=True)]
     else:
         if pins.order == "swizzle":
             grids = _bands(batch, rows, cols, pins.swizzle_width or 1)
         else:
             inner = (cols, rows) if pins.order == "column" else (rows, cols)
             grids = [_grid(*(Axis(dim.name, dim.tiles) for dim in (*batch, *inner)))]
-        ranges = _cut(grids, split_evenly(total, pins.cores or min(cores, total)))
+        ranges = _cut(grids, split_evenly(total, most))
     return _rotate(grids, ranges, pins)
 
 
@@ -121,6 +126,16 @@ def _bands(batch: Sequence[TileDim], rows: TileDim, cols: TileDim, width: int) -
         axes = (*outer, Axis(cols.name, cols.tiles), Axis(rows.name, rest))
         grids.append(_grid(*axes, **{rows.name: whole * width}))
     return grids
+
+
+def _rounds(batch: Sequence[TileDim], rows: TileDim, cols: TileDim, width: int) -> list[GridWalk]:
+    """Rounds of `width` columns side by side: a core keeps its row of tiles, and its place in each round."""
+    outer = [Axis(dim.name, dim.tiles) for dim in (*batch, rows)]
+    whole = (cols.tiles - 1) // width
+    rest = _grid(*outer, Axis(cols.name, cols.tiles - whole * width), **{cols.name: whole * width})
+    if not whole:
+        return [rest]
+    return [_grid(*outer, Axis(cols.name, width), Axis(cols.name, whole, width)), rest]
 
 
 def _core_rectangles(

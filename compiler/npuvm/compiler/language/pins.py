@@ -31,7 +31,7 @@ __all__ = [
     "pin_error",
 ]
 
-ORDERS = ("row", "column", "swizzle")
+ORDERS = ("row", "column", "swizzle", "rounds")
 CACHE_POLICIES = ("normal", "stream")
 REDUCES = ("ordered", "atomic")
 PADS = ("always", "never")
@@ -83,7 +83,8 @@ class Pins:
     * `start`: where each core starts in its own list of tiles: core c begins with its tile number start[c] (modulo
       their number), goes to the end of its list and then does the tiles before. One number s stands for (0, s, 2 s, ...).
     * `order`: order of the tiles. row: the last dimension is fastest. column: the rows are fastest. swizzle: bands of
-      `swizzle_width` rows of tiles; within a band the rows are fastest.
+      `swizzle_width` rows of tiles; within a band the rows are fastest. rounds: rows of tiles on cores of their own, as many
+      columns side by side as cores are left for each; a core goes on by as many.
     * `ring_depth`: slots by ring. `address`: byte address by buffer (of its first slot).
     * `cache`: normal or stream by access to global memory.
     * `transfer`: (rows, cols) of one load instruction by access, in elements as they lie in memory; a tile is moved by
@@ -194,7 +195,7 @@ class Pins:
         if (self.order == "swizzle") != (self.swizzle_width is not None):
             pin_error("swizzle_width", self.swizzle_width, "a width with order = 'swizzle', none otherwise")
         if self.grid is not None:
-            if self.order == "swizzle":
+            if self.order in ("swizzle", "rounds"):
                 pin_error("order", self.order, "row or column together with a grid of cores")
             if self.cores not in (None, self.grid[0] * self.grid[1]):
                 pin_error("cores", self.cores, f"{self.grid[0] * self.grid[1]}, the cores of grid {self.grid}")

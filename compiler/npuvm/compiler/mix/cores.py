@@ -51,7 +51,8 @@ class GroupEntries(GroupTable):
 
 class MixChosen(NamedTuple):
     """The programs of a mix for some sizes, values of their own variables, tiles of each grid, and estimated cycles: those that
-    its product takes, what it takes beyond them, and what a launch of its vector operations takes at least.
+    its product takes, what it takes beyond them, and what a launch of its vector operations takes at least. With `by_grid`
+    cores share the tiles of each grid rather than those of all.
     """
 
     template: GroupPrograms
@@ -60,6 +61,7 @@ class MixChosen(NamedTuple):
     product: float
     behind: float
     alone: float
+    by_grid: bool = False
 
 
 class MixCores(NamedTuple):
@@ -77,10 +79,11 @@ class MixCores(NamedTuple):
         vectors = 1 if together else order.count(chip.core_type_with("vector"))
         return MixCores(order, together, chip.cores_with("cube"), vectors)
 
-    def image(self, name: str, programs: GroupPrograms, numbers: Sequence[int], tiles: tuple[int, ...]) -> Image:
-        """The programs for values of their variables, on as many groups as have tiles of the grids."""
+    def image(self, name: str, chosen: MixChosen, numbers: Sequence[int]) -> Image:
+        """The programs of what was chosen for values of their variables, on as many groups as have tiles of the grids."""
+        programs, tiles = chosen.template, chosen.tiles
         words, relocs = programs.instance(numbers)
-        groups = EvenEntries(self.order[0], min(self.groups, sum(tiles)), tiles)
+        groups = EvenEntries(self.order[0], min(self.groups, sum(tiles)), tiles, by_grid=chosen.by_grid)
         entries = groups if self.together else GroupEntries(self.order, groups, programs.starts)
         return Image(name, programs.isa_hash, words, entries, relocs, programs.n_args, programs.grids)
 

@@ -9,7 +9,7 @@ from math import prod
 from npuvm.compiler.cube.chooser import chooser_of
 from npuvm.compiler.cube.codegen import check_types, problem_of
 from npuvm.compiler.cube.lower import lower_cube
-from npuvm.compiler.cube.nest import IN_ROWS, WHOLE, NestChooser, nest_grids
+from npuvm.compiler.cube.nest import COLUMNS, WHOLE, NestChooser, nest_grids, nests_of
 from npuvm.compiler.cube.problem import CubeTile, ProductSizes
 from npuvm.compiler.emit.blocks import align_up
 from npuvm.compiler.emit.group_programs import GroupPrograms, Looked
@@ -73,7 +73,8 @@ class MixFamily:
             "sizes",
         )
         self._chooser = chooser_of(problem, cores.groups)
-        self._nests = NestChooser(cores.groups, chip.capacity_bytes("l2") / problem.item)
+        memory = chip.memory
+        self._nests = NestChooser(cores.groups, chip.capacity_bytes("l2") / problem.item, spread=memory.address_hash)
         self._capacity = chip.capacity_bytes("ub")
         self._block_rows = chip.core.cube.m
         places = tuple(
@@ -83,7 +84,7 @@ class MixFamily:
         self._nbytes: Function
         self._cost: MixCost
         self._known = len(symbols)
-        self._templates: list[GroupPrograms] = []
+        self._templates: dict[int, GroupPrograms] = {}
         if plain is not None and plain.form == self.form:
             self._known, self._nbytes, self._templates = plain._known, plain._nbytes, plain._templates
             self._cost = plain._cost
@@ -97,12 +98,14 @@ class MixFamily:
         problem = problem_of(spec, chip, isa, pins)
         tile = CubeTile((0, 0, 0), (0, 0, 0), 0, 0)
         parts = MixParts(common, spec, problem, tile, part.program, part.storage, cut, part.reg, chip, isa)
-        for nest in IN_ROWS:
+        for nest in nests_of(chip):
+            if nest == COLUMNS:
+                continue
             tile = CubeTile((cut.m, cut.n, spec.k if nest == WHOLE else k), (cut.m, cut.n, k0), depth, 0)
             grids = nest_grids(nest, spec, cut.m, cut.n, band)
             here = replace(parts, tile=tile)
             builders = (write_together(here, grids),) if cores.together else write_apart(here, grids)
-            self._templates.append(GroupPrograms(builders, cores.order, (*opened.variables, *symbols, *_TILE)))
+            self._templates[nest] = GroupPrograms(builders, cores.order, (*opened.variables, *symbols, *_TILE))
 
     def instance(self, values: Sequence[int]) -> Image | None:
         """The image for values of the symbols; None when m, n, k or a batch dim is 0, or no band of a tile fits UB."""
@@ -116,7 +119,7 @@ class MixFamily:
 
     def image(self, values: Sequence[int], chosen: MixChosen) -> Image:
         """The image of what was chosen for these values."""
-        return self._cores.image(self._name, chosen.template, chosen.numbers, chosen.tiles)
+        return self._cores.image(self._name, chosen, chosen.numbers)
 
     def ub_bytes(self, chosen: MixChosen) -> int:
         """Bytes of UB of a band of a tile."""
@@ -156,4 +159,4 @@ class MixFamily:
         elements = m * n * batch
         behind = self._cost.behind(cycles, sum(nest.tiles), elements, cut)
         template, alone = self._templates[nest.number], self._cost.alone(elements)
-        return MixChosen(template, numbers, nest.tiles, cycles, behind, alone), tile
+        return MixChosen(template, numbers, nest.tiles, cycles, behind, alone, nest.by_grid), tile

@@ -66,7 +66,7 @@ class PinFields(_Model):
         default_factory=dict, description="vector: [rows, cols]; l1 and l0: [m, n, k]"
     )
     l1_depth: int | None = Field(default=None, ge=1, description="slots of the L1 rings of A and B")
-    order: Literal["row", "column", "swizzle"] | None = Field(default=None, description="order of the tiles")
+    order: Literal["row", "column", "swizzle", "rounds"] | None = Field(default=None, description="order of the tiles")
     swizzle_width: int | None = Field(default=None, ge=1, description="rows of tiles in a band of order swizzle")
     start: int | None = Field(default=None, ge=0, description="core c begins with its tile number start * c")
     repeat: int | None = Field(default=None, ge=1, description="most repeats of one vector instruction")
