@@ -57,9 +57,8 @@ class Folded:
     def initialiser(self, path: str, tensor: onnx.TensorProto) -> Array:
         """The array of an initialiser of a body, the same one at each reading."""
         found = self.initialisers.get((path, tensor.name))
-        if (
-            found is None or found[0] != tensor
-        ):  # which branch is read at this place may follow from sizes that are given
+        # Which branch is read at this place may follow from sizes that are given.
+        if found is None or found[0] != tensor:
             found = self.initialisers[path, tensor.name] = tensor, numpy_helper.to_array(tensor)
         return found[1]
 
