@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from rich.table import Table
@@ -23,6 +23,8 @@ __all__ = [
     "report_json",
     "shapes_text",
 ]
+
+_Use = TypeVar("_Use", KernelUse, NodeUse, TransferUse)
 
 _NAMED = 4
 """Most operators that a row of a profile names."""
@@ -104,8 +106,7 @@ def report_json(report: RunReport) -> dict[str, Any]:
 
 def render_profile(uses: Sequence[KernelUse], most: int | None = None) -> Table:
     """A table of the kernels, of the first `most` where that is given, each followed by its programs where it has several."""
-    shown = uses if most is None else uses[:most]
-    left = f", {len(uses) - len(shown)} more not shown" if len(shown) < len(uses) else ""
+    shown, left = _first(uses, most)
     table = Table(title=f"kernels by simulated time{left}", title_justify="left")
     for name in ("kernel", "kind", "operators", "types"):
         table.add_column(name, overflow="fold")
@@ -131,8 +132,7 @@ def render_profile(uses: Sequence[KernelUse], most: int | None = None) -> Table:
 
 def render_nodes(uses: Sequence[NodeUse], most: int | None = None) -> Table:
     """A table of the operators, of the first `most` where that is given."""
-    shown = uses if most is None else uses[:most]
-    left = f", {len(uses) - len(shown)} more not shown" if len(shown) < len(uses) else ""
+    shown, left = _first(uses, most)
     table = Table(title=f"operators by attributed simulated time{left}", title_justify="left")
     for name in ("operator", "type"):
         table.add_column(name, overflow="fold")
@@ -148,8 +148,7 @@ def render_nodes(uses: Sequence[NodeUse], most: int | None = None) -> Table:
 
 def render_transfers(uses: Sequence[TransferUse], most: int | None = None) -> Table:
     """A table of what crossed between host and device, of the first `most` where that is given."""
-    shown = uses if most is None else uses[:most]
-    left = f", {len(uses) - len(shown)} more not shown" if len(shown) < len(uses) else ""
+    shown, left = _first(uses, most)
     table = Table(title=f"transfers by simulated time{left}", title_justify="left")
     for name in ("value", "direction"):
         table.add_column(name, overflow="fold")
@@ -165,3 +164,9 @@ def render_transfers(uses: Sequence[TransferUse], most: int | None = None) -> Ta
 def _listed(names: Sequence[str]) -> str:
     more = f", {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more or "(copy)"
+
+
+def _first(uses: Sequence[_Use], most: int | None) -> tuple[Sequence[_Use], str]:
+    """The first `most` of a table's rows, all without it, and what its title says of the others."""
+    shown = uses if most is None else uses[:most]
+    return shown, f", {len(uses) - len(shown)} more not shown" if len(shown) < len(uses) else ""
