@@ -22,6 +22,7 @@ from npuvm.isa import Image, Isa
 from npuvm.runtime.device.device import Device
 from npuvm.runtime.session import Session
 from npuvm.runtime.session.binding import available, derive, symbols_of
+from npuvm.runtime.session.errors import NO_ONNX
 from npuvm.runtime.session.feeds import shapes_at
 
 __all__ = ["ReadModel", "Tape", "TapedLaunch", "Taper", "read_model", "simulate_tape"]
@@ -59,7 +60,7 @@ def read_model(path: Path) -> ReadModel:
     try:
         import onnx  # noqa: F401
     except ModuleNotFoundError:
-        raise DeviceError("ONNX models need the package onnx; install it: pip install npuvm[onnx]") from None
+        raise DeviceError(NO_ONNX) from None
     stated = path.stat() if path.is_file() else None
     return _read(path, None if stated is None else (stated.st_mtime_ns, stated.st_size))
 

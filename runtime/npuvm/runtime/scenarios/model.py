@@ -21,7 +21,7 @@ from npuvm.runtime.scenarios.session import LaunchSession
 from npuvm.runtime.scenarios.totals import totals_of
 from npuvm.runtime.session import Session
 from npuvm.runtime.session.carrying import Array, numpy_dtype
-from npuvm.runtime.session.errors import SessionError
+from npuvm.runtime.session.errors import NO_ONNX, SessionError
 from npuvm.runtime.session.feeds import shapes_at
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _load(path: str) -> onnx.ModelProto:
     try:
         from npuvm.compiler.frontends.onnx import load_model
     except ModuleNotFoundError:
-        raise SessionError("ONNX models need the package onnx; install it: pip install npuvm[onnx]") from None
+        raise SessionError(NO_ONNX) from None
     return load_model(path)
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from npuvm.hw.errors import DeviceError
 
-__all__ = ["SessionError"]
+__all__ = ["NO_ONNX", "SessionError"]
+
+NO_ONNX = "ONNX models need the package onnx; install it: pip install npuvm[onnx]"
+"""What is said of a model in a file where its reader is missing."""
 
 
 class SessionError(DeviceError):

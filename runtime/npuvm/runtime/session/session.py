@@ -22,7 +22,7 @@ from npuvm.runtime.host.provider import HostProvider, default_provider
 from npuvm.runtime.session.binding import LARGEST_DIM, Binding, GuardFails, bind_value
 from npuvm.runtime.session.carrying import Array, numpy_dtype
 from npuvm.runtime.session.device_array import DeviceArray, check_stays, device_input, keep_output, put_array
-from npuvm.runtime.session.errors import SessionError
+from npuvm.runtime.session.errors import NO_ONNX, SessionError
 from npuvm.runtime.session.held import Held
 from npuvm.runtime.session.operators import operator_types
 from npuvm.runtime.session.plan_file import compiler_hash, model_hash, read_plan, write_plan
@@ -415,7 +415,7 @@ def _read(source: Path | str | onnx.ModelProto | Model) -> tuple[onnx.ModelProto
     try:
         from npuvm.compiler.frontends.onnx import Reader, load_model
     except ModuleNotFoundError:
-        raise SessionError("ONNX models need the package onnx; install it: pip install npuvm[onnx]") from None
+        raise SessionError(NO_ONNX) from None
     from onnx import ModelProto
 
     proto: object = load_model(source) if isinstance(source, str | Path) else source
