@@ -1,6 +1,7 @@
 """Host time to compile kernels: a new graph, a new shape, a known shape, new addresses; and what TorchInductor takes.
 
-    python benchmarks/compile_time.py [--chip ascend_910b1] [--shapes 1000] [--kernel NAME]... [--inductor N] [--json FILE]
+    python benchmarks/compile_time.py [--chip ascend_910b1] [--shapes 1000] [--kernel NAME]... [--native]
+        [--inductor N] [--json FILE]
 
 Twenty kernels from one operator to attention, each over random shapes whose sizes are spread evenly over their logarithms from
 1 up (so sizes 1 to 8 are common). All times are CPU time of one process, in which nothing else runs.
@@ -14,6 +15,8 @@ Twenty kernels from one operator to attention, each over random shapes whose siz
 
 The cycle collector is on; what lived before a series is frozen (`gc.freeze`), as a serving process does. Kernels that the
 compiler keeps no longer, those of 512 shapes ago, are dropped.
+
+With `--native` choices are made by machine code (`npuvm.compiler.load_native`), as in a process that compiles all the time.
 
 With `--inductor N` and torch installed, `torch.compile` (Inductor, CPU) compiles the same computations in another process with
 an empty cache: the first ever, one more operator, and N new static shapes of each; its CPU time includes its C++ compiler's. A
@@ -44,7 +47,7 @@ if str(ROOT) not in sys.path:
 from benchmarks.compiling.inductor import Inductor, compare  # noqa: E402
 from benchmarks.compiling.kernels import KERNELS, Shapes, Subject, draw  # noqa: E402
 
-from npuvm.compiler import CompiledKernel, Kernel, compile_kernel  # noqa: E402
+from npuvm.compiler import CompiledKernel, Kernel, compile_kernel, load_native  # noqa: E402
 from npuvm.compiler.program.compiled import Launch  # noqa: E402
 from npuvm.hw.config import NpuConfig, load_chip  # noqa: E402
 from npuvm.isa import Isa, load_isa  # noqa: E402
@@ -68,16 +71,24 @@ def main() -> None:
     parser.add_argument(
         "--inductor", type=int, metavar="N", help="compare with torch.compile over N static shapes each"
     )
+    parser.add_argument("--native", action="store_true", help="let machine code make choices (needs npuvm[fast])")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    native = load_native().label if options.native else None
     chip = load_chip(options.chip)
     isa = load_isa(chip.isa.base, chip.isa.extensions)
     subjects = [each for each in KERNELS if options.kernel is None or each.name in options.kernel]
     warm_up(chip, isa)
     rows = [measure(each, chip, isa, options.shapes) for each in subjects]
     loop = spin()
-    print_rows(rows, options.chip, loop)
-    found: dict[str, Any] = {"chip": options.chip, "isa": isa.hash, "empty_loop_ns": loop, "rows": rows}
+    print_rows(rows, f"{options.chip}, choices by {native or 'Python'}", loop)
+    found: dict[str, Any] = {
+        "chip": options.chip,
+        "isa": isa.hash,
+        "native": native,
+        "empty_loop_ns": loop,
+        "rows": rows,
+    }
     if options.inductor is not None:
         found["inductor"] = inductor(subjects, rows, options.inductor)
     if options.json is not None:
@@ -191,9 +202,9 @@ def moved(kernels: Iterable[CompiledKernel]) -> float:
     return statistics.median(times) if times else 0.0
 
 
-def print_rows(rows: list[dict[str, Any]], chip: str, loop: float) -> None:
+def print_rows(rows: list[dict[str, Any]], what: str, loop: float) -> None:
     """The table, with what is aimed at."""
-    print(f"{chip}; CPU microseconds; an empty loop's turn took {loop:.0f} ns\n")
+    print(f"{what}; CPU microseconds; an empty loop's turn took {loop:.0f} ns\n")
     head = f"{'new graph':>9} {'new shape':>9} {'99 %':>7} {'most':>7} {'known':>6} {'moved':>6}"
     print(f"{'kernel':18} {'ops':>3} {'runs':>4} {head}")
     for row in rows:

@@ -13,6 +13,7 @@ from npuvm.compiler.language.kernel import Kernel, KernelBuilder, kernel
 from npuvm.compiler.language.kinds import KTYPES
 from npuvm.compiler.language.pins import Events, Pins
 from npuvm.compiler.language.value import ParamRef, Value
+from npuvm.compiler.native.loading import load_native
 from npuvm.compiler.program.compiled import CompiledKernel
 from npuvm.compiler.program.kinds import compile_kernel
 from npuvm.compiler.stack.compile import compile_stack
@@ -42,6 +43,7 @@ __all__ = [
     "compile_stack",
     "interpret",
     "kernel",
+    "load_native",
     "parallel",
     "parse_graph",
     "parse_type",

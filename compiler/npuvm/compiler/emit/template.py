@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from struct import Struct
 from struct import error as StructError
 from typing import NamedTuple, NoReturn
@@ -16,6 +17,8 @@ import numpy.typing as npt
 
 from npuvm.compiler.emit.symint import Function, SymInt, compile_values
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.native.field_layout import Field
+from npuvm.compiler.native.loading import Native, loaded
 from npuvm.isa import Insn, Isa, RelocTable, encode
 from npuvm.isa.image import ADDRESS_BITS
 
@@ -188,6 +191,8 @@ class Template:
         self._low = np.array(low, dtype=np.int64)
         # In unsigned numbers, in which what is too low is too high.
         self._spans = np.array([most - least for least, most in zip(low, high, strict=True)], dtype=np.uint64)
+        native = loaded()
+        self._fill = None if native is None else partial(_filled, native, _field_table(fields, which, low, high))
 
     def instance(self, values: Sequence[int]) -> tuple[Words, RelocTable]:
         """Words and relocations for values of the variables; CompileError when one does not fit its field."""
@@ -202,6 +207,10 @@ class Template:
             relocs = RelocTable.joined(relocs.words, relocs.args, numbers[self._count :][self._moved])
             numbers = numbers[: self._count]
         if not self._count:
+            return words, relocs
+        if self._fill is not None:
+            if not self._fill(words, numbers):
+                self._refuse(found)
             return words, relocs
         if np.count_nonzero((numbers - self._low).view(np.uint64) > self._spans):
             self._refuse(found)
@@ -219,3 +228,18 @@ class Template:
                 raise CompileError(f"{place.what} is {value}; allowed: {place.low} to {place.high}", self.name)
         farthest = max(found[self._count :], key=abs)
         raise CompileError(f"an offset of {farthest} bytes does not fit {ADDRESS_BITS} bits", self.name)
+
+
+def _field_table(
+    fields: Sequence[_Field], which: Sequence[int], low: Sequence[int], high: Sequence[int]
+) -> npt.NDArray[np.int64]:
+    """What machine code reads of fields, a row for each; see `npuvm.compiler.native.field_layout`."""
+    rows = [
+        (each.word, at, each.place.low_bit, (1 << each.place.width) - 1, low[at], high[at])
+        for each, at in zip(fields, which, strict=True)
+    ]
+    return np.array(rows, dtype=np.int64).reshape(-1, len(Field))
+
+
+def _filled(native: Native, table: npt.NDArray[np.int64], words: Words, numbers: npt.NDArray[np.int64]) -> bool:
+    return native.fill(words.view(np.int64), numbers, table)

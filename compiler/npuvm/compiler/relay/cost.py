@@ -14,13 +14,13 @@ from npuvm.compiler.tiles.formula_terms import Term, Value, compile_terms, large
 from npuvm.compiler.vector.cost import RowsCost, RowsForm, rows_terms
 from npuvm.hw.config import NpuConfig
 
-__all__ = ["Estimate", "RelayCost"]
+__all__ = ["HIDDEN", "Estimate", "Memory", "RelayCost", "RunTerms"]
 
 _VISIBLE = 0.12
 """Share of the second slowest unit's work that the slowest does not hide, as for products."""
 
 
-_HIDDEN = 0.15
+HIDDEN = 0.15
 """Share of what main memory or the cores take beside the slower of both that is not hidden behind it, as for segments."""
 
 _KEPT = 64
@@ -43,22 +43,42 @@ Estimate = Callable[[Block, BlockRuns, int], tuple[float, tuple[float, ...]]]
 such blocks, by the same rule."""
 
 
+class Memory(NamedTuple):
+    """Cycles to L2 and to main memory, bytes that L2 holds, bytes a cycle of both, and whether L2 spreads addresses."""
+
+    near: int
+    far: int
+    l2_bytes: int
+    l2_rate: float
+    hbm_rate: float
+    spreads: bool
+    line: int
+    slices: int
+
+
 class RelayCost:
     """Cycles of a relay's launch. `vector` is the estimate of one core's rows of a block of its vector segment."""
 
     def __init__(self, chip: NpuConfig, problems: Sequence[TileProblem], vector: RowsCost, cores: int) -> None:
         self._cores = cores
         memory = chip.memory
-        self._near = memory.l2.latency_cycles
-        self._far = memory.l2.latency_cycles + memory.hbm.latency_cycles
-        self._l2_bytes, self._l2_rate = chip.capacity_bytes("l2"), float(chip.l2_bytes_per_cycle)
-        self._hbm_rate = float(chip.hbm_bytes_per_cycle)
-        self._spreads, self._line, self._slices = memory.address_hash, memory.l2.line_bytes, memory.l2.slices
+        near = memory.l2.latency_cycles
+        self.memory = Memory(
+            near,
+            near + memory.hbm.latency_cycles,
+            chip.capacity_bytes("l2"),
+            float(chip.l2_bytes_per_cycle),
+            float(chip.hbm_bytes_per_cycle),
+            memory.address_hash,
+            memory.l2.line_bytes,
+            memory.l2.slices,
+        )
         self._products = tuple(_Product(each.item, each.b.flipped, each) for each in problems)
         rates = tuple(_rates(chip, each) for each in problems)
         # One core may do the work of both.
-        self._runs = _run_cycles(vector.form, rates, self._near, len(chip.group_core_types) == 1)
-        self._numbers = vector.numbers
+        self.form = vector.form, rates, near, len(chip.group_core_types) == 1
+        self._runs = _run_cycles(*self.form)
+        self.numbers = vector.numbers
 
     def of(self, sizes: RelaySizes) -> Estimate:
         """The estimate for blocks of these sizes.
@@ -68,7 +88,7 @@ class RelayCost:
         """
         rows, cores, least = sizes.rows, self._cores, self._memory(sizes.read)
         edges = [edge for n, k, *_ in sizes.shapes for edge in (n, k)]
-        run = self._runs(sizes.cols, *self._numbers, *edges)
+        run = self._runs(sizes.cols, *self.numbers, *edges)
         bound = sum(least)
 
         def cycles(block: Block, runs: BlockRuns, groups: int) -> tuple[float, tuple[float, ...]]:
@@ -76,7 +96,7 @@ class RelayCost:
             (matrices, (count, most, _)), (batches, (rests, most_rests, _)) = runs
             edges = [edge for tile in tiles for edge in tile]
             # What only one block of rows reads comes from main memory.
-            way = self._near if rows > size else self._far
+            way = self.memory.near if rows > size else self.memory.far
             own = size // cores
             part = own // parts
             # Runs of both sorts are cut as one list over the groups, those of whole blocks first.
@@ -98,28 +118,32 @@ class RelayCost:
                 blocks += fewer * most_rests
                 alike = list(map(max, alike, products)) if alike else products
             together = tuple([max(blocks * each + each, low) for each, low in zip(alike, least, strict=True)])
-            met = 0.0 if self._spreads else self._met(block, sizes, runs)
-            total = max(total, last, met) + self._far
-            return max(total, bound) + _HIDDEN * min(total, bound), together
+            met = 0.0 if self.memory.spreads else self._met(block, sizes, runs)
+            total = max(total, last, met) + self.memory.far
+            return max(total, bound) + HIDDEN * min(total, bound), together
 
         return cycles
 
+    def terms(self) -> RunTerms:
+        """What a run is estimated by."""
+        return _run_terms(*self.form)
+
     def _met(self, block: Block, sizes: RelaySizes, runs: BlockRuns) -> float:
         """Cycles of L2 for the right operands, where it spreads no addresses: all groups read the same columns at one time."""
-        line, slices = self._line, self._slices
+        line, slices = self.memory.line, self.memory.slices
         blocks, met = sum(matrices * each.runs * each.most for matrices, each in runs), 0.0
         for product, shape, (n, k) in zip(self._products, sizes.shapes, block.tiles, strict=True):
             row, part = (shape.k, k) if product.is_flipped else (shape.n, n)
             pitch, part = row * product.item, min(part, row) * product.item
             reached = min(begun_in(pitch, slices, line) * -(-part // line) / slices, 1.0)
             met += shape.n * shape.k * product.item / reached
-        return blocks * met / self._l2_rate
+        return blocks * met / self.memory.l2_rate
 
     def _memory(self, read: Sequence[int]) -> tuple[float, ...]:
         """Cycles in which so many bytes come from memory; none where L2 keeps them from the call before."""
-        if sum(read) <= self._l2_bytes:
+        if sum(read) <= self.memory.l2_bytes:
             return (0.0,) * len(read)
-        return tuple([nbytes / self._hbm_rate for nbytes in read])
+        return tuple([nbytes / self.memory.hbm_rate for nbytes in read])
 
 
 class _Rates(NamedTuple):
@@ -164,14 +188,26 @@ def _rates(chip: NpuConfig, problem: TileProblem) -> _Rates:
     )
 
 
+class RunTerms(NamedTuple):
+    """Variables of a shape, those of a run and its tiles, and cycles of the run and of each product for one of its blocks."""
+
+    first: list[str]
+    then: list[str]
+    values: list[Value]
+
+
 @lru_cache(_KEPT)
 def _run_cycles(
     form: RowsForm, products: tuple[_Rates, ...], near: int, alone: bool
 ) -> Callable[..., Callable[..., tuple[float, ...]]]:
-    """For variables of the vector segment, and n and k of each product, a function of runs and tiles.
+    return compile_terms(*_run_terms(form, products, near, alone))
 
-    That is one of the blocks of a run, their rows, those of a vector core, and of a part of them, the cycles of the way to
-    memory, and n and k of a tile of each product. It gives the cycles of the run, and those of each product for a block.
+
+def _run_terms(form: RowsForm, products: tuple[_Rates, ...], near: int, alone: bool) -> RunTerms:
+    """The variables come in the order of the vector segment's numbers, and n and k of each product.
+
+    Those of a run are the number of its blocks, their rows, those of a vector core, and of a part of them, the cycles of the
+    way to memory, and n and k of a tile of each product.
     """
     names, (first, later) = rows_terms(form)
     numbers = range(len(products))
@@ -185,7 +221,7 @@ def _run_cycles(
         run = cube + first + (blocks - 1) * largest(largest(cube, later), around)
     known = [name for at in numbers for name in (f"all_n{at}", f"all_k{at}")]
     tiles = [name for at in numbers for name in (f"tile_n{at}", f"tile_k{at}")]
-    return compile_terms([*names, *known], ["blocks", "size", "height", "rows", "memory", *tiles], [run, *alike])
+    return RunTerms([*names, *known], ["blocks", "size", "height", "rows", "memory", *tiles], [run, *alike])
 
 
 def _product_cycles(rates: _Rates, at: int) -> Value:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from operator import attrgetter
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +18,16 @@ from npuvm.compiler.emit.group_signals import MOST_VECTOR_CORES
 from npuvm.compiler.emit.symint import Function, SymInt, compile_values
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.language.pins import Pins, most_slots
+from npuvm.compiler.native.loading import loaded
 from npuvm.compiler.plan.joint import RelaySegment
 from npuvm.compiler.program.compiled import TensorSpec
 from npuvm.compiler.relay.cost import Estimate, RelayCost
 from npuvm.compiler.relay.cube import Product
 from npuvm.compiler.relay.emit import RelayParts, write_relay
 from npuvm.compiler.relay.handover import SLOTS
+from npuvm.compiler.relay.native import MOST, NativeChooser, shape_numbers
 from npuvm.compiler.relay.space import relay_space
-from npuvm.compiler.relay.tile import Block, BlockChooser, ProductShape, RelaySizes, Runs, spread
+from npuvm.compiler.relay.tile import Block, BlockChooser, Chosen, ProductShape, RelaySizes, Runs, spread
 from npuvm.compiler.relay.vector import RowCuts
 from npuvm.compiler.relay.walk import Run, run_grids
 from npuvm.compiler.stack.entries import GroupTable
@@ -47,20 +48,6 @@ _VARIABLES = (
 """Variables beside the symbols, under names that no symbol has."""
 
 _NONE = Runs(0, 1, 1)
-
-
-class Chosen(NamedTuple):
-    """A block, how many whole ones a matrix has and how many rows are left, runs of both in so many matrices or batches of
-    them, core groups, the cycles that the launch is estimated to take, and by the same rule those of each product alone.
-    """
-
-    block: Block
-    whole: int
-    left: int
-    runs: tuple[tuple[int, Runs], tuple[int, Runs]]
-    groups: int
-    cycles: float
-    products: tuple[float, ...]
 
 
 _cycles_of = attrgetter("cycles")
@@ -121,17 +108,17 @@ class RelayFamily:
         self.chooser = BlockChooser(chip, problems, nbytes, self._cores)
         self._cost = RelayCost(chip, problems, RowsCost(common.space, program, chip, isa, storage.depth), self._cores)
         self._handed = tuple(each for each in (common.given, common.taken) if each is not None)
-        self._sizes: Function = compile_values(
-            symbols,
-            (
-                *(common.rows, common.space.cols, sum(each.item * each.pitch for each in self._handed), *common.batch),
-                *(spec.n * spec.k * _matrices(spec) * each.item for spec, each in zip(specs, problems, strict=True)),
-                *(size for spec in specs for size in (spec.n, spec.k)),
-            ),
-            "sizes",
-        )
+        read = [spec.n * spec.k * _matrices(spec) * each.item for spec, each in zip(specs, problems, strict=True)]
+        edges = [size for spec in specs for size in (spec.n, spec.k)]
+        row_bytes = sum(each.item * each.pitch for each in self._handed)
+        common_sizes = common.rows, common.space.cols, row_bytes
+        self._sizes: Function = compile_values(symbols, (*common_sizes, *common.batch, *read, *edges), "sizes")
         self._read = slice(3 + len(common.batch), 3 + len(common.batch) + len(specs))
         self._whole = [(both and at == 1, both and at == 0) for at in range(len(specs))]
+        native = loaded()
+        flags = self._whole
+        self._native = native and NativeChooser.of(native, self.chooser, self._cost, storage, flags)
+        self._numbers_of = compile_values(symbols, shape_numbers(*common_sizes, common.batch, read, edges), "numbers")
         self._pitches: Function = compile_values(symbols, [each.pitch for each in self._handed], "pitches")
         here = RelayParts(common, tuple(products), program, storage, cuts, groups, self._name, chip, isa)
         along = f"b{len(common.batch) - 1}" if common.batch else "none"
@@ -147,6 +134,10 @@ class RelayFamily:
 
     def choose(self, values: Sequence[int]) -> Chosen | None:
         """Block and runs for values of the symbols; None where a shape has no program."""
+        if self._native is not None:
+            numbers = self._numbers_of(*values)
+            if min(numbers) > 0 and max(numbers) < MOST:
+                return self._native.choose(numbers)
         sizes = self.sizes(values)
         if sizes is None:
             return None

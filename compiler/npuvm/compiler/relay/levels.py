@@ -13,7 +13,7 @@ from npuvm.compiler.emit.blocks import BLOCK_BYTES, align_up
 from npuvm.compiler.emit.symint import Function, SymInt, compile_values
 from npuvm.compiler.tiles.levels import Level, Loop, grow
 
-__all__ = ["EDGES", "FittingTiles", "ProductRoom", "product_bytes", "relay_levels"]
+__all__ = ["EDGES", "FittingTiles", "ProductRoom", "product_bytes", "relay_levels", "room_key"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -59,6 +59,12 @@ def product_bytes(problem: TileProblem, bias_item: int, m: _Size, n: _Size, k: _
     }
 
 
+def room_key(problem: TileProblem) -> tuple[Hashable, ...]:
+    """What problems have in common on one chip whose `product_bytes` are the same for any tile and bias."""
+    depths = tuple(problem.depth(ring) for ring in ("l0a", "l0b", "l0c", "l1.a", "l1.b", "l1.bias"))
+    return problem.item, problem.acc_item, problem.b.flipped, depths
+
+
 class ProductRoom(NamedTuple):
     """Whether tiles of a product fit its buffers. One that is smaller along any side fits where a larger one does."""
 
@@ -90,8 +96,7 @@ class FittingTiles(NamedTuple):
     @staticmethod
     def of(problem: TileProblem, bias_item: int, least_rows: int) -> FittingTiles:
         """Grown from the block up, once for products that take as much room; no shape takes part."""
-        depths = tuple(problem.depth(ring) for ring in ("l0a", "l0b", "l0c", "l1.a", "l1.b", "l1.bias"))
-        key = (problem.chip.chip_hash, problem.item, problem.acc_item, problem.b.flipped, depths, bias_item, least_rows)
+        key = (problem.chip.chip_hash, room_key(problem), bias_item, least_rows)
         found = _GROWN.get(key)
         if found is None:
             if len(_GROWN) == _KEPT:

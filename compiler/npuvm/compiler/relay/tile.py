@@ -16,21 +16,35 @@ from npuvm.compiler.relay.handover import SLOTS
 from npuvm.compiler.relay.levels import EDGES, FittingTiles, ProductRoom
 from npuvm.hw.config import NpuConfig
 
-__all__ = ["Block", "BlockChooser", "ProductShape", "RelaySizes", "Runs", "largest_tile", "spread"]
+__all__ = [
+    "BLOCK_COST",
+    "CUTS",
+    "LIKELY",
+    "NEAR",
+    "TILE_EDGES",
+    "Block",
+    "BlockChooser",
+    "Chosen",
+    "ProductShape",
+    "RelaySizes",
+    "Runs",
+    "largest_tile",
+    "spread",
+]
 
-_EDGES = tuple(16 * edge for edge in reversed(EDGES))
+TILE_EDGES = tuple(16 * edge for edge in reversed(EDGES))
 """Sides of a tile of a product, the largest first."""
 
-_CUTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+CUTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Parts that a core's rows of a block are cut into, as few as fit UB."""
 
-_BLOCK_COST = 32
+BLOCK_COST = 32
 """What a block costs whatever its size, as so many rows."""
 
 _KEPT = 1024
 """Runs that are kept: blocks of one shape have many in common."""
 
-_LIKELY, _NEAR = 3, 1.35
+LIKELY, NEAR = 3, 1.35
 """Blocks that are estimated at most, and how much more rows than the fewest the busiest group may have with them."""
 
 
@@ -72,6 +86,20 @@ class Runs(NamedTuple):
     tail: int
 
 
+class Chosen(NamedTuple):
+    """A block, how many whole ones a matrix has and how many rows are left, runs of both in so many matrices or batches of
+    them, core groups, the cycles that the launch is estimated to take, and by the same rule those of each product alone.
+    """
+
+    block: Block
+    whole: int
+    left: int
+    runs: tuple[tuple[int, Runs], tuple[int, Runs]]
+    groups: int
+    cycles: float
+    products: tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class BlockChooser:
     """Chooses blocks that fit a chip. `nbytes` gives the bytes of UB for rows x columns, of which `cores` cores have a part."""
@@ -86,17 +114,17 @@ class BlockChooser:
 
         Where L2 has no room for all blocks that are on their way, the smaller ones come first.
         """
-        rows, matrices, groups = sizes.rows, prod(sizes.batch), self._groups
-        each, room = SLOTS * groups * sizes.row_bytes, self._l2_room
+        rows, matrices, groups = sizes.rows, prod(sizes.batch), self.groups
+        each, room = SLOTS * groups * sizes.row_bytes, self.l2_room
         ordered = []
-        for size in self._rows:
+        for size in self.rows:
             crowded = size * each > room
             rounds = -(-matrices * -(-rows // size) // groups)
-            ordered.append((crowded, size if crowded else rounds * (size + _BLOCK_COST), -size))
+            ordered.append((crowded, size if crowded else rounds * (size + BLOCK_COST), -size))
         ordered.sort()
         found, most, too_many = 0, inf, inf
         for crowded, cost, size in ordered:
-            if found == _LIKELY or (found and (crowded or cost > most)):
+            if found == LIKELY or (found and (crowded or cost > most)):
                 return
             if -size >= too_many:
                 continue
@@ -106,13 +134,13 @@ class BlockChooser:
                 continue
             block = self._in_parts(-size, sizes.cols, tiles)
             if block is not None:
-                found, most = found + 1, min(most, _NEAR * cost)
+                found, most = found + 1, min(most, NEAR * cost)
                 yield block
 
     def _tiles(self, size: int, shapes: Sequence[ProductShape]) -> list[tuple[int, int]] | None:
         """The largest tile of each product for so many rows; None where one has none, so that more rows have none either."""
         tiles = []
-        for shape, table, room in zip(shapes, self._tables, self._rooms, strict=True):
+        for shape, table, room in zip(shapes, self.fitting, self._rooms, strict=True):
             tile = table.fitting(size, *shape) or largest_tile(room, size, shape)
             if tile is None:
                 return None
@@ -121,9 +149,9 @@ class BlockChooser:
 
     def _in_parts(self, size: int, cols: int, tiles: Sequence[tuple[int, int]]) -> Block | None:
         """The block in as few parts as fit; None where none do."""
-        room = self._ub_bytes - self._result_bytes(size, tiles) if self._problem.via_ub else self._ub_bytes
+        room = self.ub_bytes - self._result_bytes(size, tiles) if self._problem.via_ub else self.ub_bytes
         own = size // self.cores
-        for parts in _CUTS:
+        for parts in CUTS:
             if own % parts == 0 and self.nbytes(own // parts, cols)[0] <= room:
                 return Block(size, parts, tuple(tiles))
         return None
@@ -143,35 +171,35 @@ class BlockChooser:
         return self.problems[0]
 
     @cached_property
-    def _groups(self) -> int:
+    def groups(self) -> int:
         return self.chip.cores_with("cube")
 
     @cached_property
-    def _ub_bytes(self) -> int:
+    def ub_bytes(self) -> int:
         return self.chip.capacity_bytes("ub")
 
     @cached_property
-    def _l2_room(self) -> int:
+    def l2_room(self) -> int:
         """Half of L2, in bytes."""
         return self.chip.memory.l2.capacity_mib << 19
 
     @cached_property
     def _rooms(self) -> tuple[ProductRoom, ...]:
         """By product, what its tiles have to fit."""
-        return tuple(ProductRoom.of(each, self._bias_item) for each in self.problems)
+        return tuple(ProductRoom.of(each, self.bias_item) for each in self.problems)
 
     @cached_property
-    def _tables(self) -> tuple[FittingTiles, ...]:
+    def fitting(self) -> tuple[FittingTiles, ...]:
         """By product the tiles that fit, whatever the shape."""
-        return tuple(FittingTiles.of(each, self._bias_item, 8 * self.cores) for each in self.problems)
+        return tuple(FittingTiles.of(each, self.bias_item, 8 * self.cores) for each in self.problems)
 
     @cached_property
-    def _rows(self) -> tuple[int, ...]:
+    def rows(self) -> tuple[int, ...]:
         """Rows that blocks may have."""
-        return tuple(sorted(set.intersection(*(set(each.widest) for each in self._tables))))
+        return tuple(sorted(set.intersection(*(set(each.widest) for each in self.fitting))))
 
     @cached_property
-    def _bias_item(self) -> int:
+    def bias_item(self) -> int:
         return max(each.bias_item for each in self.problems)
 
     def _result_bytes(self, size: int, tiles: Sequence[tuple[int, int]]) -> int:
@@ -197,13 +225,13 @@ def _cut(size: int, whole: bool, edges: Sequence[int]) -> list[int]:
 
 def largest_tile(room: ProductRoom, m: int, shape: ProductShape) -> tuple[int, int] | None:
     """(n, k) of the tile with most columns, and then the greatest depth, that fits with m rows."""
-    least = _EDGES[-1]
+    least = TILE_EDGES[-1]
     shallow = shape.k if shape.whole_k else min(least, shape.k)
     # Most shapes that come here have no tile at all.
     if not room.holds(m, shape.n if shape.whole_n else min(least, shape.n), shallow):
         return None
-    n = next(each for each in _cut(shape.n, shape.whole_n, _EDGES) if room.holds(m, each, shallow))
-    return n, next(each for each in _cut(shape.k, shape.whole_k, _EDGES) if room.holds(m, n, each))
+    n = next(each for each in _cut(shape.n, shape.whole_n, TILE_EDGES) if room.holds(m, each, shallow))
+    return n, next(each for each in _cut(shape.k, shape.whole_k, TILE_EDGES) if room.holds(m, n, each))
 
 
 @lru_cache(_KEPT)

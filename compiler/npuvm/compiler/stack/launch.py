@@ -10,7 +10,7 @@ from functools import lru_cache
 from npuvm.compiler.program.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.stack.entries import Programs, busy
 from npuvm.compiler.stack.link import Bounds, Linkage, Part, grid_words, most_phases, order_of_cores
-from npuvm.compiler.stack.order import Lifetime, levels_of, lifetimes_of, place_workspace
+from npuvm.compiler.stack.order import Lifetime, levels_of, lifetimes_of, place_workspace, side_by_side
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa, RelocTable
 
@@ -40,18 +40,13 @@ class Placed:
 def plan_workspace(tensors: Sequence[TensorSpec], launches: Sequence[Launch]) -> tuple[TensorSpec, ...]:
     """The tensors with offsets for those of kind workspace; bytes that no later launch needs are used again."""
     sizes = {each.name: each.nbytes for each in tensors if each.kind == "workspace"}
-    lifetimes: Mapping[str, Lifetime]
-    if len(sizes) < 2 or len(launches) == 1:
-        lifetimes = dict.fromkeys(launches[0].args, _ONCE) if launches else {}
-    else:
-        kinds = tuple([(each.name, each.kind) for each in tensors])
-        uses = tuple([(each.args, each.writes, each.continues) for each in launches])
-        lifetimes = _lifetimes(kinds, uses)
-    return _with_offsets(tensors, sizes, lifetimes)
+    if len(launches) == 1 and sizes.keys() <= set(launches[0].args):
+        return _with_offsets(tensors, side_by_side(sizes))
+    kinds = tuple([(each.name, each.kind) for each in tensors])
+    uses = tuple([(each.args, each.writes, each.continues) for each in launches])
+    lifetimes = _lifetimes(kinds, uses) if len(sizes) > 1 else {}
+    return _with_offsets(tensors, place_workspace(sizes, lifetimes))
 
-
-_ONCE = Lifetime(0, 0)
-"""That of what the only launch uses."""
 
 _Use = tuple[tuple[str, ...], tuple[str, ...], bool]
 """Of a launch what it touches, what it writes of that where it is known, and whether it continues the one before."""
@@ -85,13 +80,10 @@ def _uses(
     return args, writes or tuple([arg for arg in args if arg not in params])
 
 
-def _with_offsets(
-    tensors: Sequence[TensorSpec], sizes: Mapping[str, int], lifetimes: Mapping[str, Lifetime]
-) -> tuple[TensorSpec, ...]:
-    """The tensors with offsets for those of which `sizes` has bytes."""
-    if not sizes:
+def _with_offsets(tensors: Sequence[TensorSpec], offsets: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+    """The tensors with these offsets."""
+    if not offsets:
         return tuple(tensors)
-    offsets = place_workspace(sizes, lifetimes)
     return tuple(
         [
             TensorSpec(each.name, each.kind, each.dtype, each.shape, offsets[each.name])
@@ -136,7 +128,7 @@ def stack_launches(kernel: CompiledKernel, launches: Sequence[Placed], chip: Npu
     """
     made, lifetimes = _stacked_launches(kernel.name, kernel.tensors, launches, chip, isa)
     sizes = {each.name: each.nbytes for each in kernel.tensors if each.kind == "workspace"}
-    tensors = _with_offsets(kernel.tensors, sizes, lifetimes)
+    tensors = _with_offsets(kernel.tensors, place_workspace(sizes, lifetimes))
     return CompiledKernel(kernel.name, made, tensors, kernel.outputs, kernel.seconds)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from npuvm.compiler.emit.blocks import align_up
 
-__all__ = ["WORKSPACE_ALIGN_BYTES", "Lifetime", "levels_of", "lifetimes_of", "place_workspace"]
+__all__ = ["WORKSPACE_ALIGN_BYTES", "Lifetime", "levels_of", "lifetimes_of", "place_workspace", "side_by_side"]
 
 WORKSPACE_ALIGN_BYTES = 512
 """Where tensors of a workspace begin: as in device memory, no two share a line of the second-level cache."""
@@ -56,6 +56,16 @@ def lifetimes_of(names: Collection[str], uses: Sequence[Collection[str]], levels
                 known = found.get(name, Lifetime(level, level))
                 found[name] = Lifetime(min(known.first, level), max(known.last, level))
     return found
+
+
+def side_by_side(sizes: Mapping[str, int]) -> dict[str, int]:
+    """What `place_workspace` gives for tensors that are all needed at once."""
+    offsets: dict[str, int] = {}
+    at = 0
+    for name in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        offsets[name] = at
+        at += align_up(sizes[name], WORKSPACE_ALIGN_BYTES)
+    return offsets
 
 
 def place_workspace(sizes: Mapping[str, int], lifetimes: Mapping[str, Lifetime]) -> dict[str, int]:

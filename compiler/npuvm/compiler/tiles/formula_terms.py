@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Term", "Value", "compile_term", "compile_terms", "largest", "least", "over", "pick", "same"]
+__all__ = ["Term", "Value", "compile_term", "compile_terms", "largest", "least", "nodes_of", "over", "pick", "same"]
 
 Value = Any
 """A number, an array of numbers, or a Term."""
@@ -133,6 +133,20 @@ def compile_terms(
     return made
 
 
+Node = tuple[str, str, tuple[str, ...], bool]
+"""The name of a value, its text with a place for each input, their names, and whether it needs variables that come late."""
+
+
+def nodes_of(then: Sequence[str], values: Sequence[Value]) -> tuple[list[str], list[Node]]:
+    """Names of the values, and what they are made of in an order in which it can be calculated; the first node is "t0".
+
+    A value that is a plain number has its text for a name, one that is a variable that of the variable.
+    """
+    writer = _Writer(then)
+    names = [writer.add(each) for each in values]
+    return names, writer.nodes()
+
+
 class _Writer:
     """Writes terms as two functions. Equal terms are one node, which gets a name where it is used more than once."""
 
@@ -160,6 +174,10 @@ class _Writer:
                     self._late.add(found)
             self._seen[id(value)] = found
         return found
+
+    def nodes(self) -> list[Node]:
+        """All nodes in order."""
+        return [(name, text, inputs, name in self._late) for name, text, inputs in self._nodes]
 
     def text(self, first: Sequence[str], then: Sequence[str], result: str) -> str:
         """The text of a function `outer` of `first`, which returns one of `then`."""

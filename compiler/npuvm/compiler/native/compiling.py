@@ -1,0 +1,44 @@
+"""Compiling kernels by numba. Imported where machine code was asked for only, as all that imports it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import numba
+from numba import njit
+
+__all__ = ["LABEL", "kernel", "part"]
+
+LABEL = f"numba {'.'.join(numba.__version__.split('.')[:2])}"
+
+
+def _digest() -> str:
+    """Of all sources: numba's cache looks at the file of a kernel alone, not at those of its parts."""
+    found = sha256(numba.__version__.encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+_SOURCES = _digest()
+
+
+def part(function: Callable[..., Any]) -> Any:
+    """What kernels call."""
+    return njit(error_model="numpy")(function)
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """What is called from outside; its machine code is kept for other processes."""
+    assert isinstance(function, FunctionType)
+    copy = FunctionType(function.__code__, function.__globals__, function.__name__)
+    copy.__module__, copy.__qualname__ = function.__module__, f"{function.__qualname__}_{_SOURCES}"
+    try:
+        return njit(cache=True, error_model="numpy")(copy)
+    except RuntimeError:
+        # No folder for the cache can be written; the kernel is compiled anew in every process.
+        return part(copy)

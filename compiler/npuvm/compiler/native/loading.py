@@ -1,0 +1,50 @@
+"""Whether choices are made by machine code in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import NamedTuple
+
+from npuvm.compiler.errors import CompileError
+
+__all__ = ["Native", "load_native", "loaded", "unload_native"]
+
+
+class Native(NamedTuple):
+    """The kernels, compiled, and what compiled them."""
+
+    choose_block: Callable[..., bool]
+    fill: Callable[..., bool]
+    label: str
+
+
+_found: list[Native] = []
+
+
+def load_native() -> Native:
+    """Let machine code make the choices of kernels that are planned from now on in this process; the same choices in less time.
+
+    Takes some tenths of a second, and some seconds the first time after an installation. CompileError without numba.
+    """
+    if not _found:
+        try:
+            block, field, compiling = (
+                import_module(f"npuvm.compiler.native.{name}") for name in ("block_kernel", "field_kernel", "compiling")
+            )
+        except ImportError as error:
+            if error.name != "numba":
+                raise
+            raise CompileError("choices by machine code need numba; install npuvm[fast]") from None
+        _found.append(Native(block.choose_block, field.fill, compiling.LABEL))
+    return _found[0]
+
+
+def unload_native() -> None:
+    """Let Python make the choices of kernels that are planned from now on."""
+    _found.clear()
+
+
+def loaded() -> Native | None:
+    """The machine code, where the process has loaded it."""
+    return _found[0] if _found else None

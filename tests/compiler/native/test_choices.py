@@ -1,0 +1,126 @@
+"""Machine code chooses what Python chooses: the same kernels word for word, on every chip."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from benchmarks.compiling.kernels import KERNELS, Shapes, draw
+from tests.compiler.vector_run import CHIPS, the_chip, the_isa
+
+from npuvm.compiler import CompiledKernel, CompileError, compile_kernel
+from npuvm.compiler.emit import template
+from npuvm.compiler.emit.symint import SymInt, compile_values
+from npuvm.compiler.native import loading
+from npuvm.compiler.native.loading import load_native, loaded, unload_native
+from npuvm.compiler.relay import native as relay_native
+from npuvm.isa import RelocTable
+
+pytest.importorskip("numba")
+
+_SHAPES = 40
+_BY_NAME = {each.name: each for each in KERNELS}
+
+
+@pytest.fixture(autouse=True)
+def in_python() -> Iterator[None]:
+    """Without machine code, before and behind a test."""
+    unload_native()
+    yield
+    unload_native()
+
+
+def drawn(name: str) -> list[Shapes]:
+    """Random shapes of a kernel, the same in each call."""
+    source = random.Random(name)
+    return [draw(_BY_NAME[name], source) for _ in range(_SHAPES)]
+
+
+def images(kernel: CompiledKernel) -> list[tuple[object, ...]]:
+    """All that a launch does, and the tensors."""
+    return [
+        (each.kind, each.args, each.image.to_bytes(), [tuple(e.ranges) for e in each.image.entries])
+        for each in kernel.launches
+    ] + [(each,) for each in kernel.tensors]
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize(
+    "name", ["attention", "gelu_mlp", "matmul_bias", "matmul_bias_gelu", "layernorm", "middle_mean"]
+)
+def test_machine_code_makes_the_same_kernels(name: str, chip: str) -> None:
+    shapes = drawn(name)
+    npu, isa = the_chip(chip), the_isa()
+    plain = _BY_NAME[name].make()
+    expected = [images(compile_kernel(plain, each, npu, isa)) for each in shapes]
+    load_native()
+    fast = _BY_NAME[name].make()
+    for each, images_of in zip(shapes, expected, strict=True):
+        assert images(compile_kernel(fast, each, npu, isa)) == images_of, each
+
+
+def test_blocks_of_relays_are_chosen_by_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, ...]] = []
+    choose = relay_native.NativeChooser.choose
+
+    def noted(self: relay_native.NativeChooser, numbers: tuple[int, ...]) -> object:
+        asked.append(numbers)
+        return choose(self, numbers)
+
+    monkeypatch.setattr(relay_native.NativeChooser, "choose", noted)
+    load_native()
+    attention = _BY_NAME["attention"].make()
+    for each in drawn("attention"):
+        compile_kernel(attention, each, the_chip(CHIPS[0]), the_isa())
+    assert len(asked) == _SHAPES
+    assert all(max(each) < relay_native.MOST for each in asked)
+
+
+def test_sizes_without_end_are_left_to_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_native.NativeChooser, "choose", lambda *_: pytest.fail("chosen by machine code"))
+    load_native()
+    shapes = {"q": (1, 1, 1 << 31, 64), "keys": (1, 1, 64, 64), "values": (1, 1, 64, 64)}
+    made = compile_kernel(_BY_NAME["attention"].make(), shapes, the_chip(CHIPS[0]), the_isa())
+    assert made.launches
+
+
+def test_a_value_that_does_not_fit_its_field_is_refused_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = template._Place(0, 4, 8, -3, 100, "the field")
+    field = template._Field(0, place, SymInt.variable("x"))
+
+    def made() -> template.Template:
+        words = np.array([0xF00000000000000F], dtype=np.uint64)
+        relocs = RelocTable([], [], [])
+        function = compile_values(["x"], [SymInt.variable("x")])
+        return template.Template("t", "", words, [field], [0], relocs, [], 0, (), function)
+
+    plain = made()
+    load_native()
+    fast = made()
+    for value in (-3, -1, 0, 99, 100):
+        assert plain.instance((value,))[0].tolist() == fast.instance((value,))[0].tolist()
+        assert fast.instance((value,))[0][0] == 0xF00000000000000F | (value & 0xFF) << 4
+    for value in (-4, 101):
+        with pytest.raises(CompileError, match=f"the field is {value}; allowed: -3 to 100"):
+            fast.instance((value,))
+
+
+def test_without_numba_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    for name in ("block_kernel", "compiling"):
+        monkeypatch.delitem(sys.modules, f"npuvm.compiler.native.{name}", raising=False)
+    with pytest.raises(CompileError, match=r"npuvm\[fast\]"):
+        load_native()
+    assert loaded() is None
+
+
+def test_loading_is_for_kernels_that_are_planned_later() -> None:
+    assert loaded() is None
+    found = load_native()
+    assert load_native() is found and found.label.startswith("numba ")
+    assert loaded() is found and loading.loaded() is found
+    unload_native()
+    assert loaded() is None
