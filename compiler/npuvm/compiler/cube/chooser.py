@@ -60,8 +60,9 @@ class _Weighed(NamedTuple):
     """Candidates for products that differ in m, and their cycles.
 
     Those of a core until its first tile is done, less what it has in common with later ones, and for each later one. `served`
-    is what L2 takes for a tile where it may be too slow, `far` what is read past it, where anything is; `met` is all but
-    that where rows may meet in parts of memory.
+    is what L2 takes for a tile where it may be too slow, `far` what is read past it, where anything is; `new` what a tile takes
+    longer with rows of the left operand that no core has read; that of columns of the right one is in `first`. `met` is all but
+    `far` where rows may meet in parts of memory.
     """
 
     interval: _Interval
@@ -69,6 +70,7 @@ class _Weighed(NamedTuple):
     later: Floats
     served: Floats | None
     far: Floats | None
+    new: Floats | None
     met: Met | MetByCores | None
 
 
@@ -91,14 +93,15 @@ class _Interval(NamedTuple):
 class _Candidates(NamedTuple):
     """Candidates of an interval, and their costs for operands that lie in some way: those of cores first.
 
-    `served` and `far` say which ones of them are those of `_Weighed`, None where they do not matter; from `loads` on there are
-    those of `CoreLoads` where `shared` asks for them.
+    `served` and `far` say which ones of them are those of `_Weighed`, None where they do not matter. From `loads` on there are
+    those of `CoreLoads` where `shared` asks for them; else the last two are those of what is new to `cores`.
     """
 
     interval: _Interval
     costs: CostLines
     served: int | None
     far: int | None
+    cores: int
     loads: int
     shared: Shared | None
 
@@ -107,16 +110,20 @@ class _Candidates(NamedTuple):
         costs = self.costs.at(sizes.k)
         first, later = costs[0], costs[1]
         served, far = (None if at is None else costs[at] for at in (self.served, self.far))
-        met = None
-        if self.shared is not None:
+        interval, shared = self.interval, self.shared
+        if shared is not None:
             loads = CoreLoads(*costs[self.loads :])
-            met = self.shared.met(sizes, self.interval.edges, first + later, later, loads)
-        return _Weighed(self.interval, first, later, served, far, met)
+            met = shared.met(sizes, interval.edges, first + later, later, loads)
+            return _Weighed(interval, first, later, served, far, None, met)
+        # Each column is new to one core, and waits for main memory there; in the first round that is charged.
+        others = np.ceil(interval.per_n * (sizes.n - _TINY)) * (sizes.batch / self.cores) - 1
+        return _Weighed(interval, first + np.maximum(others, 0) * costs[-1], later, served, far, costs[-2], None)
 
 
 class _Grid(NamedTuple):
-    """For the first candidates of an interval: tiles of a product, and the rounds in which cores take them."""
+    """For the first candidates of an interval: rows of tiles, tiles of all matrices, and rounds in which cores take them."""
 
+    rows: Floats
     tiles: Floats
     rounds: Floats
 
@@ -157,6 +164,8 @@ class TileChooser:
         self._costs = CandidateCosts(problem, table, depths, kernels, measured)
         self._edges = np.unique(table[:, 0]).tolist()
         self._widths = np.unique(table[:, 1]).tolist()
+        # In products of so many rows none are new behind the first round.
+        self._one_round = cores * self._edges[0]
         self._intervals = [self._interval(numbers) for numbers in self._costs.useful()]
         self._lines: dict[tuple[int, Layout, Layout], _Lines] = {}
         self._candidates: dict[_Key, _Candidates] = {}
@@ -164,7 +173,7 @@ class TileChooser:
         self._last: tuple[tuple[int, int, int], _Interval | None, _Grid] = (
             (0, 0, 0),
             None,
-            _Grid(np.zeros(0), np.zeros(0)),
+            _Grid(np.zeros(0), np.zeros(0), np.zeros(0)),
         )
         self._known: dict[ProductSizes, CubeTile] = {}
         self._met: dict[ProductSizes, tuple[Met | MetByCores, int]] = {}
@@ -279,21 +288,27 @@ class TileChooser:
             tiles *= float(batch)
         tiles *= np.ceil(rows, out=rows)
         rounds = tiles * self._per_core
-        grid = _Grid(tiles, np.ceil(rounds, out=rounds))
+        grid = _Grid(rows, tiles, np.ceil(rounds, out=rounds))
         self._last = (m, n, batch), interval, grid
         return grid
 
     def _cycles(self, sizes: ProductSizes, weighed: _Weighed, end: int) -> Floats:
         """Cycles of cores, and of memory where it may be slower, for the first `end` candidates."""
-        interval, first, later, served, far, met = weighed
+        interval, first, later, served, far, new, met = weighed
         cycles: Floats
         if met is None or far is not None:
-            tiles, rounds = self._grid(sizes, interval, end)
+            rows, tiles, rounds = self._grid(sizes, interval, end)
         if met is not None:
             cycles = met.cycles(sizes.m, end)
         else:
             cycles = rounds * later[:end]
             cycles += first[:end]
+            if new is not None and sizes.m * sizes.batch > self._one_round:
+                others = rows * (sizes.batch / self._cores)
+                others -= 1.0
+                np.maximum(others, 0.0, out=others)
+                others *= new[:end]
+                cycles += others
             if served is not None:
                 np.maximum(cycles, tiles * served[:end], out=cycles)
         if far is not None:
@@ -352,7 +367,9 @@ class TileChooser:
             costs = costs.with_others(interval.widths >= self._widths[wide], covering)
         fields = [_FIELDS[at] for at in self._fields(a, b)]
         served, far = (fields.index(name) if name in fields else None for name in ("served", "far"))
-        return _Candidates(interval, costs, served, far, len(fields) - len(CoreLoads._fields), self._shared)
+        return _Candidates(
+            interval, costs, served, far, self._cores, len(fields) - len(CoreLoads._fields), self._shared
+        )
 
     def _lines_at(self, at: int, a: Layout, b: Layout) -> _Lines:
         """Costs of the candidates of use in an interval."""
@@ -371,7 +388,7 @@ class TileChooser:
     def _with_bounds(self, at: Sequence[int], intervals: Sequence[_Interval], a: Layout, b: Layout) -> list[_Lines]:
         """Costs in cycles, by interval."""
         fields = self._fields(a, b)
-        per = np.array((1.0, 1.0, self._per_l2, self._per_line, *(1.0 for _ in CoreLoads._fields)))[fields]
+        per = np.array((1.0, 1.0, self._per_l2, self._per_line, 1.0, 1.0, *(1.0 for _ in CoreLoads._fields)))[fields]
         counts = [len(interval.numbers) for interval in intervals]
         numbers = np.concatenate([interval.numbers for interval in intervals])
         plain, covering = self._costs.lines(np.repeat(at, counts), numbers, (a, b))
@@ -386,6 +403,8 @@ class TileChooser:
             True,
             self._is_l2_slow and not is_shared,
             a.off or b.off,
+            not is_shared,
+            not is_shared,
             *(is_shared for _ in CoreLoads._fields),
         )
         return [at for at, each in enumerate(wanted) if each]

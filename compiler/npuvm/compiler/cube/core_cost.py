@@ -45,12 +45,15 @@ REFERENCE = Layout(True, True, False), Layout(False, True, False)
 
 class CoreCycles(NamedTuple):
     """Costs of tiles: cycles until the first one is done, and that each later one takes; bytes that a tile keeps L2 busy for,
-    and lines that it reads past L2."""
+    and lines that it reads past L2. And the cycles more that a later one takes whose rows of the left operand, or columns of
+    the right one, come from main memory."""
 
     first: Floats
     later: Floats
     served: Floats
     far: Floats
+    rows: Floats
+    cols: Floats
 
 
 class CoreLoads(NamedTuple):
@@ -143,21 +146,29 @@ class CoreCost:
         a, b = self._loads(m, n, taken, steps1 <= 1, layouts, covers)
         # A slot of a ring is free again when its step is moved, so a step takes its part of that time at least.
         moved = held / steps1
-        step = a.later * of_a + b.later * of_b
-        load = steps1 * np.maximum(step, (self._near + step + moved) / self._slots)
         ahead = np.minimum(self._queue / np.maximum(2 * moves / steps1, 1), 1)
-        units = (busy, load, out, decode) if self._moves_in_turn else (busy, move, load, out, decode)
-        slowest, second = _two_largest(*units)
-        later = slowest + _VISIBLE * second + np.minimum(load, held) * (1 - ahead)
+        others = (busy, out, decode) if self._moves_in_turn else (busy, move, out, decode)
+
+        def tile(step: Floats, latency: int) -> Floats:
+            load = steps1 * np.maximum(step, (latency + step + moved) / self._slots)
+            slowest, second = _two_largest(load, *others)
+            return np.asarray(slowest + _VISIBLE * second + np.minimum(load, held) * (1 - ahead))
+
+        later = tile(a.later * of_a + b.later * of_b, self._near)
+        rows, cols = tile(a.first * of_a + b.later * of_b, self._far), tile(a.later * of_a + b.first * of_b, self._far)
         step = a.first + b.first
         turn = np.maximum(step, (self._far + step + moved) / self._slots)
-        body = np.maximum(slowest_inside, np.maximum((steps1 - 1) * turn, decode))
+        # Behind the last load the work of its step is left.
+        loaded = (steps1 - 1) * turn + slowest_inside / steps1
+        body = np.maximum(slowest_inside, np.maximum(loaded, decode))
         first = self._far + step + body + (compute + move) / steps0 + out
         return CoreCycles(
             first,
             later,
             steps1 * (a.served * of_a + b.served * of_b),
             steps1 * (a.far * of_a + b.far * of_b),
+            np.maximum(rows - later, 0.0),
+            np.maximum(cols - later, 0.0),
         )
 
     def loads(self, tiles: Floats, k: Floats, layouts: tuple[Layout, Layout], covers: Flags | bool) -> CoreLoads:

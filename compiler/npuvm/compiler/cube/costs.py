@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from npuvm.compiler.cube.core_cost import REFERENCE, CoreCost, Layout
+from npuvm.compiler.cube.core_cost import REFERENCE, CoreCost, CoreCycles, Layout
 from npuvm.compiler.cube.levels import Table
 from npuvm.compiler.cube.problem import TileProblem
 from npuvm.compiler.cube.resident import resident_chip
@@ -40,9 +40,6 @@ _NEAR = 0.02
 _TIE = 1e-6
 """What decides between candidates that are alike otherwise."""
 
-_ALIKE = 0.15
-"""Share of a first tile's cycles that are like those of a later one: cores read alike. Seen on `ascend_910b1`."""
-
 _EXTREMES = (
     (REFERENCE[0], False),
     (Layout(True, False, True), False),
@@ -51,6 +48,9 @@ _EXTREMES = (
 )
 """Layouts of both operands, and whether tiles cover them, for which candidates are of use: rows at lines, off blocks, or all in
 one slice of L2, where long parts of them are served by more."""
+
+_NEW = slice(CoreCycles._fields.index("rows"), None)
+"""Costs that are shares of what a later tile takes."""
 
 _EITHER = np.array([[[False]], [[True]]])
 """Whether tiles cover operands, one case after the other."""
@@ -97,8 +97,6 @@ class CandidateCosts:
         self._per_line = problem.item / problem.chip.memory.l2.line_bytes
         self._with_loads = not problem.chip.memory.address_hash
         self._tiles = np.concatenate([self.table, self.depths[:, None]], axis=1).T.astype(np.float64)
-        # Launches on all cores have seen how alike they read.
-        self._alike = 0.0 if measured == "core" else _ALIKE
         reference = reference_problem(problem)
         self._over: Floats | None = None
         self._inner: Floats | None = None
@@ -111,18 +109,19 @@ class CandidateCosts:
     def useful(self) -> tuple[Ints, ...]:
         """For each interval of the grid, candidates of which one is near the best beside its edges, however operands lie.
 
-        In cycles of cores for any number of tiles, in what L2 serves, or in what is read past it.
+        In cycles of cores for any number of tiles and whatever is new of them, in what L2 serves, or in what is read past it.
         """
         pairs = _by_pair(self.table)
         kept = np.zeros((len(GRID) - 1, *pairs.shape), dtype=bool)
         for layout, covers in _EXTREMES:
-            first, later, served, far, *_ = self._cycles(slice(None), _GRID[1:, None], (layout, layout), covers)
+            first, later, served, far, *new = self._cycles(slice(None), _GRID[1:, None], (layout, layout), covers)
             lines = np.ceil(np.minimum(self._tiles[2], _GRID[1:, None]) * self._per_line)
             meets = layout == REFERENCE[1]
             # Of those that L2 serves alike the one that takes a core the least is of use.
             served = served / np.sqrt(lines) + _TIE * later
             bounds = [*([served] if meets else []), *([far] if layout.off else [])]
-            for cost in (*(first + tiles * later for tiles in _LATER), *bounds):
+            many = (first + _LATER[-1] * (later + more) for more in new)
+            for cost in (*(first + tiles * later for tiles in _LATER), *many, *bounds):
                 # One behind the last candidate is never the best.
                 beside = np.append(cost, np.full((len(cost), 1), np.inf), axis=1)[:, pairs]
                 known = np.where(kept, beside, np.inf).min(axis=2)
@@ -141,7 +140,7 @@ class CandidateCosts:
         if self._with_loads:
             loads = self._core.loads(self._tiles[:, numbers], k, layouts, _EITHER)
             costs = np.concatenate([costs, np.stack(np.broadcast_arrays(*loads, costs[0])[:-1])])
-        costs[0] = (1 - self._alike) * (costs[0] - costs[1])
+        costs[0] -= costs[1]
         slope = (costs[:, :, 1] - costs[:, :, 0]) / (k[1] - k[0])
         lines = np.stack([costs[:, :, 1] - slope * k[1], slope])
         return CostLines(lines[:, :, 0]), CostLines(lines[:, :, 1])
@@ -154,7 +153,9 @@ class CandidateCosts:
         costs = np.stack(np.broadcast_arrays(*self._core.cycles(tiles, k, layouts, covers, inner)))
         if self._over is not None:
             over = _at_steps(self._over[:, :, None, numbers], steps)
-            costs[:2] *= over if costs.ndim == over.ndim else over[:, None]
+            over = over if costs.ndim == over.ndim else over[:, None]
+            costs[:2] *= over
+            costs[_NEW] *= over[1]
         return costs
 
     def _corrections(self, core: CoreCost, kernels: Kernels, order: Ints) -> Floats:

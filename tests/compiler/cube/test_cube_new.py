@@ -1,0 +1,58 @@
+"""Tiles whose loads wait for main memory, held on the simulator against tiles named here."""
+
+from __future__ import annotations
+
+import pytest
+
+from npuvm.compiler.cube.codegen import compile_matmul
+from npuvm.compiler.cube.spec import MatmulSpec, MatView
+from npuvm.compiler.language.pins import Pins
+from npuvm.hw.config import load_chip
+from npuvm.hw.simulator import simulate, timing_engine
+from npuvm.isa import load_isa
+
+_PLACED = 512
+
+
+def _cycles(sizes: tuple[int, int, int], pins: Pins | None = None) -> int:
+    """Simulated cycles of a product as one launch on `ascend_910b1` with an empty L2, operands one after the other."""
+    chip = load_chip("ascend_910b1")
+    isa = load_isa(chip.isa.base, chip.isa.extensions)
+    m, n, k = sizes
+    a, b, c = (MatView(at, "fp16", row, 1) for at, row in enumerate((k, n, n)))
+    product = compile_matmul(MatmulSpec(m, n, k, a, b, c), 3, chip, isa, pins)
+    assert product is not None
+    windows, at = [], 0
+    for nbytes in (2 * m * k, 2 * k * n, 2 * m * n):
+        windows.append((at, nbytes))
+        at += -(-nbytes // _PLACED) * _PLACED
+    return simulate(
+        chip,
+        isa,
+        product.image,
+        addresses=[base for base, _ in windows],
+        windows=windows,
+        data=False,
+        engine=timing_engine(),
+    ).cycles
+
+
+@pytest.mark.parametrize(
+    ("sizes", "l1", "k0"),
+    [
+        # Rows of the left operand are new in every round.
+        ((8448, 4, 2816), (16, 4, 1536), 192),
+        ((8448, 16, 2816), (16, 16, 2816), 240),
+        # Columns of the right operand are new in every round.
+        ((32, 22016, 4096), (32, 512, 128), 16),
+        # One round, in which the work of the last step is behind all loads.
+        ((1, 4096, 1024), (1, 192, 128), 64),
+        ((257, 1024, 1024), (48, 256, 256), 64),
+    ],
+)
+def test_what_is_new_is_charged_where_it_is_loaded(
+    sizes: tuple[int, int, int], l1: tuple[int, int, int], k0: int
+) -> None:
+    """The compiler's tile takes no longer than one that loads in long rows, or in short steps."""
+    named = _cycles(sizes, Pins(tile={"l1": l1, "l0": (*l1[:2], k0)}))
+    assert _cycles(sizes) <= 1.04 * named
