@@ -17,6 +17,7 @@ from npuvm.compiler.emit.symint import SymInt, compile_values
 from npuvm.compiler.native import loading
 from npuvm.compiler.native.loading import load_native, loaded, unload_native
 from npuvm.compiler.relay import native as relay_native
+from npuvm.compiler.vector.choice import TileChooser
 from npuvm.isa import RelocTable
 
 pytest.importorskip("numba")
@@ -49,7 +50,20 @@ def images(kernel: CompiledKernel) -> list[tuple[object, ...]]:
 
 @pytest.mark.parametrize("chip", CHIPS)
 @pytest.mark.parametrize(
-    "name", ["attention", "gelu_mlp", "matmul_bias", "matmul_bias_gelu", "layernorm", "middle_mean"]
+    "name",
+    [
+        "attention",
+        "gelu_mlp",
+        "matmul_bias",
+        "matmul_bias_gelu",
+        "layernorm",
+        "masked_softmax",
+        "scale_rows",
+        "column_sum",
+        "middle_mean",
+        "transpose_add",
+        "chain_8",
+    ],
 )
 def test_machine_code_makes_the_same_kernels(name: str, chip: str) -> None:
     shapes = drawn(name)
@@ -77,6 +91,33 @@ def test_blocks_of_relays_are_chosen_by_machine_code(monkeypatch: pytest.MonkeyP
         compile_kernel(attention, each, the_chip(CHIPS[0]), the_isa())
     assert len(asked) == _SHAPES
     assert all(max(each) < relay_native.MOST for each in asked)
+
+
+def test_tiles_of_vector_segments_are_chosen_by_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    load_native()
+    softmax, mean = _BY_NAME["softmax"].make(), _BY_NAME["middle_mean"].make()
+    compile_kernel(softmax, drawn("softmax")[0], the_chip(CHIPS[0]), the_isa())
+    compile_kernel(mean, drawn("middle_mean")[0], the_chip(CHIPS[0]), the_isa())
+    monkeypatch.setattr(TileChooser, "_searched", lambda *_: pytest.fail("searched in Python"))
+    for each in drawn("softmax")[1:]:
+        compile_kernel(softmax, each, the_chip(CHIPS[0]), the_isa())
+    for each in drawn("middle_mean")[1:]:
+        compile_kernel(mean, each, the_chip(CHIPS[0]), the_isa())
+
+
+def test_long_rows_are_left_to_python() -> None:
+    """Rows that have no room, and sizes whose products are past what a float counts."""
+    npu, isa = the_chip(CHIPS[1]), the_isa()
+    long, wide = ((1 << 30) + 5, 3), (1, 1 << 23, 1 << 22)
+    cases: list[tuple[str, Shapes]] = [
+        ("chain_8", {"x": long, "y": long}),
+        ("scale_rows", {"x": wide, "scale": (1, 1 << 23, 1)}),
+    ]
+    for name, shapes in cases:
+        expected = images(compile_kernel(_BY_NAME[name].make(), shapes, npu, isa))
+        load_native()
+        assert images(compile_kernel(_BY_NAME[name].make(), shapes, npu, isa)) == expected
+        unload_native()
 
 
 def test_sizes_without_end_are_left_to_python(monkeypatch: pytest.MonkeyPatch) -> None:

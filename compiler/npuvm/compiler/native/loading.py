@@ -15,6 +15,7 @@ class Native(NamedTuple):
     """The kernels, compiled, and what compiled them."""
 
     choose_block: Callable[..., bool]
+    choose_tile: Callable[..., int]
     fill: Callable[..., bool]
     label: str
 
@@ -29,14 +30,13 @@ def load_native() -> Native:
     """
     if not _found:
         try:
-            block, field, compiling = (
-                import_module(f"npuvm.compiler.native.{name}") for name in ("block_kernel", "field_kernel", "compiling")
-            )
+            names = ("block_kernel", "tile_kernel", "field_kernel", "compiling")
+            block, tile, field, compiling = (import_module(f"npuvm.compiler.native.{name}") for name in names)
         except ImportError as error:
             if error.name != "numba":
                 raise
             raise CompileError("choices by machine code need numba; install npuvm[fast]") from None
-        _found.append(Native(block.choose_block, field.fill, compiling.LABEL))
+        _found.append(Native(block.choose_block, tile.choose_tile, field.fill, compiling.LABEL))
     return _found[0]
 
 

@@ -13,15 +13,29 @@ from math import inf
 from typing import NamedTuple
 
 from npuvm.compiler.emit.symint import Function, SymInt, compile_values
+from npuvm.compiler.native.loading import loaded
 from npuvm.compiler.vector.buffers import Storage
 from npuvm.compiler.vector.cost import Estimate, TileCost
 from npuvm.compiler.vector.levels import LANES, highest_tiles, row_unit, vector_levels
 from npuvm.compiler.vector.lower import VecProgram
+from npuvm.compiler.vector.native import TOO_LARGE, NativeSearch
 from npuvm.compiler.vector.space import Space
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["Choice", "TileChooser", "without_single"]
+__all__ = [
+    "ALL_ROWS",
+    "HALVES",
+    "LINES",
+    "LONG",
+    "MANY",
+    "PATIENCE",
+    "STEPS",
+    "WAVES",
+    "Choice",
+    "TileChooser",
+    "without_single",
+]
 
 _FAIR_CORES = 48
 """Cores that decisions between ways to reduce are made for, whatever chip and pins have, so that sums have one order.
@@ -32,28 +46,28 @@ There are fewer where main memory is slow: four times those that tiles are chose
 _FED = 2
 """Tiles along reduced dims are chosen for this many times the cores whose loads main memory keeps up with."""
 
-_WAVES = (0.5, 1, 2, 3, 4, 8, 16)
+WAVES = (0.5, 1.0, 2.0, 3.0, 4.0, 8.0, 16.0)
 """Tiles for each core that are tried, as long as the estimate falls; less than one where all cores read the same rows."""
 
-_LONG, _LINES = 1024, 256
+LONG, LINES = 1024, 256
 """Columns from so many on come in multiples of a line of L2, 512 bytes of fp16."""
 
-_HALVES = (1, 2, 4, 8, 16, 32)
+HALVES = (1, 2, 4, 8, 16, 32)
 """Tiles along columns that are tried for each core or each of those that must be, as long as the estimate falls."""
 
-_STEPS = (4096, 1024, 256, 64, 16, 4, 1)
+STEPS = (4096, 1024, 256, 64, 16, 4, 1)
 """Sizes of a tile along a reduced dim that are tried, as long as the estimate falls."""
 
 
-_MANY = 256
+MANY = 256
 """Rows over which bytes of a tile are compared."""
 
 _KEPT_WIDTHS = 1024
 
-_ALL = 1 << 62
+ALL_ROWS = 1 << 62
 """More rows than there are."""
 
-_PATIENCE = 1
+PATIENCE = 1
 """Widths that are no better, behind which one may still be."""
 
 _TALL = 16
@@ -89,6 +103,9 @@ class TileChooser:
         self.levels = vector_levels(space)
         self.unit = row_unit(space, chip)
         self._grow = partial(highest_tiles, space, self.nbytes, chip)
+        native = loaded()
+        self._make_native = native and partial(NativeSearch.of, native, space, self._cost, storage, self.unit)
+        self._native: NativeSearch | None = None
         self._heights: dict[int, int] = {}
         self._widths: dict[int, tuple[int, int]] = {}
 
@@ -155,6 +172,10 @@ class TileChooser:
         return found
 
     def _search(self, sizes: Sequence[int], cores: int, edge: int) -> Choice | None:
+        if self._native is not None:
+            found = self._native.search(sizes, cores, edge)
+            if found is not TOO_LARGE:
+                return found and Choice(*found)
         return self._searched(sizes, cores, edge, self._cost.of(sizes, cores))
 
     def _searched(self, sizes: Sequence[int], cores: int, edge: int, estimate: Estimate) -> Choice | None:
@@ -179,7 +200,7 @@ class TileChooser:
                 continue
             if least < best_cycles:
                 best_cycles, best_rows, best_cols, worse = least, high, wide, 0
-            elif worse == _PATIENCE:
+            elif worse == PATIENCE:
                 break
             else:
                 worse += 1
@@ -209,16 +230,16 @@ class TileChooser:
             return
         if self._col_reduced:
             yield widest
-            yield from (step for step in _STEPS if step < widest)
+            yield from (step for step in STEPS if step < widest)
             return
         tiles = kept if self._row_reduced or self._row is None else kept * total_rows
         fewest = -(-total // widest)
         last = 0
-        for waves in _HALVES:
+        for waves in HALVES:
             # With enough rows for all cores, columns are cut in as many parts as rounds would be.
             parts = max(-(-waves * cores // tiles), fewest * waves)
             part = -(-total // parts)
-            step = LANES if part < _LONG else _LINES
+            step = LANES if part < LONG else LINES
             wide = min(widest, -(-part // step) * step)
             least = wide <= LANES
             if self._row_reduced:
@@ -269,12 +290,12 @@ class TileChooser:
             return
         if self._row_reduced:
             yield most
-            yield from (step for step in _STEPS if step < most)
+            yield from (step for step in STEPS if step < most)
             return
         tiles = kept if self._col_reduced else kept * -(-total_cols // cols)
         unit = self.unit if most >= self.unit else 1
         last = 0
-        for waves in _WAVES if self._crowded else _WAVES[1:]:
+        for waves in WAVES if self._crowded else WAVES[1:]:
             parts = max(int(waves * cores) // tiles, -(-total // most), 1)
             rows = -(-total // parts)
             if unit > 1:
@@ -303,9 +324,9 @@ class TileChooser:
         if nbytes(low, cols)[0] > room:
             return 0
         # Bytes grow by steps of a block for columns and of a stripe, seen over many rows.
-        slope = (nbytes(low + _MANY, cols)[0] - nbytes(low, cols)[0]) / _MANY
+        slope = (nbytes(low + MANY, cols)[0] - nbytes(low, cols)[0]) / MANY
         if not slope:
-            return _ALL  # nothing in the tile has rows
+            return ALL_ROWS  # nothing in the tile has rows
         rows = low + int((room - nbytes(low, cols)[0]) / slope) + 1
         while rows > low and nbytes(rows, cols)[0] > room:
             rows -= max(1, rows // 256)
@@ -313,7 +334,9 @@ class TileChooser:
 
     def prepare(self) -> None:
         """Make what any choice needs."""
-        _ = self._grown
+        grown = self._grown
+        if self._make_native is not None and self._native is None:
+            self._native = self._make_native(grown, self._capacity, self._crowded)
 
     @cached_property
     def _grown(self) -> Mapping[int, int]:

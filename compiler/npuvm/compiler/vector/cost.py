@@ -152,12 +152,16 @@ class TileCost:
 
     def __init__(self, space: Space, program: VecProgram, chip: NpuConfig, isa: Isa, cores: int, depth: int) -> None:
         self._cores = cores
-        form, self._numbers = _form_of(space, program, chip, isa, depth)
-        self._formula = _formula(form)
+        self.form, self.numbers = _form_of(space, program, chip, isa, depth)
+        self._formula = _formula(self.form)
+
+    def terms(self) -> tuple[list[str], Value]:
+        """The estimate, and its variables but "rows" and "cols": "cores", sizes, and those of `numbers`."""
+        return _terms(self.form)
 
     def of(self, sizes: Sequence[int], cores: int) -> Estimate:
         """The estimate for tiles of a space of these sizes on so many cores."""
-        return self._formula(cores, *sizes, *self._numbers)
+        return self._formula(cores, *sizes, *self.numbers)
 
     def cycles(self, sizes: Sequence[int], rows: int, cols: int) -> float:
         """The estimate for tiles of rows x cols in a space of these sizes, on all cores."""
@@ -226,10 +230,16 @@ def _form_of(
 @lru_cache(_KEPT)
 def _formula(form: _Form) -> Callable[..., Estimate]:
     """A function of cores, sizes and the cycles of instructions, which returns one of the rows and columns of a tile."""
+    names, value = _terms(form)
+    return compile_term(names, ["rows", "cols"], value)
+
+
+def _terms(form: _Form) -> tuple[list[str], Value]:
+    """Variables of an estimate that are known before its tile, and the estimate."""
     sizes = [Term(f"s{dim}") for dim in range(len(form.reduced))]
     work, names = _work(form)
     value = _cycles(form, sizes, work, Term("cores"), (Term("rows"), Term("cols")))
-    return compile_term(["cores", *[each.text for each in sizes], *names], ["rows", "cols"], value)
+    return ["cores", *[each.text for each in sizes], *names], value
 
 
 @lru_cache(_KEPT)

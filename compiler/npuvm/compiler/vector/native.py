@@ -1,0 +1,123 @@
+"""The choice of a vector segment's tile by machine code; see `npuvm.compiler.native`."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from enum import Enum
+from struct import Struct
+from typing import Final, Literal
+
+import numpy as np
+
+from npuvm.compiler.native.code import CodeWriter
+from npuvm.compiler.native.loading import Native
+from npuvm.compiler.native.tile_layout import ASKED, DIM_WIDTH, Known, Result
+from npuvm.compiler.tiles.formula_terms import Term, Value
+from npuvm.compiler.vector.buffers import Storage
+from npuvm.compiler.vector.cost import TileCost
+from npuvm.compiler.vector.space import Space
+
+__all__ = ["TOO_LARGE", "NativeSearch"]
+
+_MOST = 1 << 30
+"""Sizes from here on are for Python, whose integers have no end."""
+
+
+class _Refusal(Enum):
+    TOO_LARGE = 0
+
+
+TOO_LARGE: Final = _Refusal.TOO_LARGE
+"""Says that machine code does not search among tiles for these sizes."""
+
+
+class NativeSearch:
+    """Searches as `TileChooser` does for a space; `known` are the integers of `Known` but those of code."""
+
+    def __init__(self, native: Native, known: Sequence[int], cost: TileCost, storage: Storage) -> None:
+        self._kernel = native.choose_tile
+        numbers = list(known)
+        dims = numbers[Known.DIMS]
+        self._pack = Struct(f"={ASKED + dims}q").pack
+        writer = CodeWriter()
+        names, value = cost.terms()
+        for name, number in zip(names[1 + dims :], cost.numbers, strict=True):
+            writer.variable(name, number)
+        early, late, (result,) = writer.add(["rows", "cols"], [value])
+        nothing, ub_late, (ub,) = writer.add(["rows", "cols"], [storage.nbytes(_term("rows"), _term("cols"))])
+        assert nothing.start == nothing.stop, "bytes depend on rows and columns alone"
+        numbers[Known.EARLY : Known.EARLY + 2], numbers[Known.LATE : Known.LATE + 2] = early, late
+        numbers[Known.UB_LATE : Known.UB_LATE + 2] = ub_late
+        numbers[Known.OUT], numbers[Known.OUT_UB] = result, ub
+        inputs = [writer.variable(each) for each in ("cores", "rows", "cols")]
+        numbers[Known.IN_CORES : Known.IN_CORES + 3] = inputs
+        for dim in range(dims):
+            numbers[Known.DIM + DIM_WIDTH * dim] = writer.variable(f"s{dim}")
+        self._known = np.array(numbers, dtype=np.int64)
+        self._code, self._registers = writer.code()
+        self._tile, self._cycles = np.zeros(2, dtype=np.int64), np.zeros(1)
+
+    @staticmethod
+    def of(
+        native: Native,
+        space: Space,
+        cost: TileCost,
+        storage: Storage,
+        unit: int,
+        grown: Mapping[int, int],
+        capacity: int,
+        crowded: bool,
+    ) -> NativeSearch:
+        """The search of all tile programs that are alike in what they choose by.
+
+        `unit` are the rows of a block, `grown` by columns the most rows of the tiles that were grown, `capacity` the bytes of
+        UB; `crowded` where rows are more than all that is read has.
+        """
+        known = _known(space, unit, grown, capacity, crowded)
+        slots = tuple([(each.shape, each.item, each.depth, each.half) for each in storage.slots])
+        key = native.label, tuple(known), cost.form, cost.numbers, slots, storage.stripe
+        found = _MADE.get(key)
+        if found is None:
+            if len(_MADE) == _KEPT:
+                _MADE.clear()
+            found = _MADE[key] = NativeSearch(native, known, cost, storage)
+        return found
+
+    def search(
+        self, sizes: Sequence[int], cores: int, edge: int
+    ) -> tuple[float, int, int] | Literal[_Refusal.TOO_LARGE] | None:
+        """Cycles, rows and columns of the tile with the lowest estimate; None where none fits."""
+        if max(sizes) >= _MOST:
+            return TOO_LARGE
+        asked = np.frombuffer(self._pack(cores, edge, *sizes), dtype=np.int64)
+        result = self._kernel(self._known, self._code, self._registers, asked, self._tile, self._cycles)
+        if result == Result.TOO_LARGE:
+            return TOO_LARGE
+        if result == Result.NONE:
+            return None
+        rows, cols = self._tile.tolist()
+        return float(self._cycles[0]), rows, cols
+
+
+_MADE: dict[Hashable, NativeSearch] = {}
+_KEPT = 256
+
+
+def _known(space: Space, unit: int, grown: Mapping[int, int], capacity: int, crowded: bool) -> list[int]:
+    """Integers of `Known`; what belongs to code is written later."""
+    known = [0] * Known.DIM
+    row = space.row
+    known[Known.ROW], known[Known.COL] = -1 if row is None else row, space.col
+    known[Known.IS_ROW_REDUCED] = row is not None and space.reduced[row]
+    known[Known.IS_COL_REDUCED], known[Known.IS_WHOLE] = space.reduced[space.col], space.whole
+    known[Known.IS_CROWDED], known[Known.UNIT], known[Known.CAPACITY] = crowded, unit, capacity
+    known[Known.DIMS], known[Known.GROWN] = len(space.reduced), len(grown)
+    for dim, is_reduced in enumerate(space.reduced):
+        known += [0, dim in space.others and not is_reduced]
+    for cols, rows in grown.items():
+        known += [cols, rows]
+    return known
+
+
+def _term(name: str) -> Value:
+    return Term(name)
