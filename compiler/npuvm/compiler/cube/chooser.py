@@ -94,7 +94,8 @@ class _Candidates(NamedTuple):
     """Candidates of an interval, and their costs for operands that lie in some way: those of cores first.
 
     `served` and `far` say which ones of them are those of `_Weighed`, None where they do not matter. From `loads` on there are
-    those of `CoreLoads` where `shared` asks for them; else the last two are those of what is new to `cores`.
+    those of `CoreLoads` where `shared` asks for them; else the last two are those of what is new to `cores`. Of up to `one_round`
+    columns none are new behind the first round.
     """
 
     interval: _Interval
@@ -102,6 +103,7 @@ class _Candidates(NamedTuple):
     served: int | None
     far: int | None
     cores: int
+    one_round: int
     loads: int
     shared: Shared | None
 
@@ -115,9 +117,14 @@ class _Candidates(NamedTuple):
             loads = CoreLoads(*costs[self.loads :])
             met = shared.met(sizes, interval.edges, first + later, later, loads)
             return _Weighed(interval, first, later, served, far, None, met)
-        # Each column is new to one core, and waits for main memory there; in the first round that is charged.
-        others = np.ceil(interval.per_n * (sizes.n - _TINY)) * (sizes.batch / self.cores) - 1
-        return _Weighed(interval, first + np.maximum(others, 0) * costs[-1], later, served, far, costs[-2], None)
+        if sizes.n * sizes.batch > self.one_round:
+            # Each column is new to one core, and waits for main memory there; in the first round that is charged.
+            others = interval.per_n * (sizes.n * sizes.batch / self.cores)
+            others -= 1.0
+            np.maximum(others, 0.0, out=others)
+            others *= costs[-1]
+            first += others
+        return _Weighed(interval, first, later, served, far, costs[-2], None)
 
 
 class _Grid(NamedTuple):
@@ -367,9 +374,8 @@ class TileChooser:
             costs = costs.with_others(interval.widths >= self._widths[wide], covering)
         fields = [_FIELDS[at] for at in self._fields(a, b)]
         served, far = (fields.index(name) if name in fields else None for name in ("served", "far"))
-        return _Candidates(
-            interval, costs, served, far, self._cores, len(fields) - len(CoreLoads._fields), self._shared
-        )
+        wide_round, loads = self._cores * self._widths[0], len(fields) - len(CoreLoads._fields)
+        return _Candidates(interval, costs, served, far, self._cores, wide_round, loads, self._shared)
 
     def _lines_at(self, at: int, a: Layout, b: Layout) -> _Lines:
         """Costs of the candidates of use in an interval."""

@@ -67,8 +67,9 @@ class CostLines(NamedTuple):
 
     def at(self, k: int) -> Floats:
         """Costs for k, by field and candidate."""
-        bases = self.coefficients
-        costs: Floats = np.dot((1.0, float(k)), bases.reshape(2, -1)).reshape(bases.shape[1:])
+        bases, slopes = self.coefficients
+        costs: Floats = slopes * float(k)
+        costs += bases
         return costs
 
     def parts(self, counts: Sequence[int]) -> list[CostLines]:
