@@ -94,8 +94,8 @@ class _Candidates(NamedTuple):
     """Candidates of an interval, and their costs for operands that lie in some way: those of cores first.
 
     `served` and `far` say which ones of them are those of `_Weighed`, None where they do not matter. From `loads` on there are
-    those of `CoreLoads` where `shared` asks for them; else the last two are those of what is new to `cores`. Of up to `one_round`
-    columns none are new behind the first round.
+    those of `CoreLoads` where `shared` asks for them; else the last two are those of what is new to `cores`. Of up to
+    `one_round` columns none are new behind the first round.
     """
 
     interval: _Interval
