@@ -24,11 +24,12 @@ from npuvm.compiler.cube.problem import RINGS, CubeTile, ProductSizes, TileProbl
 from npuvm.compiler.emit.blocks import BLOCK_BYTES
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.language.pins import Pins
+from npuvm.compiler.native.loading import Native, loaded
 from npuvm.compiler.tiles.levels import measured_below
 from npuvm.compiler.tiles.library import Kernels, TileLibrary, find_library
 from npuvm.compiler.tiles.memory_cost import memory_cost
 
-__all__ = ["TileChooser", "chooser_of", "sort_name"]
+__all__ = ["TINY", "TileChooser", "chooser_of", "sort_name"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -52,7 +53,7 @@ _CUT = _APART, Layout(False, True, True)
 _FIELDS = (*CoreCycles._fields, *CoreLoads._fields)
 """Costs of candidates, those of loads only where they matter."""
 
-_TINY = 1e-4
+TINY = 1e-4
 """Less than what a quotient of whole numbers can be off, and far less than one."""
 
 
@@ -193,6 +194,8 @@ class TileChooser:
         # Past L2 a line is read whole.
         self._per_hbm, self._per_line, _ = memory_cost(chip)
         self._l2_capacity = chip.capacity_bytes("l2")
+        self._native = loaded() if self._shared is None else None
+        self._least = np.zeros(1)
         for a, b in product(_TIGHT, repeat=2):
             self._prepare_lines(a, b)
 
@@ -256,7 +259,9 @@ class TileChooser:
         return table[kept], depths[kept], cycles[kept]
 
     def _chosen(self, sizes: ProductSizes) -> CubeTile:
-        m, n, k, *_ = sizes
+        if self._native is not None:
+            interval, best, least = self._by_machine_code(sizes)
+            return self._tile(sizes, interval.tiles[best], least)
         # The rows of a transposed are as long as there are rows of the result.
         layer = sizes if self._problem.a.flipped else sizes[1:]
         weighed = self._weighed.get(layer)
@@ -265,14 +270,39 @@ class TileChooser:
                 self._weighed.clear()
             weighed = self._weighed[layer] = self._useful_at(self._key(sizes)).at(sizes)
         interval = weighed.interval
-        cycles = self._cycles(sizes, weighed, interval.ends[bisect_left(self._edges, m)])
+        cycles = self._cycles(sizes, weighed, interval.ends[bisect_left(self._edges, sizes.m)])
         best = int(cycles.argmin())
-        tile_m, tile_n, l1_k, l0_k, depth = interval.tiles[best]
-        size, (block_m, block_n) = max(k, 1), self._blocks
-        rows, cols = self._even(m, tile_m, block_m), self._even(n, tile_n, block_n)
-        estimate = int(max(float(cycles[best]), self._read(sizes)))
         if weighed.met is not None:
             self._met[sizes] = weighed.met, best
+        return self._tile(sizes, interval.tiles[best], float(cycles[best]))
+
+    def _by_machine_code(self, sizes: ProductSizes) -> tuple[_Interval, int, float]:
+        """The candidates, which one is the best, and its cycles: what `_cycles` gives, where rows do not meet."""
+        assert self._native is not None
+        interval, costs, served, far, _, one_round, *_ = self._useful_at(self._key(sizes))
+        best = self._native.choose_product_tile(
+            costs.coefficients,
+            interval.per_m,
+            interval.per_n,
+            *sizes[:4],
+            interval.ends[bisect_left(self._edges, sizes.m)],
+            -1 if served is None else served,
+            -1 if far is None else far,
+            sizes.m * sizes.batch > self._one_round,
+            sizes.n * sizes.batch > one_round,
+            self._cores,
+            self._per_core,
+            self._least,
+        )
+        return interval, best, float(self._least[0])
+
+    def _tile(self, sizes: ProductSizes, candidate: Sequence[int], cycles: float) -> CubeTile:
+        """A candidate cut to the sizes."""
+        m, n, k, *_ = sizes
+        tile_m, tile_n, l1_k, l0_k, depth = candidate
+        size, (block_m, block_n) = max(k, 1), self._blocks
+        rows, cols = self._even(m, tile_m, block_m), self._even(n, tile_n, block_n)
+        estimate = int(max(cycles, self._read(sizes)))
         return CubeTile((rows, cols, min(l1_k, size)), (rows, cols, min(l0_k, size)), depth, estimate)
 
     def _even(self, size: int, edge: int, block: int) -> int:
@@ -289,7 +319,7 @@ class TileChooser:
         if size == (m, n, batch) and known is interval and len(grid.tiles) == end:
             return grid
         # Arrays take plain floats in half the time of plain integers.
-        tiles, rows = interval.per_n[:end] * (n - _TINY), interval.per_m[:end] * (m - _TINY)
+        tiles, rows = interval.per_n[:end] * (n - TINY), interval.per_m[:end] * (m - TINY)
         np.ceil(tiles, out=tiles)
         if batch != 1:
             tiles *= float(batch)
@@ -418,11 +448,11 @@ class TileChooser:
 
 def chooser_of(problem: TileProblem, cores: int) -> TileChooser:
     """The chooser for products of one sort, made once; CompileError when no tile fits the chip's buffers."""
-    return _chooser(problem.chip.chip_hash, _Sort(problem), cores)
+    return _chooser(problem.chip.chip_hash, _Sort(problem), cores, loaded())
 
 
 @lru_cache(maxsize=64)
-def _chooser(chip_hash: str, sort: _Sort, cores: int) -> TileChooser:
+def _chooser(chip_hash: str, sort: _Sort, cores: int, native: Native | None) -> TileChooser:
     return TileChooser(sort.problem, cores)
 
 
