@@ -14,7 +14,8 @@ Twenty kernels from one operator to attention, each over random shapes whose siz
 - new addresses: the words of all launches of a kernel, relocated to other tensors.
 
 The cycle collector is on; what lived before a series is frozen (`gc.freeze`), as a serving process does. Kernels that the
-compiler keeps no longer, those of 512 shapes ago, are dropped.
+compiler keeps no longer, those of 512 shapes ago, are dropped. The slowest new shape stands there twice: as it was, and the
+slowest when the collector's own time is taken out of each; it takes 0.4 to 2.6 ms every 7,700 containers.
 
 With `--native` choices are made by machine code (`npuvm.compiler.load_native`), as in a process that compiles all the time.
 
@@ -133,14 +134,17 @@ def measure(subject: Subject, chip: NpuConfig, isa: Isa, count: int) -> dict[str
     fresh = distinct(subject, source, count)
     gc.collect()
     gc.freeze()
-    new, launches, words = [], 0, 0
+    new, own, launches, words = [], [], 0, 0
     kernels: deque[CompiledKernel] = deque(maxlen=AGAIN)
-    for shapes in fresh:
-        took, compiled = clocked(partial(compile_kernel, made, shapes, chip, isa))
-        new.append(took)
-        kernels.append(compiled)
-        launches = max(launches, len(compiled.launches))
-        words = max(words, *(len(each.image.words) for each in compiled.launches), 0)
+    with Collections() as collections:
+        for shapes in fresh:
+            collections.took = 0.0
+            took, compiled = clocked(partial(compile_kernel, made, shapes, chip, isa))
+            new.append(took)
+            own.append(took - collections.took)
+            kernels.append(compiled)
+            launches = max(launches, len(compiled.launches))
+            words = max(words, *(len(each.image.words) for each in compiled.launches), 0)
     gc.unfreeze()
     return {
         "kernel": subject.name,
@@ -152,9 +156,31 @@ def measure(subject: Subject, chip: NpuConfig, isa: Isa, count: int) -> dict[str
         "new": statistics.median(new),
         "new_p99": sorted(new)[int(0.99 * len(new))],
         "new_most": max(new),
+        "new_most_uncollected": max(own),
         "known": known(made, fresh[-AGAIN:], chip, isa),
         "moved": moved(kernels),
     }
+
+
+class Collections:
+    """CPU microseconds that the cycle collector `took` since they were last set to 0."""
+
+    def __init__(self) -> None:
+        self.took = 0.0
+        self._start = 0
+
+    def __enter__(self) -> Collections:
+        gc.callbacks.append(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        gc.callbacks.remove(self._note)
+
+    def _note(self, phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            self._start = time.process_time_ns()
+        else:
+            self.took += (time.process_time_ns() - self._start) / 1000
 
 
 def distinct(subject: Subject, source: random.Random, count: int) -> list[Shapes]:
@@ -205,21 +231,24 @@ def moved(kernels: Iterable[CompiledKernel]) -> float:
 def print_rows(rows: list[dict[str, Any]], what: str, loop: float) -> None:
     """The table, with what is aimed at."""
     print(f"{what}; CPU microseconds; an empty loop's turn took {loop:.0f} ns\n")
-    head = f"{'new graph':>9} {'new shape':>9} {'99 %':>7} {'most':>7} {'known':>6} {'moved':>6}"
-    print(f"{'kernel':18} {'ops':>3} {'runs':>4} {head}")
+    columns = ("graph", "new", "new_p99", "new_most", "new_most_uncollected", "known", "moved")
+    titles = ("new graph", "new shape", "99 %", "most", "no gc", "known", "moved")
+    widths, digits = (9, 9, 7, 7, 7, 6, 6), (0, 0, 0, 0, 0, 1, 1)
+
+    def line(values: Iterable[float | None]) -> str:
+        cells = zip(values, widths, digits, strict=True)
+        return " ".join([" " * width if each is None else f"{each:{width},.{after}f}" for each, width, after in cells])
+
+    print(
+        f"{'kernel':18} {'ops':>3} {'runs':>4} " + " ".join([f"{t:>{w}}" for t, w in zip(titles, widths, strict=True)])
+    )
     for row in rows:
-        numbers = f"{row['graph']:9,.0f} {row['new']:9,.0f} {row['new_p99']:7,.0f} {row['new_most']:7,.0f}"
-        ends = f"{row['known']:6.1f} {row['moved']:6.1f}"
-        print(f"{row['kernel']:18} {row['operators']:3} {row['launches']:4} {numbers} {ends}")
+        print(f"{row['kernel']:18} {row['operators']:3} {row['launches']:4} {line([row[each] for each in columns])}")
     middle = {name: statistics.median(row[name] for row in rows) for name in ("graph", "new", "known", "moved")}
-    most = max(row["new_most"] for row in rows)
-    print(
-        f"{'median of kernels':26} {middle['graph']:9,.0f} {middle['new']:9,.0f} {'':7} {most:7,.0f} "
-        f"{middle['known']:6.1f} {middle['moved']:6.1f}"
-    )
-    print(
-        f"{'aim':26} {AIMS['graph']:9,} {AIMS['new']:9,} {'':7} {AIMS['most']:7,} {AIMS['known']:6.1f} {AIMS['moved']:6.1f}"
-    )
+    most = {name: max(row[name] for row in rows) for name in ("new_most", "new_most_uncollected")}
+    print(f"{'median of kernels':26} {line([(middle | most).get(each) for each in columns])}")
+    aims = {"new_most": AIMS["most"], "new_most_uncollected": AIMS["most"]} | AIMS
+    print(f"{'aim':26} {line([aims.get(each) for each in columns])}")
 
 
 def inductor(subjects: list[Subject], rows: list[dict[str, Any]], shapes: int) -> dict[str, Any] | None:
