@@ -14,6 +14,7 @@ import typer
 import yaml
 
 from npuvm.cli.main import app, main
+from npuvm.compiler.native.loading import unload_native
 from npuvm.hw.config import load_chip
 from npuvm.hw.rtl import find_simulator
 from npuvm.hw.rtl.yosys import find_yosys
@@ -103,9 +104,12 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 def test_python_examples_run(page: str) -> None:
     """The blocks of a page run in order and share their names, as for someone who reads from the top."""
     names: dict[str, object] = {"__name__": "__example__"}
-    for block in blocks():
-        if block.page == page and block.language == "python":
-            exec(compile("\n" * (block.line - 1) + block.body, str(ROOT / page), "exec"), names)
+    try:
+        for block in blocks():
+            if block.page == page and block.language == "python":
+                exec(compile("\n" * (block.line - 1) + block.body, str(ROOT / page), "exec"), names)
+    finally:
+        unload_native()
 
 
 @pytest.mark.parametrize("block", CONSOLE, ids=str)
