@@ -195,7 +195,6 @@ class TileChooser:
         self._per_hbm, self._per_line, _ = memory_cost(chip)
         self._l2_capacity = chip.capacity_bytes("l2")
         self._native = loaded() if self._shared is None else None
-        self._least = np.zeros(1)
         for a, b in product(_TIGHT, repeat=2):
             self._prepare_lines(a, b)
 
@@ -279,6 +278,7 @@ class TileChooser:
     def _by_machine_code(self, sizes: ProductSizes) -> tuple[_Interval, int, float]:
         """The candidates, which one is the best, and its cycles: what `_cycles` gives, where rows do not meet."""
         assert self._native is not None
+        least = np.empty(1)
         interval, costs, served, far, _, one_round, *_ = self._useful_at(self._key(sizes))
         best = self._native.choose_product_tile(
             costs.coefficients,
@@ -292,9 +292,9 @@ class TileChooser:
             sizes.n * sizes.batch > one_round,
             self._cores,
             self._per_core,
-            self._least,
+            least,
         )
-        return interval, best, float(self._least[0])
+        return interval, best, float(least[0])
 
     def _tile(self, sizes: ProductSizes, candidate: Sequence[int], cycles: float) -> CubeTile:
         """A candidate cut to the sizes."""

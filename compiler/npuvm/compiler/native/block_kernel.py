@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.native.block_layout import EDGE_COUNT, PRODUCT_WIDTH, TABLE_WIDTH, Found, Known, Product, Rate, Size
-from npuvm.compiler.native.compiling import kernel, part
+from npuvm.compiler.native.compiling import ASKED, FLAG, FLOATS, INTS, ROWS, kernel, part
 from npuvm.compiler.native.run import run_code
 
 __all__ = ["choose_block"]
@@ -245,7 +245,7 @@ def _estimate(
         found[Found.GROUPS] = groups
 
 
-@kernel
+@kernel(FLAG, INTS, FLOATS, ROWS, FLOATS, ASKED, INTS, FLOATS)
 def choose_block(
     known: Ints, rates: Floats, rows: Ints, registers: Floats, shape: Ints, found: Ints, found_cycles: Floats
 ) -> bool:

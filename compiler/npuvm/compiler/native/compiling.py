@@ -9,11 +9,18 @@ from types import FunctionType
 from typing import Any
 
 import numba
-from numba import njit
+from numba import njit, types
 
-__all__ = ["LABEL", "kernel", "part"]
+__all__ = ["ASKED", "FLAG", "FLOAT", "FLOATS", "INT", "INTS", "LABEL", "LINES", "ROWS", "kernel", "part"]
 
 LABEL = f"numba {'.'.join(numba.__version__.split('.')[:2])}"
+
+
+INT, FLOAT, FLAG = types.int64, types.float64, types.boolean
+INTS, ROWS = types.Array(INT, 1, "C"), types.Array(INT, 2, "C")
+FLOATS, LINES = types.Array(FLOAT, 1, "C"), types.Array(FLOAT, 3, "C")
+ASKED = types.Array(INT, 1, "C", readonly=True)
+"""Types of arguments; that of a view of packed bytes cannot be written."""
 
 
 def _digest() -> str:
@@ -32,13 +39,18 @@ def part(function: Callable[..., Any]) -> Any:
     return njit(error_model="numpy")(function)
 
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """What is called from outside; its machine code is kept for other processes."""
-    assert isinstance(function, FunctionType)
-    copy = FunctionType(function.__code__, function.__globals__, function.__name__)
-    copy.__module__, copy.__qualname__ = function.__module__, f"{function.__qualname__}_{_SOURCES}"
-    try:
-        return njit(cache=True, error_model="numpy")(copy)
-    except RuntimeError:
-        # No folder for the cache can be written; the kernel is compiled anew in every process.
-        return part(copy)
+def kernel(result: types.Type, *arguments: types.Type) -> Callable[[Callable[..., Any]], Any]:
+    """What is called from outside: compiled at once, for these types; its machine code is kept for other processes."""
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        assert isinstance(function, FunctionType)
+        copy = FunctionType(function.__code__, function.__globals__, function.__name__)
+        copy.__module__, copy.__qualname__ = function.__module__, f"{function.__qualname__}_{_SOURCES}"
+        signature = result(*arguments)
+        try:
+            return njit(signature, cache=True, error_model="numpy")(copy)
+        except RuntimeError:
+            # No folder for the cache can be written; the kernel is compiled anew in every process.
+            return njit(signature, error_model="numpy")(copy)
+
+    return compiled

@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.cube.chooser import TINY
-from npuvm.compiler.native.compiling import kernel
+from npuvm.compiler.native.compiling import FLAG, FLOAT, FLOATS, INT, LINES, kernel
 
 __all__ = ["choose_product_tile"]
 
 Floats = npt.NDArray[np.float64]
 
 
-@kernel
+@kernel(INT, LINES, FLOATS, FLOATS, INT, INT, INT, INT, INT, INT, INT, FLAG, FLAG, INT, FLOAT, FLOATS)
 def choose_product_tile(
     lines: Floats,
     per_m: Floats,

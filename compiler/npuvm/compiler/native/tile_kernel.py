@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from npuvm.compiler.native.compiling import kernel, part
+from npuvm.compiler.native.compiling import ASKED, FLOATS, INT, INTS, ROWS, kernel, part
 from npuvm.compiler.native.run import run_code
-from npuvm.compiler.native.tile_layout import ASKED, DIM_WIDTH, Known, Result
+from npuvm.compiler.native.tile_layout import DIM_WIDTH, GIVEN, Known, Result
 from npuvm.compiler.vector.choice import ALL_ROWS, HALVES, LINES, LONG, MANY, PATIENCE, STEPS, WAVES
 from npuvm.compiler.vector.levels import LANES
 
@@ -198,7 +198,7 @@ def _spread(known: Ints, registers: Floats, asked: Ints) -> tuple[int, float]:
     """Put the sizes into their registers; how many tiles there are of one of all rows and columns, and all elements."""
     kept, elements = 1, 1.0
     for dim in range(known[Known.DIMS]):
-        at, size = _FIRST_DIM + DIM_WIDTH * dim, asked[ASKED + dim]
+        at, size = _FIRST_DIM + DIM_WIDTH * dim, asked[GIVEN + dim]
         registers[known[at]] = size
         elements *= size
         if known[at + 1]:
@@ -206,7 +206,7 @@ def _spread(known: Ints, registers: Floats, asked: Ints) -> tuple[int, float]:
     return kept, elements
 
 
-@kernel
+@kernel(INT, INTS, ROWS, FLOATS, ASKED, INTS, FLOATS)
 def choose_tile(known: Ints, code: Ints, registers: Floats, asked: Ints, found: Ints, cycles: Floats) -> int:
     """`TileChooser._searched`: a `Result`; rows and columns are written to `found`, the estimate to `cycles`."""
     kept, elements = _spread(known, registers, asked)
@@ -215,8 +215,8 @@ def choose_tile(known: Ints, code: Ints, registers: Floats, asked: Ints, found: 
     cores, edge = asked[0], asked[1]
     registers[known[Known.IN_CORES]] = cores
     run_code(code, registers, known[Known.EARLY], known[Known.EARLY + 1])
-    total_rows = asked[ASKED + known[Known.ROW]] if known[Known.ROW] >= 0 else 1
-    total_cols = asked[ASKED + known[Known.COL]]
+    total_rows = asked[GIVEN + known[Known.ROW]] if known[Known.ROW] >= 0 else 1
+    total_cols = asked[GIVEN + known[Known.COL]]
     tried_cols, tried_rows = np.empty(_MOST_TRIED, np.int64), np.empty(_MOST_TRIED, np.int64)
     is_known = known[Known.IS_ROW_REDUCED] and (edge or known[Known.IS_WHOLE])
     best_cycles, best_rows, best_cols, worse = np.inf, 0, 0, 0

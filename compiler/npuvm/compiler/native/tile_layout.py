@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["ASKED", "DIM_WIDTH", "Known", "Result"]
+__all__ = ["DIM_WIDTH", "GIVEN", "Known", "Result"]
 
-ASKED = 2
+GIVEN = 2
 """Integers before the sizes of a space: cores, and the edge along the reduced dim that is walked."""
 
 DIM_WIDTH = 2

@@ -75,7 +75,6 @@ class NativeChooser:
         )
         self._known = np.array([*known, *(number for each in products for number in each)], dtype=np.int64)
         self._rows, self._registers = writer.code()
-        self._whole, self._cycles = np.zeros(Found.COUNT, dtype=np.int64), np.zeros(3)
 
     @staticmethod
     def of(
@@ -100,7 +99,7 @@ class NativeChooser:
     def choose(self, numbers: Sequence[int]) -> Chosen | None:
         """Block and runs for the numbers of `Size`, none of them 0; None where no block fits."""
         shape = np.frombuffer(self._pack(*numbers), dtype=np.int64)
-        whole, cycles = self._whole, self._cycles
+        whole, cycles = np.empty(Found.COUNT, np.int64), np.empty(3)
         if not self._kernel(self._known, self._rates, self._rows, self._registers, shape, whole, cycles):
             return None
         size, parts, n, k, n1, k1, full, left, a, b, c, d, e, f, groups = whole.tolist()

@@ -11,7 +11,7 @@ import numpy as np
 
 from npuvm.compiler.native.code import CodeWriter
 from npuvm.compiler.native.loading import Native
-from npuvm.compiler.native.tile_layout import ASKED, DIM_WIDTH, Known, Result
+from npuvm.compiler.native.tile_layout import DIM_WIDTH, GIVEN, Known, Result
 from npuvm.compiler.tiles.formula_terms import Term, Value
 from npuvm.compiler.vector.buffers import Storage
 from npuvm.compiler.vector.cost import TileCost
@@ -38,7 +38,7 @@ class NativeSearch:
         self._kernel = native.choose_tile
         numbers = list(known)
         dims = numbers[Known.DIMS]
-        self._pack = Struct(f"={ASKED + dims}q").pack
+        self._pack = Struct(f"={GIVEN + dims}q").pack
         writer = CodeWriter()
         names, value = cost.terms()
         for name, number in zip(names[1 + dims :], cost.numbers, strict=True):
@@ -55,7 +55,6 @@ class NativeSearch:
             numbers[Known.DIM + DIM_WIDTH * dim] = writer.variable(f"s{dim}")
         self._known = np.array(numbers, dtype=np.int64)
         self._code, self._registers = writer.code()
-        self._tile, self._cycles = np.zeros(2, dtype=np.int64), np.zeros(1)
 
     @staticmethod
     def of(
@@ -90,13 +89,14 @@ class NativeSearch:
         if max(sizes) >= _MOST:
             return TOO_LARGE
         asked = np.frombuffer(self._pack(cores, edge, *sizes), dtype=np.int64)
-        result = self._kernel(self._known, self._code, self._registers, asked, self._tile, self._cycles)
+        tile, cycles = np.empty(2, np.int64), np.empty(1)
+        result = self._kernel(self._known, self._code, self._registers, asked, tile, cycles)
         if result == Result.TOO_LARGE:
             return TOO_LARGE
         if result == Result.NONE:
             return None
-        rows, cols = self._tile.tolist()
-        return float(self._cycles[0]), rows, cols
+        rows, cols = tile.tolist()
+        return float(cycles[0]), rows, cols
 
 
 _MADE: dict[Hashable, NativeSearch] = {}
