@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npuvm.compiler.cube.chooser import TileChooser, chooser_of, sort_name
+from npuvm.compiler.cube.chooser import TileChooser, chooser_of
 from npuvm.compiler.cube.codegen import compile_matmul, problem_of
 from npuvm.compiler.cube.levels import grown_tiles, product_levels
+from npuvm.compiler.cube.measured import sort_name
 from npuvm.compiler.cube.plan import sizes_of
 from npuvm.compiler.cube.problem import CubeTile, ProductSizes, TileProblem
 from npuvm.compiler.cube.spec import MatmulSpec, MatView, normalise

@@ -18,18 +18,17 @@ import numpy.typing as npt
 
 from npuvm.compiler.cube.core_cost import CoreCycles, CoreLoads, Layout, layout_of
 from npuvm.compiler.cube.costs import GRID, CandidateCosts, CostLines
-from npuvm.compiler.cube.levels import Table, grown_tiles, l0c_depths, l0c_slots, product_levels
+from npuvm.compiler.cube.levels import Table, grown_tiles, l0c_depths, product_levels
+from npuvm.compiler.cube.measured import are_costs_pinned, measured_tiles
 from npuvm.compiler.cube.meets import Edges, Met, MetByCores, Shared
 from npuvm.compiler.cube.problem import RINGS, CubeTile, ProductSizes, TileProblem
 from npuvm.compiler.emit.blocks import BLOCK_BYTES
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.language.pins import Pins
 from npuvm.compiler.native.loading import Native, loaded
 from npuvm.compiler.tiles.levels import measured_below
-from npuvm.compiler.tiles.library import Kernels, TileLibrary, find_library
 from npuvm.compiler.tiles.memory_cost import memory_cost
 
-__all__ = ["TINY", "TileChooser", "chooser_of", "sort_name"]
+__all__ = ["TINY", "TileChooser", "chooser_of"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -151,7 +150,7 @@ class TileChooser:
     """
 
     def __init__(self, problem: TileProblem, cores: int, given: tuple[Table, Ints] | None = None) -> None:
-        found = _kernels(problem) if given is None else None
+        found = measured_tiles(problem) if given is None else None
         self.library = None if found is None else found[0]
         self.levels = measured_below(product_levels(problem), None if found is None else found[0].measured)
         kernels = None if found is None else found[1]
@@ -464,7 +463,7 @@ class _Sort:
         depths = tuple(problem.depth(ring) for ring in RINGS) + l0c_depths(problem)
         sides = problem.a.flipped, problem.b.flipped
         pins = problem.pins
-        pinned = _are_costs_pinned(pins), pins.order, pins.l0c_parts, *sorted(pins.l1_k.items())
+        pinned = are_costs_pinned(pins), pins.order, pins.l0c_parts, *sorted(pins.l1_k.items())
         own = (problem.dtype, problem.out_item, problem.bias_item, problem.via_ub)
         self._key: tuple[Any, ...] = (own, sides, depths, pinned, problem.isa.hash)
 
@@ -473,29 +472,6 @@ class _Sort:
 
     def __hash__(self) -> int:
         return hash(self._key)
-
-
-def _are_costs_pinned(pins: Pins) -> bool:
-    """Whether pins change what tiles take one core."""
-    rings = pins.l1_depth, pins.l1_k, pins.l0c_parts, pins.ring_depth
-    # Libraries are measured with two slots.
-    return any((pins.tile, pins.order, pins.cache, pins.transfer, *rings)) or pins.buffering == "single"
-
-
-def sort_name(problem: TileProblem) -> str:
-    """What products have in common whose tiles are measured once: bytes of an element, and cycles of a block."""
-    block = float(problem.chip.core.cube.cycles_per_block[problem.dtype])
-    return f"products of {problem.item}-byte elements, {block:g} cycles a block"
-
-
-def _kernels(problem: TileProblem) -> tuple[TileLibrary, Kernels] | None:
-    """The chip's library and the measured tiles that fit, where it has such products and no pin changes what they cost."""
-    library = None if _are_costs_pinned(problem.pins) else find_library(problem.chip, problem.isa)
-    found = None if library is None else library.sorts.get(sort_name(problem))
-    if library is None or found is None:
-        return None
-    room = found.tiles[:, 4] <= l0c_slots(problem, found.table)
-    return (library, Kernels(found.tiles[room], found.first[:, room], found.later[:, room])) if room.any() else None
 
 
 def _refuse(problem: TileProblem) -> NoReturn:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from npuvm.compiler.cube.chooser import sort_name
 from npuvm.compiler.cube.levels import grown_tiles
+from npuvm.compiler.cube.measured import sort_name
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.tiles.library import COLUMNS, USUAL, VERSION, library_name
 from npuvm.explore.tuning.measure import meter_of
