@@ -48,11 +48,13 @@ def _cycles(sizes: tuple[int, int, int], pins: Pins | None = None) -> int:
         # One round, in which the work of the last step is behind all loads.
         ((1, 4096, 1024), (1, 192, 128), 64),
         ((257, 1024, 1024), (48, 256, 256), 64),
+        # Rows off blocks are read past L2 by all cores at once, so that few wide tiles are better.
+        ((3, 1024, 479), (3, 96, 256), 64),
     ],
 )
 def test_what_is_new_is_charged_where_it_is_loaded(
     sizes: tuple[int, int, int], l1: tuple[int, int, int], k0: int
 ) -> None:
-    """The compiler's tile takes no longer than one that loads in long rows, or in short steps."""
+    """The compiler's tile takes no longer than one that loads in long rows, in short steps, or by few cores."""
     named = _cycles(sizes, Pins(tile={"l1": l1, "l0": (*l1[:2], k0)}))
-    assert _cycles(sizes) <= 1.04 * named
+    assert _cycles(sizes) <= 1.02 * named

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from npuvm.compiler.cube.problem import TileProblem
 from npuvm.compiler.emit.blocks import BLOCK_BYTES
+from npuvm.compiler.tiles.memory_cost import memory_cost
 
 __all__ = ["REFERENCE", "CoreCost", "CoreCycles", "Layout", "layout_of"]
 
@@ -102,6 +103,8 @@ class CoreCost:
         self._access = memory.l2.access_bytes
         self._line = memory.l2.line_bytes
         self._uncached = memory.l2.unaligned_reads == "uncached"
+        # Lines past L2 of rows that many cores read at a time are served to one after the other.
+        self._in_turn = 1 + memory.hbm.same_line_cycles / memory.hbm.channels / memory_cost(chip).per_line
         self._slots = min(problem.depth("l1.a"), problem.depth("l1.b"))
         self._moves_in_turn = min(problem.depth("l0a"), problem.depth("l0b")) == 1
         self._stores_in_turn = problem.depth("ub.c") == 1
@@ -166,7 +169,7 @@ class CoreCost:
             first,
             later,
             steps1 * (a.served * of_a + b.served * of_b),
-            steps1 * (a.far * of_a + b.far * of_b),
+            steps1 * (a.far * self._in_turn * of_a + b.far * of_b),
             np.maximum(rows - later, 0.0),
             np.maximum(cols - later, 0.0),
         )
