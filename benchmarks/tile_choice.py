@@ -1,13 +1,14 @@
 """How near chosen tiles come to the best that a search by simulation finds, beside other ways to choose.
 
     python benchmarks/tile_choice.py [--family gemm]... [--chip ascend_910b1]... [--shapes N] [--sample 32] [--worst 5]
-                                     [--json FILE]
+                                     [--native] [--json FILE]
 
 Families are modules of `benchmarks/tiles`, which say what their shapes are, where the best is looked for, and what else
 chooses. Shapes are drawn with seed 0 where there are more than asked for. For each way to choose the tables show the share of
 the best (geometric mean, fifth percentile, worst) and by how much its launches are slower than the compiler's own.
 
-A choice's time is CPU time with nothing remembered of the shape, and again; a lookup in a dict of Python stands beside it.
+A choice's time is CPU time with nothing remembered of the shape, and again; a lookup in a dict of Python stands beside it. With
+`--native` the compiler's choices are made by machine code (`npuvm.compiler.load_native`): the same in less time.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ if str(ROOT) not in sys.path:
 
 from benchmarks.tiles import attention, convs, products, rows  # noqa: E402
 from benchmarks.tiles.report import Report, print_report  # noqa: E402
+
+from npuvm.compiler import load_native  # noqa: E402
 
 
 class _Family(NamedTuple):
@@ -52,8 +55,11 @@ def main() -> None:
     parser.add_argument("--shapes", type=int, help=f"without it {counts}")
     parser.add_argument("--sample", type=int, default=32, help="tiles simulated for each shape beside those taken")
     parser.add_argument("--worst", type=int, default=5, help="shapes listed where the compiler's own choice is worst")
+    parser.add_argument("--native", action="store_true", help="let machine code make choices (needs npuvm[fast])")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.native:
+        print(f"choices by {load_native().label}")
     found = []
     for family in options.family or ["gemm"]:
         for chip in options.chip or ["ascend_910b1"]:
