@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.compiling.kernels import KERNELS, Shapes, draw
+from benchmarks.compiling.kernels import KERNELS, Shapes, Subject, draw
 from tests.compiler.vector_run import CHIPS, the_chip, the_isa
 
 from npuvm.compiler import CompiledKernel, CompileError, compile_kernel
@@ -103,6 +104,22 @@ def test_tiles_of_vector_segments_are_chosen_by_machine_code(monkeypatch: pytest
         compile_kernel(softmax, each, the_chip(CHIPS[0]), the_isa())
     for each in drawn("middle_mean")[1:]:
         compile_kernel(mean, each, the_chip(CHIPS[0]), the_isa())
+
+
+def test_a_relay_of_one_product_reads_its_right_operand_once() -> None:
+    """One that has room in L2, but would have none twice: the estimate decides between a relay and launches of its parts."""
+
+    def body(k: Any, x: Any, w: Any) -> None:
+        k.store(k.matmul(k.gelu(k.load(x), approximate="tanh"), k.load(w)))
+
+    npu, isa = the_chip("edge"), the_isa()
+    subject = Subject("gelu_matmul", 2, {"x": "fp16[M, K]", "w": "fp16[K, N]"}, body)
+    shapes = [{"x": (8, depth), "w": (depth, 3551)} for depth in (150, 200, 250, 290)]
+    made = subject.make()
+    expected = [images(compile_kernel(made, each, npu, isa)) for each in shapes]
+    load_native()
+    made = subject.make()
+    assert [images(compile_kernel(made, each, npu, isa)) for each in shapes] == expected
 
 
 def test_long_rows_are_left_to_python() -> None:

@@ -224,7 +224,8 @@ def _estimate(
         total, final = total + fewer * cycles, max(final, min(turns, rest_runs) * cycles)
         blocks += fewer * most_rests
         alike0, alike1 = max(alike0, registers[first]), max(alike1, registers[second])
-    read0, read1 = shape[Size.READ], shape[Size.READ + 1]
+    # The numbers of a single product stand there twice.
+    read0, read1 = shape[Size.READ], shape[Size.READ + 1] if products == 2 else 0
     low0 = low1 = 0.0
     if read0 + read1 > known[Known.L2_BYTES]:
         low0, low1 = read0 / rates[Rate.HBM], read1 / rates[Rate.HBM]
