@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterator
+from importlib import import_module
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -182,3 +184,17 @@ def test_loading_is_for_kernels_that_are_planned_later() -> None:
     assert loaded() is found and loading.loaded() is found
     unload_native()
     assert loaded() is None
+
+
+def test_constants_from_elsewhere_are_in_the_name_of_machine_code() -> None:
+    """Kernels that were compiled with others lie in the cache of an installation that has been changed since."""
+    compiling = import_module("npuvm.compiler.native.compiling")
+    source = import_module("npuvm.compiler.native.tile_kernel").choose_tile.py_func
+
+    def named(**others: object) -> str:
+        function = FunctionType(source.__code__, {**source.__globals__, **others}, "choose_tile")
+        name: str = compiling._digest(function)
+        return name
+
+    assert named() == named()
+    assert named(WAVES=(1.0, 2.0)) != named() != named(LANES=128)

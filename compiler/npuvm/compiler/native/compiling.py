@@ -23,15 +23,26 @@ ASKED = types.Array(INT, 1, "C", readonly=True)
 """Types of arguments; that of a view of packed bytes cannot be written."""
 
 
-def _digest() -> str:
-    """Of all sources: numba's cache looks at the file of a kernel alone, not at those of its parts."""
-    found = sha256(numba.__version__.encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        found.update(path.read_bytes())
+def _digest(function: FunctionType) -> str:
+    """Of what is compiled in: all sources, and constants of a kernel's module, some of which are from elsewhere.
+
+    numba's cache looks at the file of a kernel alone.
+    """
+    found = sha256(_SOURCES)
+    for name, value in sorted(function.__globals__.items()):
+        if name.lstrip("_").isupper():
+            found.update(f"{name}={value!r}\n".encode())
     return found.hexdigest()[:16]
 
 
-_SOURCES = _digest()
+def _sources() -> bytes:
+    found = sha256(numba.__version__.encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        found.update(path.read_bytes())
+    return found.digest()
+
+
+_SOURCES = _sources()
 
 
 def part(function: Callable[..., Any]) -> Any:
@@ -45,7 +56,7 @@ def kernel(result: types.Type, *arguments: types.Type) -> Callable[[Callable[...
     def compiled(function: Callable[..., Any]) -> Any:
         assert isinstance(function, FunctionType)
         copy = FunctionType(function.__code__, function.__globals__, function.__name__)
-        copy.__module__, copy.__qualname__ = function.__module__, f"{function.__qualname__}_{_SOURCES}"
+        copy.__module__, copy.__qualname__ = function.__module__, f"{function.__qualname__}_{_digest(function)}"
         signature = result(*arguments)
         try:
             return njit(signature, cache=True, error_model="numpy")(copy)
