@@ -98,6 +98,13 @@ def test_results_of_one_column_are_no_rows_for_the_vector_unit() -> None:
     assert mix > 8 * sum(simulated(apart, chip))
 
 
+def test_one_core_walks_rows_where_a_product_alone_would_walk_columns() -> None:
+    """A mix has no program that walks columns: there was no template for it."""
+    chip = load_chip("edge")
+    (made,) = compile_kernel(gelu, shapes_of(gelu, 523, 232, 8192), chip, ISA, Pins(stack="mix")).launches
+    assert made.kind == "mix"
+
+
 def test_a_slow_host_makes_one_launch_of_them_and_a_quick_one_two() -> None:
     shapes = shapes_of(scaled, 560, 16, 400)
     kinds = {}

@@ -83,7 +83,7 @@ class NestChooser:
             # In rows cores load the same tiles of the right operand at one time, in columns each its own of the left.
             columns = tiles > self._cores and min(rows, cols) > 1
             columns = columns and (meets or self._loads_less((m, n, k), batch, (rows, cols), (m1, n1)))
-            if self._cores == 1 and min(rows, cols) > 1 and not columns:
+            if self._cores == 1 and self._burst is not None and min(rows, cols) > 1 and not columns:
                 columns = self._kept_band(rows, n, k, (m1, n1), pitch) == rows
             return Nest(COLUMNS if columns else WHOLE, 1, (tiles,))
         if rows > 1 and cols > 1 and self._cores == 1:
