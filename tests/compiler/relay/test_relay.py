@@ -293,3 +293,9 @@ def test_runs_are_the_best_of_all_rounds(matrices: int, blocks: int, groups: int
         most = -(-blocks // max(1, min(blocks, rounds * groups // matrices)))
         costs.append(-(-matrices * -(-blocks // most) // groups) * (most + 1))
     assert -(-matrices * found.runs // groups) * (found.most + 1) == min(costs)
+
+
+def test_runs_of_many_blocks_are_found_at_once() -> None:
+    """A walk through as many rounds as there are blocks would not end."""
+    found = spread(1, (1 << 60) + 5, 24)
+    assert found.runs == 24 and found.most == -(-((1 << 60) + 5) // 24)

@@ -99,6 +99,8 @@ def _spread(matrices: int, blocks: int, groups: int) -> tuple[int, int, int]:
         cost = _ceil_div(matrices * count, groups) * (most + 1)
         if cost < least:
             runs, best, tail, least = count, most, blocks - (count - 1) * most, cost
+        if matrices * (blocks + count) >= least * groups:
+            break
     return runs, best, tail
 
 

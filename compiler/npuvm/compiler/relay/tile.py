@@ -252,4 +252,7 @@ def spread(matrices: int, blocks: int, groups: int) -> Runs:
         cost = -(-matrices * count // groups) * (most + 1)
         if cost < least:
             best, least = Runs(count, most, blocks - (count - 1) * most), cost
+        # No cost of as many runs or more is below their blocks and runs, shared by all groups.
+        if matrices * (blocks + count) >= least * groups:
+            break
     return best
