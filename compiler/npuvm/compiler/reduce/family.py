@@ -22,7 +22,7 @@ from npuvm.isa import Image, Isa
 
 __all__ = ["ChunkFamily", "ChunkedShape", "Chunks", "PlannedChunks"]
 
-_LEVELS = ((192, 1 << 15), (96, 1 << 14), (48, 1 << 12), (24, 1 << 12))
+_LEVELS = ((192, 1 << 15), (96, 1 << 14), (48, 1 << 11), (24, 1 << 10))
 """Chunks of all results together, and the bytes that each must at least have for so many.
 
 192 and its halves are multiples of the cores of most chips, and of halves of them.

@@ -28,7 +28,7 @@ from npuvm.isa.records import quick_record
 
 __all__ = ["ReduceFamily", "Reduced", "joined"]
 
-_JOIN_CYCLES = 800
+_JOIN_CYCLES = 200
 """Cycles of a barrier of the launch and of filling the pipeline once more, roughly."""
 
 _WORTH = 1.1

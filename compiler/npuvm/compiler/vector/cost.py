@@ -71,7 +71,7 @@ class _Engine(NamedTuple):
 
 class _Moved(NamedTuple):
     """A transfer: the dims that it has, whether its rows are adjacent elements, and columns one row of them, whether whole
-    rows lie one after the other, and whether it has just been written."""
+    rows lie one after the other, whether it has just been written, and the share of the work that is done before it is used."""
 
     dims: tuple[int, ...]
     rows: bool
@@ -82,6 +82,7 @@ class _Moved(NamedTuple):
     near: bool
     item: int
     engine: _Engine
+    ahead: float
 
 
 class _Memory(NamedTuple):
@@ -211,7 +212,7 @@ def _form_of(
 ) -> tuple[_Form, tuple[float, ...]]:
     """What an estimate is made of, and the cycles of instructions."""
     work = _sorts(program, chip, isa)
-    moved = tuple(_transfers(space, chip))
+    moved = tuple(_transfers(space, chip, _ahead(program, len(space.reads))))
     form = _Form(
         space.row,
         space.col,
@@ -289,6 +290,7 @@ def _cycles(
     far: Value = 0.0
     near: Value = 0.0
     hot: Value = 0.0
+    ahead = 1.0
     waited: Value = 0.0
     for each in (*form.loads, *form.stores):
         moved = _transfer(form, each, sizes, lines, width)
@@ -316,7 +318,7 @@ def _cycles(
         if memory.uncached and each.dims == (col,):
             # The end of a row that all cores read: as often as they do, one channel moves its line.
             ends = turns / counts[col] * (memory.stripe / memory.far)
-            hot = hot + pick(_off(sizes[col] * each.item), ends, 0.0)
+            hot, ahead = hot + pick(_off(sizes[col] * each.item), ends, 0.0), min(ahead, each.ahead)
         if memory.same_line and len(each.dims) < len(sizes):
             near = largest(near, turns * moved.lines * (memory.same_line * memory.line) / (extent + memory.line))
     # While all cores load, each gets its part of what memory gives.
@@ -324,7 +326,7 @@ def _cycles(
     slowest = _most(vector, load, store, turn)
     rest = vector + store + memory.latency
     later = (own - 1) * slowest
-    return rest + _most(later + load, far, near, hot) + _HIDDEN * least(later, far)
+    return rest + _most(later + load, far, near) + largest(hot - ahead * vector, 0.0) + _HIDDEN * least(later, far)
 
 
 def _reached(form: _Form, pitch: Value, lines: Value, nbytes: Value, cores: Value) -> Value:
@@ -421,7 +423,14 @@ def _memory(chip: NpuConfig) -> _Memory:
     )
 
 
-def _transfers(space: Space, chip: NpuConfig) -> list[_Moved]:
+def _ahead(program: VecProgram, reads: int) -> list[float]:
+    """The share of a tile's instructions that come before the first one that uses what each read has loaded."""
+    insns = [each for each in program.insns if each.op != "asm" and each.when.kind != "changed"]
+    used = [{use.reg.read for _, use in each.sources} for each in insns]
+    return [next((at for at, each in enumerate(used) if read in each), 0) / max(1, len(used)) for read in range(reads)]
+
+
+def _transfers(space: Space, chip: NpuConfig, ahead: Sequence[float]) -> list[_Moved]:
     load, store, memory = chip.core.load, chip.core.store, chip.memory
 
     def engine(of: LoadConfig | StoreConfig, rate: int, latency: int) -> _Engine:
@@ -429,10 +438,9 @@ def _transfers(space: Space, chip: NpuConfig) -> list[_Moved]:
         return _Engine(of.startup_cycles, float(of.row_cycles), float(rate), of.min_burst_bytes, apart, of.chunk_bytes)
 
     near = memory.l2.latency_cycles
-    engines = (
-        engine(load, load.ub_bytes_per_cycle, near + memory.hbm.latency_cycles),
-        engine(store, store.bytes_per_cycle, near),
-    )
+    far = near + memory.hbm.latency_cycles
+    engines = engine(load, load.ub_bytes_per_cycle, far), engine(store, store.bytes_per_cycle, near)
+    reads = [(engines[0], each, before) for each, before in zip(space.reads, ahead, strict=True)]
     return [
         _Moved(
             tuple(dim for dim in range(len(space.sizes)) if space.has(each.node, dim)),
@@ -444,9 +452,9 @@ def _transfers(space: Space, chip: NpuConfig) -> list[_Moved]:
             each.near,
             each.item,
             by,
+            before,
         )
-        for by, moved in zip(engines, (space.reads, space.writes), strict=True)
-        for each in moved
+        for by, each, before in (*reads, *((engines[1], each, 0.0) for each in space.writes))
     ]
 
 
