@@ -26,8 +26,8 @@ __all__ = ["Counting", "counted"]
 _NAME = "__lines__"
 """The global of a counted module: for each of its lines whether it ran, from line 0 on."""
 
-_COMPILING = "npuvm.hw.compiled.machine_code"
-"""The module whose functions numba compiles: they and what they call are given to numba as they stand in the source."""
+_COMPILING = ("npuvm.hw.compiled.machine_code", "npuvm.compiler.native.compiling")
+"""The modules by which functions are compiled: they and what they call are given to numba as they stand in the source."""
 
 
 class _Counter(ast.NodeTransformer):
@@ -150,7 +150,7 @@ class Counting(MetaPathFinder):
         """Run the text of a module with its lines noted; when it is imported again, beside those noted before."""
         code, size = counted(text, path)
         vars(module)[_NAME] = self._noted.setdefault(path, [False] * size)
-        if module.__name__ == _COMPILING:
+        if module.__name__ in _COMPILING:
             self._give_sources_to_numba()
         exec(code, vars(module))
 
@@ -159,11 +159,18 @@ class Counting(MetaPathFinder):
 
         compiled = numba.njit
 
-        @wraps(compiled)
-        def njit(function: FunctionType, **options: Any) -> Any:
+        def plain(function: FunctionType) -> FunctionType:
             if self.counts(function.__code__.co_filename):
                 function.__code__ = _as_in_source(function.__code__)
-            return compiled(function, **options)
+            return function
+
+        @wraps(compiled)
+        def njit(given: Any = None, **options: Any) -> Any:
+            if isinstance(given, FunctionType):
+                return compiled(plain(given), **options)
+            # Options, or the types of arguments, before the function.
+            decorate = compiled(given, **options)
+            return lambda function: decorate(plain(function))
 
         vars(numba)["njit"] = njit
 
