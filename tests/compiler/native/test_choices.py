@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmarks.compiling.kernels import KERNELS, Shapes, Subject, draw
+from tests.compiler.cube.test_cube_chooser import _problem, _product
 from tests.compiler.vector_run import CHIPS, the_chip, the_isa
 
 from npuvm.compiler import CompiledKernel, CompileError, compile_kernel
+from npuvm.compiler.cube.chooser import TileChooser as ProductChooser
+from npuvm.compiler.cube.problem import ProductSizes
 from npuvm.compiler.emit import template
 from npuvm.compiler.emit.symint import SymInt, compile_values
 from npuvm.compiler.native import loading
@@ -198,3 +201,22 @@ def test_constants_from_elsewhere_are_in_the_name_of_machine_code() -> None:
 
     assert named() == named()
     assert named(WAVES=(1.0, 2.0)) != named() != named(LANES=128)
+
+
+def test_columns_without_end_are_left_to_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their number times that of matrices is no longer exact as a float."""
+    problem = _problem(_product(64, 64, 64), "ascend_910b1")
+    load_native()
+    chooser = ProductChooser(problem, 24)
+    asked: list[ProductSizes] = []
+    by_machine_code = ProductChooser._by_machine_code
+
+    def noted(self: ProductChooser, sizes: ProductSizes) -> object:
+        asked.append(sizes)
+        return by_machine_code(self, sizes)
+
+    monkeypatch.setattr(ProductChooser, "_by_machine_code", noted)
+    small = ProductSizes(64, 1 << 40, 64, 1 << 12, 128, 1 << 41)
+    chooser.choose(small)
+    chooser.choose(small._replace(batch=1 << 13))
+    assert asked == [small]

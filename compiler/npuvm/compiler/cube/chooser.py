@@ -52,6 +52,9 @@ _CUT = _APART, Layout(False, True, True)
 _FIELDS = (*CoreCycles._fields, *CoreLoads._fields)
 """Costs of candidates, those of loads only where they matter."""
 
+_EXACT = 1 << 53
+"""Whole numbers below this are exact as floats; products with more columns are for Python, whose integers have no end."""
+
 TINY = 1e-4
 """Less than what a quotient of whole numbers can be off, and far less than one."""
 
@@ -257,7 +260,7 @@ class TileChooser:
         return table[kept], depths[kept], cycles[kept]
 
     def _chosen(self, sizes: ProductSizes) -> CubeTile:
-        if self._native is not None:
+        if self._native is not None and sizes.n * sizes.batch < _EXACT:
             interval, best, least = self._by_machine_code(sizes)
             return self._tile(sizes, interval.tiles[best], least)
         # The rows of a transposed are as long as there are rows of the result.
