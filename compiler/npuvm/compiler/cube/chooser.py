@@ -122,12 +122,16 @@ class _Candidates(NamedTuple):
             return _Weighed(interval, first, later, served, far, None, met)
         if sizes.n * sizes.batch > self.one_round:
             # Each column is new to one core, and waits for main memory there; in the first round that is charged.
-            others = interval.per_n * (sizes.n * sizes.batch / self.cores)
-            others -= 1.0
-            np.maximum(others, 0.0, out=others)
-            others *= costs[-1]
-            first += others
+            first += _beyond_one(interval.per_n * (sizes.n * sizes.batch / self.cores), costs[-1])
         return _Weighed(interval, first, later, served, far, costs[-2], None)
+
+
+def _beyond_one(counts: Floats, each: Floats) -> Floats:
+    """Cycles for all but one of so many; the counts become these."""
+    counts -= 1.0
+    np.maximum(counts, 0.0, out=counts)
+    counts *= each
+    return counts
 
 
 class _Grid(NamedTuple):
@@ -343,11 +347,7 @@ class TileChooser:
             cycles = rounds * later[:end]
             cycles += first[:end]
             if new is not None and sizes.m * sizes.batch > self._one_round:
-                others = rows * (sizes.batch / self._cores)
-                others -= 1.0
-                np.maximum(others, 0.0, out=others)
-                others *= new[:end]
-                cycles += others
+                cycles += _beyond_one(rows * (sizes.batch / self._cores), new[:end])
             if served is not None:
                 np.maximum(cycles, tiles * served[:end], out=cycles)
         if far is not None:

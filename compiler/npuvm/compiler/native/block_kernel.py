@@ -240,9 +240,10 @@ def _estimate(
     if cycles < found_cycles[0]:
         found_cycles[0] = cycles
         found_cycles[1], found_cycles[2] = max(blocks * alike0 + alike0, low0), max(blocks * alike1 + alike1, low1)
-        found[0], found[1], found[Found.WHOLE], found[Found.WHOLE + 1] = size, parts, whole, left
+        found[Found.BLOCK], found[Found.BLOCK + 1] = size, parts
+        found[Found.WHOLE], found[Found.WHOLE + 1] = whole, left
         for place in range(4):
-            found[2 + place] = tiles[place]
+            found[Found.BLOCK + 2 + place] = tiles[place]
         found[Found.HERE], found[Found.HERE + 1], found[Found.HERE + 2] = runs, most, tail
         found[Found.OVER], found[Found.OVER + 1], found[Found.OVER + 2] = rests, most_rests, tail_rests
         found[Found.GROUPS] = groups

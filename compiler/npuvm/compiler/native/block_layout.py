@@ -112,7 +112,6 @@ class Rate(IntEnum):
     HBM = 3
     HIDDEN = 4
     NEAR_COST = 5
-    COUNT = 6
 
 
 class Found(IntEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,6 @@ class Op(IntEnum):
     DIFFERS = 12
     SECOND = 13
     FIRST = 14
-    COPY = 15
 
 
 _TEXTS = {
@@ -127,7 +126,7 @@ class CodeWriter:
         return found
 
 
-def _is_number(text: Any) -> bool:
+def _is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:

@@ -115,10 +115,12 @@ class RelayFamily:
         self._sizes: Function = compile_values(symbols, (*common_sizes, *common.batch, *read, *edges), "sizes")
         self._read = slice(3 + len(common.batch), 3 + len(common.batch) + len(specs))
         self._whole = [(both and at == 1, both and at == 0) for at in range(len(specs))]
+        self._native: NativeChooser | None = None
         native = loaded()
-        flags = self._whole
-        self._native = native and NativeChooser.of(native, self.chooser, self._cost, storage, flags)
-        self._numbers_of = compile_values(symbols, shape_numbers(*common_sizes, common.batch, read, edges), "numbers")
+        if native is not None:
+            numbers = shape_numbers(*common_sizes, common.batch, read, edges)
+            self._numbers_of = compile_values(symbols, numbers, "numbers")
+            self._native = NativeChooser.of(native, self.chooser, self._cost, storage, self._whole)
         self._pitches: Function = compile_values(symbols, [each.pitch for each in self._handed], "pitches")
         here = RelayParts(common, tuple(products), program, storage, cuts, groups, self._name, chip, isa)
         along = f"b{len(common.batch) - 1}" if common.batch else "none"

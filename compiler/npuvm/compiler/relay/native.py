@@ -35,7 +35,7 @@ from npuvm.compiler.relay.tile import (
     Chosen,
     Runs,
 )
-from npuvm.compiler.tiles.formula_terms import Term, Value
+from npuvm.compiler.tiles.formula_terms import variable
 from npuvm.compiler.vector.buffers import Storage
 
 __all__ = ["MOST", "NativeChooser", "shape_numbers"]
@@ -85,9 +85,8 @@ class NativeChooser:
         whole: Sequence[tuple[bool, bool]],
     ) -> NativeChooser:
         """The chooser of all relays that are alike in what they choose by."""
-        slots = tuple([(each.shape, each.item, each.depth, each.half) for each in storage.slots])
         problems = tuple([(*room_key(p), p.out_item, p.via_ub, p.depth("ub.c")) for p in chooser.problems])
-        forms = cost.form, cost.numbers, slots, storage.stripe, problems, chooser.bias_item, *whole
+        forms = cost.form, cost.numbers, storage.form, problems, chooser.bias_item, *whole
         key = (chooser.chip.chip_hash, native.label, *forms)
         found = _MADE.get(key)
         if found is None:
@@ -147,7 +146,7 @@ def _product(writer: CodeWriter, chooser: BlockChooser, at: int, whole: tuple[bo
     """Numbers of a product, and the tables of its tiles."""
     problem = chooser.problems[at]
     sides = [f"fit_{side}{at}" for side in ("m", "n", "k")]
-    m, n, k = (_term(side) for side in sides)
+    m, n, k = (variable(side) for side in sides)
     found = product_bytes(problem, chooser.bias_item, m, n, k)
     known = [0] * Product.TABLES
     known[Product.IS_WHOLE_N], known[Product.IS_WHOLE_K] = whole
@@ -180,7 +179,7 @@ def _tables(fitting: FittingTiles, rows: int, whole_n: bool, whole_k: bool) -> l
 
 def _write_storage(writer: CodeWriter, known: list[int], storage: Storage) -> None:
     """The bytes of UB for rows and columns."""
-    early, late, (result,) = writer.add(["part_rows"], [storage.nbytes(_term("part_rows"), _term("cols"))])
+    early, late, (result,) = writer.add(["part_rows"], [storage.nbytes(variable("part_rows"), variable("cols"))])
     known[Known.UB_EARLY : Known.UB_EARLY + 2], known[Known.UB_LATE : Known.UB_LATE + 2] = early, late
     known[Known.IN_UB_ROWS], known[Known.OUT_UB] = writer.variable("part_rows"), result
     known[Known.IN_COLS] = writer.variable("cols")
@@ -201,7 +200,3 @@ def _write_cycles(writer: CodeWriter, known: list[int], cost: RelayCost, product
         product[Product.IN_TILE_N] = writer.variable(f"tile_n{at}")
         product[Product.IN_TILE_K] = writer.variable(f"tile_k{at}")
         product[Product.OUT_CYCLES] = alike[at]
-
-
-def _term(name: str) -> Value:
-    return Term(name)

@@ -40,12 +40,13 @@ class Placed:
 def plan_workspace(tensors: Sequence[TensorSpec], launches: Sequence[Launch]) -> tuple[TensorSpec, ...]:
     """The tensors with offsets for those of kind workspace; bytes that no later launch needs are used again."""
     sizes = {each.name: each.nbytes for each in tensors if each.kind == "workspace"}
+    if len(sizes) < 2:
+        return _with_offsets(tensors, dict.fromkeys(sizes, 0))
     if len(launches) == 1 and sizes.keys() <= set(launches[0].args):
         return _with_offsets(tensors, side_by_side(sizes))
     kinds = tuple([(each.name, each.kind) for each in tensors])
     uses = tuple([(each.args, each.writes, each.continues) for each in launches])
-    lifetimes = _lifetimes(kinds, uses) if len(sizes) > 1 else {}
-    return _with_offsets(tensors, place_workspace(sizes, lifetimes))
+    return _with_offsets(tensors, place_workspace(sizes, _lifetimes(kinds, uses)))
 
 
 _Use = tuple[tuple[str, ...], tuple[str, ...], bool]

@@ -13,7 +13,19 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Term", "Value", "compile_term", "compile_terms", "largest", "least", "nodes_of", "over", "pick", "same"]
+__all__ = [
+    "Term",
+    "Value",
+    "compile_term",
+    "compile_terms",
+    "largest",
+    "least",
+    "nodes_of",
+    "over",
+    "pick",
+    "same",
+    "variable",
+]
 
 Value = Any
 """A number, an array of numbers, or a Term."""
@@ -63,6 +75,11 @@ class Term:
 
     def __bool__(self) -> bool:
         raise TypeError("a formula cannot depend on the value of a term")
+
+
+def variable(name: str) -> Value:
+    """A number that is known later, for code that is typed for numbers."""
+    return Term(name)
 
 
 def _is(value: Value, number: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -38,6 +38,11 @@ class Storage:
     slots: list[Slot] = field(default_factory=list)
     of: dict[Reg, Slot] = field(default_factory=dict)
     stripe: int = 0
+
+    @property
+    def form(self) -> tuple[Hashable, ...]:
+        """What storages have in common whose tiles of any size take the same bytes."""
+        return (self.stripe, *[(each.shape, each.item, each.depth, each.half) for each in self.slots])
 
     @property
     def depth(self) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from npuvm.compiler.native.code import CodeWriter
 from npuvm.compiler.native.loading import Native
 from npuvm.compiler.native.tile_layout import DIM_WIDTH, GIVEN, Known, Result
-from npuvm.compiler.tiles.formula_terms import Term, Value
+from npuvm.compiler.tiles.formula_terms import variable
 from npuvm.compiler.vector.buffers import Storage
 from npuvm.compiler.vector.cost import TileCost
 from npuvm.compiler.vector.space import Space
@@ -44,7 +44,7 @@ class NativeSearch:
         for name, number in zip(names[1 + dims :], cost.numbers, strict=True):
             writer.variable(name, number)
         early, late, (result,) = writer.add(["rows", "cols"], [value])
-        nothing, ub_late, (ub,) = writer.add(["rows", "cols"], [storage.nbytes(_term("rows"), _term("cols"))])
+        nothing, ub_late, (ub,) = writer.add(["rows", "cols"], [storage.nbytes(variable("rows"), variable("cols"))])
         assert nothing.start == nothing.stop, "bytes depend on rows and columns alone"
         numbers[Known.EARLY : Known.EARLY + 2], numbers[Known.LATE : Known.LATE + 2] = early, late
         numbers[Known.UB_LATE : Known.UB_LATE + 2] = ub_late
@@ -73,8 +73,7 @@ class NativeSearch:
         UB; `crowded` where rows are more than all that is read has.
         """
         known = _known(space, unit, grown, capacity, crowded)
-        slots = tuple([(each.shape, each.item, each.depth, each.half) for each in storage.slots])
-        key = native.label, tuple(known), cost.form, cost.numbers, slots, storage.stripe
+        key = native.label, tuple(known), cost.form, cost.numbers, storage.form
         found = _MADE.get(key)
         if found is None:
             if len(_MADE) == _KEPT:
@@ -117,7 +116,3 @@ def _known(space: Space, unit: int, grown: Mapping[int, int], capacity: int, cro
     for cols, rows in grown.items():
         known += [cols, rows]
     return known
-
-
-def _term(name: str) -> Value:
-    return Term(name)
