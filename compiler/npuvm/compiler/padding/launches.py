@@ -69,11 +69,11 @@ class PaddedProduct:
         self._cost, self._always = cost, always
         product = product_of(segment)
         binding = {name: SymInt.variable(name) for name in names}
-        ends = [evaluate(each.layout.dims[-1:], binding)[0] for each in (product.a, product.b)]
-        self._cols: Function = compile_values(names, ends, "cols")
+        dims = [evaluate(each.layout.dims, binding) for each in (product.a, product.b)]
+        self._dims: Function = compile_values(names, [dim for each in dims for dim in each], "dims")
+        self._own = slice(0, len(dims[0])), slice(len(dims[0]), None)
         self._item = DTYPES[product.a.tensor.dtype].item_bytes
         self._parts: dict[tuple[str, ...], PaddedParts] = {}
-        self._shapes: dict[tuple[str, ...], list[Function]] = {}
 
     @staticmethod
     def of(
@@ -116,24 +116,19 @@ class PaddedProduct:
 
     def pitches(self, operands: Sequence[str], values: Sequence[int]) -> tuple[int, ...]:
         """Values of the symbols PITCHES of these operands."""
-        cols = self._cols(*values)
-        return tuple([padded_pitch(cols[OPERANDS.index(each)], self._item, self.chip) for each in operands])
+        return tuple([padded_pitch(self._shape(each, values)[-1], self._item, self.chip) for each in operands])
+
+    def _shape(self, operand: str, values: Sequence[int]) -> tuple[int, ...]:
+        return self._dims(*values)[self._own[OPERANDS.index(operand)]]
 
     def tensors(
         self, operands: tuple[str, ...], values: Sequence[int], pitches: Sequence[int]
     ) -> tuple[TensorSpec, ...]:
         """The workspace of the copies, whose rows lie these pitches apart."""
-        tensors = self.parts(operands).tensors
-        shapes = self._shapes.get(operands)
-        if shapes is None:
-            names = (*self.names, *(PITCHES[each] for each in operands))
-            binding = {name: SymInt.variable(name) for name in names}
-            dims = [evaluate(each.shape, binding) for each in tensors]
-            shapes = self._shapes[operands] = [compile_values(names, each) for each in dims]
         return tuple(
             [
-                TensorSpec(each.name, each.kind, each.dtype, shape(*values, *pitches))
-                for each, shape in zip(tensors, shapes, strict=True)
+                TensorSpec(each.name, each.kind, each.dtype, (*self._shape(operand, values)[:-1], pitch))
+                for each, operand, pitch in zip(self.parts(operands).tensors, operands, pitches, strict=True)
             ]
         )
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from npuvm.compiler.program.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.stack.entries import Programs, busy
-from npuvm.compiler.stack.link import Bounds, Linkage, Part, grid_words, most_phases, order_of_cores
+from npuvm.compiler.stack.link import Cores, Linkage, Part, cores_of, grid_words, most_phases
 from npuvm.compiler.stack.order import Lifetime, levels_of, lifetimes_of, place_workspace, side_by_side
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa, RelocTable
@@ -173,7 +173,7 @@ def _stacking(
     key = (name, id(chip), isa.hash, kinds, forms)
     found = _STACKS.get(key)
     if found is None:
-        found = _STACKS[key] = chip, _Stacking(name, kinds, launches, chip, isa)
+        found = _STACKS[key] = chip, _Stacking(name, kinds, launches, programs, chip, isa)
         if len(_STACKS) > _KEPT_FORMS:
             _STACKS.popitem(last=False)
     _STACKS.move_to_end(key)
@@ -199,7 +199,13 @@ class _Stacking:
     """How launches of one form become one: levels, and for each launch that is made how its images are linked."""
 
     def __init__(
-        self, name: str, kinds: Sequence[tuple[str, str]], launches: Sequence[Placed], chip: NpuConfig, isa: Isa
+        self,
+        name: str,
+        kinds: Sequence[tuple[str, str]],
+        launches: Sequence[Placed],
+        programs: Sequence[Programs],
+        chip: NpuConfig,
+        isa: Isa,
     ) -> None:
         params = {name for name, kind in kinds if kind == "param"}
         workspace = {name for name, kind in kinds if kind == "workspace"}
@@ -209,7 +215,7 @@ class _Stacking:
         by_level: list[list[tuple[int, Placed]]] = [[] for _ in range(max(levels, default=-1) + 1)]
         for number, (each, level) in enumerate(zip(launches, levels, strict=True)):
             by_level[level].append((number, each))
-        cuts = _cut(by_level, most_phases(isa))
+        cuts = _cut(by_level, programs, most_phases(isa))
         self._made = [_Joined(f"{name}.{number}", cut, chip, isa) for number, cut in enumerate(cuts)]
 
     def launches(self, launches: Sequence[Launch], programs: Sequence[Programs]) -> tuple[Launch, ...]:
@@ -221,8 +227,8 @@ class _Stacking:
         return [(each.launch(launches, programs), each.parts(launches, programs)) for each in self._made]
 
 
-_Laid = tuple[Linkage, Sequence[Mapping[str, int]], Bounds]
-"""How parts with so many entries are linked, where each begins, and the bounds between them."""
+_Laid = tuple[Linkage, Cores]
+"""How parts with so many entries are linked, and on which cores they are."""
 
 
 class _Joined:
@@ -252,8 +258,8 @@ class _Joined:
             if len(self._laid) >= _KEPT_ORDERS:
                 self._laid.clear()
             laid = self._laid[counts] = self._lay(launches, programs, here)
-        linkage, firsts, bounds = laid
-        image = linkage.image([launches[number].image for number in self._numbers], here, firsts, bounds)
+        linkage, cores = laid
+        image = linkage.image([launches[number].image for number in self._numbers], here, cores)
         return Launch(self._segment, "stack", image, self._args, self._writes)
 
     def parts(self, launches: Sequence[Launch], programs: Sequence[Programs]) -> list[LinkedPart]:
@@ -275,16 +281,21 @@ class _Joined:
             for level in self._levels
             for first in _place([(programs[number], given) for number, given in level], self._chip)
         ]
-        order = order_of_cores(here, firsts, self._chip.group_core_types)
-        linkage = self._linkages.get(order)
+        cores = cores_of(here, firsts, self._chip.group_core_types)
+        key = cores.key()
+        linkage = self._linkages.get(key)
         if linkage is None:
             if len(self._linkages) >= _KEPT_ORDERS:
                 self._linkages.clear()
-            linkage = self._linkages[order] = self._linked(launches, firsts, here)
-        return linkage, firsts, linkage.bounds(here, firsts)
+            linkage = self._linkages[key] = self._linked(launches, firsts, here, cores)
+        return linkage, cores
 
     def _linked(
-        self, launches: Sequence[Launch], firsts: Sequence[Mapping[str, int]], programs: Sequence[Programs]
+        self,
+        launches: Sequence[Launch],
+        firsts: Sequence[Mapping[str, int]],
+        programs: Sequence[Programs],
+        cores: Cores,
     ) -> Linkage:
         numbers = {arg: index for index, arg in enumerate(self._args)}
         own = [launches[number] for number in self._numbers]
@@ -295,7 +306,7 @@ class _Joined:
             ]
         )
         levels = [each for level in self._levels for each in _groups_apart([next(parts) for _ in level])]
-        return Linkage(self._name, self._isa, self._chip.group_core_types, levels, len(self._args))
+        return Linkage(self._name, self._isa, levels, programs, cores, len(self._args))
 
 
 def _groups_apart(level: Sequence[tuple[Part, Programs]]) -> list[list[Part]]:
@@ -321,7 +332,9 @@ def _meet(one: Mapping[str, tuple[int, int]], other: Mapping[str, tuple[int, int
     )
 
 
-def _cut(levels: Sequence[Sequence[tuple[int, Placed]]], most: int) -> list[list[list[tuple[int, Placed]]]]:
+def _cut(
+    levels: Sequence[Sequence[tuple[int, Placed]]], programs: Sequence[Programs], most: int
+) -> list[list[list[tuple[int, Placed]]]]:
     """Levels in runs of at most `most` grids for a core of any type; a level that alone has more is cut too."""
     cuts: list[list[list[tuple[int, Placed]]]] = []
     used: dict[str, int] = {}
@@ -329,35 +342,37 @@ def _cut(levels: Sequence[Sequence[tuple[int, Placed]]], most: int) -> list[list
         here: list[tuple[int, Placed]] = []
         fresh = True
         for number, each in level:
-            wanted = {core: phases for core, (_, _, phases) in busy(each.launch.image).items()}
-            if not cuts or any(used.get(core, 0) + count > most for core, count in wanted.items()):
+            wanted = [(core, phases) for core, (_, _, phases) in programs[number].items()]
+            if not cuts or any(used.get(core, 0) + count > most for core, count in wanted):
                 here, fresh, used = [], True, {}
                 cuts.append([])
             if fresh:
                 cuts[-1].append(here)
                 fresh = False
             here.append((number, each))
-            for core, count in wanted.items():
+            for core, count in wanted:
                 used[core] = used.get(core, 0) + count
     return cuts
 
 
 def _place(level: Sequence[tuple[Programs, Mapping[str, int] | None]], chip: NpuConfig) -> list[Mapping[str, int]]:
     """First cores of a level's parts: where none is given, those after the part before, or from the first on anew."""
-    group = chip.group_core_types
+    group, groups = chip.group_core_types, chip.core.count
     taken: dict[str, int] = dict.fromkeys(group, 0)
     firsts: list[Mapping[str, int]] = []
     for programs, given in level:
         first = given
         if first is None:
-            counts = {core: len(entries) for core, (_, entries, _) in programs.items()}
-            # An image on cores of several types keeps whole core groups.
-            wide = 1 if len(counts) > 1 else 0
-            base = max(-(-taken[core] // group.count(core)) for core in counts) if wide else 0
-            first = {core: base * group.count(core) if wide else taken[core] for core in counts}
-            if any(first[core] + n > chip.core.count * group.count(core) for core, n in counts.items()):
-                first = dict.fromkeys(counts, 0)
-            for core, n in counts.items():
+            counts = [(core, len(entries), group.count(core)) for core, (_, entries, _) in programs.items()]
+            if len(counts) > 1:
+                # An image on cores of several types keeps whole core groups.
+                base = max([-(-taken[core] // own) for core, _, own in counts])
+                first = {core: base * own for core, _, own in counts}
+            else:
+                first = {core: taken[core] for core, *_ in counts}
+            if any(first[core] + n > groups * own for core, n, own in counts):
+                first = dict.fromkeys(first, 0)
+            for core, n, _ in counts:
                 taken[core] = first[core] + n
         firsts.append(first)
     return firsts

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,8 @@ from npuvm.compiler.errors import CompileError
 from npuvm.compiler.stack.entries import Programs, Run, StackedEntries, busy
 from npuvm.isa import Image, Insn, Isa, RelocTable, encode
 
-__all__ = ["Bounds", "Linkage", "Part", "grid_words", "link", "most_phases", "order_of_cores"]
+__all__ = ["Cores", "Linkage", "Part", "cores_of", "grid_words", "link", "most_phases"]
 
-_Words = npt.NDArray[np.uint64]
 _Places = npt.NDArray[np.int64]
 
 
@@ -36,32 +36,29 @@ class Part:
     args: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Code:
-    """What the cores of one type run of part `part`: its words `start` to `stop`, without the halt, and its entries.
+class _Code(NamedTuple):
+    """What the cores of one type run of part `part`: its words `start` to `stop`, without the halt.
 
-    `grids` and `reloc_words` count from `start`. `own` picks the relocations of these words, None when it is all of them.
+    `grids`, as many phases as its entries have, and `reloc_words` count from `start`. `own` picks the relocations of these
+    words, None when it is all of them.
     """
 
     part: int
     start: int
     stop: int
-    grids: _Places
+    grids: Sequence[int]
     reloc_words: _Places
     reloc_args: _Places
     own: npt.NDArray[np.bool_] | None
-    low: int
-    high: int
     phases: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Fixed:
+class _Fixed(NamedTuple):
     """Words and fields that the linker needs of an instruction set."""
 
-    core_barrier: _Words
-    launch_barrier: _Words
-    halt: _Words
+    core_barrier: int
+    launch_barrier: int
+    halt: int
     phase_low: int
     phases: int
 
@@ -75,11 +72,12 @@ def _fixed(isa: Isa) -> _Fixed:
         scopes = isa.instruction("barrier").operand("scope").values
         phase = isa.instruction("grid").operand("phase").bits
 
-        def words(op: str, **args: int) -> _Words:
-            return np.array(encode(isa, Insn(op, args=args)), dtype=np.uint64)
+        def word(op: str, **args: int) -> int:
+            (only,) = encode(isa, Insn(op, args=args))
+            return only
 
-        barriers = words("barrier", scope=scopes["core"]), words("barrier", scope=scopes["launch"])
-        found = _FIXED[isa.hash] = _Fixed(*barriers, words("halt"), phase.low, 1 << phase.width)
+        barriers = word("barrier", scope=scopes["core"]), word("barrier", scope=scopes["launch"])
+        found = _FIXED[isa.hash] = _Fixed(*barriers, word("halt"), phase.low, 1 << phase.width)
     return found
 
 
@@ -106,50 +104,97 @@ def grid_words(isa: Isa, image: Image) -> Sequence[int]:
 
 
 def link(name: str, isa: Isa, group: Sequence[str], levels: Sequence[Sequence[Part]], n_args: int) -> Image:
-    """One image of all parts; see `Linkage`."""
+    """One image of all parts; see `Linkage`. `group` names the core types of a core group in launch order."""
     parts = [part for each in levels for part in each]
-    linkage = Linkage(name, isa, group, levels, n_args)
-    return linkage.image([each.image for each in parts], [busy(each.image) for each in parts], [p.first for p in parts])
+    images = [part.image for part in parts]
+    programs = [busy(image) for image in images]
+    cores = cores_of(programs, [part.first for part in parts], group)
+    return Linkage(name, isa, levels, programs, cores, n_args).image(images, programs, cores)
 
 
-Bounds = tuple[int, Mapping[str, Sequence[int]]]
-"""Whole core groups, and by core type the cores at which parts begin or end."""
+class Cores(NamedTuple):
+    """On which cores of `groups` whole core groups, whose cores have the types `order`, the parts of a stack run.
+
+    `spans` are, by core type, number of the part, its first core of this type, and the one after the last; `bounds` the cores
+    at which parts begin or end.
+    """
+
+    groups: int
+    order: tuple[str, ...]
+    spans: Mapping[str, Sequence[tuple[int, int, int]]]
+    bounds: Mapping[str, Sequence[int]]
+
+    def key(self) -> Hashable:
+        """What of it decides about programs: which parts begin and end with each other."""
+        found: list[Hashable] = []
+        for core_type, spans in self.spans.items():
+            places = {core: at for at, core in enumerate(self.bounds[core_type])}
+            found += [core_type, len(places)]
+            for _, low, high in spans:
+                found += [places[low], places[high]]
+        return tuple(found)
+
+
+def cores_of(programs: Sequence[Programs], firsts: Sequence[Mapping[str, int]], group: Sequence[str]) -> Cores:
+    """The cores of parts that run these programs, by `firsts` on the cores of each type from these on."""
+    spans: dict[str, list[tuple[int, int, int]]] = {}
+    for part, (each, first) in enumerate(zip(programs, firsts, strict=True)):
+        for core_type, (_, entries, _) in each.items():
+            low = first.get(core_type, 0)
+            spans.setdefault(core_type, []).append((part, low, low + len(entries)))
+    groups, bounds = 0, {}
+    for core_type, own in spans.items():
+        cores = {0}
+        for _, low, high in own:
+            cores.add(low)
+            cores.add(high)
+        bounds[core_type] = sorted(cores)
+        groups = max(groups, -(-bounds[core_type][-1] // group.count(core_type)))
+    for core_type, some in bounds.items():
+        end = groups * group.count(core_type)
+        if some[-1] < end:
+            some.append(end)
+    return Cores(groups, tuple([each for each in group if each in spans]), spans, bounds)
 
 
 class Linkage:
-    """How images of one form become one image; `group` names the core types of a core group in launch order.
+    """How images of one form become one image.
 
-    CompileError when a core would have more grids than phases can be numbered, or when cores of one type run different programs
-    of one image.
+    `programs` are what `busy` says of the image of each part. CompileError when a core would have more grids than phases can be
+    numbered, or when cores of one type run different programs of one image.
     """
 
     def __init__(
-        self, name: str, isa: Isa, group: Sequence[str], levels: Sequence[Sequence[Part]], n_args: int
+        self,
+        name: str,
+        isa: Isa,
+        levels: Sequence[Sequence[Part]],
+        programs: Sequence[Programs],
+        cores: Cores,
+        n_args: int,
     ) -> None:
         fixed = _fixed(isa)
         self._name, self._isa_hash, self._n_args = name, isa.hash, n_args
-        levels_of: dict[str, list[list[_Code]]] = {}
-        number = 0
-        for level, parts in enumerate(levels):
-            for part in parts:
-                for core_type, code in _codes(isa, fixed, part, number):
-                    if core_type not in levels_of:
-                        levels_of[core_type] = [[] for _ in levels]
-                    levels_of[core_type][level].append(code)
-                number += 1
-        self._order = tuple(each for each in group if each in levels_of)
-        codes = {core_type: [code for here in each for code in here] for core_type, each in levels_of.items()}
-        self._parts = {core_type: [code.part for code in each] for core_type, each in codes.items()}
-        _, bounds = _bounds({core: [(c.low, c.high) for c in each] for core, each in codes.items()}, self._order)
+        parts = [(level, part) for level, each in enumerate(levels) for part in each]
+        codes = [
+            _codes(isa, fixed, part, number, here)
+            for number, ((_, part), here) in enumerate(zip(parts, programs, strict=True))
+        ]
         text = _Text(name, fixed)
-        self._runs = {core_type: _programs(text, each, bounds[core_type]) for core_type, each in levels_of.items()}
+        self._runs: dict[str, list[tuple[int, list[int]]]] = {}
+        for core_type, spans in cores.spans.items():
+            own: list[list[tuple[int, int, _Code]]] = [[] for _ in levels]
+            for part, low, high in spans:
+                own[parts[part][0]].append((low, high, codes[part][core_type]))
+            self._runs[core_type] = _programs(text, own, cores.bounds[core_type])
         self._words = np.zeros(text.at, dtype=np.uint64)
-        for at, word in text.words.items():
-            self._words[at] = word
+        view = self._words.data
+        for at, word in text.words:
+            view[at] = word
         self._copies = [(code.part, code.start, code.stop, at) for code, at in text.codes]
-        self._grids = np.concatenate([code.grids + at for code, at in text.codes])
-        self._noted = tuple(self._grids.tolist())
-        self._phases = np.array(text.phases, dtype=np.uint64) << np.uint64(fixed.phase_low)
+        self._noted = tuple([at + grid for code, at in text.codes for grid in code.grids])
+        self._grids = np.array(self._noted, dtype=np.int64)
+        self._phases = np.array(text.phases, dtype=np.uint64)
         self._reloc_words = np.concatenate([code.reloc_words + at for code, at in text.codes])
         self._reloc_args = np.concatenate([code.reloc_args for code, _ in text.codes])
         self._addends = [(code.part, code.own) for code, _ in text.codes]
@@ -159,25 +204,10 @@ class Linkage:
         for part, start, stop, at in self._copies:
             yield part, at, at + stop - start
 
-    def bounds(self, programs: Sequence[Programs], firsts: Sequence[Mapping[str, int]]) -> Bounds:
-        """Whole core groups, and by core type the cores at which parts begin or end; see `image`."""
-        spans = {
-            core_type: [_span(programs[part], firsts[part], core_type) for part in each]
-            for core_type, each in self._parts.items()
-        }
-        return _bounds(spans, self._order)
+    def image(self, images: Sequence[Image], programs: Sequence[Programs], cores: Cores) -> Image:
+        """The images, in the order of the parts, as one; `programs` are what `busy` says of them.
 
-    def image(
-        self,
-        images: Sequence[Image],
-        programs: Sequence[Programs],
-        firsts: Sequence[Mapping[str, int]],
-        bounds: Bounds | None = None,
-    ) -> Image:
-        """The images, in the order of the parts, as one; `programs` are what `busy` says of them, `firsts` as in the parts.
-
-        They may have other numbers of cores than the parts, but their `order_of_cores` must be the same. `bounds` are those
-        of programs with as many entries, where they are known.
+        They may be on other cores than the parts, but `Cores.key` must be the same.
         """
         words = self._words.copy()
         for part, start, stop, at in self._copies:
@@ -186,39 +216,39 @@ class Linkage:
         tables = [RelocTable.of(image.relocs).addends for image in images]
         addends = [tables[part] if own is None else tables[part][own] for part, own in self._addends]
         relocs = RelocTable.joined(self._reloc_words, self._reloc_args, np.concatenate(addends))
-        groups, cores = bounds or self.bounds(programs, firsts)
-        runs = {
-            core_type: tuple(
+        runs: dict[str, tuple[Run, ...]] = {}
+        for core_type, each in self._runs.items():
+            first = {part: low for part, low, _ in cores.spans[core_type]}
+            runs[core_type] = tuple(
                 [
-                    Run(low, high, pc, tuple([(programs[n][core_type][1], firsts[n].get(core_type, 0)) for n in parts]))
-                    for (low, high), (pc, parts) in zip(pairwise(cores[core_type]), each, strict=True)
+                    Run(low, high, pc, tuple([(programs[n][core_type][1], first[n]) for n in parts]))
+                    for (low, high), (pc, parts) in zip(pairwise(cores.bounds[core_type]), each, strict=True)
                 ]
             )
-            for core_type, each in self._runs.items()
-        }
-        stacked = StackedEntries(self._order, groups, runs)
+        stacked = StackedEntries(cores.order, cores.groups, runs)
         return Image(self._name, self._isa_hash, words, stacked, relocs, self._n_args, self._noted)
 
 
-def _codes(isa: Isa, fixed: _Fixed, part: Part, number: int) -> Iterator[tuple[str, _Code]]:
+def _codes(isa: Isa, fixed: _Fixed, part: Part, number: int, programs: Programs) -> dict[str, _Code]:
     """What a part's cores of each type run."""
     image = part.image
-    grids = np.array(grid_words(isa, image), dtype=np.int64)
+    grids = grid_words(isa, image)
     relocs = RelocTable.of(image.relocs)
-    args = np.array(part.args, dtype=np.int64)[relocs.args] if len(relocs) else relocs.args
-    programs = busy(image)
-    for core_type, (start, entries, phases) in programs.items():
+    words, args = relocs.words, relocs.args
+    if len(args):
+        args = np.array(part.args, dtype=np.int64)[args]
+    found: dict[str, _Code] = {}
+    for core_type, (start, _, phases) in programs.items():
         stop = min((other for other, _, _ in programs.values() if other > start), default=len(image.words))
-        if image.words[stop - 1] != fixed.halt[0]:
+        if image.words[stop - 1] != fixed.halt:
             raise CompileError(f"the program at word {start} does not end in halt", image.name)
-        places = grids[(start <= grids) & (grids < stop)] - start
-        own = None if len(programs) == 1 else (start <= relocs.words) & (relocs.words < stop)
-        words, taken = (relocs.words, args) if own is None else (relocs.words[own], args[own])
-        low = part.first.get(core_type, 0)
-        yield (
-            core_type,
-            _Code(number, start, stop - 1, places, words - start, taken, own, low, low + len(entries), phases),
-        )
+        if len(programs) == 1 and start == 0:
+            found[core_type] = _Code(number, start, stop - 1, grids, words, args, None, phases)
+        else:
+            own = (start <= words) & (words < stop)
+            places = [grid - start for grid in grids if start <= grid < stop]
+            found[core_type] = _Code(number, start, stop - 1, places, words[own] - start, args[own], own, phases)
+    return found
 
 
 class _Text:
@@ -228,59 +258,28 @@ class _Text:
         self.name = name
         self.fixed = fixed
         self.at = 0
-        self.words: dict[int, np.uint64] = {}
+        self.words: list[tuple[int, int]] = []
         self.codes: list[tuple[_Code, int]] = []
         self.phases: list[int] = []
 
-    def append(self, words: _Words) -> None:
-        """Add words of the linker's own."""
-        for word in words:
-            self.words[self.at] = word
-            self.at += 1
+    def append(self, word: int) -> None:
+        """Add a word of the linker's own."""
+        self.words.append((self.at, word))
+        self.at += 1
 
     def part(self, code: _Code, phase: int) -> None:
         """Add a part; its phases are numbered from `phase`."""
         self.codes.append((code, self.at))
-        self.phases += [phase] * len(code.grids)
+        self.phases += [phase << self.fixed.phase_low] * len(code.grids)
         self.at += code.stop - code.start
 
 
-def _bounds(spans: Mapping[str, Sequence[tuple[int, int]]], order: Sequence[str]) -> tuple[int, dict[str, list[int]]]:
-    """Whole core groups, as many as parts on these cores reach, and by type the cores at which parts begin or end."""
-    groups = max(-(-high // order.count(core_type)) for core_type, each in spans.items() for _, high in each)
-    bounds = {
-        core_type: sorted({0, groups * order.count(core_type), *(core for span in each for core in span)})
-        for core_type, each in spans.items()
-    }
-    return groups, bounds
+def _programs(
+    text: _Text, levels: Sequence[Sequence[tuple[int, int, _Code]]], bounds: Sequence[int]
+) -> list[tuple[int, list[int]]]:
+    """Write the programs of all cores of a type, given by level what cores from the first to before the second number run.
 
-
-def _span(programs: Programs, first: Mapping[str, int], core_type: str) -> tuple[int, int]:
-    """The first core of a type that runs an image, and the one after the last."""
-    low = first.get(core_type, 0)
-    return low, low + len(programs[core_type][1])
-
-
-def order_of_cores(programs: Sequence[Programs], firsts: Sequence[Mapping[str, int]], group: Sequence[str]) -> Hashable:
-    """What of the cores of images, which begin at these, decides about programs: which begin and end with each other."""
-    types = dict.fromkeys(core_type for each in programs for core_type in each)
-    spans = {
-        core_type: [
-            _span(each, first, core_type) for each, first in zip(programs, firsts, strict=True) if core_type in each
-        ]
-        for core_type in types
-    }
-    _, bounds = _bounds(spans, [each for each in group if each in spans])
-    return tuple(
-        (core_type, len(bounds[core_type]), *(bounds[core_type].index(core) for span in each for core in span))
-        for core_type, each in spans.items()
-    )
-
-
-def _programs(text: _Text, levels: Sequence[Sequence[_Code]], bounds: Sequence[int]) -> list[tuple[int, list[int]]]:
-    """Write the programs of all cores of a type. Between two bounds all cores run the same parts.
-
-    Gives for each pair of bounds the first word, and the parts.
+    Between two bounds all cores run the same parts. Gives for each pair of bounds the first word, and the parts.
     """
     runs = []
     for low, _ in pairwise(bounds):
@@ -290,8 +289,8 @@ def _programs(text: _Text, levels: Sequence[Sequence[_Code]], bounds: Sequence[i
             if number:
                 text.append(text.fixed.launch_barrier)
             shared = False
-            for code in parts:
-                if code.low <= low < code.high:
+            for first, end, code in parts:
+                if first <= low < end:
                     if shared:
                         text.append(text.fixed.core_barrier)
                     text.part(code, phase)

@@ -37,25 +37,27 @@ def levels_of(uses: Sequence[tuple[Collection[str], Collection[str]]]) -> list[i
     for names, writes in uses:
         level = 0
         for name in names:
-            before = touched.get(name, 0) if name in writes else written.get(name, 0)
-            level = max(level, before)
-        for name in names:
-            touched[name] = max(touched.get(name, 0), level + 1)
-            if name in writes:
-                written[name] = level + 1
+            before = (touched if name in writes else written).get(name, 0)
+            if before > level:
+                level = before
         levels.append(level)
+        after = level + 1
+        for name in names:
+            if touched.get(name, 0) < after:
+                touched[name] = after
+            if name in writes:
+                written[name] = after
     return levels
 
 
 def lifetimes_of(names: Collection[str], uses: Sequence[Collection[str]], levels: Sequence[int]) -> dict[str, Lifetime]:
     """When each of `names` is used; those that nobody touches are left out."""
-    found: dict[str, Lifetime] = {}
+    found: dict[str, list[int]] = {}
     for touched, level in zip(uses, levels, strict=True):
         for name in touched:
             if name in names:
-                known = found.get(name, Lifetime(level, level))
-                found[name] = Lifetime(min(known.first, level), max(known.last, level))
-    return found
+                found.setdefault(name, []).append(level)
+    return {name: Lifetime(min(own), max(own)) for name, own in found.items()}
 
 
 def side_by_side(sizes: Mapping[str, int]) -> dict[str, int]:

@@ -387,7 +387,7 @@ class NpuConfig(Section):
         """Cores of all types."""
         return len(self.group_core_types) * self.core.count
 
-    @property
+    @cached_property
     def group_core_types(self) -> tuple[CoreType, ...]:
         """Cores of one group in launch order: ("unified",), or ("cube", "vector", ...)."""
         if self.core.kind == "unified":
