@@ -262,7 +262,7 @@ def test_more_grids_than_phases_make_several_launches() -> None:
 
 
 def test_without_the_barrier_there_is_a_hazard() -> None:
-    chip, shapes = the_chip("ascend_910b1"), {"x": (300, 40)}
+    chip, shapes = the_chip("ascend_910b1"), {"x": (30, 40)}
     apart = compile_kernel(columns, shapes, chip, the_isa())
     names = list(dict.fromkeys(name for launch in apart.launches for name in launch.args))
     parts = [Part(launch.image, {}, [names.index(name) for name in launch.args]) for launch in apart.launches]

@@ -178,7 +178,14 @@ class ReduceFamily:
         whole = self._whole.fair_cycles(values) if last is not None and last.enough() else None
         if last is None or whole is None or whole < _SURE * self._least(last):
             return None
-        found = last.plan()
+        others, further = list(self._others.values()), self._parts.further
+
+        def join(number: int) -> float:
+            """Cycles of the parts that are not cut, each behind a barrier."""
+            made = [other.fair_cycles((*values, number + further)) or 0.0 for other in others]
+            return sum(made) + _JOIN_CYCLES * len(made)
+
+        found = last.plan(join)
         if found is None:
             return None
         planned = {self._last: found}
@@ -189,9 +196,7 @@ class ReduceFamily:
                 if each is None:
                     return None
                 planned[name] = each
-        cycles = sum(each.fair_cycles for each in planned.values())
-        for other in self._others.values():
-            cycles += (other.fair_cycles((*values, self._count(planned))) or 0.0) + _JOIN_CYCLES
+        cycles = sum(each.fair_cycles for each in planned.values()) + join(found.chunks.number)
         return planned if _WORTH * cycles <= whole else None
 
     def _least(self, last: ChunkedShape) -> float:
