@@ -139,7 +139,8 @@ def _cols(
     fewest = -(-total // widest)
     count = last = 0
     for waves in HALVES:
-        parts = max(-(-waves * cores // tiles), fewest * waves)
+        even = waves * cores // tiles if is_row_reduced else -(-waves * cores // tiles)
+        parts = max(even, fewest * waves)
         size = -(-total // parts)
         step = LANES if size < LONG else LINES
         wide = min(widest, -(-size // step) * step)

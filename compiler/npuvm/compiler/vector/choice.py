@@ -237,7 +237,8 @@ class TileChooser:
         last = 0
         for waves in HALVES:
             # With enough rows for all cores, columns are cut in as many parts as rounds would be.
-            parts = max(-(-waves * cores // tiles), fewest * waves)
+            even = waves * cores // tiles if self._row_reduced else -(-waves * cores // tiles)
+            parts = max(even, fewest * waves)
             part = -(-total // parts)
             step = LANES if part < LONG else LINES
             wide = min(widest, -(-part // step) * step)
