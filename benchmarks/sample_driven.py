@@ -8,7 +8,7 @@ products of `benchmarks/tile_choice.py`, with as many trials for each shape. The
 as many others of the same kind, which neither has seen. The library is built anew, as `npuvm tune` does.
 
 Counted are simulated launches and CPU seconds, all included: for the tuner programs, simulation, and its model; for the library
-candidates, programs and simulation. A run that is stopped goes on from its log.
+candidates, programs, simulation, and what follows for tiles that are not measured. A run that is stopped goes on from its log.
 """
 
 from __future__ import annotations

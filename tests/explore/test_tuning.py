@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from npuvm.cli.main import main
 from npuvm.compiler.cube.chooser import TileChooser
 from npuvm.compiler.cube.codegen import compile_matmul
-from npuvm.compiler.cube.problem import ProductSizes
+from npuvm.compiler.cube.core_cost import REFERENCE
+from npuvm.compiler.cube.costs import CandidateCosts, reference_cost
+from npuvm.compiler.cube.levels import grown_tiles
+from npuvm.compiler.cube.problem import CubeTile, ProductSizes
 from npuvm.compiler.cube.spec import MatmulSpec, MatView
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.language.pins import Pins
 from npuvm.compiler.tiles import library as tile_library
 from npuvm.compiler.tiles.levels import Analysis
 from npuvm.explore.tuning import build, tune_chip
+from npuvm.explore.tuning.derive import derived_cycles, spread
 from npuvm.explore.tuning.measure import TileMeter
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.simulator import simulate
@@ -54,13 +59,32 @@ def test_measures_what_a_pinned_program_takes() -> None:
     assert first == pytest.approx(run.cycles, rel=0.02)
 
 
+@pytest.mark.parametrize("name", ["edge", "ascend_910a", "ascend_910b1"])
+def test_one_launch_tells_what_launches_of_their_own_do(name: str) -> None:
+    """A single tile with nothing in L2, and two more tiles after a first with all in it; results leave by either unit."""
+    chip = load_chip(name)
+    meter = TileMeter("fp16", chip, load_isa(chip.isa.base, chip.isa.extensions))
+    for tile in ((32, 64, 128, 32, 2), (64, 32, 64, 64, 2), (128, 128, 64, 32, 1)):
+        m, n, k1, k0, slots = tile
+        taken = CubeTile((m, n, k1), (m, n, k0), slots, 0)
+        before = meter.simulations
+        firsts, laters = np.split(np.array(meter.cycles(tile)), 2)
+        assert meter.simulations == before + 2
+        for first, later, steps in zip(firsts, laters, (1, 3), strict=True):
+            alone = meter.run(m, n, k1 * steps, taken, known=n).cycles
+            one, three = (meter.run(m, wide, k1 * steps, taken, known=0).cycles for wide in (n, 3 * n))
+            assert first == pytest.approx(alone, rel=0.04)
+            assert later == pytest.approx((three - one) / 2, rel=0.06)
+
+
 def test_builds_a_library_that_the_compiler_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chip, isa = _chip()
     seen: list[tuple[int, int]] = []
     built = tune_chip(chip, tmp_path, 2, lambda done, total: seen.append((done, total)))
     assert built.path.parent == tmp_path
     assert seen[-1] == (built.tiles, built.tiles)
-    assert built.simulations == 6 * built.tiles
+    assert built.measured == built.tiles
+    assert built.simulations == 2 * built.tiles
     assert built.cpu_seconds > 0
     assert list(tmp_path.iterdir()) == [built.path]
     monkeypatch.setenv(tile_library.FOLDERS, str(tmp_path))
@@ -69,14 +93,66 @@ def test_builds_a_library_that_the_compiler_finds(tmp_path: Path, monkeypatch: p
     assert library is not None
     (kernels,) = library.sorts.values()
     assert len(kernels.tiles) == built.tiles
+    assert kernels.measured.all()
     assert (kernels.first[1] > kernels.first[0]).all()
     assert (kernels.later <= kernels.first).all()
     tile_library.forget_libraries()
 
 
-def _rows(library: Path) -> dict[tuple[int, ...], list[int]]:
-    (rows,) = json.loads(library.read_text(encoding="utf-8"))["sorts"].values()
-    return {tuple(row[:5]): row[5:] for row in rows}
+def _rows(library: Path, kind: str = "measured") -> dict[tuple[int, ...], list[int]]:
+    (parts,) = json.loads(library.read_text(encoding="utf-8"))["sorts"].values()
+    return {tuple(row[:5]): row[5:] for row in parts[kind]}
+
+
+def test_what_is_not_measured_is_derived(tmp_path: Path) -> None:
+    """Of few measured tiles, with what these take when all are, and the others near it."""
+    chip = load_chip("edge", ("core.l0a_kib=8", "core.l0b_kib=8", "core.l0c_kib=16", "core.l1_kib=64"))
+    every = tune_chip(chip, tmp_path / "every", 1, spread=None)
+    some = tune_chip(chip, tmp_path / "some", 1, spread=40)
+    assert (every.measured, some.measured, some.tiles) == (every.tiles, 40, every.tiles)
+    assert some.simulations == 80
+    all_measured, measured, derived = _rows(every.path), _rows(some.path), _rows(some.path, "derived")
+    assert not _rows(every.path, "derived")
+    assert set(measured) | set(derived) == set(all_measured)
+    assert set(measured).isdisjoint(derived)
+    assert measured == {tile: all_measured[tile] for tile in measured}
+    off = np.array([np.array(cycles) / all_measured[tile] - 1 for tile, cycles in derived.items()])
+    assert (np.median(np.abs(off), axis=0) < 0.05).all()
+    assert (np.quantile(np.abs(off), 0.9, axis=0) < 0.2).all()
+
+
+def test_what_is_measured_follows_from_the_chip() -> None:
+    """Tiles far from each other, in the same order each time; fewer are the first ones of more."""
+    costs = _costs(load_chip("edge"))
+    taken = spread(costs, 30).tolist()
+    assert len(set(taken)) == 30
+    assert spread(costs, 12).tolist() == taken[:12]
+    sizes = np.log2(costs.table[:, [0, 1, 2, 5]])
+    apart = np.abs(sizes[taken, None] - sizes[taken]).max(axis=2) + 99 * np.eye(30)
+    assert apart.min() >= 1
+    assert (np.ptp(sizes[taken], axis=0) >= np.ptp(sizes, axis=0) - 1).all()
+    assert spread(costs, len(costs.table)).tolist() == list(range(len(costs.table)))
+
+
+def test_what_formulas_are_off_by_holds_for_neighbours() -> None:
+    """A chip whose tiles take more than formulas say by a factor, and by one that grows with m."""
+    chip = load_chip("ascend_910a")
+    costs, problem = _costs(chip), TileMeter("fp16", chip, load_isa("npu_v1")).problem
+    at = spread(costs, 60)
+    tiles = np.concatenate([costs.table, costs.depths[:, None]], axis=1).T.astype(float)
+    core = reference_cost(problem, "l1")
+    formulas = np.stack(
+        [core.cycles(tiles, tiles[2] * steps, REFERENCE, False)[field] for field in (0, 1) for steps in (1, 3)], axis=1
+    )
+    for factor, near in ((1.5 + 0 * tiles[0], 1e-9), (tiles[0] ** 0.2, 0.02)):
+        true = formulas * factor[:, None] * 1000
+        found = derived_cycles(problem, "l1", costs, at, np.rint(true[at]).astype(np.int64))
+        assert np.abs(found / true - 1).max() <= near + 0.5 / true.min()
+
+
+def _costs(chip: NpuConfig) -> CandidateCosts:
+    problem = TileMeter("fp16", chip, load_isa(chip.isa.base, chip.isa.extensions)).problem
+    return CandidateCosts(problem, *grown_tiles(problem), None)
 
 
 def test_levels_that_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +162,7 @@ def test_levels_that_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     found = {}
     for measured in tile_library.MEASURABLE[1:]:
         folder = tmp_path / measured
-        built = tune_chip(chip, folder, 1, measured=measured, every=12)
+        built = tune_chip(chip, folder, 1, measured=measured, spread=24)
         found[measured] = _rows(built.path)
         monkeypatch.setenv(tile_library.FOLDERS, str(folder))
         tile_library.forget_libraries()
@@ -98,8 +174,9 @@ def test_levels_that_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         sizes = ProductSizes(256, 256, 256, 1, 512, 512)
         once = chooser.estimates(sizes)[2]
         content = json.loads(built.path.read_text(encoding="utf-8"))
-        (rows,) = content["sorts"].values()
-        rows[:] = [[*row[:5], *(2 * each for each in row[5:])] for row in rows]
+        (parts,) = content["sorts"].values()
+        for rows in parts.values():
+            rows[:] = [[*row[:5], *(2 * each for each in row[5:])] for row in rows]
         built.path.write_text(json.dumps(content), encoding="utf-8")
         tile_library.forget_libraries()
         assert (TileChooser(problem, chip.cores_with("cube")).estimates(sizes)[2] > once).all()
@@ -128,7 +205,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
     """What was measured is not measured again, a line that was being written is; the library is that of one run."""
     chip, _ = _chip()
     whole = tune_chip(chip, tmp_path / "whole", 1)
-    rows = next(iter(json.loads(whole.path.read_text(encoding="utf-8"))["sorts"].values()))
+    rows = [[*tile, *cycles] for tile, cycles in _rows(whole.path).items()]
     folder = tmp_path / "again"
     folder.mkdir()
     partial = (folder / whole.path.name).with_suffix(".partial")
@@ -141,7 +218,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         tune_chip(chip, folder, 1, stop)
     again = tune_chip(chip, folder, 1)
-    assert again.simulations == whole.simulations - (3 + 2) * 6
+    assert again.simulations == whole.simulations - (3 + 2) * 2
     assert again.path.read_bytes() == whole.path.read_bytes()
     assert not partial.exists()
 
@@ -193,7 +270,11 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", "edge", "--out", str(tmp_path), "-j", "1", "--json", *overrides]) == 0
     report = json.loads(capsys.readouterr().out)
     assert Path(report["library"]).is_file()
-    assert report["tiles"] * 6 == report["simulations"]
+    assert report["tiles"] * 2 == report["measured_tiles"] * 2 == report["simulations"]
+    capsys.readouterr()
+    assert main(["tune", "edge", "--out", str(tmp_path), "-j", "1", "--all-tiles", *overrides]) == 0
+    tiles = report["tiles"]
+    assert f": {tiles} tiles, {tiles} of them measured; {2 * tiles} launches simulated in" in capsys.readouterr().out
     blocked = tmp_path / "file"
     blocked.write_text("", encoding="utf-8")
     assert main(["tune", "edge", "--out", str(blocked), *overrides]) == 2

@@ -11,7 +11,7 @@ import typer
 from npuvm.cli.options import AsJson, Overrides
 from npuvm.cli.output import DelayedBar, OutputError, json_text
 from npuvm.compiler.tiles.library import user_folder
-from npuvm.explore.tuning import tune_chip
+from npuvm.explore.tuning import SPREAD, tune_chip
 from npuvm.hw.config import load_chip
 
 __all__ = ["Measured", "tune"]
@@ -41,7 +41,13 @@ def tune(
     ] = None,
     processes: Annotated[
         int | None,
-        typer.Option("--processes", "-j", min=1, help="Processes; without it one a core.", show_default=False),
+        typer.Option(
+            "--processes",
+            "-j",
+            min=1,
+            help="Processes; without it one for each 100 tiles, at most one a core.",
+            show_default=False,
+        ),
     ] = None,
     measured: Annotated[
         Measured,
@@ -49,6 +55,9 @@ def tune(
             help="The highest level that is measured: none, l0 (the cube and its moves), l1 (one core), core (all at once)."
         ),
     ] = Measured.L1,
+    all_tiles: Annotated[
+        bool, typer.Option("--all-tiles", help=f"Measure every tile, not {SPREAD} that all others follow from.")
+    ] = False,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -66,6 +75,7 @@ def tune(
                 processes,
                 lambda done, total: bar.update(done, total, target.name),
                 measured=measured.value,
+                spread=None if all_tiles else SPREAD,
             )
         except OSError as error:
             raise OutputError(f"cannot be written: {error.strerror}", str(error.filename or place)) from None
@@ -73,11 +83,13 @@ def tune(
         report = {
             "library": str(built.path),
             "tiles": built.tiles,
+            "measured_tiles": built.measured,
             "simulations": built.simulations,
             "cpu_s": round(built.cpu_seconds, 3),
         }
         typer.echo(json_text(report), nl=False)
         return
     typer.echo(
-        f"{built.path}: {built.tiles} tiles, {built.simulations} launches simulated in {built.cpu_seconds:.1f} s of CPU time"
+        f"{built.path}: {built.tiles} tiles, {built.measured} of them measured; "
+        f"{built.simulations} launches simulated in {built.cpu_seconds:.1f} s of CPU time"
     )

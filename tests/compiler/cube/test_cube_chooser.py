@@ -287,7 +287,7 @@ def _library(folder: Path, rows: list[list[int]], **changed: object) -> Path:
         "version": tile_library.VERSION,
         "chip_hash": chip.chip_hash,
         "isa_hash": isa.hash,
-        "sorts": {sort_name(_problem(_product(64, 64, 64), "edge")): rows},
+        "sorts": {sort_name(_problem(_product(64, 64, 64), "edge")): {"measured": rows, "derived": []}},
     }
     path = folder / tile_library.library_name(chip, isa)
     path.write_text(json.dumps(content | changed), encoding="utf-8")
@@ -323,9 +323,16 @@ def test_the_library_decides_between_tiles(tmp_path: Path, monkeypatch: pytest.M
         ({"chip_hash": "0"}, "for another chip"),
         ({"isa_hash": "0"}, "for another instruction set"),
         ({"sorts": [1]}, "no tile library"),
-        ({"sorts": {"products": [[1, 2, 3]]}}, "lines of 9 whole numbers from 1 up"),
-        ({"sorts": {"products": [[0] * 9]}}, "lines of 9 whole numbers from 1 up"),
-        ({"sorts": {"products": [[1.5] * 9]}}, "lines of 9 whole numbers from 1 up"),
+        ({"version": 1, "sorts": {"products": [[1] * 9]}}, "of version 1, not 2"),
+        ({"sorts": {"products": [[1] * 9]}}, "no tile library"),
+        ({"sorts": {"products": {"measured": [[1] * 9]}}}, "no tile library.*'derived'"),
+        ({"sorts": {"products": {"measured": [], "derived": [[1] * 9]}}}, "some tiles are measured"),
+        ({"sorts": {"products": {"measured": [[1, 2, 3]], "derived": []}}}, "lines of 9 whole numbers from 1 up"),
+        ({"sorts": {"products": {"measured": [[0] * 9], "derived": []}}}, "lines of 9 whole numbers from 1 up"),
+        (
+            {"sorts": {"products": {"measured": [[1] * 9], "derived": [[1.5] * 9]}}},
+            "lines of 9 whole numbers from 1 up",
+        ),
     ],
 )
 def test_a_library_of_something_else_is_refused(

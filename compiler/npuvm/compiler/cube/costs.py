@@ -16,7 +16,7 @@ from npuvm.compiler.cube.resident import resident_chip
 from npuvm.compiler.language.pins import Pins
 from npuvm.compiler.tiles.library import STEPS, Kernels
 
-__all__ = ["GRID", "CandidateCosts", "CostLines", "reference_problem"]
+__all__ = ["GRID", "CandidateCosts", "CostLines", "reference_cost"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -98,14 +98,11 @@ class CandidateCosts:
         self._per_line = problem.item / problem.chip.memory.l2.line_bytes
         self._with_loads = not problem.chip.memory.address_hash
         self._tiles = np.concatenate([self.table, self.depths[:, None]], axis=1).T.astype(np.float64)
-        reference = reference_problem(problem)
         self._over: Floats | None = None
         self._inner: Floats | None = None
-        if kernels is not None and measured == "l0":
-            reference = replace(reference, chip=resident_chip(reference.chip), via_ub=False)
-            self._inner = self._corrections(CoreCost(reference), kernels, order)[:, 1]
-        elif kernels is not None:
-            self._over = self._corrections(CoreCost(reference), kernels, order)
+        if kernels is not None:
+            over = self._corrections(reference_cost(problem, measured), kernels, order)
+            self._over, self._inner = (None, over[:, 1]) if measured == "l0" else (over, None)
 
     def useful(self) -> tuple[Ints, ...]:
         """For each interval of the grid, candidates of which one is near the best beside its edges, however operands lie.
@@ -179,10 +176,16 @@ def _at_steps(corrections: Floats, steps: Floats) -> Floats:
     return found
 
 
-def reference_problem(problem: TileProblem) -> TileProblem:
-    """The products that are measured of all that multiply alike: operands lie row by row, and results have their type."""
+def reference_cost(problem: TileProblem, measured: str | None) -> CoreCost:
+    """Formulas for what is measured of all products that multiply alike, up to the level `measured`.
+
+    Operands lie row by row, and results have their type.
+    """
     a, b = (replace(side, flipped=False) for side in (problem.a, problem.b))
-    return replace(problem, a=a, b=b, out_item=problem.item, bias_item=0, pins=Pins())
+    reference = replace(problem, a=a, b=b, out_item=problem.item, bias_item=0, pins=Pins())
+    if measured == "l0":
+        reference = replace(reference, chip=resident_chip(problem.chip), via_ub=False)
+    return CoreCost(reference)
 
 
 def _by_pair(table: Table) -> Ints:

@@ -24,10 +24,10 @@ def sort_name(problem: TileProblem) -> str:
 
 
 def measured_tiles(problem: TileProblem) -> tuple[TileLibrary, Kernels] | None:
-    """The chip's library and the measured tiles that fit, where it has such products and no pin changes what they cost."""
+    """The chip's library and its tiles that fit, where it has such products and no pin changes what they cost."""
     library = None if are_costs_pinned(problem.pins) else find_library(problem.chip, problem.isa)
     found = None if library is None else library.sorts.get(sort_name(problem))
     if library is None or found is None:
         return None
     room = found.tiles[:, 4] <= l0c_slots(problem, found.table)
-    return (library, Kernels(found.tiles[room], found.first[:, room], found.later[:, room])) if room.any() else None
+    return (library, found.some(room)) if room.any() else None

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 from npuvm.compiler.cube.chooser import TileChooser
 from npuvm.compiler.cube.codegen import MatmulKernel
 from npuvm.compiler.cube.problem import CubeTile
@@ -96,7 +98,9 @@ def costs_text(chooser: TileChooser, chip: NpuConfig, isa: Isa) -> str:
     others = [level.name for level in chooser.levels if level.name not in measured]
     formulas = f"{', '.join(others)} by formulas"
     if chooser.library is not None:
-        return f"{', '.join(measured)} by measurements of {chooser.library.path.name}; {formulas}"
+        known = np.concatenate([kernels.measured for kernels in chooser.library.sorts.values()])
+        tiles = f"{known.sum()} of {len(known)} tiles in {chooser.library.path.name}"
+        return f"{', '.join(measured)} by measurements of {tiles}; {formulas}"
     return formulas if find_library(chip, isa) else f"{formulas}; `npuvm tune` measures those of one core"
 
 

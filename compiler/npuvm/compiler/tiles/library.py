@@ -1,4 +1,4 @@
-"""Tile libraries: what the tiles of one chip and instruction set cost a core, as measured on the simulator.
+"""Tile libraries: what the tiles of one chip and instruction set cost a core, as measured on the simulator for some of them.
 
 A library is a JSON file that `npuvm tune` writes and this module reads. It is found by the hashes of the chip and the
 instruction set, so one that was made for others is never used.
@@ -38,10 +38,10 @@ __all__ = [
     "user_folder",
 ]
 
-VERSION = 1
+VERSION = 2
 
 STEPS = (1, 3)
-"""For how many times a tile's k at L1 its cycles are measured."""
+"""For how many times a tile's k at L1 its cycles are known."""
 
 FOLDERS = "NPUVM_TILES"
 """The environment variable that names folders which are searched before all others."""
@@ -53,7 +53,10 @@ USUAL = "l1"
 """How far they go where nothing else is said."""
 
 COLUMNS = 5 + 2 * len(STEPS)
-"""Numbers of a tile: its sizes, and the cycles measured."""
+"""Numbers of a tile: its sizes, and its cycles."""
+
+_KINDS = ("measured", "derived")
+"""Where cycles of tiles are from: the simulator, or those that were measured nearby."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +64,27 @@ class Kernels:
     """Tiles of products: m, n, k at L1, k at L0 and accumulators, one a row.
 
     `first` and `later` have a row for each of `STEPS`: cycles of a core until its first tile is done, and that each later one
-    takes.
+    takes. They were measured for those of `measured`, and derived from these for all others.
     """
 
     tiles: npt.NDArray[np.int64]
     first: npt.NDArray[np.float64]
     later: npt.NDArray[np.float64]
+    measured: npt.NDArray[np.bool_]
 
     @property
     def table(self) -> npt.NDArray[np.int64]:
         """The tiles with m, n, k of both levels: at L1, then at L0."""
         return self.tiles[:, [0, 1, 2, 0, 1, 3]]
 
+    def some(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Kernels:
+        """Some of the tiles."""
+        return Kernels(self.tiles[which], self.first[:, which], self.later[:, which], self.measured[which])
+
 
 @dataclass(frozen=True, slots=True)
 class TileLibrary:
-    """The measured tiles of a chip, by name of what is multiplied; `path` is the file they are from.
+    """The tiles of a chip, by name of what is multiplied; `path` is the file they are from.
 
     `measured` is the highest level that was measured, "none" for a library without tiles: costs are known by formulas then.
     """
@@ -138,7 +146,7 @@ def read_library(path: Path, chip_hash: str, isa_hash: str) -> TileLibrary:
             measured = content.get("measured", USUAL)
             if measured not in MEASURABLE:
                 raise ValueError(f"measured is {measured!r}; allowed: {', '.join(MEASURABLE)}")
-            return TileLibrary(path, measured, {name: _kernels(rows) for name, rows in content["sorts"].items()})
+            return TileLibrary(path, measured, {name: _kernels(parts) for name, parts in content["sorts"].items()})
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CompileError(f"{path} is no tile library: {error!r}; make it again with `npuvm tune`") from error
     except OSError as error:
@@ -154,9 +162,18 @@ def read_library(path: Path, chip_hash: str, isa_hash: str) -> TileLibrary:
     raise CompileError(f"{path} is a tile library for another {other}; make it again with `npuvm tune`")
 
 
-def _kernels(rows: list[list[int]]) -> Kernels:
-    table = np.asarray(rows)
-    if table.ndim != 2 or table.shape[1] != COLUMNS or table.dtype != np.int64 or table.min() < 1:
-        raise ValueError(f"tiles are lines of {COLUMNS} whole numbers from 1 up")
+def _kernels(parts: Mapping[str, list[list[int]]]) -> Kernels:
+    tables = []
+    for kind in _KINDS:
+        table = np.asarray(parts[kind] or np.ones((0, COLUMNS), dtype=np.int64))
+        if table.ndim != 2 or table.shape[1] != COLUMNS or table.dtype != np.int64 or (table < 1).any():
+            raise ValueError(f"tiles are lines of {COLUMNS} whole numbers from 1 up")
+        tables.append(table)
+    if not len(tables[0]):
+        raise ValueError("of each sort of products some tiles are measured")
+    table = np.concatenate(tables)
     cycles = table[:, 5:].T.astype(np.float64)
-    return Kernels(table[:, :5], cycles[: len(STEPS)], cycles[len(STEPS) :])
+    known = np.arange(len(table)) < len(tables[0])
+    m, n, k1, k0 = table[:, :4].T
+    # Choosers take the first one of tiles that cost the same.
+    return Kernels(table[:, :5], cycles[: len(STEPS)], cycles[len(STEPS) :], known).some(np.lexsort((k1, k0, n, m)))

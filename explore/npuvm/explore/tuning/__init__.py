@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from npuvm.explore.tuning.build import Built, Progress, tune_chip
+from npuvm.explore.tuning.build import SPREAD, Built, Progress, tune_chip
 
-__all__ = ["Built", "Progress", "tune_chip"]
+__all__ = ["SPREAD", "Built", "Progress", "tune_chip"]

@@ -1,4 +1,4 @@
-"""Builds the tile library of a chip: which tiles are worth a measurement, the measurements in parallel, and the file."""
+"""Builds the tile library of a chip: measurements of some of its tiles, what all others take by them, and the file."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
+from npuvm.compiler.cube.costs import CandidateCosts
 from npuvm.compiler.cube.levels import grown_tiles
 from npuvm.compiler.cube.measured import sort_name
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.tiles.library import COLUMNS, USUAL, VERSION, library_name
+from npuvm.explore.tuning.derive import derived_cycles
+from npuvm.explore.tuning.derive import spread as spread_tiles
 from npuvm.explore.tuning.measure import meter_of
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa, load_isa
 
-__all__ = ["Built", "Progress", "tune_chip"]
+__all__ = ["SPREAD", "Built", "Progress", "tune_chip"]
 
+Ints = npt.NDArray[np.int64]
 Tile = tuple[int, ...]
 Progress = Callable[[int, int], None]
 """Called with how many tiles are measured and how many there are."""
@@ -34,16 +39,24 @@ _DTYPE = "fp16"
 _BATCH = 8
 """Tiles that a process measures before it says so."""
 
+SPREAD = 100
+"""Tiles that are measured where nothing else is said."""
+
+_EACH = 100
+"""Tiles that are worth a process."""
+
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A library that was written: its file, tiles in it, launches simulated and CPU seconds taken, all processes together.
+    """A library that was written: its file, tiles in it, and how many of these are measured; launches simulated and CPU seconds
+    taken, all processes together.
 
-    What an earlier, interrupted run measured is in neither.
+    What an earlier, interrupted run took is in neither of the last two.
     """
 
     path: Path
     tiles: int
+    measured: int
     simulations: int
     cpu_seconds: float
 
@@ -55,51 +68,59 @@ def tune_chip(
     progress: Progress | None = None,
     *,
     measured: str = USUAL,
-    every: int = 1,
+    spread: int | None = SPREAD,
 ) -> Built:
-    """Measure the tiles of a chip's products and write its library into `folder`.
+    """Measure tiles of a chip's products, derive what all others take, and write its library into `folder`.
 
-    Levels up to `measured` are (`MEASURABLE`); with "none" the library is empty, and formulas choose. Of all tiles one in
-    `every` is taken. What is measured is kept beside the library until it is written: a run that was killed goes on where it
-    stopped. CompileError where the chip has no cube, or one that no tile fits.
+    So many as `spread` says are measured, None for all, and levels up to `measured` (`MEASURABLE`); with "none" the library is
+    empty, and formulas choose. What is measured is kept beside the library until it is written: a run that was killed goes on
+    where it stopped. CompileError where the chip has no cube, or one that no tile fits.
     """
     if not chip.cores_with("cube"):
         raise CompileError(f"{chip.name} has no cube; only tiles of products are measured")
     started = time.process_time()
     isa = load_isa(chip.isa.base, chip.isa.extensions)
     problem = meter_of(_DTYPE, chip).problem
-    table, depths = (each[::every] for each in grown_tiles(problem))
+    table, depths = grown_tiles(problem)
     if not len(table):
         raise CompileError(f"no tile of a matrix product fits the buffers of {chip.name}")
     path = folder / library_name(chip, isa)
     folder.mkdir(parents=True, exist_ok=True)
-    tiles = [tuple(row) for row in np.column_stack([table[:, [0, 1, 2, 5]], depths]).tolist()]
+    if measured == "none":
+        _write(path, chip, isa, measured, {})
+        return Built(path, 0, 0, 0, time.process_time() - started)
+    costs = CandidateCosts(problem, table, depths, None)
+    tiles = np.column_stack([costs.table[:, [0, 1, 2, 5]], costs.depths])
+    at = spread_tiles(costs, len(tiles) if spread is None else spread)
+    wanted: list[Tile] = [tuple(row) for row in tiles[at].tolist()]
     partial = path.with_suffix(".partial" if measured == USUAL else f".{measured}.partial")
     known = _known(partial)
-    left = [] if measured == "none" else [tile for tile in tiles if tile not in known]
+    left = [tile for tile in wanted if tile not in known]
     simulations, seconds = 0, time.process_time() - started
     _replace(partial, "".join(json.dumps([*tile, *cycles]) + "\n" for tile, cycles in known.items()))
     with partial.open("a", encoding="utf-8") as file:
-        for done, launches, spent in _measure_all(left, chip, measured, processes or os.cpu_count() or 1):
+        for done, launches, spent in _measure_all(left, chip, measured, processes):
             for tile, cycles in done:
                 known[tile] = cycles
                 file.write(json.dumps([*tile, *cycles]) + "\n")
             file.flush()
             simulations, seconds = simulations + launches, seconds + spent
             if progress is not None:
-                progress(len(known), len(tiles))
-    sorts = {} if measured == "none" else {sort_name(problem): [[*tile, *known[tile]] for tile in tiles]}
-    _write(path, chip, isa, measured, sorts)
+                progress(sum(tile in known for tile in wanted), len(wanted))
+    started = time.process_time()
+    every = derived_cycles(problem, measured, costs, at, np.array([known[tile] for tile in wanted]))
+    _write(path, chip, isa, measured, {sort_name(problem): (np.column_stack([tiles, every]), at)})
     partial.unlink(missing_ok=True)  # another run for the same chip may have come first
-    return Built(path, sum(map(len, sorts.values())), simulations, seconds)
+    return Built(path, len(tiles), len(wanted), simulations, seconds + time.process_time() - started)
 
 
 Measured = tuple[list[tuple[Tile, list[int]]], int, float]
 """Tiles with their cycles, and the launches and CPU seconds they took."""
 
 
-def _measure_all(tiles: Sequence[Tile], chip: NpuConfig, measured: str, processes: int) -> Iterator[Measured]:
+def _measure_all(tiles: Sequence[Tile], chip: NpuConfig, measured: str, processes: int | None) -> Iterator[Measured]:
     """Measured tiles as they come."""
+    processes = processes or min(os.cpu_count() or 1, -(-len(tiles) // _EACH))
     batches = [tiles[at : at + _BATCH] for at in range(0, len(tiles), _BATCH)]
     if processes == 1 or len(batches) < 2:
         yield from (_measure(batch, chip, measured) for batch in batches)
@@ -139,10 +160,15 @@ def _known(partial: Path) -> dict[Tile, list[int]]:
     return found
 
 
-def _write(path: Path, chip: NpuConfig, isa: Isa, measured: str, sorts: dict[str, list[list[int]]]) -> None:
+def _write(path: Path, chip: NpuConfig, isa: Isa, measured: str, sorts: dict[str, tuple[Ints, Ints]]) -> None:
+    """Write a library of tiles with their cycles, by sort, and which of them were measured."""
     head = {"version": VERSION, "chip": chip.name, "chip_hash": chip.chip_hash, "isa": isa.name, "isa_hash": isa.hash}
     head["measured"] = measured
-    lines = [f"    {json.dumps(name)}: [\n{_rows(rows)}\n    ]" for name, rows in sorts.items()]
+    lines = []
+    for name, (rows, at) in sorts.items():
+        parts = {"measured": rows[np.sort(at)], "derived": np.delete(rows, at, axis=0)}
+        texts = [f"      {json.dumps(kind)}: [{_rows(part.tolist())}]" for kind, part in parts.items()]
+        lines.append(f"    {json.dumps(name)}: {{\n" + ",\n".join(texts) + "\n    }")
     text = json.dumps(head, indent=2)[:-2] + ',\n  "sorts": {\n' + ",\n".join(lines) + "\n  }\n}\n"
     _replace(path, text)
 
@@ -158,4 +184,4 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _rows(rows: list[list[int]]) -> str:
-    return ",\n".join(f"      {json.dumps(row)}" for row in rows)
+    return ",".join(f"\n        {json.dumps(row)}" for row in rows) + ("\n      " if rows else "")

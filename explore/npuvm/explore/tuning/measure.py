@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil, isqrt
 
+import numpy as np
+
 from npuvm.compiler.cube.codegen import problem_of
 from npuvm.compiler.cube.family import ProductPrograms, ProductSort
 from npuvm.compiler.cube.problem import CubeTile, TileProblem
@@ -13,7 +15,7 @@ from npuvm.compiler.cube.spec import MatmulSpec, MatView
 from npuvm.compiler.language.pins import Pins
 from npuvm.compiler.tiles.library import STEPS, USUAL
 from npuvm.hw.config import NpuConfig
-from npuvm.hw.memory.l2 import L2State
+from npuvm.hw.results.stats import RunResult
 from npuvm.hw.simulator import l2_state, simulate, timing_engine
 from npuvm.isa import Isa, load_isa
 
@@ -22,8 +24,8 @@ __all__ = ["TileMeter", "meter_of"]
 _ALIGN = 4096
 """Operands begin at multiples of this many bytes."""
 
-_MORE = 3
-"""Tiles in a row that the time of a later tile is taken from."""
+_MORE = 5
+"""Tiles in a row that a core has."""
 
 
 class TileMeter:
@@ -43,44 +45,46 @@ class TileMeter:
         self._item = isa.dtypes[dtype].itemsize
         spec = self._spec(64, 64, 64)
         self.problem: TileProblem = problem_of(spec, chip, isa, Pins())
+        # The unit that results leave the core by.
+        self._last = "store" if self.problem.via_ub else "fixpipe"
         self._programs = ProductPrograms(ProductSort(spec), 3, chip, isa, cores=self._cores)
         self.simulations = 0
 
     def cycles(self, tile: Sequence[int]) -> list[int]:
         """Cycles of m, n, k at L1, k at L0, accumulators: until the first tile is done, then those of each later one.
 
-        Each for every number of steps over k in `STEPS`. The first tile finds nothing in L2, later ones all.
+        Each for every number of steps over k in `STEPS`. The first tile finds nothing in L2, later ones all. On one core one
+        launch tells both.
         """
         m, n, k1, k0, slots = tile
         taken = CubeTile((m, n, k1), (m, n, k0), slots, 0)
-        firsts, laters = [], []
-        for steps in STEPS:
-            k, high, wide = k1 * steps, m * self._down, n * (self._cores // self._down)
-            l2 = l2_state(self._chip)
-            firsts.append(self._run(high, wide, k, taken, l2))
-            one = self._run(high, wide, k, taken, l2)
-            more = self._run(high, wide * _MORE, k, taken, None)
-            laters.append(max(1, ceil((more - one) / (_MORE - 1))))
-        return [*firsts, *laters]
+        high, wide = m * self._down, n * (self._cores // self._down)
+        found = [
+            self._in_one(m, n, k1 * steps, taken) if self._cores == 1 else self._apart(high, wide, k1 * steps, taken)
+            for steps in STEPS
+        ]
+        return [first for first, _ in found] + [max(1, ceil(later)) for _, later in found]
 
-    def _spec(self, m: int, n: int, k: int) -> MatmulSpec:
-        # An odd number of lines apart, so that rows begin in all servers of memory.
-        line = self._chip.memory.l2.line_bytes
-        wide = (n * self._item // line + 1 | 1) * line // self._item
-        a, b, c = (MatView(arg, self._dtype, row, 1) for arg, row in enumerate((k, wide, wide)))
-        return MatmulSpec(m, n, k, a, b, c)
-
-    def _run(self, m: int, n: int, k: int, tile: CubeTile, l2: L2State | None) -> int:
-        """Cycles of a product; L2 holds all of it where none is given."""
+    def run(self, m: int, n: int, k: int, tile: CubeTile, known: int) -> RunResult:
+        """Simulate a product. L2 has the columns from `known` on, of the right operand and of the result; from 0 on, all."""
         spec = self._spec(m, n, k)
+        l2 = l2_state(self._chip)
+        lines: list[int] = []
         windows, at = [], 0
         for view, rows in ((spec.a, m), (spec.b, k), (spec.c, m)):
-            nbytes = rows * view.row * self._item
-            windows.append((at, nbytes))
-            at += -(-nbytes // _ALIGN) * _ALIGN
-        if l2 is None:
-            l2 = l2_state(self._chip)
-            l2.lines.update(dict.fromkeys(range(min(at // l2.line_bytes, l2.capacity)), False))
+            pitch = view.row * self._item
+            windows.append((at, rows * pitch))
+            if known == 0:
+                lines += range(at // l2.line_bytes, (at + rows * pitch) // l2.line_bytes)
+            elif view is not spec.a:
+                within = np.arange(-(-known * self._item // l2.line_bytes), pitch // l2.line_bytes)
+                lines += (
+                    (at // l2.line_bytes + np.arange(rows)[:, None] * (pitch // l2.line_bytes) + within)
+                    .ravel()
+                    .tolist()
+                )
+            at += -(-rows * pitch // _ALIGN) * _ALIGN
+        l2.lines.update(dict.fromkeys(lines[: l2.capacity], False))
         self.simulations += 1
         return simulate(
             self._chip,
@@ -91,7 +95,28 @@ class TileMeter:
             data=False,
             l2=l2,
             engine=timing_engine(),
-        ).cycles
+        )
+
+    def _in_one(self, m: int, n: int, k: int, tile: CubeTile) -> tuple[int, float]:
+        """Cycles of a first tile and of a later one, in a launch of several of which L2 has all but the first."""
+        run = self.run(m, n * _MORE, k, tile, known=n)
+        last = run.cores[0].units[self._last]
+        # The first result leaves when its unit starts, and reaches memory as long after as the last one does.
+        first = last.stalls.get("startup", 0) + ceil(last.busy / _MORE) + last.stalls.get("tail", 0)
+        return first, (run.cycles - first) / (_MORE - 1)
+
+    def _apart(self, m: int, n: int, k: int, tile: CubeTile) -> tuple[int, float]:
+        """The same where all cores have tiles, in launches of their own."""
+        first = self.run(m, n, k, tile, known=n).cycles
+        one, more = (self.run(m, wide, k, tile, known=0).cycles for wide in (n, n * _MORE))
+        return first, (more - one) / (_MORE - 1)
+
+    def _spec(self, m: int, n: int, k: int) -> MatmulSpec:
+        # An odd number of lines apart, so that rows begin in all servers of memory.
+        line = self._chip.memory.l2.line_bytes
+        wide = (n * self._item // line + 1 | 1) * line // self._item
+        a, b, c = (MatView(arg, self._dtype, row, 1) for arg, row in enumerate((k, wide, wide)))
+        return MatmulSpec(m, n, k, a, b, c)
 
 
 _METERS: dict[tuple[str, str, str], TileMeter] = {}
