@@ -16,6 +16,7 @@ from npuvm.compiler.conv.loads import ConvLoads, Load, aligned, scalar
 from npuvm.compiler.conv.spec import ConvSizes
 from npuvm.compiler.cube.problem import TileProblem
 from npuvm.compiler.emit.blocks import BLOCK_BYTES
+from npuvm.compiler.native.conv_layout import Rate
 
 __all__ = ["Areas", "ConvCost", "Kernels"]
 
@@ -94,8 +95,9 @@ class Waits(NamedTuple):
     it. `behind` is the share of the work of a part that is done before loads of the next are sent, which take `issued`. `share`
     is one over parts, `other` the rest of it; `parts` are what main memory takes for all, one by one, `requests` what the
     requests of one take longer than it. `again` are blocks of an image where there is more than one, and `several` says so.
-    `stays`: an image may be there from the tile before. `served` are bytes that L2 is busy for with each tile, `served_once`
-    those with all. `pixel` are bytes of a pixel of the image, `dense` says where such follow each other.
+    `stays`: an image may be there from the tile before; `forgets`: L2 keeps no kernels from one image to the next. `served` are
+    bytes that L2 is busy for with each tile, `served_once` those with all. `pixel` are bytes of a pixel of the image, `dense`
+    says where such follow each other.
     """
 
     near: Floats
@@ -112,6 +114,7 @@ class Waits(NamedTuple):
     again: Floats
     several: Floats
     stays: bool
+    forgets: bool
     served: Floats
     served_once: Floats
     pixel: Floats
@@ -183,6 +186,35 @@ class ConvCost:
         self._part = scalar(1 / self.slots)
         self._in_turn = self.slots == 1
         self._doubled = float(chip.capacity_bytes("l0c") // 2) if problem.depth("l0c") > 1 else 0.0
+
+    def rates(self) -> dict[Rate, float]:
+        """Numbers of the sort and its chip that all tiles are estimated by, as machine code has them."""
+        return self._loads.rates() | {
+            Rate.ITEM: self._item,
+            Rate.BIAS_ITEM: self._problem.bias_item,
+            Rate.IS_PLANES: self.planes,
+            Rate.IS_VIA_UB: self._problem.via_ub,
+            Rate.IS_IN_TURN: self._in_turn,
+            Rate.SLOTS: self.slots,
+            Rate.PART: float(self._part),
+            Rate.CORES: float(self._cores),
+            Rate.PER_CORE: float(self._per_core),
+            Rate.PIXEL_BLOCKS: float(self._pixel_blocks),
+            Rate.FIX_START: float(self._fix_start),
+            Rate.BURST_PIXELS: float(self._burst_pixels),
+            Rate.MISSED: float(self._missed),
+            Rate.TURN: float(self._turn),
+            Rate.BEGUN: float(self._begun),
+            Rate.DECODE: self._decode,
+            Rate.LOAD_WORDS: _LOAD_WORDS,
+            Rate.VISIBLE: _VISIBLE,
+            Rate.BOTH: _BOTH,
+            Rate.PER_L2: float(self._per_l2),
+        }
+
+    def read_cycles(self, sizes: ConvSizes) -> float:
+        """Cycles until main memory has given what is read once, at least."""
+        return self._far + self._loads.read(sizes)
 
     # What tiles are.
 
@@ -268,6 +300,7 @@ class ConvCost:
             blocks * several,
             several,
             bool(np.any((blocks == 1) & (cuts > 1))),
+            forgets,
             changes * load.served,
             (1 - changes) * load.served * self._cores,
             pixel,
@@ -326,7 +359,7 @@ class ConvCost:
         served = images * image.served + work.tiles * kernels.waits.served + kernels.waits.served_once
         total = np.maximum(total, served * self._per_l2)
         least: Floats | None = None
-        if self._loads.forgets(sizes):
+        if kernels.waits.forgets:
             # Cores that are at the same kernels read them once for all.
             least = np.where(kernels.kept, 0.0, (work.images - _ONE) * kernels.cuts * weights.fetched)
         if image.past is not None:
@@ -335,7 +368,7 @@ class ConvCost:
         if weights.past is not None:
             past = np.where(kernels.kept, self._cores, work.tiles) * weights.past
             least = past if least is None else np.maximum(least, past)
-        read = scalar(self._far + self._loads.read(sizes))
+        read = scalar(self.read_cycles(sizes))
         return np.maximum(total, (tail if least is None else tail + least) + read)
 
     def later_cycles(self, sizes: ConvSizes, kernels: Kernels, areas: Areas, single: Flags) -> tuple[Floats, Floats]:

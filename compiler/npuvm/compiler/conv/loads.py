@@ -12,6 +12,7 @@ import numpy.typing as npt
 from npuvm.compiler.conv.spec import ConvSizes
 from npuvm.compiler.cube.problem import TileProblem
 from npuvm.compiler.emit.blocks import BLOCK_BYTES
+from npuvm.compiler.native.conv_layout import Rate
 from npuvm.compiler.tiles.memory_cost import memory_cost
 
 __all__ = ["ConvLoads", "Load", "aligned", "scalar"]
@@ -77,6 +78,30 @@ class ConvLoads:
         self._per_byte = scalar(self._read_byte)
         # Past L2 each line is read for one core, and for others in turn.
         self._per_line = scalar(float(l2.line_bytes / rate + max(missed, hbm.same_line_cycles) / hbm.channels))
+
+    def rates(self) -> dict[Rate, float]:
+        """Numbers of the chip that all loads are estimated by, as machine code has them."""
+        return {
+            Rate.START: float(self._start),
+            Rate.ROW: float(self._row),
+            Rate.PER_PORT: float(self._per_port),
+            Rate.BURST: float(self._burst),
+            Rate.CHUNK: float(self._chunk),
+            Rate.PER_CHUNK: float(self._per_chunk),
+            Rate.IS_TOGETHER: self._together > 1,
+            Rate.NEAR: float(self._near),
+            Rate.FAR: float(self._far),
+            Rate.ACCESS: float(self._access),
+            Rate.SHORT: self._short,
+            Rate.SLICES: self._slices,
+            Rate.LINE: self._line_bytes,
+            Rate.CHANNELS: self._channels,
+            Rate.INTERLEAVE: float(self._interleave),
+            Rate.IS_HASHED: self._hashed,
+            Rate.IS_UNCACHED: self._uncached,
+            Rate.PER_BYTE: float(self._per_byte),
+            Rate.PER_LINE: float(self._per_line),
+        }
 
     def image(
         self,

@@ -19,11 +19,14 @@ import numpy.typing as npt
 from npuvm.compiler.conv.cost import ConvCost, Kernels
 from npuvm.compiler.conv.levels import CHUNKS, conv_block, conv_levels, grown_conv_tiles
 from npuvm.compiler.conv.loads import scalar
+from npuvm.compiler.conv.native import TOO_LARGE, NativeChoice, table_of
 from npuvm.compiler.conv.spec import ConvSizes, ConvSpec
 from npuvm.compiler.cube.problem import CubeTile, TileProblem
 from npuvm.compiler.emit.blocks import BLOCK_BYTES, align_up
 from npuvm.compiler.emit.symint import larger
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.native.loading import loaded
+from npuvm.isa.records import quick_record
 
 __all__ = ["MOST_LOADS", "ConvTile", "ConvTileChooser"]
 
@@ -42,6 +45,7 @@ _KEPT_TILES = 256
 """Sizes whose tiles a chooser keeps."""
 
 
+@quick_record
 @dataclass(frozen=True, slots=True)
 class ConvTile:
     """`rows` x `cols` pixels of the result by `filters`; with `whole` cols are all of a row, else rows is 1.
@@ -91,7 +95,8 @@ class _Layer(NamedTuple):
     """Candidates for all sizes of images: the most pixels of each, from the fewest up, and what it needs of the kernels.
 
     `ordered` are the pixels too; `waves` is what of the filters one core of all takes, `apart` the inverse. `tiles` are
-    filters, channels in L1, elements of the kernels there and those of a step.
+    filters, channels in L1, elements of the kernels there and those of a step. `table` is what machine code reads, if it
+    chooses.
     """
 
     pixels: Floats
@@ -100,6 +105,7 @@ class _Layer(NamedTuple):
     apart: Floats
     kernels: Kernels
     tiles: list[list[int]]
+    table: Floats | None
 
 
 _LayerKey = tuple[int, int, tuple[int, int], int, int]
@@ -121,6 +127,8 @@ class ConvTileChooser:
         self._grown = grown_conv_tiles(problem, planes).astype(np.float64)
         self._layers: dict[_LayerKey, _Layer] = {}
         self._known: dict[ConvSizes, ConvTile] = {}
+        native = loaded()
+        self._native = None if native is None else NativeChoice(native, self.cost, self._block[0])
 
     def choose(self, sizes: ConvSizes, where: str) -> ConvTile:
         """The candidate with the lowest estimate; CompileError, about `where`, when none fits the chip's buffers."""
@@ -148,20 +156,23 @@ class ConvTileChooser:
 
     def _best(self, sizes: ConvSizes, layer: _Layer, whole_rows: bool) -> ConvTile | None:
         """The best of some candidates; None when none fits."""
+        takes_parts = sizes.kernel[0] <= MOST_LOADS and not (self._prefers_rows and whole_rows)
+        if self._native is not None and layer.table is not None:
+            chosen = self._native.best(sizes, layer.table, whole_rows, takes_parts)
+            if chosen is not TOO_LARGE:
+                return None if chosen is None else _tile(layer, *chosen)
         rows, cols = self._shaped(sizes, layer, whole_rows)
         kernels, areas, parts = layer.kernels, self.cost.areas(sizes, rows, cols), len(cols)
         fits, single = self.cost.accumulators(kernels, areas)
-        if sizes.kernel[0] > MOST_LOADS or (self._prefers_rows and whole_rows):
+        if not takes_parts:
             fits[:parts] = False
         cycles = self.cost.cycles(sizes, kernels, areas, single)
         np.putmask(cycles, ~fits, np.inf)
         best = int(cycles.argmin())
         if not fits[best]:
             return None
-        filters, block, chunk, step = layer.tiles[best]
-        whole, depth = best >= parts, 1 if single[best] else 2
-        wide = sizes.out[1] if whole else int(cols[best])
-        return ConvTile(int(rows[best]), wide, whole, filters, block, chunk, step, depth, int(cycles[best]))
+        wide = sizes.out[1] if best >= parts else cols[best]
+        return _tile(layer, best, rows[best], wide, best >= parts, 1 if single[best] else 2, cycles[best])
 
     # Candidates for a layer.
 
@@ -197,7 +208,8 @@ class ConvTileChooser:
         kernels = self.cost.kernels(sizes, filters, block, chunk, length)
         # A quotient that is whole is never rounded up, nor down.
         waves, apart = kernels.cuts * ((1 - _TINY) / self._cores), self._cores * (1 + _TINY) / kernels.cuts
-        return _Layer(pixels, pixels.tolist(), waves, apart, kernels, found[1:].T.astype(int).tolist())
+        table = None if self._native is None else table_of(pixels, waves, apart, kernels)
+        return _Layer(pixels, pixels.tolist(), waves, apart, kernels, found[1:].T.astype(int).tolist(), table)
 
     def _kept(self, sizes: ConvSizes, longest: Floats) -> list[tuple[Floats, Floats, Floats]]:
         """Channels and elements of the kernels in L1, and those of a step, for each way to lie there.
@@ -245,6 +257,14 @@ class ConvTileChooser:
         if not self._planes or sizes.kernel[0] > 1 or sizes.adjacent * self._item % BLOCK_BYTES:
             return 1
         return BLOCK_BYTES // gcd(sizes.strides[0] * sizes.size[1] * self._item, BLOCK_BYTES)
+
+
+def _tile(
+    layer: _Layer, candidate: float, rows: float, cols: float, whole: float, l0c_depth: float, cycles: float
+) -> ConvTile:
+    """What a candidate has become for a shape; all of them are whole numbers but cycles."""
+    filters, block, chunk, step = layer.tiles[int(candidate)]
+    return ConvTile(int(rows), int(cols), bool(whole), filters, block, chunk, step, int(l0c_depth), int(cycles))
 
 
 def _dividing(chunk: Floats, most: Floats, unit: int) -> Floats:

@@ -89,8 +89,8 @@ class ConvSizes(NamedTuple):
     @property
     def merges_rows(self) -> bool:
         """Whether the rows of x and of y follow each other, so that a tile may be several whole rows of the result."""
-        x, y = (a == b for a, b in zip(self.rows, self.rows_apart, strict=True))
-        return (x or self.size[0] <= 1) and (y or self.out[0] <= 1)
+        (x, y), (x_apart, y_apart) = self.rows, self.rows_apart
+        return (x == x_apart or self.size[0] <= 1) and (y == y_apart or self.out[0] <= 1)
 
 
 def sizes_of(spec: ConvSpec) -> ConvSizes:

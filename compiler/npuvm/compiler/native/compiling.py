@@ -11,14 +11,28 @@ from typing import Any
 import numba
 from numba import njit, types
 
-__all__ = ["ASKED", "FLAG", "FLOAT", "FLOATS", "INT", "INTS", "LABEL", "LINES", "ROWS", "kernel", "part"]
+__all__ = [
+    "ASKED",
+    "FLAG",
+    "FLOAT",
+    "FLOATS",
+    "INT",
+    "INTS",
+    "LABEL",
+    "LINES",
+    "ROWS",
+    "TABLE",
+    "inlined",
+    "kernel",
+    "part",
+]
 
 LABEL = f"numba {'.'.join(numba.__version__.split('.')[:2])}"
 
 
 INT, FLOAT, FLAG = types.int64, types.float64, types.boolean
 INTS, ROWS = types.Array(INT, 1, "C"), types.Array(INT, 2, "C")
-FLOATS, LINES = types.Array(FLOAT, 1, "C"), types.Array(FLOAT, 3, "C")
+FLOATS, TABLE, LINES = types.Array(FLOAT, 1, "C"), types.Array(FLOAT, 2, "C"), types.Array(FLOAT, 3, "C")
 ASKED = types.Array(INT, 1, "C", readonly=True)
 """Types of arguments; that of a view of packed bytes cannot be written."""
 
@@ -44,10 +58,18 @@ def _sources() -> bytes:
 
 _SOURCES = _sources()
 
+_PART: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
+"""Parts count no references to arrays, as they make and keep none: counting takes most of the time of a small one."""
+
 
 def part(function: Callable[..., Any]) -> Any:
     """What kernels call."""
-    return njit(error_model="numpy")(function)
+    return njit(**_PART)(function)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """A small part that is written out where it is called, for kernels that call many of them for each candidate."""
+    return njit(forceinline=True, **_PART)(function)
 
 
 def kernel(result: types.Type, *arguments: types.Type) -> Callable[[Callable[..., Any]], Any]:

@@ -17,6 +17,7 @@ class Native(NamedTuple):
     choose_block: Callable[..., bool]
     choose_tile: Callable[..., int]
     choose_product_tile: Callable[..., int]
+    choose_conv_tile: Callable[..., int]
     fill: Callable[..., bool]
     label: str
 
@@ -31,14 +32,23 @@ def load_native() -> Native:
     """
     if not _found:
         try:
-            names = ("block_kernel", "tile_kernel", "product_kernel", "field_kernel", "compiling")
-            block, tile, product, field, compiling = (import_module(f"npuvm.compiler.native.{name}") for name in names)
+            names = ("block_kernel", "tile_kernel", "product_kernel", "conv_kernel", "field_kernel", "compiling")
+            block, tile, product, conv, field, compiling = (
+                import_module(f"npuvm.compiler.native.{name}") for name in names
+            )
         except ImportError as error:
             if error.name != "numba":
                 raise
             raise CompileError("choices by machine code need numba; install npuvm[fast]") from None
         _found.append(
-            Native(block.choose_block, tile.choose_tile, product.choose_product_tile, field.fill, compiling.LABEL)
+            Native(
+                block.choose_block,
+                tile.choose_tile,
+                product.choose_product_tile,
+                conv.choose_conv_tile,
+                field.fill,
+                compiling.LABEL,
+            )
         )
     return _found[0]
 
