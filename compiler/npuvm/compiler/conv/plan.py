@@ -184,7 +184,8 @@ class ConvTileChooser:
         found = self._layers.get(key)
         if found is None:
             if len(self._layers) == _KEPT_LAYERS:
-                self._layers.clear()
+                # One at a time: each consists of some forty arrays.
+                del self._layers[next(iter(self._layers))]
             grown = self._grown
             # The last one of a pair has the longest step.
             last = np.append(np.any(grown[1:, :2] != grown[:-1, :2], axis=1), True)

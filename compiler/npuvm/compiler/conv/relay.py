@@ -287,9 +287,11 @@ class ConvRelayFamily:
         block = 1 if planes else BLOCK_BYTES // problem.item
         found: list[tuple[int, int, float, float]] = []
         for cut in range(1, min(own, _MOST_BANDS) + 1):
+            if len(found) == (_FEW_BANDS if planes else 1):
+                break
             channels = align_up(-(-own // cut), block)
             bands = -(-own // channels)
-            if found and (bands == found[-1][1] or len(found) == (_FEW_BANDS if planes else 1)):
+            if found and bands == found[-1][1]:
                 continue
             rows, cols = ImageCuts(channels, bands, vectors, pixels, planes).tile
             if self._nbytes(rows, cols)[0] <= room:

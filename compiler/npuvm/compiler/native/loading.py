@@ -28,7 +28,7 @@ _found: list[Native] = []
 def load_native() -> Native:
     """Let machine code make the choices of kernels that are planned from now on in this process; the same choices in less time.
 
-    Takes a second, and some ten the first time after an installation. CompileError without numba.
+    Takes a second, and some twenty the first time after an installation. CompileError without numba.
     """
     if not _found:
         try:
