@@ -208,7 +208,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
     rows = [[*tile, *cycles] for tile, cycles in _rows(whole.path).items()]
     folder = tmp_path / "again"
     folder.mkdir()
-    partial = (folder / whole.path.name).with_suffix(".partial")
+    partial = (folder / whole.path.name).with_suffix(".v2.l1.partial")
     lines = [json.dumps(row) for row in rows[:3]]
     partial.write_text("\n".join(lines) + "\n" + json.dumps(rows[3])[:-4], encoding="utf-8")
 
@@ -239,7 +239,7 @@ def test_a_run_that_fails_keeps_what_it_has(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", ["[1, 2, 3]", "7", "[1, 2", '{"m": 1}', "[16, 16, 64, 32, 2, 1, 1, 1, 0.5]"])
 def test_what_is_left_of_a_run_may_be_damaged(line: str, tmp_path: Path) -> None:
     chip, isa = _chip()
-    partial = (tmp_path / tile_library.library_name(chip, isa)).with_suffix(".partial")
+    partial = (tmp_path / tile_library.library_name(chip, isa)).with_suffix(".v2.l1.partial")
     partial.write_text(f"{line}\n", encoding="utf-8")
     with pytest.raises(CompileError, match="interrupted run") as caught:
         tune_chip(chip, tmp_path, 1)

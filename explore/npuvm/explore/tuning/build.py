@@ -93,7 +93,7 @@ def tune_chip(
     tiles = np.column_stack([costs.table[:, [0, 1, 2, 5]], costs.depths])
     at = spread_tiles(costs, len(tiles) if spread is None else spread)
     wanted: list[Tile] = [tuple(row) for row in tiles[at].tolist()]
-    partial = path.with_suffix(".partial" if measured == USUAL else f".{measured}.partial")
+    partial = path.with_suffix(f".v{VERSION}.{measured}.partial")
     known = _known(partial)
     left = [tile for tile in wanted if tile not in known]
     simulations, seconds = 0, time.process_time() - started
