@@ -55,9 +55,21 @@ def test_a_reduce_over_leading_axes_accumulates() -> None:
     check(graph, {"M": 30, "N": 7})
 
 
+def test_rows_that_are_gone_when_they_are_reduced_may_be_shared_by_cores() -> None:
+    graph = build(lambda k, x: k.store(k.sum(k.exp(x), -1) * 2.0), x="fp16[M, N]")
+    assert forms(graph) == ["accumulate"]
+    check(graph, {"M": 3, "N": 40})
+
+
+def test_places_and_rows_of_products_are_reduced_whole() -> None:
+    assert forms(build(lambda k, x: k.store(k.argmax(x, -1)), x="fp32[M, N]")) == ["row"]
+    graph = build(lambda k, a, b: k.store(k.max(k.matmul(a, b), -1)), a="fp16[M, K]", b="fp16[K, N]")
+    assert forms(graph)[-1] == "row"
+
+
 def test_other_axis_sets_are_reduced_run_by_run() -> None:
     graph = build(lambda k, x: k.store(k.max(x, (0, 2))), x="fp32[A, B, C]")
-    assert forms(graph) == ["row", "accumulate"]
+    assert forms(graph) == ["accumulate", "accumulate"]
     check(graph, {"A": 3, "B": 4, "C": 5})
 
 

@@ -26,6 +26,10 @@ def row_sum(k: KernelBuilder, x: Value, y: Value) -> None:
     k.store(k.sum(x + y, -1))
 
 
+def shares(k: KernelBuilder, x: Value, y: Value) -> None:
+    k.store(x / k.sum(x + y, -1, keepdims=True))
+
+
 def kernel(body: Any = scaled) -> Graph:
     return build(body, x="fp16[M, N]", y="fp16[N]")
 
@@ -155,6 +159,6 @@ def test_what_cannot_be_honoured(pins: Pins, message: str) -> None:
 
 def test_whole_rows_and_whole_reduces() -> None:
     with pytest.raises(CompileError, match="at least 1 x 300, all that is reduced"):
-        compiled(Pins(tile={"vector": (4, 100)}), row_sum)
+        compiled(Pins(tile={"vector": (4, 100)}), shares)
     with pytest.raises(CompileError, match=r"repeat = 1.*vsuml cannot be cut"):
         compiled(Pins(repeat=1), row_sum)

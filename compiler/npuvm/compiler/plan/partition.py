@@ -131,7 +131,22 @@ class _Partition:
                 self._drafts.append(Draft(cube=True, domain=node.type.shape, nodes=[node]))
             elif node.id not in self._floating:
                 self._put(node)
+        for draft in self._drafts:
+            if self._may_be_shared(draft):
+                draft.form = "accumulate"
         return self._drafts
+
+    def _may_be_shared(self, draft: Draft) -> bool:
+        """Whether rows need not lie in UB whole, so that cores may share them: they are reduced once, and gone then.
+
+        What reads a product keeps whole rows, which can share a program with it; places of extremes need them.
+        """
+        reduces = [node.op for node in draft.nodes if node.op in (*REDUCES, "reduce_argmax")]
+        if draft.form != "row" or len(reduces) > 1 or "reduce_argmax" in reduces:
+            return False
+        if not all(_reduced_shape(node.type.shape, draft.axes) for node in draft.nodes if node.id in draft.after):
+            return False
+        return not any(self._drafts[at].cube for node in draft.nodes for at in self._producers(node))
 
     def _put(self, node: Node) -> None:
         producers = self._producers(node)
