@@ -15,7 +15,7 @@ from tests.compiler.vector_run import CHIPS, the_chip, the_isa
 
 from npuvm.compiler import CompileError, compile_kernel
 from npuvm.compiler.conv.codegen import conv_problem
-from npuvm.compiler.conv.native import NativeChoice
+from npuvm.compiler.conv.native import TOO_LARGE, NativeChoice
 from npuvm.compiler.conv.plan import ConvTile, ConvTileChooser
 from npuvm.compiler.conv.spec import ConvSizes, ConvSpec, ImageView, sizes_of
 from npuvm.compiler.cube.spec import MatView
@@ -217,16 +217,27 @@ def test_machine_code_makes_the_same_programs(name: str, chip: str) -> None:
     assert [images(compile_kernel(made, each, npu, isa)) for each in shapes] == expected
 
 
-def test_sizes_without_end_are_left_to_python() -> None:
-    """Sizes whose products are past what integers of 64 bits, or floats, count."""
+def test_sizes_without_end_are_left_to_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes whose products are past what integers of 64 bits, or floats, count; and more cycles than that."""
     spec = _drawn(random.Random(2), False)
     plain, fast = _choosers(the_chip(CHIPS[1]), spec)
-    sizes = sizes_of(spec)
+    sizes, results = sizes_of(spec), []
+    best = NativeChoice.best
+
+    def noted(self: NativeChoice, *asked: Any) -> object:
+        results.append(best(self, *asked))
+        return results[-1]
+
+    monkeypatch.setattr(NativeChoice, "best", noted)
+    deep = sizes._replace(kernel=(7, 7), channels=1 << 29, depth=49 << 29)
     for other in (
         sizes._replace(images=1 << 30),
         sizes._replace(target=1 << 70),
         sizes._replace(dilations=(1 << 29, 1), kernel=(3, 1)),
         sizes._replace(images=1 << 29, filters=1 << 20),
         sizes._replace(out=(1 << 20, 1 << 20), images=1 << 14),
+        deep._replace(images=1 << 29, out=(1 << 9, 1 << 9), filters=1 << 5),
     ):
         assert _chosen(fast, other) == _chosen(plain, other)
+        assert results.pop() is TOO_LARGE, other
+    assert plain.choose(other, "conv").cycles > 1 << 62

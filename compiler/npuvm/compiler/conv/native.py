@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import Enum
 from struct import Struct
 from struct import error as StructError
@@ -44,7 +43,7 @@ class NativeChoice:
 
     def best(
         self, sizes: ConvSizes, table: Floats, whole_rows: bool, takes_parts: bool
-    ) -> Sequence[float] | Literal[_Refusal.TOO_LARGE] | None:
+    ) -> list[int] | Literal[_Refusal.TOO_LARGE] | None:
         """The numbers of `Found` for the best of a layer's candidates, those of `table_of`; None where none fits.
 
         With `whole_rows` tiles may be whole rows, of the candidates that have as many pixels; with `takes_parts` parts of one.
@@ -57,25 +56,28 @@ class NativeChoice:
         except StructError:
             return TOO_LARGE
         asked = np.frombuffer(packed, dtype=np.int64)
-        found = np.empty(_FOUND)
+        found = np.empty(_FOUND, np.int64)
         result = self._kernel(table, self._rates, asked, self._cost.read_cycles(sizes), found)
         if result == Result.TOO_LARGE:
             return TOO_LARGE
         if result == Result.NONE:
             return None
-        numbers: list[float] = found.tolist()
+        numbers: list[int] = found.tolist()
         return numbers
 
 
 def table_of(pixels: Floats, waves: Floats, apart: Floats, kernels: Kernels) -> Floats:
     """The numbers of `Field` of all candidates of a layer, candidate by candidate."""
     room, sent, waits, load, part = kernels.room, kernels.sent, kernels.waits, kernels.load, kernels.part
-    table = np.zeros((len(pixels), Field.COUNT))
+    table = np.zeros((Field.COUNT, len(pixels)))
     fields: dict[Field, Floats | Flags | float | None] = {
         Field.PIXELS: pixels,
         Field.WAVES: waves,
         Field.APART: apart,
+        Field.FILTERS: kernels.filters,
         Field.BLOCK: kernels.block,
+        Field.CHUNK: kernels.chunk,
+        Field.STEP: kernels.step,
         Field.CUTS: kernels.cuts,
         Field.BLOCKS: kernels.blocks,
         Field.PARTS: kernels.parts,
@@ -119,5 +121,5 @@ def table_of(pixels: Floats, waves: Floats, apart: Floats, kernels: Kernels) -> 
     }
     for field, values in fields.items():
         if values is not None:
-            table[:, field] = values
-    return table
+            table[field] = values
+    return np.ascontiguousarray(table.T)

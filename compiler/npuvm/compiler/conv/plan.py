@@ -8,7 +8,6 @@ than another: rows, parts of rows, filters and steps are cut evenly.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
 from math import gcd
 from typing import NamedTuple
@@ -94,17 +93,14 @@ class ConvTile:
 class _Layer(NamedTuple):
     """Candidates for all sizes of images: the most pixels of each, from the fewest up, and what it needs of the kernels.
 
-    `ordered` are the pixels too; `waves` is what of the filters one core of all takes, `apart` the inverse. `tiles` are
-    filters, channels in L1, elements of the kernels there and those of a step. `table` is what machine code reads, if it
+    `waves` is what of the filters one core of all takes, `apart` the inverse. `table` is what machine code reads, where it
     chooses.
     """
 
     pixels: Floats
-    ordered: list[float]
     waves: Floats
     apart: Floats
     kernels: Kernels
-    tiles: list[list[int]]
     table: Floats | None
 
 
@@ -124,7 +120,9 @@ class ConvTileChooser:
         self.cost = ConvCost(problem, planes, cores)
         self._block = conv_block(problem, planes)
         self._pixel_unit = scalar(self._block[0])
-        self._grown = grown_conv_tiles(problem, planes).astype(np.float64)
+        self._grown = grown = grown_conv_tiles(problem, planes).astype(np.float64)
+        # The last one of a pair of pixels and filters has the longest step.
+        self._longest = grown[np.append(np.any(grown[1:, :2] != grown[:-1, :2], axis=1), True)]
         self._layers: dict[_LayerKey, _Layer] = {}
         self._known: dict[ConvSizes, ConvTile] = {}
         native = loaded()
@@ -159,8 +157,11 @@ class ConvTileChooser:
         takes_parts = sizes.kernel[0] <= MOST_LOADS and not (self._prefers_rows and whole_rows)
         if self._native is not None and layer.table is not None:
             chosen = self._native.best(sizes, layer.table, whole_rows, takes_parts)
+            if chosen is None:
+                return None
             if chosen is not TOO_LARGE:
-                return None if chosen is None else _tile(layer, *chosen)
+                high, wide, whole, filters, block, chunk, step, depth, least = chosen
+                return ConvTile(high, wide, bool(whole), filters, block, chunk, step, depth, least)
         rows, cols = self._shaped(sizes, layer, whole_rows)
         kernels, areas, parts = layer.kernels, self.cost.areas(sizes, rows, cols), len(cols)
         fits, single = self.cost.accumulators(kernels, areas)
@@ -171,8 +172,12 @@ class ConvTileChooser:
         best = int(cycles.argmin())
         if not fits[best]:
             return None
-        wide = sizes.out[1] if best >= parts else cols[best]
-        return _tile(layer, best, rows[best], wide, best >= parts, 1 if single[best] else 2, cycles[best])
+        wide = sizes.out[1] if best >= parts else int(cols[best])
+        filters, block, chunk, step = (
+            int(each[best]) for each in (kernels.filters, kernels.block, kernels.chunk, kernels.step)
+        )
+        depth, least = 1 if single[best] else 2, int(cycles[best])
+        return ConvTile(int(rows[best]), wide, best >= parts, filters, block, chunk, step, depth, least)
 
     # Candidates for a layer.
 
@@ -186,31 +191,34 @@ class ConvTileChooser:
             if len(self._layers) == _KEPT_LAYERS:
                 # One at a time: each consists of some forty arrays.
                 del self._layers[next(iter(self._layers))]
-            grown = self._grown
-            # The last one of a pair has the longest step.
-            last = np.append(np.any(grown[1:, :2] != grown[:-1, :2], axis=1), True)
-            found = self._layers[key] = self._made(sizes, grown[last, :2], grown[last, 2])
+            longest = self._longest
+            found = self._layers[key] = self._made(sizes, longest[:, :2], longest[:, 2])
         return found
 
     def _made(self, sizes: ConvSizes, pairs: Floats, step: Floats) -> _Layer:
         """Candidates from pixels and filters and elements of a step, without those that are alike or have no room in L1."""
         pixels, filters = pairs.T
         filters = _even(sizes.filters, filters, self._block[1])
-        found = np.concatenate([np.stack([pixels, filters, *each]) for each in self._kept(sizes, step)], axis=1)
+        ways = self._kept(sizes, step)
+        every = np.empty((5, len(ways), len(pixels)))
+        every[0], every[1] = pixels, filters
+        for at, way in enumerate(ways):
+            every[2:, at] = way
+        found = every.reshape(5, -1)
         # Of those that differ in the length of a step the longest.
         found = found[:, np.lexsort((-found[4], found[3], found[2], found[1], found[0]))]
         found = found[:, np.append(True, np.any(found[:4, 1:] != found[:4, :-1], axis=0))]
         # The steps of a part of the kernels have one length, of whole blocks.
         whole_steps = (found[3] % found[4] == 0) & (found[4] % self._block[2] == 0)
-        found = found[:, (found[3] == max(sizes.depth, 1)) | whole_steps]
         least = found[0] * np.minimum(found[2], self._block[2]) + found[1] * found[3]
-        found = found[:, self.cost.slots * self._item * least <= self._chip.capacity_bytes("l1")]
+        is_room = self.cost.slots * self._item * least <= self._chip.capacity_bytes("l1")
+        found = found[:, is_room & ((found[3] == max(sizes.depth, 1)) | whole_steps)]
         pixels, filters, block, chunk, length = np.ascontiguousarray(found)
         kernels = self.cost.kernels(sizes, filters, block, chunk, length)
         # A quotient that is whole is never rounded up, nor down.
         waves, apart = kernels.cuts * ((1 - _TINY) / self._cores), self._cores * (1 + _TINY) / kernels.cuts
         table = None if self._native is None else table_of(pixels, waves, apart, kernels)
-        return _Layer(pixels, pixels.tolist(), waves, apart, kernels, found[1:].T.astype(int).tolist(), table)
+        return _Layer(pixels, waves, apart, kernels, table)
 
     def _kept(self, sizes: ConvSizes, longest: Floats) -> list[tuple[Floats, Floats, Floats]]:
         """Channels and elements of the kernels in L1, and those of a step, for each way to lie there.
@@ -242,7 +250,7 @@ class ConvTileChooser:
         high, wide = scalar(sizes.out[0]), scalar(sizes.out[1])
         if not whole_rows:
             return np.ones_like(layer.pixels), _even(wide, layer.pixels, self._pixel_unit)
-        parts, unit = bisect_left(layer.ordered, sizes.out[1]), self._row_unit(sizes)
+        parts, unit = int(layer.pixels.searchsorted(sizes.out[1])), self._row_unit(sizes)
         rows = np.minimum(np.floor(layer.pixels * scalar((1 + 1e-9) / sizes.out[1])), high)
         rows[:parts] = 1.0
         if unit > 1:
@@ -260,21 +268,13 @@ class ConvTileChooser:
         return BLOCK_BYTES // gcd(sizes.strides[0] * sizes.size[1] * self._item, BLOCK_BYTES)
 
 
-def _tile(
-    layer: _Layer, candidate: float, rows: float, cols: float, whole: float, l0c_depth: float, cycles: float
-) -> ConvTile:
-    """What a candidate has become for a shape; all of them are whole numbers but cycles."""
-    filters, block, chunk, step = layer.tiles[int(candidate)]
-    return ConvTile(int(rows), int(cols), bool(whole), filters, block, chunk, step, int(l0c_depth), int(cycles))
-
-
 def _dividing(chunk: Floats, most: Floats, unit: int) -> Floats:
     """The most whole units, at most `most`, that each chunk is a multiple of; it is one of the unit."""
-    found = [
-        max(units for units in range(1, limit + 1) if whole % units == 0)
-        for whole, limit in zip((chunk // unit).astype(int).tolist(), (most // unit).astype(int).tolist(), strict=True)
-    ]
-    return np.array(found, dtype=np.float64) * unit
+    whole, limits = (chunk / unit).astype(np.int64), (most / unit).astype(np.int64)
+    units = np.arange(1, limits.max() + 1)[:, None]
+    divides = (whole % units == 0) & (units <= limits)
+    found: Floats = (divides * units).max(axis=0).astype(np.float64) * unit
+    return found
 
 
 def _even(size: Floats | float, most: Floats, unit: Floats | int) -> Floats:

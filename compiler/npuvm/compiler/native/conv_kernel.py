@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.emit.blocks import BLOCK_BYTES
-from npuvm.compiler.native.compiling import ASKED, FLOAT, FLOATS, INT, TABLE, inlined, kernel
+from npuvm.compiler.native.compiling import ASKED, FLOAT, FLOATS, INT, INTS, TABLE, inlined, kernel
 from npuvm.compiler.native.conv_layout import Field, Found, Rate, Shape, Size, Work
 from npuvm.compiler.native.conv_loads import Load, image_load
 from npuvm.compiler.native.tile_layout import Result
@@ -17,9 +17,9 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _MOST_SIZE = 1 << 30
-_EXACT = float(1 << 53)
+_EXACT, _MOST_CYCLES = float(1 << 53), float(1 << 62)
 """Sizes, and products of those of a kernel, are below the first; counts of elements of the result up to the second, as whole
-numbers are exact as floats."""
+numbers are exact as floats; and estimates below the third."""
 
 _SIZES, _SHAPES = Size.ARE_ROWS_WHOLE.value, Shape.COUNT.value
 _PLACES, _WORKS = Work.COMPUTE.value, Work.COUNT.value
@@ -186,7 +186,9 @@ def _weigh(table: Floats, shape: Floats, rates: Floats, work: Floats, at: int) -
     work[at, Work.BUSY], work[at, Work.UNIT], work[at, Work.SECOND] = busy, unit, max(low, min(paced, high))
     tail = (compute + move) / table[at, Field.STEPS] + out
     # No sum of `_cycles` is less than that of parts of what it adds up, in the same order.
-    return slowest + rates[Rate.BEGUN] + tail + (work[at, Work.WAVES] - 1.0) * unit
+    turn = move * table[at, Field.HALF] + table[at, Field.TURN]
+    later = max(unit, max(table[at, Field.NEAR], turn))
+    return slowest + rates[Rate.BEGUN] + tail + (work[at, Work.WAVES] - 1.0) * later
 
 
 @inlined
@@ -289,8 +291,8 @@ def _bounded(table: Floats, shape: Floats, rates: Floats, asked: Ints, work: Flo
     return likely
 
 
-@kernel(INT, TABLE, FLOATS, ASKED, FLOAT, FLOATS)
-def choose_conv_tile(table: Floats, rates: Floats, asked: Ints, read: float, found: Floats) -> int:
+@kernel(INT, TABLE, FLOATS, ASKED, FLOAT, INTS)
+def choose_conv_tile(table: Floats, rates: Floats, asked: Ints, read: float, found: Ints) -> int:
     """`ConvTileChooser._best`: a `Result`; numbers of `Found` are written to `found`.
 
     `read` is what `ConvCost.cycles` adds for operands that are read once.
@@ -310,7 +312,11 @@ def choose_conv_tile(table: Floats, rates: Floats, asked: Ints, read: float, fou
             estimate = _cycles(table, shape, rates, work, at)
             if estimate < least or (estimate == least and at < best):
                 best, least = at, estimate
-    found[Found.CANDIDATE], found[Found.IS_WHOLE], found[Found.CYCLES] = best, best >= shape[Shape.PARTS], least
-    found[Found.ROWS], found[Found.COLS] = work[best, Work.ROWS], work[best, Work.COLS]
-    found[Found.ACCUMULATORS] = 1.0 if work[best, Work.PIXELS] > table[best, Field.ROOM_DOUBLED] else 2.0
+    if least >= _MOST_CYCLES:
+        return Result.TOO_LARGE
+    found[Found.ROWS], found[Found.COLS] = int(work[best, Work.ROWS]), int(work[best, Work.COLS])
+    found[Found.IS_WHOLE], found[Found.CYCLES] = best >= shape[Shape.PARTS], int(least)
+    found[Found.FILTERS], found[Found.BLOCK] = int(table[best, Field.FILTERS]), int(table[best, Field.BLOCK])
+    found[Found.CHUNK], found[Found.STEP] = int(table[best, Field.CHUNK]), int(table[best, Field.STEP])
+    found[Found.ACCUMULATORS] = 1 if work[best, Work.PIXELS] > table[best, Field.ROOM_DOUBLED] else 2
     return Result.FOUND

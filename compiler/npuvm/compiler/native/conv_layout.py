@@ -122,7 +122,10 @@ class Field(IntEnum):
     PIXEL_BYTES = 41
     IS_DENSE = 42
     FORGETS = 43
-    COUNT = 44
+    FILTERS = 44
+    CHUNK = 45
+    STEP = 46
+    COUNT = 47
 
 
 class Shape(IntEnum):
@@ -184,12 +187,15 @@ class Work(IntEnum):
 
 
 class Found(IntEnum):
-    """What was chosen: the candidate, rows and columns of its tile, whether it is whole rows, accumulators, and cycles."""
+    """Integers of what was chosen: those of a `ConvTile`, in its order."""
 
-    CANDIDATE = 0
-    ROWS = 1
-    COLS = 2
-    IS_WHOLE = 3
-    ACCUMULATORS = 4
-    CYCLES = 5
-    COUNT = 6
+    ROWS = 0
+    COLS = 1
+    IS_WHOLE = 2
+    FILTERS = 3
+    BLOCK = 4
+    CHUNK = 5
+    STEP = 6
+    ACCUMULATORS = 7
+    CYCLES = 8
+    COUNT = 9
