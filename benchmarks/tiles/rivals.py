@@ -9,7 +9,7 @@ import numpy.typing as npt
 from benchmarks.tiles.oracle import Way
 
 from npuvm.compiler.cube.chooser import TileChooser
-from npuvm.compiler.cube.levels import grown_tiles, l0c_slots
+from npuvm.compiler.cube.levels import finer_tiles, grown_tiles, l0c_slots
 from npuvm.compiler.cube.problem import CubeTile, ProductSizes, TileProblem
 
 __all__ = ["Choice", "rivals"]
@@ -35,7 +35,8 @@ def rivals(problem: TileProblem, cores: int) -> dict[str, Choice]:
     cores have about as many tiles each; where these are few and k is long, k is split. Its stream-K is left out.
     """
     chooser = TileChooser(problem, cores)
-    formulas = TileChooser(problem, cores, grown_tiles(problem))
+    tiles, finer = grown_tiles(problem), finer_tiles(problem)
+    formulas = TileChooser(problem, cores, (np.concatenate([tiles[0], finer[0]]), np.concatenate([tiles[1], finer[1]])))
 
     def rounds(sizes: ProductSizes) -> Way:
         tiles, depths, _, _ = chooser.core_cycles(sizes)

@@ -13,7 +13,7 @@ import pytest
 
 from npuvm.compiler.cube.chooser import TileChooser, chooser_of
 from npuvm.compiler.cube.codegen import compile_matmul, problem_of
-from npuvm.compiler.cube.levels import grown_tiles, product_levels
+from npuvm.compiler.cube.levels import finer_tiles, grown_tiles, product_levels
 from npuvm.compiler.cube.measured import sort_name
 from npuvm.compiler.cube.plan import sizes_of
 from npuvm.compiler.cube.problem import CubeTile, ProductSizes, TileProblem
@@ -219,7 +219,8 @@ def test_no_shape_reaches_the_candidates(name: str) -> None:
 def test_candidates_keep_to_the_levels_below(name: str) -> None:
     """Edges are whole blocks of the cube, k at L1 whole steps at L0, and rings of two slots fit every buffer."""
     chip, _ = _chip(name)
-    table, depths = grown_tiles(_problem(_product(512, 512, 512), name))
+    problem = _problem(_product(512, 512, 512), name)
+    table, depths = (np.concatenate(each) for each in zip(grown_tiles(problem), finer_tiles(problem), strict=True))
     m, n, k, m0, n0, k0 = table.T
     cube, core = chip.core.cube, chip.core
     assert not (m % cube.m).any()
@@ -231,6 +232,19 @@ def test_candidates_keep_to_the_levels_below(name: str) -> None:
     assert (2 * 2 * k0 * n0 <= core.l0b_kib * 1024).all()
     assert (4 * m * n * depths <= core.l0c_kib * 1024).all()
     assert (2 * 2 * (m + n) * k <= core.l1_kib * 1024).all()
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_finer_tiles_are_others(name: str) -> None:
+    """Each has an edge that no other tile has, and both edges are longer than the cube's block."""
+    chip, _ = _chip(name)
+    problem = _problem(_product(512, 512, 512), name)
+    (table, _), (finer, _) = grown_tiles(problem), finer_tiles(problem)
+    block = chip.core.cube.m, max(chip.core.cube.n, 16)
+    for axis in (0, 1):
+        assert (finer[:, axis] > block[axis]).all()
+    known = [set((table[:, axis] // block[axis]).tolist()) for axis in (0, 1)]
+    assert all(m // block[0] not in known[0] or n // block[1] not in known[1] for m, n in finer[:, :2].tolist())
 
 
 def test_levels_name_what_the_chip_has() -> None:
@@ -299,7 +313,7 @@ def _in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_library_decides_between_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two tiles alike the one that was measured to be faster is taken, whichever that is."""
+    """Of two tiles alike the one that was measured to be faster is preferred, whichever that is."""
     _in_folder(tmp_path, monkeypatch)
     tiles = [[32, 64, 64, 32, 2], [64, 32, 64, 32, 2]]
     for slow in (0, 1):
@@ -311,8 +325,10 @@ def test_the_library_decides_between_tiles(tmp_path: Path, monkeypatch: pytest.M
         assert chooser.library is not None
         assert chooser.library.path == path
         spec = _product(512, 512, 512)
-        chosen = chooser.choose(sizes_of(_problem(spec, "edge"), spec))
-        assert [*chosen.l1, chosen.l0[2], chosen.l0c_depth] == tiles[1 - slow]
+        table, depths, cycles = chooser.estimates(sizes_of(_problem(spec, "edge"), spec))
+        every = np.column_stack([table[:, [0, 1, 2, 5]], depths]).tolist()
+        first, second = (cycles[every.index(tile)] for tile in tiles)
+        assert (second < first) == (slow == 0)
     tile_library.forget_libraries()
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from npuvm.compiler.cube.core_cost import CoreCycles, CoreLoads, Layout, layout_of
 from npuvm.compiler.cube.costs import GRID, CandidateCosts, CostLines
-from npuvm.compiler.cube.levels import Table, grown_tiles, l0c_depths, product_levels
+from npuvm.compiler.cube.levels import Table, finer_tiles, grown_tiles, l0c_depths, product_levels
 from npuvm.compiler.cube.measured import are_costs_pinned, measured_tiles
 from npuvm.compiler.cube.meets import Edges, Met, MetByCores, Shared
 from npuvm.compiler.cube.problem import RINGS, CubeTile, ProductSizes, TileProblem
@@ -165,6 +165,9 @@ class TileChooser:
             table, depths = kernels.table, kernels.tiles[:, 4]
         else:
             table, depths = given or grown_tiles(problem)
+        if given is None:
+            # What cores leave without work decides more than what is measured of a tile that is nearly alike.
+            table, depths = (np.concatenate(each) for each in zip((table, depths), finer_tiles(problem), strict=True))
         if not len(table):
             _refuse(problem)
         self._problem, self._item, self._out_item = problem, problem.item, problem.out_item

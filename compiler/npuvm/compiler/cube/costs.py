@@ -52,6 +52,9 @@ one slice of L2, where long parts of them are served by more."""
 _NEW = slice(CoreCycles._fields.index("rows"), None)
 """Costs that are shares of what a later tile takes."""
 
+_SIZES = [0, 1, 2, 5, 6]
+"""Rows of tiles that tell them apart: m, n, k at L1 and at L0, accumulators."""
+
 _EITHER = np.array([[[False]], [[True]]])
 """Whether tiles cover operands, one case after the other."""
 
@@ -87,7 +90,10 @@ class CostLines(NamedTuple):
 
 
 class CandidateCosts:
-    """Costs of the candidates of one sort of product: rows of `table` with `depths` accumulators, ordered by m and n."""
+    """Costs of the candidates of one sort of product: rows of `table` with `depths` accumulators, ordered by m and n.
+
+    The first ones are those of `kernels`, where there are any.
+    """
 
     def __init__(
         self, problem: TileProblem, table: Table, depths: Ints, kernels: Kernels | None, measured: str | None = None
@@ -101,7 +107,7 @@ class CandidateCosts:
         self._over: Floats | None = None
         self._inner: Floats | None = None
         if kernels is not None:
-            over = self._corrections(reference_cost(problem, measured), kernels, order)
+            over = self._corrections(reference_cost(problem, measured), kernels)
             self._over, self._inner = (None, over[:, 1]) if measured == "l0" else (over, None)
 
     def useful(self) -> tuple[Ints, ...]:
@@ -156,16 +162,16 @@ class CandidateCosts:
             costs[_NEW] *= over[1]
         return costs
 
-    def _corrections(self, core: CoreCost, kernels: Kernels, order: Ints) -> Floats:
+    def _corrections(self, core: CoreCost, kernels: Kernels) -> Floats:
         """Measured cycles over those of the formulas at the first of `STEPS`, and how much larger they are at each further one.
 
-        By field and candidate.
+        By field and candidate. Those of a tile that was not measured are those of the one that is most like it.
         """
-        measured = np.stack([kernels.first, kernels.later], axis=1)[:, :, order]
-        k = self._tiles[2]
-        points = np.stack([core.cycles(self._tiles, k * times, REFERENCE, False)[:2] for times in STEPS])
+        tiles = np.concatenate([kernels.table, kernels.tiles[:, 4:]], axis=1).T.astype(np.float64)
+        measured = np.stack([kernels.first, kernels.later], axis=1)
+        points = np.stack([core.cycles(tiles, tiles[2] * times, REFERENCE, False)[:2] for times in STEPS])
         over: Floats = np.diff(measured / points, axis=0, prepend=0)
-        return over
+        return over[..., _most_like(self._tiles, tiles)]
 
 
 def _at_steps(corrections: Floats, steps: Floats) -> Floats:
@@ -194,3 +200,11 @@ def _by_pair(table: Table) -> Ints:
     ends = np.append(starts[1:], len(table))
     numbers = starts[:, None] + np.arange((ends - starts).max())
     return np.where(numbers < ends[:, None], numbers, len(table))
+
+
+def _most_like(tiles: Floats, others: Floats) -> Ints:
+    """For each tile, a column, the number of the one of the others whose edges and k are off by the smallest factors."""
+    apart = np.zeros((tiles.shape[1], others.shape[1]))
+    for own, other in zip(np.log2(tiles[_SIZES]), np.log2(others[_SIZES]), strict=True):
+        apart += (own[:, None] - other) ** 2
+    return np.asarray(apart.argmin(axis=1))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from npuvm.compiler.tiles.levels import Level, Loop, grow
 
 __all__ = [
     "Table",
+    "finer_tiles",
     "fitting",
     "grown_tiles",
     "k_at_l1",
@@ -34,10 +36,16 @@ Table = Ints
 _Size = TypeVar("_Size", int, Ints)
 
 _EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+_BETWEEN = (5, 7, 9, 10, 11, 14, 20)
+"""Edges between these, with which fewer cores are without work in the last round of tiles."""
+
 _DEPTHS = (1, 2, 4, 8, 16, 32)
 
 _PARTS = {"l0": 4, "l1": 8}
 """A tile whose k is this many times in the longest that fits beside its m and n uses a level too little."""
+
+_PARTS_BETWEEN = {"l0": 2, "l1": 8}
+"""The same for tiles with an edge of `_BETWEEN`, of which there are more."""
 
 
 def product_levels(problem: TileProblem) -> tuple[Level, ...]:
@@ -57,19 +65,45 @@ def product_levels(problem: TileProblem) -> tuple[Level, ...]:
 
 def grown_tiles(problem: TileProblem) -> tuple[Table, Ints]:
     """Every tile that fits the buffers, and the slots of its accumulator ring; no shape takes part."""
+    return _grown(problem, product_levels(problem), _PARTS)
+
+
+def finer_tiles(problem: TileProblem) -> tuple[Table, Ints]:
+    """The same for tiles that have an edge between those of `grown_tiles`.
+
+    None of them is a single block wide or high: those do little but load, for which other edges are good enough.
+    """
+    edges = tuple(sorted(_EDGES + _BETWEEN))
+    levels = [
+        replace(level, multiples={**level.multiples, "m": edges, "n": edges})
+        if level.name == "l0" and level.multiples is not None
+        else level
+        for level in product_levels(problem)
+    ]
+    table, slots = _grown(problem, levels, _PARTS_BETWEEN)
+    blocks = table[:, :2] // _block(problem)[:2]
+    between = np.isin(blocks, _BETWEEN).any(axis=1) & (blocks > 1).all(axis=1)
+    return table[between], slots[between]
+
+
+def _block(problem: TileProblem) -> tuple[int, int, int]:
+    """What tiles grow from."""
     cube = problem.chip.core.cube
-    block = (cube.m, max(cube.n, BLOCK_BYTES // problem.item), max(cube.k_bytes, BLOCK_BYTES) // problem.item)
-    tiles = grow(product_levels(problem), block, partial(_fits_level, problem))
+    return cube.m, max(cube.n, BLOCK_BYTES // problem.item), max(cube.k_bytes, BLOCK_BYTES) // problem.item
+
+
+def _grown(problem: TileProblem, levels: Sequence[Level], parts: Mapping[str, int]) -> tuple[Table, Ints]:
+    tiles = grow(levels, _block(problem), partial(_fits_level, problem, parts))
     return fitting(problem, np.concatenate([tiles[:, 3:], tiles[:, :3]], axis=1))
 
 
-def _fits_level(problem: TileProblem, level: Level, tiles: Ints) -> npt.NDArray[np.bool_]:
+def _fits_level(problem: TileProblem, parts: Mapping[str, int], level: Level, tiles: Ints) -> npt.NDArray[np.bool_]:
     """Which tiles of a level fit its buffers and use them: k is not far below the longest that fits."""
     inside = _fits(problem, np.concatenate([tiles, tiles], axis=1), min(l0c_depths(problem)), level.buffers)
     _, pair = np.unique(tiles[:, :2], axis=0, return_inverse=True)
     longest = np.zeros(len(tiles), dtype=np.int64)
     np.maximum.at(longest, pair.ravel(), np.where(inside, tiles[:, 2], 0))
-    return inside & (tiles[:, 2] * _PARTS[level.name] >= longest[pair.ravel()])
+    return inside & (tiles[:, 2] * parts[level.name] >= longest[pair.ravel()])
 
 
 def fitting(problem: TileProblem, table: Table) -> tuple[Table, Ints]:

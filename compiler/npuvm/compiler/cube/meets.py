@@ -74,8 +74,9 @@ class Met(NamedTuple):
 class MetByCores(NamedTuple):
     """The same for tiles that many cores share.
 
-    `first`, `later` and `behind` are cycles of a core, `new` those of main memory for a row of tiles, `served` those of L2 for
-    a tile, where it may be too slow, `loaded` what a core's loads take at least when they come from main memory. `cols` are
+    `first`, `later` and `behind` are cycles of a core, `new` those of main memory for a row of tiles, in `part` of the steps
+    over k: the others find their lines in L2. `served` are those of L2 for a tile, where it may be too slow, `loaded` what a
+    core's loads take at least when they come from main memory. `cols` are
     columns of tiles of all matrices, `others` the rounds beside the first one in which columns are new, None where there are
     none. Products of up to `one_round` rows have as many rows of tiles as there are cores at most.
     """
@@ -84,6 +85,7 @@ class MetByCores(NamedTuple):
     later: Floats
     behind: Floats
     new: Floats
+    part: Floats
     served: Floats | None
     loaded: Floats
     cols: Floats
@@ -109,7 +111,11 @@ class MetByCores(NamedTuple):
             rows *= self.batch
         new = np.minimum(rows, self.cores)
         new *= self.new[:end]
-        np.maximum(new, later, out=new)
+        # What waits in some steps does not hide the work of the others.
+        within = later * self.part[:end]
+        np.maximum(new, within, out=new)
+        new += later
+        new -= within
         cycles: Floats = np.maximum(new, self.loaded[:end])
         cycles += self.behind[:end]
         np.maximum(cycles, self.first[:end], out=cycles)
@@ -199,9 +205,16 @@ class Shared:
         slow = served if (served * self._cores > later).any() else None
         more, one_round = others if others.any() else None, self._cores * float(edges.m.min()) / batch
         return MetByCores(
-            first, later, loads.behind, a_new, slow, loaded, cols * batch, more,
-            batch, float(self._cores), one_round, edges.per_m,
+            first, later, loads.behind, a_new, self._part(edges.k, k), slow, loaded, cols * batch, more, batch,
+            float(self._cores), one_round, edges.per_m,
         )  # fmt: skip
+
+    def _part(self, at_once: Floats, k: float) -> Floats:
+        """The share of steps over k in which the left operand reads lines that no step before has read."""
+        if self._flipped[0]:
+            return np.ones_like(at_once)
+        steps = np.ceil(k / at_once - _TINY)
+        return 1 / np.minimum(np.maximum(np.floor(self._line / (at_once * self._item)), 1.0), steps)
 
     def _of_one(
         self,
