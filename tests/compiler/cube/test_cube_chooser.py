@@ -247,6 +247,19 @@ def test_finer_tiles_are_others(name: str) -> None:
     assert all(m // block[0] not in known[0] or n // block[1] not in known[1] for m, n in finer[:, :2].tolist())
 
 
+def test_tiles_of_given_steps_at_l0() -> None:
+    """Those for operands that were copied keep the order of sums of another tile; the best of all is one of them."""
+    spec = _product(4224, 1500, 176)
+    sizes = sizes_of(_problem(spec), spec)
+    chooser = TileChooser(_problem(spec), 24)
+    tiles = {k0: chooser.choose_in_steps(sizes, k0) for k0 in (13, 16, 32, 64, 128, 176)}
+    assert tiles[13] is None
+    found = {k0: tile for k0, tile in tiles.items() if tile is not None}
+    assert len(found) > 2
+    assert all(tile.l0[2] == k0 for k0, tile in found.items())
+    assert chooser.choose(sizes) == min(found.values(), key=lambda tile: tile.cycles)
+
+
 def test_levels_name_what_the_chip_has() -> None:
     levels = product_levels(_problem(_product(64, 64, 64)))
     assert [level.name for level in levels] == ["block", "l0", "l1", "core", "memory"]

@@ -217,6 +217,18 @@ class TileChooser:
             found = self._known[sizes] = self._chosen(sizes)
         return found
 
+    def choose_in_steps(self, sizes: ProductSizes, l0_k: int) -> CubeTile | None:
+        """The same among tiles whose steps over k at L0 are `l0_k` long; None where none is of use."""
+        weighed = self._useful_at(self._key(sizes)).at(sizes)
+        interval = weighed.interval
+        cycles = self._cycles(sizes, weighed, interval.ends[bisect_left(self._edges, sizes.m)])
+        steps = np.minimum(self._costs.table[interval.numbers[: len(cycles)], 5], max(sizes.k, 1))
+        at = np.flatnonzero(steps == l0_k)
+        if not len(at):
+            return None
+        best = int(at[cycles[at].argmin()])
+        return self._tile(sizes, interval.tiles[best], float(cycles[best]))
+
     def kept_cycles(self, sizes: ProductSizes) -> float:
         """The estimate of the chosen tile where L2 has the operands that it has room for, as launches before may leave it.
 

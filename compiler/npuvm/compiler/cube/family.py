@@ -39,8 +39,8 @@ _MEET = 4
 class CubeFamily:
     """All instances of a matrix product on one chip, without pins but `buffering`, that have elements and something to add up.
 
-    Sums are added in the order of those of the segment `like`, whose operands may lie otherwise: steps over k at L0 are alike,
-    or else tiles are the same.
+    Sums are added in the order of those of the segment `like`, whose operands may lie otherwise: steps over k at L0 are as long
+    as there.
     """
 
     def __init__(
@@ -81,9 +81,13 @@ class CubeFamily:
             return None
         tile = self._chooser.choose(ProductSizes(m, n, k, batch, a_pitch, b_pitch))
         if self._is_like:
-            own = self._chooser.choose(ProductSizes(m, n, k, batch, own_a, own_b))
-            tile = own if own.l0[2] == tile.l0[2] else tile
+            tile = self._like(tile, ProductSizes(m, n, k, batch, own_a, own_b))
         return self._programs.image(self._name, numbers, (m, n, k, batch), tile, own_b * self._across)
+
+    def _like(self, tile: CubeTile, sizes: ProductSizes) -> CubeTile:
+        """The best tile for operands that lie otherwise, with the steps over k at L0 of the one given, or that one."""
+        own = self._chooser.choose(sizes)
+        return own if own.l0[2] == tile.l0[2] else self._chooser.choose_in_steps(sizes, tile.l0[2]) or tile
 
     def cycles(self, values: Sequence[int]) -> float:
         """The cycles that a launch for these values, with something to add up, is estimated to take among others.
