@@ -25,6 +25,9 @@ Ints = npt.NDArray[np.int64]
 _PLACED = 512
 """Tensors begin at multiples of so many bytes, the compiler knows no more of where."""
 
+_EXPOSED = 0.5
+"""Share of a core's loads of the right operand that what all wait for of the left one does not hide, seen in simulated runs."""
+
 _TINY = 1e-4
 """Less than what a quotient of whole numbers can be off, and far less than one."""
 
@@ -75,8 +78,9 @@ class MetByCores(NamedTuple):
     """The same for tiles that many cores share.
 
     `first`, `later` and `behind` are cycles of a core, `new` those of main memory for a row of tiles, in `part` of the steps
-    over k: the others find their lines in L2. `served` are those of L2 for a tile, where it may be too slow, `loaded` what a
-    core's loads take at least when they come from main memory. `cols` are
+    over k: the others find their lines in L2. `beside` comes on top of it: loads of the right operand, which one engine makes
+    in turn. `served` are those of L2 for a tile, where it may be too slow, `loaded` what a core's loads take at least when
+    they come from main memory. `cols` are
     columns of tiles of all matrices, `others` the rounds beside the first one in which columns are new, None where there are
     none. Products of up to `one_round` rows have as many rows of tiles as there are cores at most.
     """
@@ -86,6 +90,7 @@ class MetByCores(NamedTuple):
     behind: Floats
     new: Floats
     part: Floats
+    beside: Floats
     served: Floats | None
     loaded: Floats
     cols: Floats
@@ -112,6 +117,7 @@ class MetByCores(NamedTuple):
         new = np.minimum(rows, self.cores)
         new *= self.new[:end]
         # What waits in some steps does not hide the work of the others.
+        new += self.beside[:end]
         within = later * self.part[:end]
         np.maximum(new, within, out=new)
         new += later
@@ -204,9 +210,12 @@ class Shared:
         served = np.maximum(a_served, b_served)
         slow = served if (served * self._cores > later).any() else None
         more, one_round = others if others.any() else None, self._cores * float(edges.m.min()) / batch
+        part = self._part(edges.k, k)
+        # Parts of k are at different places of it.
+        beside = part * loads.b_again * (_EXPOSED if batch == 1 else 0.0)
         return MetByCores(
-            first, later, loads.behind, a_new, self._part(edges.k, k), slow, loaded, cols * batch, more, batch,
-            float(self._cores), one_round, edges.per_m,
+            first, later, loads.behind, a_new, part, beside, slow, loaded, cols * batch, more,
+            batch, float(self._cores), one_round, edges.per_m,
         )  # fmt: skip
 
     def _part(self, at_once: Floats, k: float) -> Floats:
