@@ -50,6 +50,9 @@ _NEAR = 1.15
 _LEAST = 128
 """Of k that a part has at least: less does not fill the pipeline of a core."""
 
+_MOST_ROUNDS = 2
+"""Rounds of tiles beyond which a product is left whole."""
+
 _NARROW = 16
 """Columns below which rows are too short for vector code that works row by row, as that of a bias and of mixes does."""
 
@@ -141,7 +144,7 @@ class SplitCost:
     def _found(self, values: Sequence[int], sizes: ProductSizes) -> Split:
         """The choice for sizes that are not known. Most are left after a few multiplications: every new shape asks."""
         tile = self._whole.choose(sizes)
-        if self._tiles(sizes, tile) > self._cores or (sizes.n < _NARROW and self._by_rows):
+        if self._tiles(sizes, tile) > _MOST_ROUNDS * self._cores or (sizes.n < _NARROW and self._by_rows):
             return WHOLE
         least = max(self._bound(sizes), self._shortest)
         if _WORTH * (least + self._join(sizes, 2)) > tile.cycles:
