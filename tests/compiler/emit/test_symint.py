@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import struct
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npuvm.compiler.emit import symint
 from npuvm.compiler.emit.symint import SymInt, ceil_div, compile_values, float_bits, larger, several
 
 NAMES = ("M", "N", "K")
@@ -103,6 +106,17 @@ def test_names_of_symbols_do_not_matter() -> None:
     values = [SymInt.variable(name) for name in names]
     made = compile_values(names, [ceil_div(values[0], 8), values[1] * values[2], values[3] - values[4], 7])
     assert made(17, 2, 3, 11, 4) == (3, 6, 7, 7)
+
+
+def test_a_function_that_nobody_keeps_is_gone_without_the_cycle_collector() -> None:
+    """It is made with names of its own, which do not have it among them."""
+    gc.disable()
+    try:
+        made = weakref.ref(compile_values(("M",), [M * 1_234_567]))
+        symint._function.cache_clear()
+        assert made() is None
+    finally:
+        gc.enable()
 
 
 def test_several() -> None:

@@ -201,7 +201,7 @@ def _function(text: str, name: str) -> Function:
     scope: dict[str, Any] = {"float_bits": float_bits}
     # The text is made of names, numbers and operators written here, never of a user's input.
     exec(text, scope)
-    made: Function = scope[name]
+    made: Function = scope.pop(name)  # else both would hold each other
     return made
 
 

@@ -137,7 +137,7 @@ def compile_term(first: Sequence[str], then: Sequence[str], value: Term) -> Call
     scope: dict[str, Any] = {}
     # The text is made of names, numbers and operators written here, never of a user's input.
     exec(writer.text(first, then, result), scope)
-    made: Callable[..., Callable[..., float]] = scope["outer"]
+    made: Callable[..., Callable[..., float]] = scope.pop("outer")  # else both would hold each other
     return made
 
 

@@ -98,7 +98,7 @@ def compile_guards(guards: Sequence[Guard]) -> Callable[[Mapping[str, int]], int
     scope: dict[str, Any] = {}
     # The text is made of operators, numbers and names of symbols, which are quoted.
     exec("\n".join(lines), scope)
-    made: Callable[[Mapping[str, int]], int] = scope["first"]
+    made: Callable[[Mapping[str, int]], int] = scope.pop("first")  # else both would hold each other
     return made
 
 
