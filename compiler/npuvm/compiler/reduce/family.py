@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, prod
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from npuvm.isa import Image, Isa
 
 __all__ = ["ChunkFamily", "ChunkedShape", "Chunks", "PlannedChunks"]
 
-_LEVELS = ((192, 1 << 15), (96, 1 << 14), (32, 1 << 11), (16, 1 << 10), (8, 1 << 9))
+_LEVELS = ((192, 1 << 15), (96, 1 << 14), (32, 1 << 11), (16, 1 << 10), (8, 1 << 10))
 """Chunks of all results together, and the bytes that each must at least have for so many.
 
 192 and 96 are multiples of the cores of most chips, for work that takes long; short work is shared evenly by halves of them.
@@ -39,8 +39,8 @@ _SHORT = 16
 
 _LEAST_BYTES = min(most * least for most, least in _LEVELS)
 
-Join = Callable[[int], float]
-"""Estimated cycles of what joins so many chunks, on the number of cores that chunks are estimated for."""
+_WAITS = 2
+"""Waits for memory that each chunk costs those who join them, beside each other: seen in estimates of joins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +126,8 @@ class ChunkedShape(NamedTuple):
         """What no estimate of chunks is below: memory's time for all that they read."""
         return self.rows.least_cycles(self.sizes)
 
-    def plan(self, known: Chunks | Join) -> PlannedChunks | None:
-        """These chunks, or those that are fastest with what joins them; None when no such tile fits, or nothing is cut."""
+    def plan(self, known: Chunks | None = None) -> PlannedChunks | None:
+        """The chunks, or these; None when there is nothing to cut, or no such tile fits."""
         return self.rows.plan(self.sizes, known)
 
 
@@ -146,6 +146,10 @@ class _ChunkRows(Rows):
         dims = range(len(space.sizes))
         self._read = [(each.item, [dim for dim in dims if space.has(each.node, dim)]) for each in space.reads]
         self._bytes_per_cycle = float(maker.chip.hbm_bytes_per_cycle)
+        load, memory = maker.chip.core.load, maker.chip.memory
+        # Each chunk's results are a short row for those who add them up.
+        wait = (memory.l2.latency_cycles + memory.hbm.latency_cycles) / load.outstanding
+        self._joined = _WAITS * len(own) * wait
         self._bytes = max(1, sum(each.item for each in space.reads if space.has(each.node, self.cut_dim)))
 
     def enough(self, sizes: Sequence[int]) -> bool:
@@ -156,17 +160,15 @@ class _ChunkRows(Rows):
         """Cycles in which memory reads all values once: with tiles of any size, those that are loaded have no fewer bytes."""
         return sum(item * prod([sizes[dim] for dim in dims]) for item, dims in self._read) / self._bytes_per_cycle
 
-    def plan(self, sizes: Sequence[int], known: Chunks | Join) -> PlannedChunks | None:
-        """The chunks for the sizes of the space before it is cut; see `ChunkedShape.plan`."""
+    def plan(self, sizes: Sequence[int], known: Chunks | None = None) -> PlannedChunks | None:
+        """The chunks for the sizes of the space before it is cut, or these."""
         try:
             for way in self._ways[0].levels(sizes):
-                chunks: Chunks | None
-                if isinstance(known, Chunks):
-                    chunks = known
-                else:
+                chunks = known
+                if known is None:
                     longest, width = way.chooser.longest(sizes)
                     numbers = self._numbers(way.chooser, sizes, width) if longest else []
-                    chunks = self._best(way.chooser, sizes, numbers, longest, known)
+                    chunks = self._best(way.chooser, sizes, numbers, longest)
                     if longest and not numbers and (self.cut_dim == self._space.col or width == sizes[self._space.col]):
                         return None  # with more room there are no fewer results for a core
                 if chunks is not None:
@@ -200,20 +202,18 @@ class _ChunkRows(Rows):
         numbers = [(min(most // units, sizes[of]), most * least) for most, least in _LEVELS]
         return [number for number, least in numbers if number >= 2 and nbytes >= least]
 
-    def _best(
-        self, chooser: TileChooser, sizes: Sequence[int], numbers: Sequence[int], longest: int, join: Join
-    ) -> Chunks | None:
+    def _best(self, chooser: TileChooser, sizes: Sequence[int], numbers: Sequence[int], longest: int) -> Chunks | None:
         """The best of these numbers of chunks, from the most down to where fewer are no faster; None when one core is enough.
 
         Tiles are the highest that fit, and then halves as long as the estimate does not rise: what a tile has added up is
         reduced once for each chunk.
         """
         best, least_cycles = None, inf
+        # Chunks of a single result lie side by side.
+        several = any(size > 1 for size, reduced in zip(sizes, self._space.reduced, strict=True) if not reduced)
         for number in numbers:
             found, cycles = self._with_number(chooser, sizes, number, longest)
-            if found is None:
-                break
-            cycles += join(found.number)
+            cycles += number * self._joined * several
             if cycles >= least_cycles:
                 break
             best, least_cycles = found, cycles

@@ -178,14 +178,7 @@ class ReduceFamily:
         whole = self._whole.fair_cycles(values) if last is not None and last.enough() else None
         if last is None or whole is None or whole < _SURE * self._least(last):
             return None
-        others, further = list(self._others.values()), self._parts.further
-
-        def join(number: int) -> float:
-            """Cycles of the parts that are not cut, each behind a barrier."""
-            made = [other.fair_cycles((*values, number + further)) or 0.0 for other in others]
-            return sum(made) + _JOIN_CYCLES * len(made)
-
-        found = last.plan(join)
+        found = last.plan()
         if found is None:
             return None
         planned = {self._last: found}
@@ -196,7 +189,9 @@ class ReduceFamily:
                 if each is None:
                     return None
                 planned[name] = each
-        cycles = sum(each.fair_cycles for each in planned.values()) + join(found.chunks.number)
+        cycles = sum(each.fair_cycles for each in planned.values())
+        for other in self._others.values():
+            cycles += (other.fair_cycles((*values, self._count(planned))) or 0.0) + _JOIN_CYCLES
         return planned if _WORTH * cycles <= whole else None
 
     def _least(self, last: ChunkedShape) -> float:
