@@ -11,19 +11,19 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from npuvm.compiler.cube.alike import AlikeProblem
 from npuvm.compiler.cube.core_cost import CoreCycles, CoreLoads, Layout, layout_of
 from npuvm.compiler.cube.costs import GRID, CandidateCosts, CostLines
-from npuvm.compiler.cube.levels import Table, finer_tiles, grown_tiles, l0c_depths, product_levels
-from npuvm.compiler.cube.measured import are_costs_pinned, measured_tiles
+from npuvm.compiler.cube.levels import Table, are_finer, finer_tiles, grown_tiles, product_levels, refuse
+from npuvm.compiler.cube.measured import measured_tiles
 from npuvm.compiler.cube.meets import Edges, Met, MetByCores, Shared
-from npuvm.compiler.cube.problem import RINGS, CubeTile, ProductSizes, TileProblem
+from npuvm.compiler.cube.problem import CubeTile, ProductSizes, TileProblem
 from npuvm.compiler.emit.blocks import BLOCK_BYTES
-from npuvm.compiler.errors import CompileError
 from npuvm.compiler.native.loading import Native, loaded
 from npuvm.compiler.tiles.levels import measured_below
 from npuvm.compiler.tiles.memory_cost import memory_cost
@@ -51,6 +51,12 @@ _CUT = _APART, Layout(False, True, True)
 
 _FIELDS = (*CoreCycles._fields, *CoreLoads._fields)
 """Costs of candidates, those of loads only where they matter."""
+
+_MANY_ROUNDS = 8
+"""Rounds of the largest tiles from which cores that are without work in the last one cost less than reads past L2."""
+
+_KEPT = 0.85
+"""Share of L2 that holds on to operands; see `cube.nest`."""
 
 _EXACT = 1 << 53
 """Whole numbers below this are exact as floats; products with more columns are for Python, whose integers have no end."""
@@ -146,7 +152,7 @@ _Lines = tuple[CostLines, CostLines]
 """Costs of candidates, and of those that are as wide as the operands."""
 
 _Key = tuple[int, int, Layout, Layout]
-"""The interval of k, the number of the first edge n that is as wide as the operands, and the layouts of both."""
+"""The interval of k (`_useful`), the number of the first edge n that is as wide as the operands, and the layouts of both."""
 
 
 class TileChooser:
@@ -169,7 +175,7 @@ class TileChooser:
             # What cores leave without work decides more than what is measured of a tile that is nearly alike.
             table, depths = (np.concatenate(each) for each in zip((table, depths), finer_tiles(problem), strict=True))
         if not len(table):
-            _refuse(problem)
+            refuse(problem)
         self._problem, self._item, self._out_item = problem, problem.item, problem.out_item
         cube = problem.chip.core.cube
         # Columns that are cut where a line of L2 ends share none, which counts where rows meet.
@@ -183,7 +189,7 @@ class TileChooser:
         self._widths = np.unique(table[:, 1]).tolist()
         # In products of so many rows none are new behind the first round.
         self._one_round = cores * self._edges[0]
-        self._intervals = [self._interval(numbers) for numbers in self._costs.useful()]
+        self._intervals = [self._interval(numbers) for numbers in self._useful(given is None and cores > 1)]
         self._lines: dict[tuple[int, Layout, Layout], _Lines] = {}
         self._candidates: dict[_Key, _Candidates] = {}
         self._weighed: dict[tuple[int, ...], _Weighed] = {}
@@ -203,6 +209,8 @@ class TileChooser:
         # Past L2 a line is read whole.
         self._per_hbm, self._per_line, _ = memory_cost(chip)
         self._l2_capacity = chip.capacity_bytes("l2")
+        self._held = _KEPT * self._l2_capacity / self._item
+        self._vast = _MANY_ROUNDS * cores * chip.capacity_bytes("l0c") // problem.acc_item
         self._native = loaded() if self._shared is None else None
         for a, b in product(_TIGHT, repeat=2):
             self._prepare_lines(a, b)
@@ -283,12 +291,13 @@ class TileChooser:
             interval, best, least = self._by_machine_code(sizes)
             return self._tile(sizes, interval.tiles[best], least)
         # The rows of a transposed are as long as there are rows of the result.
-        layer = sizes if self._problem.a.flipped else sizes[1:]
+        key = self._key(sizes)
+        layer = key[0], *(sizes if self._problem.a.flipped else sizes[1:])
         weighed = self._weighed.get(layer)
         if weighed is None:
             if len(self._weighed) >= _KEPT_TILES:
                 self._weighed.clear()
-            weighed = self._weighed[layer] = self._useful_at(self._key(sizes)).at(sizes)
+            weighed = self._weighed[layer] = self._useful_at(key).at(sizes)
         interval = weighed.interval
         cycles = self._cycles(sizes, weighed, interval.ends[bisect_left(self._edges, sizes.m)])
         best = int(cycles.argmin())
@@ -377,9 +386,22 @@ class TileChooser:
         read = (m + n) * k * batch * self._item
         return (read + max(stored - self._l2_capacity, 0)) * self._per_hbm
 
+    def _useful(self, is_cut: bool) -> list[Ints]:
+        """Candidates of use by interval of k; `is_cut`: behind them those for products whose operands L2 does not hold.
+
+        Estimates say nothing of what many cores read again past L2, and there the edges that it was tried with do better.
+        """
+        useful = list(self._costs.useful())
+        if not is_cut:
+            return useful * 2
+        finer = are_finer(self._problem, self._costs.table)
+        return [*useful, *(each[~finer[each]] for each in useful)]
+
     def _key(self, sizes: ProductSizes) -> _Key:
-        problem, (m, n, k, _, a_pitch, b_pitch) = self._problem, sizes
+        problem, (m, n, k, batch, a_pitch, b_pitch) = self._problem, sizes
         at = min(max(bisect_left(GRID, k) - 1, 0), len(GRID) - 2)
+        if m * n * batch > self._vast and (m + n) * k * batch > self._held:
+            at += len(GRID) - 1
         item, layout = self._item, self._layout
         a = layout(a_pitch, (m if problem.a.flipped else k) * item)
         b = layout(b_pitch, (k if problem.b.flipped else n) * item)
@@ -435,7 +457,8 @@ class TileChooser:
     def _prepare_lines(self, a: Layout, b: Layout) -> None:
         """The same for all intervals, in less time than one after the other."""
         if (0, a, b) not in self._lines:
-            lines = self._with_bounds(range(len(self._intervals)), self._intervals, a, b)
+            first = self._intervals[: len(GRID) - 1]
+            lines = self._with_bounds(range(len(first)), first, a, b)
             self._lines.update({(at, a, b): each for at, each in enumerate(lines)})
 
     def _with_bounds(self, at: Sequence[int], intervals: Sequence[_Interval], a: Layout, b: Layout) -> list[_Lines]:
@@ -444,7 +467,7 @@ class TileChooser:
         per = np.array((1.0, 1.0, self._per_l2, self._per_line, 1.0, 1.0, *(1.0 for _ in CoreLoads._fields)))[fields]
         counts = [len(interval.numbers) for interval in intervals]
         numbers = np.concatenate([interval.numbers for interval in intervals])
-        plain, covering = self._costs.lines(np.repeat(at, counts), numbers, (a, b))
+        plain, covering = self._costs.lines(np.repeat(at, counts) % (len(GRID) - 1), numbers, (a, b))
         parts = (each.times(fields, per).parts(counts) for each in (plain, covering))
         return list(zip(*parts, strict=True))
 
@@ -465,34 +488,9 @@ class TileChooser:
 
 def chooser_of(problem: TileProblem, cores: int) -> TileChooser:
     """The chooser for products of one sort, made once; CompileError when no tile fits the chip's buffers."""
-    return _chooser(problem.chip.chip_hash, _Sort(problem), cores, loaded())
+    return _chooser(problem.chip.chip_hash, AlikeProblem(problem), cores, loaded())
 
 
 @lru_cache(maxsize=64)
-def _chooser(chip_hash: str, sort: _Sort, cores: int, native: Native | None) -> TileChooser:
+def _chooser(chip_hash: str, sort: AlikeProblem, cores: int, native: Native | None) -> TileChooser:
     return TileChooser(sort.problem, cores)
-
-
-class _Sort:
-    """Compares problems by what their candidates and costs depend on."""
-
-    def __init__(self, problem: TileProblem) -> None:
-        self.problem = problem
-        depths = tuple(problem.depth(ring) for ring in RINGS) + l0c_depths(problem)
-        sides = problem.a.flipped, problem.b.flipped
-        pins = problem.pins
-        pinned = are_costs_pinned(pins), pins.order, pins.l0c_parts, *sorted(pins.l1_k.items())
-        own = (problem.dtype, problem.out_item, problem.bias_item, problem.via_ub)
-        self._key: tuple[Any, ...] = (own, sides, depths, pinned, problem.isa.hash)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Sort) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-
-def _refuse(problem: TileProblem) -> NoReturn:
-    core = problem.chip.core
-    sizes = ", ".join(f"core.{name}={getattr(core, name)}" for name in ("l1_kib", "l0a_kib", "l0b_kib", "l0c_kib"))
-    raise CompileError(f"no tile of a matrix product fits {sizes} of {problem.chip.name} with these ring depths")

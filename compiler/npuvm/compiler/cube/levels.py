@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,12 @@ import numpy.typing as npt
 from npuvm.compiler.cube.problem import CubeTile, TileProblem
 from npuvm.compiler.emit.blocks import BLOCK_BYTES, align_up
 from npuvm.compiler.emit.symint import larger
+from npuvm.compiler.errors import CompileError
 from npuvm.compiler.tiles.levels import Level, Loop, grow
 
 __all__ = [
     "Table",
+    "are_finer",
     "finer_tiles",
     "fitting",
     "grown_tiles",
@@ -24,6 +26,7 @@ __all__ = [
     "l0c_depths",
     "l0c_slots",
     "product_levels",
+    "refuse",
     "ring_slots",
     "slot_bytes",
     "used_bytes",
@@ -81,9 +84,13 @@ def finer_tiles(problem: TileProblem) -> tuple[Table, Ints]:
         for level in product_levels(problem)
     ]
     table, slots = _grown(problem, levels, _PARTS_BETWEEN)
-    blocks = table[:, :2] // _block(problem)[:2]
-    between = np.isin(blocks, _BETWEEN).any(axis=1) & (blocks > 1).all(axis=1)
+    between = are_finer(problem, table) & (table[:, :2] > _block(problem)[:2]).all(axis=1)
     return table[between], slots[between]
+
+
+def are_finer(problem: TileProblem, table: Table) -> npt.NDArray[np.bool_]:
+    """Which tiles have an edge between those of `grown_tiles`."""
+    return np.asarray(np.isin(table[:, :2] / _block(problem)[:2], _BETWEEN).any(axis=1))
 
 
 def _block(problem: TileProblem) -> tuple[int, int, int]:
@@ -200,3 +207,10 @@ def _bias_at_l0(problem: TileProblem, m: _Size, n: _Size) -> dict[str, _Size]:
     if not problem.bias_item:
         return {}
     return {"l0a": m * BLOCK_BYTES, "l0b": align_up(n * problem.bias_item)}
+
+
+def refuse(problem: TileProblem) -> NoReturn:
+    """CompileError that no tile fits the chip's buffers."""
+    core = problem.chip.core
+    sizes = ", ".join(f"core.{name}={getattr(core, name)}" for name in ("l1_kib", "l0a_kib", "l0b_kib", "l0c_kib"))
+    raise CompileError(f"no tile of a matrix product fits {sizes} of {problem.chip.name} with these ring depths")
