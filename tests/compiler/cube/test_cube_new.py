@@ -91,7 +91,7 @@ def test_lines_that_steps_share_are_waited_for_once(
     assert _cycles(sizes, name="ascend_910a") <= 1.02 * named
 
 
-def test_products_that_l2_does_not_hold_have_edges_that_it_was_tried_with() -> None:
+def test_products_of_many_rounds_have_edges_that_l2_was_tried_with() -> None:
     """Finer ones read so much again past L2 that 6.2 million cycles are needed instead of 3.5."""
 
     @kernel(a="fp16[M, K]", b="fp16[K, N]")

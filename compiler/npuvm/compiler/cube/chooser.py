@@ -53,10 +53,7 @@ _FIELDS = (*CoreCycles._fields, *CoreLoads._fields)
 """Costs of candidates, those of loads only where they matter."""
 
 _MANY_ROUNDS = 8
-"""Rounds of the largest tiles from which cores that are without work in the last one cost less than reads past L2."""
-
-_KEPT = 0.85
-"""Share of L2 that holds on to operands; see `cube.nest`."""
+"""Rounds of the largest tiles from which the last one counts less than what estimates of alike tiles are wrong by."""
 
 _EXACT = 1 << 53
 """Whole numbers below this are exact as floats; products with more columns are for Python, whose integers have no end."""
@@ -209,7 +206,6 @@ class TileChooser:
         # Past L2 a line is read whole.
         self._per_hbm, self._per_line, _ = memory_cost(chip)
         self._l2_capacity = chip.capacity_bytes("l2")
-        self._held = _KEPT * self._l2_capacity / self._item
         self._vast = _MANY_ROUNDS * cores * chip.capacity_bytes("l0c") // problem.acc_item
         self._native = loaded() if self._shared is None else None
         for a, b in product(_TIGHT, repeat=2):
@@ -387,9 +383,9 @@ class TileChooser:
         return (read + max(stored - self._l2_capacity, 0)) * self._per_hbm
 
     def _useful(self, is_cut: bool) -> list[Ints]:
-        """Candidates of use by interval of k; `is_cut`: behind them those for products whose operands L2 does not hold.
+        """Candidates of use by interval of k; `is_cut`: behind them those for products of many rounds.
 
-        Estimates say nothing of what many cores read again past L2, and there the edges that it was tried with do better.
+        There estimates say too little of what many cores read again past L2; the edges that it was tried with do better.
         """
         useful = list(self._costs.useful())
         if not is_cut:
@@ -400,7 +396,7 @@ class TileChooser:
     def _key(self, sizes: ProductSizes) -> _Key:
         problem, (m, n, k, batch, a_pitch, b_pitch) = self._problem, sizes
         at = min(max(bisect_left(GRID, k) - 1, 0), len(GRID) - 2)
-        if m * n * batch > self._vast and (m + n) * k * batch > self._held:
+        if m * n * batch > self._vast:
             at += len(GRID) - 1
         item, layout = self._item, self._layout
         a = layout(a_pitch, (m if problem.a.flipped else k) * item)
