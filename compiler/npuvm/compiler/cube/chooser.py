@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -186,7 +187,8 @@ class TileChooser:
         self._widths = np.unique(table[:, 1]).tolist()
         # In products of so many rows none are new behind the first round.
         self._one_round = cores * self._edges[0]
-        self._intervals = [self._interval(numbers) for numbers in self._useful(given is None and cores > 1)]
+        is_cut = given is None and cores > 1
+        self._intervals = [self._interval(numbers) for numbers in self._useful(is_cut)]
         self._lines: dict[tuple[int, Layout, Layout], _Lines] = {}
         self._candidates: dict[_Key, _Candidates] = {}
         self._weighed: dict[tuple[int, ...], _Weighed] = {}
@@ -206,7 +208,7 @@ class TileChooser:
         # Past L2 a line is read whole.
         self._per_hbm, self._per_line, _ = memory_cost(chip)
         self._l2_capacity = chip.capacity_bytes("l2")
-        self._vast = _MANY_ROUNDS * cores * chip.capacity_bytes("l0c") // problem.acc_item
+        self._vast = _MANY_ROUNDS * cores * chip.capacity_bytes("l0c") / problem.acc_item if is_cut else inf
         self._native = loaded() if self._shared is None else None
         for a, b in product(_TIGHT, repeat=2):
             self._prepare_lines(a, b)
@@ -389,7 +391,7 @@ class TileChooser:
         """
         useful = list(self._costs.useful())
         if not is_cut:
-            return useful * 2
+            return useful
         finer = are_finer(self._problem, self._costs.table)
         return [*useful, *(each[~finer[each]] for each in useful)]
 
