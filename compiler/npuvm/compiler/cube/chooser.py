@@ -150,7 +150,7 @@ _Lines = tuple[CostLines, CostLines]
 """Costs of candidates, and of those that are as wide as the operands."""
 
 _Key = tuple[int, int, Layout, Layout]
-"""The interval of k (`_useful`), the number of the first edge n that is as wide as the operands, and the layouts of both."""
+"""The interval of k, behind all of them those for products of many rounds, the number of the first edge n that is as wide as the operands, and the layouts of both."""
 
 
 class TileChooser:
@@ -188,7 +188,12 @@ class TileChooser:
         # In products of so many rows none are new behind the first round.
         self._one_round = cores * self._edges[0]
         is_cut = given is None and cores > 1
-        self._intervals = [self._interval(numbers) for numbers in self._useful(is_cut)]
+        useful = self._costs.useful()
+        # For products of many rounds estimates say too little of what cores read again past L2; the edges that the formulas were
+        # tried with do better there.
+        self._coarser = [~are_finer(problem, self._costs.table[numbers]) for numbers in useful] if is_cut else []
+        coarser = (numbers[kept] for numbers, kept in zip(useful, self._coarser, strict=False))
+        self._intervals = [self._interval(numbers) for numbers in (*useful, *coarser)]
         self._lines: dict[tuple[int, Layout, Layout], _Lines] = {}
         self._candidates: dict[_Key, _Candidates] = {}
         self._weighed: dict[tuple[int, ...], _Weighed] = {}
@@ -384,17 +389,6 @@ class TileChooser:
         read = (m + n) * k * batch * self._item
         return (read + max(stored - self._l2_capacity, 0)) * self._per_hbm
 
-    def _useful(self, is_cut: bool) -> list[Ints]:
-        """Candidates of use by interval of k; `is_cut`: behind them those for products of many rounds.
-
-        There estimates say too little of what many cores read again past L2; the edges that it was tried with do better.
-        """
-        useful = list(self._costs.useful())
-        if not is_cut:
-            return useful
-        finer = are_finer(self._problem, self._costs.table)
-        return [*useful, *(each[~finer[each]] for each in useful)]
-
     def _key(self, sizes: ProductSizes) -> _Key:
         problem, (m, n, k, batch, a_pitch, b_pitch) = self._problem, sizes
         at = min(max(bisect_left(GRID, k) - 1, 0), len(GRID) - 2)
@@ -423,7 +417,7 @@ class TileChooser:
         """All tiles, also those that are never the best."""
         at, wide, a, b = self._key(sizes)
         interval = self._interval(np.arange(len(self._costs.table)))
-        (lines,) = self._with_bounds([at], [interval], a, b)
+        (lines,) = self._with_bounds([at % (len(GRID) - 1)], [interval], a, b)
         return self._made(interval, lines, wide, a, b)
 
     def _interval(self, numbers: Ints) -> _Interval:
@@ -448,7 +442,12 @@ class TileChooser:
         """Costs of the candidates of use in an interval."""
         found = self._lines.get((at, a, b))
         if found is None:
-            (found,) = self._with_bounds([at], [self._intervals[at]], a, b)
+            if at < len(GRID) - 1:
+                (found,) = self._with_bounds([at], [self._intervals[at]], a, b)
+            else:
+                at_all = at - len(GRID) + 1
+                plain, covering = self._lines_at(at_all, a, b)
+                found = plain.of(self._coarser[at_all]), covering.of(self._coarser[at_all])
             self._lines[at, a, b] = found
         return found
 
@@ -465,7 +464,7 @@ class TileChooser:
         per = np.array((1.0, 1.0, self._per_l2, self._per_line, 1.0, 1.0, *(1.0 for _ in CoreLoads._fields)))[fields]
         counts = [len(interval.numbers) for interval in intervals]
         numbers = np.concatenate([interval.numbers for interval in intervals])
-        plain, covering = self._costs.lines(np.repeat(at, counts) % (len(GRID) - 1), numbers, (a, b))
+        plain, covering = self._costs.lines(np.repeat(at, counts), numbers, (a, b))
         parts = (each.times(fields, per).parts(counts) for each in (plain, covering))
         return list(zip(*parts, strict=True))
 

@@ -84,6 +84,10 @@ class CostLines(NamedTuple):
         """Some fields of the costs, multiplied."""
         return CostLines(self.coefficients[:, fields] * factors[:, None])
 
+    def of(self, which: Flags) -> CostLines:
+        """The costs of some candidates."""
+        return CostLines(np.ascontiguousarray(self.coefficients[:, :, which]))
+
     def with_others(self, which: Flags, others: CostLines) -> CostLines:
         """The costs with those of some candidates taken from others."""
         return CostLines(np.where(which, others.coefficients, self.coefficients))
