@@ -203,6 +203,25 @@ def test_constants_from_elsewhere_are_in_the_name_of_machine_code() -> None:
     assert named(WAVES=(1.0, 2.0)) != named() != named(LANES=128)
 
 
+@pytest.mark.parametrize("chip", CHIPS)
+def test_tiles_of_products_are_those_of_python(chip: str) -> None:
+    """Of few and of many rounds, rows at blocks and off them, and where steps at L0 are given."""
+    problem = _problem(_product(64, 64, 64), chip)
+    plain = ProductChooser(problem, 24)
+    load_native()
+    fast = ProductChooser(problem, 24)
+    source, found = random.Random(chip), 0
+    for _ in range(150):
+        m, n, k = (int(2 ** source.uniform(0, high)) for high in (14, 14, 12))
+        a_gap, b_gap = (source.choice((0, 0, 2, 34)) for _ in range(2))
+        sizes = ProductSizes(m, n, k, source.choice((1, 1, 7)), 2 * k + a_gap, 2 * n + b_gap)
+        assert fast.choose(sizes) == plain.choose(sizes), sizes
+        for step in (1, 16, 24, 64, k):
+            assert fast.choose_in_steps(sizes, step) == plain.choose_in_steps(sizes, step), (sizes, step)
+            found += fast.choose_in_steps(sizes, step) is not None
+    assert 150 < found < 450
+
+
 def test_columns_without_end_are_left_to_python(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their number times that of matrices is no longer exact as a float."""
     problem = _problem(_product(64, 64, 64), "ascend_910b1")
@@ -211,9 +230,9 @@ def test_columns_without_end_are_left_to_python(monkeypatch: pytest.MonkeyPatch)
     asked: list[ProductSizes] = []
     by_machine_code = ProductChooser._by_machine_code
 
-    def noted(self: ProductChooser, sizes: ProductSizes) -> object:
+    def noted(self: ProductChooser, sizes: ProductSizes, *rest: int) -> object:
         asked.append(sizes)
-        return by_machine_code(self, sizes)
+        return by_machine_code(self, sizes, *rest)
 
     monkeypatch.setattr(ProductChooser, "_by_machine_code", noted)
     small = ProductSizes(64, 1 << 40, 64, 1 << 12, 128, 1 << 41)

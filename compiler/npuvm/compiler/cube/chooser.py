@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
 from math import inf
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.cube.alike import AlikeProblem
+from npuvm.compiler.cube.candidates import Candidates, Grid, Interval, Weighed, beyond_one
 from npuvm.compiler.cube.core_cost import CoreCycles, CoreLoads, Layout, layout_of
 from npuvm.compiler.cube.costs import GRID, CandidateCosts, CostLines
 from npuvm.compiler.cube.levels import Table, are_finer, finer_tiles, grown_tiles, product_levels, refuse
@@ -63,94 +63,12 @@ TINY = 1e-4
 """Less than what a quotient of whole numbers can be off, and far less than one."""
 
 
-class _Weighed(NamedTuple):
-    """Candidates for products that differ in m, and their cycles.
-
-    Those of a core until its first tile is done, less what it has in common with later ones, and for each later one. `served`
-    is what L2 takes for a tile where it may be too slow, `far` what is read past it, where anything is; `new` what a tile takes
-    longer with rows of the left operand that no core has read; that of columns of the right one is in `first`. `met` is all but
-    `far` where rows may meet in parts of memory.
-    """
-
-    interval: _Interval
-    first: Floats
-    later: Floats
-    served: Floats | None
-    far: Floats | None
-    new: Floats | None
-    met: Met | MetByCores | None
-
-
-class _Interval(NamedTuple):
-    """Candidates of use between two values of k, ordered by m: numbers, edges n, inverse edges m and n.
-
-    `tiles` are m, n, k at L1, k at L0 and accumulators. `ends` has, for each edge m that tiles have, the number of candidates
-    up to it.
-    """
-
-    numbers: Ints
-    tiles: list[list[int]]
-    ends: list[int]
-    widths: Ints
-    per_m: Floats
-    per_n: Floats
-    edges: Edges
-
-
-class _Candidates(NamedTuple):
-    """Candidates of an interval, and their costs for operands that lie in some way: those of cores first.
-
-    `served` and `far` say which ones of them are those of `_Weighed`, None where they do not matter. From `loads` on there are
-    those of `CoreLoads` where `shared` asks for them; else the last two are those of what is new to `cores`. Of up to
-    `one_round` columns none are new behind the first round.
-    """
-
-    interval: _Interval
-    costs: CostLines
-    served: int | None
-    far: int | None
-    cores: int
-    one_round: int
-    loads: int
-    shared: Shared | None
-
-    def at(self, sizes: ProductSizes) -> _Weighed:
-        """The candidates for k."""
-        costs = self.costs.at(sizes.k)
-        first, later = costs[0], costs[1]
-        served, far = (None if at is None else costs[at] for at in (self.served, self.far))
-        interval, shared = self.interval, self.shared
-        if shared is not None:
-            loads = CoreLoads(*costs[self.loads :])
-            met = shared.met(sizes, interval.edges, first + later, later, loads)
-            return _Weighed(interval, first, later, served, far, None, met)
-        if sizes.n * sizes.batch > self.one_round:
-            # Each column is new to one core, and waits for main memory there; in the first round that is charged.
-            first += _beyond_one(interval.per_n * (sizes.n * sizes.batch / self.cores), costs[-1])
-        return _Weighed(interval, first, later, served, far, costs[-2], None)
-
-
-def _beyond_one(counts: Floats, each: Floats) -> Floats:
-    """Cycles for all but one of so many; the counts become these."""
-    counts -= 1.0
-    np.maximum(counts, 0.0, out=counts)
-    counts *= each
-    return counts
-
-
-class _Grid(NamedTuple):
-    """For the first candidates of an interval: rows of tiles, tiles of all matrices, and rounds in which cores take them."""
-
-    rows: Floats
-    tiles: Floats
-    rounds: Floats
-
-
-_Lines = tuple[CostLines, CostLines]
-"""Costs of candidates, and of those that are as wide as the operands."""
+_Lines = Floats
+"""`CostLines` of candidates, and behind them of the same where they are as wide as the operands."""
 
 _Key = tuple[int, int, Layout, Layout]
-"""The interval of k, behind all of them those for products of many rounds, the number of the first edge n that is as wide as the operands, and the layouts of both."""
+"""The interval of k, behind all of them those for products of many rounds; the number of the first edge n that is as wide as
+the operands; and the layouts of both."""
 
 
 class TileChooser:
@@ -186,21 +104,21 @@ class TileChooser:
         self._edges = np.unique(table[:, 0]).tolist()
         self._widths = np.unique(table[:, 1]).tolist()
         # In products of so many rows none are new behind the first round.
-        self._one_round = cores * self._edges[0]
+        self._one_round, self._one_round_wide = cores * self._edges[0], cores * self._widths[0]
         is_cut = given is None and cores > 1
         useful = self._costs.useful()
-        # For products of many rounds estimates say too little of what cores read again past L2; the edges that the formulas were
-        # tried with do better there.
+        # For products of many rounds estimates say too little of what cores read again past L2; the edges that the formulas
+        # were tried with do better there.
         self._coarser = [~are_finer(problem, self._costs.table[numbers]) for numbers in useful] if is_cut else []
         coarser = (numbers[kept] for numbers, kept in zip(useful, self._coarser, strict=False))
         self._intervals = [self._interval(numbers) for numbers in (*useful, *coarser)]
         self._lines: dict[tuple[int, Layout, Layout], _Lines] = {}
-        self._candidates: dict[_Key, _Candidates] = {}
-        self._weighed: dict[tuple[int, ...], _Weighed] = {}
-        self._last: tuple[tuple[int, int, int], _Interval | None, _Grid] = (
+        self._candidates: dict[_Key, Candidates] = {}
+        self._weighed: dict[tuple[int, ...], Weighed] = {}
+        self._last: tuple[tuple[int, int, int], Interval | None, Grid] = (
             (0, 0, 0),
             None,
-            _Grid(np.zeros(0), np.zeros(0), np.zeros(0)),
+            Grid(np.zeros(0), np.zeros(0), np.zeros(0)),
         )
         self._known: dict[ProductSizes, CubeTile] = {}
         self._met: dict[ProductSizes, tuple[Met | MetByCores, int]] = {}
@@ -214,6 +132,7 @@ class TileChooser:
         self._per_hbm, self._per_line, _ = memory_cost(chip)
         self._l2_capacity = chip.capacity_bytes("l2")
         self._vast = _MANY_ROUNDS * cores * chip.capacity_bytes("l0c") / problem.acc_item if is_cut else inf
+        self._bounds = {is_off: self._bound_fields(is_off) for is_off in (False, True)}
         self._native = loaded() if self._shared is None else None
         for a, b in product(_TIGHT, repeat=2):
             self._prepare_lines(a, b)
@@ -230,11 +149,13 @@ class TileChooser:
 
     def choose_in_steps(self, sizes: ProductSizes, l0_k: int) -> CubeTile | None:
         """The same among tiles whose steps over k at L0 are `l0_k` long; None where none is of use."""
+        if self._is_native(sizes):
+            interval, best, least = self._by_machine_code(sizes, l0_k)
+            return None if best < 0 else self._tile(sizes, interval.tiles[best], least)
         weighed = self._useful_at(self._key(sizes)).at(sizes)
         interval = weighed.interval
         cycles = self._cycles(sizes, weighed, interval.ends[bisect_left(self._edges, sizes.m)])
-        steps = np.minimum(self._costs.table[interval.numbers[: len(cycles)], 5], max(sizes.k, 1))
-        at = np.flatnonzero(steps == l0_k)
+        at = np.flatnonzero(np.minimum(interval.whole[1, : len(cycles)], max(sizes.k, 1)) == l0_k)
         if not len(at):
             return None
         best = int(at[cycles[at].argmin()])
@@ -290,7 +211,7 @@ class TileChooser:
         return table[kept], depths[kept], cycles[kept]
 
     def _chosen(self, sizes: ProductSizes) -> CubeTile:
-        if self._native is not None and sizes.n * sizes.batch < _EXACT:
+        if self._is_native(sizes):
             interval, best, least = self._by_machine_code(sizes)
             return self._tile(sizes, interval.tiles[best], least)
         # The rows of a transposed are as long as there are rows of the result.
@@ -308,21 +229,27 @@ class TileChooser:
             self._met[sizes] = weighed.met, best
         return self._tile(sizes, interval.tiles[best], float(cycles[best]))
 
-    def _by_machine_code(self, sizes: ProductSizes) -> tuple[_Interval, int, float]:
+    def _is_native(self, sizes: ProductSizes) -> bool:
+        return self._native is not None and sizes.n * sizes.batch < _EXACT
+
+    def _by_machine_code(self, sizes: ProductSizes, l0_k: int = 0) -> tuple[Interval, int, float]:
         """The candidates, which one is the best, and its cycles: what `_cycles` gives, where rows do not meet."""
         assert self._native is not None
         least = np.empty(1)
-        interval, costs, served, far, _, one_round, *_ = self._useful_at(self._key(sizes))
+        at, a, b = self._layouts(sizes)
+        interval = self._intervals[at]
+        served, far = self._bounds[a.off or b.off]
         best = self._native.choose_product_tile(
-            costs.coefficients,
-            interval.per_m,
-            interval.per_n,
+            self._lines_at(at, a, b),
+            interval.inverse,
+            interval.whole,
+            l0_k,
             *sizes[:4],
             interval.ends[bisect_left(self._edges, sizes.m)],
-            -1 if served is None else served,
-            -1 if far is None else far,
+            served,
+            far,
             sizes.m * sizes.batch > self._one_round,
-            sizes.n * sizes.batch > one_round,
+            sizes.n * sizes.batch > self._one_round_wide,
             self._cores,
             self._per_core,
             least,
@@ -345,24 +272,24 @@ class TileChooser:
         alike = -(-size // -(-size // edge))
         return min(-(-alike // block) * block, edge, size)
 
-    def _grid(self, sizes: ProductSizes, interval: _Interval, end: int) -> _Grid:
+    def _grid(self, sizes: ProductSizes, interval: Interval, end: int) -> Grid:
         """The grid of the first `end` candidates; the same is asked for as operands lie in several ways."""
         m, n, _, batch, *_ = sizes
         size, known, grid = self._last
         if size == (m, n, batch) and known is interval and len(grid.tiles) == end:
             return grid
         # Arrays take plain floats in half the time of plain integers.
-        tiles, rows = interval.per_n[:end] * (n - TINY), interval.per_m[:end] * (m - TINY)
+        rows, tiles = interval.inverse[0, :end] * (m - TINY), interval.inverse[1, :end] * (n - TINY)
         np.ceil(tiles, out=tiles)
         if batch != 1:
             tiles *= float(batch)
         tiles *= np.ceil(rows, out=rows)
         rounds = tiles * self._per_core
-        grid = _Grid(rows, tiles, np.ceil(rounds, out=rounds))
+        grid = Grid(rows, tiles, np.ceil(rounds, out=rounds))
         self._last = (m, n, batch), interval, grid
         return grid
 
-    def _cycles(self, sizes: ProductSizes, weighed: _Weighed, end: int) -> Floats:
+    def _cycles(self, sizes: ProductSizes, weighed: Weighed, end: int) -> Floats:
         """Cycles of cores, and of memory where it may be slower, for the first `end` candidates."""
         interval, first, later, served, far, new, met = weighed
         cycles: Floats
@@ -374,7 +301,7 @@ class TileChooser:
             cycles = rounds * later[:end]
             cycles += first[:end]
             if new is not None and sizes.m * sizes.batch > self._one_round:
-                cycles += _beyond_one(rows * (sizes.batch / self._cores), new[:end])
+                cycles += beyond_one(rows * (sizes.batch / self._cores), new[:end])
             if served is not None:
                 np.maximum(cycles, tiles * served[:end], out=cycles)
         if far is not None:
@@ -390,6 +317,11 @@ class TileChooser:
         return (read + max(stored - self._l2_capacity, 0)) * self._per_hbm
 
     def _key(self, sizes: ProductSizes) -> _Key:
+        at, a, b = self._layouts(sizes)
+        return at, bisect_left(self._widths, sizes.n), a, b
+
+    def _layouts(self, sizes: ProductSizes) -> tuple[int, Layout, Layout]:
+        """Which candidates are for k, and how the operands lie."""
         problem, (m, n, k, batch, a_pitch, b_pitch) = self._problem, sizes
         at = min(max(bisect_left(GRID, k) - 1, 0), len(GRID) - 2)
         if m * n * batch > self._vast:
@@ -397,7 +329,7 @@ class TileChooser:
         item, layout = self._item, self._layout
         a = layout(a_pitch, (m if problem.a.flipped else k) * item)
         b = layout(b_pitch, (k if problem.b.flipped else n) * item)
-        return at, bisect_left(self._widths, n), a, b
+        return at, a, b
 
     def _layout(self, pitch: int, row_bytes: int) -> Layout:
         """The layout of an operand; where L2 is fast and its lines are spread, how rows lie in lines is of no matter."""
@@ -405,7 +337,7 @@ class TileChooser:
             return _ALIKE_LINES[(pitch == row_bytes) + 2 * (pitch % BLOCK_BYTES != 0)]
         return layout_of(self._problem, pitch, row_bytes)
 
-    def _useful_at(self, key: _Key) -> _Candidates:
+    def _useful_at(self, key: _Key) -> Candidates:
         """The candidates of use for an interval of k."""
         found = self._candidates.get(key)
         if found is None:
@@ -413,30 +345,31 @@ class TileChooser:
             found = self._candidates[key] = self._made(self._intervals[at], self._lines_at(at, a, b), wide, a, b)
         return found
 
-    def _every(self, sizes: ProductSizes) -> _Candidates:
+    def _every(self, sizes: ProductSizes) -> Candidates:
         """All tiles, also those that are never the best."""
         at, wide, a, b = self._key(sizes)
         interval = self._interval(np.arange(len(self._costs.table)))
         (lines,) = self._with_bounds([at % (len(GRID) - 1)], [interval], a, b)
         return self._made(interval, lines, wide, a, b)
 
-    def _interval(self, numbers: Ints) -> _Interval:
+    def _interval(self, numbers: Ints) -> Interval:
         table = self._costs.table[numbers]
         ends = np.searchsorted(table[:, 0], self._edges, side="right").tolist()
         tiles = np.column_stack([table[:, [0, 1, 2, 5]], self._costs.depths[numbers]]).tolist()
-        per_m = 1.0 / table[:, 0]
         m, n, k = table[:, :3].T.astype(np.float64)
-        edges = Edges(m, n, k, per_m)
-        return _Interval(numbers, tiles, [*ends, len(table)], table[:, 1], per_m, 1.0 / table[:, 1], edges)
+        inverse = np.stack([1.0 / m, 1.0 / n])
+        edges = Edges(m, n, k, inverse[0])
+        return Interval(numbers, tiles, [*ends, len(table)], table[:, [1, 5]].T.copy(), inverse, edges)
 
-    def _made(self, interval: _Interval, lines: _Lines, wide: int, a: Layout, b: Layout) -> _Candidates:
-        costs, covering = lines
+    def _made(self, interval: Interval, both: _Lines, wide: int, a: Layout, b: Layout) -> Candidates:
+        plain, covering = both
         if wide < len(self._widths):
-            costs = costs.with_others(interval.widths >= self._widths[wide], covering)
-        fields = [_FIELDS[at] for at in self._fields(a, b)]
-        served, far = (fields.index(name) if name in fields else None for name in ("served", "far"))
-        wide_round, loads = self._cores * self._widths[0], len(fields) - len(CoreLoads._fields)
-        return _Candidates(interval, costs, served, far, self._cores, wide_round, loads, self._shared)
+            plain = np.where(interval.whole[0] >= self._widths[wide], covering, plain)
+        is_off = a.off or b.off
+        (served, far), loads = self._bounds[is_off], len(self._fields(is_off)) - len(CoreLoads._fields)
+        return Candidates(
+            interval, CostLines(plain), served, far, self._cores, self._one_round_wide, loads, self._shared
+        )
 
     def _lines_at(self, at: int, a: Layout, b: Layout) -> _Lines:
         """Costs of the candidates of use in an interval."""
@@ -446,8 +379,7 @@ class TileChooser:
                 (found,) = self._with_bounds([at], [self._intervals[at]], a, b)
             else:
                 at_all = at - len(GRID) + 1
-                plain, covering = self._lines_at(at_all, a, b)
-                found = plain.of(self._coarser[at_all]), covering.of(self._coarser[at_all])
+                found = np.ascontiguousarray(self._lines_at(at_all, a, b)[..., self._coarser[at_all]])
             self._lines[at, a, b] = found
         return found
 
@@ -458,29 +390,35 @@ class TileChooser:
             lines = self._with_bounds(range(len(first)), first, a, b)
             self._lines.update({(at, a, b): each for at, each in enumerate(lines)})
 
-    def _with_bounds(self, at: Sequence[int], intervals: Sequence[_Interval], a: Layout, b: Layout) -> list[_Lines]:
+    def _with_bounds(self, at: Sequence[int], intervals: Sequence[Interval], a: Layout, b: Layout) -> list[_Lines]:
         """Costs in cycles, by interval."""
-        fields = self._fields(a, b)
+        fields = self._fields(a.off or b.off)
         per = np.array((1.0, 1.0, self._per_l2, self._per_line, 1.0, 1.0, *(1.0 for _ in CoreLoads._fields)))[fields]
         counts = [len(interval.numbers) for interval in intervals]
         numbers = np.concatenate([interval.numbers for interval in intervals])
         plain, covering = self._costs.lines(np.repeat(at, counts), numbers, (a, b))
-        parts = (each.times(fields, per).parts(counts) for each in (plain, covering))
-        return list(zip(*parts, strict=True))
+        both = np.stack([each.times(fields, per).coefficients for each in (plain, covering)])
+        return [np.ascontiguousarray(each) for each in np.split(both, np.cumsum(counts)[:-1], axis=3)]
 
-    def _fields(self, a: Layout, b: Layout) -> list[int]:
-        """Fields of costs that matter for operands that lie so: those of cores, and of memory where it may be the slower."""
+    def _fields(self, is_off: bool) -> list[int]:
+        """Fields of costs that matter for operands of which one is off blocks or none: of cores, and of memory that is slow."""
         is_shared = self._shared is not None
         wanted = (
             True,
             True,
             self._is_l2_slow and not is_shared,
-            a.off or b.off,
+            is_off,
             not is_shared,
             not is_shared,
             *(is_shared for _ in CoreLoads._fields),
         )
         return [at for at, each in enumerate(wanted) if each]
+
+    def _bound_fields(self, is_off: bool) -> tuple[int, int]:
+        """Where among these are what L2 serves and what is read past it; -1 where they do not matter."""
+        fields = [_FIELDS[at] for at in self._fields(is_off)]
+        served, far = (fields.index(name) if name in fields else -1 for name in ("served", "far"))
+        return served, far
 
 
 def chooser_of(problem: TileProblem, cores: int) -> TileChooser:

@@ -75,22 +75,9 @@ class CostLines(NamedTuple):
         costs += bases
         return costs
 
-    def parts(self, counts: Sequence[int]) -> list[CostLines]:
-        """The costs of so many candidates each, one after the other."""
-        ends = np.cumsum(counts)[:-1]
-        return [CostLines(np.ascontiguousarray(part)) for part in np.split(self.coefficients, ends, axis=2)]
-
     def times(self, fields: Sequence[int], factors: Floats) -> CostLines:
         """Some fields of the costs, multiplied."""
         return CostLines(self.coefficients[:, fields] * factors[:, None])
-
-    def of(self, which: Flags) -> CostLines:
-        """The costs of some candidates."""
-        return CostLines(np.ascontiguousarray(self.coefficients[:, :, which]))
-
-    def with_others(self, which: Flags, others: CostLines) -> CostLines:
-        """The costs with those of some candidates taken from others."""
-        return CostLines(np.where(which, others.coefficients, self.coefficients))
 
 
 class CandidateCosts:

@@ -13,6 +13,7 @@ from numba import njit, types
 
 __all__ = [
     "ASKED",
+    "BOTH",
     "FLAG",
     "FLOAT",
     "FLOATS",
@@ -32,7 +33,7 @@ LABEL = f"numba {'.'.join(numba.__version__.split('.')[:2])}"
 
 INT, FLOAT, FLAG = types.int64, types.float64, types.boolean
 INTS, ROWS = types.Array(INT, 1, "C"), types.Array(INT, 2, "C")
-FLOATS, TABLE, LINES = types.Array(FLOAT, 1, "C"), types.Array(FLOAT, 2, "C"), types.Array(FLOAT, 3, "C")
+FLOATS, TABLE, LINES, BOTH = (types.Array(FLOAT, dims, "C") for dims in (1, 2, 3, 4))
 ASKED = types.Array(INT, 1, "C", readonly=True)
 """Types of arguments; that of a view of packed bytes cannot be written."""
 

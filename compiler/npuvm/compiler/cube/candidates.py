@@ -1,0 +1,100 @@
+"""Candidates of a product's tile, and what they cost for its k."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from npuvm.compiler.cube.core_cost import CoreLoads
+from npuvm.compiler.cube.costs import CostLines
+from npuvm.compiler.cube.meets import Edges, Met, MetByCores, Shared
+from npuvm.compiler.cube.problem import ProductSizes
+
+__all__ = ["Candidates", "Grid", "Interval", "Weighed", "beyond_one"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class Weighed(NamedTuple):
+    """Candidates for products that differ in m, and their cycles.
+
+    Those of a core until its first tile is done, less what it has in common with later ones, and for each later one. `served`
+    is what L2 takes for a tile where it may be too slow, `far` what is read past it, where anything is; `new` what a tile takes
+    longer with rows of the left operand that no core has read; that of columns of the right one is in `first`. `met` is all but
+    `far` where rows may meet in parts of memory.
+    """
+
+    interval: Interval
+    first: Floats
+    later: Floats
+    served: Floats | None
+    far: Floats | None
+    new: Floats | None
+    met: Met | MetByCores | None
+
+
+class Interval(NamedTuple):
+    """Candidates of use between two values of k, ordered by m.
+
+    `tiles` are m, n, k at L1, k at L0 and accumulators. `ends` has, for each edge m that tiles have, the number of candidates
+    up to it. `whole` are edges n and steps over k at L0, `inverse` one over the edges m and n.
+    """
+
+    numbers: Ints
+    tiles: list[list[int]]
+    ends: list[int]
+    whole: Ints
+    inverse: Floats
+    edges: Edges
+
+
+class Candidates(NamedTuple):
+    """Candidates of an interval, and their costs for operands that lie in some way: those of cores first.
+
+    `served` and `far` say which ones of them are those of `Weighed`, -1 where they do not matter. From `loads` on there are
+    those of `CoreLoads` where `shared` asks for them; else the last two are those of what is new to `cores`. Of up to
+    `one_round` columns none are new behind the first round.
+    """
+
+    interval: Interval
+    costs: CostLines
+    served: int
+    far: int
+    cores: int
+    one_round: int
+    loads: int
+    shared: Shared | None
+
+    def at(self, sizes: ProductSizes) -> Weighed:
+        """The candidates for k."""
+        costs = self.costs.at(sizes.k)
+        first, later = costs[0], costs[1]
+        served, far = (None if at < 0 else costs[at] for at in (self.served, self.far))
+        interval, shared = self.interval, self.shared
+        if shared is not None:
+            loads = CoreLoads(*costs[self.loads :])
+            met = shared.met(sizes, interval.edges, first + later, later, loads)
+            return Weighed(interval, first, later, served, far, None, met)
+        if sizes.n * sizes.batch > self.one_round:
+            # Each column is new to one core, and waits for main memory there; in the first round that is charged.
+            first += beyond_one(interval.inverse[1] * (sizes.n * sizes.batch / self.cores), costs[-1])
+        return Weighed(interval, first, later, served, far, costs[-2], None)
+
+
+def beyond_one(counts: Floats, each: Floats) -> Floats:
+    """Cycles for all but one of so many; the counts become these."""
+    counts -= 1.0
+    np.maximum(counts, 0.0, out=counts)
+    counts *= each
+    return counts
+
+
+class Grid(NamedTuple):
+    """For the first candidates of an interval: rows of tiles, tiles of all matrices, and rounds in which cores take them."""
+
+    rows: Floats
+    tiles: Floats
+    rounds: Floats
