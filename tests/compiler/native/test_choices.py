@@ -222,6 +222,16 @@ def test_tiles_of_products_are_those_of_python(chip: str) -> None:
     assert 150 < found < 450
 
 
+def test_constants_of_parts_are_in_the_name_of_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that calls parts of another module has that module's constants compiled in."""
+    compiling = import_module("npuvm.compiler.native.compiling")
+    tiles = import_module("npuvm.compiler.native.tile_kernel")
+    source = import_module("npuvm.compiler.native.chunk_kernel").choose_chunks.py_func
+    before = compiling._digest(source)
+    monkeypatch.setattr(tiles, "WAVES", (1.0, 2.0))
+    assert compiling._digest(source) != before
+
+
 def test_columns_without_end_are_left_to_python(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their number times that of matrices is no longer exact as a float."""
     problem = _problem(_product(64, 64, 64), "ascend_910b1")

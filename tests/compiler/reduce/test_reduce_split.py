@@ -470,10 +470,10 @@ def test_random_kernels_whose_cores_share_every_reduce(monkeypatch: pytest.Monke
         return made
 
     monkeypatch.setattr(ReduceFamily, "launches", counted)
-    monkeypatch.setattr("npuvm.compiler.reduce.launches._WORTH", 0.0)
+    monkeypatch.setattr("npuvm.compiler.reduce.launches._WORTH", 1e-9)
     monkeypatch.setattr("npuvm.compiler.reduce.launches._JOIN_CYCLES", 0)
-    monkeypatch.setattr("npuvm.compiler.reduce.family._LEVELS", ((6, 1),))
-    monkeypatch.setattr("npuvm.compiler.reduce.family._LEAST_BYTES", 1)
+    monkeypatch.setattr("npuvm.compiler.reduce.choice.LEVELS", ((6, 1),))
+    monkeypatch.setattr("npuvm.compiler.reduce.choice._LEAST_BYTES", 1)
     for seed in (2, 5, 14, 27):
         run_seed(seed)
     assert shared > 20

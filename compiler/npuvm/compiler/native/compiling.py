@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from types import FunctionType
@@ -10,10 +10,12 @@ from typing import Any
 
 import numba
 from numba import njit, types
+from numba.core.dispatcher import Dispatcher
 
 __all__ = [
     "ASKED",
     "BOTH",
+    "CHUNKS",
     "FLAG",
     "FLOAT",
     "FLOATS",
@@ -23,6 +25,8 @@ __all__ = [
     "LINES",
     "ROWS",
     "TABLE",
+    "TILE",
+    "WAY",
     "inlined",
     "kernel",
     "part",
@@ -37,17 +41,31 @@ FLOATS, TABLE, LINES, BOTH = (types.Array(FLOAT, dims, "C") for dims in (1, 2, 3
 ASKED = types.Array(INT, 1, "C", readonly=True)
 """Types of arguments; that of a view of packed bytes cannot be written."""
 
+TILE, WAY = types.Tuple((INT, FLOAT, INT, INT)), types.Tuple((INT, FLOAT, FLOAT, INT, INT))
+CHUNKS = types.Tuple((INT, FLOAT, FLOAT, *[INT] * 5))
+"""Types of results: what was found, estimates, and whole numbers. A few numbers are sooner at hand than arrays of them."""
+
 
 def _digest(function: FunctionType) -> str:
-    """Of what is compiled in: all sources, and constants of a kernel's module, some of which are from elsewhere.
+    """Of what is compiled in: all sources, and constants of a kernel's module and of those whose parts it calls, some of which
+    are from elsewhere.
 
     numba's cache looks at the file of a kernel alone.
     """
     found = sha256(_SOURCES)
-    for name, value in sorted(function.__globals__.items()):
-        if name.lstrip("_").isupper():
-            found.update(f"{name}={value!r}\n".encode())
+    for line in sorted(_constants(function.__globals__, set())):
+        found.update(line.encode())
     return found.hexdigest()[:16]
+
+
+def _constants(scope: Mapping[str, object], seen: set[str]) -> Iterator[str]:
+    """Names and values of constants that functions of a module see, each module once."""
+    seen.add(str(scope["__name__"]))
+    for name, value in scope.items():
+        if name.lstrip("_").isupper():
+            yield f"{scope['__name__']}.{name}={value!r}\n"
+        elif isinstance(value, Dispatcher) and value.py_func.__module__ not in seen:
+            yield from _constants(value.py_func.__globals__, seen)
 
 
 def _sources() -> bytes:

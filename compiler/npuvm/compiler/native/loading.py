@@ -15,7 +15,9 @@ class Native(NamedTuple):
     """The kernels, compiled, and what compiled them."""
 
     choose_block: Callable[..., bool]
-    choose_tile: Callable[..., int]
+    choose_tile: Callable[..., tuple[int, float, int, int]]
+    choose_way: Callable[..., tuple[int, float, float, int, int]]
+    choose_chunks: Callable[..., tuple[int, float, float, int, int, int, int, int]]
     choose_product_tile: Callable[..., int]
     choose_conv_tile: Callable[..., int]
     fill: Callable[..., bool]
@@ -32,8 +34,16 @@ def load_native() -> Native:
     """
     if not _found:
         try:
-            names = ("block_kernel", "tile_kernel", "product_kernel", "conv_kernel", "field_kernel", "compiling")
-            block, tile, product, conv, field, compiling = (
+            names = [
+                "block_kernel",
+                "tile_kernel",
+                "chunk_kernel",
+                "product_kernel",
+                "conv_kernel",
+                "field_kernel",
+                "compiling",
+            ]
+            block, tile, chunk, product, conv, field, compiling = (
                 import_module(f"npuvm.compiler.native.{name}") for name in names
             )
         except ImportError as error:
@@ -44,6 +54,8 @@ def load_native() -> Native:
             Native(
                 block.choose_block,
                 tile.choose_tile,
+                tile.choose_way,
+                chunk.choose_chunks,
                 product.choose_product_tile,
                 conv.choose_conv_tile,
                 field.fill,

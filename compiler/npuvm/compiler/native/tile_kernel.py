@@ -5,21 +5,21 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from npuvm.compiler.native.compiling import ASKED, FLOATS, INT, INTS, ROWS, kernel, part
+from npuvm.compiler.native.compiling import ASKED, FLOATS, INTS, ROWS, TILE, WAY, kernel, part
 from npuvm.compiler.native.run import run_code
 from npuvm.compiler.native.tile_layout import DIM_WIDTH, GIVEN, Known, Result
 from npuvm.compiler.vector.choice import ALL_ROWS, HALVES, LINES, LONG, MANY, PATIENCE, STEPS, WAVES
 from npuvm.compiler.vector.levels import LANES
 
-__all__ = ["choose_tile"]
+__all__ = ["MOST_TRIED", "TOO_MANY", "choose_tile", "choose_way", "most_rows", "search", "spread", "widest"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_MOST_TRIED = 16
+MOST_TRIED = 16
 """Candidates along a dim."""
 
-_TOO_MANY = float(1 << 44)
+TOO_MANY = float(1 << 44)
 """Elements of a space from which on numbers of an estimate may not be exact."""
 
 _FIRST_DIM = Known.DIM.value
@@ -47,7 +47,7 @@ def _lanes_from(known: Ints, code: Ints, registers: Floats, rows: int, lanes: in
 
 
 @part
-def _widest(known: Ints, code: Ints, registers: Floats, rows: int, total: int) -> int:
+def widest(known: Ints, code: Ints, registers: Floats, rows: int, total: int) -> int:
     """`TileChooser._widest`"""
     if _fits(known, code, registers, rows, total):
         return total
@@ -85,7 +85,7 @@ def _highest(known: Ints, code: Ints, registers: Floats, cols: int) -> int:
 
 
 @part
-def _most_rows(known: Ints, code: Ints, registers: Floats, total: int, cols: int) -> int:
+def most_rows(known: Ints, code: Ints, registers: Floats, total: int, cols: int) -> int:
     """`TileChooser._most_rows`"""
     lanes = cols if cols < LANES and not known[Known.IS_ROW_REDUCED] else -(-cols // LANES) * LANES
     most = _highest(known, code, registers, lanes)
@@ -130,20 +130,20 @@ def _cols(
     if is_whole and is_col_reduced:
         tried[0] = total
         return 1 if _fits(known, code, registers, least_rows if is_row_reduced else 1, total) else 0
-    widest = _widest(known, code, registers, least_rows, total)
-    if not widest:
+    room = widest(known, code, registers, least_rows, total)
+    if not room:
         return 0
     if is_col_reduced:
-        return _steps(tried, widest)
+        return _steps(tried, room)
     tiles = kept if is_row_reduced or known[Known.ROW] < 0 else kept * total_rows
-    fewest = -(-total // widest)
+    fewest = -(-total // room)
     count = last = 0
     for waves in HALVES:
         even = waves * cores // tiles if is_row_reduced else -(-waves * cores // tiles)
         parts = max(even, fewest * waves)
         size = -(-total // parts)
         step = LANES if size < LONG else LINES
-        wide = min(widest, -(-size // step) * step)
+        wide = min(room, -(-size // step) * step)
         is_least = wide <= LANES
         if is_row_reduced:
             while wide > 2 and total % wide == 1:
@@ -170,7 +170,7 @@ def _rows(
     cores: int,
 ) -> int:
     """`TileChooser._row_candidates`, written to `tried`; how many they are."""
-    most = _most_rows(known, code, registers, total, cols)
+    most = most_rows(known, code, registers, total, cols)
     if not most:
         return 0
     if known[Known.IS_ROW_REDUCED]:
@@ -195,30 +195,29 @@ def _rows(
 
 
 @part
-def _spread(known: Ints, registers: Floats, asked: Ints) -> tuple[int, float]:
-    """Put the sizes into their registers; how many tiles there are of one of all rows and columns, and all elements."""
-    kept, elements = 1, 1.0
+def spread(known: Ints, registers: Floats, sizes: Ints) -> float:
+    """Put the sizes into their registers; the number of all elements."""
+    elements = 1.0
     for dim in range(known[Known.DIMS]):
-        at, size = _FIRST_DIM + DIM_WIDTH * dim, asked[GIVEN + dim]
-        registers[known[at]] = size
+        size = sizes[dim]
+        registers[known[_FIRST_DIM + DIM_WIDTH * dim]] = size
         elements *= size
-        if known[at + 1]:
-            kept *= size
-    return kept, elements
+    return elements
 
 
-@kernel(INT, INTS, ROWS, FLOATS, ASKED, INTS, FLOATS)
-def choose_tile(known: Ints, code: Ints, registers: Floats, asked: Ints, found: Ints, cycles: Floats) -> int:
-    """`TileChooser._searched`: a `Result`; rows and columns are written to `found`, the estimate to `cycles`."""
-    kept, elements = _spread(known, registers, asked)
-    if elements > _TOO_MANY:
-        return Result.TOO_LARGE
-    cores, edge = asked[0], asked[1]
+@part
+def search(
+    known: Ints, code: Ints, registers: Floats, sizes: Ints, tried_cols: Ints, tried_rows: Ints, cores: int, edge: int
+) -> tuple[float, int, int]:
+    """`TileChooser._searched` for sizes that are in their registers: the estimate, rows and columns; no rows without a tile."""
+    kept = 1
+    for dim in range(known[Known.DIMS]):
+        if known[_FIRST_DIM + DIM_WIDTH * dim + 1]:
+            kept *= sizes[dim]
     registers[known[Known.IN_CORES]] = cores
     run_code(code, registers, known[Known.EARLY], known[Known.EARLY + 1])
-    total_rows = asked[GIVEN + known[Known.ROW]] if known[Known.ROW] >= 0 else 1
-    total_cols = asked[GIVEN + known[Known.COL]]
-    tried_cols, tried_rows = np.empty(_MOST_TRIED, np.int64), np.empty(_MOST_TRIED, np.int64)
+    total_rows = sizes[known[Known.ROW]] if known[Known.ROW] >= 0 else 1
+    total_cols = sizes[known[Known.COL]]
     is_known = known[Known.IS_ROW_REDUCED] and (edge or known[Known.IS_WHOLE])
     best_cycles, best_rows, best_cols, worse = np.inf, 0, 0, 0
     for at in range(_cols(known, code, registers, tried_cols, total_rows, total_cols, kept, cores, edge)):
@@ -245,5 +244,89 @@ def choose_tile(known: Ints, code: Ints, registers: Floats, asked: Ints, found: 
             break
         else:
             worse += 1
-    found[0], found[1], cycles[0] = best_rows, best_cols, best_cycles
-    return Result.FOUND if best_rows else Result.NONE
+    return best_cycles, best_rows, best_cols
+
+
+@part
+def _walked(
+    known: Ints, code: Ints, registers: Floats, sizes: Ints, tried_cols: Ints, tried_rows: Ints
+) -> tuple[bool, int]:
+    """Whether a tile fits, and `TileChooser.walked`: 0 where no dim is walked."""
+    is_row_reduced = known[Known.IS_ROW_REDUCED] != 0
+    if known[Known.IS_WHOLE] or not (is_row_reduced or known[Known.IS_COL_REDUCED]):
+        return True, 0
+    _, rows, cols = search(known, code, registers, sizes, tried_cols, tried_rows, known[Known.FED], 0)
+    return rows > 0, rows if is_row_reduced else cols
+
+
+@part
+def _fair(
+    known: Ints, code: Ints, registers: Floats, sizes: Ints, tried_cols: Ints, tried_rows: Ints
+) -> tuple[float, int, int, int]:
+    """`TileChooser.fair`: the estimate, rows and columns, and the edge along the dim that is walked."""
+    fits, edge = _walked(known, code, registers, sizes, tried_cols, tried_rows)
+    if not fits:
+        return np.inf, 0, 0, 0
+    cycles, rows, cols = search(known, code, registers, sizes, tried_cols, tried_rows, known[Known.FAIR], edge)
+    return cycles, rows, cols, edge
+
+
+@kernel(TILE, INTS, ROWS, FLOATS, ASKED)
+def choose_tile(known: Ints, code: Ints, registers: Floats, asked: Ints) -> tuple[int, float, int, int]:
+    """`TileChooser.choose` for cores, an edge along the dim that is walked or 0, and sizes.
+
+    A `Result`, the estimate, rows and columns.
+    """
+    sizes = asked[GIVEN:]
+    if spread(known, registers, sizes) > TOO_MANY:
+        return Result.TOO_LARGE.value, np.inf, 0, 0
+    tried_cols, tried_rows = np.empty(MOST_TRIED, np.int64), np.empty(MOST_TRIED, np.int64)
+    edge = asked[1]
+    if not edge:
+        fits, edge = _walked(known, code, registers, sizes, tried_cols, tried_rows)
+        if not fits:
+            return Result.NONE.value, np.inf, 0, 0
+    cycles, rows, cols = search(known, code, registers, sizes, tried_cols, tried_rows, asked[0], edge)
+    return Result.FOUND.value if rows else Result.NONE.value, cycles, rows, cols
+
+
+@kernel(WAY, INTS, ROWS, FLOATS, INTS, ROWS, FLOATS, ASKED)
+def choose_way(
+    known: Ints,
+    code: Ints,
+    registers: Floats,
+    whole_known: Ints,
+    whole_code: Ints,
+    whole_registers: Floats,
+    sizes: Ints,
+) -> tuple[int, float, float, int, int]:
+    """`Rows.choose` of a way that walks what is reduced and one that has it whole, where a tile of the first fits.
+
+    A `Result` (FOUND is the first, SECOND the other), the estimate for any number of cores, that for the chip's, rows, columns.
+    """
+    if spread(known, registers, sizes) > TOO_MANY:
+        return Result.TOO_LARGE.value, np.inf, np.inf, 0, 0
+    tried_cols, tried_rows = np.empty(MOST_TRIED, np.int64), np.empty(MOST_TRIED, np.int64)
+    fair, rows, cols, edge = _fair(known, code, registers, sizes, tried_cols, tried_rows)
+    if not rows:
+        return Result.NONE.value, np.inf, np.inf, 0, 0
+    spread(whole_known, whole_registers, sizes)
+    other, high, wide, _ = _fair(whole_known, whole_code, whole_registers, sizes, tried_cols, tried_rows)
+    if other < fair:
+        cycles, fair = other, other
+        if whole_known[Known.CORES] != whole_known[Known.FAIR]:
+            cycles, high, wide = search(
+                whole_known,
+                whole_code,
+                whole_registers,
+                sizes,
+                tried_cols,
+                tried_rows,
+                whole_known[Known.CORES],
+                0,
+            )
+        return Result.SECOND.value, fair, cycles, high, wide
+    cycles = fair
+    if known[Known.CORES] != known[Known.FAIR]:
+        cycles, rows, cols = search(known, code, registers, sizes, tried_cols, tried_rows, known[Known.CORES], edge)
+    return Result.FOUND.value, fair, cycles, rows, cols

@@ -7,7 +7,7 @@ from enum import IntEnum
 __all__ = ["DIM_WIDTH", "GIVEN", "Known", "Result"]
 
 GIVEN = 2
-"""Integers before the sizes of a space: cores, and the edge along the reduced dim that is walked."""
+"""Integers before the sizes of a space where a tile is asked for: cores, and the edge along the reduced dim that is walked."""
 
 DIM_WIDTH = 2
 """Integers of a dim behind `Known.DIM`: the register of its size, and whether its tiles are for different cores."""
@@ -34,12 +34,16 @@ class Known(IntEnum):
     IN_COLS = 18
     OUT = 19
     OUT_UB = 20
-    DIM = 21
+    CORES = 21
+    FED = 22
+    FAIR = 23
+    DIM = 24
 
 
 class Result(IntEnum):
-    """What the kernel says: that there is no tile, that it was found, or that sizes are too large for it."""
+    """What kernels say: that there is no tile, that it was found, in the second of two ways, or that sizes are too large."""
 
     NONE = 0
     FOUND = 1
-    TOO_LARGE = 2
+    SECOND = 2
+    TOO_LARGE = 3

@@ -7,49 +7,23 @@ from dataclasses import dataclass, replace
 from math import inf, prod
 from typing import NamedTuple
 
-from npuvm.compiler.emit.blocks import align_up
 from npuvm.compiler.emit.symint import SymInt
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.native.chunk_layout import CutInto
 from npuvm.compiler.plan.segments import VectorSegment
+from npuvm.compiler.reduce.choice import ChunkChooser, Chunks, TiledChunks, has_work
 from npuvm.compiler.reduce.cut import cut_space
 from npuvm.compiler.reduce.parts import CHUNKS, LENGTH
-from npuvm.compiler.vector.choice import Choice, TileChooser
+from npuvm.compiler.vector.choice import Choice
 from npuvm.compiler.vector.family import Chosen, Maker, Rows, Structure, Way, with_numbers
-from npuvm.compiler.vector.levels import LANES
 from npuvm.compiler.vector.space import Space
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
 __all__ = ["ChunkFamily", "ChunkedShape", "Chunks", "PlannedChunks"]
 
-_LEVELS = ((192, 1 << 15), (96, 1 << 14), (32, 1 << 11), (16, 1 << 10), (8, 1 << 10))
-"""Chunks of all results together, and the bytes that each must at least have for so many.
-
-192 and 96 are multiples of the cores of most chips, for work that takes long; short work is shared evenly by halves of them.
-"""
-
-_HALVES = 5
-"""How often tiles are halved at most."""
-
-_NO_SLOWER = 1.03
-"""Estimates of lower tiles may be so much higher: that of loads of short rows hides what is done once for each chunk."""
-
-_SHORT = 16
-"""Rows whose bytes are whole blocks, whatever they are of."""
-
-_LEAST_BYTES = min(most * least for most, least in _LEVELS)
-
 _WAITS = 2
 """Waits for memory that each chunk costs those who join them, beside each other: seen in estimates of joins."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chunks:
-    """`number` chunks of `length` elements along the dim that is cut, of which tiles have `edge` at a time."""
-
-    number: int
-    length: int
-    edge: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +100,9 @@ class ChunkedShape(NamedTuple):
         """What no estimate of chunks is below: memory's time for all that they read."""
         return self.rows.least_cycles(self.sizes)
 
-    def plan(self, known: Chunks | None = None) -> PlannedChunks | None:
-        """The chunks, or these; None when there is nothing to cut, or no such tile fits."""
-        return self.rows.plan(self.sizes, known)
+    def plan(self, known: Chunks | None = None, limit: float = inf) -> PlannedChunks | None:
+        """The chunks, or these; None when there is nothing to cut, no such tile fits, or their estimate is beyond the limit."""
+        return self.rows.plan(self.sizes, known, limit)
 
 
 class _ChunkRows(Rows):
@@ -149,97 +123,32 @@ class _ChunkRows(Rows):
         load, memory = maker.chip.core.load, maker.chip.memory
         # Each chunk's results are a short row for those who add them up.
         wait = (memory.l2.latency_cycles + memory.hbm.latency_cycles) / load.outstanding
-        self._joined = _WAITS * len(own) * wait
-        self._bytes = max(1, sum(each.item for each in space.reads if space.has(each.node, self.cut_dim)))
+        self._bytes = max(1, sum(each.item for each in space.reads if space.has(each.node, of)))
+        self._chunks = ChunkChooser(space, of, self._bytes, _WAITS * len(own) * wait)
 
     def enough(self, sizes: Sequence[int]) -> bool:
         """Whether there may be work for several chunks."""
-        return prod(sizes) * self._bytes >= _LEAST_BYTES
+        return has_work(prod(sizes) * self._bytes)
 
     def least_cycles(self, sizes: Sequence[int]) -> float:
         """Cycles in which memory reads all values once: with tiles of any size, those that are loaded have no fewer bytes."""
         return sum(item * prod([sizes[dim] for dim in dims]) for item, dims in self._read) / self._bytes_per_cycle
 
-    def plan(self, sizes: Sequence[int], known: Chunks | None = None) -> PlannedChunks | None:
+    def plan(self, sizes: Sequence[int], known: Chunks | None, limit: float) -> PlannedChunks | None:
         """The chunks for the sizes of the space before it is cut, or these."""
+        chunks = self._chunks
         try:
             for way in self._ways[0].levels(sizes):
-                chunks = known
                 if known is None:
-                    longest, width = way.chooser.longest(sizes)
-                    numbers = self._numbers(way.chooser, sizes, width) if longest else []
-                    chunks = self._best(way.chooser, sizes, numbers, longest)
-                    if longest and not numbers and (self.cut_dim == self._space.col or width == sizes[self._space.col]):
-                        return None  # with more room there are no fewer results for a core
-                if chunks is not None:
-                    cut = self._cut(sizes, chunks)
-                    choice = way.chooser.choose(cut, chunks.edge)
-                    if choice is not None:
-                        return PlannedChunks(chunks, way.chooser.fair_cycles(cut, choice), cut, choice, way)
+                    found = chunks.choose(way.chooser, sizes, limit)
+                else:
+                    found = chunks.known(way.chooser, sizes, known)
+                if isinstance(found, TiledChunks):
+                    return PlannedChunks(
+                        found.chunks, found.fair_cycles, chunks.cut(sizes, found.chunks), found.choice, way
+                    )
+                if found == CutInto.NEVER:
+                    return None
         except CompileError:
             pass
         return None
-
-    def _cut(self, sizes: Sequence[int], chunks: Chunks) -> Sequence[int]:
-        """The sizes of the space that is cut."""
-        return (*sizes[: self.cut_dim], chunks.length, *sizes[self.cut_dim + 1 :], chunks.number)
-
-    def _numbers(self, chooser: TileChooser, sizes: Sequence[int], width: int) -> list[int]:
-        """The numbers of chunks that there is work for, the most first, with tiles of at most `width` columns."""
-        space, of = self._space, self.cut_dim
-        others = [dim for dim in range(len(sizes)) if dim not in (of, space.col)]
-        units = prod([sizes[dim] for dim in others if not space.reduced[dim]])
-        of_each = self._bytes * prod([sizes[dim] for dim in others if space.reduced[dim]])
-        if of != space.col:
-            units *= -(-sizes[space.col] // width)
-            of_each *= width
-        elif space.row is not None and not space.reduced[space.row]:
-            # Rows go together where their tiles have several.
-            height = min(chooser.unit, sizes[space.row])
-            units = -(-units // height)
-            of_each *= height
-        nbytes = sizes[of] * of_each * units
-        numbers = [(min(most // units, sizes[of]), most * least) for most, least in _LEVELS]
-        return [number for number, least in numbers if number >= 2 and nbytes >= least]
-
-    def _best(self, chooser: TileChooser, sizes: Sequence[int], numbers: Sequence[int], longest: int) -> Chunks | None:
-        """The best of these numbers of chunks, from the most down to where fewer are no faster; None when one core is enough.
-
-        Tiles are the highest that fit, and then halves as long as the estimate does not rise: what a tile has added up is
-        reduced once for each chunk.
-        """
-        best, least_cycles = None, inf
-        # Chunks of a single result lie side by side.
-        several = any(size > 1 for size, reduced in zip(sizes, self._space.reduced, strict=True) if not reduced)
-        for number in numbers:
-            found, cycles = self._with_number(chooser, sizes, number, longest)
-            cycles += number * self._joined * several
-            if cycles >= least_cycles:
-                break
-            best, least_cycles = found, cycles
-        return best
-
-    def _with_number(
-        self, chooser: TileChooser, sizes: Sequence[int], number: int, longest: int
-    ) -> tuple[Chunks | None, float]:
-        """About so many chunks with their best tiles, and the estimate."""
-        total, best, least = sizes[self.cut_dim], None, inf
-        fewest = -(-total // (number * longest))
-        for tiles in (fewest, *(fewest * 2**each for each in range(1, _HALVES))):
-            edge = -(-total // (number * tiles))
-            edge = _aligned(edge, longest, columns=self.cut_dim == self._space.col)
-            length = edge * -(-total // (number * edge))
-            chunks = Chunks(-(-total // length), length, edge)
-            if best is not None and chunks.edge == best.edge:
-                break
-            choice = chooser.fair(self._cut(sizes, chunks), edge)
-            if chunks.number < 2 or choice is None or choice.cycles > _NO_SLOWER * least:
-                break
-            best, least = chunks, min(choice.cycles, least)
-        return best, least
-
-
-def _aligned(edge: int, longest: int, *, columns: bool) -> int:
-    """The size of a tile, so that the next one begins at a block of memory also where rows are shorter than blocks."""
-    step = LANES if columns or edge >= 4 * LANES else _SHORT if edge >= 2 * _SHORT else 1
-    return min(align_up(edge, step), longest // step * step) if longest >= step else edge

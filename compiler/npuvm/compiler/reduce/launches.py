@@ -178,7 +178,7 @@ class ReduceFamily:
         whole = self._whole.fair_cycles(values) if last is not None and last.enough() else None
         if last is None or whole is None or whole < _SURE * self._least(last):
             return None
-        found = last.plan()
+        found = last.plan(limit=whole / (_SURE * _WORTH) - self._joins)
         if found is None:
             return None
         planned = {self._last: found}
@@ -194,12 +194,17 @@ class ReduceFamily:
             cycles += (other.fair_cycles((*values, self._count(planned))) or 0.0) + _JOIN_CYCLES
         return planned if _WORTH * cycles <= whole else None
 
+    @property
+    def _joins(self) -> int:
+        """Cycles between the parts."""
+        return _JOIN_CYCLES * len(self._others)
+
     def _least(self, last: ChunkedShape) -> float:
         """Cycles below which the parts are never worth it, whatever the chunks are."""
         # Every part waits for memory once.
         memory, parts = self._chip.memory, len(self._others) + len(self._chunks)
         waits = parts * (memory.l2.latency_cycles + memory.hbm.latency_cycles)
-        return _WORTH * (last.least_cycles() + _JOIN_CYCLES * len(self._others) + waits)
+        return _WORTH * (last.least_cycles() + self._joins + waits)
 
     def _tensors(self, values: Sequence[int], planned: _Planned) -> tuple[TensorSpec, ...]:
         binding = dict(zip(self._names, values, strict=True)) | {CHUNKS: self._count(planned)}

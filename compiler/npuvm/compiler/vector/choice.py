@@ -31,6 +31,7 @@ __all__ = [
     "MANY",
     "PATIENCE",
     "STEPS",
+    "TALL",
     "WAVES",
     "Choice",
     "TileChooser",
@@ -70,7 +71,7 @@ ALL_ROWS = 1 << 62
 PATIENCE = 1
 """Widths that are no better, behind which one may still be."""
 
-_TALL = 16
+TALL = 16
 """Rows that a tile has at least where many rows are reduced, as long as there is room for 64 columns of them."""
 
 
@@ -105,7 +106,7 @@ class TileChooser:
         self._grow = partial(highest_tiles, space, self.nbytes, chip)
         native = loaded()
         self._make_native = native and partial(NativeSearch.of, native, space, self._cost, storage, self.unit)
-        self._native: NativeSearch | None = None
+        self.native: NativeSearch | None = None
         self._heights: dict[int, int] = {}
         self._widths: dict[int, tuple[int, int]] = {}
 
@@ -115,10 +116,16 @@ class TileChooser:
         `edge` is the size of the tile along the reduced dim that is walked; 0 for the best for any number of cores.
         """
         cores = cores or self._cores
-        if not self.walks:
-            return self._search(sizes, cores, 0)
-        edge = edge or self.walked(sizes)
-        return self._search(sizes, cores, edge) if edge else None
+        edge = edge if self.walks else 0
+        if self.native is not None:
+            found = self.native.choose(sizes, cores, edge)
+            if found is not TOO_LARGE:
+                return found and Choice(*found)
+        if self.walks:
+            edge = edge or self.walked(sizes)
+            if not edge:
+                return None
+        return self._searched(sizes, cores, edge, self._cost.of(sizes, cores))
 
     def estimate(self, sizes: Sequence[int]) -> Estimate:
         """Cycles of the launch for rows and columns of a tile on the chip's cores."""
@@ -134,8 +141,16 @@ class TileChooser:
 
     def walked(self, sizes: Sequence[int]) -> int:
         """The size of a tile along the reduced dim that is walked, whatever the number of cores; 0 when no tile fits."""
-        found = self._search(sizes, self._fed, 0)
+        found = self._searched(sizes, self._fed, 0, self._cost.of(sizes, self._fed))
         return 0 if found is None else self.edge(found)
+
+    def of_fair(self, sizes: Sequence[int], fair: Choice) -> Choice:
+        """What `choose` gives for these sizes, where `fair` is known of them."""
+        if self._cores == self._fair:
+            return fair
+        found = self.choose(sizes, self.edge(fair))
+        assert found is not None, "which tiles fit does not depend on the number of cores"
+        return found
 
     def fair_cycles(self, sizes: Sequence[int], choice: Choice) -> float:
         """The estimate on the number of cores of `fair` for what was chosen for these sizes."""
@@ -151,7 +166,7 @@ class TileChooser:
         if self._col_reduced:
             return self._widest(1 if self._row is None else min(self.unit, sizes[self._row]), sizes[self._col]), 1
         assert self._row is not None
-        cols = self._widest(min(_TALL, sizes[self._row]), sizes[self._col])
+        cols = self._widest(min(TALL, sizes[self._row]), sizes[self._col])
         return (self._most_rows(sizes[self._row], cols), cols) if cols else (0, 0)
 
     def tried(self, sizes: Sequence[int], cores: int, edge: int = 0) -> list[Choice]:
@@ -170,13 +185,6 @@ class TileChooser:
 
         self._searched(sizes, cores, edge, noted)
         return found
-
-    def _search(self, sizes: Sequence[int], cores: int, edge: int) -> Choice | None:
-        if self._native is not None:
-            found = self._native.search(sizes, cores, edge)
-            if found is not TOO_LARGE:
-                return found and Choice(*found)
-        return self._searched(sizes, cores, edge, self._cost.of(sizes, cores))
 
     def _searched(self, sizes: Sequence[int], cores: int, edge: int, estimate: Estimate) -> Choice | None:
         total_rows = 1 if self._row is None else sizes[self._row]
@@ -336,8 +344,9 @@ class TileChooser:
     def prepare(self) -> None:
         """Make what any choice needs."""
         grown = self._grown
-        if self._make_native is not None and self._native is None:
-            self._native = self._make_native(grown, self._capacity, self._crowded)
+        if self._make_native is not None and self.native is None:
+            cores = self._cores, self._fed, self._fair
+            self.native = self._make_native(grown, self._capacity, self._crowded, cores)
 
     @cached_property
     def _grown(self) -> Mapping[int, int]:

@@ -9,19 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from math import inf
 
 from npuvm.compiler.emit.symint import Function, SymInt, ceil_div, compile_values
 from npuvm.compiler.emit.template import Template
 from npuvm.compiler.emit.walk import Axis, GridWalk, Walk
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.language.pins import Pins, most_slots
+from npuvm.compiler.native.tile_layout import Result
 from npuvm.compiler.plan.segments import VectorSegment
 from npuvm.compiler.vector.buffers import Storage
 from npuvm.compiler.vector.choice import Choice, TileChooser
 from npuvm.compiler.vector.codegen import RING_SLOTS, VectorKernel, covered, tiled
 from npuvm.compiler.vector.emit import write_vector
 from npuvm.compiler.vector.lower import VecProgram
+from npuvm.compiler.vector.native import NativeWays
 from npuvm.compiler.vector.phases import stripe_bytes
 from npuvm.compiler.vector.space import RowsDoNotFit, Space, Transfer, dim_name, largest_dim, make_space
 from npuvm.compiler.vector.tile import VectorTile
@@ -210,10 +211,13 @@ class Rows:
         self._whole_only = space.whole
         self._last: tuple[Sequence[int], Choice, Way] | None = None
         self._last_fair: tuple[Sequence[int], float] | None = None
+        self._last_fairest: tuple[Sequence[int], tuple[Choice, Way] | None] | None = None
         self._ways = [_Ways(maker, binding, space)]
         if not space.whole and space.may_be_whole():
             # Where whole dims are short of room, walking over them is no worse.
             self._ways.append(_Ways(maker, binding, replace(space, whole=True), levels=1))
+        self._firsts = [ways.first for ways in self._ways]
+        self._native = NativeWays.of([way.chooser.native for way in self._firsts])
 
     def instance(self, values: Sequence[int], sizes: Sequence[int]) -> tuple[Image, tuple[str, ...]]:
         choice, way = self.choose(sizes)
@@ -226,21 +230,36 @@ class Rows:
         """
         if self._last is not None and self._last[0] == sizes:
             return self._last[1], self._last[2]
-        best: tuple[Choice, Way] | None = None
-        least = inf
-        for ways in self._ways:
-            found = ways.choose(sizes)
-            if found is not None:
-                cycles = found[1].chooser.fair_cycles(sizes, found[0]) if len(self._ways) > 1 else 0.0
-                if cycles < least:
-                    best, least = found, cycles
-        if len(self._ways) > 1:
-            self._last_fair = sizes, least
-        if best is None:
+        found = self._chosen(sizes)
+        if found is None:
             error = RowsDoNotFit if self._whole_only else CompileError
             need, room = min(ways.least_bytes(sizes) for ways in self._ways), self._capacity
             raise error(f"the smallest tile needs {need} bytes of UB; there are {room}", self._name)
-        self._last = sizes, *best
+        self._last = sizes, *found
+        return found
+
+    def _chosen(self, sizes: Sequence[int]) -> tuple[Choice, Way] | None:
+        if self._native is not None:
+            found = self._native.choose(sizes)
+            if found is not None:
+                which, fair, cycles, rows, cols = found
+                self._last_fair = sizes, fair
+                return Choice(cycles, rows, cols), self._firsts[which == Result.SECOND]
+        if len(self._ways) == 1 and (self._last_fairest is None or self._last_fairest[0] != sizes):
+            return self._ways[0].choose(sizes)
+        fairest = self._fairest(sizes)
+        return fairest and (fairest[1].chooser.of_fair(sizes, fairest[0]), fairest[1])
+
+    def _fairest(self, sizes: Sequence[int]) -> tuple[Choice, Way] | None:
+        """The best way and its tile for a number of cores that is not the chip's."""
+        if self._last_fairest is not None and self._last_fairest[0] == sizes:
+            return self._last_fairest[1]
+        best: tuple[Choice, Way] | None = None
+        for ways in self._ways:
+            found = ways.choose(sizes, fair=True)
+            if found is not None and (best is None or found[0].cycles < best[0].cycles):
+                best = found
+        self._last_fairest = sizes, best
         return best
 
     @property
@@ -254,10 +273,12 @@ class Rows:
         return [each[1] for each in found if each is not None]
 
     def fair_cycles(self, sizes: Sequence[int]) -> float:
-        """The estimate on a number of cores that is not the chip's."""
-        choice, way = self.choose(sizes)
+        """The estimate on a number of cores that is not the chip's. Raises what `choose` does."""
+        if self._native is not None:
+            self.choose(sizes)
         if self._last_fair is None or self._last_fair[0] != sizes:
-            self._last_fair = sizes, way.chooser.fair_cycles(sizes, choice)
+            found = self._fairest(sizes) or self.choose(sizes)
+            self._last_fair = sizes, found[0].cycles
         return self._last_fair[1]
 
 
@@ -275,10 +296,15 @@ class _Ways:
         self._capacity = maker.chip.capacity_bytes("ub")
         self._gaps = 3 * stripe_bytes(maker.chip) * len(self._made[0].storage.slots)
 
-    def choose(self, sizes: Sequence[int]) -> tuple[Choice, Way] | None:
-        """The best tile of the first level at which one fits."""
+    @property
+    def first(self) -> Way:
+        """The way at the first level."""
+        return self._made[0]
+
+    def choose(self, sizes: Sequence[int], *, fair: bool = False) -> tuple[Choice, Way] | None:
+        """The best tile of the first level at which one fits; with `fair` for a number of cores that is not the chip's."""
         for way in self.levels(sizes):
-            choice = way.chooser.choose(sizes)
+            choice = way.chooser.fair(sizes) if fair else way.chooser.choose(sizes)
             if choice is not None:
                 return choice, way
         return None

@@ -17,9 +17,9 @@ from npuvm.compiler.vector.buffers import Storage
 from npuvm.compiler.vector.cost import TileCost
 from npuvm.compiler.vector.space import Space
 
-__all__ = ["TOO_LARGE", "NativeSearch"]
+__all__ = ["MOST", "TOO_LARGE", "NativeSearch", "NativeWays"]
 
-_MOST = 1 << 30
+MOST = 1 << 30
 """Sizes from here on are for Python, whose integers have no end."""
 
 
@@ -32,9 +32,10 @@ TOO_LARGE: Final = _Refusal.TOO_LARGE
 
 
 class NativeSearch:
-    """Searches as `TileChooser` does for a space; `known` are the integers of `Known` but those of code."""
+    """Chooses as `TileChooser` does for a space; `known` are the integers of `Known` but those of code."""
 
     def __init__(self, native: Native, known: Sequence[int], cost: TileCost, storage: Storage) -> None:
+        self.native = native
         self._kernel = native.choose_tile
         numbers = list(known)
         dims = numbers[Known.DIMS]
@@ -53,8 +54,9 @@ class NativeSearch:
         numbers[Known.IN_CORES : Known.IN_CORES + 3] = inputs
         for dim in range(dims):
             numbers[Known.DIM + DIM_WIDTH * dim] = writer.variable(f"s{dim}")
-        self._known = np.array(numbers, dtype=np.int64)
-        self._code, self._registers = writer.code()
+        self.dims = dims
+        self.known = np.array(numbers, dtype=np.int64)
+        self.code, self.registers = writer.code()
 
     @staticmethod
     def of(
@@ -66,13 +68,15 @@ class NativeSearch:
         grown: Mapping[int, int],
         capacity: int,
         crowded: bool,
+        cores: tuple[int, int, int],
     ) -> NativeSearch:
         """The search of all tile programs that are alike in what they choose by.
 
         `unit` are the rows of a block, `grown` by columns the most rows of the tiles that were grown, `capacity` the bytes of
-        UB; `crowded` where rows are more than all that is read has.
+        UB; `crowded` where rows are more than all that is read has; `cores` are the chip's, those that main memory feeds, and
+        those that ways are compared for.
         """
-        known = _known(space, unit, grown, capacity, crowded)
+        known = _known(space, unit, grown, capacity, crowded, cores)
         key = native.label, tuple(known), cost.form, cost.numbers, storage.form
         found = _MADE.get(key)
         if found is None:
@@ -81,28 +85,56 @@ class NativeSearch:
             found = _MADE[key] = NativeSearch(native, known, cost, storage)
         return found
 
-    def search(
+    def choose(
         self, sizes: Sequence[int], cores: int, edge: int
     ) -> tuple[float, int, int] | Literal[_Refusal.TOO_LARGE] | None:
-        """Cycles, rows and columns of the tile with the lowest estimate; None where none fits."""
-        if max(sizes) >= _MOST:
+        """Cycles, rows and columns of `TileChooser.choose`; None where no tile fits."""
+        if max(sizes) >= MOST:
             return TOO_LARGE
         asked = np.frombuffer(self._pack(cores, edge, *sizes), dtype=np.int64)
-        tile, cycles = np.empty(2, np.int64), np.empty(1)
-        result = self._kernel(self._known, self._code, self._registers, asked, tile, cycles)
-        if result == Result.TOO_LARGE:
-            return TOO_LARGE
-        if result == Result.NONE:
-            return None
-        rows, cols = tile.tolist()
-        return float(cycles[0]), rows, cols
+        result, cycles, rows, cols = self._kernel(self.known, self.code, self.registers, asked)
+        if result == Result.FOUND:
+            return cycles, rows, cols
+        return None if result == Result.NONE else TOO_LARGE
 
+
+class NativeWays:
+    """The choice between a way that walks what is reduced, and one that has it whole: that of `vector.family.Rows`."""
+
+    def __init__(self, walked: NativeSearch, whole: NativeSearch) -> None:
+        self._kernel = walked.native.choose_way
+        self._arguments = walked.known, walked.code, walked.registers, whole.known, whole.code, whole.registers
+        self._pack = Struct(f"={walked.dims}q").pack
+
+    @staticmethod
+    def of(searches: Sequence[NativeSearch | None]) -> NativeWays | None:
+        """The choice between both; None where there is a single way, or no machine code."""
+        if len(searches) == 1:
+            return None
+        walked, whole = searches
+        return NativeWays(walked, whole) if walked is not None and whole is not None else None
+
+    def choose(self, sizes: Sequence[int]) -> tuple[int, float, float, int, int] | None:
+        """Which way, its estimate for any number of cores and for the chip's, rows and columns of its tile.
+
+        None for what is left to Python: sizes without end, and tiles of the first way that do not fit.
+        """
+        if max(sizes) >= MOST:
+            return None
+        found: tuple[int, float, float, int, int]
+        found = self._kernel(*self._arguments, np.frombuffer(self._pack(*sizes), dtype=np.int64))
+        return found if found[0] in _WAYS else None
+
+
+_WAYS = {int(Result.FOUND), int(Result.SECOND)}
 
 _MADE: dict[Hashable, NativeSearch] = {}
 _KEPT = 256
 
 
-def _known(space: Space, unit: int, grown: Mapping[int, int], capacity: int, crowded: bool) -> list[int]:
+def _known(
+    space: Space, unit: int, grown: Mapping[int, int], capacity: int, crowded: bool, cores: tuple[int, int, int]
+) -> list[int]:
     """Integers of `Known`; what belongs to code is written later."""
     known = [0] * Known.DIM
     row = space.row
@@ -110,6 +142,7 @@ def _known(space: Space, unit: int, grown: Mapping[int, int], capacity: int, cro
     known[Known.IS_ROW_REDUCED] = row is not None and space.reduced[row]
     known[Known.IS_COL_REDUCED], known[Known.IS_WHOLE] = space.reduced[space.col], space.whole
     known[Known.IS_CROWDED], known[Known.UNIT], known[Known.CAPACITY] = crowded, unit, capacity
+    known[Known.CORES : Known.CORES + 3] = cores
     known[Known.DIMS], known[Known.GROWN] = len(space.reduced), len(grown)
     for dim, is_reduced in enumerate(space.reduced):
         known += [0, dim in space.others and not is_reduced]
