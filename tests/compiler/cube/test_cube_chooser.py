@@ -236,13 +236,16 @@ def test_candidates_keep_to_the_levels_below(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHIPS)
 def test_finer_tiles_are_others(name: str) -> None:
-    """Each has an edge that no other tile has, and both edges are longer than the cube's block."""
+    """Each has an edge that no other tile has; those one block high are wide, and none is there twice."""
     chip, _ = _chip(name)
     problem = _problem(_product(512, 512, 512), name)
     (table, _), (finer, _) = grown_tiles(problem), finer_tiles(problem)
     block = chip.core.cube.m, max(chip.core.cube.n, 16)
-    for axis in (0, 1):
-        assert (finer[:, axis] > block[axis]).all()
+    assert (finer[:, 1] > block[1]).all()
+    low = finer[finer[:, 0] <= block[0]]
+    assert (low[:, 1] >= 20 * block[1]).all()
+    assert len(low) > 0
+    assert len(np.unique(finer, axis=0)) == len(finer)
     known = [set((table[:, axis] // block[axis]).tolist()) for axis in (0, 1)]
     assert all(m // block[0] not in known[0] or n // block[1] not in known[1] for m, n in finer[:, :2].tolist())
 

@@ -47,6 +47,9 @@ def _cycles(sizes: tuple[int, int, int], pins: Pins | None = None, name: str = "
         ((8448, 16, 2816), (16, 16, 2816), 240),
         # Columns of the right operand are new in every round.
         ((32, 22016, 4096), (32, 512, 128), 16),
+        # One round of wide tiles, which leaves no cores without work and opens few rows of main memory.
+        ((3, 15360, 5120), (3, 640, 64), 16),
+        ((16, 22016, 4096), (16, 1008, 64), 16),
         # One round, in which the work of the last step is behind all loads.
         ((1, 4096, 1024), (1, 192, 128), 64),
         ((257, 1024, 1024), (48, 256, 256), 64),

@@ -124,6 +124,16 @@ def test_cores_share_k_where_that_pays(chip: str, m: int, n: int, k: int) -> Non
         assert taken < 0.7 * whole
 
 
+@pytest.mark.parametrize(
+    ("chip", "m", "n", "k", "parts"),
+    [("ascend_910b1", 3, 384, 384, 6), ("ascend_910b1", 7, 256, 512, 8), ("ascend_910a", 16, 384, 384, 4)],
+)
+def test_short_parts_of_small_products(chip: str, m: int, n: int, k: int, parts: int) -> None:
+    """What the compiler takes is little slower than parts of less than a hundred elements of k."""
+    sizes = {"M": m, "N": n, "K": k}
+    assert cycles(None, chip, sizes) <= 1.02 * cycles(Pins(split_k=parts), chip, sizes)
+
+
 def test_few_cores_and_many_tiles_do_not_share_k() -> None:
     for chip, sizes in (
         ("edge", {"M": 7, "N": 384, "K": 1536}),

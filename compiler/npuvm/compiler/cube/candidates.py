@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from npuvm.compiler.cube.core_cost import CoreLoads
 from npuvm.compiler.cube.costs import CostLines
+from npuvm.compiler.cube.fetched import Fetched, MainMemory
 from npuvm.compiler.cube.meets import Edges, Met, MetByCores, Shared
 from npuvm.compiler.cube.problem import ProductSizes
 
@@ -23,8 +24,8 @@ class Weighed(NamedTuple):
 
     Those of a core until its first tile is done, less what it has in common with later ones, and for each later one. `served`
     is what L2 takes for a tile where it may be too slow, `far` what is read past it, where anything is; `new` what a tile takes
-    longer with rows of the left operand that no core has read; that of columns of the right one is in `first`. `met` is all but
-    `far` where rows may meet in parts of memory.
+    longer with rows of the left operand that no core has read; that of columns of the right one is in `first`. `fetched` is
+    what main memory takes; `met` is all but `far` where rows may meet in parts of memory.
     """
 
     interval: Interval
@@ -33,6 +34,7 @@ class Weighed(NamedTuple):
     served: Floats | None
     far: Floats | None
     new: Floats | None
+    fetched: Fetched | None
     met: Met | MetByCores | None
 
 
@@ -40,14 +42,15 @@ class Interval(NamedTuple):
     """Candidates of use between two values of k, ordered by m.
 
     `tiles` are m, n, k at L1, k at L0 and accumulators. `ends` has, for each edge m that tiles have, the number of candidates
-    up to it. `whole` are edges n and steps over k at L0, `inverse` one over the edges m and n.
+    up to it. `whole` are edges n and steps over k at L0, `sides` one over the edges m and n, these edges
+    themselves, and k at L1; `edges` are the same.
     """
 
     numbers: Ints
     tiles: list[list[int]]
     ends: list[int]
     whole: Ints
-    inverse: Floats
+    sides: Floats
     edges: Edges
 
 
@@ -55,8 +58,8 @@ class Candidates(NamedTuple):
     """Candidates of an interval, and their costs for operands that lie in some way: those of cores first.
 
     `served` and `far` say which ones of them are those of `Weighed`, -1 where they do not matter. From `loads` on there are
-    those of `CoreLoads` where `shared` asks for them; else the last two are those of what is new to `cores`. Of up to
-    `one_round` columns none are new behind the first round.
+    those of `CoreLoads` where `shared` asks for them; else the last three are those of what is new to `cores`, and what is
+    left behind loads. Of up to `one_round` columns none are new behind the first round.
     """
 
     interval: Interval
@@ -66,6 +69,7 @@ class Candidates(NamedTuple):
     cores: int
     one_round: int
     loads: int
+    memory: MainMemory
     shared: Shared | None
 
     def at(self, sizes: ProductSizes) -> Weighed:
@@ -77,11 +81,13 @@ class Candidates(NamedTuple):
         if shared is not None:
             loads = CoreLoads(*costs[self.loads :])
             met = shared.met(sizes, interval.edges, first + later, later, loads)
-            return Weighed(interval, first, later, served, far, None, met)
+            return Weighed(interval, first, later, served, far, None, None, met)
+        rows, cols, behind = costs[-3:]
+        fetched = self.memory.fetched(sizes, interval.edges, later, (rows, cols), behind)
         if sizes.n * sizes.batch > self.one_round:
             # Each column is new to one core, and waits for main memory there; in the first round that is charged.
-            first += beyond_one(interval.inverse[1] * (sizes.n * sizes.batch / self.cores), costs[-1])
-        return Weighed(interval, first, later, served, far, costs[-2], None)
+            first += beyond_one(interval.sides[1] * (sizes.n * sizes.batch / self.cores), cols)
+        return Weighed(interval, first, later, served, far, rows, fetched, None)
 
 
 def beyond_one(counts: Floats, each: Floats) -> Floats:

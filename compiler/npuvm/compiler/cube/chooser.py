@@ -20,16 +20,17 @@ from npuvm.compiler.cube.alike import AlikeProblem
 from npuvm.compiler.cube.candidates import Candidates, Grid, Interval, Weighed, beyond_one
 from npuvm.compiler.cube.core_cost import CoreCycles, CoreLoads, Layout, layout_of
 from npuvm.compiler.cube.costs import GRID, CandidateCosts, CostLines
+from npuvm.compiler.cube.fetched import MainMemory
 from npuvm.compiler.cube.levels import Table, are_finer, finer_tiles, grown_tiles, product_levels, refuse
 from npuvm.compiler.cube.measured import measured_tiles
-from npuvm.compiler.cube.meets import Edges, Met, MetByCores, Shared
+from npuvm.compiler.cube.meets import TINY, Edges, Met, MetByCores, Shared
 from npuvm.compiler.cube.problem import CubeTile, ProductSizes, TileProblem
 from npuvm.compiler.emit.blocks import BLOCK_BYTES
 from npuvm.compiler.native.loading import Native, loaded
 from npuvm.compiler.tiles.levels import measured_below
 from npuvm.compiler.tiles.memory_cost import memory_cost
 
-__all__ = ["TINY", "TileChooser", "chooser_of"]
+__all__ = ["TileChooser", "chooser_of"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -58,9 +59,6 @@ _MANY_ROUNDS = 8
 
 _EXACT = 1 << 53
 """Whole numbers below this are exact as floats; products with more columns are for Python, whose integers have no end."""
-
-TINY = 1e-4
-"""Less than what a quotient of whole numbers can be off, and far less than one."""
 
 
 _Lines = Floats
@@ -128,8 +126,9 @@ class TileChooser:
         self._is_l2_slow = cores * chip.core.load.l1_bytes_per_cycle > chip.l2_bytes_per_cycle
         self._are_lines_alike = memory.address_hash and not self._is_l2_slow
         self._shared = None if memory.address_hash else Shared(problem, cores)
+        self._memory = MainMemory(problem, cores)
         # Past L2 a line is read whole.
-        self._per_hbm, self._per_line, _ = memory_cost(chip)
+        self._per_line = memory_cost(chip).per_line
         self._l2_capacity = chip.capacity_bytes("l2")
         self._vast = _MANY_ROUNDS * cores * chip.capacity_bytes("l0c") / problem.acc_item if is_cut else inf
         self._bounds = {is_off: self._bound_fields(is_off) for is_off in (False, True)}
@@ -223,7 +222,7 @@ class TileChooser:
                 self._weighed.clear()
             weighed = self._weighed[layer] = self._useful_at(key).at(sizes)
         interval = weighed.interval
-        cycles = self._cycles(sizes, weighed, interval.ends[bisect_left(self._edges, sizes.m)])
+        cycles = self._cycles(sizes, weighed, interval.ends[bisect_left(self._edges, sizes.m)], lazily=True)
         best = int(cycles.argmin())
         if weighed.met is not None:
             self._met[sizes] = weighed.met, best
@@ -241,7 +240,7 @@ class TileChooser:
         served, far = self._bounds[a.off or b.off]
         best = self._native.choose_product_tile(
             self._lines_at(at, a, b),
-            interval.inverse,
+            interval.sides,
             interval.whole,
             l0_k,
             *sizes[:4],
@@ -252,6 +251,7 @@ class TileChooser:
             sizes.n * sizes.batch > self._one_round_wide,
             self._cores,
             self._per_core,
+            self._memory.numbers,
             least,
         )
         return interval, best, float(least[0])
@@ -279,7 +279,7 @@ class TileChooser:
         if size == (m, n, batch) and known is interval and len(grid.tiles) == end:
             return grid
         # Arrays take plain floats in half the time of plain integers.
-        rows, tiles = interval.inverse[0, :end] * (m - TINY), interval.inverse[1, :end] * (n - TINY)
+        rows, tiles = interval.sides[0, :end] * (m - TINY), interval.sides[1, :end] * (n - TINY)
         np.ceil(tiles, out=tiles)
         if batch != 1:
             tiles *= float(batch)
@@ -289,9 +289,12 @@ class TileChooser:
         self._last = (m, n, batch), interval, grid
         return grid
 
-    def _cycles(self, sizes: ProductSizes, weighed: Weighed, end: int) -> Floats:
-        """Cycles of cores, and of memory where it may be slower, for the first `end` candidates."""
-        interval, first, later, served, far, new, met = weighed
+    def _cycles(self, sizes: ProductSizes, weighed: Weighed, end: int, *, lazily: bool = False) -> Floats:
+        """Cycles of cores, and of memory where it may be slower, for the first `end` candidates.
+
+        `lazily`: those that are not the least may be too low.
+        """
+        interval, first, later, served, far, new, fetched, met = weighed
         cycles: Floats
         if met is None or far is not None:
             rows, tiles, rounds = self._grid(sizes, interval, end)
@@ -304,6 +307,9 @@ class TileChooser:
                 cycles += beyond_one(rows * (sizes.batch / self._cores), new[:end])
             if served is not None:
                 np.maximum(cycles, tiles * served[:end], out=cycles)
+            best = int(cycles.argmin()) if lazily and far is None else -1
+            if fetched is not None and (best < 0 or cycles[best] < fetched.most(sizes.m, best)):
+                np.maximum(cycles, fetched.cycles(sizes.m, rows, rounds - tiles * self._per_core), out=cycles)
         if far is not None:
             # The more is read past L2, the less of it is hidden.
             np.hypot(cycles, tiles * far[:end], out=cycles)
@@ -314,7 +320,7 @@ class TileChooser:
         m, n, k, batch, *_ = sizes
         stored = m * n * batch * self._out_item
         read = (m + n) * k * batch * self._item
-        return (read + max(stored - self._l2_capacity, 0)) * self._per_hbm
+        return (read + max(stored - self._l2_capacity, 0)) * self._memory.per_byte
 
     def _key(self, sizes: ProductSizes) -> _Key:
         at, a, b = self._layouts(sizes)
@@ -357,9 +363,9 @@ class TileChooser:
         ends = np.searchsorted(table[:, 0], self._edges, side="right").tolist()
         tiles = np.column_stack([table[:, [0, 1, 2, 5]], self._costs.depths[numbers]]).tolist()
         m, n, k = table[:, :3].T.astype(np.float64)
-        inverse = np.stack([1.0 / m, 1.0 / n])
-        edges = Edges(m, n, k, inverse[0])
-        return Interval(numbers, tiles, [*ends, len(table)], table[:, [1, 5]].T.copy(), inverse, edges)
+        sides = np.stack([1.0 / m, 1.0 / n, m, n, k])
+        edges = Edges(m, n, k, sides[0], sides[1])
+        return Interval(numbers, tiles, [*ends, len(table)], table[:, [1, 5]].T.copy(), sides, edges)
 
     def _made(self, interval: Interval, both: _Lines, wide: int, a: Layout, b: Layout) -> Candidates:
         plain, covering = both
@@ -368,7 +374,8 @@ class TileChooser:
         is_off = a.off or b.off
         (served, far), loads = self._bounds[is_off], len(self._fields(is_off)) - len(CoreLoads._fields)
         return Candidates(
-            interval, CostLines(plain), served, far, self._cores, self._one_round_wide, loads, self._shared
+            *(interval, CostLines(plain), served, far, self._cores, self._one_round_wide, loads),
+            *(self._memory, self._shared),
         )
 
     def _lines_at(self, at: int, a: Layout, b: Layout) -> _Lines:
@@ -410,7 +417,7 @@ class TileChooser:
             is_off,
             not is_shared,
             not is_shared,
-            *(is_shared for _ in CoreLoads._fields),
+            *(is_shared or each == "behind" for each in CoreLoads._fields),
         )
         return [at for at, each in enumerate(wanted) if each]
 

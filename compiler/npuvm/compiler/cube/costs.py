@@ -63,7 +63,7 @@ class CostLines(NamedTuple):
     """Costs of some candidates as lines over k: `coefficients` are their bases and slopes, by field and candidate.
 
     Fields are those of `CoreCycles`, with the cycles of a later tile taken out of those of the first, and behind them those of
-    `CoreLoads` on a chip that spreads no addresses.
+    `CoreLoads`.
     """
 
     coefficients: Floats
@@ -93,7 +93,6 @@ class CandidateCosts:
         self.table, self.depths = table[order], depths[order]
         self._core = CoreCost(problem)
         self._per_line = problem.item / problem.chip.memory.l2.line_bytes
-        self._with_loads = not problem.chip.memory.address_hash
         self._tiles = np.concatenate([self.table, self.depths[:, None]], axis=1).T.astype(np.float64)
         self._over: Floats | None = None
         self._inner: Floats | None = None
@@ -132,9 +131,8 @@ class CandidateCosts:
         """
         k = np.stack([_GRID[at] + 1, _GRID[at + 1]])
         costs = self._cycles(numbers, k, layouts, _EITHER)
-        if self._with_loads:
-            loads = self._core.loads(self._tiles[:, numbers], k, layouts, _EITHER)
-            costs = np.concatenate([costs, np.stack(np.broadcast_arrays(*loads, costs[0])[:-1])])
+        loads = self._core.loads(self._tiles[:, numbers], k, layouts, _EITHER)
+        costs = np.concatenate([costs, np.stack(np.broadcast_arrays(*loads, costs[0])[:-1])])
         costs[0] -= costs[1]
         slope = (costs[:, :, 1] - costs[:, :, 0]) / (k[1] - k[0])
         lines = np.stack([costs[:, :, 1] - slope * k[1], slope])

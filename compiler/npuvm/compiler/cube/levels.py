@@ -42,6 +42,12 @@ _EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 _BETWEEN = (5, 7, 9, 10, 11, 14, 20)
 """Edges between these, with which fewer cores are without work in the last round of tiles."""
 
+_WIDE = (20, 30, 40, 48, 64)
+"""Widths of tiles of few rows beside these: each core may then read one long part of every row of the right operand."""
+
+_FEW = 2
+"""Blocks of rows that such tiles have at most."""
+
 _DEPTHS = (1, 2, 4, 8, 16, 32)
 
 _PARTS = {"l0": 4, "l1": 8}
@@ -72,20 +78,30 @@ def grown_tiles(problem: TileProblem) -> tuple[Table, Ints]:
 
 
 def finer_tiles(problem: TileProblem) -> tuple[Table, Ints]:
-    """The same for tiles that have an edge between those of `grown_tiles`.
+    """The same for tiles that have an edge between those of `grown_tiles`, and for wide ones of few rows.
 
-    None of them is a single block wide or high: those do little but load, for which other edges are good enough.
+    None of the former is a single block wide or high: those do little but load, for which other edges are good enough.
     """
     edges = tuple(sorted(_EDGES + _BETWEEN))
-    levels = [
-        replace(level, multiples={**level.multiples, "m": edges, "n": edges})
+    table, slots = _grown(problem, _with_edges(problem, edges, edges), _PARTS_BETWEEN)
+    between = _is_between(problem, table)
+    wide, wide_slots = _grown(problem, _with_edges(problem, tuple(range(1, _FEW + 1)), _WIDE), _PARTS_BETWEEN)
+    beside = ~_is_between(problem, wide)
+    return np.concatenate([table[between], wide[beside]]), np.concatenate([slots[between], wide_slots[beside]])
+
+
+def _is_between(problem: TileProblem, table: Table) -> npt.NDArray[np.bool_]:
+    return are_finer(problem, table) & (table[:, :2] > _block(problem)[:2]).all(axis=1)
+
+
+def _with_edges(problem: TileProblem, rows: tuple[int, ...], cols: tuple[int, ...]) -> list[Level]:
+    """The levels of a product whose tiles have these edges, in blocks."""
+    return [
+        replace(level, multiples={**level.multiples, "m": rows, "n": cols})
         if level.name == "l0" and level.multiples is not None
         else level
         for level in product_levels(problem)
     ]
-    table, slots = _grown(problem, levels, _PARTS_BETWEEN)
-    between = are_finer(problem, table) & (table[:, :2] > _block(problem)[:2]).all(axis=1)
-    return table[between], slots[between]
 
 
 def are_finer(problem: TileProblem, table: Table) -> npt.NDArray[np.bool_]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from npuvm.compiler.cube.core_cost import CoreLoads
 from npuvm.compiler.cube.problem import ProductSizes, TileProblem
 
-__all__ = ["Edges", "Met", "Shared", "begun_in"]
+__all__ = ["TINY", "Edges", "Met", "Shared", "begun_in"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -28,17 +28,18 @@ _PLACED = 512
 _EXPOSED = 0.5
 """Share of a core's loads of the right operand that what all wait for of the left one does not hide, seen in simulated runs."""
 
-_TINY = 1e-4
+TINY = 1e-4
 """Less than what a quotient of whole numbers can be off, and far less than one."""
 
 
 class Edges(NamedTuple):
-    """Edges m and n of candidates and their k at L1, and the inverse of m."""
+    """Edges m and n of candidates and their k at L1, and the inverses of m and n."""
 
     m: Floats
     n: Floats
     k: Floats
     per_m: Floats
+    per_n: Floats
 
 
 class Met(NamedTuple):
@@ -59,7 +60,7 @@ class Met(NamedTuple):
 
     def cycles(self, m: int, end: int) -> Floats:
         """Cycles of the first `end` candidates."""
-        rows = self.per_m[:end] * (m - _TINY)
+        rows = self.per_m[:end] * (m - TINY)
         cycles: Floats = np.ceil(rows, out=rows) * self.each[:end]
         rows *= self.per_band[:end]
         np.maximum(rows, 1.0, out=rows)
@@ -70,7 +71,7 @@ class Met(NamedTuple):
 
     def kept(self, m: int, at: int) -> float:
         """Cycles of a candidate where L2 has all that tiles behind the first one read."""
-        rows = ceil(float(self.per_m[at]) * (m - _TINY))
+        rows = ceil(float(self.per_m[at]) * (m - TINY))
         return float(self.first[at]) + (rows * float(self.cols[at]) - 1) * float(self.later[at])
 
 
@@ -102,7 +103,7 @@ class MetByCores(NamedTuple):
 
     def cycles(self, m: int, end: int) -> Floats:
         """Cycles of the first `end` candidates."""
-        rows = self.per_m[:end] * (m - _TINY)
+        rows = self.per_m[:end] * (m - TINY)
         tiles = np.ceil(rows, out=rows) * self.cols[:end]
         rounds = tiles * ((1 - 1e-9) / self.cores)
         np.ceil(rounds, out=rounds)
@@ -142,7 +143,7 @@ class MetByCores(NamedTuple):
 
     def kept(self, m: int, at: int) -> float:
         """Cycles of a candidate where L2 has all that tiles behind the first one read."""
-        tiles = ceil(float(self.per_m[at]) * (m - _TINY)) * float(self.cols[at])
+        tiles = ceil(float(self.per_m[at]) * (m - TINY)) * float(self.cols[at])
         rounds = ceil(tiles * (1 - 1e-9) / self.cores)
         served = 0.0 if self.served is None else tiles / rounds * float(self.served[at])
         later = max(float(self.later[at]), served)
@@ -181,7 +182,7 @@ class Shared:
         batch, k = float(sizes.batch), float(max(sizes.k, 1))
         m, n = np.minimum(edges.m, sizes.m) if self._flipped[0] else edges.m, np.minimum(edges.n, sizes.n)
         per = k * self._item
-        cols = np.ceil(sizes.n / edges.n - _TINY)
+        cols = np.ceil(sizes.n / edges.n - TINY)
         at_once = np.minimum(cols, self._cores)
         a_span = np.minimum(m * self._cores, sizes.m) if self._flipped[0] else np.minimum(edges.k, k)
         b_span = np.minimum(edges.k, k) if self._flipped[1] else np.minimum(at_once * n, sizes.n)
@@ -222,7 +223,7 @@ class Shared:
         """The share of steps over k in which the left operand reads lines that no step before has read."""
         if self._flipped[0]:
             return np.ones_like(at_once)
-        steps = np.ceil(k / at_once - _TINY)
+        steps = np.ceil(k / at_once - TINY)
         return 1 / np.minimum(np.maximum(np.floor(self._line / (at_once * self._item)), 1.0), steps)
 
     def _of_one(
@@ -238,7 +239,7 @@ class Shared:
     ) -> Met:
         """One core walks rows, or bands of rows of which L2 keeps the left operand (`NestChooser`)."""
         (m, n), k, room = tile, float(max(sizes.k, 1)), self._room
-        cols = np.ceil(sizes.n / edges.n - _TINY)
+        cols = np.ceil(sizes.n / edges.n - TINY)
         wide = n if self._flipped[1] else self._in_lines(n, sizes.b_pitch)
         stays = (sizes.n + 2 * m) * k + sizes.n * m <= room
         band = np.where(stays, np.inf, np.floor((room - 2 * wide * k) / (m * (k + n))))

@@ -7,7 +7,7 @@ from math import hypot
 import numpy as np
 import numpy.typing as npt
 
-from npuvm.compiler.cube.chooser import TINY
+from npuvm.compiler.cube.meets import TINY
 from npuvm.compiler.native.compiling import BOTH, FLAG, FLOAT, FLOATS, INT, ROWS, TABLE, kernel
 
 __all__ = ["choose_product_tile"]
@@ -16,10 +16,10 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-@kernel(INT, BOTH, TABLE, ROWS, INT, INT, INT, INT, INT, INT, INT, INT, FLAG, FLAG, INT, FLOAT, FLOATS)
+@kernel(INT, BOTH, TABLE, ROWS, INT, INT, INT, INT, INT, INT, INT, INT, FLAG, FLAG, INT, FLOAT, FLOATS, FLOATS)
 def choose_product_tile(
     both: Floats,
-    inverse: Floats,
+    sides: Floats,
     whole: Ints,
     step: int,
     m: int,
@@ -33,37 +33,57 @@ def choose_product_tile(
     has_more_cols: bool,
     cores: int,
     per_core: float,
+    memory: Floats,
     cycles: Floats,
 ) -> int:
     """The number of the best of the first `end` candidates, -1 where there is none; its estimate is written to `cycles`.
 
     `both` are bases and slopes over k, by field and candidate: first those of candidates that cut the columns, then those of
-    the same where they are as wide as the operands. Of candidates, `inverse` are one over the edges m and n, `whole` the edges
-    n and the steps over k at L0; with a `step` it is chosen among those that take such steps. `served` and `far` are the
-    numbers of these fields, -1 where they do not matter, and the last two fields are those of what is new to a core.
-    `has_more_rows`, `has_more_cols`: some come behind the first round.
+    the same where they are as wide as the operands. `sides` and `whole` are those of `Interval`; with a `step` it is chosen
+    among candidates that take such steps over k at L0. `served` and `far` are the numbers of these fields, -1 where they do not
+    matter, and the last three fields are those of what is new to a core and what is left behind loads. `memory` are the numbers
+    of `MainMemory`. `has_more_rows`, `has_more_cols`: some come behind the first round.
     """
     fields = both.shape[2]
     depth, share = float(k), batch / cores
+    width, matrices, side = float(n), float(batch), float(cores)
+    rate, opened, page = memory[0], memory[1], memory[2]
     best, least = -1, np.inf
     for at in range(end):
         if step > 0 and min(whole[1, at], max(k, 1)) != step:
             continue
         way = 1 if whole[0, at] >= n else 0
-        columns = np.ceil(inverse[1, at] * (n - TINY))
-        rows = np.ceil(inverse[0, at] * (m - TINY))
-        tiles = columns * float(batch) * rows
+        columns = np.ceil(sides[1, at] * (n - TINY))
+        rows = np.ceil(sides[0, at] * (m - TINY))
+        tiles = columns * matrices * rows
         first = both[way, 0, 0, at] + depth * both[way, 1, 0, at]
+        new_cols = both[way, 0, fields - 2, at] + depth * both[way, 1, fields - 2, at]
         if has_more_cols:
-            new_cols = both[way, 0, fields - 1, at] + depth * both[way, 1, fields - 1, at]
-            first += max(inverse[1, at] * (n * batch / cores) - 1.0, 0.0) * new_cols
+            first += max(sides[1, at] * (n * batch / cores) - 1.0, 0.0) * new_cols
         later = both[way, 0, 1, at] + depth * both[way, 1, 1, at]
-        total = np.ceil(tiles * per_core) * later + first
+        rounds = np.ceil(tiles * per_core)
+        total = rounds * later + first
+        new_rows = both[way, 0, fields - 3, at] + depth * both[way, 1, fields - 3, at]
         if has_more_rows:
-            new_rows = both[way, 0, fields - 2, at] + depth * both[way, 1, fields - 2, at]
             total += max(rows * share - 1.0, 0.0) * new_rows
         if served >= 0:
             total = max(total, tiles * (both[way, 0, served, at] + depth * both[way, 1, served, at]))
+        if total >= least:
+            continue
+        # `MainMemory.fetched` and `Fetched.cycles`
+        part = min(sides[4, at] / max(depth, 1.0), 1.0)
+        wide = min(sides[3, at], width)
+        a_near = min(sides[2, at] * side / m, 1.0) if memory[3] else part
+        b_near = part if memory[4] else min(min(columns, side) * wide / width, 1.0)
+        a_each, b_each = rate + opened / max(a_near * page, 1.0), rate + opened / max(b_near * page, 1.0)
+        behind = both[way, 0, fields - 1, at] + depth * both[way, 1, fields - 1, at]
+        idle = rounds - tiles * per_core
+        by_col = wide * b_each * (depth * side) / rows
+        by_row = min(sides[2, at], float(m)) * (a_each * (depth * side) / columns)
+        lost = by_col * idle - max(by_col - (later + new_cols), 0.0)
+        lost = max(max(lost, by_row * idle - max(by_row - (later + new_rows), 0.0)), 0.0)
+        fixed = b_each * (width * depth * matrices) + behind
+        total = max(total, a_each * (depth * matrices) * float(m) + fixed + lost)
         if far >= 0 and total < least:
             total = hypot(total, tiles * (both[way, 0, far, at] + depth * both[way, 1, far, at]))
         if total < least:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cached_property
 from math import prod
@@ -23,8 +24,9 @@ from npuvm.isa import Isa
 
 __all__ = ["WHOLE", "Split", "SplitCost"]
 
-_JOIN_CYCLES = 850
-"""Cycles of a barrier of the launch, and of a sum until its first tile is through, seen in simulated runs."""
+_JOIN_CYCLES = 750
+"""Cycles of a barrier of the launch, and of a sum until its first tile is through, beside an instruction for each part, seen in
+simulated runs."""
 
 _SERVED = 0.72
 """Share of L2's rate that a sum of parts reaches, seen in simulated runs."""
@@ -35,19 +37,19 @@ _HIDDEN = 0.5
 _SPREAD = 1.3
 """How much longer main memory takes for operands of which cores read many places at a time, seen in simulated runs."""
 
-_BESIDE = (1.05, 1.1, 1.4)
+_BESIDE = (1.0, 1.1, 1.4)
 """How much longer than estimated products of parts take in one round of tiles, in two and in more, seen in simulated runs.
 
 Of a later tile the estimate takes what it reads to be in L2, but parts of k share no operands.
 """
 
-_WORTH = 1.1
+_WORTH = 1.05
 """How many times as fast a product must be in parts, by estimates."""
 
 _NEAR = 1.15
 """How much longer than the whole the first number of parts that is tried may take for fewer parts to be tried."""
 
-_LEAST = 128
+_LEAST = 64
 """Of k that a part has at least: less does not fill the pipeline of a core."""
 
 _MOST_ROUNDS = 2
@@ -56,7 +58,8 @@ _MOST_ROUNDS = 2
 _NARROW = 16
 """Columns below which rows are too short for vector code that works row by row, as that of a bias and of mixes does."""
 
-_WAYS = (4, 8, 16, 2)
+_WAYS = (4, 6, 8, 12, 16, 24)
+_FEWER = (3, 2)
 """About how many parts are tried: more as long as more are better, and fewer where they are not."""
 
 _KEPT = 256
@@ -102,7 +105,8 @@ class SplitCost:
         self._per_sum = 1 / (_SERVED * min(float(chip.l2_bytes_per_cycle), ports))
         self._vectors = chip.cores_with("vector")
         simple = chip.core.vector.classes["valu"]
-        self._per_row = _HIDDEN * parts.following * (simple.startup_cycles + simple.latency_cycles)
+        self._per_part = simple.startup_cycles + simple.latency_cycles
+        self._per_row = _HIDDEN * parts.following * self._per_part
         repeat = self._acc * float(simple.cycles_per_repeat) / chip.core.vector.repeat_bytes
         self._per_result = _HIDDEN * parts.following * repeat / self._vectors
         self._block = BLOCK_BYTES // problem.item if chip.memory.l2.unaligned_reads == "uncached" else 1
@@ -159,17 +163,19 @@ class SplitCost:
         tried = [parts for parts in range(2, most + 1) if sizes.k % (parts * block) == 0]
         if not tried:
             return WHOLE
-        first, *more, fewer = (min(tried, key=lambda each: (abs(each - way), each)) for way in _WAYS)
+        first = _nearest(tried, _WAYS[0])
         best = Split(first, self._cycles(values, sizes, first))
         if best.cycles > _NEAR * whole:
             return WHOLE
-        for parts in more if best.cycles <= whole else ():
-            cycles = self._cycles(values, sizes, parts)
-            if cycles >= best.cycles:
-                break
-            best = Split(parts, cycles)
-        if best.parts == first > fewer:
-            best = min(best, Split(fewer, self._cycles(values, sizes, fewer)), key=lambda each: each.cycles)
+        for ways in (_WAYS[1:], _FEWER):
+            for way in ways if best.parts == first else ():
+                parts = _nearest(tried, way)
+                if parts == best.parts:
+                    continue
+                cycles = self._cycles(values, sizes, parts)
+                if cycles >= best.cycles:
+                    break
+                best = Split(parts, cycles)
         return best if best.cycles * _WORTH <= whole else WHOLE
 
     def _cycles(self, values: Sequence[int], sizes: ProductSizes, parts: int) -> float:
@@ -206,7 +212,14 @@ class SplitCost:
         """Cycles of adding the parts up, and of what a mix would have hidden behind the product."""
         rows = sizes.m * sizes.batch
         each = (parts * self._acc + self._out) * self._per_sum + self._per_result
-        return _JOIN_CYCLES + rows * sizes.n * each - (-rows // self._vectors) * self._per_row
+        through = _JOIN_CYCLES + parts * self._per_part
+        return through + rows * sizes.n * each - (-rows // self._vectors) * self._per_row
+
+
+def _nearest(numbers: Sequence[int], way: int) -> int:
+    """The one of ascending numbers that is nearest to `way`, the smaller of two."""
+    at = bisect_left(numbers, way)
+    return min(numbers[max(at - 1, 0) : at + 1], key=lambda each: abs(each - way))
 
 
 def _problem(
