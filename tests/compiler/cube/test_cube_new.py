@@ -55,6 +55,8 @@ def _cycles(sizes: tuple[int, int, int], pins: Pins | None = None, name: str = "
         ((257, 1024, 1024), (48, 256, 256), 64),
         # Rows off blocks are read past L2 by all cores at once, so that few wide tiles are better.
         ((3, 1024, 479), (3, 96, 256), 64),
+        # The end of all rows is off a block, and one core after the other reads it past L2.
+        ((7, 512, 13), (7, 144, 13), 13),
     ],
 )
 def test_what_is_new_is_charged_where_it_is_loaded(

@@ -252,6 +252,7 @@ class TileChooser:
             self._cores,
             self._per_core,
             self._memory.numbers,
+            self._ended(sizes),
             least,
         )
         return interval, best, float(least[0])
@@ -303,6 +304,10 @@ class TileChooser:
         else:
             cycles = rounds * later[:end]
             cycles += first[:end]
+            ended = self._ended(sizes)
+            if ended:
+                count = np.minimum(np.ceil(interval.sides[1, :end] * (sizes.n - TINY)), self._cores)
+                cycles += count * ended / rows
             if new is not None and sizes.m * sizes.batch > self._one_round:
                 cycles += beyond_one(rows * (sizes.batch / self._cores), new[:end])
             if served is not None:
@@ -314,6 +319,11 @@ class TileChooser:
             # The more is read past L2, the less of it is hidden.
             np.hypot(cycles, tiles * far[:end], out=cycles)
         return cycles
+
+    def _ended(self, sizes: ProductSizes) -> float:
+        """Cycles for each core that reads the end of the left operand past L2, which rows of tiles before the last do not."""
+        is_tight = not self._problem.a.flipped and sizes.a_pitch == sizes.k * self._item
+        return self._memory.in_turn if is_tight and sizes.m * sizes.a_pitch % BLOCK_BYTES else 0.0
 
     def _read(self, sizes: ProductSizes) -> float:
         """Cycles of main memory for operands that are read once, and what L2 does not keep of a result."""

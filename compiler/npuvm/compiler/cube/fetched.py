@@ -66,6 +66,7 @@ class MainMemory:
 
     `per_byte` is what a byte takes at least; `rate` and `opened` are what an element takes by itself, and for a row that is
     opened for its line alone, of which there are `page` in a row. `numbers` are these three, and whether operands are flipped.
+    `in_turn` is what a line past L2 takes for each of the cores that ask for it at one time.
     """
 
     def __init__(self, problem: TileProblem, cores: int) -> None:
@@ -77,6 +78,8 @@ class MainMemory:
         self.page = max(hbm.row_bytes / line, 1.0)
         self.per_byte = rate + opened / self.page
         self.rate, self.opened = rate * problem.item, opened * problem.item
+        past = chip.memory.l2.unaligned_reads == "uncached"
+        self.in_turn = line * hbm.channels * rate + hbm.same_line_cycles if past else 0.0
         self.numbers = np.array((self.rate, self.opened, self.page, *self.flipped))
 
     def fetched(

@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-@kernel(INT, BOTH, TABLE, ROWS, INT, INT, INT, INT, INT, INT, INT, INT, FLAG, FLAG, INT, FLOAT, FLOATS, FLOATS)
+@kernel(INT, BOTH, TABLE, ROWS, INT, INT, INT, INT, INT, INT, INT, INT, FLAG, FLAG, INT, FLOAT, FLOATS, FLOAT, FLOATS)
 def choose_product_tile(
     both: Floats,
     sides: Floats,
@@ -34,6 +34,7 @@ def choose_product_tile(
     cores: int,
     per_core: float,
     memory: Floats,
+    ended: float,
     cycles: Floats,
 ) -> int:
     """The number of the best of the first `end` candidates, -1 where there is none; its estimate is written to `cycles`.
@@ -42,7 +43,7 @@ def choose_product_tile(
     the same where they are as wide as the operands. `sides` and `whole` are those of `Interval`; with a `step` it is chosen
     among candidates that take such steps over k at L0. `served` and `far` are the numbers of these fields, -1 where they do not
     matter, and the last three fields are those of what is new to a core and what is left behind loads. `memory` are the numbers
-    of `MainMemory`. `has_more_rows`, `has_more_cols`: some come behind the first round.
+    of `MainMemory`, `ended` is `TileChooser._ended`. `has_more_rows`, `has_more_cols`: some come behind the first round.
     """
     fields = both.shape[2]
     depth, share = float(k), batch / cores
@@ -63,6 +64,8 @@ def choose_product_tile(
         later = both[way, 0, 1, at] + depth * both[way, 1, 1, at]
         rounds = np.ceil(tiles * per_core)
         total = rounds * later + first
+        if ended > 0.0:
+            total += min(columns, side) * ended / rows
         new_rows = both[way, 0, fields - 3, at] + depth * both[way, 1, fields - 3, at]
         if has_more_rows:
             total += max(rows * share - 1.0, 0.0) * new_rows
