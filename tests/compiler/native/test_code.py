@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npuvm.compiler.native.code import CodeWriter
+from npuvm.compiler.native.code import AT_ONCE, CodeWriter, Op
 from npuvm.compiler.tiles.formula_terms import Term, Value, compile_terms, largest, least, over, pick, same
 
 run = pytest.importorskip("npuvm.compiler.native.run")
@@ -46,6 +47,32 @@ def test_registers_have_what_functions_give(x: int, y: int, z: int) -> None:
     run.run_code(rows, registers, *early)
     run.run_code(rows, registers, *late)
     assert tuple(registers[results]) == compile_terms(["x", "y"], ["z"], values)(x, y)(z)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(_SIZES, _SIZES, _SIZES), min_size=AT_ONCE, max_size=AT_ONCE))
+def test_lanes_have_what_functions_give(inputs: list[tuple[int, int, int]]) -> None:
+    values = [*formulas()[:4], *formulas()[5:]]
+    writer = CodeWriter()
+    early, late, results = writer.add(["z"], values)
+    places = [writer.variable(name) for name in ("x", "y", "z")]
+    rows, registers = writer.code()
+    lanes = np.repeat(registers[:, np.newaxis], AT_ONCE, axis=1)
+    lanes[places] = np.array(inputs, dtype=np.float64).T
+    run.run_lanes(rows, lanes, *early)
+    run.run_lanes(rows, lanes, *late)
+    for lane, (x, y, z) in enumerate(inputs):
+        assert tuple(lanes[results, lane]) == compile_terms(["x", "y"], ["z"], values)(x, y)(z)
+
+
+def test_two_operations_are_one_where_nothing_else_takes_the_first() -> None:
+    x, y, z = Term("x"), Term("y"), Term("z")
+    product = y * z
+    values = [x * y + z, x / y * z, -(-x // y), x + y + z, product + x, product]
+    writer = CodeWriter()
+    writer.add([], values)
+    ops = [Op(op) for op in writer.code().rows[:, 0].tolist()]
+    assert ops == [Op.MUL_ADD, Op.DIV_MUL, Op.NEG, Op.NEG_FLOOR_DIV, Op.ADD_ADD, Op.MUL, Op.ADD]
 
 
 def test_what_needs_no_inner_variable_is_calculated_before() -> None:

@@ -18,6 +18,7 @@ from npuvm.compiler.reduce.choice import ChunkChooser
 from npuvm.compiler.reduce.launches import ReduceFamily
 from npuvm.compiler.vector.choice import Choice, TileChooser
 from npuvm.compiler.vector.family import VectorFamily
+from npuvm.compiler.vector.native import NativeSearch, NativeWays
 
 pytest.importorskip("numba")
 
@@ -93,10 +94,10 @@ class Decider:
         shared = ReduceFamily.of(segment, self._family, names, atomic=made is in_memory)
         assert shared is not None
         shared.prepare()
-        self._shared = shared
+        self.shared = shared
 
     def __call__(self, values: tuple[int, ...]) -> Decided:
-        planned = self._shared.planned(values)
+        planned = self.shared.planned(values)
         chunks = None
         if planned is not None:
             chunks = tuple(
@@ -127,13 +128,30 @@ def test_machine_code_decides_alike(made: Kernel, chip: str) -> None:
         assert {each.chunks is None for each in expected} == {False, True}
 
 
-def test_chunks_are_chosen_by_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_is_decided_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether there are chunks, how many, and the tiles of all parts."""
     load_native()
     fast = Decider(columns, CHIPS[0])
+    asked: tuple[tuple[type, str], ...] = (
+        (TileChooser, "_searched"),
+        (ChunkChooser, "choose"),
+        (NativeWays, "choose"),
+        (NativeSearch, "choose"),
+    )
+    for owner, name in asked:
+        monkeypatch.setattr(owner, name, lambda *_: pytest.fail("asked once more"))
+    planned = [fast.shared.planned(each) for each in drawn(columns) if 1 not in each and max(each) > 20_000]
+    assert sum(each is not None for each in planned) > 10
+
+
+@pytest.mark.parametrize("made", [prefixes, in_memory], ids=["prefixes", "in_memory"])
+def test_chunks_that_no_segment_joins_are_chosen_by_machine_code(made: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_native()
+    fast = Decider(made, CHIPS[0])
     monkeypatch.setattr(TileChooser, "_searched", lambda *_: pytest.fail("searched in Python"))
     monkeypatch.setattr(ChunkChooser, "_best", lambda *_: pytest.fail("tried in Python"))
-    cut = sum(fast(each).chunks is not None for each in drawn(columns))
-    assert cut > _SHAPES // 10
+    cut = sum(fast(each).chunks is not None for each in drawn(made))
+    assert cut > 0
 
 
 def test_sizes_without_end_are_left_to_python() -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from npuvm.compiler.tiles.formula_terms import Value, nodes_of
+from npuvm.compiler.tiles.formula_terms import Node, Value, nodes_of
 
-__all__ = ["Code", "CodeWriter", "Op", "Range"]
+__all__ = ["AT_ONCE", "Code", "CodeWriter", "Op", "Range"]
+
+
+AT_ONCE = 4
+"""Numbers of a register, where a formula is run for several inputs at once."""
 
 
 class Op(IntEnum):
@@ -30,8 +35,12 @@ class Op(IntEnum):
     SAME = 10
     OVER = 11
     DIFFERS = 12
-    SECOND = 13
-    FIRST = 14
+    MUL_ADD = 13
+    ADD_ADD = 14
+    DIV_MUL = 15
+    NEG_FLOOR_DIV = 16
+    SECOND = 17
+    FIRST = 18
 
 
 _TEXTS = {
@@ -49,6 +58,14 @@ _TEXTS = {
     "{0} > {1}": Op.OVER,
     "{0} % {1} != 0": Op.DIFFERS,
 }
+
+_IN_ONE = {
+    (Op.ADD, Op.MUL): Op.MUL_ADD,
+    (Op.ADD, Op.ADD): Op.ADD_ADD,
+    (Op.MUL, Op.DIV): Op.DIV_MUL,
+    (Op.NEG, Op.FLOOR_DIV): Op.NEG_FLOOR_DIV,
+}
+"""An operation, and one whose result it alone takes: both as one, which rounds after each of them as they do."""
 
 _SORTED = "sorted(({0}, {1}, {2}, {3}, {4}))"
 """Of five numbers, of which the largest two are asked for."""
@@ -90,16 +107,11 @@ class CodeWriter:
         # Results of one formula are not those of another, whose operations come at another time.
         own = {f"t{at}": f"{len(self._rows)}.t{at}" for at in range(len(nodes))}
         ranges = []
-        sorted_of: dict[str, tuple[str, ...]] = {}
+        others = Counter([*names, *(each for _, _, inputs, _ in nodes for each in inputs)])
         for is_late in (False, True):
             start = len(self._rows)
-            for name, text, inputs, late in nodes:
-                if text == _SORTED:
-                    sorted_of[name] = inputs
-                elif late == is_late:
-                    op = _OF_SORTED.get(text) or _TEXTS[text]
-                    used = sorted_of[inputs[0]] if text in _OF_SORTED else inputs
-                    self._row(op, own[name], [own.get(each, each) for each in used])
+            for name, op, inputs in _in_one([each for each in nodes if each[3] == is_late], others):
+                self._row(op, own[name], [own.get(each, each) for each in inputs])
             ranges.append(Range(start, len(self._rows)))
         return ranges[0], ranges[1], [self._input(own.get(each, each)) for each in names]
 
@@ -124,6 +136,30 @@ class CodeWriter:
             found = self._at[name] = len(self._constants)
             self._constants.append(value)
         return found
+
+
+def _in_one(nodes: Sequence[Node], uses: Mapping[str, int]) -> Iterator[tuple[str, Op, Sequence[str]]]:
+    """Names, operations and inputs of nodes; those that make two rows one have the inputs of both. `uses` counts names."""
+    made: dict[str, tuple[Op, Sequence[str]]] = {}
+    sorted_of: dict[str, tuple[str, ...]] = {}
+    for name, text, inputs, _ in nodes:
+        if text == _SORTED:
+            sorted_of[name] = inputs
+            continue
+        if text in _OF_SORTED:
+            made[name] = _OF_SORTED[text], sorted_of[inputs[0]]
+            continue
+        made[name] = op, used = _TEXTS[text], list(inputs)
+        for each in inputs:
+            before = made.get(each)
+            both = None if before is None or uses[each] > 1 else _IN_ONE.get((op, before[0]))
+            if before is not None and both is not None:
+                used.remove(each)
+                made[name] = both, [*before[1], *used]
+                del made[each]
+                break
+    for name, (op, used_by) in made.items():
+        yield name, op, used_by
 
 
 def _is_number(text: str) -> bool:

@@ -23,6 +23,7 @@ __all__ = [
     "INTS",
     "LABEL",
     "LINES",
+    "REDUCE",
     "ROWS",
     "TABLE",
     "TILE",
@@ -43,6 +44,7 @@ ASKED = types.Array(INT, 1, "C", readonly=True)
 
 TILE, WAY = types.Tuple((INT, FLOAT, INT, INT)), types.Tuple((INT, FLOAT, FLOAT, INT, INT))
 CHUNKS = types.Tuple((INT, FLOAT, FLOAT, *[INT] * 5))
+REDUCE = types.Tuple((INT, *WAY.types, *CHUNKS.types[1:], *WAY.types))
 """Types of results: what was found, estimates, and whole numbers. A few numbers are sooner at hand than arrays of them."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from npuvm.compiler.errors import CompileError
 
@@ -18,6 +18,7 @@ class Native(NamedTuple):
     choose_tile: Callable[..., tuple[int, float, int, int]]
     choose_way: Callable[..., tuple[int, float, float, int, int]]
     choose_chunks: Callable[..., tuple[int, float, float, int, int, int, int, int]]
+    choose_reduce: Callable[..., tuple[Any, ...]]
     choose_product_tile: Callable[..., int]
     choose_conv_tile: Callable[..., int]
     fill: Callable[..., bool]
@@ -30,7 +31,7 @@ _found: list[Native] = []
 def load_native() -> Native:
     """Let machine code make the choices of kernels that are planned from now on in this process; the same choices in less time.
 
-    Takes a second, and some twenty the first time after an installation. CompileError without numba.
+    Takes a second, and some thirty-five the first time after an installation. CompileError without numba.
     """
     if not _found:
         try:
@@ -56,6 +57,7 @@ def load_native() -> Native:
                 tile.choose_tile,
                 tile.choose_way,
                 chunk.choose_chunks,
+                chunk.choose_reduce,
                 product.choose_product_tile,
                 conv.choose_conv_tile,
                 field.fill,

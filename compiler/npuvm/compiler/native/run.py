@@ -6,12 +6,53 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.native.code import Op
-from npuvm.compiler.native.compiling import part
+from npuvm.compiler.native.compiling import inlined, part
 
-__all__ = ["run_code"]
+__all__ = ["run_code", "run_lanes"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+
+@inlined
+def _value(op: int, a: float, b: float, c: float) -> float:
+    """The result of an operation of up to three inputs."""
+    if op == Op.ADD:
+        value = a + b
+    elif op == Op.MUL:
+        value = a * b
+    elif op == Op.SUB:
+        value = a - b
+    elif op == Op.DIV:
+        value = a / b
+    elif op == Op.FLOOR_DIV:
+        # Both are whole and below 2 ** 53, for which this is exact.
+        value = np.floor(a / b)
+    elif op == Op.NEG:
+        value = -a
+    elif op == Op.LEAST:
+        value = a if a < b else b
+    elif op == Op.LARGEST:
+        value = a if a > b else b
+    elif op == Op.PICK:
+        value = b if a != 0.0 else c
+    elif op == Op.SAME:
+        value = 1.0 if a == b else 0.0
+    elif op == Op.OVER:
+        value = 1.0 if a > b else 0.0
+    elif op == Op.MOD:
+        value = a % b
+    elif op == Op.MUL_ADD:
+        value = a * b + c
+    elif op == Op.ADD_ADD:
+        value = a + b + c
+    elif op == Op.DIV_MUL:
+        value = a / b * c
+    elif op == Op.NEG_FLOOR_DIV:
+        value = -np.floor(a / b)
+    else:
+        value = 1.0 if a % b != 0.0 else 0.0
+    return value
 
 
 @part
@@ -19,42 +60,31 @@ def run_code(rows: Ints, registers: Floats, start: int, stop: int) -> None:
     """Do rows of `npuvm.compiler.native.code.Code`, from `start` to before `stop`."""
     for at in range(start, stop):
         op = rows[at, 0]
-        a = registers[rows[at, 2]]
-        b = registers[rows[at, 3]]
-        if op == Op.ADD:
-            value = a + b
-        elif op == Op.MUL:
-            value = a * b
-        elif op == Op.SUB:
-            value = a - b
-        elif op == Op.DIV:
-            value = a / b
-        elif op == Op.FLOOR_DIV:
-            # Both are whole and below 2 ** 53, for which this is exact.
-            value = np.floor(a / b)
-        elif op == Op.NEG:
-            value = -a
-        elif op == Op.LEAST:
-            value = a if a < b else b
-        elif op == Op.LARGEST:
-            value = a if a > b else b
-        elif op == Op.PICK:
-            value = b if a != 0.0 else registers[rows[at, 4]]
-        elif op == Op.SAME:
-            value = 1.0 if a == b else 0.0
-        elif op == Op.OVER:
-            value = 1.0 if a > b else 0.0
-        elif op == Op.MOD:
-            value = a % b
-        elif op == Op.DIFFERS:
-            value = 1.0 if a % b != 0.0 else 0.0
-        else:
+        # A number that cannot be below 0 is not asked for it.
+        if op >= Op.SECOND:
             first = second = -np.inf
             for place in range(2, 7):
-                each = registers[rows[at, place]]
+                each = registers[np.uint64(rows[at, place])]
                 if each > first:
                     first, second = each, first
                 elif each > second:
                     second = each
-            value = first if op == Op.FIRST else second
-        registers[rows[at, 1]] = value
+            registers[np.uint64(rows[at, 1])] = first if op == Op.FIRST else second
+        else:
+            a, b = registers[np.uint64(rows[at, 2])], registers[np.uint64(rows[at, 3])]
+            registers[np.uint64(rows[at, 1])] = _value(op, a, b, registers[np.uint64(rows[at, 4])])
+
+
+@part
+def run_lanes(rows: Ints, registers: Floats, start: int, stop: int) -> None:
+    """The same for AT_ONCE inputs side by side, in less than twice the time of one; formulas of no more than three inputs."""
+    for at in range(start, stop):
+        op, into = rows[at, 0], np.uint64(rows[at, 1])
+        a, b, c = np.uint64(rows[at, 2]), np.uint64(rows[at, 3]), np.uint64(rows[at, 4])
+        # All are read before any is written, so that they are calculated at once.
+        first = _value(op, registers[a, 0], registers[b, 0], registers[c, 0])
+        second = _value(op, registers[a, 1], registers[b, 1], registers[c, 1])
+        third = _value(op, registers[a, 2], registers[b, 2], registers[c, 2])
+        fourth = _value(op, registers[a, 3], registers[b, 3], registers[c, 3])
+        registers[into, 0], registers[into, 1] = first, second
+        registers[into, 2], registers[into, 3] = third, fourth

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
-from npuvm.compiler.native.compiling import ASKED, FLOATS, INTS, ROWS, TILE, WAY, kernel, part
-from npuvm.compiler.native.run import run_code
+from npuvm.compiler.native.code import AT_ONCE
+from npuvm.compiler.native.compiling import ASKED, FLOATS, INTS, ROWS, TABLE, TILE, WAY, kernel, part
+from npuvm.compiler.native.run import run_code, run_lanes
 from npuvm.compiler.native.tile_layout import DIM_WIDTH, GIVEN, Known, Result
 from npuvm.compiler.vector.choice import ALL_ROWS, HALVES, LINES, LONG, MANY, PATIENCE, STEPS, WAVES
 from npuvm.compiler.vector.levels import LANES
 
-__all__ = ["MOST_TRIED", "TOO_MANY", "choose_tile", "choose_way", "most_rows", "search", "spread", "widest"]
+__all__ = [
+    "MOST_TRIED", "Program", "choose_tile", "choose_way", "most_rows", "of_fair", "search", "spread", "way", "widest",
+]  # fmt: skip
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Table = npt.NDArray[np.float64]
 
 MOST_TRIED = 16
 """Candidates along a dim."""
 
-TOO_MANY = float(1 << 44)
-"""Elements of a space from which on numbers of an estimate may not be exact."""
+_MOST_ELEMENTS = float(1 << 44)
+"""Elements of a space beyond which numbers of an estimate may not be exact."""
 
 _FIRST_DIM = Known.DIM.value
 
@@ -194,48 +200,76 @@ def _rows(
     return count
 
 
+class Program(NamedTuple):
+    """What is known of a tile program, its formulas with registers of one number and of several, and room for candidates."""
+
+    known: Ints
+    code: Ints
+    registers: Floats
+    lanes: Table
+    cols: Ints
+    rows: Ints
+
+
 @part
-def spread(known: Ints, registers: Floats, sizes: Ints) -> float:
-    """Put the sizes into their registers; the number of all elements."""
-    elements = 1.0
+def spread(program: Program, sizes: Ints) -> bool:
+    """Put the sizes into their registers; whether estimates for so many elements are exact."""
+    known, elements = program.known, 1.0
     for dim in range(known[Known.DIMS]):
-        size = sizes[dim]
-        registers[known[_FIRST_DIM + DIM_WIDTH * dim]] = size
-        elements *= size
-    return elements
+        _fill(program, known[_FIRST_DIM + DIM_WIDTH * dim], sizes[dim])
+        elements *= sizes[dim]
+    return elements <= _MOST_ELEMENTS
 
 
 @part
-def search(
-    known: Ints, code: Ints, registers: Floats, sizes: Ints, tried_cols: Ints, tried_rows: Ints, cores: int, edge: int
-) -> tuple[float, int, int]:
+def _fill(program: Program, register: int, number: int) -> None:
+    for lane in range(AT_ONCE):
+        program.lanes[register, lane] = number
+
+
+@part
+def _estimate(program: Program, into: int, tried: Ints, at: int, count: int) -> float:
+    """The estimate for candidate `at`, a number for this register; asked for one after the other they are made some at once."""
+    known, lanes = program.known, program.lanes
+    lane = at % AT_ONCE
+    if lane == 0:
+        for each in range(AT_ONCE):
+            lanes[into, each] = tried[min(at + each, count - 1)]
+        run_lanes(program.code, lanes, known[Known.LATE], known[Known.LATE + 1])
+    return lanes[known[Known.OUT], lane]
+
+
+@part
+def search(program: Program, sizes: Ints, cores: int, edge: int) -> tuple[float, int, int]:
     """`TileChooser._searched` for sizes that are in their registers: the estimate, rows and columns; no rows without a tile."""
+    known, code, registers = program.known, program.code, program.registers
     kept = 1
     for dim in range(known[Known.DIMS]):
         if known[_FIRST_DIM + DIM_WIDTH * dim + 1]:
             kept *= sizes[dim]
-    registers[known[Known.IN_CORES]] = cores
-    run_code(code, registers, known[Known.EARLY], known[Known.EARLY + 1])
+    _fill(program, known[Known.IN_CORES], cores)
+    run_lanes(code, program.lanes, known[Known.EARLY], known[Known.EARLY + 1])
     total_rows = sizes[known[Known.ROW]] if known[Known.ROW] >= 0 else 1
     total_cols = sizes[known[Known.COL]]
-    is_known = known[Known.IS_ROW_REDUCED] and (edge or known[Known.IS_WHOLE])
+    in_rows, in_cols, own = known[Known.IN_ROWS], known[Known.IN_COLS], 0
+    if known[Known.IS_ROW_REDUCED] and (edge or known[Known.IS_WHOLE]):
+        own = edge or total_rows
+        _fill(program, in_rows, own)
     best_cycles, best_rows, best_cols, worse = np.inf, 0, 0, 0
-    for at in range(_cols(known, code, registers, tried_cols, total_rows, total_cols, kept, cores, edge)):
-        wide = tried_cols[at]
-        if is_known:
-            tried_rows[0] = edge or total_rows
-            count = 1
-        else:
-            count = _rows(known, code, registers, tried_rows, total_rows, total_cols, kept, wide, cores)
+    widths = _cols(known, code, registers, program.cols, total_rows, total_cols, kept, cores, edge)
+    for at in range(widths):
+        wide = program.cols[at]
         least, high = np.inf, 0
-        for each in range(count):
-            registers[known[Known.IN_ROWS]] = tried_rows[each]
-            registers[known[Known.IN_COLS]] = wide
-            run_code(code, registers, known[Known.LATE], known[Known.LATE + 1])
-            estimate = registers[known[Known.OUT]]
-            if estimate >= least:
-                break
-            least, high = estimate, tried_rows[each]
+        if own:
+            least, high = _estimate(program, in_cols, program.cols, at, widths), own
+        else:
+            _fill(program, in_cols, wide)
+            count = _rows(known, code, registers, program.rows, total_rows, total_cols, kept, wide, cores)
+            for each in range(count):
+                estimate = _estimate(program, in_rows, program.rows, each, count)
+                if estimate >= least:
+                    break
+                least, high = estimate, program.rows[each]
         if not high:
             continue
         if least < best_cycles:
@@ -248,85 +282,79 @@ def search(
 
 
 @part
-def _walked(
-    known: Ints, code: Ints, registers: Floats, sizes: Ints, tried_cols: Ints, tried_rows: Ints
-) -> tuple[bool, int]:
+def _walked(program: Program, sizes: Ints) -> tuple[bool, int]:
     """Whether a tile fits, and `TileChooser.walked`: 0 where no dim is walked."""
+    known = program.known
     is_row_reduced = known[Known.IS_ROW_REDUCED] != 0
     if known[Known.IS_WHOLE] or not (is_row_reduced or known[Known.IS_COL_REDUCED]):
         return True, 0
-    _, rows, cols = search(known, code, registers, sizes, tried_cols, tried_rows, known[Known.FED], 0)
+    _, rows, cols = search(program, sizes, known[Known.FED], 0)
     return rows > 0, rows if is_row_reduced else cols
 
 
 @part
-def _fair(
-    known: Ints, code: Ints, registers: Floats, sizes: Ints, tried_cols: Ints, tried_rows: Ints
-) -> tuple[float, int, int, int]:
+def _fair(program: Program, sizes: Ints) -> tuple[float, int, int, int]:
     """`TileChooser.fair`: the estimate, rows and columns, and the edge along the dim that is walked."""
-    fits, edge = _walked(known, code, registers, sizes, tried_cols, tried_rows)
+    fits, edge = _walked(program, sizes)
     if not fits:
         return np.inf, 0, 0, 0
-    cycles, rows, cols = search(known, code, registers, sizes, tried_cols, tried_rows, known[Known.FAIR], edge)
+    cycles, rows, cols = search(program, sizes, program.known[Known.FAIR], edge)
     return cycles, rows, cols, edge
 
 
-@kernel(TILE, INTS, ROWS, FLOATS, ASKED)
-def choose_tile(known: Ints, code: Ints, registers: Floats, asked: Ints) -> tuple[int, float, int, int]:
+@part
+def of_fair(program: Program, sizes: Ints, cycles: float, rows: int, cols: int, edge: int) -> tuple[float, int, int]:
+    """`TileChooser.of_fair`"""
+    known = program.known
+    if known[Known.CORES] == known[Known.FAIR]:
+        return cycles, rows, cols
+    return search(program, sizes, known[Known.CORES], edge)
+
+
+@part
+def way(walked: Program, whole: Program, ways: int, sizes: Ints) -> tuple[int, float, float, int, int]:
+    """`Rows.choose` of one or two ways, where a tile of the first fits; see `choose_way`."""
+    if not spread(walked, sizes):
+        return Result.TOO_LARGE.value, np.inf, np.inf, 0, 0
+    cycles, rows, cols, edge = _fair(walked, sizes)
+    if not rows:
+        return Result.NONE.value, np.inf, np.inf, 0, 0
+    if ways > 1:
+        spread(whole, sizes)
+        other, high, wide, _ = _fair(whole, sizes)
+        if other < cycles:
+            least, high, wide = of_fair(whole, sizes, other, high, wide, 0)
+            return Result.SECOND.value, other, least, high, wide
+    least, rows, cols = of_fair(walked, sizes, cycles, rows, cols, edge)
+    return Result.FOUND.value, cycles, least, rows, cols
+
+
+@kernel(TILE, INTS, ROWS, FLOATS, TABLE, ASKED)
+def choose_tile(known: Ints, code: Ints, registers: Floats, lanes: Table, asked: Ints) -> tuple[int, float, int, int]:
     """`TileChooser.choose` for cores, an edge along the dim that is walked or 0, and sizes.
 
     A `Result`, the estimate, rows and columns.
     """
-    sizes = asked[GIVEN:]
-    if spread(known, registers, sizes) > TOO_MANY:
+    tried = np.empty((2, MOST_TRIED), np.int64)
+    program, sizes, edge = Program(known, code, registers, lanes, tried[0], tried[1]), asked[GIVEN:], asked[1]
+    if not spread(program, sizes):
         return Result.TOO_LARGE.value, np.inf, 0, 0
-    tried_cols, tried_rows = np.empty(MOST_TRIED, np.int64), np.empty(MOST_TRIED, np.int64)
-    edge = asked[1]
     if not edge:
-        fits, edge = _walked(known, code, registers, sizes, tried_cols, tried_rows)
+        fits, edge = _walked(program, sizes)
         if not fits:
             return Result.NONE.value, np.inf, 0, 0
-    cycles, rows, cols = search(known, code, registers, sizes, tried_cols, tried_rows, asked[0], edge)
+    cycles, rows, cols = search(program, sizes, asked[0], edge)
     return Result.FOUND.value if rows else Result.NONE.value, cycles, rows, cols
 
 
-@kernel(WAY, INTS, ROWS, FLOATS, INTS, ROWS, FLOATS, ASKED)
+@kernel(WAY, INTS, INTS, ROWS, FLOATS, TABLE, ASKED)
 def choose_way(
-    known: Ints,
-    code: Ints,
-    registers: Floats,
-    whole_known: Ints,
-    whole_code: Ints,
-    whole_registers: Floats,
-    sizes: Ints,
+    walked: Ints, whole: Ints, code: Ints, registers: Floats, lanes: Table, sizes: Ints
 ) -> tuple[int, float, float, int, int]:
     """`Rows.choose` of a way that walks what is reduced and one that has it whole, where a tile of the first fits.
 
     A `Result` (FOUND is the first, SECOND the other), the estimate for any number of cores, that for the chip's, rows, columns.
     """
-    if spread(known, registers, sizes) > TOO_MANY:
-        return Result.TOO_LARGE.value, np.inf, np.inf, 0, 0
-    tried_cols, tried_rows = np.empty(MOST_TRIED, np.int64), np.empty(MOST_TRIED, np.int64)
-    fair, rows, cols, edge = _fair(known, code, registers, sizes, tried_cols, tried_rows)
-    if not rows:
-        return Result.NONE.value, np.inf, np.inf, 0, 0
-    spread(whole_known, whole_registers, sizes)
-    other, high, wide, _ = _fair(whole_known, whole_code, whole_registers, sizes, tried_cols, tried_rows)
-    if other < fair:
-        cycles, fair = other, other
-        if whole_known[Known.CORES] != whole_known[Known.FAIR]:
-            cycles, high, wide = search(
-                whole_known,
-                whole_code,
-                whole_registers,
-                sizes,
-                tried_cols,
-                tried_rows,
-                whole_known[Known.CORES],
-                0,
-            )
-        return Result.SECOND.value, fair, cycles, high, wide
-    cycles = fair
-    if known[Known.CORES] != known[Known.FAIR]:
-        cycles, rows, cols = search(known, code, registers, sizes, tried_cols, tried_rows, known[Known.CORES], edge)
-    return Result.FOUND.value, fair, cycles, rows, cols
+    tried = np.empty((2, MOST_TRIED), np.int64)
+    first = Program(walked, code, registers, lanes, tried[0], tried[1])
+    return way(first, Program(whole, code, registers, lanes, tried[0], tried[1]), 2, sizes)

@@ -17,6 +17,7 @@ from npuvm.compiler.vector.choice import Choice, TileChooser
 from npuvm.compiler.vector.levels import LANES
 from npuvm.compiler.vector.native import NativeSearch
 from npuvm.compiler.vector.space import Space
+from npuvm.isa.records import quick_record
 
 __all__ = ["HALVES", "LEVELS", "NO_SLOWER", "SHORT", "ChunkChooser", "Chunks", "TiledChunks", "has_work"]
 
@@ -44,6 +45,7 @@ def has_work(nbytes: int) -> bool:
     return nbytes >= _LEAST_BYTES
 
 
+@quick_record
 @dataclass(frozen=True, slots=True)
 class Chunks:
     """`number` chunks of `length` elements along the dim that is cut, of which tiles have `edge` at a time."""
@@ -68,7 +70,7 @@ class ChunkChooser:
     """
 
     def __init__(self, space: Space, cut_dim: int, nbytes: int, joined: float) -> None:
-        self._of, self._col, self._bytes, self._joined = cut_dim, space.col, nbytes, joined
+        self._of, self._col, self._bytes, self.joined = cut_dim, space.col, nbytes, joined
         self._is_column = cut_dim == space.col
         rows_stay = space.row is not None and not space.reduced[space.row]
         self._height = space.row if self._is_column and rows_stay else None
@@ -116,14 +118,14 @@ class ChunkChooser:
         """The same by machine code."""
         native = self._native.get(id(search))
         if native is None:
-            native = self._native[id(search)] = NativeChunks(search, self._numbers_to_read(), self._joined)
+            native = self._native[id(search)] = NativeChunks(search, self.numbers_to_read(), self.joined)
         found = native.choose(sizes, limit)
         if isinstance(found, CutInto):
             return found
         fair_cycles, cycles, rows, cols, *chunks = found
         return TiledChunks(Chunks(*chunks), fair_cycles, Choice(cycles, rows, cols))
 
-    def _numbers_to_read(self) -> list[int]:
+    def numbers_to_read(self) -> list[int]:
         """The integers of `Cutting`."""
         numbers = [self._of, self._is_column, self._height is not None, self._bytes]
         for dim in range(len(self._stay) + len(self._each) + 1):
@@ -164,7 +166,7 @@ class ChunkChooser:
         several = any(sizes[dim] > 1 for dim in self._stay)
         for number in numbers:
             found, cycles = self._with_number(chooser, sizes, number, longest)
-            cycles += number * self._joined * several
+            cycles += number * self.joined * several
             if cycles >= least_cycles:
                 break
             best, least_cycles = found, cycles

@@ -7,18 +7,20 @@ from dataclasses import dataclass, replace
 from math import inf, prod
 from typing import NamedTuple
 
-from npuvm.compiler.emit.symint import SymInt
+from npuvm.compiler.emit.symint import Function, SymInt, compile_values
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.native.chunk_layout import CutInto
 from npuvm.compiler.plan.segments import VectorSegment
 from npuvm.compiler.reduce.choice import ChunkChooser, Chunks, TiledChunks, has_work
 from npuvm.compiler.reduce.cut import cut_space
+from npuvm.compiler.reduce.native import NativeReduce
 from npuvm.compiler.reduce.parts import CHUNKS, LENGTH
 from npuvm.compiler.vector.choice import Choice
 from npuvm.compiler.vector.family import Chosen, Maker, Rows, Structure, Way, with_numbers
 from npuvm.compiler.vector.space import Space
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
+from npuvm.isa.records import quick_record
 
 __all__ = ["ChunkFamily", "ChunkedShape", "Chunks", "PlannedChunks"]
 
@@ -26,6 +28,7 @@ _WAITS = 2
 """Waits for memory that each chunk costs those who join them, beside each other: seen in estimates of joins."""
 
 
+@quick_record
 @dataclass(frozen=True, slots=True)
 class PlannedChunks:
     """The chunks of a shape; `fair_cycles` is the estimate of their launch on a number of cores that is not the chip's."""
@@ -117,8 +120,13 @@ class _ChunkRows(Rows):
         self.cut_dim = of
         cut = cut_space(space, SymInt.variable(CHUNKS), SymInt.variable(LENGTH), 0, own)
         super().__init__(maker, binding, cut)
-        dims = range(len(space.sizes))
-        self._read = [(each.item, [dim for dim in dims if space.has(each.node, dim)]) for each in space.reads]
+        names = [f"s{dim}" for dim in range(len(space.sizes))]
+        read: int = 0
+        for each in space.reads:
+            read += each.item * prod(
+                [SymInt.variable(name) for at, name in enumerate(names) if space.has(each.node, at)]
+            )
+        self._read: Function = compile_values(names, (read,), "read")
         self._bytes_per_cycle = float(maker.chip.hbm_bytes_per_cycle)
         load, memory = maker.chip.core.load, maker.chip.memory
         # Each chunk's results are a short row for those who add them up.
@@ -132,7 +140,22 @@ class _ChunkRows(Rows):
 
     def least_cycles(self, sizes: Sequence[int]) -> float:
         """Cycles in which memory reads all values once: with tiles of any size, those that are loaded have no fewer bytes."""
-        return sum(item * prod([sizes[dim] for dim in dims]) for item, dims in self._read) / self._bytes_per_cycle
+        return self._read(*sizes)[0] / self._bytes_per_cycle
+
+    def decider(self, whole: Rows, join: Rows, worth: float, joins: float, limit: float) -> NativeReduce | None:
+        """What decides by machine code about a segment of such shapes and what joins its chunks, where all of them have it."""
+        own, searches, joining, number = self.searches, whole.searches, join.searches, join.dim_of(CHUNKS)
+        if own is None or searches is None or joining is None or number is None:
+            return None
+        chunks = self._chunks
+        rates = (chunks.joined, joins, worth, limit)
+        return NativeReduce(searches, own[0], joining, chunks.numbers_to_read(), number, rates)
+
+    def decided(self, sizes: Sequence[int], found: tuple[float, float, int, int, int, int, int]) -> PlannedChunks:
+        """The chunks that machine code has found for the sizes of the space before it is cut."""
+        fair_cycles, cycles, rows, cols, number, length, edge = found
+        chunks, way = Chunks(number, length, edge), self._ways[0].first
+        return PlannedChunks(chunks, fair_cycles, self._chunks.cut(sizes, chunks), Choice(cycles, rows, cols), way)
 
     def plan(self, sizes: Sequence[int], known: Chunks | None, limit: float) -> PlannedChunks | None:
         """The chunks for the sizes of the space before it is cut, or these."""

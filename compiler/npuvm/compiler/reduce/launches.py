@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.graph.symbols import evaluate
 from npuvm.compiler.language.pins import Pins
+from npuvm.compiler.native.chunk_layout import Decided
+from npuvm.compiler.native.loading import loaded
 from npuvm.compiler.plan.segments import VectorSegment
 from npuvm.compiler.program.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.reduce.family import ChunkedShape, ChunkFamily, PlannedChunks
+from npuvm.compiler.reduce.native import NativeReduce
 from npuvm.compiler.reduce.parts import CHUNKS, EDGE, LENGTH, ReduceParts, reduce_parts
 from npuvm.compiler.reduce.scan_parts import scan_parts
 from npuvm.compiler.stack.launch import joined_launches
@@ -39,6 +42,12 @@ _SURE = 0.999
 
 _SHARED_PINS: Mapping[str, Any] = {"cores": None, "stack": None, "reduce": None, "buffering": None}
 """Pins that do not tell how a program is written, or that families know of."""
+
+
+_SOME = 2
+"""Any number of chunks."""
+
+_ONE = int(Decided.ONE)
 
 
 _Planned = Mapping[str, PlannedChunks]
@@ -73,6 +82,11 @@ class ReduceFamily:
         self._others = {
             each.name: VectorFamily(each, (*names, CHUNKS), chip, isa, buffering=buffering) for each in others
         }
+        # Every part waits for memory once.
+        self._waits = len(parts.segments) * (chip.memory.l2.latency_cycles + chip.memory.hbm.latency_cycles)
+        self._joint: _Joint | None = None
+        if loaded() is not None and len(cut) == 1 and len(others) == 1 and not parts.atomic:
+            self._joint = _Joint(whole, self._others[others[0].name])
 
     def prepare(self) -> None:
         """Make what almost any shape needs, so that none of them waits for it."""
@@ -175,8 +189,14 @@ class ReduceFamily:
     def planned(self, values: Sequence[int]) -> _Planned | None:
         """The chunks by segment; None where they are not worth it. That is decided alike for all numbers of cores."""
         last = self._chunks[self._last].at(values)
-        whole = self._whole.fair_cycles(values) if last is not None and last.enough() else None
-        if last is None or whole is None or whole < _SURE * self._least(last):
+        if last is None or not last.enough():
+            return None
+        if self._joint is not None:
+            decided = self._joint(values, last, _SURE * self._least(last))
+            if decided is not Decided.UNKNOWN:
+                return None if decided is Decided.ONE else {self._last: decided}
+        whole = self._whole.fair_cycles(values)
+        if whole is None or whole < _SURE * self._least(last):
             return None
         found = last.plan(limit=whole / (_SURE * _WORTH) - self._joins)
         if found is None:
@@ -201,14 +221,46 @@ class ReduceFamily:
 
     def _least(self, last: ChunkedShape) -> float:
         """Cycles below which the parts are never worth it, whatever the chunks are."""
-        # Every part waits for memory once.
-        memory, parts = self._chip.memory, len(self._others) + len(self._chunks)
-        waits = parts * (memory.l2.latency_cycles + memory.hbm.latency_cycles)
-        return _WORTH * (last.least_cycles() + self._joins + waits)
+        return _WORTH * (last.least_cycles() + self._joins + self._waits)
 
     def _tensors(self, values: Sequence[int], planned: _Planned) -> tuple[TensorSpec, ...]:
         binding = dict(zip(self._names, values, strict=True)) | {CHUNKS: self._count(planned)}
         return tuple(TensorSpec(t.name, t.kind, t.dtype, evaluate(t.shape, binding)) for t in self._parts.tensors)
+
+
+class _Joint:
+    """Decides by machine code about a segment whose chunks one segment joins."""
+
+    def __init__(self, whole: VectorFamily, join: VectorFamily) -> None:
+        self._whole, self._join = whole, join
+        self._made: dict[tuple[object, ...], NativeReduce | None] = {}
+
+    def __call__(
+        self, values: Sequence[int], chunks: ChunkedShape, bound: float
+    ) -> PlannedChunks | Literal[Decided.ONE, Decided.UNKNOWN]:
+        """The chunks where they are worth it, ONE where not, UNKNOWN where Python has to find out."""
+        # How many chunks there are is in one size of the join.
+        whole, join = self._whole.located(values), self._join.located((*values, _SOME))
+        if whole is None or join is None:
+            return Decided.UNKNOWN
+        (rows, sizes), (join_rows, join_sizes) = whole, join
+        key = rows, chunks.rows, join_rows
+        if key not in self._made:
+            self._made[key] = chunks.rows.decider(rows, join_rows, _WORTH, _JOIN_CYCLES, _SURE * _WORTH)
+        native = self._made[key]
+        if native is None:
+            return Decided.UNKNOWN
+        found = native.decide((*sizes, *chunks.sizes, *join_sizes), bound)
+        if found is None:
+            return Decided.UNKNOWN
+        decided, which, fair, cycles, high, wide, *_ = found
+        if decided == _ONE:
+            rows.take(sizes, which, fair, cycles, high, wide)
+            return Decided.ONE
+        planned = chunks.rows.decided(chunks.sizes, found[6:13])
+        at = native.number
+        join_rows.take((*join_sizes[:at], planned.chunks.number, *join_sizes[at + 1 :]), *found[13:])
+        return planned
 
 
 def _check_atomic(parts: ReduceParts, isa: Isa) -> None:

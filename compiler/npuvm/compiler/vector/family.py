@@ -22,7 +22,7 @@ from npuvm.compiler.vector.choice import Choice, TileChooser
 from npuvm.compiler.vector.codegen import RING_SLOTS, VectorKernel, covered, tiled
 from npuvm.compiler.vector.emit import write_vector
 from npuvm.compiler.vector.lower import VecProgram
-from npuvm.compiler.vector.native import NativeWays
+from npuvm.compiler.vector.native import NativeSearch, NativeWays
 from npuvm.compiler.vector.phases import stripe_bytes
 from npuvm.compiler.vector.space import RowsDoNotFit, Space, Transfer, dim_name, largest_dim, make_space
 from npuvm.compiler.vector.tile import VectorTile
@@ -30,6 +30,8 @@ from npuvm.hw.config import NpuConfig
 from npuvm.isa import EvenEntries, Image, Isa
 
 __all__ = ["Chosen", "Maker", "Rows", "Structure", "VectorFamily", "Way", "opened", "tile_walk", "with_numbers"]
+
+_SECOND = int(Result.SECOND)
 
 _TILE = ("<tile rows>", "<tile cols>")
 """Variables beside the symbols, under names that no symbol has."""
@@ -169,7 +171,9 @@ class Structure:
         if self._narrow is not None and sizes[self._col] == 1:
             found = self._narrow.located(values)
         else:
-            found = self._of_row(largest_dim(sizes, self._outside)), sizes
+            outside = self._outside
+            row = largest_dim(sizes, outside) if len(outside) > 1 else outside[0] if outside else None
+            found = self._of_row(row), sizes
         self._last = values, found
         return found
 
@@ -242,9 +246,8 @@ class Rows:
         if self._native is not None:
             found = self._native.choose(sizes)
             if found is not None:
-                which, fair, cycles, rows, cols = found
-                self._last_fair = sizes, fair
-                return Choice(cycles, rows, cols), self._firsts[which == Result.SECOND]
+                self.take(sizes, *found)
+                return self.last
         if len(self._ways) == 1 and (self._last_fairest is None or self._last_fairest[0] != sizes):
             return self._ways[0].choose(sizes)
         fairest = self._fairest(sizes)
@@ -261,6 +264,23 @@ class Rows:
                 best = found
         self._last_fairest = sizes, best
         return best
+
+    @property
+    def searches(self) -> list[NativeSearch] | None:
+        """What chooses by machine code in each way, where all have it."""
+        found = [way.chooser.native for way in self._firsts]
+        return [each for each in found if each is not None] if None not in found else None
+
+    def take(self, sizes: Sequence[int], which: int, fair: float, cycles: float, rows: int, cols: int) -> None:
+        """Take what machine code has chosen for these sizes, and do not choose again."""
+        self._last_fair = sizes, fair
+        self._last = sizes, Choice(cycles, rows, cols), self._firsts[which == _SECOND]
+
+    def dim_of(self, symbol: str) -> int | None:
+        """The dim whose size is this symbol; None where there is none, or sizes of others have to do with it."""
+        sizes = self._firsts[0].space.sizes
+        found = [dim for dim, size in enumerate(sizes) if isinstance(size, SymInt) and symbol in size.atoms]
+        return found[0] if len(found) == 1 and sizes[found[0]] == SymInt.variable(symbol) else None
 
     @property
     def last(self) -> tuple[Choice, Way] | None:

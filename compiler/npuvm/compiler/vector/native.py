@@ -8,8 +8,9 @@ from struct import Struct
 from typing import Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from npuvm.compiler.native.code import CodeWriter
+from npuvm.compiler.native.code import AT_ONCE, CodeWriter, Op
 from npuvm.compiler.native.loading import Native
 from npuvm.compiler.native.tile_layout import DIM_WIDTH, GIVEN, Known, Result
 from npuvm.compiler.tiles.formula_terms import variable
@@ -17,7 +18,10 @@ from npuvm.compiler.vector.buffers import Storage
 from npuvm.compiler.vector.cost import TileCost
 from npuvm.compiler.vector.space import Space
 
-__all__ = ["MOST", "TOO_LARGE", "NativeSearch", "NativeWays"]
+__all__ = ["MOST", "TOO_LARGE", "NativeSearch", "NativeWays", "lanes_of", "linked"]
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 MOST = 1 << 30
 """Sizes from here on are for Python, whose integers have no end."""
@@ -57,6 +61,8 @@ class NativeSearch:
         self.dims = dims
         self.known = np.array(numbers, dtype=np.int64)
         self.code, self.registers = writer.code()
+        assert not np.any(self.code[:, 0] >= Op.SECOND), "lanes have operations of up to three inputs"
+        self.lanes = lanes_of(self.registers)
 
     @staticmethod
     def of(
@@ -92,10 +98,32 @@ class NativeSearch:
         if max(sizes) >= MOST:
             return TOO_LARGE
         asked = np.frombuffer(self._pack(cores, edge, *sizes), dtype=np.int64)
-        result, cycles, rows, cols = self._kernel(self.known, self.code, self.registers, asked)
+        result, cycles, rows, cols = self._kernel(self.known, self.code, self.registers, self.lanes, asked)
         if result == Result.FOUND:
             return cycles, rows, cols
         return None if result == Result.NONE else TOO_LARGE
+
+
+def lanes_of(registers: Floats) -> Floats:
+    """Registers for several inputs at once."""
+    return np.repeat(registers[:, np.newaxis], AT_ONCE, axis=1)
+
+
+def linked(searches: Sequence[NativeSearch]) -> tuple[list[Ints], Ints, Floats]:
+    """What `known` is for each of them where all have one code and one set of registers, and these."""
+    known, codes, registers, rows, first = [], [], [], 0, 0
+    for each in searches:
+        numbers, code = each.known.copy(), each.code.copy()
+        numbers[Known.EARLY : Known.IN_CORES] += rows
+        numbers[Known.IN_CORES : Known.CORES] += first
+        dims = slice(Known.DIM, Known.DIM + DIM_WIDTH * each.dims, DIM_WIDTH)
+        numbers[dims] += first
+        code[:, 1:] += first
+        known.append(numbers)
+        codes.append(code)
+        registers.append(each.registers)
+        rows, first = rows + len(code), first + len(each.registers)
+    return known, np.concatenate(codes), np.concatenate(registers)
 
 
 class NativeWays:
@@ -103,7 +131,8 @@ class NativeWays:
 
     def __init__(self, walked: NativeSearch, whole: NativeSearch) -> None:
         self._kernel = walked.native.choose_way
-        self._arguments = walked.known, walked.code, walked.registers, whole.known, whole.code, whole.registers
+        known, code, registers = linked((walked, whole))
+        self._arguments = *known, code, registers, lanes_of(registers)
         self._pack = Struct(f"={walked.dims}q").pack
 
     @staticmethod
