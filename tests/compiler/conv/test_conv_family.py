@@ -40,7 +40,7 @@ _NESTS = {
     (True, "parts"): Conv(1, (9, 10), 64, 100, pads=_PADS),
     (True, "blocks"): Conv(1, (9, 40), 1200, 20, (3, 3), (1, 1), _PADS, (3, 2)),
     (False, "all"): Conv(1, (2, 900), 3, 8, pads=_PADS, bias="fp32"),
-    (False, "parts"): Conv(1, (2, 500), 90, 70, (3, 5), (2, 1), ((2, 2), (3, 0)), groups=2),
+    (False, "parts"): Conv(1, (2, 500), 40, 200, (3, 5), (2, 1), ((2, 2), (3, 0)), groups=2),
     (False, "blocks"): Conv(1, (41, 200), 700, 4, (3, 2), pads=((1, 1), (0, 1)), dilation=(20, 30)),
 }
 

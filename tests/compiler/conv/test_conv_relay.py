@@ -167,7 +167,8 @@ def test_images_of_another_type_are_cast_on_their_way(dtype: str, chip: str) -> 
 def test_all_programs_are_written(layout: str) -> None:
     """Kernels whole in L1, in parts, and with blocks of channels; one tile of filters for an image, or several."""
     chip, isa, found = the_chip("edge"), the_isa(), set()
-    cases = [(16, 16, 3, 8), (64, 100, 3, 8), (512, 16, 5, 64), (64, 2000, 1, 20), (128, 600, 3, 20), (16, 600, 3, 20)]
+    cases = [(16, 16, 3, 8), (64, 100, 3, 8), (512, 16, 5, 64), (700, 16, 5, 30)]
+    cases += [(64, 2000, 1, 20), (128, 600, 3, 20), (16, 600, 3, 20)]
     for channels, filters, size, image in cases:
         layer = _Layer(channels, filters, (size, size), 1 if size > 1 else 2, size // 2, layout=layout)
         made = layer.kernel()

@@ -8,7 +8,8 @@ from tests.compiler.conv.conv_run import Conv, conv_kernel
 from tests.compiler.vector_run import CHIPS, the_chip, the_isa
 
 from npuvm.compiler.conv.codegen import conv_problem
-from npuvm.compiler.conv.levels import conv_block, conv_levels, grown_conv_tiles
+from npuvm.compiler.conv.family import ConvPrograms, ConvSort
+from npuvm.compiler.conv.levels import conv_block, conv_levels, grown_conv_tiles, longest_steps
 from npuvm.compiler.conv.plan import ConvTile, ConvTileChooser
 from npuvm.compiler.conv.segment import ConvSegment, lower_conv
 from npuvm.compiler.conv.spec import ConvSizes, ConvSpec, sizes_of
@@ -148,3 +149,57 @@ def _cycles(image: Image, spec: ConvSpec, chip: str) -> int:
     ]
     starts = np.cumsum([0, *(-(-size // 512) * 512 for size in sizes)]).tolist()
     return simulate(the_chip(chip), the_isa(), image, addresses=starts[: image.n_args], data=False).cycles
+
+
+@pytest.mark.parametrize("planes", [False, True])
+@pytest.mark.parametrize("chip", CHIPS)
+def test_steps_are_as_long_as_l0_has_room_for(chip: str, planes: bool) -> None:
+    """With elements of two bytes in two slots: one block of 16 elements more has no room; 32 are the most."""
+    problem = _problem(Conv(nchw=planes), chip)
+    core, pairs = problem.chip.core, np.array([(176, 128), (96, 48), (64, 208), (16, 16)])
+    for (pixels, filters), step in zip(pairs, longest_steps(problem, planes, pairs), strict=True):
+        m, n = (filters, pixels) if planes else (pixels, filters)
+        room = min(core.l0a_kib * 1024 // (4 * m), core.l0b_kib * 1024 // (4 * n))
+        assert step % 16 == 0 and step <= room and (step + 16 > room or step == 512)
+
+
+def test_a_step_need_not_be_a_power_of_two() -> None:
+    """128 filters by two rows of 87 pixels leave room for 80 of the 400 elements of 16 channels; 64 do not divide these."""
+    sizes = sizes_of(_spec(Conv(2, (40, 175), 128, 256, (5, 5), (2, 2), ((0, 0), (0, 0)), nchw=True)))
+    tile = ConvTileChooser(_problem(Conv(nchw=True), "ascend_910b1"), True, 24).choose(sizes, "conv")
+    assert tile.chunk < sizes.depth and tile.step not in (16, 32, 64, 128)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_rows_that_windows_step_over_are_not_read(chip: str) -> None:
+    """Of 40 rows a kernel of one row reads every second one, one of two rows all."""
+    cycles = []
+    for kernel in ((1, 1), (2, 1)):
+        spec = _spec(Conv(4, (40, 64), 32, 32, kernel, (2, 2)))
+        cost = ConvTileChooser(_problem(Conv(), chip), False, 1).cost
+        small = cost.read_cycles(sizes_of(spec)._replace(images=1))
+        cycles.append(cost.read_cycles(sizes_of(spec)._replace(images=2)) - small)
+    npu = the_chip(chip)
+    least = 40 * 64 * 32 * 2 / float(npu.hbm_bytes_per_cycle)
+    assert cycles[1] > 0.999 * least and cycles[0] == pytest.approx(cycles[1] / 2)
+
+
+@pytest.mark.parametrize("chunk", [576, 288, 144])
+@pytest.mark.parametrize(("chip", "rows"), [("ascend_910b1", 5), ("ascend_910a", 4)])
+def test_a_first_tile_is_estimated_with_its_kernels_in_parts(chip: str, rows: int, chunk: int) -> None:
+    """All cores have one tile: what hides loads of kernels behind products decides which takes less."""
+    conv = Conv(2, (54, 54), 64, 64, pads=_PADS, out="fp16")
+    problem, spec = _problem(conv, chip), _spec(conv)
+    cores = the_chip(chip).cores_with("cube")
+    cost = ConvTileChooser(problem, False, cores).cost
+    step, single = 48, rows == 5
+    sizes = sizes_of(spec)
+    areas = cost.areas(sizes, np.array([float(rows)]), np.empty(0))
+    kernels = cost.kernels(sizes, *(np.array([float(each)]) for each in (64, 64, chunk, step)))
+    estimate = cost.cycles(sizes, kernels, areas, np.array([single]))[0]
+    tile = ConvTile(rows, 54, True, 64, 64, chunk, step, 1 if single else 2, 0)
+    image = ConvPrograms(ConvSort(spec), 3, the_chip(chip), the_isa()).image(
+        "conv", ConvSort(spec).numbers, sizes, tile
+    )
+    assert image is not None
+    assert 0.85 < estimate / _cycles(image, spec, chip) < 1.15

@@ -7,22 +7,20 @@ simulator.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.conv.loads import ConvLoads, Load, aligned, scalar
 from npuvm.compiler.conv.spec import ConvSizes
+from npuvm.compiler.conv.terms import Areas, Kernels, Room, Sent, Waits, Work
 from npuvm.compiler.cube.problem import TileProblem
 from npuvm.compiler.emit.blocks import BLOCK_BYTES
 from npuvm.compiler.native.conv_layout import Rate
 
-__all__ = ["Areas", "ConvCost", "Kernels"]
+__all__ = ["ConvCost"]
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 
 _STEP_WORDS = 24.0
 """Words of a step over the kernel's elements at L0."""
@@ -32,121 +30,6 @@ _LOAD_WORDS, _TILE_WORDS, _START_WORDS = 16.0, 50.0, 100.0
 
 _VISIBLE = 0.12
 """Share of the second slowest unit's work that the slowest does not hide, as in a matrix product."""
-
-_BOTH = 0.2
-"""Share of the faster of port and main memory that the slower does not hide while all cores begin."""
-
-
-class Kernels(NamedTuple):
-    """What tiles need of the kernels, whatever the size of images: `filters`, which make `cuts` tiles, `block` channels and
-    `chunk` elements in L1, `step` of them a product.
-
-    An image comes in `blocks` of channels, the kernels in `parts`, and there are `steps` products over `elements` with padding.
-    `area` are blocks of the cube along the filters, with the cycles of each; `nbytes` those in L1. `load` brings all parts,
-    `part` one of them. `started` are cycles of the cube for starts, `moved` those of moves but for `per_pixel` of them; `kept`
-    says that the kernels stay for all tiles, `words` are cycles of the sequencer.
-    """
-
-    filters: Floats
-    block: Floats
-    chunk: Floats
-    step: Floats
-    cuts: Floats
-    blocks: Floats
-    parts: Floats
-    steps: Floats
-    elements: Floats
-    area: Floats
-    nbytes: Floats
-    load: Load
-    part: Load
-    started: Floats
-    moved: Floats
-    per_pixel: Floats
-    kept: Flags
-    words: Floats
-    room: Room
-    sent: Sent
-    waits: Waits
-
-
-class Room(NamedTuple):
-    """Room that kernels leave: bytes of L1 for a slot of the image, the most `pixels` of the image that fit there, if there
-    is no bias, and the `doubled` pixels of the result of which two accumulators fit."""
-
-    nbytes: Floats
-    pixels: Floats
-    doubled: Floats
-
-
-class Sent(NamedTuple):
-    """Cycles of the way out: `per_pixel` and the `rest`; where it goes through UB, those until accumulators are free."""
-
-    per_pixel: Floats
-    rest: Floats
-    drained: Floats
-
-
-class Waits(NamedTuple):
-    """What of the waits for loads depends on the kernels alone.
-
-    `near` are loads of kernels that others have read, and `further` what they take longer where none have; None where that
-    does not change. `cuts` are those of the filters. `turn` is what a load waits for at least, with `half` of the moves beside
-    it. `behind` is the share of the work of a part that is done before loads of the next are sent, which take `issued`. `share`
-    is one over parts, `other` the rest of it; `parts` are what main memory takes for all, one by one, `requests` what the
-    requests of one take longer than it. `again` are blocks of an image where there is more than one, and `several` says so.
-    `stays`: an image may be there from the tile before; `forgets`: L2 keeps no kernels from one image to the next. `served` are
-    bytes that L2 is busy for with each tile, `served_once` those with all. `pixel` are bytes of a pixel of the image, `dense`
-    says where such follow each other.
-    """
-
-    near: Floats
-    further: Floats | None
-    cuts: Ints
-    turn: Floats
-    half: Floats
-    behind: Floats
-    issued: Floats
-    share: Floats
-    other: Floats
-    parts: Floats
-    requests: Floats
-    again: Floats
-    several: Floats
-    stays: bool
-    forgets: bool
-    served: Floats
-    served_once: Floats
-    pixel: Floats
-    dense: Flags | None
-
-
-class Areas(NamedTuple):
-    """Pixels of tiles: `rows` of the result, `pixels` of it, the `image` in L1 for them, and `inside` pixels of that in x.
-
-    The first of them are parts of a row, of `cols` pixels.
-    """
-
-    rows: Floats
-    cols: Floats
-    pixels: Floats
-    image: Floats
-    inside: Floats
-
-
-class _Work(NamedTuple):
-    """`tiles`, of which a core has `waves`, `images` with an image of their own, which are a `share` of them; `loaded` have
-    one to load. Cycles of the cube, of moves, of the way out, and until accumulators are free."""
-
-    tiles: Floats
-    waves: Floats
-    images: Floats
-    share: Floats
-    loaded: Floats
-    compute: Floats
-    move: Floats
-    out: Floats
-    drained: Floats
 
 
 class ConvCost:
@@ -170,8 +53,10 @@ class ConvCost:
         self._move_start = float(2 * move.startup_cycles)
         self._near = float(memory.l2.latency_cycles)
         self._far = self._near + memory.hbm.latency_cycles
-        self._missed = scalar(self._far)
-        self._turn = scalar(self._far / load.outstanding)
+        self._hit, self._missed, self._beyond = (
+            scalar(each) for each in (self._near, self._far, self._far - self._near)
+        )
+        self._turn, self._outstanding = scalar(self._far / load.outstanding), scalar(load.outstanding)
         self._decode, self._queue = float(core.sequencer.decode_cycles_per_word), float(core.sequencer.queue_depth)
         self._begun = scalar(self._far + _START_WORDS * self._decode)
         self._fix_start = scalar(fixpipe.startup_cycles + fixpipe.latency_cycles)
@@ -202,13 +87,14 @@ class ConvCost:
             Rate.PIXEL_BLOCKS: float(self._pixel_blocks),
             Rate.FIX_START: float(self._fix_start),
             Rate.BURST_PIXELS: float(self._burst_pixels),
-            Rate.MISSED: float(self._missed),
+            Rate.HIT: self._near,
+            Rate.MISSED: self._far,
             Rate.TURN: float(self._turn),
+            Rate.OUTSTANDING: float(self._outstanding),
             Rate.BEGUN: float(self._begun),
             Rate.DECODE: self._decode,
             Rate.LOAD_WORDS: _LOAD_WORDS,
             Rate.VISIBLE: _VISIBLE,
-            Rate.BOTH: _BOTH,
             Rate.PER_L2: float(self._per_l2),
         }
 
@@ -243,7 +129,7 @@ class ConvCost:
         return Kernels(
             filters, block, chunk, step, cuts, blocks, parts, steps, elements, area, nbytes, load, part, started, moved,
             elements * self._move_rates[0], kept, words, self._room(filters, block, nbytes), self._sent(sizes, filters),
-            self._waits(sizes, block, blocks, parts, steps, cuts, kept, load, part),
+            self._waits(sizes, block, blocks, chunk * parts / elements, parts, steps, cuts, kept, load, part),
         )  # fmt: skip
 
     def _room(self, filters: Floats, block: Floats, nbytes: Floats) -> Room:
@@ -274,6 +160,7 @@ class ConvCost:
         sizes: ConvSizes,
         block: Floats,
         blocks: Floats,
+        largest: Floats,
         parts: Floats,
         steps: Floats,
         cuts: Floats,
@@ -281,23 +168,32 @@ class ConvCost:
         load: Load,
         part: Load,
     ) -> Waits:
-        changes, forgets, share = (~kept).astype(np.float64), self._loads.forgets(sizes), 1 / parts
-        behind = np.maximum(1 - parts / steps * (self._queue / 2), 0.0)
+        changes, forgets, slots = (~kept).astype(np.float64), self._loads.forgets(sizes), self.slots
         several, pixel = (blocks > 1).astype(np.float64), block * self._item
+        full = np.maximum(np.where(blocks > 1, block * blocks / max(sizes.channels, 1), largest), 1.0)
+        behind = np.maximum(1 - parts / steps * (self._queue / 2), 0.0)
+        late, whole = changes * (behind > 0), np.floor((parts - 1) / slots)
+        # A part behind a new image has a slot when the one as many parts before it is done, and waits for two loads more.
+        tiles = np.ceil((slots + 1) * blocks / parts)
         dense = pixel == sizes.adjacent * self._item
         return Waits(
             changes * (load.far if forgets else load.near),
             changes * (load.far - load.near) if changes.any() and not forgets else None,
             cuts.astype(np.int64),
-            changes * (self._near * parts + load.near) / self.slots,
-            changes / self.slots,
-            behind,
-            self._near * parts * (behind > 0),
-            share,
-            1 - share,
-            self._far * parts,
-            part.requests * self._turn - self._far,
-            blocks * several,
+            1 / parts,
+            full,
+            changes * full / slots,
+            changes * (self._near * parts) / slots,
+            changes * behind,
+            self._near * parts * late,
+            late,
+            changes * blocks / tiles,
+            tiles * parts / blocks - (slots + 1),
+            blocks / steps * (self._queue / 2),
+            part.requests * self._turn,
+            whole,
+            parts - 1 - whole * slots,
+            blocks * several / parts,
             several,
             bool(np.any((blocks == 1) & (cuts > 1))),
             forgets,
@@ -313,6 +209,11 @@ class ConvCost:
         (height, width), line, parts = sizes.size, max(sizes.size[1], 1), len(cols)
         image = rows * scalar(step_h * line) + scalar(((kernel_h - 1) * far_h + 1 - step_h) * line)
         inside, pixels = np.minimum(image, scalar(height * width)), rows * scalar(sizes.out[1])
+        # Rows that windows share are read once, and rows that all step over not at all.
+        over = scalar(min((kernel_h - 1) * far_h + 1 - step_h, 0))
+        fresh = np.minimum(
+            rows * scalar(step_h) + over, scalar(height) / np.ceil(scalar(sizes.out[0]) / rows)
+        ) * scalar(width)
         if parts:
             right = cols * scalar(step_w) + scalar((kernel_w - 1) * far_w + 1 - step_w)
             if self.planes:
@@ -320,7 +221,8 @@ class ConvCost:
             image[:parts] = right * scalar(kernel_h)
             inside[:parts] = np.minimum(right, scalar(width)) * scalar(min(kernel_h, height))
             pixels[:parts] = cols
-        return Areas(rows, cols, pixels, image, inside)
+            fresh[:parts] /= np.ceil(scalar(sizes.out[1]) / cols)
+        return Areas(rows, cols, pixels, image, inside, fresh)
 
     def accumulators(self, kernels: Kernels, areas: Areas) -> tuple[Flags, Flags]:
         """Which tiles that fit L0 fit L1 too, and of which one accumulator fits, not two."""
@@ -379,10 +281,10 @@ class ConvCost:
     def _image(self, sizes: ConvSizes, kernels: Kernels, areas: Areas) -> Load:
         waits = kernels.waits
         return self._loads.image(
-            sizes, areas.rows, areas.inside, len(areas.cols), kernels.block, waits.pixel, waits.dense
+            sizes, areas.rows, areas.inside, areas.fresh, len(areas.cols), kernels.block, waits.pixel, waits.dense
         )
 
-    def _work(self, sizes: ConvSizes, kernels: Kernels, areas: Areas) -> _Work:
+    def _work(self, sizes: ConvSizes, kernels: Kernels, areas: Areas) -> Work:
         (high, wide), pixels, parts = sizes.out, areas.pixels, len(areas.cols)
         tiles = np.ceil(scalar(high) / areas.rows) * kernels.cuts
         if sizes.images > 1:
@@ -397,7 +299,7 @@ class ConvCost:
         compute = np.ceil(pixels * self._pixel_blocks) * kernels.area + kernels.started
         move = pixels * kernels.per_pixel + kernels.moved
         out, drained = self._out(sizes, kernels.sent, pixels)
-        return _Work(tiles, waves, images, share, loaded, compute, move, out, drained)
+        return Work(tiles, waves, images, share, loaded, compute, move, out, drained)
 
     def _out(self, sizes: ConvSizes, sent: Sent, pixels: Floats) -> tuple[Floats, Floats]:
         """Cycles of a tile's way out, and until its accumulators are free."""
@@ -413,7 +315,7 @@ class ConvCost:
         return drained + out if self._in_turn else np.maximum(drained, out), drained
 
     def _later(
-        self, sizes: ConvSizes, kernels: Kernels, areas: Areas, work: _Work, single: Flags, image: Load
+        self, sizes: ConvSizes, kernels: Kernels, areas: Areas, work: Work, single: Flags, image: Load
     ) -> Floats:
         """Cycles of a tile behind another one."""
         blocks, waits, of_kernels = kernels.blocks, kernels.waits, kernels.waits.near
@@ -421,62 +323,67 @@ class ConvCost:
             # Cores begin at other filters where their tiles end within those of an image, and find later what others read.
             apart = np.gcd(waits.cuts, work.waves.astype(np.int64)) / work.waves
             of_kernels = of_kernels + waits.further * apart
-        of_image = (image.near + (image.far - image.near) * (work.share / work.loaded)) * blocks
-        busy, of_parts, of_blocks = work.compute + work.drained * single, work.move, work.move
+        busy = work.compute + work.drained * single
         if self._in_turn:
-            # Moves wait for the product that has the only slot, and loads for all products but the last.
-            busy, steps = busy + work.move, kernels.steps
-            of_parts, of_blocks = (
-                work.move + work.compute * (_ONE - count / steps) for count in (kernels.parts, blocks)
-            )
-        # A slot of a ring is free again when its part is moved.
-        turn = of_parts * waits.half + waits.turn
-        turn_of_image = np.maximum(turn, ((image.far + self._missed) * blocks + of_blocks) * self._part)
-        # Loads are sent when the queue of moves has room again.
+            # Moves wait for the product that has the only slot.
+            busy = busy + work.move
         paced = np.maximum(busy, work.move)
-        issued = paced * waits.behind + waits.issued
         words, parts, loads = kernels.words, len(areas.cols), sizes.kernel[0]
         if parts and loads > 1:
             words = words.copy()
             words[:parts] += blocks[:parts] * ((loads - 1) * _LOAD_WORDS * self._decode)
         low, high = np.minimum(busy, work.move), np.maximum(work.out, words)
         unit, second = np.maximum(paced, high), np.maximum(low, np.minimum(paced, high))
+        # A slot of a ring is free again when its part is moved, and loads are sent when the queue of moves has room again.
+        turn = (of_kernels + paced) * waits.slot + waits.turn
+        behind = paced * waits.behind + waits.issued + of_kernels * waits.late
+        least = np.maximum(turn, behind)
 
-        def tile(load: Floats, least: Floats) -> Floats:
-            waiting = np.maximum(load, least)
-            taken = np.maximum(unit, waiting) + _SEEN * np.maximum(second, np.minimum(unit, waiting))
-            return np.maximum(taken, load + issued)
+        def tile(load: Floats) -> Floats:
+            taken = np.maximum(unit, load) + _SEEN * np.maximum(second, np.minimum(unit, load))
+            return np.maximum(taken, least)
 
-        # A tile whose image is another one, and one whose image is there; loads are no more than a tile ahead.
-        moved = tile(of_image + of_kernels, turn_of_image)
+        # Tiles whose image is another one.
+        new = work.share / work.loaded
+        of_block, delay = image.near + (image.far - image.near) * new, self._hit + self._beyond * new
+        of_part, of_work = of_kernels * waits.share, paced * waits.share
+        slot = np.maximum(of_work, (of_part + of_work + self._hit) * self._part)
+        moved = tile(of_block * blocks + of_kernels)
+        moved = np.maximum(moved, (_TWO * of_part + of_block + delay + of_work + slot * waits.more) * waits.turns)
+        moved = np.maximum(moved, ((of_block + delay) * blocks + paced) * self._part)
+        moved = np.maximum(moved, paced + ((of_block + of_part + delay) * blocks - paced * waits.ahead))
         if not waits.stays:
             return moved
-        stays = tile(of_kernels, turn)
+        # Tiles whose image is there; loads are no more than a tile ahead.
+        stays = tile(of_kernels)
         return stays + work.loaded * (moved - stays)
 
-    def _first(self, kernels: Kernels, work: _Work, image: Load) -> Floats:
+    def _first(self, kernels: Kernels, work: Work, image: Load) -> Floats:
         """Cycles until the last product of the first tile; all cores at once read what their first tiles need."""
         part, waits = kernels.part, kernels.waits
         working = np.minimum(work.tiles, self._cores)
-        images = np.minimum(working, np.ceil(working * work.waves / kernels.cuts)) * image.fetched
-        readers = np.minimum(kernels.cuts, working)
-        fetched = images + readers * part.fetched
-        for load in (image, part):
-            if load.past is not None:
-                fetched = np.maximum(fetched, working * load.past)
-        fill = np.maximum(image.issue + part.issue, image.requests * self._turn + waits.requests)
-        fill = np.maximum(fill, fetched) + _BESIDE * np.minimum(fill, fetched)
-        of_image = image.far
+        # What cores read beside each other comes from main memory once; what is read past L2 waits for what others read there.
+        of_images = np.minimum(working, np.ceil(working * work.waves / kernels.cuts)) * image.fetched
+        of_kernels = np.minimum(kernels.cuts, working) * part.fetched
         if image.past is not None:
-            # What is read past L2 waits for what other cores read there.
-            of_image = of_image + image.past * working
-        # What cores read beside each other comes from main memory once.
-        once = images * kernels.blocks + readers * kernels.load.fetched
-        loads = np.maximum(kernels.load.far + of_image * waits.again, once)
+            of_images = np.maximum(of_images, working * image.past)
+        if part.past is not None:
+            of_kernels = np.maximum(of_kernels, working * part.past)
+        # Requests are sent side by side up to those that may be in flight, and later ones when earlier ones are back.
+        window = np.minimum(image.issue, image.issue * (self._outstanding / np.maximum(image.requests, _ONE)))
+        late = image.requests * self._turn - self._missed + window
+        fill = np.maximum(np.maximum(image.issue, of_images), late)
+        fill = fill + np.maximum(np.maximum(part.issue, of_kernels), waits.requests)
+        # Further parts come while others are multiplied, as slots are free and the queue of moves has room.
+        load = np.maximum(part.far, of_kernels) + np.maximum(image.far, of_images) * waits.again
         slowest = work.compute + work.move if self._in_turn else np.maximum(work.compute, work.move)
-        held = slowest if self._in_turn else work.move
-        rest = waits.other * np.maximum(loads, (waits.parts + loads + held) * self._part)
-        return fill + np.maximum(slowest, rest + slowest * waits.share) + self._begun
+        of_work, others = slowest * waits.share, kernels.parts - _ONE
+        pace = np.maximum(load, of_work)
+        run = np.maximum(
+            pace * others, pace * waits.rest + ((load + of_work) * waits.full + self._missed) * waits.whole
+        )
+        run = np.maximum(run, (of_work * waits.behind + (load + self._missed) * waits.late) * others)
+        return fill + run + of_work + self._begun
 
 
-_ONE, _SEEN, _BESIDE = (scalar(value) for value in (1, _VISIBLE, _BOTH))
+_ONE, _TWO, _SEEN = (scalar(value) for value in (1, 2, _VISIBLE))

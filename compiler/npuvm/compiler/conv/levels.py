@@ -12,11 +12,12 @@ from npuvm.compiler.cube.problem import TileProblem
 from npuvm.compiler.emit.blocks import BLOCK_BYTES, align_up
 from npuvm.compiler.tiles.levels import Level, Loop, grow
 
-__all__ = ["CHUNKS", "conv_block", "conv_levels", "grown_conv_tiles"]
+__all__ = ["CHUNKS", "conv_block", "conv_levels", "grown_conv_tiles", "longest_steps"]
 
 Ints = npt.NDArray[np.int64]
 
-_EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+_PIXELS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 64)
+_FILTERS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32)
 _DEPTHS = (1, 2, 4, 8, 16, 32)
 CHUNKS = (2, 4)
 """Steps in what lies of the kernels in L1, where it is not all."""
@@ -33,7 +34,7 @@ def conv_levels(problem: TileProblem) -> tuple[Level, ...]:
     loops = {"pixels": Loop.SPATIAL, "filters": Loop.SPATIAL, "elements": Loop.REDUCTION}
     parallel = dict.fromkeys(("images", "groups", "rows", "cols", "filters"), Loop.PARALLEL)
     out = ("l1", "ub") if problem.via_ub else ("l1",)
-    edges = {"pixels": _EDGES, "filters": _EDGES, "elements": _DEPTHS}
+    edges = {"pixels": _PIXELS, "filters": _FILTERS, "elements": _DEPTHS}
     steps = {"pixels": (1,), "filters": (1,), "elements": (1, *CHUNKS)}
     return (
         Level("block", loops, "cube", "cube", "cube"),
@@ -58,6 +59,17 @@ def grown_conv_tiles(problem: TileProblem, planes: bool) -> Ints:
         return _fits(problem, planes, level, tiles)
 
     return grow(conv_levels(problem), conv_block(problem, planes), fits)[:, [0, 1, 2, 5]]
+
+
+def longest_steps(problem: TileProblem, planes: bool, pairs: Ints) -> Ints:
+    """The most elements of a step that L0 has room for beside so many pixels and filters, which are pairs in rows."""
+    pixels, filters = pairs.T
+    m, n = (filters, pixels) if planes else (pixels, filters)
+    item, unit, capacity = problem.item, _quantum(problem), problem.chip.capacity_bytes
+    left = capacity("l0a") // (problem.depth("l0a") * m * item)
+    right = capacity("l0b") // (problem.depth("l0b") * align_up(n * item))
+    steps: Ints = np.minimum(np.minimum(left, right) // unit, _DEPTHS[-1]) * unit
+    return steps
 
 
 def _quantum(problem: TileProblem) -> int:

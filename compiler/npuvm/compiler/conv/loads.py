@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from math import gcd
+from math import gcd, inf
 from typing import NamedTuple
 
 import numpy as np
@@ -108,6 +108,7 @@ class ConvLoads:
         sizes: ConvSizes,
         rows: Floats,
         pixels: Floats,
+        fresh: Floats,
         parts: int,
         block: Floats,
         nbytes: Floats,
@@ -115,8 +116,8 @@ class ConvLoads:
     ) -> Load:
         """Loads of an image with one block of channels, of `nbytes` each, for tiles of so many rows.
 
-        `pixels` are those within x; the first `parts` tiles are parts of a row, whose images come row by row. `dense` are those
-        whose pixels follow each other where channels do.
+        `pixels` are those within x, of which main memory gives the `fresh` ones alone to all cores; the first `parts` tiles are
+        parts of a row, whose images come row by row. `dense` are those whose pixels follow each other where channels do.
         """
         pitch, times = sizes.adjacent * self._item, sizes.kernel[0] if parts else 1
         off: Flags | bool = pitch % BLOCK_BYTES > 0
@@ -132,21 +133,30 @@ class ConvLoads:
                 off = np.fmod(pixels * scalar(self._item), _BLOCK) > _NONE
                 if sizes.strides[0] * line % BLOCK_BYTES:
                     off |= np.fmod(rows * scalar(sizes.strides[0] * line), _BLOCK) > _NONE
-            return self._load(block, row, pitch, row == scalar(pitch), off, parts, times)
-        return self._load(each, nbytes, pitch, dense, off, parts, times)
+            found = self._load(block, row, pitch, row == scalar(pitch), off, parts, times)
+        else:
+            found = self._load(each, nbytes, pitch, dense, off, parts, times)
+        return found._replace(fetched=np.minimum(found.fetched, fresh * nbytes * self._per_byte))
 
     def kernels(self, sizes: ConvSizes, filters: Floats, parts: Floats) -> Load:
         """Loads of the kernels of a tile in so many parts."""
         depth = max(sizes.depth, 1)
         pitch, row = depth * self._item, depth / parts * self._item
-        return self._load(filters, row, pitch, row == pitch, pitch % BLOCK_BYTES > 0).scaled(parts)
+        # All cores are at the same rows: each line of one that begins off blocks is read past L2, as its requests begin so too.
+        return self._load(filters, row, pitch, row == pitch, pitch % BLOCK_BYTES > 0, further=_ANY).scaled(parts)
 
     def read(self, sizes: ConvSizes) -> float:
         """Cycles of main memory for operands that are read once, and for what of the result L2 does not keep."""
-        (height, width), (high, wide) = sizes.size, sizes.out
-        stored = sizes.images * high * wide * sizes.filters * self._out_item
-        read = (sizes.images * height * width * sizes.channels + sizes.filters * sizes.depth) * self._item
-        driven = max(stored + read - self._capacity, 0) * stored / max(stored + read, 1)
+        images, (height, width), (high, wide), (taps, _), (step, _), (far, _), channels, filters, _, _, _, _, depth = (
+            sizes
+        )
+        # Rows that windows step over are not read.
+        reach = (taps - 1) * far + 1
+        rows = min(height, high * (step if step < reach else reach))
+        stored = images * high * wide * filters * self._out_item
+        read = (images * rows * width * channels + filters * depth) * self._item
+        both = stored + read
+        driven = (both - self._capacity) * stored / both if both > self._capacity else 0
         return (read + driven) * self._read_byte
 
     def forgets(self, sizes: ConvSizes) -> bool:
@@ -162,10 +172,12 @@ class ConvLoads:
         off: Flags | bool,
         parts: int = 0,
         times: int = 1,
+        further: Floats | None = None,
     ) -> Load:
         """A load of rows of so many bytes, which begin `pitch` bytes apart; `dense` ones, which follow each other, are one.
 
-        `off`: rows begin or end off blocks of 32 bytes. The first `parts` are so many such loads each.
+        `off`: rows begin or end off blocks of 32 bytes, and up to `further` lines but their first, or the last one alone, are
+        read past L2. The first `parts` are so many such loads each.
         """
         nbytes = rows * row
         if dense is not None:
@@ -196,7 +208,8 @@ class ConvLoads:
             # A line that a row ends in serves the row that begins there.
             beyond = np.full(len(row), off) if isinstance(off, bool) else off
             beyond = beyond if dense is None else beyond & ~dense
-            lines = rows * np.minimum(_ONE + np.minimum(row / self._line, _ONE), scalar(pitch / self._line_bytes))
+            more = np.minimum(row / self._line, _ONE if further is None else further)
+            lines = rows * np.minimum(_ONE + more, scalar(pitch / self._line_bytes))
             near = np.where(beyond, far, near)
             if times > 1:
                 lines[:parts] *= times
@@ -229,5 +242,5 @@ def aligned(nbytes: Floats) -> Floats:
     return np.ceil(nbytes * _PER_BLOCK) * _BLOCK
 
 
-_NONE, _ONE = scalar(0), scalar(1)
+_NONE, _ONE, _ANY = scalar(0), scalar(1), scalar(inf)
 _BLOCK, _PER_BLOCK = scalar(BLOCK_BYTES), scalar(1 / BLOCK_BYTES)

@@ -10,19 +10,26 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from npuvm.compiler.conv.cost import ConvCost, Kernels
+from npuvm.compiler.conv.cost import ConvCost
 from npuvm.compiler.conv.spec import ConvSizes
+from npuvm.compiler.conv.terms import Kernels
 from npuvm.compiler.native.conv_layout import Field, Found, Rate, Size
 from npuvm.compiler.native.loading import Native
 from npuvm.compiler.native.tile_layout import Result
 
-__all__ = ["TOO_LARGE", "NativeChoice", "table_of"]
+__all__ = ["TOO_LARGE", "NativeChoice", "Tables", "tables_of"]
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
+Tables = tuple[Floats, Floats]
+"""The numbers of `Field` of all candidates of a layer, candidate by candidate: the first of them, and all.
+
+A choice asks all candidates for the first, and few for more; they are read from memory that is seldom in a cache.
+"""
+
 _pack = Struct(f"={Size.COUNT}q").pack
-_FOUND = Found.COUNT.value
+_FOUND, _FIRST = Found.COUNT.value, Field.ROOM_BYTES + 1
 
 
 class _Refusal(Enum):
@@ -42,9 +49,9 @@ class NativeChoice:
         self._rates = np.array([rates[each] for each in Rate if each is not Rate.COUNT], dtype=np.float64)
 
     def best(
-        self, sizes: ConvSizes, table: Floats, whole_rows: bool, takes_parts: bool
+        self, sizes: ConvSizes, tables: Tables, whole_rows: bool, takes_parts: bool
     ) -> list[int] | Literal[_Refusal.TOO_LARGE] | None:
-        """The numbers of `Found` for the best of a layer's candidates, those of `table_of`; None where none fits.
+        """The numbers of `Found` for the best of a layer's candidates, those of `tables_of`; None where none fits.
 
         With `whole_rows` tiles may be whole rows, of the candidates that have as many pixels; with `takes_parts` parts of one.
         """
@@ -57,7 +64,7 @@ class NativeChoice:
             return TOO_LARGE
         asked = np.frombuffer(packed, dtype=np.int64)
         found = np.empty(_FOUND, np.int64)
-        result = self._kernel(table, self._rates, asked, self._cost.read_cycles(sizes), found)
+        result = self._kernel(*tables, self._rates, asked, self._cost.read_cycles(sizes), found)
         if result == Result.TOO_LARGE:
             return TOO_LARGE
         if result == Result.NONE:
@@ -66,8 +73,8 @@ class NativeChoice:
         return numbers
 
 
-def table_of(pixels: Floats, waves: Floats, apart: Floats, kernels: Kernels) -> Floats:
-    """The numbers of `Field` of all candidates of a layer, candidate by candidate."""
+def tables_of(pixels: Floats, waves: Floats, apart: Floats, kernels: Kernels) -> Tables:
+    """Those of candidates with so many pixels, and rounds of a core for an image; `apart` is the inverse of these."""
     room, sent, waits, load, part = kernels.room, kernels.sent, kernels.waits, kernels.load, kernels.part
     table = np.zeros((Field.COUNT, len(pixels)))
     fields: dict[Field, Floats | Flags | float | None] = {
@@ -94,22 +101,27 @@ def table_of(pixels: Floats, waves: Floats, apart: Floats, kernels: Kernels) -> 
         Field.SENT_PER_PIXEL: sent.per_pixel,
         Field.SENT_REST: sent.rest,
         Field.SENT_DRAINED: sent.drained,
-        Field.LOAD_FAR: load.far,
         Field.LOAD_FETCHED: load.fetched,
         Field.LOAD_PAST: load.past,
         Field.PART_ISSUE: part.issue,
+        Field.PART_FAR: part.far,
         Field.PART_FETCHED: part.fetched,
         Field.PART_PAST: part.past,
         Field.NEAR: waits.near,
         Field.FURTHER: waits.further,
+        Field.SHARE: waits.share,
+        Field.FULL: waits.full,
+        Field.SLOT: waits.slot,
         Field.TURN: waits.turn,
-        Field.HALF: waits.half,
         Field.BEHIND: waits.behind,
         Field.ISSUED: waits.issued,
-        Field.SHARE: waits.share,
-        Field.OTHER: waits.other,
-        Field.PARTS_FAR: waits.parts,
+        Field.LATE: waits.late,
+        Field.TURNS: waits.turns,
+        Field.MORE: waits.more,
+        Field.AHEAD: waits.ahead,
         Field.REQUESTS: waits.requests,
+        Field.WHOLE: waits.whole,
+        Field.REST: waits.rest,
         Field.AGAIN: waits.again,
         Field.SEVERAL: waits.several,
         Field.STAYS: waits.stays,
@@ -122,4 +134,4 @@ def table_of(pixels: Floats, waves: Floats, apart: Floats, kernels: Kernels) -> 
     for field, values in fields.items():
         if values is not None:
             table[field] = values
-    return np.ascontiguousarray(table.T)
+    return np.ascontiguousarray(table[:_FIRST].T), np.ascontiguousarray(table.T)

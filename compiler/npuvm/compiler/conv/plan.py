@@ -15,11 +15,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from npuvm.compiler.conv.cost import ConvCost, Kernels
-from npuvm.compiler.conv.levels import CHUNKS, conv_block, conv_levels, grown_conv_tiles
+from npuvm.compiler.conv.cost import ConvCost
+from npuvm.compiler.conv.levels import CHUNKS, conv_block, conv_levels, grown_conv_tiles, longest_steps
 from npuvm.compiler.conv.loads import scalar
-from npuvm.compiler.conv.native import TOO_LARGE, NativeChoice, table_of
+from npuvm.compiler.conv.native import TOO_LARGE, NativeChoice, Tables, tables_of
 from npuvm.compiler.conv.spec import ConvSizes, ConvSpec
+from npuvm.compiler.conv.terms import Kernels
 from npuvm.compiler.cube.problem import CubeTile, TileProblem
 from npuvm.compiler.emit.blocks import BLOCK_BYTES, align_up
 from npuvm.compiler.emit.symint import larger
@@ -93,15 +94,15 @@ class ConvTile:
 class _Layer(NamedTuple):
     """Candidates for all sizes of images: the most pixels of each, from the fewest up, and what it needs of the kernels.
 
-    `waves` is what of the filters one core of all takes, `apart` the inverse. `table` is what machine code reads, where it
-    chooses.
+    `waves` is what of the filters one core of all takes, `apart` the inverse. `tables` are what machine code reads, where
+    it chooses.
     """
 
     pixels: Floats
     waves: Floats
     apart: Floats
     kernels: Kernels
-    table: Floats | None
+    tables: Tables | None
 
 
 _LayerKey = tuple[int, int, tuple[int, int], int, int]
@@ -120,9 +121,10 @@ class ConvTileChooser:
         self.cost = ConvCost(problem, planes, cores)
         self._block = conv_block(problem, planes)
         self._pixel_unit = scalar(self._block[0])
-        self._grown = grown = grown_conv_tiles(problem, planes).astype(np.float64)
-        # The last one of a pair of pixels and filters has the longest step.
-        self._longest = grown[np.append(np.any(grown[1:, :2] != grown[:-1, :2], axis=1), True)]
+        grown = grown_conv_tiles(problem, planes)
+        pairs = np.unique(grown[:, :2], axis=0)
+        self._grown, self._pairs = grown.astype(np.float64), pairs.astype(np.float64)
+        self._longest = longest_steps(problem, planes, pairs).astype(np.float64)
         self._layers: dict[_LayerKey, _Layer] = {}
         self._known: dict[ConvSizes, ConvTile] = {}
         native = loaded()
@@ -155,8 +157,8 @@ class ConvTileChooser:
     def _best(self, sizes: ConvSizes, layer: _Layer, whole_rows: bool) -> ConvTile | None:
         """The best of some candidates; None when none fits."""
         takes_parts = sizes.kernel[0] <= MOST_LOADS and not (self._prefers_rows and whole_rows)
-        if self._native is not None and layer.table is not None:
-            chosen = self._native.best(sizes, layer.table, whole_rows, takes_parts)
+        if self._native is not None and layer.tables is not None:
+            chosen = self._native.best(sizes, layer.tables, whole_rows, takes_parts)
             if chosen is None:
                 return None
             if chosen is not TOO_LARGE:
@@ -191,8 +193,7 @@ class ConvTileChooser:
             if len(self._layers) == _KEPT_LAYERS:
                 # One at a time: each consists of some forty arrays.
                 del self._layers[next(iter(self._layers))]
-            longest = self._longest
-            found = self._layers[key] = self._made(sizes, longest[:, :2], longest[:, 2])
+            found = self._layers[key] = self._made(sizes, self._pairs, self._longest)
         return found
 
     def _made(self, sizes: ConvSizes, pairs: Floats, step: Floats) -> _Layer:
@@ -217,8 +218,8 @@ class ConvTileChooser:
         kernels = self.cost.kernels(sizes, filters, block, chunk, length)
         # A quotient that is whole is never rounded up, nor down.
         waves, apart = kernels.cuts * ((1 - _TINY) / self._cores), self._cores * (1 + _TINY) / kernels.cuts
-        table = None if self._native is None else table_of(pixels, waves, apart, kernels)
-        return _Layer(pixels, waves, apart, kernels, table)
+        tables = None if self._native is None else tables_of(pixels, waves, apart, kernels)
+        return _Layer(pixels, waves, apart, kernels, tables)
 
     def _kept(self, sizes: ConvSizes, longest: Floats) -> list[tuple[Floats, Floats, Floats]]:
         """Channels and elements of the kernels in L1, and those of a step, for each way to lie there.

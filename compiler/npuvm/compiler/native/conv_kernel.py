@@ -27,6 +27,9 @@ _PLACES, _WORKS = Work.COMPUTE.value, Work.COUNT.value
 
 _PER_BLOCK = 1 / BLOCK_BYTES
 
+_ROUNDED = 1 - 1e-12
+"""A sum that adds up the same in another order is no less than so much of it."""
+
 
 @inlined
 def _aligned(nbytes: float) -> float:
@@ -80,9 +83,10 @@ def _shape(asked: Ints, rates: Floats, table: Floats, read: float, shape: Floats
     shape[Shape.PARTS], shape[Shape.UNIT] = parts, _row_unit(asked, rates)
     shape[Shape.IMAGES], shape[Shape.PER_IMAGE] = asked[Size.IMAGES], 1.0 / asked[Size.IMAGES]
     shape[Shape.HIGH], shape[Shape.WIDE], shape[Shape.PER_WIDE] = asked[Size.HIGH], wide, (1 + 1e-9) / wide
-    shape[Shape.STEP] = step * line
-    shape[Shape.REACH] = ((kernel_h - 1) * asked[Size.DILATION_H] + 1 - step) * line
-    shape[Shape.ALL_PIXELS] = asked[Size.HEIGHT] * width
+    further = (kernel_h - 1) * asked[Size.DILATION_H] + 1 - step
+    shape[Shape.STEP], shape[Shape.REACH] = step * line, further * line
+    shape[Shape.STEP_ROWS], shape[Shape.OVER] = step, min(further, 0)
+    shape[Shape.ALL_PIXELS], shape[Shape.HEIGHT] = asked[Size.HEIGHT] * width, asked[Size.HEIGHT]
     shape[Shape.STEP_W] = asked[Size.STRIDE_W]
     shape[Shape.REACH_W] = (asked[Size.KERNEL_W] - 1) * asked[Size.DILATION_W] + 1 - asked[Size.STRIDE_W]
     shape[Shape.WIDTH], shape[Shape.KERNEL_H] = width, kernel_h
@@ -118,7 +122,9 @@ def _rows(table: Floats, shape: Floats, asked: Ints, at: int) -> float:
 def _place(table: Floats, shape: Floats, rates: Floats, asked: Ints, work: Floats, at: int) -> None:
     """Rows and columns of a candidate's tile, its pixels and image, how many tiles there are, and those of a core."""
     rows, item = _rows(table, shape, asked, at), rates[Rate.ITEM]
-    tiles = np.ceil(shape[Shape.HIGH] / rows) * table[at, Field.CUTS] * shape[Shape.IMAGES]
+    down = np.ceil(shape[Shape.HIGH] / rows)
+    tiles = down * table[at, Field.CUTS] * shape[Shape.IMAGES]
+    fresh = min(rows * shape[Shape.STEP_ROWS] + shape[Shape.OVER], shape[Shape.HEIGHT] / down) * shape[Shape.WIDTH]
     if at < shape[Shape.PARTS]:
         wide, unit = shape[Shape.WIDE], rates[Rate.PIXEL_UNIT]
         cols = min(np.ceil(wide / np.ceil(wide / table[at, Field.PIXELS]) / unit) * unit, wide)
@@ -127,13 +133,15 @@ def _place(table: Floats, shape: Floats, rates: Floats, asked: Ints, work: Float
             right = _aligned(right * item) / item
         work[at, Work.IMAGE], work[at, Work.PIXELS] = right * shape[Shape.KERNEL_H], cols
         work[at, Work.INSIDE] = min(right, shape[Shape.WIDTH]) * shape[Shape.ROWS_THERE]
-        tiles *= np.ceil(wide / cols)
+        across = np.ceil(wide / cols)
+        tiles *= across
+        fresh /= across
     else:
         cols = shape[Shape.WIDE]
         image = rows * shape[Shape.STEP] + shape[Shape.REACH]
         work[at, Work.IMAGE], work[at, Work.PIXELS] = image, rows * cols
         work[at, Work.INSIDE] = min(image, shape[Shape.ALL_PIXELS])
-    work[at, Work.ROWS], work[at, Work.COLS] = rows, cols
+    work[at, Work.ROWS], work[at, Work.COLS], work[at, Work.FRESH] = rows, cols, fresh
     work[at, Work.TILES], work[at, Work.WAVES] = tiles, np.ceil(tiles * rates[Rate.PER_CORE])
 
 
@@ -167,11 +175,27 @@ def _out(table: Floats, shape: Floats, rates: Floats, pixels: float, at: int) ->
 
 
 @inlined
-def _weigh(table: Floats, shape: Floats, rates: Floats, work: Floats, at: int) -> float:
-    """What units do for a candidate's tile, and the cycles that a launch takes at least."""
+def _paced(table: Floats, rates: Floats, work: Floats, at: int) -> float:
+    """What cube and moves do for a candidate's tile, and the cycles that a launch takes at least by these alone."""
     pixels = work[at, Work.PIXELS]
     compute = np.ceil(pixels * rates[Rate.PIXEL_BLOCKS]) * table[at, Field.AREA] + table[at, Field.STARTED]
     move = pixels * table[at, Field.PER_PIXEL] + table[at, Field.MOVED]
+    work[at, Work.COMPUTE], work[at, Work.MOVE] = compute, move
+    slowest = compute + move if rates[Rate.IS_IN_TURN] != 0.0 else max(compute, move)
+    return (slowest * work[at, Work.WAVES] + rates[Rate.BEGUN]) * _ROUNDED
+
+
+@inlined
+def _tile(rates: Floats, unit: float, second: float, load: float, least: float) -> float:
+    """A tile of `ConvCost._later`"""
+    taken = max(unit, load) + rates[Rate.VISIBLE] * max(second, min(unit, load))
+    return max(taken, least)
+
+
+@inlined
+def _weigh(table: Floats, shape: Floats, rates: Floats, work: Floats, at: int) -> float:
+    """What units do for a candidate's tile, and the cycles that a launch takes at least."""
+    pixels, compute, move = work[at, Work.PIXELS], work[at, Work.COMPUTE], work[at, Work.MOVE]
     out, drained = _out(table, shape, rates, pixels, at)
     busy, slowest, words = compute, max(compute, move), table[at, Field.WORDS]
     if pixels > table[at, Field.ROOM_DOUBLED]:
@@ -182,46 +206,48 @@ def _weigh(table: Floats, shape: Floats, rates: Floats, work: Floats, at: int) -
         words += table[at, Field.BLOCKS] * ((shape[Shape.KERNEL_H] - 1.0) * rates[Rate.LOAD_WORDS] * rates[Rate.DECODE])
     low, paced, high = min(busy, move), max(busy, move), max(out, words)
     unit = max(paced, high)
-    work[at, Work.COMPUTE], work[at, Work.MOVE], work[at, Work.OUT] = compute, move, out
-    work[at, Work.BUSY], work[at, Work.UNIT], work[at, Work.SECOND] = busy, unit, max(low, min(paced, high))
+    work[at, Work.OUT], work[at, Work.BUSY], work[at, Work.UNIT] = out, busy, unit
+    work[at, Work.SECOND] = max(low, min(paced, high))
     tail = (compute + move) / table[at, Field.STEPS] + out
-    # No sum of `_cycles` is less than that of parts of what it adds up, in the same order.
-    turn = move * table[at, Field.HALF] + table[at, Field.TURN]
-    later = max(unit, max(table[at, Field.NEAR], turn))
-    return slowest + rates[Rate.BEGUN] + tail + (work[at, Work.WAVES] - 1.0) * later
-
-
-@inlined
-def _tile(rates: Floats, unit: float, second: float, issued: float, load: float, least: float) -> float:
-    """A tile of `ConvCost._later`"""
-    waiting = max(load, least)
-    taken = max(unit, waiting) + rates[Rate.VISIBLE] * max(second, min(unit, waiting))
-    return max(taken, load + issued)
+    # What `_first` and `_later` add up is no less, rounding left out; of loads of the image only their bytes in the port count.
+    of_work, others, waves = slowest * table[at, Field.SHARE], table[at, Field.PARTS] - 1.0, work[at, Work.WAVES]
+    load, blocks, of_kernels = table[at, Field.PART_FAR], table[at, Field.BLOCKS], table[at, Field.NEAR]
+    pace, chain = max(load, of_work), (load + of_work) * table[at, Field.FULL] + rates[Rate.MISSED]
+    run = max(pace * others, pace * table[at, Field.REST] + chain * table[at, Field.WHOLE])
+    of_image = work[at, Work.INSIDE] * table[at, Field.PIXEL_BYTES] * rates[Rate.PER_PORT]
+    first = of_image + max(table[at, Field.PART_ISSUE], table[at, Field.REQUESTS]) + run + of_work + rates[Rate.BEGUN]
+    loaded = max(np.ceil(waves / table[at, Field.CUTS]) / waves, table[at, Field.SEVERAL])
+    turn = (of_kernels + paced) * table[at, Field.SLOT] + table[at, Field.TURN]
+    later = _tile(rates, unit, work[at, Work.SECOND], of_kernels + of_image * blocks * loaded, turn)
+    return (first + tail + (waves - 1.0) * later) * _ROUNDED
 
 
 @inlined
 def _later(table: Floats, rates: Floats, work: Floats, image: Load, share: float, loaded: float, at: int) -> float:
     """`ConvCost._later`"""
     _, _, near, far, _, _, _ = image
-    blocks, of_kernels, move = table[at, Field.BLOCKS], table[at, Field.NEAR], work[at, Work.MOVE]
+    blocks, of_kernels = table[at, Field.BLOCKS], table[at, Field.NEAR]
     if table[at, Field.FURTHER] != 0.0:
         waves = work[at, Work.WAVES]
         apart = _common(int(table[at, Field.CUTS]), int(waves)) / waves
         of_kernels = of_kernels + table[at, Field.FURTHER] * apart
-    of_image = (near + (far - near) * (share / loaded)) * blocks
-    of_parts = of_blocks = move
-    if rates[Rate.IS_IN_TURN] != 0.0:
-        compute, steps = work[at, Work.COMPUTE], table[at, Field.STEPS]
-        of_parts = move + compute * (1.0 - table[at, Field.PARTS] / steps)
-        of_blocks = move + compute * (1.0 - blocks / steps)
-    turn = of_parts * table[at, Field.HALF] + table[at, Field.TURN]
-    turn_of_image = max(turn, ((far + rates[Rate.MISSED]) * blocks + of_blocks) * rates[Rate.PART])
-    issued = max(work[at, Work.BUSY], move) * table[at, Field.BEHIND] + table[at, Field.ISSUED]
-    unit, second = work[at, Work.UNIT], work[at, Work.SECOND]
-    moved = _tile(rates, unit, second, issued, of_image + of_kernels, turn_of_image)
+    paced, unit, second = max(work[at, Work.BUSY], work[at, Work.MOVE]), work[at, Work.UNIT], work[at, Work.SECOND]
+    turn = (of_kernels + paced) * table[at, Field.SLOT] + table[at, Field.TURN]
+    behind = paced * table[at, Field.BEHIND] + table[at, Field.ISSUED] + of_kernels * table[at, Field.LATE]
+    least = max(turn, behind)
+    new = share / loaded
+    of_block = near + (far - near) * new
+    delay = rates[Rate.HIT] + (rates[Rate.MISSED] - rates[Rate.HIT]) * new
+    of_part, of_work = of_kernels * table[at, Field.SHARE], paced * table[at, Field.SHARE]
+    slot = max(of_work, (of_part + of_work + rates[Rate.HIT]) * rates[Rate.PART])
+    through = 2.0 * of_part + of_block + delay + of_work + slot * table[at, Field.MORE]
+    moved = _tile(rates, unit, second, of_block * blocks + of_kernels, least)
+    moved = max(moved, through * table[at, Field.TURNS])
+    moved = max(moved, ((of_block + delay) * blocks + paced) * rates[Rate.PART])
+    moved = max(moved, paced + ((of_block + of_part + delay) * blocks - paced * table[at, Field.AHEAD]))
     if table[at, Field.STAYS] == 0.0:
         return moved
-    stays = _tile(rates, unit, second, issued, of_kernels, turn)
+    stays = _tile(rates, unit, second, of_kernels, least)
     return stays + loaded * (moved - stays)
 
 
@@ -229,22 +255,25 @@ def _later(table: Floats, rates: Floats, work: Floats, image: Load, share: float
 def _first(table: Floats, rates: Floats, work: Floats, image: Load, at: int) -> float:
     """`ConvCost._first`"""
     issue, requests, _, far, each, _, past = image
-    cuts, move, cores = table[at, Field.CUTS], work[at, Work.MOVE], rates[Rate.CORES]
+    cuts, move, cores, missed = table[at, Field.CUTS], work[at, Work.MOVE], rates[Rate.CORES], rates[Rate.MISSED]
     working = min(work[at, Work.TILES], cores)
-    images = min(working, np.ceil(working * work[at, Work.WAVES] / cuts)) * each
-    readers = min(cuts, working)
-    fetched = images + readers * table[at, Field.PART_FETCHED]
-    fetched = max(max(fetched, working * past), working * table[at, Field.PART_PAST])
-    fill = max(issue + table[at, Field.PART_ISSUE], requests * rates[Rate.TURN] + table[at, Field.REQUESTS])
-    fill = max(fill, fetched) + rates[Rate.BOTH] * min(fill, fetched)
-    of_image = far + past * working
-    once = images * table[at, Field.BLOCKS] + readers * table[at, Field.LOAD_FETCHED]
-    loads = max(table[at, Field.LOAD_FAR] + of_image * table[at, Field.AGAIN], once)
-    slowest, held = max(work[at, Work.COMPUTE], move), move
+    of_images = min(working, np.ceil(working * work[at, Work.WAVES] / cuts)) * each
+    of_kernels = min(cuts, working) * table[at, Field.PART_FETCHED]
+    of_images = max(of_images, working * past)
+    of_kernels = max(of_kernels, working * table[at, Field.PART_PAST])
+    window = min(issue, issue * (rates[Rate.OUTSTANDING] / max(requests, 1.0)))
+    late = requests * rates[Rate.TURN] - missed + window
+    fill = max(max(issue, of_images), late)
+    fill = fill + max(max(table[at, Field.PART_ISSUE], of_kernels), table[at, Field.REQUESTS])
+    load = max(table[at, Field.PART_FAR], of_kernels) + max(far, of_images) * table[at, Field.AGAIN]
+    slowest = max(work[at, Work.COMPUTE], move)
     if rates[Rate.IS_IN_TURN] != 0.0:
-        slowest = held = work[at, Work.COMPUTE] + move
-    rest = table[at, Field.OTHER] * max(loads, (table[at, Field.PARTS_FAR] + loads + held) * rates[Rate.PART])
-    return fill + max(slowest, rest + slowest * table[at, Field.SHARE]) + rates[Rate.BEGUN]
+        slowest = work[at, Work.COMPUTE] + move
+    of_work, others = slowest * table[at, Field.SHARE], table[at, Field.PARTS] - 1.0
+    pace, chain = max(load, of_work), (load + of_work) * table[at, Field.FULL] + missed
+    run = max(pace * others, pace * table[at, Field.REST] + chain * table[at, Field.WHOLE])
+    run = max(run, (of_work * table[at, Field.BEHIND] + (load + missed) * table[at, Field.LATE]) * others)
+    return fill + run + of_work + rates[Rate.BEGUN]
 
 
 @inlined
@@ -271,7 +300,7 @@ def _cycles(table: Floats, shape: Floats, rates: Floats, work: Floats, at: int) 
 
 @inlined
 def _bounded(table: Floats, shape: Floats, rates: Floats, asked: Ints, work: Floats) -> int:
-    """Weighs every candidate; the number of the one that takes the least at least, or how many there are.
+    """Places every candidate; the number of the one whose cube and moves take the least, or how many there are.
 
     Candidates of as many pixels and filters lie side by side, and are at the same places.
     """
@@ -285,33 +314,52 @@ def _bounded(table: Floats, shape: Floats, rates: Floats, asked: Ints, work: Flo
             _place(table, shape, rates, asked, work, at)
         work[at, Work.LEAST] = np.inf
         if _fits(table, shape, rates, asked, work, at):
-            work[at, Work.LEAST] = _weigh(table, shape, rates, work, at)
+            work[at, Work.LEAST] = _paced(table, rates, work, at)
             if likely == count or work[at, Work.LEAST] < work[likely, Work.LEAST]:
                 likely = at
     return likely
 
 
-@kernel(INT, TABLE, FLOATS, ASKED, FLOAT, INTS)
-def choose_conv_tile(table: Floats, rates: Floats, asked: Ints, read: float, found: Ints) -> int:
+@inlined
+def _likelier(table: Floats, shape: Floats, rates: Floats, work: Floats, most: float) -> int:
+    """Weighs those that may take no more than `most`; the number of the likeliest of them, or how many candidates there are."""
+    count = likely = len(table)
+    for at in range(count):
+        if work[at, Work.LEAST] <= most:
+            work[at, Work.LEAST] = _weigh(table, shape, rates, work, at)
+            if work[at, Work.LEAST] <= most and (likely == count or work[at, Work.LEAST] < work[likely, Work.LEAST]):
+                likely = at
+    return likely
+
+
+@kernel(INT, TABLE, TABLE, FLOATS, ASKED, FLOAT, INTS)
+def choose_conv_tile(places: Floats, table: Floats, rates: Floats, asked: Ints, read: float, found: Ints) -> int:
     """`ConvTileChooser._best`: a `Result`; numbers of `Found` are written to `found`.
 
-    `read` is what `ConvCost.cycles` adds for operands that are read once.
+    `places` has the first fields of `table` side by side, which all candidates are asked for. `read` is what `ConvCost.cycles`
+    adds for operands that are read once.
     """
     if not _is_exact(asked):
         return Result.TOO_LARGE
     count, shape = len(table), np.empty(_SHAPES)
-    _shape(asked, rates, table, read, shape)
+    _shape(asked, rates, places, read, shape)
     work = np.empty((count, _WORKS))
-    likely = _bounded(table, shape, rates, asked, work)
+    likely = _bounded(places, shape, rates, asked, work)
     if likely == count:
         return Result.NONE
     # Those that take longer at least than one that is likely to be the best are not weighed further.
+    _weigh(table, shape, rates, work, likely)
     best, least = likely, _cycles(table, shape, rates, work, likely)
-    for at in range(count):
-        if work[at, Work.LEAST] <= least and at != likely:
+    work[likely, Work.LEAST] = np.inf
+    at = _likelier(table, shape, rates, work, least)
+    others = 0
+    while at < count:
+        if work[at, Work.LEAST] <= least:
             estimate = _cycles(table, shape, rates, work, at)
             if estimate < least or (estimate == least and at < best):
                 best, least = at, estimate
+            work[at, Work.LEAST] = np.inf
+        at, others = others, others + 1
     if least >= _MOST_CYCLES:
         return Result.TOO_LARGE
     found[Found.ROWS], found[Found.COLS] = int(work[best, Work.ROWS]), int(work[best, Work.COLS])

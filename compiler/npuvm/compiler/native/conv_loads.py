@@ -79,4 +79,5 @@ def image_load(table: Floats, shape: Floats, rates: Floats, work: Floats, at: in
         lines = rows * min(1.0 + min(row / line, 1.0), shape[Shape.PER_PITCH])
         near, past = far, lines * times * rates[Rate.PER_LINE]
     issue = issue + start
-    return issue * times, requests * times, near * times, far * times, fetched * times, served * times, past
+    fetched = min(fetched * times, work[at, Work.FRESH] * table[at, Field.PIXEL_BYTES] * rates[Rate.PER_BYTE])
+    return issue * times, requests * times, near * times, far * times, fetched, served * times, past
