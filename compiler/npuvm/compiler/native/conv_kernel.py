@@ -299,7 +299,7 @@ def _cycles(table: Floats, shape: Floats, rates: Floats, work: Floats, at: int) 
 
 
 @inlined
-def _bounded(table: Floats, shape: Floats, rates: Floats, asked: Ints, work: Floats) -> int:
+def _bounded(table: Floats, shape: Floats, rates: Floats, asked: Ints, work: Floats, least: Floats) -> int:
     """Places every candidate; the number of the one whose cube and moves take the least, or how many there are.
 
     Candidates of as many pixels and filters lie side by side, and are at the same places.
@@ -312,22 +312,22 @@ def _bounded(table: Floats, shape: Floats, rates: Floats, asked: Ints, work: Flo
                 work[at, each] = work[at - 1, each]
         else:
             _place(table, shape, rates, asked, work, at)
-        work[at, Work.LEAST] = np.inf
+        least[at] = np.inf
         if _fits(table, shape, rates, asked, work, at):
-            work[at, Work.LEAST] = _paced(table, rates, work, at)
-            if likely == count or work[at, Work.LEAST] < work[likely, Work.LEAST]:
+            least[at] = _paced(table, rates, work, at)
+            if likely == count or least[at] < least[likely]:
                 likely = at
     return likely
 
 
 @inlined
-def _likelier(table: Floats, shape: Floats, rates: Floats, work: Floats, most: float) -> int:
+def _likelier(table: Floats, shape: Floats, rates: Floats, work: Floats, least: Floats, most: float) -> int:
     """Weighs those that may take no more than `most`; the number of the likeliest of them, or how many candidates there are."""
     count = likely = len(table)
     for at in range(count):
-        if work[at, Work.LEAST] <= most:
-            work[at, Work.LEAST] = _weigh(table, shape, rates, work, at)
-            if work[at, Work.LEAST] <= most and (likely == count or work[at, Work.LEAST] < work[likely, Work.LEAST]):
+        if least[at] <= most:
+            least[at] = _weigh(table, shape, rates, work, at)
+            if least[at] <= most and (likely == count or least[at] < least[likely]):
                 likely = at
     return likely
 
@@ -343,27 +343,27 @@ def choose_conv_tile(places: Floats, table: Floats, rates: Floats, asked: Ints, 
         return Result.TOO_LARGE
     count, shape = len(table), np.empty(_SHAPES)
     _shape(asked, rates, places, read, shape)
-    work = np.empty((count, _WORKS))
-    likely = _bounded(places, shape, rates, asked, work)
+    work, least = np.empty((count, _WORKS)), np.empty(count)
+    likely = _bounded(places, shape, rates, asked, work, least)
     if likely == count:
         return Result.NONE
     # Those that take longer at least than one that is likely to be the best are not weighed further.
     _weigh(table, shape, rates, work, likely)
-    best, least = likely, _cycles(table, shape, rates, work, likely)
-    work[likely, Work.LEAST] = np.inf
-    at = _likelier(table, shape, rates, work, least)
+    best, cycles = likely, _cycles(table, shape, rates, work, likely)
+    least[likely] = np.inf
+    at = _likelier(table, shape, rates, work, least, cycles)
     others = 0
     while at < count:
-        if work[at, Work.LEAST] <= least:
+        if least[at] <= cycles:
             estimate = _cycles(table, shape, rates, work, at)
-            if estimate < least or (estimate == least and at < best):
-                best, least = at, estimate
-            work[at, Work.LEAST] = np.inf
+            if estimate < cycles or (estimate == cycles and at < best):
+                best, cycles = at, estimate
+            least[at] = np.inf
         at, others = others, others + 1
-    if least >= _MOST_CYCLES:
+    if cycles >= _MOST_CYCLES:
         return Result.TOO_LARGE
     found[Found.ROWS], found[Found.COLS] = int(work[best, Work.ROWS]), int(work[best, Work.COLS])
-    found[Found.IS_WHOLE], found[Found.CYCLES] = best >= shape[Shape.PARTS], int(least)
+    found[Found.IS_WHOLE], found[Found.CYCLES] = best >= shape[Shape.PARTS], int(cycles)
     found[Found.FILTERS], found[Found.BLOCK] = int(table[best, Field.FILTERS]), int(table[best, Field.BLOCK])
     found[Found.CHUNK], found[Found.STEP] = int(table[best, Field.CHUNK]), int(table[best, Field.STEP])
     found[Found.ACCUMULATORS] = 1 if work[best, Work.PIXELS] > table[best, Field.ROOM_DOUBLED] else 2

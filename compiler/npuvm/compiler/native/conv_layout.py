@@ -177,8 +177,7 @@ class Shape(IntEnum):
 class Work(IntEnum):
     """Numbers of a candidate for a shape, made by the kernel: those of `Areas` and of `_Work`.
 
-    `UNIT` is the slowest of what works side by side for a tile, `SECOND` the one behind it. A launch takes no less than `LEAST`
-    cycles.
+    `UNIT` is the slowest of what works side by side for a tile, `SECOND` the one behind it.
     """
 
     ROWS = 0
@@ -195,8 +194,7 @@ class Work(IntEnum):
     BUSY = 11
     UNIT = 12
     SECOND = 13
-    LEAST = 14
-    COUNT = 15
+    COUNT = 14
 
 
 class Found(IntEnum):
