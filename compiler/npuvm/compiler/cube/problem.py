@@ -12,7 +12,7 @@ from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 from npuvm.isa.records import quick_record
 
-__all__ = ["RINGS", "CubeTile", "ProductSizes", "TileProblem"]
+__all__ = ["RINGS", "CubeTile", "ProductSizes", "TileProblem", "cycles_per_mac"]
 
 RINGS = {"l1.a": 2, "l1.b": 2, "l1.bias": 2, "l0a": 2, "l0b": 2, "l0c": 2, "ub.c": 2}
 """Rings and how many slots they have at most when none are pinned; `l0c` falls back to 1 where 2 do not fit."""
@@ -76,3 +76,9 @@ class CubeTile:
     l0: tuple[int, int, int]
     l0c_depth: int
     cycles: int
+
+
+def cycles_per_mac(problem: TileProblem) -> float:
+    """Cycles that a core's cube takes for each multiplication and addition of a product, where all of its block is used."""
+    cube = problem.chip.core.cube
+    return float(cube.cycles_per_block[problem.dtype]) / (cube.m * cube.n * (cube.k_bytes // problem.item))

@@ -11,7 +11,7 @@ from math import gcd, inf, prod
 from npuvm.compiler.cube.chooser import chooser_of
 from npuvm.compiler.cube.codegen import check_types, problem_of
 from npuvm.compiler.cube.lower import lower_cube
-from npuvm.compiler.cube.problem import ProductSizes
+from npuvm.compiler.cube.problem import ProductSizes, cycles_per_mac
 from npuvm.compiler.cube.spec import MatView, Side, normalise
 from npuvm.compiler.emit.blocks import BLOCK_BYTES
 from npuvm.compiler.emit.symint import Function, SymInt, compile_values
@@ -38,11 +38,14 @@ _LONGER = 1.2
 _MEMORY = 1 / 16
 """Share of main memory that the copy of an operand may take."""
 
+_FEWER = 0.9
+"""Share of the product's own time with all copies that it takes at least with fewer: a copy of short rows may be longer."""
+
 _FIXED = 8
 """Numbers of a product before those of the places where rows begin."""
 
-_WAYS = ((0,), (1,), (0, 1))
-"""Which operands may be copied."""
+_WAYS = {(True, True): ((0, 1), (0,), (1,)), (True, False): ((0,),), (False, True): ((1,),), (False, False): ()}
+"""Which operands are copied, by which of them may be; all of them first."""
 
 
 class PaddingCost:
@@ -82,6 +85,8 @@ class PaddingCost:
         self._cores = chip.cores_with("cube")
         self._chooser = chooser_of(problem, self._cores)
         self._chooser.prepare()
+        self._per_mac = cycles_per_mac(problem) / self._cores
+        self._item = problem.item
         self._room = chip.capacity_bytes("gm") * _MEMORY
         self._line, self._capacity = chip.memory.l2.line_bytes, chip.capacity_bytes("l2")
         self._line_cycles = memory_cost(chip).per_line
@@ -99,32 +104,36 @@ class PaddingCost:
         `other` is what it takes in another way, which reads the operands as they lie.
         """
         numbers = self._sizes(*values)
-        m, n, k, batch, a_pitch, b_pitch = numbers[:6]
+        m, n, k, batch, a_pitch, b_pitch, a_items, b_items = numbers[:_FIXED]
         if m * n * k * batch == 0:
             return ()
-        item, half = self._problem.item, self._capacity / 2
-        nbytes = numbers[6] * item, numbers[7] * item
+        nbytes = a_items * self._item, b_items * self._item
+        a, b = self._steps(numbers)
         # What launches of the kernel itself wrote is in L2, which serves reads of it wherever they begin.
-        a, b = [
-            0 if made and size <= half else step
-            for made, size, step in zip(self._made, nbytes, self._steps(numbers), strict=True)
-        ]
+        if self._made[0] and nbytes[0] <= self._capacity / 2:
+            a = 0
+        if self._made[1] and nbytes[1] <= self._capacity / 2:
+            b = 0
         if a == b == 0:
             return ()
+        choose = self._chooser.choose
         apart = self._pitch(a_pitch, a), self._pitch(b_pitch, b)
-        plain = min(self._chooser.choose(ProductSizes(m, n, k, batch, *apart)).cycles, other)
+        plain = min(choose(ProductSizes(m, n, k, batch, *apart)).cycles, other)
         if plain < _LEAST:
             return ()
-        spent = [self._copied(size) for size in nbytes]
+        may_be = a > 0 and nbytes[0] <= self._room, b > 0 and nbytes[1] <= self._room
+        spent = self._copied(nbytes[0]), self._copied(nbytes[1])
         copied = self._lined(a_pitch), self._lined(b_pitch)
-        least, best = plain, tuple[int, ...]()
-        for way, wanted in zip(_WAYS, self._allowed((a, b), nbytes), strict=True):
-            cycles = sum([spent[at] for at in way])
-            if wanted and cycles < least:
-                pitches = [(copied if at in way else apart)[at] for at in range(len(OPERANDS))]
-                cycles += self._chooser.choose(ProductSizes(m, n, k, batch, *pitches)).cycles
-                if cycles < least:
-                    least, best = cycles, way
+        least, best, floor = plain, tuple[int, ...](), self._per_mac * (m * n * k * batch)
+        for way in _WAYS[may_be]:
+            cycles = (0.0 if 0 not in way else spent[0]) + (0.0 if 1 not in way else spent[1])
+            if cycles + floor < least:
+                pitches = copied[0] if 0 in way else apart[0], copied[1] if 1 in way else apart[1]
+                product = choose(ProductSizes(m, n, k, batch, *pitches)).cycles
+                if len(way) == len(OPERANDS):
+                    floor = max(floor, _FEWER * product)
+                if cycles + product < least:
+                    least, best = cycles + product, way
         return tuple([OPERANDS[at] for at in best])
 
     def _pitch(self, pitch: int, step: int) -> int:
@@ -141,11 +150,6 @@ class PaddingCost:
         """Cycles of a copy; what half of L2 does not hold is written to memory and read again."""
         crossings = 1 if nbytes <= self._capacity / 2 else 3
         return nbytes / self._line * self._line_cycles * crossings * _LONGER + _FILL_CYCLES
-
-    def _allowed(self, steps: Sequence[int], nbytes: Sequence[int]) -> tuple[bool, bool, bool]:
-        """For each of _WAYS, whether what it copies is off blocks and leaves room in main memory for others."""
-        a, b = (step > 0 and size <= self._room for step, size in zip(steps, nbytes, strict=True))
-        return a, b, a and b
 
     def _steps(self, numbers: Sequence[int]) -> list[int]:
         """By operand, how many bytes off blocks lie the places where its rows begin; 0 where all are at blocks."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from npuvm.compiler.cube.chooser import TileChooser, chooser_of
 from npuvm.compiler.cube.codegen import check_types, problem_of
 from npuvm.compiler.cube.lower import lower_cube
-from npuvm.compiler.cube.problem import CubeTile, ProductSizes, TileProblem
+from npuvm.compiler.cube.problem import CubeTile, ProductSizes, TileProblem, cycles_per_mac
 from npuvm.compiler.cube.spec import normalise
 from npuvm.compiler.emit.blocks import BLOCK_BYTES
 from npuvm.compiler.emit.symint import Function, SymInt, compile_values
@@ -97,9 +97,8 @@ class SplitCost:
         self._parts, self._symbols, self._chip, self._isa = parts, symbols, chip, isa
         self._cores = cores
         self._out, self._acc = problem.out_item, problem.acc_item
-        cube, load = chip.core.cube, chip.core.load
-        block = cube.m * cube.n * (cube.k_bytes // problem.item)
-        self._per_mac = float(cube.cycles_per_block[problem.dtype]) / block / cores
+        load = chip.core.load
+        self._per_mac = cycles_per_mac(problem) / cores
         self._per_element = _SPREAD * problem.item * memory_cost(chip).per_byte
         ports = chip.cores_with("vector") * load.ub_bytes_per_cycle
         self._per_sum = 1 / (_SERVED * min(float(chip.l2_bytes_per_cycle), ports))
