@@ -38,6 +38,16 @@ def test_entries_by_grid_cut_each_grid_evenly(cores: int, tiles: list[int], step
         assert [tuple(each) for each in ranges[:, grid].tolist()] == expected
 
 
+@given(st.integers(1, 60), st.lists(st.integers(0, 200), min_size=2, max_size=3), st.integers(1, 5))
+def test_the_tiles_of_a_tail_are_cut_for_themselves(cores: int, tiles: list[int], steps: int) -> None:
+    entries = EvenEntries("vector", cores, tuple(tiles), steps, tail=True)
+    *first, last = tiles
+    before, alone = (EvenEntries("vector", cores, tuple(each), steps) for each in (first, [last]))
+    expected = [(*one.ranges, *other.ranges) for one, other in zip(before, reversed(alone), strict=True)]
+    assert [each.ranges for each in entries] == expected
+    assert [tuple(map(tuple, each)) for each in entries.columns().ranges.tolist()] == expected
+
+
 def test_even_entries_are_a_sequence() -> None:
     entries = EvenEntries("cube", 3, (7,))
     assert entries[-1] == entries[2] == Entry("cube", 0, ((5, 7),))

@@ -100,8 +100,9 @@ class EntryTable(Sequence[Entry]):
 class EvenEntries(EntryTable):
     """Entries of `cores` cores of one type that run one program over grids of `tiles` tiles, put one after another.
 
-    All tiles are cut into one range for each core, the first ones one tile longer; with `by_grid` those of each grid are. An
-    iteration of a grid is one of `steps` in which a core works on a tile.
+    All tiles are cut into one range for each core, the first ones one tile longer; with `by_grid` those of each grid are. With
+    `tail` those of the last grid are cut for themselves, the ranges of the last cores one tile longer. An iteration of a grid
+    is one of `steps` in which a core works on a tile.
     """
 
     core_type: str
@@ -109,17 +110,21 @@ class EvenEntries(EntryTable):
     tiles: tuple[int, ...]
     steps: int = 1
     by_grid: bool = False
+    tail: bool = False
 
     def __len__(self) -> int:
         return self.cores
 
     def entry(self, core: int) -> Entry:
         """The entry of a core."""
-        start, stop = self._span(core, sum(self.tiles))
+        last = len(self.tiles) - 1
+        start, stop = self._span(core, sum(self.tiles[:-1] if self.tail else self.tiles))
         ranges, base = [], 0
-        for count in self.tiles:
+        for phase, count in enumerate(self.tiles):
             if self.by_grid:
                 low, high = self._span(core, count)
+            elif self.tail and phase == last:
+                low, high = self._span(self.cores - 1 - core, count)
             else:
                 low, high = max(start - base, 0), min(stop - base, count)
             ranges.append((low * self.steps, high * self.steps) if low < high else (0, 0))
@@ -144,11 +149,16 @@ class EvenEntries(EntryTable):
             start = core * short + np.minimum(core, longer)
             return start, start + short + (core < longer)
 
-        start, stop = spans(total)
+        start, stop = spans(sum(self.tiles[:-1]) if self.tail else total)
         ranges = np.zeros((cores, phases, 2), dtype=np.int64)
         base = 0
         for phase, count in enumerate(self.tiles):
-            low, high = spans(count) if self.by_grid else (np.maximum(start - base, 0), np.minimum(stop - base, count))
+            if self.by_grid:
+                low, high = spans(count)
+            elif self.tail and phase == phases - 1:
+                low, high = (each[::-1] for each in spans(count))
+            else:
+                low, high = np.maximum(start - base, 0), np.minimum(stop - base, count)
             some = low < high
             ranges[:, phase, 0] = np.where(some, low * self.steps, 0)
             ranges[:, phase, 1] = np.where(some, high * self.steps, 0)

@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from math import inf
 from types import FunctionType
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.compiler.cube.test_cube_chooser import _problem, _product
 from tests.compiler.vector_run import CHIPS, the_chip, the_isa
 
 from npuvm.compiler import CompiledKernel, CompileError, compile_kernel
+from npuvm.compiler.cube.candidates import Asked, By
 from npuvm.compiler.cube.chooser import TileChooser as ProductChooser
 from npuvm.compiler.cube.problem import ProductSizes
 from npuvm.compiler.emit import template
@@ -230,6 +232,24 @@ def test_constants_of_parts_are_in_the_name_of_machine_code(monkeypatch: pytest.
     before = compiling._digest(source)
     monkeypatch.setattr(tiles, "WAVES", (1.0, 2.0))
     assert compiling._digest(source) != before
+
+
+@pytest.mark.parametrize("by", By)
+def test_tiles_of_parts_of_products_are_those_of_python(by: By) -> None:
+    problem = _problem(_product(64, 64, 64), "ascend_910b1")
+    plain = ProductChooser(problem, 24)
+    load_native()
+    fast = ProductChooser(problem, 24)
+    source, found = random.Random(str(by)), 0
+    for _ in range(200):
+        m, n, k = (16 * int(2 ** source.uniform(0, high)) for high in (9, 9, 8))
+        sizes = ProductSizes(m, n, k, 1, 2 * k, 2 * n)
+        tile = fast.choose(sizes)
+        most = source.choice(((m, n), (128, 256), (48, 96)))
+        asked = Asked(by, tile.l0[2], min(m, most[0]), most[1], source.choice((inf, tile.cycles / 1.02)))
+        assert fast.part(sizes, asked) == plain.part(sizes, asked), (sizes, asked)
+        found += fast.part(sizes, asked) is not None
+    assert 30 < found < 190
 
 
 def test_columns_without_end_are_left_to_python(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,13 +17,23 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.cube.alike import AlikeProblem
-from npuvm.compiler.cube.candidates import Candidates, Grid, Interval, Weighed, beyond_one
+from npuvm.compiler.cube.candidates import (
+    Asked,
+    By,
+    Candidates,
+    Costed,
+    Grid,
+    Interval,
+    Weighed,
+    beyond_one,
+)
 from npuvm.compiler.cube.core_cost import CoreCycles, CoreLoads, Layout, layout_of
 from npuvm.compiler.cube.costs import GRID, CandidateCosts, CostLines
 from npuvm.compiler.cube.fetched import MainMemory
 from npuvm.compiler.cube.levels import Table, are_finer, finer_tiles, grown_tiles, product_levels, refuse
 from npuvm.compiler.cube.measured import measured_tiles
 from npuvm.compiler.cube.meets import TINY, Edges, Met, MetByCores, Shared
+from npuvm.compiler.cube.native import NativeChoice
 from npuvm.compiler.cube.problem import CubeTile, ProductSizes, TileProblem
 from npuvm.compiler.emit.blocks import BLOCK_BYTES
 from npuvm.compiler.native.loading import Native, loaded
@@ -132,7 +142,9 @@ class TileChooser:
         self._l2_capacity = chip.capacity_bytes("l2")
         self._vast = _MANY_ROUNDS * cores * chip.capacity_bytes("l0c") / problem.acc_item if is_cut else inf
         self._bounds = {is_off: self._bound_fields(is_off) for is_off in (False, True)}
-        self._native = loaded() if self._shared is None else None
+        native, sides = loaded() if self._shared is None else None, (self._one_round, self._one_round_wide)
+        numbers = cores, self._per_core, *sides, self._memory.numbers
+        self._native = None if native is None else NativeChoice(native, *numbers)
         for a, b in product(_TIGHT, repeat=2):
             self._prepare_lines(a, b)
 
@@ -150,7 +162,7 @@ class TileChooser:
         """The same among tiles whose steps over k at L0 are `l0_k` long; None where none is of use."""
         if self._is_native(sizes):
             interval, best, least = self._by_machine_code(sizes, l0_k)
-            return None if best < 0 else self._tile(sizes, interval.tiles[best], least)
+            return None if best < 0 else self.tile(sizes, interval.tiles[best], least)
         weighed = self._useful_at(self._key(sizes)).at(sizes)
         interval = weighed.interval
         cycles = self._cycles(sizes, weighed, interval.ends[bisect_left(self._edges, sizes.m)])
@@ -158,21 +170,58 @@ class TileChooser:
         if not len(at):
             return None
         best = int(at[cycles[at].argmin()])
-        return self._tile(sizes, interval.tiles[best], float(cycles[best]))
+        return self.tile(sizes, interval.tiles[best], float(cycles[best]))
+
+    def part(self, sizes: ProductSizes, asked: Asked) -> Costed | None:
+        """The best candidate of those asked for, for one product whose operands lie at blocks, or a part of it.
+
+        None where none is of use. Addresses must be spread over the parts of memory.
+        """
+        end = bisect_left(self._edges, asked.most_m)
+        if self._native is not None and self._is_native(sizes):
+            at, a, b = self._layouts(sizes)
+            interval, lines = self._intervals[at], self._lines_at(at, a, b)
+            return self._native.part(lines, interval, sizes, interval.ends[end], self._bounds[False][0], asked)
+        weighed = self._useful_at(self._key(sizes)).at(sizes)
+        interval, fetched, end = weighed.interval, weighed.fetched, weighed.interval.ends[end]
+        assert fetched is not None
+        grid, later, (n, l0_k, l1_k) = self._grid(sizes, interval, end), weighed.later[:end], interval.whole[:, :end]
+        cycles, rounds, measure = self._by_cores(sizes, weighed, end), grid.rounds, grid.rounds * later
+        least = fetched.per_row[:end] * float(sizes.m) + fetched.fixed[:end]
+        if asked.by == By.TAILED:
+            measure = np.maximum(cycles + (grid.tailed(self._cores, self._per_core) - rounds) * later, least)
+        measure[(l0_k != asked.l0_k) | (n > asked.most_n) | (l1_k >= sizes.k) | (measure >= asked.limit)] = np.inf
+        best = int(measure.argmin())
+        if measure[best] == np.inf:
+            return None
+        assert weighed.new is not None
+        assert weighed.new_cols is not None
+        found = measure, cycles - rounds * later, later, weighed.new_cols, weighed.new, least
+        return Costed(interval.tiles[best], *(float(each[best]) for each in found))
+
+    def is_vast(self, sizes: ProductSizes) -> bool:
+        """Whether L2 has no room for operands and result."""
+        m, n, k, batch, *_ = sizes
+        return batch * ((m + n) * k + m * n) * self._item > self._l2_capacity
+
+    def is_off(self, sizes: ProductSizes) -> bool:
+        """Whether rows of an operand lie off the blocks of memory, which are read past L2 where it keeps no such reads."""
+        _, a, b = self._layouts(sizes)
+        return a.off or b.off
 
     def kept_cycles(self, sizes: ProductSizes) -> float:
         """The estimate of the chosen tile where L2 has the operands that it has room for, as launches before may leave it.
 
         0 for a result without elements.
         """
-        m, n, k, batch, *_ = sizes
+        m, n, _, batch, *_ = sizes
         if m * n * batch == 0:
             return 0.0
         tile = self.choose(sizes)
         met = self._met.get(sizes)
-        if met is None or batch * ((m + n) * k + m * n) * self._item > self._l2_capacity:
+        if met is None or self.is_vast(sizes):
             return tile.cycles
-        return max(met[0].kept(m, met[1]), self._read(sizes))
+        return max(met[0].kept(m, met[1]), self.read(sizes))
 
     def prepare(self) -> None:
         """Make what operands need whose rows follow each other or are copied, where there are few ways to lie."""
@@ -192,7 +241,7 @@ class TileChooser:
         costs = self._costs
         every = self._every(sizes).at(sizes)
         cycles = self._cycles(sizes, every, len(every.interval.tiles))
-        return costs.table, costs.depths, np.maximum(cycles, self._read(sizes))
+        return costs.table, costs.depths, np.maximum(cycles, self.read(sizes))
 
     def core_cycles(self, sizes: ProductSizes) -> tuple[Table, Ints, Floats, Floats]:
         """All tiles with their accumulators, and the cycles of a core for its first and for each later one."""
@@ -212,7 +261,7 @@ class TileChooser:
     def _chosen(self, sizes: ProductSizes) -> CubeTile:
         if self._is_native(sizes):
             interval, best, least = self._by_machine_code(sizes)
-            return self._tile(sizes, interval.tiles[best], least)
+            return self.tile(sizes, interval.tiles[best], least)
         # The rows of a transposed are as long as there are rows of the result.
         key = self._key(sizes)
         layer = key[0], *(sizes if self._problem.a.flipped else sizes[1:])
@@ -226,7 +275,7 @@ class TileChooser:
         best = int(cycles.argmin())
         if weighed.met is not None:
             self._met[sizes] = weighed.met, best
-        return self._tile(sizes, interval.tiles[best], float(cycles[best]))
+        return self.tile(sizes, interval.tiles[best], float(cycles[best]))
 
     def _is_native(self, sizes: ProductSizes) -> bool:
         return self._native is not None and sizes.n * sizes.batch < _EXACT
@@ -234,36 +283,18 @@ class TileChooser:
     def _by_machine_code(self, sizes: ProductSizes, l0_k: int = 0) -> tuple[Interval, int, float]:
         """The candidates, which one is the best, and its cycles: what `_cycles` gives, where rows do not meet."""
         assert self._native is not None
-        least = np.empty(1)
         at, a, b = self._layouts(sizes)
-        interval = self._intervals[at]
-        served, far = self._bounds[a.off or b.off]
-        best = self._native.choose_product_tile(
-            self._lines_at(at, a, b),
-            interval.sides,
-            interval.whole,
-            l0_k,
-            *sizes[:4],
-            interval.ends[bisect_left(self._edges, sizes.m)],
-            served,
-            far,
-            sizes.m * sizes.batch > self._one_round,
-            sizes.n * sizes.batch > self._one_round_wide,
-            self._cores,
-            self._per_core,
-            self._memory.numbers,
-            self._ended(sizes),
-            least,
-        )
-        return interval, best, float(least[0])
+        interval, lines, bounds = self._intervals[at], self._lines_at(at, a, b), self._bounds[a.off or b.off]
+        end = interval.ends[bisect_left(self._edges, sizes.m)]
+        return interval, *self._native.tile(lines, interval, sizes, end, bounds, l0_k, self._ended(sizes))
 
-    def _tile(self, sizes: ProductSizes, candidate: Sequence[int], cycles: float) -> CubeTile:
-        """A candidate cut to the sizes."""
+    def tile(self, sizes: ProductSizes, candidate: Sequence[int], cycles: float) -> CubeTile:
+        """A candidate (m, n, k at L1, k at L0, accumulators) of these estimated cycles, cut to the sizes."""
         m, n, k, *_ = sizes
         tile_m, tile_n, l1_k, l0_k, depth = candidate
         size, (block_m, block_n) = max(k, 1), self._blocks
         rows, cols = self._even(m, tile_m, block_m), self._even(n, tile_n, block_n)
-        estimate = int(max(cycles, self._read(sizes)))
+        estimate = int(max(cycles, self.read(sizes)))
         return CubeTile((rows, cols, min(l1_k, size)), (rows, cols, min(l0_k, size)), depth, estimate)
 
     def _even(self, size: int, edge: int, block: int) -> int:
@@ -295,23 +326,14 @@ class TileChooser:
 
         `lazily`: those that are not the least may be too low.
         """
-        interval, first, later, served, far, new, fetched, met = weighed
+        interval, *_, far, _, _, fetched, met = weighed
         cycles: Floats
         if met is None or far is not None:
             rows, tiles, rounds = self._grid(sizes, interval, end)
         if met is not None:
             cycles = met.cycles(sizes.m, end)
         else:
-            cycles = rounds * later[:end]
-            cycles += first[:end]
-            ended = self._ended(sizes)
-            if ended:
-                count = np.minimum(np.ceil(interval.sides[1, :end] * (sizes.n - TINY)), self._cores)
-                cycles += count * ended / rows
-            if new is not None and sizes.m * sizes.batch > self._one_round:
-                cycles += beyond_one(rows * (sizes.batch / self._cores), new[:end])
-            if served is not None:
-                np.maximum(cycles, tiles * served[:end], out=cycles)
+            cycles = self._by_cores(sizes, weighed, end)
             best = int(cycles.argmin()) if lazily and far is None else -1
             if fetched is not None and (best < 0 or cycles[best] < fetched.most(sizes.m, best)):
                 np.maximum(cycles, fetched.cycles(sizes.m, rows, rounds - tiles * self._per_core), out=cycles)
@@ -320,12 +342,28 @@ class TileChooser:
             np.hypot(cycles, tiles * far[:end], out=cycles)
         return cycles
 
+    def _by_cores(self, sizes: ProductSizes, weighed: Weighed, end: int) -> Floats:
+        """Cycles of cores and of L2, where rows do not meet."""
+        interval, first, later, served, _, new, *_ = weighed
+        rows, tiles, rounds = self._grid(sizes, interval, end)
+        cycles: Floats = rounds * later[:end]
+        cycles += first[:end]
+        ended = self._ended(sizes)
+        if ended:
+            count = np.minimum(np.ceil(interval.sides[1, :end] * (sizes.n - TINY)), self._cores)
+            cycles += count * ended / rows
+        if new is not None and sizes.m * sizes.batch > self._one_round:
+            cycles += beyond_one(rows * (sizes.batch / self._cores), new[:end])
+        if served is not None:
+            np.maximum(cycles, tiles * served[:end], out=cycles)
+        return cycles
+
     def _ended(self, sizes: ProductSizes) -> float:
         """Cycles for each core that reads the end of the left operand past L2, which rows of tiles before the last do not."""
         is_tight = not self._problem.a.flipped and sizes.a_pitch == sizes.k * self._item
         return self._memory.in_turn if is_tight and sizes.m * sizes.a_pitch % BLOCK_BYTES else 0.0
 
-    def _read(self, sizes: ProductSizes) -> float:
+    def read(self, sizes: ProductSizes) -> float:
         """Cycles of main memory for operands that are read once, and what L2 does not keep of a result."""
         m, n, k, batch, *_ = sizes
         stored = m * n * batch * self._out_item
@@ -375,7 +413,7 @@ class TileChooser:
         m, n, k = table[:, :3].T.astype(np.float64)
         sides = np.stack([1.0 / m, 1.0 / n, m, n, k])
         edges = Edges(m, n, k, sides[0], sides[1])
-        return Interval(numbers, tiles, [*ends, len(table)], table[:, [1, 5]].T.copy(), sides, edges)
+        return Interval(numbers, tiles, [*ends, len(table)], table[:, [1, 5, 2]].T.copy(), sides, edges)
 
     def _made(self, interval: Interval, both: _Lines, wide: int, a: Layout, b: Layout) -> Candidates:
         plain, covering = both

@@ -43,7 +43,7 @@ _MOST_PIECES = 48
 
 
 class MatmulEmitter(CubeWriter):
-    """Writes one or more products with the same tiles into the builder `b`."""
+    """Writes one or more products with the same tiles, or smaller ones with the same k, into the builder `b`."""
 
     def __init__(
         self, spec: MatmulSpec, problem: TileProblem, tile: CubeTile, core_type: CoreType, n_args: int
@@ -51,14 +51,17 @@ class MatmulEmitter(CubeWriter):
         super().__init__(spec, problem, tile, core_type, n_args)
         self._ones = self._load_ones()
 
-    def write(self, spec: MatmulSpec, problem: TileProblem, walk: Walk) -> None:
-        """All grids of the walk of one product; `problem` has its layouts."""
+    def write(self, spec: MatmulSpec, problem: TileProblem, walk: Walk, edges: tuple[int, int] | None = None) -> None:
+        """All grids of the walk of one product; `problem` has its layouts, `edges` are m and n of tiles that are smaller."""
         writer = copy(self)
+        if edges is not None:
+            writer.m1, writer.n1 = writer.m0, writer.n0 = edges
+            writer.part_rows = writer.m1 // writer.parts
         writer._set_product(spec, problem)
         for grid in walk.grids:
             with self.b.grid([axis.trip for axis in grid.axes]) as loops:
-                m = grid_extent(spec.m, self.m1, grid, loops, "m")
-                n = grid_extent(spec.n, self.n1, grid, loops, "n")
+                m = grid_extent(spec.m, writer.m1, grid, loops, "m")
+                n = grid_extent(spec.n, writer.n1, grid, loops, "n")
                 writer._tile(Step(grid, loops, m, n), self._ones)
 
     # One tile of the result.

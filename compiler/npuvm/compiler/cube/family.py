@@ -14,9 +14,10 @@ from npuvm.compiler.cube.chooser import chooser_of
 from npuvm.compiler.cube.codegen import check_types, problem_of
 from npuvm.compiler.cube.emit import MatmulEmitter
 from npuvm.compiler.cube.lower import lower_cube
-from npuvm.compiler.cube.nest import COLUMNS, WHOLE, NestChooser, nest_grids, nests_of
-from npuvm.compiler.cube.problem import CubeTile, ProductSizes
+from npuvm.compiler.cube.nest import BANDS, COLUMNS, STEPS, TAILED, WHOLE, Nest, NestChooser, nest_grids, nests_of
+from npuvm.compiler.cube.problem import CubeTile, ProductSizes, Tail
 from npuvm.compiler.cube.spec import MatmulSpec, MatView, normalise
+from npuvm.compiler.cube.tails import TailChooser
 from npuvm.compiler.emit.symint import Function, SymInt, compile_values
 from npuvm.compiler.emit.template import Template
 from npuvm.compiler.emit.walk import Walk
@@ -29,6 +30,9 @@ __all__ = ["CubeFamily", "ProductPrograms", "ProductSort"]
 
 _TILE = ("m", "n", "k at L1", "k at L0", "accumulators", "band")
 """Variables that the choices of a tile and of a walk give."""
+
+_TAIL = (*("main m", "main n", "from m", "from n", "rest m", "rest n"), *("rest m at L1", "rest n at L1"))
+"""And those of a product in two parts: sizes of the first, where the second begins, its sizes and its tile."""
 
 _KEPT_SORTS = 256
 
@@ -71,6 +75,8 @@ class CubeFamily:
             "sizes",
         )
         self._chooser = chooser_of(problem, chip.cores_with("cube"))
+        # Where rows meet in parts of memory, cores are at columns side by side, in which tails have no place.
+        self._tails = TailChooser(self._chooser, chip.cores_with("cube")) if chip.memory.address_hash else None
         empty = any(not isinstance(size, SymInt) and size == 0 for size in (spec.m, spec.n, spec.k, *spec.batch))
         self._programs = None if empty else ProductPrograms(sort, len(self.tensors), chip, isa, buffering=buffering)
 
@@ -80,9 +86,25 @@ class CubeFamily:
         if self._programs is None or m * n * k * batch == 0:
             return None
         tile = self._chooser.choose(ProductSizes(m, n, k, batch, a_pitch, b_pitch))
+        own = ProductSizes(m, n, k, batch, own_a, own_b)
         if self._is_like:
-            tile = self._like(tile, ProductSizes(m, n, k, batch, own_a, own_b))
+            tile = self._like(tile, own)
+        tail = None if self._tails is None else self._tails.choose(own, tile)
+        if tail is not None:
+            image = self._programs.tailed(self._name, numbers, k, tail)
+            if image is not None:
+                return image
         return self._programs.image(self._name, numbers, (m, n, k, batch), tile, own_b * self._across)
+
+    def tail(self, values: Sequence[int]) -> Tail | None:
+        """The two parts in which the product is computed; None where it is one."""
+        m, n, k, batch, a_pitch, b_pitch, own_a, own_b, *_ = self._sizes(*values)
+        if self._programs is None or self._tails is None or m * n * k * batch == 0:
+            return None
+        tile = self._chooser.choose(ProductSizes(m, n, k, batch, a_pitch, b_pitch))
+        own = ProductSizes(m, n, k, batch, own_a, own_b)
+        found = self._tails.choose(own, self._like(tile, own) if self._is_like else tile)
+        return None if found is None or self._programs.nest_of(k, found) is None else found
 
     def _like(self, tile: CubeTile, sizes: ProductSizes) -> CubeTile:
         """The best tile for operands that lie otherwise, with the steps over k at L0 of the one given, or that one."""
@@ -129,10 +151,28 @@ class ProductPrograms:
         """
         meets = self._meet > 0 and b_pitch > 0 and b_pitch % self._meet == 0
         nest = self._nests.choose(*sizes, tile, meets=meets, pitch=b_pitch // self._item)
+        return self._image(name, nest, (*numbers, *tile.l1, tile.l0[2], tile.l0c_depth, nest.band))
+
+    def nest_of(self, k: int, tail: Tail) -> Nest | None:
+        """The nest of a product in two parts; None where it has to be one."""
+        return self._nests.choose_tailed(k, tail) if TAILED in self._templates else None
+
+    def tailed(self, name: str, numbers: Sequence[int], k: int, tail: Tail) -> Image | None:
+        """The same for a product in two parts; None where it has to be one."""
+        nest = self.nest_of(k, tail)
+        if nest is None:
+            return None
+        tile = tail.main
+        start = (tail.rows, 0) if tail.rest_cols == tail.cols else (0, tail.cols)
+        rest = tail.rest_rows, tail.rest_cols, *tail.rest.l1[:2]
+        own = *tile.l1, tile.l0[2], tile.l0c_depth, nest.band, tail.rows, tail.cols, *start, *rest
+        return self._image(name, nest, (*numbers, *own))
+
+    def _image(self, name: str, nest: Nest, values: tuple[int, ...]) -> Image:
         template = self._templates[nest.number]
-        words, relocs = template.instance((*numbers, *tile.l1, tile.l0[2], tile.l0c_depth, nest.band))
+        words, relocs = template.instance(values)
         cores = min(self._cores, sum(nest.tiles))
-        entries = EvenEntries(self._core_type, cores, nest.tiles, by_grid=nest.by_grid)
+        entries = EvenEntries(self._core_type, cores, nest.tiles, by_grid=nest.by_grid, tail=nest.is_tailed)
         return Image(name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
 
 
@@ -196,6 +236,8 @@ class _Templates:
         if found is None:
             pins = Pins(buffering=buffering)
             found = self._kept[key] = {nest: _template(sort, n_args, chip, isa, nest, pins) for nest in nests_of(chip)}
+            if chip.memory.address_hash and chip.cores_with("cube") > 1 and not sort.spec.batch:
+                found[TAILED] = _tailed_template(sort, n_args, chip, isa, pins)
             if len(self._kept) > _KEPT_SORTS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -213,3 +255,31 @@ def _template(sort: ProductSort, n_args: int, chip: NpuConfig, isa: Isa, nest: i
     emitter = MatmulEmitter(spec, problem, tile, chip.core_type_with("cube"), n_args)
     emitter.write(spec, problem, Walk(tuple(nest_grids(nest, spec, m, n, band)), ()))
     return emitter.b.template((*sort.variables, *_TILE))
+
+
+def _tailed_template(sort: ProductSort, n_args: int, chip: NpuConfig, isa: Isa, pins: Pins) -> Template:
+    spec = sort.spec
+    problem = problem_of(spec, chip, isa, pins)
+    m, n, k, k0, depth, band = (SymInt.variable(name) for name in _TILE)
+    main_m, main_n, from_m, from_n, rest_m, rest_n, m2, n2 = (SymInt.variable(name) for name in _TAIL)
+    emitter = MatmulEmitter(
+        spec, problem, CubeTile((m, n, k), (m, n, k0), depth, 0), chip.core_type_with("cube"), n_args
+    )
+    main = replace(spec, m=main_m, n=main_n)
+    emitter.write(main, problem, Walk(tuple(nest_grids(BANDS, main, m, n, band)), ()))
+    rest = replace(
+        spec,
+        m=rest_m,
+        n=rest_n,
+        a=_moved(spec.a, from_m, 0),
+        b=_moved(spec.b, 0, from_n),
+        c=_moved(spec.c, from_m, from_n),
+        bias=None if spec.bias is None else _moved(spec.bias, 0, from_n),
+    )
+    emitter.write(rest, problem, Walk(tuple(nest_grids(STEPS, rest, m2, n2, 1)), ()), (m2, n2))
+    return emitter.b.template((*sort.variables, *_TILE, *_TAIL))
+
+
+def _moved(view: MatView, rows: int, cols: int) -> MatView:
+    """The view of what begins so many rows and columns behind."""
+    return replace(view, offset=view.offset + rows * view.row + cols * view.col)

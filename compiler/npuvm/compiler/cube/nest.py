@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import gcd
 from typing import NamedTuple
 
-from npuvm.compiler.cube.problem import CubeTile
+from npuvm.compiler.cube.problem import CubeTile, Tail
 from npuvm.compiler.cube.spec import MatmulSpec
 from npuvm.compiler.emit.symint import ceil_div
 from npuvm.compiler.emit.walk import Axis, GridWalk
@@ -22,6 +22,7 @@ __all__ = [
     "NESTS",
     "ROUNDS",
     "STEPS",
+    "TAILED",
     "WHOLE",
     "Nest",
     "NestChooser",
@@ -37,6 +38,10 @@ _WAVES = 4
 """Tiles for each core from which bands pay: the cores' parts are then larger than a row of tiles or two."""
 
 
+TAILED = len(NESTS)
+"""The nest of a product in two parts (`cube.tails`): the first in bands, of one row where it has no use for them."""
+
+
 class Nest(NamedTuple):
     """The loop nest of a shape: its number, rows of tiles in a band or columns of a round, and the tiles of each grid."""
 
@@ -48,6 +53,11 @@ class Nest(NamedTuple):
     def by_grid(self) -> bool:
         """Whether cores share the tiles of each grid, rather than those of all grids put one after another."""
         return self.number == ROUNDS
+
+    @property
+    def is_tailed(self) -> bool:
+        """Whether they share those of the last grid for themselves."""
+        return self.number == TAILED
 
 
 _SAVED = 1.15
@@ -102,6 +112,17 @@ class NestChooser:
         if not self._spread and batch == 1 and tiles > self._cores > 1:
             return self._side_by_side(rows, cols, m > n or meets)
         return Nest(STEPS, 1, (tiles,))
+
+    def choose_tailed(self, k: int, tail: Tail) -> Nest | None:
+        """The nest for a product in two parts; None where cores walk the first one in another way than in bands."""
+        first = self.choose(tail.rows, tail.cols, k, 1, tail.main)
+        if first.number not in (STEPS, BANDS):
+            return None
+        m1, n1, _ = tail.main.l1
+        rows, cols = -(-tail.rows // m1), -(-tail.cols // n1)
+        tiles = first.tiles if first.number == BANDS else ((rows - 1) * cols, cols)
+        m2, n2, _ = tail.rest.l1
+        return Nest(TAILED, first.band, (*tiles, -(-tail.rest_rows // m2) * -(-tail.rest_cols // n2)))
 
     def _side_by_side(self, rows: int, cols: int, tall: bool) -> Nest:
         """The nest with which cores are at columns side by side, which lie in as many parts of memory as there can be.

@@ -12,7 +12,7 @@ from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 from npuvm.isa.records import quick_record
 
-__all__ = ["RINGS", "CubeTile", "ProductSizes", "TileProblem", "cycles_per_mac"]
+__all__ = ["RINGS", "CubeTile", "ProductSizes", "Tail", "TileProblem", "cycles_per_mac"]
 
 RINGS = {"l1.a": 2, "l1.b": 2, "l1.bias": 2, "l0a": 2, "l0b": 2, "l0c": 2, "ub.c": 2}
 """Rings and how many slots they have at most when none are pinned; `l0c` falls back to 1 where 2 do not fit."""
@@ -75,6 +75,22 @@ class CubeTile:
     l1: tuple[int, int, int]
     l0: tuple[int, int, int]
     l0c_depth: int
+    cycles: int
+
+
+class Tail(NamedTuple):
+    """A product in two parts: what tiles of `main` compute, and behind it rows or columns that have tiles of their own.
+
+    `main` is a tile for the first `rows` x `cols` of the result, `rest` one for `rest_rows` x `rest_cols` behind these, no
+    larger and with the same k. `cycles` are estimated for both.
+    """
+
+    main: CubeTile
+    rows: int
+    cols: int
+    rest: CubeTile
+    rest_rows: int
+    rest_cols: int
     cycles: int
 
 

@@ -17,9 +17,10 @@ from npuvm.compiler.conv.relay import relay_family_of
 from npuvm.compiler.conv.segment import ConvSegment, lower_conv
 from npuvm.compiler.cube.chooser import chooser_of
 from npuvm.compiler.cube.codegen import MatmulKernel, compile_matmul
+from npuvm.compiler.cube.family import CubeFamily
 from npuvm.compiler.cube.lower import lower_cube
 from npuvm.compiler.cube.plan import candidate_tiles as cube_candidates
-from npuvm.compiler.cube.problem import CubeTile
+from npuvm.compiler.cube.problem import CubeTile, Tail
 from npuvm.compiler.cube.segment import family_of
 from npuvm.compiler.emit.walk import Walk
 from npuvm.compiler.fusion.cuts import cut_of
@@ -270,15 +271,16 @@ def _apart(
                 found.append(_conv(segment, windows, args, isa))
         elif isinstance(segment, CubeSegment):
             spec, args = lower_cube(segment, binding)
-            product = compile_matmul(spec, len(args), chip, isa, own)
+            product, tail = compile_matmul(spec, len(args), chip, isa, own), None
             if product is not None and _is_free(own):
                 if like is not None:
                     product = _tiled_like(product, like, binding, len(args), chip, isa)
                 family = family_of(segment, tuple(binding), chip, isa, like, own.buffering)
-                image = family.instance(tuple(binding.values()))
+                assert isinstance(family, CubeFamily)
+                image, tail = family.instance(tuple(binding.values())), family.tail(tuple(binding.values()))
                 product = product if image is None else replace(product, image=image)
             if product is not None:
-                found.append(_cube(segment, product, args, chip, isa))
+                found.append(_cube(segment, product, args, chip, isa, tail))
         elif isinstance(segment, PickSegment):
             rows, args = lower_pick(segment, binding)
             picked = compile_pick(rows, len(args), chip, isa, own)
@@ -419,7 +421,12 @@ def _vector(segment: Segment, kernel: VectorKernel, chip: NpuConfig, isa: Isa, p
 
 
 def _cube(
-    segment: CubeSegment, kernel: MatmulKernel, args: tuple[str, ...], chip: NpuConfig, isa: Isa
+    segment: CubeSegment,
+    kernel: MatmulKernel,
+    args: tuple[str, ...],
+    chip: NpuConfig,
+    isa: Isa,
+    tail: Tail | None = None,
 ) -> InspectedSegment:
     cores = kernel.problem.pins.cores or chip.cores_with("cube")
     table, depths, cycles = cube_candidates(kernel.problem, kernel.spec, cores)
@@ -427,10 +434,13 @@ def _cube(
     candidates = tuple(
         Candidate(tile_text(table[at].tolist(), int(depths[at])), float(cycles[at])) for at in order.tolist()
     )
+    estimate = kernel.tile.cycles
+    if tail is not None:
+        kernel, estimate = replace(kernel, tile=tail.main), tail.cycles
     tile = kernel.tile
     text = tile_text([*tile.l1, *tile.l0], tile.l0c_depth)
-    found = InspectedSegment(segment, kernel, args, text, tile.cycles, candidates, cube_buffers(kernel, isa))
+    found = InspectedSegment(segment, kernel, args, text, estimate, candidates, cube_buffers(kernel, isa))
     spec = kernel.spec
-    sizes = spec.m, spec.n, spec.k, prod(spec.batch)
-    tiling = tiling_of(sizes, tile, kernel.problem.item, image_counts(kernel.image), chip) if spec.k else None
+    sizes, item = (spec.m, spec.n, spec.k, prod(spec.batch)), kernel.problem.item
+    tiling = tiling_of(sizes, tile, item, image_counts(kernel.image), chip, tail) if spec.k else None
     return replace(found, known_by=costs_text(chooser_of(kernel.problem, cores), chip, isa), tiling=tiling)

@@ -10,7 +10,7 @@ import numpy as np
 
 from npuvm.compiler.cube.chooser import TileChooser
 from npuvm.compiler.cube.codegen import MatmulKernel
-from npuvm.compiler.cube.problem import CubeTile
+from npuvm.compiler.cube.problem import CubeTile, Tail
 from npuvm.compiler.tiles.levels import Analysis
 from npuvm.compiler.tiles.library import find_library
 from npuvm.hw.config import NpuConfig
@@ -21,7 +21,7 @@ __all__ = ["Tiling", "costs_text", "even_counts", "image_counts", "tile_text", "
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """`tiles` of a result in `rounds` on `cores`.
+    """`tiles` of a result in `rounds` on `cores`; `tail` says which are others behind those of the first part.
 
     `beyond` is the share of multiply-adds that the cube computes beside those of the result, because it takes whole blocks;
     `idle` that of cores which have no tile in the last round.
@@ -32,6 +32,7 @@ class Tiling:
     rounds: int
     idle: float
     beyond: float
+    tail: str = ""
 
     @property
     def text(self) -> str:
@@ -40,28 +41,41 @@ class Tiling:
         rounds = (
             f"{self.rounds} round{'s' if self.rounds > 1 else ''} on {self.cores} core{'s' if self.cores > 1 else ''}"
         )
+        tail = f"; {self.tail}" if self.tail else ""
         return (
-            f"{tiles}, {rounds}, {self.idle:.1%} of the last idle; {self.beyond:.1%} of multiply-adds beyond the result"
+            f"{tiles}, {rounds}, {self.idle:.1%} of the last idle{tail}; "
+            f"{self.beyond:.1%} of multiply-adds beyond the result"
         )
 
 
 def tiling_of(
-    sizes: tuple[int, int, int, int], tile: CubeTile, item: int, counts: Sequence[int], chip: NpuConfig
+    sizes: tuple[int, int, int, int],
+    tile: CubeTile,
+    item: int,
+    counts: Sequence[int],
+    chip: NpuConfig,
+    tail: Tail | None = None,
 ) -> Tiling:
     """The tiling of a product whose m, n, k and number of matrices are `sizes`, of elements of `item` bytes.
 
-    `counts` are the tiles of each core that has some.
+    `counts` are the tiles of each core that has some; with a `tail` the product is computed in two parts.
     """
     m, n, k, batch = sizes
     cube, cores = chip.core.cube, max(len(counts), chip.cores_with("cube"))
     blocks = cube.m, cube.n, cube.k_bytes // item
-    edges = zip((m, n, k), tile.l1, tile.l0, blocks, strict=True)
-    computed = prod(_whole_blocks(*each) for each in edges)
+    parts, text = [(m, n, tile)], ""
+    if tail is not None:
+        parts = [(tail.rows, tail.cols, tail.main), (tail.rest_rows, tail.rest_cols, tail.rest)]
+        begin = f"row {tail.rows}" if tail.rest_cols == tail.cols else f"column {tail.cols}"
+        text = f"from {begin} on tiles of {tail.rest.l1[0]} x {tail.rest.l1[1]}"
+    computed, tiles = 0, 0
+    for rows, cols, own in parts:
+        edges = zip((rows, cols, k), own.l1, own.l0, blocks, strict=True)
+        computed += prod(_whole_blocks(*each) for each in edges)
+        tiles += batch * -(-rows // own.l1[0]) * -(-cols // own.l1[1])
     rounds = max(counts)
     last = sum(count == rounds for count in counts)
-    return Tiling(
-        batch * -(-m // tile.l1[0]) * -(-n // tile.l1[1]), cores, rounds, 1 - last / cores, 1 - m * n * k / computed
-    )
+    return Tiling(tiles, cores, rounds, 1 - last / cores, 1 - m * n * k / computed, text)
 
 
 def image_counts(image: Image) -> list[int]:

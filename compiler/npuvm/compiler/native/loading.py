@@ -20,6 +20,7 @@ class Native(NamedTuple):
     choose_chunks: Callable[..., tuple[int, float, float, int, int, int, int, int]]
     choose_reduce: Callable[..., tuple[Any, ...]]
     choose_product_tile: Callable[..., int]
+    choose_product_part: Callable[..., int]
     choose_conv_tile: Callable[..., int]
     fill: Callable[..., bool]
     label: str
@@ -59,6 +60,7 @@ def load_native() -> Native:
                 chunk.choose_chunks,
                 chunk.choose_reduce,
                 product.choose_product_tile,
+                product.choose_product_part,
                 conv.choose_conv_tile,
                 field.fill,
                 compiling.LABEL,

@@ -7,10 +7,11 @@ from math import hypot
 import numpy as np
 import numpy.typing as npt
 
+from npuvm.compiler.cube.candidates import TAIL, TAIL_LEAST, By
 from npuvm.compiler.cube.meets import TINY
 from npuvm.compiler.native.compiling import BOTH, FLAG, FLOAT, FLOATS, INT, ROWS, TABLE, kernel
 
-__all__ = ["choose_product_tile"]
+__all__ = ["choose_product_part", "choose_product_tile"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -91,5 +92,83 @@ def choose_product_tile(
             total = hypot(total, tiles * (both[way, 0, far, at] + depth * both[way, 1, far, at]))
         if total < least:
             best, least = at, total
+    cycles[0] = least
+    return best
+
+
+@kernel(INT, BOTH, TABLE, ROWS, INT, INT, INT, FLOAT, INT, INT, INT, INT, INT, FLAG, FLAG, INT, FLOAT, FLOATS, FLOATS)
+def choose_product_part(
+    both: Floats,
+    sides: Floats,
+    whole: Ints,
+    step: int,
+    widest: int,
+    by: int,
+    limit: float,
+    m: int,
+    n: int,
+    k: int,
+    end: int,
+    served: int,
+    has_more_rows: bool,
+    has_more_cols: bool,
+    cores: int,
+    per_core: float,
+    memory: Floats,
+    cycles: Floats,
+) -> int:
+    """The number of the best candidate for a part of one product whose operands lie at blocks, -1 where there is none.
+
+    Arguments are those of `choose_product_tile`; only candidates no wider than `widest` with steps over k at L0 of `step` and
+    others at L1 are of use, whose measure, which `by` tells (`By`), is below `limit`. Written to `cycles` are the measure, and
+    of the one taken what it takes beside its rounds, each round, how much longer one is with columns, and with rows, that no
+    core has read, and what main memory takes at least.
+    """
+    fields = both.shape[2]
+    depth = float(k)
+    best, least = -1, limit
+    for at in range(end):
+        if whole[2, at] >= k or whole[1, at] != step or whole[0, at] > widest:
+            continue
+        way = 1 if whole[0, at] >= n else 0
+        columns = np.ceil(sides[1, at] * (n - TINY))
+        rows = np.ceil(sides[0, at] * (m - TINY))
+        tiles = columns * rows
+        later = both[way, 0, 1, at] + depth * both[way, 1, 1, at]
+        if tiles * per_core * later >= least:
+            continue
+        new_cols = both[way, 0, fields - 2, at] + depth * both[way, 1, fields - 2, at]
+        new_rows = both[way, 0, fields - 3, at] + depth * both[way, 1, fields - 3, at]
+        first = both[way, 0, 0, at] + depth * both[way, 1, 0, at]
+        if has_more_cols:
+            first += max(sides[1, at] * (n / cores) - 1.0, 0.0) * new_cols
+        rounds = np.ceil(tiles * per_core)
+        total = rounds * later + first
+        if has_more_rows:
+            total += max(rows * (1 / cores) - 1.0, 0.0) * new_rows
+        if served >= 0:
+            total = max(total, tiles * (both[way, 0, served, at] + depth * both[way, 1, served, at]))
+        # `MainMemory.fetched`, without what is lost in a last round.
+        part = min(sides[4, at] / max(depth, 1.0), 1.0)
+        a_near = min(sides[2, at] * float(cores) / m, 1.0) if memory[3] else part
+        wide = min(sides[3, at], float(n))
+        b_near = part if memory[4] else min(min(columns, float(cores)) * wide / float(n), 1.0)
+        a_each = memory[0] + memory[1] / max(a_near * memory[2], 1.0)
+        b_each = memory[0] + memory[1] / max(b_near * memory[2], 1.0)
+        behind = both[way, 0, fields - 1, at] + depth * both[way, 1, fields - 1, at]
+        fetched = a_each * depth * float(m) + (b_each * (float(n) * depth) + behind)
+        measure = rounds * later
+        if by == By.TAILED:
+            taken, least_rounds = np.floor(tiles * per_core) * cores, np.inf
+            for across in (columns, rows):
+                lines = np.floor((taken + TINY) / across)
+                if lines >= 1.0:
+                    left = (tiles - lines * across) * per_core * TAIL + TAIL_LEAST
+                    least_rounds = min(least_rounds, np.ceil(lines * across * per_core) + left)
+            measure = max(total + (least_rounds - rounds) * later, fetched)
+        if measure < least:
+            best, least = at, measure
+            cycles[1], cycles[2], cycles[3] = total - rounds * later, later, new_cols
+            cycles[4], cycles[5] = new_rows, fetched
     cycles[0] = least
     return best

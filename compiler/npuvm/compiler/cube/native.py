@@ -1,0 +1,86 @@
+"""The calls of machine code that choose a product's tile (`npuvm.compiler.native.product_kernel`)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from npuvm.compiler.cube.candidates import Asked, Costed, Interval
+from npuvm.compiler.cube.problem import ProductSizes
+from npuvm.compiler.native.loading import Native
+
+__all__ = ["NativeChoice"]
+
+Floats = npt.NDArray[np.float64]
+
+
+class NativeChoice(NamedTuple):
+    """Choices on `cores` cores; `per_core` is one over these, or less by what a quotient may be off.
+
+    Products of up to `one_round` rows have none that are new behind the first round, and of up to `one_round_wide` no columns.
+    `memory` are the numbers of `MainMemory`.
+    """
+
+    native: Native
+    cores: int
+    per_core: float
+    one_round: int
+    one_round_wide: int
+    memory: Floats
+
+    def tile(
+        self,
+        lines: Floats,
+        interval: Interval,
+        sizes: ProductSizes,
+        end: int,
+        bounds: tuple[int, int],
+        l0_k: int,
+        ended: float,
+    ) -> tuple[int, float]:
+        """The best of the first `end` candidates with steps over k at L0 of `l0_k`, 0 for any, and its estimate."""
+        least = np.empty(1)
+        best = self.native.choose_product_tile(
+            lines,
+            interval.sides,
+            interval.whole,
+            l0_k,
+            *sizes[:4],
+            end,
+            *bounds,
+            sizes.m * sizes.batch > self.one_round,
+            sizes.n * sizes.batch > self.one_round_wide,
+            self.cores,
+            self.per_core,
+            self.memory,
+            ended,
+            least,
+        )
+        return best, float(least[0])
+
+    def part(
+        self, lines: Floats, interval: Interval, sizes: ProductSizes, end: int, served: int, asked: Asked
+    ) -> Costed | None:
+        """The best of the first `end` candidates of those asked for."""
+        found = np.empty(6)
+        best = self.native.choose_product_part(
+            lines,
+            interval.sides,
+            interval.whole,
+            asked.l0_k,
+            asked.most_n,
+            asked.by.value,  # other types than those of the kernel are told apart anew in each call
+            asked.limit,
+            *sizes[:3],
+            end,
+            served,
+            sizes.m > self.one_round,
+            sizes.n > self.one_round_wide,
+            self.cores,
+            self.per_core,
+            self.memory,
+            found,
+        )
+        return None if best < 0 else Costed(interval.tiles[best], *found.tolist())
