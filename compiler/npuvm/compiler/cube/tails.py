@@ -23,6 +23,9 @@ _OTHER = 1.03
 _LEAST = 4000
 """Cycles that a product takes at least for which a tail is asked."""
 
+_BY_MEMORY = 0.8
+"""Share of a product's time that main memory takes from which on cores wait for it in all rounds; fewer of these gain nothing."""
+
 _KEPT = 256
 
 
@@ -81,7 +84,9 @@ class TailChooser:
         # Of operands that L2 has no room for, the last round reads one whole from main memory.
         again = self._chooser.read(behind) if self._chooser.is_vast(sizes) else 0.0
         last_rounds = rest.measure + rest.measure / rest.later * (rest.new_rows if by_rows else rest.new_cols)
-        cycles = max(main.once + rounds * main.later + max(last_rounds, again), main.fetched)
+        cycles = main.once + rounds * main.later + max(last_rounds, again)
+        if main.fetched > _BY_MEMORY * cycles:
+            return None
         first = self._chooser.tile(sizes._replace(m=size[0], n=size[1]), main.tile, cycles)
         last = self._chooser.tile(behind, [*rest.tile[:2], l1_k, *rest.tile[3:]], cycles)
         if last.l1[0] > first.l1[0] or last.l1[1] > first.l1[1]:
