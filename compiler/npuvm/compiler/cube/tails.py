@@ -24,7 +24,7 @@ _LEAST = 4000
 """Cycles that a product takes at least for which a tail is asked."""
 
 _BY_MEMORY = 0.8
-"""Share of a product's time that main memory takes from which on cores wait for it in all rounds; fewer of these gain nothing."""
+"""Share of a product that main memory takes from which on cores wait for it in all rounds; fewer of these gain nothing."""
 
 _KEPT = 256
 
