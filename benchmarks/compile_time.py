@@ -1,7 +1,7 @@
 """Host time to compile kernels: a new graph, a new shape, a known shape, new addresses; and what TorchInductor takes.
 
     python benchmarks/compile_time.py [--chip ascend_910b1] [--shapes 1000] [--kernel NAME]... [--native]
-        [--inductor N] [--json FILE]
+        [--no-collector] [--inductor N] [--json FILE]
 
 Twenty kernels from one operator to attention, each over random shapes whose sizes are spread evenly over their logarithms from
 1 up (so sizes 1 to 8 are common). All times are CPU time of one process, in which nothing else runs.
@@ -15,7 +15,8 @@ Twenty kernels from one operator to attention, each over random shapes whose siz
 
 The cycle collector is on; what lived before a series is frozen (`gc.freeze`), as a serving process does. Kernels that the
 compiler keeps no longer, those of 512 shapes ago, are dropped. The slowest new shape stands there twice: as it was, and the
-slowest when the collector's own time is taken out of each; it takes 0.4 to 2.6 ms every 7,700 containers.
+slowest when the collector's own time is taken out of each; it takes 0.4 to 2.6 ms every 7,700 containers. With `--no-collector`
+it is off while new shapes are compiled, as in a process that may not wait for it: they leave no reference cycles.
 
 With `--native` choices are made by machine code (`npuvm.compiler.load_native`), as in a process that compiles all the time.
 
@@ -73,6 +74,7 @@ def main() -> None:
         "--inductor", type=int, metavar="N", help="compare with torch.compile over N static shapes each"
     )
     parser.add_argument("--native", action="store_true", help="let machine code make choices (needs npuvm[fast])")
+    parser.add_argument("--no-collector", action="store_true", help="turn the cycle collector off for new shapes")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     native = load_native().label if options.native else None
@@ -80,13 +82,15 @@ def main() -> None:
     isa = load_isa(chip.isa.base, chip.isa.extensions)
     subjects = [each for each in KERNELS if options.kernel is None or each.name in options.kernel]
     warm_up(chip, isa)
-    rows = [measure(each, chip, isa, options.shapes) for each in subjects]
+    rows = [measure(each, chip, isa, options.shapes, collected=not options.no_collector) for each in subjects]
     loop = spin()
-    print_rows(rows, f"{options.chip}, choices by {native or 'Python'}", loop)
+    collector = ", no cycle collector" if options.no_collector else ""
+    print_rows(rows, f"{options.chip}, choices by {native or 'Python'}{collector}", loop)
     found: dict[str, Any] = {
         "chip": options.chip,
         "isa": isa.hash,
         "native": native,
+        "collector": not options.no_collector,
         "empty_loop_ns": loop,
         "rows": rows,
     }
@@ -121,8 +125,8 @@ def clocked(work: Callable[[], Any]) -> tuple[float, Any]:
     return (time.process_time_ns() - start) / 1000, result
 
 
-def measure(subject: Subject, chip: NpuConfig, isa: Isa, count: int) -> dict[str, Any]:
-    """Times of one kernel in microseconds."""
+def measure(subject: Subject, chip: NpuConfig, isa: Isa, count: int, *, collected: bool = True) -> dict[str, Any]:
+    """Times of one kernel in microseconds; the cycle collector is on where new shapes are to be `collected`."""
     source = random.Random(subject.name)
     graphs = []
     made: Kernel | None = None
@@ -134,6 +138,8 @@ def measure(subject: Subject, chip: NpuConfig, isa: Isa, count: int) -> dict[str
     fresh = distinct(subject, source, count)
     gc.collect()
     gc.freeze()
+    if not collected:
+        gc.disable()
     new, own, launches, words = [], [], 0, 0
     kernels: deque[CompiledKernel] = deque(maxlen=AGAIN)
     with Collections() as collections:
@@ -145,6 +151,7 @@ def measure(subject: Subject, chip: NpuConfig, isa: Isa, count: int) -> dict[str
             kernels.append(compiled)
             launches = max(launches, len(compiled.launches))
             words = max(words, *(len(each.image.words) for each in compiled.launches), 0)
+    gc.enable()
     gc.unfreeze()
     return {
         "kernel": subject.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 
 from npuvm.compiler.program.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.stack.entries import Programs, busy
@@ -127,9 +127,10 @@ def stack_launches(kernel: CompiledKernel, launches: Sequence[Placed], chip: Npu
 
     Launches that do not depend on each other share a level, on cores of their own where these suffice.
     """
-    made, lifetimes = _stacked_launches(kernel.name, kernel.tensors, launches, chip, isa)
+    stacking, plain, programs = _stacking(kernel.name, kernel.tensors, launches, chip, isa)
+    made = stacking.launches(plain, programs)
     sizes = {each.name: each.nbytes for each in kernel.tensors if each.kind == "workspace"}
-    tensors = _with_offsets(kernel.tensors, place_workspace(sizes, lifetimes))
+    tensors = _with_offsets(kernel.tensors, place_workspace(sizes, stacking.lifetimes))
     return CompiledKernel(kernel.name, made, tensors, kernel.outputs, kernel.seconds)
 
 
@@ -137,7 +138,8 @@ def joined_launches(
     name: str, tensors: Sequence[TensorSpec], launches: Sequence[Launch], chip: NpuConfig, isa: Isa
 ) -> tuple[Launch, ...]:
     """Launches in program order as one, or as few as can be; `tensors` are those that they touch."""
-    return _stacked_launches(name, tensors, [Placed(each) for each in launches], chip, isa)[0]
+    stacking, plain, programs = _stacking(name, tensors, [Placed(each) for each in launches], chip, isa)
+    return stacking.launches(plain, programs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +156,6 @@ def linked_parts(kernel: CompiledKernel, chip: NpuConfig, isa: Isa) -> list[tupl
         kernel.name, kernel.tensors, [Placed(launch) for launch in kernel.launches], chip, isa
     )
     return stacking.parts(launches, programs)
-
-
-def _stacked_launches(
-    name: str, tensors: Sequence[TensorSpec], launches: Sequence[Placed], chip: NpuConfig, isa: Isa
-) -> tuple[tuple[Launch, ...], Mapping[str, Lifetime]]:
-    stacking, plain, programs = _stacking(name, tensors, launches, chip, isa)
-    return stacking.launches(plain, programs), stacking.lifetimes
 
 
 def _stacking(
@@ -211,12 +206,17 @@ class _Stacking:
         workspace = {name for name, kind in kinds if kind == "workspace"}
         uses = [(each.launch.args, each.launch.writes, each.launch.continues) for each in launches]
         levels = levels_of([_uses(*each, params) for each in uses])
-        self.lifetimes = lifetimes_of(workspace, [each.launch.args for each in launches], levels)
+        self._lifetimes = partial(lifetimes_of, workspace, [each.launch.args for each in launches], levels)
         by_level: list[list[tuple[int, Placed]]] = [[] for _ in range(max(levels, default=-1) + 1)]
         for number, (each, level) in enumerate(zip(launches, levels, strict=True)):
             by_level[level].append((number, each))
         cuts = _cut(by_level, programs, most_phases(isa))
         self._made = [_Joined(f"{name}.{number}", cut, chip, isa) for number, cut in enumerate(cuts)]
+
+    @cached_property
+    def lifetimes(self) -> Mapping[str, Lifetime]:
+        """When tensors of the workspace are used; not every stack has one of its own."""
+        return self._lifetimes()
 
     def launches(self, launches: Sequence[Launch], programs: Sequence[Programs]) -> tuple[Launch, ...]:
         """The launches, in program order, as few."""

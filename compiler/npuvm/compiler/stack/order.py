@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from npuvm.compiler.emit.blocks import align_up
+from npuvm.isa.records import quick_record
 
 __all__ = ["WORKSPACE_ALIGN_BYTES", "Lifetime", "levels_of", "lifetimes_of", "place_workspace", "side_by_side"]
 
@@ -14,6 +15,7 @@ WORKSPACE_ALIGN_BYTES = 512
 """Where tensors of a workspace begin: as in device memory, no two share a line of the second-level cache."""
 
 
+@quick_record
 @dataclass(frozen=True, slots=True)
 class Lifetime:
     """The first and the last level in which a tensor is used."""
