@@ -236,7 +236,7 @@ def test_candidates_keep_to_the_levels_below(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHIPS)
 def test_finer_tiles_are_others(name: str) -> None:
-    """Each has an edge that no other tile has; those one block high are wide, and none is there twice."""
+    """Each has an edge that no other tile has, or on one core other steps; low ones are wide, and none is there twice."""
     chip, _ = _chip(name)
     problem = _problem(_product(512, 512, 512), name)
     (table, _), (finer, _) = grown_tiles(problem), finer_tiles(problem)
@@ -247,7 +247,11 @@ def test_finer_tiles_are_others(name: str) -> None:
     assert len(low) > 0
     assert len(np.unique(finer, axis=0)) == len(finer)
     known = [set((table[:, axis] // block[axis]).tolist()) for axis in (0, 1)]
-    assert all(m // block[0] not in known[0] or n // block[1] not in known[1] for m, n in finer[:, :2].tolist())
+    assert len(np.unique(np.concatenate([table, finer]), axis=0)) == len(table) + len(finer)
+    others = [each for each in finer.tolist() if each[0] // block[0] in known[0] and each[1] // block[1] in known[1]]
+    assert bool(others) == (chip.core.count == 1)
+    # Neither a power of two of blocks at L0, nor of steps at L1.
+    assert all(k0 == 3 * 16 or k1 // k0 in (3, 6) for _, _, k1, _, _, k0 in others)
 
 
 def test_tiles_of_given_steps_at_l0() -> None:

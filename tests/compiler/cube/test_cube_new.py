@@ -86,6 +86,24 @@ def test_edges_between_leave_fewer_cores_without_work(
 
 @pytest.mark.parametrize(
     ("sizes", "l1", "k0"),
+    [
+        # Two rows of tiles instead of three read the right operand, in steps that are no power of two.
+        ((257, 768, 768), (136, 112, 144), 48),
+        ((144, 688, 688), (144, 112, 144), 48),
+        # All of k is in L1, and the left operand stays there.
+        ((97, 1536, 384), (97, 64, 384), 64),
+    ],
+)
+def test_one_core_has_heights_and_steps_of_its_own(
+    sizes: tuple[int, int, int], l1: tuple[int, int, int], k0: int
+) -> None:
+    """The compiler's tile takes no longer than one that the edges of chips with many cores and powers of two leave out."""
+    named = _cycles(sizes, Pins(tile={"l1": l1, "l0": (*l1[:2], k0)}), "edge")
+    assert _cycles(sizes, name="edge") <= 1.02 * named
+
+
+@pytest.mark.parametrize(
+    ("sizes", "l1", "k0"),
     [((2048, 768, 3072), (128, 384, 512), 32), ((8192, 384, 1536), (128, 384, 512), 32)],
 )
 def test_lines_that_steps_share_are_waited_for_once(

@@ -48,13 +48,19 @@ _WIDE = (20, 30, 40, 48, 64)
 _FEW = 2
 """Blocks of rows that such tiles have at most."""
 
+_ONE_CORE = (13, 15, 17, 18, 22, 26, 28)
+"""Heights of tiles beside these where one core has all tiles: it reads the right operand once for each row of them."""
+
 _DEPTHS = (1, 2, 4, 8, 16, 32)
+
+_DEPTHS_OF_ONE = {"l0": (3,), "l1": (3, 6)}
+"""Steps over k beside these there, by level: what is left beside such tiles is rarely a power of two."""
 
 _PARTS = {"l0": 4, "l1": 8}
 """A tile whose k is this many times in the longest that fits beside its m and n uses a level too little."""
 
 _PARTS_BETWEEN = {"l0": 2, "l1": 8}
-"""The same for tiles with an edge of `_BETWEEN`, of which there are more."""
+"""The same for tiles of `finer_tiles`, of which there are more."""
 
 
 def product_levels(problem: TileProblem) -> tuple[Level, ...]:
@@ -80,14 +86,34 @@ def grown_tiles(problem: TileProblem) -> tuple[Table, Ints]:
 def finer_tiles(problem: TileProblem) -> tuple[Table, Ints]:
     """The same for tiles that have an edge between those of `grown_tiles`, and for wide ones of few rows.
 
-    None of the former is a single block wide or high: those do little but load, for which other edges are good enough.
+    On a chip of one core also for tiles of other heights and steps over k. But for the wide ones none is a single block wide or
+    high: those do little but load, for which other edges are good enough.
     """
     edges = tuple(sorted(_EDGES + _BETWEEN))
     table, slots = _grown(problem, _with_edges(problem, edges, edges), _PARTS_BETWEEN)
     between = _is_between(problem, table)
     wide, wide_slots = _grown(problem, _with_edges(problem, tuple(range(1, _FEW + 1)), _WIDE), _PARTS_BETWEEN)
     beside = ~_is_between(problem, wide)
-    return np.concatenate([table[between], wide[beside]]), np.concatenate([slots[between], wide_slots[beside]])
+    finer = np.concatenate([table[between], wide[beside]]), np.concatenate([slots[between], wide_slots[beside]])
+    if problem.chip.core.count != 1:
+        return finer
+    more = _more_of_one(problem, edges, np.concatenate([grown_tiles(problem)[0], finer[0]]))
+    return np.concatenate([finer[0], more[0]]), np.concatenate([finer[1], more[1]])
+
+
+def _more_of_one(problem: TileProblem, edges: tuple[int, ...], known: Table) -> tuple[Table, Ints]:
+    """Tiles for a chip of one core beside those that are `known`."""
+    levels = [
+        replace(level, multiples={**level.multiples, "k": _DEPTHS + _DEPTHS_OF_ONE[level.name]})
+        if level.multiples is not None
+        else level
+        for level in _with_edges(problem, edges + _ONE_CORE, edges)
+    ]
+    table, slots = _grown(problem, levels, _PARTS_BETWEEN)
+    first = np.unique(np.concatenate([known, table]), axis=0, return_index=True)[1]
+    new = np.sort(first[first >= len(known)]) - len(known)
+    new = new[(table[new, :2] > _block(problem)[:2]).all(axis=1)]
+    return table[new], slots[new]
 
 
 def _is_between(problem: TileProblem, table: Table) -> npt.NDArray[np.bool_]:
