@@ -103,6 +103,25 @@ def test_one_core_has_heights_and_steps_of_its_own(
 
 
 @pytest.mark.parametrize(
+    ("sizes", "l1", "k0", "share"),
+    [
+        # Results of cores at the same columns meet in few slices of L2.
+        ((4096, 512, 13), (256, 64, 13), 13, 1.02),
+        ((8192, 512, 13), (176, 128, 13), 13, 1.02),
+        # All cores wait for few slices of L2 at once, and then load the right operand.
+        ((97, 12288, 4096), (64, 256, 768), 64, 0.9),
+        ((768, 768, 3072), (192, 192, 256), 32, 0.85),
+    ],
+)
+def test_what_few_slices_serve_is_waited_for_in_turn(
+    sizes: tuple[int, int, int], l1: tuple[int, int, int], k0: int, share: float
+) -> None:
+    """On a chip that spreads no addresses the compiler's tile takes at most a share of one named."""
+    named = _cycles(sizes, Pins(tile={"l1": l1, "l0": (*l1[:2], k0)}), "ascend_910a")
+    assert _cycles(sizes, name="ascend_910a") <= share * named
+
+
+@pytest.mark.parametrize(
     ("sizes", "l1", "k0"),
     [((2048, 768, 3072), (128, 384, 512), 32), ((8192, 384, 1536), (128, 384, 512), 32)],
 )

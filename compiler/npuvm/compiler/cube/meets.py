@@ -3,7 +3,8 @@
 A chip that spreads no addresses serves rows whose pitch is a multiple of the interleave from the parts of memory that a step
 over k reaches: all cores are at the same k, so such parts serve them one after the other while others wait. What is read for
 the first time comes from main memory, on one core also what L2 did not keep; the rest comes from L2. Cores are not done with a
-step at one time, so what one operand waits for hides the other's; the one engine of one core loads both in turn.
+step at one time, so what one operand waits for hides the other's; the one engine of one core loads both in turn. So do many
+cores where L2 serves rows of the left operand so slowly that all are done with them at about one time.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ _PLACED = 512
 
 _EXPOSED = 0.5
 """Share of a core's loads of the right operand that what all wait for of the left one does not hide, seen in simulated runs."""
+
+_IN_TURN = 0.7
+"""Share of what all wait for of the left operand in L2 that comes on top of loads of the right one, seen in simulated runs."""
+
+_APART = 8.0
+"""How many times as long as from all slices reads of L2 take at most: cores that wait longer get apart, to other slices."""
 
 TINY = 1e-4
 """Less than what a quotient of whole numbers can be off, and far less than one."""
@@ -80,8 +87,9 @@ class MetByCores(NamedTuple):
 
     `first`, `later` and `behind` are cycles of a core, `new` those of main memory for a row of tiles, in `part` of the steps
     over k: the others find their lines in L2. `beside` comes on top of it: loads of the right operand, which one engine makes
-    in turn. `served` are those of L2 for a tile, where it may be too slow, `loaded` what a core's loads take at least when
-    they come from main memory. `cols` are
+    in turn. `served` are those of L2 for a tile, where it may be too slow, `in_turn` what of them comes on top of `loaded`:
+    what a core's loads take at least when they come from main memory. `stored` are cycles of L2 for the result of a tile
+    where all cores are at the same columns. `cols` are
     columns of tiles of all matrices, `others` the rounds beside the first one in which columns are new, None where there are
     none. Products of up to `one_round` rows have as many rows of tiles as there are cores at most.
     """
@@ -93,6 +101,8 @@ class MetByCores(NamedTuple):
     part: Floats
     beside: Floats
     served: Floats | None
+    in_turn: Floats | None
+    stored: Floats | None
     loaded: Floats
     cols: Floats
     others: Floats | None
@@ -104,7 +114,14 @@ class MetByCores(NamedTuple):
     def cycles(self, m: int, end: int) -> Floats:
         """Cycles of the first `end` candidates."""
         rows = self.per_m[:end] * (m - TINY)
+        loaded = self.loaded[:end]
+        if self.in_turn is not None:
+            loaded = loaded + np.minimum(rows * self.cols[:end], self.cores) * self.in_turn[:end]
         tiles = np.ceil(rows, out=rows) * self.cols[:end]
+        stored = None
+        if self.stored is not None:
+            # Where cores have whole rows of tiles, all begin in the same column.
+            stored = np.where(rows * self.batch % self.cores == 0, tiles, 0.0) * self.stored[:end]
         rounds = tiles * ((1 - 1e-9) / self.cores)
         np.ceil(rounds, out=rounds)
         later = self.later[:end]
@@ -123,7 +140,7 @@ class MetByCores(NamedTuple):
         np.maximum(new, within, out=new)
         new += later
         new -= within
-        cycles: Floats = np.maximum(new, self.loaded[:end])
+        cycles: Floats = np.maximum(new, loaded)
         cycles += self.behind[:end]
         np.maximum(cycles, self.first[:end], out=cycles)
         rounds -= 1.0
@@ -131,6 +148,8 @@ class MetByCores(NamedTuple):
         cycles += rounds
         if self.others is not None:
             cycles += np.maximum(self.loaded[:end] - later, 0.0) * self.others[:end]
+        if stored is not None:
+            np.maximum(cycles, stored, out=cycles)
         if m > self.one_round:
             # Rows beside those of the first round, in which the left operand is new.
             rows *= 1 / self.cores
@@ -164,7 +183,8 @@ class Shared:
     def __init__(self, problem: TileProblem, cores: int) -> None:
         chip = problem.chip
         memory = chip.memory
-        self._cores, self._item = cores, problem.item
+        self._cores, self._item, self._out_item = cores, problem.item, problem.out_item
+        self._chunk, self._outstanding = chip.core.load.chunk_bytes, chip.core.load.outstanding
         self._flipped = problem.a.flipped, problem.b.flipped
         self._hbm_rate, self._l2_rate = float(chip.hbm_bytes_per_cycle), float(chip.l2_bytes_per_cycle)
         self._room, self._line = chip.capacity_bytes("l2") / problem.item, memory.l2.line_bytes
@@ -189,10 +209,11 @@ class Shared:
         a_row, b_row = (sizes.m if self._flipped[0] else k), (k if self._flipped[1] else sizes.n)
         # Cores that share a product along k read parts of the same rows.
         along = self._cores > 1 and sizes.batch > 1 and sizes.a_pitch == sizes.batch * per
-        (a_new, a_served), (b_new, b_served) = (
+        (a_new, a_waits, a_served), (b_new, b_waits, b_served) = (
             (
                 self._waits(span * self._item, row * self._item, rows, self._channels) * (per / self._hbm_rate),
-                self._waits(span * self._item, row * self._item, rows, self._slices) / self._l2_rate * served,
+                self._waits(span * self._item, row * self._item, rows, self._slices),
+                served / self._l2_rate,
             )
             for span, row, rows, served in (
                 (a_span, a_row, _Rows(sizes.a_pitch, int(per) if along else 0, sizes.batch), loads.a_served),
@@ -201,7 +222,9 @@ class Shared:
         )
         a_new, b_new = a_new * m, b_new * n * at_once
         if self._cores == 1:
-            return self._of_one(sizes, edges, (m, n), first, later, loads, (a_new, b_new), (a_served, b_served))
+            served_of_one = a_waits * a_served, b_waits * b_served
+            return self._of_one(sizes, edges, (m, n), first, later, loads, (a_new, b_new), served_of_one)
+        a_served, b_served = np.minimum(a_waits, _APART) * a_served, b_waits * b_served
         if sizes.n * k > self._room and not self._flipped[1]:
             # Lines that columns of a later round share are read again, where L2 has lost them until then.
             wide = self._in_lines(n, sizes.b_pitch)
@@ -210,14 +233,36 @@ class Shared:
         others = np.maximum(cols * batch / self._cores - 1, 0.0)
         served = np.maximum(a_served, b_served)
         slow = served if (served * self._cores > later).any() else None
+        in_turn, stored = None, self._stored(sizes, m, n, later)
+        # Parts of k are at different places of it.
+        if batch == 1 and np.any(a_waits > 1):
+            in_turn = a_served * np.where((a_waits > 1) & (cols > 1), self._alone(m, np.minimum(edges.k, k)), 0.0)
         more, one_round = others if others.any() else None, self._cores * float(edges.m.min()) / batch
         part = self._part(edges.k, k)
-        # Parts of k are at different places of it.
         beside = part * loads.b_again * (_EXPOSED if batch == 1 else 0.0)
         return MetByCores(
-            first, later, loads.behind, a_new, part, beside, slow, loaded, cols * batch, more,
+            first, later, loads.behind, a_new, part, beside, slow, in_turn, stored, loaded, cols * batch, more,
             batch, float(self._cores), one_round, edges.per_m,
         )  # fmt: skip
+
+    def _alone(self, m: Floats, k: Floats) -> Floats:
+        """The share of what is waited for of a step of the left operand in which no loads of the right one are under way.
+
+        Half of the reads that a core has under way may be of either operand.
+        """
+        rows, row = (k, m) if self._flipped[0] else (m, k)
+        reads = rows * np.ceil(row * self._item / self._chunk)
+        alone: Floats = _IN_TURN * np.maximum(1 - 0.5 * self._outstanding / reads, 0.0)
+        return alone
+
+    def _stored(self, sizes: ProductSizes, m: Floats, n: Floats, later: Floats) -> Floats | None:
+        """Cycles of L2 for a tile's result where all cores are at the same columns, None where they never decide."""
+        row = sizes.n * self._out_item
+        waits = self._waits(n * self._out_item, row, _Rows(row), self._slices)
+        if not np.any(waits > 1):
+            return None
+        stored = np.where(waits > 1, waits, 0.0) * m * n * (self._out_item / self._l2_rate)
+        return stored if (stored * self._cores > later).any() else None
 
     def _part(self, at_once: Floats, k: float) -> Floats:
         """The share of steps over k in which the left operand reads lines that no step before has read."""

@@ -35,7 +35,9 @@ _HIDDEN = 0.5
 """Share of the time of what follows a product that a mix hides behind it, seen in simulated runs; behind a sum nothing does."""
 
 _SPREAD = 1.3
-"""How much longer main memory takes for operands of which cores read many places at a time, seen in simulated runs."""
+_SPREAD_WITHOUT_ROWS = 1.15
+"""How much longer main memory takes for operands of which cores read many places at a time, seen in simulated runs; and where
+its channels have no rows to open."""
 
 _BESIDE = (1.0, 1.1, 1.4)
 """How much longer than estimated products of parts take in one round of tiles, in two and in more, seen in simulated runs.
@@ -99,7 +101,9 @@ class SplitCost:
         self._out, self._acc = problem.out_item, problem.acc_item
         load = chip.core.load
         self._per_mac = cycles_per_mac(problem) / cores
-        self._per_element = _SPREAD * problem.item * memory_cost(chip).per_byte
+        memory = memory_cost(chip)
+        spread = _SPREAD if memory.missed or cores == 1 else _SPREAD_WITHOUT_ROWS
+        self._per_element = spread * problem.item * memory.per_byte
         ports = chip.cores_with("vector") * load.ub_bytes_per_cycle
         self._per_sum = 1 / (_SERVED * min(float(chip.l2_bytes_per_cycle), ports))
         self._vectors = chip.cores_with("vector")
