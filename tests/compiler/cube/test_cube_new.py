@@ -67,6 +67,14 @@ def test_what_is_new_is_charged_where_it_is_loaded(
     assert _cycles(sizes) <= 1.02 * named
 
 
+def test_wide_tiles_of_few_rows_are_of_use_for_all_rows_only() -> None:
+    """With several rows of them each would read all of the right operand: it took twice as long as with other tiles."""
+    named = _cycles((1000, 1000, 1000), Pins(tile={"l1": (128, 176, 256), "l0": (128, 176, 64)}))
+    assert _cycles((1000, 1000, 1000)) <= 1.02 * named
+    wide = _cycles((100, 1000, 1000), Pins(tile={"l1": (32, 1024, 64), "l0": (32, 1024, 16)}))
+    assert _cycles((100, 1000, 1000)) < wide, "a pin takes them for any rows"
+
+
 @pytest.mark.parametrize(
     ("name", "sizes", "l1", "k0"),
     [

@@ -47,8 +47,8 @@ class Interval(NamedTuple):
     """Candidates of use between two values of k, ordered by m.
 
     `tiles` are m, n, k at L1, k at L0 and accumulators. `ends` has, for each edge m that tiles have, the number of candidates
-    up to it. `whole` are edges n and steps over k at L0 and at L1, `sides` one over the edges m and n, these edges
-    themselves, and k at L1; `edges` are the same.
+    up to it. `whole` are edges n, steps over k at L0 and at L1, and the most rows for which a candidate is of use; `sides` one
+    over the edges m and n, these edges themselves, and k at L1; `edges` are the same.
     """
 
     numbers: Ints

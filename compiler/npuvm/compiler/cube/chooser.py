@@ -30,7 +30,7 @@ from npuvm.compiler.cube.candidates import (
 from npuvm.compiler.cube.core_cost import CoreCycles, CoreLoads, Layout, layout_of
 from npuvm.compiler.cube.costs import GRID, CandidateCosts, CostLines
 from npuvm.compiler.cube.fetched import MainMemory
-from npuvm.compiler.cube.levels import Table, are_finer, finer_tiles, grown_tiles, product_levels, refuse
+from npuvm.compiler.cube.levels import Table, are_finer, are_wide, finer_tiles, grown_tiles, product_levels, refuse
 from npuvm.compiler.cube.measured import measured_tiles
 from npuvm.compiler.cube.meets import TINY, Edges, Met, MetByCores, Shared
 from npuvm.compiler.cube.native import NativeChoice
@@ -110,6 +110,8 @@ class TileChooser:
         measured = None if found is None else found[0].measured
         self._costs = CandidateCosts(problem, table, depths, kernels, measured)
         self._edges = np.unique(table[:, 0]).tolist()
+        # Tiles that are given are of use for any rows.
+        self._few = _EXACT if given else int(min(table[are_wide(problem, table), 0], default=_EXACT))
         self._widths = np.unique(table[:, 1]).tolist()
         # In products of so many rows none are new behind the first round.
         self._one_round, self._one_round_wide = cores * self._edges[0], cores * self._widths[0]
@@ -167,6 +169,7 @@ class TileChooser:
         interval = weighed.interval
         cycles = self._cycles(sizes, weighed, interval.ends[bisect_left(self._edges, sizes.m)])
         at = np.flatnonzero(np.minimum(interval.whole[1, : len(cycles)], max(sizes.k, 1)) == l0_k)
+        at = at[cycles[at] < inf]
         if not len(at):
             return None
         best = int(at[cycles[at].argmin()])
@@ -185,12 +188,18 @@ class TileChooser:
         weighed = self._useful_at(self._key(sizes)).at(sizes)
         interval, fetched, end = weighed.interval, weighed.fetched, weighed.interval.ends[end]
         assert fetched is not None
-        grid, later, (n, l0_k, l1_k) = self._grid(sizes, interval, end), weighed.later[:end], interval.whole[:, :end]
+        grid, later, (n, l0_k, l1_k, most) = (
+            self._grid(sizes, interval, end),
+            weighed.later[:end],
+            interval.whole[:, :end],
+        )
         cycles, rounds, measure = self._by_cores(sizes, weighed, end), grid.rounds, grid.rounds * later
         least = fetched.per_row[:end] * float(sizes.m) + fetched.fixed[:end]
         if asked.by == By.TAILED:
             measure = np.maximum(cycles + (grid.tailed(self._cores, self._per_core) - rounds) * later, least)
-        measure[(l0_k != asked.l0_k) | (n > asked.most_n) | (l1_k >= sizes.k) | (measure >= asked.limit)] = np.inf
+        measure[
+            (l0_k != asked.l0_k) | (n > asked.most_n) | (l1_k >= sizes.k) | (measure >= asked.limit) | (most < sizes.m)
+        ] = np.inf
         best = int(measure.argmin())
         if measure[best] == np.inf:
             return None
@@ -256,6 +265,7 @@ class TileChooser:
         order = np.argsort(cycles, kind="stable")
         rows = np.concatenate([table, depths[:, None]], axis=1)[order]
         kept = order[np.sort(np.unique(rows, axis=0, return_index=True)[1])]
+        kept = kept[cycles[kept] < inf]
         return table[kept], depths[kept], cycles[kept]
 
     def _chosen(self, sizes: ProductSizes) -> CubeTile:
@@ -330,10 +340,10 @@ class TileChooser:
         cycles: Floats
         if met is None or far is not None:
             rows, tiles, rounds = self._grid(sizes, interval, end)
-        if met is not None:
-            cycles = met.cycles(sizes.m, end)
-        else:
-            cycles = self._by_cores(sizes, weighed, end)
+        cycles = self._by_cores(sizes, weighed, end) if met is None else met.cycles(sizes.m, end)
+        if sizes.m > self._few:
+            cycles[interval.whole[3, :end] < sizes.m] = np.inf
+        if met is None:
             best = int(cycles.argmin()) if lazily and far is None else -1
             if fetched is not None and (best < 0 or cycles[best] < fetched.most(sizes.m, best)):
                 np.maximum(cycles, fetched.cycles(sizes.m, rows, rounds - tiles * self._per_core), out=cycles)
@@ -413,7 +423,9 @@ class TileChooser:
         m, n, k = table[:, :3].T.astype(np.float64)
         sides = np.stack([1.0 / m, 1.0 / n, m, n, k])
         edges = Edges(m, n, k, sides[0], sides[1])
-        return Interval(numbers, tiles, [*ends, len(table)], table[:, [1, 5, 2]].T.copy(), sides, edges)
+        most = np.where(are_wide(self._problem, table) & (self._few < _EXACT), table[:, 0], _EXACT)
+        whole = np.stack([*table[:, [1, 5, 2]].T, most])
+        return Interval(numbers, tiles, [*ends, len(table)], whole, sides, edges)
 
     def _made(self, interval: Interval, both: _Lines, wide: int, a: Layout, b: Layout) -> Candidates:
         plain, covering = both

@@ -19,6 +19,7 @@ from npuvm.compiler.tiles.levels import Level, Loop, grow
 __all__ = [
     "Table",
     "are_finer",
+    "are_wide",
     "finer_tiles",
     "fitting",
     "grown_tiles",
@@ -114,6 +115,11 @@ def _more_of_one(problem: TileProblem, edges: tuple[int, ...], known: Table) -> 
     new = np.sort(first[first >= len(known)]) - len(known)
     new = new[(table[new, :2] > _block(problem)[:2]).all(axis=1)]
     return table[new], slots[new]
+
+
+def are_wide(problem: TileProblem, table: Table) -> npt.NDArray[np.bool_]:
+    """Which tiles are wide ones of few rows, which are of use where they have all rows: others read the right operand again."""
+    return np.asarray(np.isin(table[:, 1] / _block(problem)[1], sorted({*_WIDE} - {*_EDGES, *_BETWEEN})))
 
 
 def _is_between(problem: TileProblem, table: Table) -> npt.NDArray[np.bool_]:

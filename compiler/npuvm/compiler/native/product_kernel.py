@@ -52,7 +52,7 @@ def choose_product_tile(
     rate, opened, page = memory[0], memory[1], memory[2]
     best, least = -1, np.inf
     for at in range(end):
-        if step > 0 and min(whole[1, at], max(k, 1)) != step:
+        if whole[3, at] < m or (step > 0 and min(whole[1, at], max(k, 1)) != step):
             continue
         way = 1 if whole[0, at] >= n else 0
         columns = np.ceil(sides[1, at] * (n - TINY))
@@ -128,7 +128,7 @@ def choose_product_part(
     depth = float(k)
     best, least = -1, limit
     for at in range(end):
-        if whole[2, at] >= k or whole[1, at] != step or whole[0, at] > widest:
+        if whole[2, at] >= k or whole[1, at] != step or whole[0, at] > widest or whole[3, at] < m:
             continue
         way = 1 if whole[0, at] >= n else 0
         columns = np.ceil(sides[1, at] * (n - TINY))
