@@ -85,26 +85,28 @@ class CubeFamily:
         m, n, k, batch, a_pitch, b_pitch, own_a, own_b, *numbers = self._sizes(*values)
         if self._programs is None or m * n * k * batch == 0:
             return None
-        tile = self._chooser.choose(ProductSizes(m, n, k, batch, a_pitch, b_pitch))
-        own = ProductSizes(m, n, k, batch, own_a, own_b)
-        if self._is_like:
-            tile = self._like(tile, own)
-        tail = None if self._tails is None else self._tails.choose(own, tile)
-        if tail is not None:
-            image = self._programs.tailed(self._name, numbers, k, tail)
-            if image is not None:
-                return image
+        tile, tail = self._tiles((m, n, k, batch), (a_pitch, b_pitch), (own_a, own_b))
+        image = None if tail is None else self._programs.tailed(self._name, numbers, k, tail)
+        if image is not None:
+            return image
         return self._programs.image(self._name, numbers, (m, n, k, batch), tile, own_b * self._across)
 
     def tail(self, values: Sequence[int]) -> Tail | None:
         """The two parts in which the product is computed; None where it is one."""
         m, n, k, batch, a_pitch, b_pitch, own_a, own_b, *_ = self._sizes(*values)
-        if self._programs is None or self._tails is None or m * n * k * batch == 0:
+        if self._programs is None or m * n * k * batch == 0:
             return None
-        tile = self._chooser.choose(ProductSizes(m, n, k, batch, a_pitch, b_pitch))
-        own = ProductSizes(m, n, k, batch, own_a, own_b)
-        found = self._tails.choose(own, self._like(tile, own) if self._is_like else tile)
+        found = self._tiles((m, n, k, batch), (a_pitch, b_pitch), (own_a, own_b))[1]
         return None if found is None or self._programs.nest_of(k, found) is None else found
+
+    def _tiles(
+        self, sizes: tuple[int, int, int, int], pitches: tuple[int, int], own_pitches: tuple[int, int]
+    ) -> tuple[CubeTile, Tail | None]:
+        """The tile of the product as one, and its two parts where these are faster."""
+        tile, own = self._chooser.choose(ProductSizes(*sizes, *pitches)), ProductSizes(*sizes, *own_pitches)
+        if self._is_like:
+            tile = self._like(tile, own)
+        return tile, None if self._tails is None else self._tails.choose(own, tile)
 
     def _like(self, tile: CubeTile, sizes: ProductSizes) -> CubeTile:
         """The best tile for operands that lie otherwise, with the steps over k at L0 of the one given, or that one."""
