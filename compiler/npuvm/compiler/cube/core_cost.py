@@ -11,7 +11,7 @@ from npuvm.compiler.cube.problem import TileProblem
 from npuvm.compiler.emit.blocks import BLOCK_BYTES
 from npuvm.compiler.tiles.memory_cost import memory_cost
 
-__all__ = ["REFERENCE", "CoreCost", "CoreCycles", "Layout", "layout_of"]
+__all__ = ["REFERENCE", "CoreCost", "CoreCycles", "Layout"]
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -257,12 +257,6 @@ class CoreCost:
         startup, per_row, rate = self._store
         drained, stored = self._fix_start + nbytes / self._fix_rate, startup + m * per_row + sent / rate
         return np.asarray(drained + stored) if self._stores_in_turn else np.maximum(drained, stored)
-
-
-def layout_of(problem: TileProblem, pitch: int, row_bytes: int) -> Layout:
-    """The layout of an operand whose rows of `row_bytes` lie `pitch` bytes apart."""
-    line = problem.chip.memory.l2.line_bytes
-    return Layout(pitch == row_bytes, pitch % line == 0, pitch % BLOCK_BYTES != 0)
 
 
 def _two_largest(*values: Floats) -> tuple[Floats, Floats]:

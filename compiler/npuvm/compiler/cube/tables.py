@@ -1,0 +1,231 @@
+"""Costs of candidates of a product's tile, made once for each interval of k and each way in which operands lie."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import product
+from math import inf
+
+import numpy as np
+import numpy.typing as npt
+
+from npuvm.compiler.cube.candidates import Candidates, Interval
+from npuvm.compiler.cube.core_cost import CoreCycles, CoreLoads, Layout
+from npuvm.compiler.cube.costs import GRID, CandidateCosts, CostLines
+from npuvm.compiler.cube.fetched import MainMemory
+from npuvm.compiler.cube.levels import Table, are_finer, are_wide
+from npuvm.compiler.cube.meets import Edges, Shared
+from npuvm.compiler.cube.problem import ProductSizes, TileProblem
+from npuvm.compiler.emit.blocks import BLOCK_BYTES
+from npuvm.compiler.tiles.library import Kernels
+from npuvm.compiler.tiles.memory_cost import memory_cost
+
+__all__ = ["EXACT", "CostTables", "Key", "Lines"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+EXACT = 1 << 53
+"""Whole numbers below this are exact as floats."""
+
+Lines = Floats
+"""`CostLines` of candidates, and behind them of the same where they are as wide as the operands."""
+
+Key = tuple[int, int, int, int]
+"""The interval of k, behind all of them those for products of many rounds; the number of the first edge n that is as wide as
+the operands; and the layouts of both, as numbers."""
+
+_LAYOUTS = tuple(Layout(*each) for each in product((False, True), repeat=3))
+"""Layouts by their number."""
+
+_TIGHT, _LINED, _OFF = (1 << len(Layout._fields) - 1 - Layout._fields.index(name) for name in ("tight", "lined", "off"))
+"""What a layout's number is the sum of."""
+
+_DENSE = tuple(_TIGHT + _LINED + off for off in (0, _OFF))
+"""Layouts of operands whose rows follow each other."""
+
+_APART = _LINED
+"""The layout of copies: rows begin at blocks."""
+
+_CUT = _APART, _LINED + _OFF
+"""Layouts of operands whose rows are cut in parts of k."""
+
+_FIELDS = (*CoreCycles._fields, *CoreLoads._fields)
+"""Costs of candidates, those of loads only where they matter."""
+
+_MANY_ROUNDS = 8
+"""Rounds of the largest tiles from which the last one counts less than what estimates of alike tiles are wrong by."""
+
+
+class CostTables:
+    """Candidates for products of one sort on `cores` cores, by interval of k, and their costs.
+
+    `table` and `depths` are the tiles and their accumulators, the first of them those of `kernels`, measured up to a level; all
+    are of use for any rows where they `are_given`. `edges` are the heights of tiles. In products of up to `one_round` rows, or
+    `one_round_wide` columns, none are new behind the first round. `few` are the most rows for which all candidates are of use.
+    """
+
+    def __init__(
+        self,
+        problem: TileProblem,
+        cores: int,
+        tiles: tuple[Table, Ints],
+        kernels: Kernels | None,
+        measured: str | None,
+        *,
+        are_given: bool,
+    ) -> None:
+        self._problem, self._item, self._cores = problem, problem.item, cores
+        table, depths = tiles
+        self.costs = CandidateCosts(problem, table, depths, kernels, measured)
+        self.edges: list[int] = np.unique(table[:, 0]).tolist()
+        self.few = EXACT if are_given else int(min(table[are_wide(problem, table), 0], default=EXACT))
+        self._widths: list[int] = np.unique(table[:, 1]).tolist()
+        self.one_round, self.one_round_wide = cores * self.edges[0], cores * self._widths[0]
+        is_cut = not are_given and cores > 1
+        useful = self.costs.useful()
+        # For products of many rounds estimates say too little of what cores read again past L2; the edges that the formulas
+        # were tried with do better there.
+        self._coarser = [~are_finer(problem, self.costs.table[numbers]) for numbers in useful] if is_cut else []
+        coarser = (numbers[kept] for numbers, kept in zip(useful, self._coarser, strict=False))
+        self.intervals = [self._interval(numbers) for numbers in (*useful, *coarser)]
+        self._lines: dict[tuple[int, int, int], Lines] = {}
+        self._candidates: dict[Key, Candidates] = {}
+        chip = problem.chip
+        memory = chip.memory
+        self._line_bytes = memory.l2.line_bytes
+        self._per_l2 = 1 / float(chip.l2_bytes_per_cycle)
+        self._is_l2_slow = cores * chip.core.load.l1_bytes_per_cycle > chip.l2_bytes_per_cycle
+        self._are_lines_alike = memory.address_hash and not self._is_l2_slow
+        self.shared = None if memory.address_hash else Shared(problem, cores)
+        self.memory = MainMemory(problem, cores)
+        # Past L2 a line is read whole.
+        self._per_line = memory_cost(chip).per_line
+        self._vast = _MANY_ROUNDS * cores * chip.capacity_bytes("l0c") / problem.acc_item if is_cut else inf
+        self.bounds = tuple(self._bound_fields(is_off) for is_off in (False, True))
+        for a, b in product(_DENSE, repeat=2):
+            self._prepare_lines(a, b)
+
+    def key(self, sizes: ProductSizes) -> Key:
+        """What `useful_at` is asked with."""
+        at, a, b = self.layouts(sizes)
+        return at, bisect_left(self._widths, sizes.n), a, b
+
+    def layouts(self, sizes: ProductSizes) -> tuple[int, int, int]:
+        """Which candidates are for k, and how the operands lie.
+
+        Where L2 is fast and its lines are spread, how rows lie in lines is of no matter.
+        """
+        m, n, k, batch, a_pitch, b_pitch = sizes
+        at = min(max(bisect_left(GRID, k) - 1, 0), len(GRID) - 2)
+        if m * n * batch > self._vast:
+            at += len(GRID) - 1
+        item, line, alike, problem = self._item, self._line_bytes, self._are_lines_alike, self._problem
+        a_row, b_row = m if problem.a.flipped else k, k if problem.b.flipped else n
+        a = (a_pitch == a_row * item) * _TIGHT + (a_pitch % BLOCK_BYTES != 0) * _OFF
+        b = (b_pitch == b_row * item) * _TIGHT + (b_pitch % BLOCK_BYTES != 0) * _OFF
+        return at, a + (alike or a_pitch % line == 0) * _LINED, b + (alike or b_pitch % line == 0) * _LINED
+
+    def are_off(self, a: int, b: int) -> bool:
+        """Whether rows of an operand lie off the blocks of memory."""
+        return (a | b) & _OFF != 0
+
+    def useful_at(self, key: Key) -> Candidates:
+        """The candidates of use for an interval of k."""
+        found = self._candidates.get(key)
+        if found is None:
+            at, wide, a, b = key
+            found = self._candidates[key] = self._made(self.intervals[at], self.lines_at(at, a, b), wide, a, b)
+        return found
+
+    def every(self, sizes: ProductSizes) -> Candidates:
+        """All tiles, also those that are never the best."""
+        at, wide, a, b = self.key(sizes)
+        interval = self._interval(np.arange(len(self.costs.table)))
+        (lines,) = self._with_bounds([at % (len(GRID) - 1)], [interval], a, b)
+        return self._made(interval, lines, wide, a, b)
+
+    def lines_at(self, at: int, a: int, b: int) -> Lines:
+        """Costs of the candidates of use in an interval."""
+        found = self._lines.get((at, a, b))
+        if found is None:
+            if at < len(GRID) - 1:
+                (found,) = self._with_bounds([at], [self.intervals[at]], a, b)
+            else:
+                at_all = at - len(GRID) + 1
+                found = np.ascontiguousarray(self.lines_at(at_all, a, b)[..., self._coarser[at_all]])
+            self._lines[at, a, b] = found
+        return found
+
+    def prepare(self) -> None:
+        """Make what operands need whose rows follow each other or are copied, where there are few ways to lie."""
+        if self._are_lines_alike:
+            for a, b in product((*_DENSE, _APART), repeat=2):
+                self._prepare_lines(a, b)
+
+    def prepare_parts(self) -> None:
+        """The same for parts of k of operands whose rows follow each other."""
+        if self._are_lines_alike:
+            sides = self._problem.a.flipped, not self._problem.b.flipped
+            for a, b in product(*(_DENSE if along else _CUT for along in sides)):
+                self._prepare_lines(a, b)
+
+    def _interval(self, numbers: Ints) -> Interval:
+        table = self.costs.table[numbers]
+        ends = np.searchsorted(table[:, 0], self.edges, side="right").tolist()
+        tiles = np.column_stack([table[:, [0, 1, 2, 5]], self.costs.depths[numbers]]).tolist()
+        m, n, k = table[:, :3].T.astype(np.float64)
+        sides = np.stack([1.0 / m, 1.0 / n, m, n, k])
+        edges = Edges(m, n, k, sides[0], sides[1])
+        most = np.where(are_wide(self._problem, table) & (self.few < EXACT), table[:, 0], EXACT)
+        whole = np.stack([*table[:, [1, 5, 2]].T, most])
+        return Interval(numbers, tiles, [*ends, len(table)], whole, sides, edges)
+
+    def _made(self, interval: Interval, both: Lines, wide: int, a: int, b: int) -> Candidates:
+        plain, covering = both
+        if wide < len(self._widths):
+            plain = np.where(interval.whole[0] >= self._widths[wide], covering, plain)
+        is_off = self.are_off(a, b)
+        (served, far), loads = self.bounds[is_off], len(self._fields(is_off)) - len(CoreLoads._fields)
+        return Candidates(
+            *(interval, CostLines(plain), served, far, self._cores, self.one_round_wide, loads),
+            *(self.memory, self.shared),
+        )
+
+    def _prepare_lines(self, a: int, b: int) -> None:
+        """Costs for all intervals, in less time than one after the other."""
+        if (0, a, b) not in self._lines:
+            first = self.intervals[: len(GRID) - 1]
+            lines = self._with_bounds(range(len(first)), first, a, b)
+            self._lines.update({(at, a, b): each for at, each in enumerate(lines)})
+
+    def _with_bounds(self, at: Sequence[int], intervals: Sequence[Interval], a: int, b: int) -> list[Lines]:
+        """Costs in cycles, by interval."""
+        fields = self._fields(self.are_off(a, b))
+        per = np.array((1.0, 1.0, self._per_l2, self._per_line, 1.0, 1.0, *(1.0 for _ in CoreLoads._fields)))[fields]
+        counts = [len(interval.numbers) for interval in intervals]
+        numbers = np.concatenate([interval.numbers for interval in intervals])
+        plain, covering = self.costs.lines(np.repeat(at, counts), numbers, (_LAYOUTS[a], _LAYOUTS[b]))
+        both = np.stack([each.times(fields, per).coefficients for each in (plain, covering)])
+        return [np.ascontiguousarray(each) for each in np.split(both, np.cumsum(counts)[:-1], axis=3)]
+
+    def _fields(self, is_off: bool) -> list[int]:
+        """Fields of costs that matter for operands of which one is off blocks or none: of cores, and of memory that is slow."""
+        is_shared = self.shared is not None
+        wanted = (
+            True,
+            True,
+            self._is_l2_slow and not is_shared,
+            is_off,
+            not is_shared,
+            not is_shared,
+            *(is_shared or each == "behind" for each in CoreLoads._fields),
+        )
+        return [at for at, each in enumerate(wanted) if each]
+
+    def _bound_fields(self, is_off: bool) -> tuple[int, int]:
+        """Where among these are what L2 serves and what is read past it; -1 where they do not matter."""
+        fields = [_FIELDS[at] for at in self._fields(is_off)]
+        served, far = (fields.index(name) if name in fields else -1 for name in ("served", "far"))
+        return served, far
