@@ -32,9 +32,9 @@ from npuvm.compiler import (
     renamed,
     sequence,
 )
-from npuvm.compiler.program.compiled import Launch
-from npuvm.compiler.stack.launch import in_one_launch
-from npuvm.compiler.stack.link import Part, grid_words, link, most_phases
+from npuvm.compiler.program.compiled import Launch, TensorSpec
+from npuvm.compiler.stack.launch import in_one_launch, joined_launches
+from npuvm.compiler.stack.link import Linkage, Part, grid_words, link, most_phases
 from npuvm.hw.config import load_chip
 from npuvm.hw.hazards import HazardError
 from npuvm.isa import Entry, Image
@@ -127,6 +127,28 @@ def test_the_same_shapes_give_the_same_object() -> None:
     assert compile_kernel(columns, shapes, the_chip("edge"), the_isa(), _SEQUENCE) is first
     pinned = replace(_SEQUENCE, repeat=512)
     assert len(compile_kernel(columns, shapes, the_chip("edge"), the_isa(), pinned).launches) == 1
+
+
+def test_tensors_that_launches_do_not_touch_change_nothing_about_how_they_are_linked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[str] = []
+
+    class Counted(Linkage):
+        def __init__(self, name: str, *rest: Any) -> None:
+            made.append(name)
+            super().__init__(name, *rest)
+
+    monkeypatch.setattr("npuvm.compiler.stack.launch.Linkage", Counted)
+    apart = compile_kernel(columns, {"x": (300, 40)}, the_chip("edge"), the_isa(), _LAUNCHES)
+    other = TensorSpec("other", "workspace", "fp16", (8,))
+    first, second = (
+        joined_launches("untouched", tensors, apart.launches, the_chip("edge"), the_isa())
+        for tensors in (apart.tensors, (other, *apart.tensors))
+    )
+    assert made == ["untouched.0"]
+    assert first[0].args == second[0].args
+    np.testing.assert_array_equal(first[0].image.words, second[0].image.words)
 
 
 def test_a_kernel_of_one_segment_stays_what_it_is() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from math import inf
 from typing import Literal, NamedTuple, Protocol
 
 from npuvm.compiler.conv.segment import ConvSegment
@@ -101,11 +102,8 @@ class PaddedProduct:
         """The operands to copy for values of the symbols; none where it reads them as they lie, or is better `split`."""
         if self._always:
             return self._cost.off_blocks(values)
-        found = self._cost.worth(values)
-        if found and split is not None:
-            parts = split.split(values)
-            return self._cost.worth(values, parts.cycles) if parts.parts > 1 else found
-        return found
+        parts = None if split is None else split.split(values)
+        return self._cost.worth(values, inf if parts is None or parts.parts == 1 else parts.cycles)
 
     def parts(self, operands: tuple[str, ...]) -> PaddedParts:
         """The segments with copies of these operands."""

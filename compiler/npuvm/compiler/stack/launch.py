@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache, partial
 
 from npuvm.compiler.program.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.stack.entries import Programs, busy
-from npuvm.compiler.stack.link import Cores, Linkage, Part, cores_of, grid_words, most_phases
+from npuvm.compiler.stack.link import Code, Cores, Linkage, codes_of, cores_of, grid_words, most_phases
 from npuvm.compiler.stack.order import Lifetime, levels_of, lifetimes_of, place_workspace, side_by_side
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa, RelocTable
@@ -161,8 +161,13 @@ def linked_parts(kernel: CompiledKernel, chip: NpuConfig, isa: Isa) -> list[tupl
 def _stacking(
     name: str, tensors: Sequence[TensorSpec], launches: Sequence[Placed], chip: NpuConfig, isa: Isa
 ) -> tuple[_Stacking, Sequence[Launch], Sequence[Programs]]:
-    """How launches of this form become one, kept for the forms used last; with the launches and their programs."""
-    kinds = tuple([(each.name, each.kind) for each in tensors])
+    """How launches of this form become one, kept for the forms used last; with the launches and their programs.
+
+    Of `tensors` only those that the launches touch count: what else a kernel has is not the same for all of its shapes.
+    """
+    kind_of = {each.name: each.kind for each in tensors}
+    touched = dict.fromkeys([arg for each in launches for arg in each.launch.args])
+    kinds = tuple([(name, kind_of[name]) for name in touched])
     programs = [busy(each.launch.image) for each in launches]
     forms = tuple([_form(each, here, isa) for each, here in zip(launches, programs, strict=True)])
     key = (name, id(chip), isa.hash, kinds, forms)
@@ -244,6 +249,7 @@ class _Joined:
         self._segment = "+".join(names) if len(names) <= _NAMED else f"{names[0]}..{names[-1]}"
         self._writes = tuple(dict.fromkeys(name for each in parts for name in each.launch.writes))
         self._alone = len(parts) == 1 and not parts[0].first
+        self._codes: list[dict[str, Code]] = []
         self._linkages: dict[Hashable, Linkage] = {}
         self._laid: dict[tuple[int, ...], _Laid] = {}
 
@@ -297,25 +303,27 @@ class _Joined:
         programs: Sequence[Programs],
         cores: Cores,
     ) -> Linkage:
-        numbers = {arg: index for index, arg in enumerate(self._args)}
-        own = [launches[number] for number in self._numbers]
-        parts = iter(
-            [
-                (Part(e.image, first, [numbers[arg] for arg in e.args]), here)
-                for e, first, here in zip(own, firsts, programs, strict=True)
+        if not self._codes:
+            numbers = {arg: index for index, arg in enumerate(self._args)}
+            self._codes = [
+                codes_of(self._isa, part, launches[number].image, [numbers[arg] for arg in launches[number].args], here)
+                for part, (number, here) in enumerate(zip(self._numbers, programs, strict=True))
             ]
-        )
+        parts = iter([(part, *each) for part, each in enumerate(zip(firsts, programs, strict=True))])
         levels = [each for level in self._levels for each in _groups_apart([next(parts) for _ in level])]
-        return Linkage(self._name, self._isa, levels, programs, cores, len(self._args))
+        return Linkage(self._name, self._isa, levels, self._codes, cores, len(self._args))
 
 
-def _groups_apart(level: Sequence[tuple[Part, Programs]]) -> list[list[Part]]:
-    """A level as several where images on whole core groups share a group: semaphores of a group are set up once in a level."""
-    found: list[list[Part]] = [[]]
+def _groups_apart(level: Sequence[tuple[int, Mapping[str, int], Programs]]) -> list[list[int]]:
+    """A level as several where images on whole core groups share a group: semaphores of a group are set up once in a level.
+
+    Parts are given with their first cores by type, and what they run.
+    """
+    found: list[list[int]] = [[]]
     spans: list[dict[str, tuple[int, int]]] = []
-    for part, programs in level:
+    for part, first, programs in level:
         if len(programs) > 1:
-            own = {core: (part.first.get(core, 0), len(entries)) for core, (_, entries, _) in programs.items()}
+            own = {core: (first.get(core, 0), len(entries)) for core, (_, entries, _) in programs.items()}
             if any(_meet(own, other) for other in spans):
                 found.append([])
                 spans = []

@@ -21,7 +21,7 @@ from npuvm.compiler.errors import CompileError
 from npuvm.compiler.stack.entries import Programs, Run, StackedEntries, busy
 from npuvm.isa import Image, Insn, Isa, RelocTable, encode
 
-__all__ = ["Cores", "Linkage", "Part", "cores_of", "grid_words", "link", "most_phases"]
+__all__ = ["Code", "Cores", "Linkage", "Part", "codes_of", "cores_of", "grid_words", "link", "most_phases"]
 
 _Places = npt.NDArray[np.int64]
 
@@ -36,7 +36,7 @@ class Part:
     args: Sequence[int]
 
 
-class _Code(NamedTuple):
+class Code(NamedTuple):
     """What the cores of one type run of part `part`: its words `start` to `stop`, without the halt.
 
     `grids`, as many phases as its entries have, and `reloc_words` count from `start`. `own` picks the relocations of these
@@ -109,7 +109,13 @@ def link(name: str, isa: Isa, group: Sequence[str], levels: Sequence[Sequence[Pa
     images = [part.image for part in parts]
     programs = [busy(image) for image in images]
     cores = cores_of(programs, [part.first for part in parts], group)
-    return Linkage(name, isa, levels, programs, cores, n_args).image(images, programs, cores)
+    codes = [
+        codes_of(isa, number, part.image, part.args, here)
+        for number, (part, here) in enumerate(zip(parts, programs, strict=True))
+    ]
+    numbers = iter(range(len(parts)))
+    own = [[next(numbers) for _ in level] for level in levels]
+    return Linkage(name, isa, own, codes, cores, n_args).image(images, programs, cores)
 
 
 class Cores(NamedTuple):
@@ -160,32 +166,27 @@ def cores_of(programs: Sequence[Programs], firsts: Sequence[Mapping[str, int]], 
 class Linkage:
     """How images of one form become one image.
 
-    `programs` are what `busy` says of the image of each part. CompileError when a core would have more grids than phases can be
-    numbered, or when cores of one type run different programs of one image.
+    `levels` are numbers of parts, whose code is `codes` by core type. CompileError when a core would have more grids than
+    phases can be numbered.
     """
 
     def __init__(
         self,
         name: str,
         isa: Isa,
-        levels: Sequence[Sequence[Part]],
-        programs: Sequence[Programs],
+        levels: Sequence[Sequence[int]],
+        codes: Sequence[Mapping[str, Code]],
         cores: Cores,
         n_args: int,
     ) -> None:
-        fixed = _fixed(isa)
         self._name, self._isa_hash, self._n_args = name, isa.hash, n_args
-        parts = [(level, part) for level, each in enumerate(levels) for part in each]
-        codes = [
-            _codes(isa, fixed, part, number, here)
-            for number, ((_, part), here) in enumerate(zip(parts, programs, strict=True))
-        ]
-        text = _Text(name, fixed)
+        level_of = {part: level for level, parts in enumerate(levels) for part in parts}
+        text = _Text(name, _fixed(isa))
         self._runs: dict[str, list[tuple[int, list[int]]]] = {}
         for core_type, spans in cores.spans.items():
-            own: list[list[tuple[int, int, _Code]]] = [[] for _ in levels]
+            own: list[list[tuple[int, int, Code]]] = [[] for _ in levels]
             for part, low, high in spans:
-                own[parts[part][0]].append((low, high, codes[part][core_type]))
+                own[level_of[part]].append((low, high, codes[part][core_type]))
             self._runs[core_type] = _programs(text, own, cores.bounds[core_type])
         self._words = np.zeros(text.at, dtype=np.uint64)
         view = self._words.data
@@ -229,25 +230,28 @@ class Linkage:
         return Image(self._name, self._isa_hash, words, stacked, relocs, self._n_args, self._noted)
 
 
-def _codes(isa: Isa, fixed: _Fixed, part: Part, number: int, programs: Programs) -> dict[str, _Code]:
-    """What a part's cores of each type run."""
-    image = part.image
+def codes_of(isa: Isa, number: int, image: Image, args: Sequence[int], programs: Programs) -> dict[str, Code]:
+    """What cores of each type run of an image that is part `number`.
+
+    `args` are those of `Part`, `programs` what `busy` says of the image. CompileError when one does not end in halt.
+    """
+    fixed = _fixed(isa)
     grids = grid_words(isa, image)
     relocs = RelocTable.of(image.relocs)
-    words, args = relocs.words, relocs.args
-    if len(args):
-        args = np.array(part.args, dtype=np.int64)[args]
-    found: dict[str, _Code] = {}
+    words, own_args = relocs.words, relocs.args
+    if len(own_args):
+        own_args = np.array(args, dtype=np.int64)[own_args]
+    found: dict[str, Code] = {}
     for core_type, (start, _, phases) in programs.items():
         stop = min((other for other, _, _ in programs.values() if other > start), default=len(image.words))
         if image.words[stop - 1] != fixed.halt:
             raise CompileError(f"the program at word {start} does not end in halt", image.name)
         if len(programs) == 1 and start == 0:
-            found[core_type] = _Code(number, start, stop - 1, grids, words, args, None, phases)
+            found[core_type] = Code(number, start, stop - 1, grids, words, own_args, None, phases)
         else:
             own = (start <= words) & (words < stop)
             places = [grid - start for grid in grids if start <= grid < stop]
-            found[core_type] = _Code(number, start, stop - 1, places, words[own] - start, args[own], own, phases)
+            found[core_type] = Code(number, start, stop - 1, places, words[own] - start, own_args[own], own, phases)
     return found
 
 
@@ -259,7 +263,7 @@ class _Text:
         self.fixed = fixed
         self.at = 0
         self.words: list[tuple[int, int]] = []
-        self.codes: list[tuple[_Code, int]] = []
+        self.codes: list[tuple[Code, int]] = []
         self.phases: list[int] = []
 
     def append(self, word: int) -> None:
@@ -267,7 +271,7 @@ class _Text:
         self.words.append((self.at, word))
         self.at += 1
 
-    def part(self, code: _Code, phase: int) -> None:
+    def part(self, code: Code, phase: int) -> None:
         """Add a part; its phases are numbered from `phase`."""
         self.codes.append((code, self.at))
         self.phases += [phase << self.fixed.phase_low] * len(code.grids)
@@ -275,7 +279,7 @@ class _Text:
 
 
 def _programs(
-    text: _Text, levels: Sequence[Sequence[tuple[int, int, _Code]]], bounds: Sequence[int]
+    text: _Text, levels: Sequence[Sequence[tuple[int, int, Code]]], bounds: Sequence[int]
 ) -> list[tuple[int, list[int]]]:
     """Write the programs of all cores of a type, given by level what cores from the first to before the second number run.
 
