@@ -76,6 +76,7 @@ class TileChooser:
             Grid(np.zeros(0), np.zeros(0), np.zeros(0)),
         )
         self._known: dict[ProductSizes, CubeTile] = {}
+        self._estimated: dict[ProductSizes, tuple[Sequence[int], float]] = {}
         self._met: dict[ProductSizes, tuple[Met | MetByCores, int]] = {}
         self._l2_capacity = problem.chip.capacity_bytes("l2")
         native, sides = (
@@ -89,11 +90,19 @@ class TileChooser:
         """The tile with the lowest estimate."""
         found = self._known.get(sizes)
         if found is None:
-            if len(self._known) >= _KEPT_TILES:
-                self._known.clear()
-                self._met.clear()
-            found = self._known[sizes] = self._chosen(sizes)
+            best = self._estimated.pop(sizes, None) or self._kept(sizes)
+            found = self._known[sizes] = self.tile(sizes, *best)
         return found
+
+    def cycles(self, sizes: ProductSizes) -> int:
+        """The estimate of the tile that `choose` gives, which many are asked for that are not taken."""
+        known = self._known.get(sizes)
+        if known is not None:
+            return known.cycles
+        best = self._estimated.get(sizes)
+        if best is None:
+            best = self._estimated[sizes] = self._kept(sizes)
+        return self._estimate(sizes, best[1])
 
     def choose_in_steps(self, sizes: ProductSizes, l0_k: int) -> CubeTile | None:
         """The same among tiles whose steps over k at L0 are `l0_k` long; None where none is of use."""
@@ -197,10 +206,18 @@ class TileChooser:
         kept = kept[cycles[kept] < inf]
         return table[kept], depths[kept], cycles[kept]
 
-    def _chosen(self, sizes: ProductSizes) -> CubeTile:
+    def _kept(self, sizes: ProductSizes) -> tuple[Sequence[int], float]:
+        """The best candidate and its cycles for sizes that are going to be known."""
+        if len(self._known) + len(self._estimated) >= _KEPT_TILES:
+            self._known.clear()
+            self._estimated.clear()
+            self._met.clear()
+        return self._chosen(sizes)
+
+    def _chosen(self, sizes: ProductSizes) -> tuple[Sequence[int], float]:
         if self._is_native(sizes):
             interval, best, least = self._by_machine_code(sizes)
-            return self.tile(sizes, interval.tiles[best], least)
+            return interval.tiles[best], least
         # The rows of a transposed are as long as there are rows of the result.
         key = self._tables.key(sizes)
         layer = key[0], *(sizes if self._problem.a.flipped else sizes[1:])
@@ -214,7 +231,7 @@ class TileChooser:
         best = int(cycles.argmin())
         if weighed.met is not None:
             self._met[sizes] = weighed.met, best
-        return self.tile(sizes, interval.tiles[best], float(cycles[best]))
+        return interval.tiles[best], float(cycles[best])
 
     def _is_native(self, sizes: ProductSizes) -> bool:
         return self._native is not None and sizes.n * sizes.batch < EXACT
@@ -234,8 +251,11 @@ class TileChooser:
         tile_m, tile_n, l1_k, l0_k, depth = candidate
         size, (block_m, block_n) = max(k, 1), self._blocks
         rows, cols = self._even(m, tile_m, block_m), self._even(n, tile_n, block_n)
-        estimate = int(max(cycles, self.read(sizes)))
+        estimate = self._estimate(sizes, cycles)
         return CubeTile((rows, cols, min(l1_k, size)), (rows, cols, min(l0_k, size)), depth, estimate)
+
+    def _estimate(self, sizes: ProductSizes, cycles: float) -> int:
+        return int(max(cycles, self.read(sizes)))
 
     def _even(self, size: int, edge: int, block: int) -> int:
         """An edge of tiles that are as many, but alike: on many cores the largest one decides."""

@@ -116,9 +116,9 @@ class PaddingCost:
             b = 0
         if a == b == 0:
             return ()
-        choose = self._chooser.choose
+        estimate = self._chooser.cycles
         apart = self._pitch(a_pitch, a), self._pitch(b_pitch, b)
-        plain = min(choose(ProductSizes(m, n, k, batch, *apart)).cycles, other)
+        plain = min(estimate(ProductSizes(m, n, k, batch, *apart)), other)
         if plain < _LEAST:
             return ()
         may_be = a > 0 and nbytes[0] <= self._room, b > 0 and nbytes[1] <= self._room
@@ -129,7 +129,7 @@ class PaddingCost:
             cycles = (0.0 if 0 not in way else spent[0]) + (0.0 if 1 not in way else spent[1])
             if cycles + floor < least:
                 pitches = copied[0] if 0 in way else apart[0], copied[1] if 1 in way else apart[1]
-                product = choose(ProductSizes(m, n, k, batch, *pitches)).cycles
+                product = estimate(ProductSizes(m, n, k, batch, *pitches))
                 if len(way) == len(OPERANDS):
                     floor = max(floor, _FEWER * product)
                 if cycles + product < least:

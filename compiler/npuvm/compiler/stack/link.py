@@ -49,7 +49,7 @@ class Code(NamedTuple):
     grids: Sequence[int]
     reloc_words: _Places
     reloc_args: _Places
-    own: npt.NDArray[np.bool_] | None
+    own: slice | npt.NDArray[np.int64] | None
     phases: int
 
 
@@ -249,10 +249,17 @@ def codes_of(isa: Isa, number: int, image: Image, args: Sequence[int], programs:
         if len(programs) == 1 and start == 0:
             found[core_type] = Code(number, start, stop - 1, grids, words, own_args, None, phases)
         else:
-            own = (start <= words) & (words < stop)
+            own = _picked([at for at, word in enumerate(words.tolist()) if start <= word < stop])
             places = [grid - start for grid in grids if start <= grid < stop]
             found[core_type] = Code(number, start, stop - 1, places, words[own] - start, own_args[own], own, phases)
     return found
+
+
+def _picked(numbers: Sequence[int]) -> slice | npt.NDArray[np.int64]:
+    """What picks the elements of these ascending numbers from an array: a part of it costs a fraction of a selection."""
+    if numbers and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return slice(numbers[0], numbers[-1] + 1)
+    return np.array(numbers, dtype=np.int64)
 
 
 class _Text:
