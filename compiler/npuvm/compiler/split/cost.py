@@ -116,6 +116,8 @@ class SplitCost:
         self._most = cores * chip.capacity_bytes("l0c") // self._acc
         self._by_rows = product.bias is not None or parts.following > 0
         self._known: dict[tuple[int, ...], Split] = {}
+        self._last: tuple[object, Split] = (None, WHOLE)
+        """Values that were asked for last, and what they are split in: all that weigh a launch ask for the same."""
 
     def prepare(self) -> None:
         """Make what every shape that may be split needs."""
@@ -124,15 +126,24 @@ class SplitCost:
 
     def best(self, values: Sequence[int]) -> Split:
         """The split with the lowest estimate for values of the symbols, among numbers of parts that divide k."""
+        asked, found = self._last
+        if asked is values:
+            return found
         numbers = self._sizes(*values)
-        found = self._known.get(numbers)
-        if found is None:
-            m, n, k, batch, _, _ = numbers
-            if k < 2 * _LEAST or not 0 < m * n * batch <= self._most:
-                return WHOLE
-            if len(self._known) == _KEPT:
-                self._known.clear()
-            found = self._known[numbers] = self._found(values, ProductSizes(m, n, k, batch, *numbers[4:]))
+        known = self._known.get(numbers)
+        if known is None:
+            known = self._searchable(values, numbers)
+        if isinstance(values, tuple):  # nobody changes it
+            self._last = values, known
+        return known
+
+    def _searchable(self, values: Sequence[int], numbers: tuple[int, ...]) -> Split:
+        m, n, k, batch, _, _ = numbers
+        if k < 2 * _LEAST or not 0 < m * n * batch <= self._most:
+            return WHOLE
+        if len(self._known) == _KEPT:
+            self._known.clear()
+        found = self._known[numbers] = self._found(values, ProductSizes(m, n, k, batch, *numbers[4:]))
         return found
 
     def depth(self, values: Sequence[int]) -> int:
@@ -222,7 +233,9 @@ class SplitCost:
 def _nearest(numbers: Sequence[int], way: int) -> int:
     """The one of ascending numbers that is nearest to `way`, the smaller of two."""
     at = bisect_left(numbers, way)
-    return min(numbers[max(at - 1, 0) : at + 1], key=lambda each: abs(each - way))
+    if at == len(numbers) or (at > 0 and way - numbers[at - 1] <= numbers[at] - way):
+        at -= 1
+    return numbers[at]
 
 
 def _problem(
