@@ -84,6 +84,8 @@ class MixFamily:
         self._nbytes: Function
         self._cost: MixCost
         self._known = len(symbols)
+        self._last: tuple[object, tuple[MixChosen, CubeTile] | None] = (None, None)
+        """Values that were asked for last, and what they gave: all that weigh a launch ask for the same."""
         self._templates: dict[int, GroupPrograms] = {}
         if plain is not None and plain.form == self.form:
             self._known, self._nbytes, self._templates = plain._known, plain._nbytes, plain._templates
@@ -141,6 +143,14 @@ class MixFamily:
 
     def _choose(self, values: Sequence[int]) -> tuple[MixChosen, CubeTile] | None:
         """What an image is made of, and the tile; None as for `instance`."""
+        asked, found = self._last
+        if asked is not values:
+            found = self._found(values)
+            if isinstance(values, tuple):  # nobody changes it
+                self._last = values, found
+        return found
+
+    def _found(self, values: Sequence[int]) -> tuple[MixChosen, CubeTile] | None:
         m, n, k, batch, a_pitch, b_pitch, *lie = self._sizes(*values)
         if m * n * k * batch == 0:
             return None
