@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -111,9 +112,9 @@ def busy(image: Image) -> Programs:
     if isinstance(entries, EvenEntries):
         return {entries.core_type: (0, entries, len(entries.tiles))}
     if isinstance(entries, GroupTable) and len(entries.order) > 1:
-        order, phases = entries.order, len(entries.groups.tiles)
-        places = {core: tuple([at for at, each in enumerate(order) if each == core]) for core in dict.fromkeys(order)}
-        return {core: (entries.start(each[0]), _Members(entries, each), phases) for core, each in places.items()}
+        phases = len(entries.groups.tiles)
+        places = _places(entries.order)
+        return {core: (entries.start(each[0]), _Members(entries, each), phases) for core, each in places}
     starts = {(entry.core_type, entry.pc) for entry in entries}
     if len(starts) == 1:
         ((core_type, start),) = starts
@@ -124,6 +125,12 @@ def busy(image: Image) -> Programs:
         )
     own = {core_type: [entry for entry in entries if entry.core_type == core_type] for core_type, _ in starts}
     return {core_type: (start, own[core_type], len(own[core_type][0].ranges)) for core_type, start in starts}
+
+
+@lru_cache(64)
+def _places(order: tuple[str, ...]) -> list[tuple[str, tuple[int, ...]]]:
+    """By core type, the places in a group of cores with the types `order`."""
+    return [(core, tuple([at for at, each in enumerate(order) if each == core])) for core in dict.fromkeys(order)]
 
 
 def _without_idle(entries: Sequence[Entry]) -> Sequence[Entry]:

@@ -194,8 +194,7 @@ class Linkage:
             view[at] = word
         self._copies = [(code.part, code.start, code.stop, at) for code, at in text.codes]
         self._noted = tuple([at + grid for code, at in text.codes for grid in code.grids])
-        self._grids = np.array(self._noted, dtype=np.int64)
-        self._phases = np.array(text.phases, dtype=np.uint64)
+        self._phases = [(at, phase) for at, phase in zip(self._noted, text.phases, strict=True) if phase]
         self._reloc_words = np.concatenate([code.reloc_words + at for code, at in text.codes])
         self._reloc_args = np.concatenate([code.reloc_args for code, _ in text.codes])
         self._addends = [(code.part, code.own) for code, _ in text.codes]
@@ -213,7 +212,9 @@ class Linkage:
         words = self._words.copy()
         for part, start, stop, at in self._copies:
             words[at : at + stop - start] = images[part].words[start:stop]
-        words[self._grids] += self._phases
+        view = words.data
+        for at, phase in self._phases:
+            view[at] += phase
         tables = [RelocTable.of(image.relocs).addends for image in images]
         addends = [tables[part] if own is None else tables[part][own] for part, own in self._addends]
         relocs = RelocTable.joined(self._reloc_words, self._reloc_args, np.concatenate(addends))
