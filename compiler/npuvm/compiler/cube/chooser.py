@@ -20,7 +20,7 @@ from npuvm.compiler.cube.candidates import Asked, By, Costed, Grid, Interval, We
 from npuvm.compiler.cube.levels import Table, finer_tiles, grown_tiles, product_levels, refuse
 from npuvm.compiler.cube.measured import measured_tiles
 from npuvm.compiler.cube.meets import TINY, Met, MetByCores
-from npuvm.compiler.cube.native import NativeChoice
+from npuvm.compiler.cube.native import NativeChoice, NativeMet
 from npuvm.compiler.cube.problem import CubeTile, ProductSizes, TileProblem
 from npuvm.compiler.cube.tables import EXACT, CostTables
 from npuvm.compiler.emit.blocks import BLOCK_BYTES
@@ -35,6 +35,9 @@ Ints = npt.NDArray[np.int64]
 _KEPT_TILES = 256
 """Sizes whose tiles a chooser keeps: a product is asked for as part of one launch and again on its own. And of layers, of which
 n and k stay while the number of rows changes."""
+
+_LARGE = 1 << 48
+"""Sizes and pitches below this are exact as floats, in bytes too."""
 
 
 class TileChooser:
@@ -68,7 +71,7 @@ class TileChooser:
         measured = None if found is None else found[0].measured
         self._tables = CostTables(problem, cores, (table, depths), kernels, measured, are_given=given is not None)
         self._edges, self._few, self._one_round = self._tables.edges, self._tables.few, self._tables.one_round
-        self._memory = self._tables.memory
+        self._memory, self._per_byte = self._tables.memory, self._tables.memory.per_byte
         self._weighed: dict[tuple[int, ...], Weighed] = {}
         self._last: tuple[tuple[int, int, int], Interval | None, Grid] = (
             (0, 0, 0),
@@ -77,14 +80,15 @@ class TileChooser:
         )
         self._known: dict[ProductSizes, CubeTile] = {}
         self._estimated: dict[ProductSizes, tuple[Sequence[int], float]] = {}
-        self._met: dict[ProductSizes, tuple[Met | MetByCores, int]] = {}
+        self._met: dict[ProductSizes, tuple[Met | MetByCores, int] | float] = {}
         self._l2_capacity = problem.chip.capacity_bytes("l2")
-        native, sides = (
-            loaded() if self._tables.shared is None else None,
-            (self._one_round, self._tables.one_round_wide),
-        )
-        numbers = cores, self._per_core, *sides, self._memory.numbers
-        self._native = None if native is None else NativeChoice(native, *numbers)
+        native, shared, sides = loaded(), self._tables.shared, (self._one_round, self._tables.one_round_wide)
+        self._native: NativeChoice | None = None
+        self._native_met: NativeMet | None = None
+        if native is not None and shared is not None:
+            self._native_met = NativeMet(native, cores, shared.numbers)
+        elif native is not None:
+            self._native = NativeChoice(native, cores, self._per_core, *sides, self._memory.numbers)
 
     def choose(self, sizes: ProductSizes) -> CubeTile:
         """The tile with the lowest estimate."""
@@ -107,7 +111,7 @@ class TileChooser:
     def choose_in_steps(self, sizes: ProductSizes, l0_k: int) -> CubeTile | None:
         """The same among tiles whose steps over k at L0 are `l0_k` long; None where none is of use."""
         if self._is_native(sizes):
-            interval, best, least = self._by_machine_code(sizes, l0_k)
+            interval, best, least, _ = self._by_machine_code(sizes, l0_k)
             return None if best < 0 else self.tile(sizes, interval.tiles[best], least)
         weighed = self._tables.useful_at(self._tables.key(sizes)).at(sizes)
         interval = weighed.interval
@@ -173,7 +177,7 @@ class TileChooser:
         met = self._met.get(sizes)
         if met is None or self.is_vast(sizes):
             return tile.cycles
-        return max(met[0].kept(m, met[1]), self.read(sizes))
+        return max(met if isinstance(met, float) else met[0].kept(m, met[1]), self.read(sizes))
 
     def prepare(self) -> None:
         """Make what operands need whose rows follow each other or are copied, where there are few ways to lie."""
@@ -216,7 +220,9 @@ class TileChooser:
 
     def _chosen(self, sizes: ProductSizes) -> tuple[Sequence[int], float]:
         if self._is_native(sizes):
-            interval, best, least = self._by_machine_code(sizes)
+            interval, best, least, kept = self._by_machine_code(sizes)
+            if kept is not None:
+                self._met[sizes] = kept
             return interval.tiles[best], least
         # The rows of a transposed are as long as there are rows of the result.
         key = self._tables.key(sizes)
@@ -234,35 +240,39 @@ class TileChooser:
         return interval.tiles[best], float(cycles[best])
 
     def _is_native(self, sizes: ProductSizes) -> bool:
+        if self._native_met is not None:
+            return max(sizes) < _LARGE and sizes.n * sizes.batch < EXACT
         return self._native is not None and sizes.n * sizes.batch < EXACT
 
-    def _by_machine_code(self, sizes: ProductSizes, l0_k: int = 0) -> tuple[Interval, int, float]:
-        """The candidates, which one is the best, and its cycles: what `_cycles` gives, where rows do not meet."""
-        assert self._native is not None
+    def _by_machine_code(self, sizes: ProductSizes, l0_k: int = 0) -> tuple[Interval, int, float, float | None]:
+        """The candidates, which one is the best, and its cycles, those of `_cycles`; and what `kept_cycles` asks for of rows
+        that may meet."""
         tables = self._tables
         at, a, b = tables.layouts(sizes)
         interval, lines, bounds = tables.intervals[at], tables.lines_at(at, a, b), tables.bounds[tables.are_off(a, b)]
         end = interval.ends[bisect_left(self._edges, sizes.m)]
-        return interval, *self._native.tile(lines, interval, sizes, end, bounds, l0_k, self._ended(sizes))
+        if self._native_met is not None:
+            return interval, *self._native_met.tile(lines, interval, sizes, end, bounds[1], l0_k)
+        assert self._native is not None
+        best, least = self._native.tile(lines, interval, sizes, end, bounds, l0_k, self._ended(sizes))
+        return interval, best, least, None
 
     def tile(self, sizes: ProductSizes, candidate: Sequence[int], cycles: float) -> CubeTile:
         """A candidate (m, n, k at L1, k at L0, accumulators) of these estimated cycles, cut to the sizes."""
-        m, n, k, *_ = sizes
+        m, n, k, _, _, _ = sizes
         tile_m, tile_n, l1_k, l0_k, depth = candidate
-        size, (block_m, block_n) = max(k, 1), self._blocks
-        rows, cols = self._even(m, tile_m, block_m), self._even(n, tile_n, block_n)
-        estimate = self._estimate(sizes, cycles)
-        return CubeTile((rows, cols, min(l1_k, size)), (rows, cols, min(l0_k, size)), depth, estimate)
+        if self._cores == 1:
+            rows, cols = tile_m if tile_m < m else m, tile_n if tile_n < n else n
+        else:
+            rows, cols = _even(m, tile_m, self._blocks[0]), _even(n, tile_n, self._blocks[1])
+        size = k or 1
+        l1 = rows, cols, l1_k if l1_k < size else size
+        l0 = rows, cols, l0_k if l0_k < size else size
+        return CubeTile(l1, l0, depth, self._estimate(sizes, cycles))
 
     def _estimate(self, sizes: ProductSizes, cycles: float) -> int:
-        return int(max(cycles, self.read(sizes)))
-
-    def _even(self, size: int, edge: int, block: int) -> int:
-        """An edge of tiles that are as many, but alike: on many cores the largest one decides."""
-        if self._cores == 1:
-            return min(edge, size)
-        alike = -(-size // -(-size // edge))
-        return min(-(-alike // block) * block, edge, size)
+        read = self.read(sizes)
+        return int(cycles if cycles > read else read)
 
     def _grid(self, sizes: ProductSizes, interval: Interval, end: int) -> Grid:
         """The grid of the first `end` candidates; the same is asked for as operands lie in several ways."""
@@ -325,10 +335,18 @@ class TileChooser:
 
     def read(self, sizes: ProductSizes) -> float:
         """Cycles of main memory for operands that are read once, and what L2 does not keep of a result."""
-        m, n, k, batch, *_ = sizes
-        stored = m * n * batch * self._out_item
-        read = (m + n) * k * batch * self._item
-        return (read + max(stored - self._l2_capacity, 0)) * self._memory.per_byte
+        m, n, k, batch, _, _ = sizes
+        moved = (m + n) * k * batch * self._item
+        beyond = m * n * batch * self._out_item - self._l2_capacity
+        return (moved + beyond if beyond > 0 else moved) * self._per_byte
+
+
+def _even(size: int, edge: int, block: int) -> int:
+    """An edge of tiles that are as many, but alike: on many cores the largest one decides."""
+    if edge >= size:
+        return size
+    alike = -(-size // -(-size // edge))
+    return min(-(-alike // block) * block, edge)
 
 
 def chooser_of(problem: TileProblem, cores: int) -> TileChooser:

@@ -18,21 +18,21 @@ import numpy.typing as npt
 from npuvm.compiler.cube.core_cost import CoreLoads
 from npuvm.compiler.cube.problem import ProductSizes, TileProblem
 
-__all__ = ["TINY", "Edges", "Met", "Shared", "begun_in"]
+__all__ = ["APART", "EXPOSED", "IN_TURN", "PLACED", "TINY", "Edges", "Met", "MetByCores", "Shared", "begun_in"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-_PLACED = 512
+PLACED = 512
 """Tensors begin at multiples of so many bytes, the compiler knows no more of where."""
 
-_EXPOSED = 0.5
+EXPOSED = 0.5
 """Share of a core's loads of the right operand that what all wait for of the left one does not hide, seen in simulated runs."""
 
-_IN_TURN = 0.7
+IN_TURN = 0.7
 """Share of what all wait for of the left operand in L2 that comes on top of loads of the right one, seen in simulated runs."""
 
-_APART = 8.0
+APART = 8.0
 """How many times as long as from all slices reads of L2 take at most: cores that wait longer get apart, to other slices."""
 
 TINY = 1e-4
@@ -163,7 +163,7 @@ class MetByCores(NamedTuple):
     def kept(self, m: int, at: int) -> float:
         """Cycles of a candidate where L2 has all that tiles behind the first one read."""
         tiles = ceil(float(self.per_m[at]) * (m - TINY)) * float(self.cols[at])
-        rounds = ceil(tiles * (1 - 1e-9) / self.cores)
+        rounds = ceil(tiles * ((1 - 1e-9) / self.cores))
         served = 0.0 if self.served is None else tiles / rounds * float(self.served[at])
         later = max(float(self.later[at]), served)
         return float(self.first[at]) + (rounds - 1) * later
@@ -178,7 +178,12 @@ class _Rows(NamedTuple):
 
 
 class Shared:
-    """L2 and main memory of a chip that spreads no addresses, for products of one sort on `cores` cores."""
+    """L2 and main memory of a chip that spreads no addresses, for products of one sort on `cores` cores.
+
+    `numbers` are for machine code: bytes of elements of operands and of the result, those of a chunk and how many are under
+    way, bytes per cycle of main memory and L2, elements that L2 has room for, slots at L1, how many channels there are and how
+    long, slices likewise, and whether operands are flipped.
+    """
 
     def __init__(self, problem: TileProblem, cores: int) -> None:
         chip = problem.chip
@@ -191,6 +196,9 @@ class Shared:
         self._slots_at_l1 = min(problem.depth("l1.a"), problem.depth("l1.b"))
         self._channels = memory.hbm.channels, memory.hbm.interleave_bytes
         self._slices = memory.l2.slices, memory.l2.line_bytes
+        rates = self._hbm_rate, self._l2_rate
+        own = self._item, self._out_item, self._chunk, self._outstanding, *rates, self._room, self._slots_at_l1
+        self.numbers = np.array((*own, *self._channels, *self._slices, *self._flipped), dtype=np.float64)
 
     def met(
         self, sizes: ProductSizes, edges: Edges, first: Floats, later: Floats, loads: CoreLoads
@@ -224,7 +232,7 @@ class Shared:
         if self._cores == 1:
             served_of_one = a_waits * a_served, b_waits * b_served
             return self._of_one(sizes, edges, (m, n), first, later, loads, (a_new, b_new), served_of_one)
-        a_served, b_served = np.minimum(a_waits, _APART) * a_served, b_waits * b_served
+        a_served, b_served = np.minimum(a_waits, APART) * a_served, b_waits * b_served
         if sizes.n * k > self._room and not self._flipped[1]:
             # Lines that columns of a later round share are read again, where L2 has lost them until then.
             wide = self._in_lines(n, sizes.b_pitch)
@@ -232,14 +240,15 @@ class Shared:
         loaded = np.maximum(np.maximum(loads.a_new, loads.b_new), b_new)
         others = np.maximum(cols * batch / self._cores - 1, 0.0)
         served = np.maximum(a_served, b_served)
-        slow = served if (served * self._cores > later).any() else None
+        is_slow = served * self._cores > later
+        slow = np.where(is_slow, served, 0.0) if is_slow.any() else None
         in_turn, stored = None, self._stored(sizes, m, n, later)
         # Parts of k are at different places of it.
         if batch == 1 and np.any(a_waits > 1):
             in_turn = a_served * np.where((a_waits > 1) & (cols > 1), self._alone(m, np.minimum(edges.k, k)), 0.0)
         more, one_round = others if others.any() else None, self._cores * float(edges.m.min()) / batch
         part = self._part(edges.k, k)
-        beside = part * loads.b_again * (_EXPOSED if batch == 1 else 0.0)
+        beside = part * loads.b_again * (EXPOSED if batch == 1 else 0.0)
         return MetByCores(
             first, later, loads.behind, a_new, part, beside, slow, in_turn, stored, loaded, cols * batch, more,
             batch, float(self._cores), one_round, edges.per_m,
@@ -252,7 +261,7 @@ class Shared:
         """
         rows, row = (k, m) if self._flipped[0] else (m, k)
         reads = rows * np.ceil(row * self._item / self._chunk)
-        alone: Floats = _IN_TURN * np.maximum(1 - 0.5 * self._outstanding / reads, 0.0)
+        alone: Floats = IN_TURN * np.maximum(1 - 0.5 * self._outstanding / reads, 0.0)
         return alone
 
     def _stored(self, sizes: ProductSizes, m: Floats, n: Floats, later: Floats) -> Floats | None:
@@ -262,7 +271,8 @@ class Shared:
         if not np.any(waits > 1):
             return None
         stored = np.where(waits > 1, waits, 0.0) * m * n * (self._out_item / self._l2_rate)
-        return stored if (stored * self._cores > later).any() else None
+        is_slow = stored * self._cores > later
+        return np.where(is_slow, stored, 0.0) if is_slow.any() else None
 
     def _part(self, at_once: Floats, k: float) -> Floats:
         """The share of steps over k in which the left operand reads lines that no step before has read."""
@@ -332,7 +342,7 @@ class Shared:
             begun = min(begun_in(gcd(rows.pitch, rows.step), count, size), begun * rows.parts)
         if begun == count:
             return 1.0
-        step = np.gcd(span.astype(np.int64), gcd(size, _PLACED)).astype(np.float64)
+        step = np.gcd(span.astype(np.int64), gcd(size, PLACED)).astype(np.float64)
         cut = np.floor(span / step)
         longest = np.where(span >= 2 * size, size, span - step * step / size * np.floor(cut * cut / 4))
         waits: Floats = np.maximum(longest * (count / begun) / span, 1.0)

@@ -1,4 +1,4 @@
-"""The calls of machine code that choose a product's tile (`npuvm.compiler.native.product_kernel`)."""
+"""The calls of machine code that choose a product's tile (`npuvm.compiler.native.product_kernel` and `met_kernel`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from npuvm.compiler.cube.candidates import Asked, Costed, Interval
 from npuvm.compiler.cube.problem import ProductSizes
 from npuvm.compiler.native.loading import Native
 
-__all__ = ["NativeChoice"]
+__all__ = ["NativeChoice", "NativeMet"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -84,3 +84,23 @@ class NativeChoice(NamedTuple):
             found,
         )
         return None if best < 0 else Costed(interval.tiles[best], *found.tolist())
+
+
+class NativeMet(NamedTuple):
+    """Choices on `cores` cores where rows may meet in parts of memory; `numbers` are those of `Shared`."""
+
+    native: Native
+    cores: int
+    numbers: Floats
+
+    def tile(
+        self, lines: Floats, interval: Interval, sizes: ProductSizes, end: int, far: int, l0_k: int
+    ) -> tuple[int, float, float]:
+        """As `NativeChoice.tile`, and the estimate where L2 has what later tiles read."""
+        native, sides, whole = self.native, interval.sides, interval.whole
+        found: tuple[int, float, float]
+        if self.cores == 1:
+            found = native.choose_met_tile_of_one(lines, sides, whole, l0_k, *sizes, end, far, self.numbers)
+        else:
+            found = native.choose_met_tile(lines, sides, whole, l0_k, *sizes, end, far, self.cores, self.numbers)
+        return found

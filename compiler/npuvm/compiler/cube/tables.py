@@ -95,6 +95,7 @@ class CostTables:
         chip = problem.chip
         memory = chip.memory
         self._line_bytes = memory.l2.line_bytes
+        self._flipped = problem.a.flipped, problem.b.flipped
         self._per_l2 = 1 / float(chip.l2_bytes_per_cycle)
         self._is_l2_slow = cores * chip.core.load.l1_bytes_per_cycle > chip.l2_bytes_per_cycle
         self._are_lines_alike = memory.address_hash and not self._is_l2_slow
@@ -118,14 +119,20 @@ class CostTables:
         Where L2 is fast and its lines are spread, how rows lie in lines is of no matter.
         """
         m, n, k, batch, a_pitch, b_pitch = sizes
-        at = min(max(bisect_left(GRID, k) - 1, 0), len(GRID) - 2)
+        at = bisect_left(GRID, k, 1, len(GRID) - 1) - 1
         if m * n * batch > self._vast:
             at += len(GRID) - 1
-        item, line, alike, problem = self._item, self._line_bytes, self._are_lines_alike, self._problem
-        a_row, b_row = m if problem.a.flipped else k, k if problem.b.flipped else n
-        a = (a_pitch == a_row * item) * _TIGHT + (a_pitch % BLOCK_BYTES != 0) * _OFF
-        b = (b_pitch == b_row * item) * _TIGHT + (b_pitch % BLOCK_BYTES != 0) * _OFF
-        return at, a + (alike or a_pitch % line == 0) * _LINED, b + (alike or b_pitch % line == 0) * _LINED
+        item, line, (is_a_flipped, is_b_flipped) = self._item, self._line_bytes, self._flipped
+        # Whatever begins at lines begins at blocks.
+        a = _LINED if a_pitch % line == 0 else _OFF if a_pitch % BLOCK_BYTES else 0
+        b = _LINED if b_pitch % line == 0 else _OFF if b_pitch % BLOCK_BYTES else 0
+        if self._are_lines_alike:
+            a, b = a | _LINED, b | _LINED
+        if a_pitch == (m if is_a_flipped else k) * item:
+            a += _TIGHT
+        if b_pitch == (k if is_b_flipped else n) * item:
+            b += _TIGHT
+        return at, a, b
 
     def are_off(self, a: int, b: int) -> bool:
         """Whether rows of an operand lie off the blocks of memory."""

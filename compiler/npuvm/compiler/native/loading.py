@@ -21,6 +21,8 @@ class Native(NamedTuple):
     choose_reduce: Callable[..., tuple[Any, ...]]
     choose_product_tile: Callable[..., int]
     choose_product_part: Callable[..., int]
+    choose_met_tile: Callable[..., tuple[int, float, float]]
+    choose_met_tile_of_one: Callable[..., tuple[int, float, float]]
     choose_conv_tile: Callable[..., int]
     fill: Callable[..., bool]
     label: str
@@ -32,7 +34,7 @@ _found: list[Native] = []
 def load_native() -> Native:
     """Let machine code make the choices of kernels that are planned from now on in this process; the same choices in less time.
 
-    Takes a second, and some thirty-five the first time after an installation. CompileError without numba.
+    Takes a second, and some forty the first time after an installation. CompileError without numba.
     """
     if not _found:
         try:
@@ -41,11 +43,12 @@ def load_native() -> Native:
                 "tile_kernel",
                 "chunk_kernel",
                 "product_kernel",
+                "met_kernel",
                 "conv_kernel",
                 "field_kernel",
                 "compiling",
             ]
-            block, tile, chunk, product, conv, field, compiling = (
+            block, tile, chunk, product, met, conv, field, compiling = (
                 import_module(f"npuvm.compiler.native.{name}") for name in names
             )
         except ImportError as error:
@@ -61,6 +64,8 @@ def load_native() -> Native:
                 chunk.choose_reduce,
                 product.choose_product_tile,
                 product.choose_product_part,
+                met.choose_met_tile,
+                met.choose_met_tile_of_one,
                 conv.choose_conv_tile,
                 field.fill,
                 compiling.LABEL,
