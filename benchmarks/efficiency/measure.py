@@ -78,7 +78,7 @@ def measure(case: Case, chip: NpuConfig) -> Measured:
         for run in runs
     )
     roofs = tuple(
-        max((_roof(each, run, chip, device.isa) for each in _parts(found, launch.segment)), key=lambda each: each[1])
+        _roof([_limits(each, run, chip, device.isa) for each in _parts(found, launch.segment)])
         for launch, run in zip(found.compiled.launches, runs, strict=True)
     )
     core_us = float(sum((chip.cycles_to_us(run.cycles) for run in runs), Fraction(0)))
@@ -101,15 +101,21 @@ def _highest(limits: Mapping[str, float]) -> Limit:
     return max(limits.items(), key=lambda item: item[1])
 
 
-def _roof(segment: InspectedSegment, run: RunResult, chip: NpuConfig, isa: Isa) -> Limit:
-    """The highest of limits that do not depend on the tile: main memory, the units' work without any start-up, ports."""
+def _roof(limits: Sequence[Mapping[str, float]]) -> Limit:
+    """The highest of the limits of a launch's parts; products in panels share the cube."""
+    cube = sum(each.get("cube", 0.0) for each in limits)
+    return max(*(_highest(each) for each in limits), ("cube", cube), key=lambda each: each[1])
+
+
+def _limits(segment: InspectedSegment, run: RunResult, chip: NpuConfig, isa: Isa) -> Mapping[str, float]:
+    """Limits that do not depend on the tile: main memory, the units' work without any start-up, ports."""
     kernel = segment.kernel
     limits = {"hbm": float(run.bounds["hbm"])}
     if isinstance(kernel, VectorKernel):
         limits |= {"vector": _vector_work(kernel, chip, isa), **_ports(kernel, chip)}
     elif isinstance(kernel, MatmulKernel):
         limits["cube"] = _cube_work(kernel, chip)
-    return _highest(limits)
+    return limits
 
 
 def _vector_work(kernel: VectorKernel, chip: NpuConfig, isa: Isa) -> float:

@@ -29,6 +29,12 @@ def test_readers_come_after_the_writer_and_writers_after_all() -> None:
     assert levels_of(overwritten) == [0, 1, 2]
 
 
+def test_what_runs_beside_another_is_in_its_level() -> None:
+    uses = [({"a"}, {"a"}), ({"a", "c"}, {"c"}), ({"a"}, {"a"}), ({"a", "c"}, {"c"})]
+    assert levels_of(uses) == [0, 1, 2, 3]
+    assert levels_of(uses, {2}) == [0, 1, 1, 2]
+
+
 @st.composite
 def _uses(draw: st.DrawFn) -> list[_Use]:
     def one() -> _Use:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from math import prod
+from typing import NamedTuple
 
 from npuvm.compiler.cube.chooser import chooser_of
 from npuvm.compiler.cube.codegen import check_types, problem_of
@@ -26,7 +28,7 @@ from npuvm.compiler.plan.segments import CubeSegment
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import EvenEntries, Image, Isa
 
-__all__ = ["CubeFamily", "ProductPrograms", "ProductSort"]
+__all__ = ["CubeFamily", "Panel", "PanelMade", "ProductPrograms", "ProductSort", "part_of"]
 
 _TILE = ("m", "n", "k at L1", "k at L0", "accumulators", "band")
 """Variables that the choices of a tile and of a walk give."""
@@ -34,10 +36,30 @@ _TILE = ("m", "n", "k at L1", "k at L0", "accumulators", "band")
 _TAIL = (*("main m", "main n", "from m", "from n", "rest m", "rest n"), *("rest m at L1", "rest n at L1"))
 """And those of a product in two parts: sizes of the first, where the second begins, its sizes and its tile."""
 
+_PANEL = ("<first row>", "<rows>", "<first column>", "<columns>")
+"""Variables of a panel beside the symbols, under names that no symbol has."""
+
 _KEPT_SORTS = 256
 
 _MEET = 4
 """Rows so many lines apart lie in few slices of an L2 that does not hash addresses, and cores wait for these."""
+
+
+class Panel(NamedTuple):
+    """A part of a product's result: `rows` rows from `row` on of `cols` columns from `col` on."""
+
+    row: int
+    rows: int
+    col: int
+    cols: int
+
+
+class PanelMade(NamedTuple):
+    """The program of a panel, its tile, and its two parts where it has some."""
+
+    image: Image
+    tile: CubeTile
+    tail: Tail | None
 
 
 class CubeFamily:
@@ -64,7 +86,8 @@ class CubeFamily:
         problem = problem_of(spec, chip, isa, pins)
         lies = problem if like is None else problem_of(normalise(lower_cube(like, binding)[0]), chip, isa, pins)
         self._is_like, self._across = like is not None, not problem.b.flipped
-        self._name = spec.name
+        self._name, self._spec, self._symbols = spec.name, spec, tuple(symbols)
+        self._made_by = chip, isa, buffering
         sort = ProductSort(spec)
         self._sizes: Function = compile_values(
             symbols,
@@ -99,14 +122,57 @@ class CubeFamily:
         found = self._tiles((m, n, k, batch), (a_pitch, b_pitch), (own_a, own_b))[1]
         return None if found is None or self._programs.nest_of(k, found) is None else found
 
+    def tile(self, values: Sequence[int]) -> CubeTile:
+        """The tile of the product as one, which has elements and something to add up."""
+        m, n, k, batch, a_pitch, b_pitch, own_a, own_b, *_ = self._sizes(*values)
+        return self._tile((m, n, k, batch), (a_pitch, b_pitch), ProductSizes(m, n, k, batch, own_a, own_b))
+
+    def panel(self, name: str, values: Sequence[int], panel: Panel) -> PanelMade | None:
+        """The program `name` of a panel of one matrix, whose sums are those of the whole product.
+
+        None where no tile adds up in the same steps.
+        """
+        own_a, own_b = self._sizes(*values)[6:8]
+        whole, (numbers_of, programs) = self.tile(values), self._panels
+        k, *numbers = numbers_of(*values, *panel)
+        sizes = ProductSizes(panel.rows, panel.cols, k, 1, own_a, own_b)
+        tile = self._chooser.choose(sizes)
+        if tile.l0[2] != whole.l0[2]:
+            found = self._chooser.choose_in_steps(sizes, whole.l0[2])
+            if found is None:
+                return None
+            tile = found
+        tail = None if self._tails is None else self._tails.choose(sizes, tile)
+        image = None if tail is None else programs.tailed(name, numbers, k, tail)
+        if image is not None:
+            return PanelMade(image, tile, tail)
+        return PanelMade(programs.image(name, numbers, sizes[:4], tile, own_b * self._across), tile, None)
+
+    def prepare_panels(self) -> None:
+        """Make what all panels need."""
+        _ = self._panels
+
+    @cached_property
+    def _panels(self) -> tuple[Function, ProductPrograms]:
+        """Programs of panels; k and their numbers, for values of the symbols and of `_PANEL`."""
+        chip, isa, buffering = self._made_by
+        row, rows, col, cols = (SymInt.variable(name) for name in _PANEL)
+        sort = ProductSort(part_of(self._spec, (row, rows), (col, cols)))
+        numbers = compile_values((*self._symbols, *_PANEL), (self._spec.k, *sort.numbers), "numbers")
+        return numbers, ProductPrograms(sort, len(self.tensors), chip, isa, buffering=buffering)
+
     def _tiles(
         self, sizes: tuple[int, int, int, int], pitches: tuple[int, int], own_pitches: tuple[int, int]
     ) -> tuple[CubeTile, Tail | None]:
         """The tile of the product as one, and its two parts where these are faster."""
-        tile, own = self._chooser.choose(ProductSizes(*sizes, *pitches)), ProductSizes(*sizes, *own_pitches)
-        if self._is_like:
-            tile = self._like(tile, own)
+        own = ProductSizes(*sizes, *own_pitches)
+        tile = self._tile(sizes, pitches, own)
         return tile, None if self._tails is None else self._tails.choose(own, tile)
+
+    def _tile(self, sizes: tuple[int, int, int, int], pitches: tuple[int, int], own: ProductSizes) -> CubeTile:
+        """The tile of the product as one, which lies as `own`, and without copies at these pitches."""
+        tile = self._chooser.choose(ProductSizes(*sizes, *pitches))
+        return self._like(tile, own) if self._is_like else tile
 
     def _like(self, tile: CubeTile, sizes: ProductSizes) -> CubeTile:
         """The best tile for operands that lie otherwise, with the steps over k at L0 of the one given, or that one."""
@@ -269,17 +335,23 @@ def _tailed_template(sort: ProductSort, n_args: int, chip: NpuConfig, isa: Isa, 
     )
     main = replace(spec, m=main_m, n=main_n)
     emitter.write(main, problem, Walk(tuple(nest_grids(BANDS, main, m, n, band)), ()))
-    rest = replace(
-        spec,
-        m=rest_m,
-        n=rest_n,
-        a=_moved(spec.a, from_m, 0),
-        b=_moved(spec.b, 0, from_n),
-        c=_moved(spec.c, from_m, from_n),
-        bias=None if spec.bias is None else _moved(spec.bias, 0, from_n),
-    )
+    rest = part_of(spec, (from_m, rest_m), (from_n, rest_n))
     emitter.write(rest, problem, Walk(tuple(nest_grids(STEPS, rest, m2, n2, 1)), ()), (m2, n2))
     return emitter.b.template((*sort.variables, *_TILE, *_TAIL))
+
+
+def part_of(spec: MatmulSpec, rows: tuple[int, int], cols: tuple[int, int]) -> MatmulSpec:
+    """Some rows and columns of a product: the first one and their number of both."""
+    (row, m), (col, n) = rows, cols
+    return replace(
+        spec,
+        m=m,
+        n=n,
+        a=_moved(spec.a, row, 0),
+        b=_moved(spec.b, 0, col),
+        c=_moved(spec.c, row, col),
+        bias=None if spec.bias is None else _moved(spec.bias, 0, col),
+    )
 
 
 def _moved(view: MatView, rows: int, cols: int) -> MatView:

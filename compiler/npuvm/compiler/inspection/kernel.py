@@ -17,7 +17,7 @@ from npuvm.compiler.conv.relay import relay_family_of
 from npuvm.compiler.conv.segment import ConvSegment, lower_conv
 from npuvm.compiler.cube.chooser import chooser_of
 from npuvm.compiler.cube.codegen import MatmulKernel, compile_matmul
-from npuvm.compiler.cube.family import CubeFamily
+from npuvm.compiler.cube.family import CubeFamily, part_of
 from npuvm.compiler.cube.lower import lower_cube
 from npuvm.compiler.cube.plan import candidate_tiles as cube_candidates
 from npuvm.compiler.cube.problem import CubeTile, Tail
@@ -40,6 +40,7 @@ from npuvm.compiler.language.kernel import Kernel
 from npuvm.compiler.language.kinds import pins_of_kind
 from npuvm.compiler.language.pins import Pins, most_slots
 from npuvm.compiler.mix.segment import join_products
+from npuvm.compiler.padding.copies import PART
 from npuvm.compiler.padding.launches import PaddedProduct, Padding
 from npuvm.compiler.padding.parts import product_of
 from npuvm.compiler.pick.codegen import PickKernel, compile_pick
@@ -219,13 +220,45 @@ def _product(
             return [_joint(segment, binding, chip, isa, buffering)]
         return _apart([segment], plan, binding, chip, isa, pins)
     parts, sizes = product.parts(operands), product.binding(operands, tuple(binding.values()))
+    pitches = {name: size for name, size in sizes.items() if name not in binding}
+    panels = _panels(product, operands, plan, binding, chip, isa) if chosen else []
+    if panels:
+        return [replace(each, pitches=pitches) for each in panels]
     found = _apart(parts.copies, plan, sizes, chip, isa, Pins(buffering=buffering))
     if isinstance(parts.segment, MixSegment):
         found.append(_joint(parts.segment, sizes, chip, isa, buffering, like))
     else:
         found += _apart([parts.segment], plan, sizes, chip, isa, pins, like)
-    pitches = {name: size for name, size in sizes.items() if name not in binding}
     return [replace(each, pitches=pitches) for each in found]
+
+
+def _panels(
+    product: PaddedProduct, operands: tuple[str, ...], plan: Plan, binding: Mapping[str, int], chip: NpuConfig, isa: Isa
+) -> list[InspectedSegment]:
+    """The panels of a product, each behind the copies that are made for it; none where it is one."""
+    segment, pins = product.parts(operands).segment, Pins(buffering=product.buffering)
+    if not isinstance(segment, CubeSegment):
+        return []
+    values, sizes = tuple(binding.values()), product.binding(operands, tuple(binding.values()))
+    pitches = product.pitches(operands, values)
+    family = CubeFamily(segment, tuple(sizes), chip, isa, product_of(product.segment), product.buffering)
+    made = product.panels(operands, family)
+    if made is None:
+        return []
+    spec, args = lower_cube(segment, sizes)
+    found: list[InspectedSegment] = []
+    for step in product.steps(made, operands, values, pitches):
+        for operand, first, size in step.copies:
+            part = dict(zip(PART, (first, size), strict=True))
+            copy = replace(made.segments[operand], name=made.copy_name(step, operand))
+            found += _apart([copy], plan, {**sizes, **part}, chip, isa, pins)
+        taken, panel = made.program(step, values, pitches), step.panel
+        plain = compile_matmul(part_of(spec, panel[:2], panel[2:]), len(args), chip, isa, pins)
+        if taken is None or plain is None:
+            return []
+        kernel = replace(plain, image=taken.image, tile=taken.tile)
+        found.append(_cube(replace(segment, name=taken.image.name), kernel, args, chip, isa, taken.tail))
+    return found
 
 
 def _in_parts(

@@ -146,10 +146,14 @@ class PaddingCost:
         """The pitch of rows that are copied to where lines of memory begin."""
         return -(-pitch // self._line) * self._line
 
+    def streamed(self, nbytes: int) -> float:
+        """Cycles that main memory takes for what a copy reads."""
+        return nbytes / self._line * self._line_cycles
+
     def _copied(self, nbytes: int) -> float:
         """Cycles of a copy; what half of L2 does not hold is written to memory and read again."""
         crossings = 1 if nbytes <= self._capacity / 2 else 3
-        return nbytes / self._line * self._line_cycles * crossings * _LONGER + _FILL_CYCLES
+        return self.streamed(nbytes) * crossings * _LONGER + _FILL_CYCLES
 
     def _steps(self, numbers: Sequence[int]) -> list[int]:
         """By operand, how many bytes off blocks lie the places where its rows begin; 0 where all are at blocks."""

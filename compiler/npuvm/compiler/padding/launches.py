@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from math import inf
+from math import inf, prod
 from typing import Literal, NamedTuple, Protocol
 
 from npuvm.compiler.conv.segment import ConvSegment
+from npuvm.compiler.cube.family import CubeFamily
 from npuvm.compiler.cube.segment import compile_cube_segment
 from npuvm.compiler.emit.symint import Function, SymInt, compile_values
 from npuvm.compiler.errors import CompileError
@@ -20,6 +21,7 @@ from npuvm.compiler.graph.types import DTYPES
 from npuvm.compiler.language.pins import Pins
 from npuvm.compiler.padding.copies import PaddedCopy
 from npuvm.compiler.padding.cost import PaddingCost
+from npuvm.compiler.padding.panels import PanelLaunches, Step, edge_axis
 from npuvm.compiler.padding.parts import OPERANDS, PITCHES, PaddedParts, padded_parts, padded_pitch, product_of
 from npuvm.compiler.plan.joint import MixSegment
 from npuvm.compiler.plan.segments import CubeSegment
@@ -36,7 +38,13 @@ Padding = Literal["cheaper", "always", "never"]
 
 
 class ProductLaunches(Protocol):
-    """Launches of a product, alone or in a mix, which are going to be `linked` with others into one, or each for itself."""
+    """Launches of a product, alone or in a mix, which are going to be `linked` with others into one, or each for itself.
+
+    `family` makes the programs of a product that is alone and one launch; None for others.
+    """
+
+    @property
+    def family(self) -> CubeFamily | None: ...
 
     def prepare(self) -> None: ...
 
@@ -119,6 +127,32 @@ class PaddedProduct:
     def _shape(self, operand: str, values: Sequence[int]) -> tuple[int, ...]:
         return self._dims(*values)[self._own[OPERANDS.index(operand)]]
 
+    def panels(self, operands: tuple[str, ...], family: CubeFamily | None) -> PanelLaunches | None:
+        """What makes panels of the product with copies of these operands, whose programs are from `family`.
+
+        None where cores that multiply also copy, or for more than one matrix.
+        """
+        parts, product = self.parts(operands), product_of(self.segment)
+        is_one = len(product.a.layout.dims) == len(product.b.layout.dims) == 2
+        if family is None or self.chip.core.kind == "unified" or not is_one:
+            return None
+        return PanelLaunches(parts, operands, self.names, family, self.chip, self.isa, self.buffering)
+
+    def steps(
+        self, made: PanelLaunches | None, operands: Sequence[str], values: Sequence[int], pitches: Sequence[int]
+    ) -> list[Step]:
+        """The panels of the product for values of the symbols; none where it is to be one."""
+        if made is None:
+            return []
+        product = product_of(self.segment)
+        a, b = (self._shape(each, values) for each in OPERANDS)
+        spent = [
+            self._cost.streamed(prod(dims) * self._item) if name in operands else 0.0
+            for name, dims in zip(OPERANDS, (a, b), strict=True)
+        ]
+        sizes = a[edge_axis(product, "a")], b[edge_axis(product, "b")]
+        return made.steps(sizes, values, pitches, (spent[0], spent[1]))
+
     def tensors(
         self, operands: tuple[str, ...], values: Sequence[int], pitches: Sequence[int]
     ) -> tuple[TensorSpec, ...]:
@@ -157,10 +191,11 @@ class PaddedProduct:
 
 
 class _Copied(NamedTuple):
-    """The launches of a product that reads copies, and the copies."""
+    """The launches of a product that reads copies, the copies, and what makes both in panels."""
 
     product: ProductLaunches
     copies: list[PaddedCopy]
+    panels: PanelLaunches | None
 
 
 class PaddedLaunches:
@@ -168,6 +203,8 @@ class PaddedLaunches:
 
     They may be in parts of k, as `split` says. With `late` what copies need is made by the shape that needs it.
     """
+
+    family = None
 
     def __init__(
         self,
@@ -188,8 +225,11 @@ class PaddedLaunches:
         self.plain.prepare()
         with suppress(CompileError):  # the shape that needs what there is not will say why
             for operands in (OPERANDS, *((each,) for each in OPERANDS)):
-                for copy in self._of(operands).copies:
+                copied = self._of(operands)
+                for copy in copied.copies:
                     copy.prepare()
+                if copied.panels is not None:
+                    copied.panels.prepare()
 
     def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | Reduced | None:
         """The launches, those of the copies first."""
@@ -210,6 +250,12 @@ class PaddedLaunches:
     def _with_copies(self, operands: tuple[str, ...], values: Sequence[int]) -> Reduced | None:
         """The product with copies of these operands; None where a shape does not allow a program of its own."""
         copied, pitches = self._of(operands), self._product.pitches(operands, values)
+        tensors = self._product.tensors(operands, values, pitches)
+        steps = self._product.steps(copied.panels, operands, values, pitches)
+        if steps and copied.panels is not None:
+            parts = copied.panels.launches(steps, values, pitches)
+            if parts is not None:
+                return Reduced(parts, tensors)
         last = copied.product.launch((*values, *pitches))
         if not isinstance(last, Launch):
             return None
@@ -217,7 +263,7 @@ class PaddedLaunches:
         for copy, pitch in zip(copied.copies, pitches, strict=True):
             made.append(Launch(copy.name, "vector", *copy.instance((*values, pitch)), copy.written, bool(made)))
         made.append(Launch(last.segment, last.kind, last.image, last.args, last.writes, True))
-        return Reduced(tuple(made), self._product.tensors(operands, values, pitches))
+        return Reduced(tuple(made), tensors)
 
     def _of(self, operands: tuple[str, ...]) -> _Copied:
         found = self._copied.get(operands)
@@ -230,5 +276,5 @@ class PaddedLaunches:
                 PaddedCopy(copy, (*names, pitch), product.chip, product.isa, product.buffering)
                 for copy, pitch in zip(parts.copies, pitches, strict=True)
             ]
-            found = self._copied[operands] = _Copied(launches, copies)
+            found = self._copied[operands] = _Copied(launches, copies, product.panels(operands, launches.family))
         return found

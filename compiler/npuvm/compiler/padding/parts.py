@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
 
 from npuvm.compiler.emit.blocks import BLOCK_BYTES, align_up
 from npuvm.compiler.graph.ir import Node
@@ -16,6 +19,11 @@ from npuvm.hw.config import NpuConfig
 __all__ = ["OPERANDS", "PITCHES", "PaddedParts", "padded_parts", "padded_pitch", "product_of"]
 
 OPERANDS = ("a", "b")
+
+_ROWS, _CROWDED = 128, 4
+"""Rows of a tile, and how many times as many as their share may lie in one slice of L2."""
+
+_KEPT_PITCHES = 1024
 
 PITCHES = {"a": "pitch__of__a", "b": "pitch__of__b"}
 """By operand, the symbol for how many elements its rows lie apart in the workspace."""
@@ -61,13 +69,30 @@ def padded_parts(segment: CubeSegment | MixSegment, operands: Sequence[str]) -> 
 def padded_pitch(cols: int, item: int, chip: NpuConfig) -> int:
     """How many elements of `item` bytes rows of `cols` lie apart in the workspace.
 
-    Rows longer than a line of L2 begin at lines, an odd number of them apart where memory is picked by the address alone, so
-    that the rows of a tile do not meet in one part of it. Shorter ones begin at blocks.
+    Rows longer than a line of L2 begin at lines, an odd number of them apart where memory is picked by the address alone, and
+    else not as many as meet in few slices, so that the rows of a tile do not meet in one part of it. Shorter ones begin at
+    blocks.
     """
     line = chip.memory.l2.line_bytes
     if cols * item <= line:
         return align_up(cols * item) // item
     pitch = align_up(cols * item, max(line, BLOCK_BYTES))
-    if not chip.memory.address_hash and pitch // line % 2 == 0:
+    if chip.memory.address_hash:
+        return _spread(pitch // line, chip.memory.l2.slices) * line // item
+    if pitch // line % 2 == 0:
         pitch += line
     return pitch // item
+
+
+@lru_cache(_KEPT_PITCHES)
+def _spread(lines: int, slices: int) -> int:
+    """So many lines or some more, with which rows do not meet in few slices where addresses are hashed.
+
+    The hash is that of docs/timing-model.md ("Where a line lies"). With 31 or 33 lines 128 rows lie in two of 32 slices.
+    """
+    for pitch in range(lines, lines + slices):
+        rows = np.arange(_ROWS) * pitch
+        mixed = rows ^ rows >> 5 ^ rows >> 10 ^ rows >> 15 ^ rows >> 20
+        if np.bincount(mixed % slices).max() * slices <= _CROWDED * _ROWS:
+            return pitch
+    return lines

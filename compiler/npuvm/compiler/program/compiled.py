@@ -43,7 +43,8 @@ class Launch:
     stack for several segments.
 
     `writes` are those of the tensors that it writes; empty when it is not known which. `continues`: it is the next part of
-    what the launch before computes, and joins it where launches are not asked for one by one.
+    what the launch before computes, and joins it where launches are not asked for one by one. `beside`: in one launch with the
+    one before it runs beside it, as it touches other parts of the tensors that both touch.
     """
 
     segment: str
@@ -52,6 +53,7 @@ class Launch:
     args: tuple[str, ...]
     writes: tuple[str, ...] = ()
     continues: bool = False
+    beside: bool = False
 
 
 @quick_record

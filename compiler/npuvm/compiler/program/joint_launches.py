@@ -11,6 +11,7 @@ from functools import cached_property
 from npuvm.compiler.conv.mix import ConvMixFamily, mix_family_of
 from npuvm.compiler.conv.relay import RelayChosen, RelayPrograms, relay_family_of
 from npuvm.compiler.conv.segment import ConvSegment
+from npuvm.compiler.cube.family import CubeFamily
 from npuvm.compiler.cube.segment import compile_cube_segment, family_of
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.fusion.launch_cost import LaunchCost
@@ -53,6 +54,7 @@ class _CubeLaunches:
     ) -> None:
         self._segment, self._names, self._chip, self._isa = segment, names, chip, isa
         self._family = family_of(segment, names, chip, isa, like, buffering)
+        self.family = self._family if isinstance(self._family, CubeFamily) else None
         self._pins = Pins(buffering=buffering)
 
     def prepare(self) -> None:
@@ -77,6 +79,8 @@ class _CubeLaunches:
 
 class _JointLaunches(ABC):
     """Launches of segments that share a program where that pays, and have programs of their own where not."""
+
+    family = None
 
     def __init__(self, ways: Ways, *, always: bool) -> None:
         self._ways, self._always = ways, always

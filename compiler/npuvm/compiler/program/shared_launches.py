@@ -68,7 +68,8 @@ class _Renaming:
 
     def launch(self, launch: Launch) -> Launch:
         args, writes = (tuple([self.name(name) for name in names]) for names in (launch.args, launch.writes))
-        return Launch(self.text(launch.segment), launch.kind, launch.image, args, writes, launch.continues)
+        name = self.text(launch.segment)
+        return Launch(name, launch.kind, launch.image, args, writes, launch.continues, launch.beside)
 
     def tensor(self, spec: TensorSpec) -> TensorSpec:
         return TensorSpec(self.name(spec.name), spec.kind, spec.dtype, spec.shape, spec.offset)

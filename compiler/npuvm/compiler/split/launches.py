@@ -30,6 +30,9 @@ __all__ = ["SplitLaunches", "SplitProduct"]
 
 
 class _Launches(Protocol):
+    @property
+    def family(self) -> CubeFamily | None: ...
+
     """Launches of a product as it is."""
 
     def prepare(self) -> None: ...
@@ -136,6 +139,8 @@ class SplitProduct:
 
 class SplitLaunches:
     """Launches of a product for values of the symbols that it is known with; those of the product as it is are `plain`."""
+
+    family = None
 
     def __init__(self, product: SplitProduct, plain: _Launches) -> None:
         self._product, self.plain = product, plain

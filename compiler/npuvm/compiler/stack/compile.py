@@ -190,7 +190,7 @@ class _Build:
         for launch in made.launches:
             args, writes = (tuple(full[name] for name in listed) for listed in (launch.args, launch.writes))
             image = launch.image if area is None else self._spread(launch.image, area)
-            moved = Launch(f"{path}{launch.segment}", launch.kind, image, args, writes)
+            moved = Launch(f"{path}{launch.segment}", launch.kind, image, args, writes, beside=launch.beside)
             placed.append(Placed(moved, None if area is None else self._first(area)))
         self.parts.append(StackPart(path, kernel, shapes, chip, pins, full, tuple(placed)))
         return {each.name: each.shape for each in made.tensors if each.kind == "output"}

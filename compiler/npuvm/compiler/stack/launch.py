@@ -45,12 +45,13 @@ def plan_workspace(tensors: Sequence[TensorSpec], launches: Sequence[Launch]) ->
     if len(launches) == 1 and sizes.keys() <= set(launches[0].args):
         return _with_offsets(tensors, side_by_side(sizes))
     kinds = tuple([(each.name, each.kind) for each in tensors])
-    uses = tuple([(each.args, each.writes, each.continues) for each in launches])
+    uses = tuple([(each.args, each.writes, each.beside, each.continues) for each in launches])
     return _with_offsets(tensors, place_workspace(sizes, _lifetimes(kinds, uses)))
 
 
-_Use = tuple[tuple[str, ...], tuple[str, ...], bool]
-"""Of a launch what it touches, what it writes of that where it is known, and whether it continues the one before."""
+_Use = tuple[tuple[str, ...], tuple[str, ...], bool, bool]
+"""Of a launch what it touches, what it writes of that where it is known, and whether it is beside the one before, or continues
+it."""
 
 
 @lru_cache(_KEPT_FORMS)
@@ -69,13 +70,19 @@ def _levels(params: Collection[str], launches: Sequence[_Use]) -> list[int]:
     while at < len(launches):
         stop = next((n for n in range(at + 1, len(launches)) if not launches[n][-1]), len(launches))
         first = max(levels, default=-1) + 1
-        levels += [first + level for level in levels_of([_uses(*each, params) for each in launches[at:stop]])]
+        levels += [first + level for level in _levels_in_one(params, launches[at:stop])]
         at = stop
     return levels
 
 
+def _levels_in_one(params: Collection[str], launches: Sequence[_Use]) -> list[int]:
+    """The level of each of some launches that become one."""
+    beside = {number for number, (_, _, is_beside, _) in enumerate(launches) if is_beside}
+    return levels_of([_uses(args, writes, params) for args, writes, *_ in launches], beside)
+
+
 def _uses(
-    args: tuple[str, ...], writes: tuple[str, ...], _: bool, params: Collection[str]
+    args: tuple[str, ...], writes: tuple[str, ...], params: Collection[str]
 ) -> tuple[Collection[str], Collection[str]]:
     """What a launch touches, and what it writes of that."""
     return args, writes or tuple([arg for arg in args if arg not in params])
@@ -192,7 +199,7 @@ def _form(placed: Placed, programs: Programs, isa: Isa) -> Hashable:
     grids = image.grids if image.grids is not None else tuple(grid_words(isa, image))
     cores = tuple([(core, start, phases) for core, (start, _, phases) in programs.items()])
     place = None if first is None else tuple(first.items())
-    return launch.segment, launch.args, launch.writes, len(image.words), grids, relocs, cores, place
+    return launch.segment, launch.args, launch.writes, launch.beside, len(image.words), grids, relocs, cores, place
 
 
 class _Stacking:
@@ -209,8 +216,8 @@ class _Stacking:
     ) -> None:
         params = {name for name, kind in kinds if kind == "param"}
         workspace = {name for name, kind in kinds if kind == "workspace"}
-        uses = [(each.launch.args, each.launch.writes, each.launch.continues) for each in launches]
-        levels = levels_of([_uses(*each, params) for each in uses])
+        uses = [(each.launch.args, each.launch.writes, each.launch.beside, each.launch.continues) for each in launches]
+        levels = _levels_in_one(params, uses)
         self._lifetimes = partial(lifetimes_of, workspace, [each.launch.args for each in launches], levels)
         by_level: list[list[tuple[int, Placed]]] = [[] for _ in range(max(levels, default=-1) + 1)]
         for number, (each, level) in enumerate(zip(launches, levels, strict=True)):

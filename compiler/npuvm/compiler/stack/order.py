@@ -28,20 +28,26 @@ class Lifetime:
         return self.first <= other.last and other.first <= self.last
 
 
-def levels_of(uses: Sequence[tuple[Collection[str], Collection[str]]]) -> list[int]:
+def levels_of(
+    uses: Sequence[tuple[Collection[str], Collection[str]]], beside: Collection[int] = frozenset()
+) -> list[int]:
     """The earliest level of each user, given as (what it touches, what it writes of that), in program order.
 
-    A user comes after all that wrote what it touches, and after all that touched what it writes.
+    A user comes after all that wrote what it touches, and after all that touched what it writes. Those with the numbers
+    `beside` are in the level of the one before them.
     """
     written: dict[str, int] = {}
     touched: dict[str, int] = {}
-    levels = []
-    for names, writes in uses:
+    levels: list[int] = []
+    for number, (names, writes) in enumerate(uses):
         level = 0
-        for name in names:
-            before = (touched if name in writes else written).get(name, 0)
-            if before > level:
-                level = before
+        if number in beside:
+            level = levels[-1]
+        else:
+            for name in names:
+                before = (touched if name in writes else written).get(name, 0)
+                if before > level:
+                    level = before
         levels.append(level)
         after = level + 1
         for name in names:

@@ -68,6 +68,7 @@ class _Launch(_Section):
     args: tuple[str, ...]
     writes: tuple[str, ...]
     continues: bool
+    beside: bool
 
 
 class _Program(_Section):
@@ -210,6 +211,7 @@ def _launch_json(launch: Launch, images: dict[bytes, int]) -> dict[str, Any]:
         "args": list(launch.args),
         "writes": list(launch.writes),
         "continues": launch.continues,
+        "beside": launch.beside,
     }
 
 
@@ -257,6 +259,7 @@ def _kernel(stored: _Program, images: Mapping[str, Image]) -> CompiledKernel:
                 each.args,
                 each.writes,
                 continues=each.continues,
+                beside=each.beside,
             )
             for each in stored.launches
         ]
