@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -239,7 +239,7 @@ def _upto(size: int) -> list[int]:
 
 
 def _key(tile: ConvTile) -> _Key:
-    values = replace(tile, cycles=0)
+    values = tile._replace(cycles=0)
     return (
         values.rows,
         values.cols,

@@ -15,11 +15,12 @@ from tests.compiler.vector_run import CHIPS, the_chip, the_isa
 
 from npuvm.compiler import CompileError, compile_kernel
 from npuvm.compiler.conv.codegen import conv_problem
-from npuvm.compiler.conv.native import TOO_LARGE, NativeChoice
+from npuvm.compiler.conv.native import NativeChoice
 from npuvm.compiler.conv.plan import ConvTile, ConvTileChooser
 from npuvm.compiler.conv.spec import ConvSizes, ConvSpec, ImageView, sizes_of
 from npuvm.compiler.cube.spec import MatView
 from npuvm.compiler.language.pins import Pins
+from npuvm.compiler.native.conv_layout import TOO_LARGE
 from npuvm.compiler.native.loading import load_native, unload_native
 from npuvm.hw.config import NpuConfig, load_chip
 
@@ -133,7 +134,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ConvSizes]]:
     def noted(self: NativeChoice, sizes: ConvSizes, *others: object) -> object:
         found.append(sizes)
         result = best(self, sizes, *others)  # type: ignore[arg-type]
-        assert result is None or isinstance(result, list)
+        assert result[-1] != TOO_LARGE
         return result
 
     monkeypatch.setattr(NativeChoice, "best", noted)
@@ -221,10 +222,11 @@ def test_sizes_without_end_are_left_to_python(monkeypatch: pytest.MonkeyPatch) -
     """Sizes whose products are past what integers of 64 bits, or floats, count; and more cycles than that."""
     spec = _drawn(random.Random(2), False)
     plain, fast = _choosers(the_chip(CHIPS[1]), spec)
-    sizes, results = sizes_of(spec), []
+    sizes = sizes_of(spec)
+    results: list[tuple[int, ...]] = []
     best = NativeChoice.best
 
-    def noted(self: NativeChoice, *asked: Any) -> object:
+    def noted(self: NativeChoice, *asked: Any) -> tuple[int, ...]:
         results.append(best(self, *asked))
         return results[-1]
 
@@ -232,12 +234,13 @@ def test_sizes_without_end_are_left_to_python(monkeypatch: pytest.MonkeyPatch) -
     deep = sizes._replace(kernel=(7, 7), channels=1 << 29, depth=49 << 29)
     for other in (
         sizes._replace(images=1 << 30),
-        sizes._replace(target=1 << 70),
+        *(sizes._replace(target=1 << bits) for bits in (30, 31, 32, 62, 63, 64, 70)),
+        sizes._replace(adjacent=1 << 63),
         sizes._replace(dilations=(1 << 29, 1), kernel=(3, 1)),
         sizes._replace(images=1 << 29, filters=1 << 20),
         sizes._replace(out=(1 << 20, 1 << 20), images=1 << 14),
         deep._replace(images=1 << 29, out=(1 << 9, 1 << 9), filters=1 << 5),
     ):
         assert _chosen(fast, other) == _chosen(plain, other)
-        assert results.pop() is TOO_LARGE, other
+        assert results.pop()[-1] == TOO_LARGE, other
     assert plain.choose(other, "conv").cycles > 1 << 62

@@ -96,6 +96,7 @@ class ConvCost:
             Rate.LOAD_WORDS: _LOAD_WORDS,
             Rate.VISIBLE: _VISIBLE,
             Rate.PER_L2: float(self._per_l2),
+            Rate.OUT_ITEM: self._problem.out_item,
         }
 
     def read_cycles(self, sizes: ConvSizes) -> float:

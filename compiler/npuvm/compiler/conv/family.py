@@ -267,7 +267,7 @@ def _template(
     high, wide, filters, block, chunk, step, depth = (SymInt.variable(name) for name in _TILE)
     tile = nest_tile(spec, nest, high, filters, block, chunk, step, depth)
     if not whole:
-        tile = replace(tile, rows=1, cols=wide, whole=False)
+        tile = tile._replace(rows=1, cols=wide, whole=False)
     made = product_of(spec, whole)
     problem = conv_problem(spec, chip, isa, pins)
     emitter = emitter_of(spec)(spec, tile, made, problem, chip.core_type_with("cube"), n_args)

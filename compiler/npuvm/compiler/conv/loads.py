@@ -101,6 +101,7 @@ class ConvLoads:
             Rate.IS_UNCACHED: self._uncached,
             Rate.PER_BYTE: float(self._per_byte),
             Rate.PER_LINE: float(self._per_line),
+            Rate.CAPACITY: self._capacity,
         }
 
     def image(
@@ -156,7 +157,7 @@ class ConvLoads:
         stored = images * high * wide * filters * self._out_item
         read = (images * rows * width * channels + filters * depth) * self._item
         both = stored + read
-        driven = (both - self._capacity) * stored / both if both > self._capacity else 0
+        driven = float(both - self._capacity) * stored / both if both > self._capacity else 0.0
         return (read + driven) * self._read_byte
 
     def forgets(self, sizes: ConvSizes) -> bool:

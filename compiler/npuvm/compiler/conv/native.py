@@ -2,90 +2,65 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from struct import Struct
-from struct import error as StructError
-from typing import Final, Literal
-
 import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.conv.cost import ConvCost
 from npuvm.compiler.conv.spec import ConvSizes
 from npuvm.compiler.conv.terms import Kernels
-from npuvm.compiler.native.conv_layout import Field, Found, Rate, Size
+from npuvm.compiler.native.conv_layout import MOST_PAIRS, TOO_LARGE, Field, Pair, Rate
 from npuvm.compiler.native.loading import Native
-from npuvm.compiler.native.tile_layout import Result
 
-__all__ = ["TOO_LARGE", "NativeChoice", "Tables", "tables_of"]
+__all__ = ["NativeChoice", "Tables", "tables_of"]
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 Tables = tuple[Floats, Floats]
-"""The numbers of `Field` of all candidates of a layer, candidate by candidate: the first of them, and all.
+"""The numbers of `Pair` of all pairs of pixels and filters of a layer, each of them of all pairs side by side, and behind them
+how many pairs there are; and those of `Field`, candidate by candidate.
 
-A choice asks all candidates for the first, and few for more; they are read from memory that is seldom in a cache.
+A choice asks for all pairs, and for few candidates; they are read from memory that is seldom in a cache.
 """
 
-_pack = Struct(f"={Size.COUNT}q").pack
-_FOUND, _FIRST = Found.COUNT.value, Field.ROOM_BYTES + 1
-
-
-class _Refusal(Enum):
-    TOO_LARGE = 0
-
-
-TOO_LARGE: Final = _Refusal.TOO_LARGE
-"""Says that machine code does not choose for these sizes."""
+_TOO_LARGE = 0, 0, False, 0, 0, 0, 0, 0, TOO_LARGE
 
 
 class NativeChoice:
     """Chooses as `ConvTileChooser` does by `cost`; `pixel_unit` are pixels of the least tile."""
 
     def __init__(self, native: Native, cost: ConvCost, pixel_unit: int) -> None:
-        self._kernel, self._cost = native.choose_conv_tile, cost
+        self._kernel = native.choose_conv_tile
         rates = cost.rates() | {Rate.PIXEL_UNIT: pixel_unit}
         self._rates = np.array([rates[each] for each in Rate if each is not Rate.COUNT], dtype=np.float64)
 
-    def best(
-        self, sizes: ConvSizes, tables: Tables, whole_rows: bool, takes_parts: bool
-    ) -> list[int] | Literal[_Refusal.TOO_LARGE] | None:
-        """The numbers of `Found` for the best of a layer's candidates, those of `tables_of`; None where none fits.
+    def best(self, sizes: ConvSizes, tables: Tables, whole_rows: bool, takes_parts: bool) -> tuple[int, ...]:
+        """The numbers of a `ConvTile`, the best of a layer's candidates, those of `tables_of`; or what says that there is none.
 
         With `whole_rows` tiles may be whole rows, of the candidates that have as many pixels; with `takes_parts` parts of one.
         """
-        images, size, out, kernel, strides, dilations, _, filters, _, _, adjacent, target, _ = sizes
+        images, (h, w), (high, wide), (taps_h, taps_w), (step_h, step_w), (far_h, far_w), *others = sizes
+        channels, filters, _, _, adjacent, target, depth = others
+        pairs, table = tables
         try:
-            packed = _pack(
-                images, *size, *out, *kernel, *strides, *dilations, filters, adjacent, target, whole_rows, takes_parts
-            )
-        except StructError:
-            return TOO_LARGE
-        asked = np.frombuffer(packed, dtype=np.int64)
-        found = np.empty(_FOUND, np.int64)
-        result = self._kernel(*tables, self._rates, asked, self._cost.read_cycles(sizes), found)
-        if result == Result.TOO_LARGE:
-            return TOO_LARGE
-        if result == Result.NONE:
-            return None
-        numbers: list[int] = found.tolist()
-        return numbers
+            found: tuple[int, ...] = self._kernel(
+                pairs, table, self._rates, images, h, w, high, wide, taps_h, taps_w, step_h, step_w, far_h, far_w,
+                channels, filters, adjacent, target, depth, whole_rows, takes_parts,
+            )  # fmt: skip
+        except OverflowError:
+            return _TOO_LARGE
+        return found
 
 
 def tables_of(pixels: Floats, waves: Floats, apart: Floats, kernels: Kernels) -> Tables:
     """Those of candidates with so many pixels, and rounds of a core for an image; `apart` is the inverse of these."""
-    room, sent, waits, load, part = kernels.room, kernels.sent, kernels.waits, kernels.load, kernels.part
+    room, waits, load, part = kernels.room, kernels.waits, kernels.load, kernels.part
     table = np.zeros((Field.COUNT, len(pixels)))
     fields: dict[Field, Floats | Flags | float | None] = {
-        Field.PIXELS: pixels,
-        Field.WAVES: waves,
-        Field.APART: apart,
         Field.FILTERS: kernels.filters,
         Field.BLOCK: kernels.block,
         Field.CHUNK: kernels.chunk,
         Field.STEP: kernels.step,
-        Field.CUTS: kernels.cuts,
         Field.BLOCKS: kernels.blocks,
         Field.PARTS: kernels.parts,
         Field.STEPS: kernels.steps,
@@ -97,10 +72,6 @@ def tables_of(pixels: Floats, waves: Floats, apart: Floats, kernels: Kernels) ->
         Field.WORDS: kernels.words,
         Field.ROOM_BYTES: room.nbytes,
         Field.ROOM_PIXELS: room.pixels,
-        Field.ROOM_DOUBLED: room.doubled,
-        Field.SENT_PER_PIXEL: sent.per_pixel,
-        Field.SENT_REST: sent.rest,
-        Field.SENT_DRAINED: sent.drained,
         Field.LOAD_FETCHED: load.fetched,
         Field.LOAD_PAST: load.past,
         Field.PART_ISSUE: part.issue,
@@ -134,4 +105,41 @@ def tables_of(pixels: Floats, waves: Floats, apart: Floats, kernels: Kernels) ->
     for field, values in fields.items():
         if values is not None:
             table[field] = values
-    return np.ascontiguousarray(table[:_FIRST].T), np.ascontiguousarray(table.T)
+    return _pairs_of(pixels, waves, apart, kernels, table), np.ascontiguousarray(table.T)
+
+
+def _pairs_of(pixels: Floats, waves: Floats, apart: Floats, kernels: Kernels, table: Floats) -> Floats:
+    """Of candidates whose `Field` are the rows of the table."""
+    sent = kernels.sent
+    is_first = np.append(True, (pixels[1:] != pixels[:-1]) | (kernels.filters[1:] != kernels.filters[:-1]))
+    starts = np.flatnonzero(is_first)
+    every = np.zeros(Pair.COUNT * MOST_PAIRS + 1)
+    every[-1] = len(starts)
+    pairs = every[:-1].reshape(Pair.COUNT, -1)[:, : len(starts)]
+    alike = {
+        Pair.PIXELS: pixels,
+        Pair.CUTS: kernels.cuts,
+        Pair.WAVES: waves,
+        Pair.APART: apart,
+        Pair.ROOM_DOUBLED: kernels.room.doubled,
+        Pair.SENT_PER_PIXEL: sent.per_pixel,
+        Pair.SENT_REST: sent.rest,
+        Pair.SENT_DRAINED: sent.drained,
+    }
+    for pair, values in alike.items():
+        pairs[pair] = np.broadcast_to(values, pixels.shape)[starts]
+    for pair, field in _LEAST.items():
+        pairs[pair] = np.minimum.reduceat(table[field], starts)
+    pairs[Pair.IMAGE_BYTES] = np.minimum.reduceat(table[Field.PIXEL_BYTES] * table[Field.BLOCKS], starts)
+    pairs[Pair.STEPS] = np.maximum.reduceat(table[Field.STEPS], starts)
+    pairs[Pair.STOP] = np.append(starts[1:], len(pixels))
+    return every
+
+
+_LEAST = {
+    pair: Field[pair.name]
+    for pair in (
+        Pair.AREA, Pair.STARTED, Pair.MOVED, Pair.PER_PIXEL, Pair.WORDS, Pair.NEAR, Pair.SLOT, Pair.TURN, Pair.PIXEL_BYTES,
+        Pair.PART_ISSUE,
+    )
+}  # fmt: skip

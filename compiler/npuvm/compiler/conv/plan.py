@@ -8,7 +8,6 @@ than another: rows, parts of rows, filters and steps are cut evenly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import gcd
 from typing import NamedTuple
 
@@ -18,15 +17,15 @@ import numpy.typing as npt
 from npuvm.compiler.conv.cost import ConvCost
 from npuvm.compiler.conv.levels import CHUNKS, conv_block, conv_levels, grown_conv_tiles, longest_steps
 from npuvm.compiler.conv.loads import scalar
-from npuvm.compiler.conv.native import TOO_LARGE, NativeChoice, Tables, tables_of
+from npuvm.compiler.conv.native import NativeChoice, Tables, tables_of
 from npuvm.compiler.conv.spec import ConvSizes, ConvSpec
 from npuvm.compiler.conv.terms import Kernels
 from npuvm.compiler.cube.problem import CubeTile, TileProblem
 from npuvm.compiler.emit.blocks import BLOCK_BYTES, align_up
 from npuvm.compiler.emit.symint import larger
 from npuvm.compiler.errors import CompileError
+from npuvm.compiler.native.conv_layout import NONE
 from npuvm.compiler.native.loading import loaded
-from npuvm.isa.records import quick_record
 
 __all__ = ["MOST_LOADS", "ConvTile", "ConvTileChooser"]
 
@@ -45,9 +44,7 @@ _KEPT_TILES = 256
 """Sizes whose tiles a chooser keeps."""
 
 
-@quick_record
-@dataclass(frozen=True, slots=True)
-class ConvTile:
+class ConvTile(NamedTuple):
     """`rows` x `cols` pixels of the result by `filters`; with `whole` cols are all of a row, else rows is 1.
 
     `block` channels lie in L1 at a time; `chunk` elements of the kernels do, and `step` of them are one product. `cycles` is an
@@ -158,12 +155,11 @@ class ConvTileChooser:
         """The best of some candidates; None when none fits."""
         takes_parts = sizes.kernel[0] <= MOST_LOADS and not (self._prefers_rows and whole_rows)
         if self._native is not None and layer.tables is not None:
-            chosen = self._native.best(sizes, layer.tables, whole_rows, takes_parts)
-            if chosen is None:
+            tile = ConvTile._make(self._native.best(sizes, layer.tables, whole_rows, takes_parts))
+            if tile.cycles >= 0:
+                return tile
+            if tile.cycles == NONE:
                 return None
-            if chosen is not TOO_LARGE:
-                high, wide, whole, filters, block, chunk, step, depth, least = chosen
-                return ConvTile(high, wide, bool(whole), filters, block, chunk, step, depth, least)
         rows, cols = self._shaped(sizes, layer, whole_rows)
         kernels, areas, parts = layer.kernels, self.cost.areas(sizes, rows, cols), len(cols)
         fits, single = self.cost.accumulators(kernels, areas)

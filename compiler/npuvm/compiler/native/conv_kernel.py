@@ -5,233 +5,121 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from npuvm.compiler.emit.blocks import BLOCK_BYTES
-from npuvm.compiler.native.compiling import ASKED, FLOAT, FLOATS, INT, INTS, TABLE, inlined, kernel
-from npuvm.compiler.native.conv_layout import Field, Found, Rate, Shape, Size, Work
+from npuvm.compiler.native.compiling import CONV_TILE, FLAG, FLOATS, INT, TABLE, inlined, kernel
+from npuvm.compiler.native.conv_layout import MOST_PAIRS, NONE, TOO_LARGE, Field, Pair, Rate, Shape, Size, Work
 from npuvm.compiler.native.conv_loads import Load, image_load
-from npuvm.compiler.native.tile_layout import Result
+from npuvm.compiler.native.conv_places import (
+    ROUNDED,
+    aligned,
+    cycles_of_tile,
+    greatest_common,
+    is_exact,
+    of,
+    place_pairs,
+    put,
+    read_cycles,
+    shape_of,
+    slowest_units,
+)  # fmt: skip
 
 __all__ = ["choose_conv_tile"]
 
-Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Tile = tuple[int, int, bool, int, int, int, int, int, int]
+"""Numbers of a `ConvTile`."""
 
-_MOST_SIZE = 1 << 30
-_EXACT, _MOST_CYCLES = float(1 << 53), float(1 << 62)
-"""Sizes, and products of those of a kernel, are below the first; counts of elements of the result up to the second, as whole
-numbers are exact as floats; and estimates below the third."""
+_MOST_CYCLES = float(1 << 62)
+"""Estimates are below."""
 
-_SIZES, _SHAPES = Size.ARE_ROWS_WHOLE.value, Shape.COUNT.value
-_PLACES, _WORKS = Work.COMPUTE.value, Work.COUNT.value
-"""How many numbers there are: sizes, those of a shape, of the place of a tile, and of a candidate for a shape."""
-
-_PER_BLOCK = 1 / BLOCK_BYTES
-
-_ROUNDED = 1 - 1e-12
-"""A sum that adds up the same in another order is no less than so much of it."""
+_WORKS = Work.COUNT.value * MOST_PAIRS
 
 
 @inlined
-def _aligned(nbytes: float) -> float:
-    return np.ceil(nbytes * _PER_BLOCK) * BLOCK_BYTES
-
-
-@inlined
-def _common(a: int, b: int) -> int:
-    """The greatest common divisor."""
-    while b:
-        a, b = b, a % b
-    return a
-
-
-@inlined
-def _is_exact(asked: Ints) -> bool:
-    """Whether the numbers that `_shape` makes are those of Python."""
-    for each in range(_SIZES):
-        if asked[each] >= _MOST_SIZE:
-            return False
-    for at in range(2):
-        if asked[Size.KERNEL_H + at] * asked[Size.DILATION_H + at] >= _MOST_SIZE:
-            return False
-    pixels = float(asked[Size.IMAGES]) * asked[Size.HIGH] * asked[Size.WIDE]
-    return pixels * asked[Size.FILTERS] <= _EXACT
-
-
-@inlined
-def _row_unit(asked: Ints, rates: Floats) -> int:
-    """`ConvTileChooser._row_unit`"""
-    item = int(rates[Rate.ITEM])
-    if rates[Rate.IS_PLANES] == 0.0 or asked[Size.KERNEL_H] > 1 or asked[Size.ADJACENT] * item % BLOCK_BYTES:
-        return 1
-    return BLOCK_BYTES // _common(asked[Size.STRIDE_H] * asked[Size.WIDTH] * item, BLOCK_BYTES)
-
-
-@inlined
-def _meeting(pitch: int, unit: float, count: float) -> float:
-    """`ConvLoads._meeting`, of slices or of channels"""
-    return float(_common(pitch // int(unit), int(count))) if pitch > 0 and pitch % int(unit) == 0 else 1.0
-
-
-@inlined
-def _shape(asked: Ints, rates: Floats, table: Floats, read: float, shape: Floats) -> None:
-    """The numbers of `Shape`."""
-    wide, width, step = asked[Size.WIDE], asked[Size.WIDTH], asked[Size.STRIDE_H]
-    line, kernel_h, item = max(width, 1), asked[Size.KERNEL_H], int(rates[Rate.ITEM])
-    parts = 0
-    while parts < len(table) and (asked[Size.ARE_ROWS_WHOLE] == 0 or table[parts, Field.PIXELS] < wide):
-        parts += 1
-    shape[Shape.PARTS], shape[Shape.UNIT] = parts, _row_unit(asked, rates)
-    shape[Shape.IMAGES], shape[Shape.PER_IMAGE] = asked[Size.IMAGES], 1.0 / asked[Size.IMAGES]
-    shape[Shape.HIGH], shape[Shape.WIDE], shape[Shape.PER_WIDE] = asked[Size.HIGH], wide, (1 + 1e-9) / wide
-    further = (kernel_h - 1) * asked[Size.DILATION_H] + 1 - step
-    shape[Shape.STEP], shape[Shape.REACH] = step * line, further * line
-    shape[Shape.STEP_ROWS], shape[Shape.OVER] = step, min(further, 0)
-    shape[Shape.ALL_PIXELS], shape[Shape.HEIGHT] = asked[Size.HEIGHT] * width, asked[Size.HEIGHT]
-    shape[Shape.STEP_W] = asked[Size.STRIDE_W]
-    shape[Shape.REACH_W] = (asked[Size.KERNEL_W] - 1) * asked[Size.DILATION_W] + 1 - asked[Size.STRIDE_W]
-    shape[Shape.WIDTH], shape[Shape.KERNEL_H] = width, kernel_h
-    shape[Shape.ROWS_THERE], shape[Shape.TARGET] = min(kernel_h, asked[Size.HEIGHT]), asked[Size.TARGET]
-    pitch = asked[Size.ADJACENT] * item
-    shape[Shape.PITCH], shape[Shape.PER_PITCH] = pitch, pitch / rates[Rate.LINE]
-    shape[Shape.LINE_BYTES], shape[Shape.STEP_BYTES] = width * item, step * (width * item)
-    shape[Shape.ARE_LINES_WHOLE] = pitch % int(rates[Rate.LINE]) == 0
-    shape[Shape.SLICES] = shape[Shape.CHANNELS] = 1.0
-    if rates[Rate.IS_HASHED] == 0.0:
-        shape[Shape.SLICES] = _meeting(pitch, rates[Rate.LINE], rates[Rate.SLICES])
-        shape[Shape.CHANNELS] = _meeting(pitch, rates[Rate.INTERLEAVE], rates[Rate.CHANNELS])
-    shape[Shape.READ] = read
-
-
-@inlined
-def _rows(table: Floats, shape: Floats, asked: Ints, at: int) -> float:
-    """Rows of the tile that a candidate becomes; see `ConvTileChooser._shaped`."""
-    if asked[Size.ARE_ROWS_WHOLE] == 0:
-        return 1.0
-    high, unit = shape[Shape.HIGH], shape[Shape.UNIT]
-    rows = 1.0
-    if at >= shape[Shape.PARTS]:
-        rows = min(np.floor(table[at, Field.PIXELS] * shape[Shape.PER_WIDE]), high)
-    if unit > 1.0 and unit <= rows < high:
-        rows = np.floor(rows / unit) * unit
-    rounds = np.ceil(np.ceil(high / rows) * (table[at, Field.WAVES] * shape[Shape.IMAGES]))
-    down = np.ceil(high / np.floor(rounds * (table[at, Field.APART] * shape[Shape.PER_IMAGE])))
-    return down if unit == 1.0 else min(rows, np.ceil(down * (1.0 / unit)) * unit)
-
-
-@inlined
-def _place(table: Floats, shape: Floats, rates: Floats, asked: Ints, work: Floats, at: int) -> None:
-    """Rows and columns of a candidate's tile, its pixels and image, how many tiles there are, and those of a core."""
-    rows, item = _rows(table, shape, asked, at), rates[Rate.ITEM]
-    down = np.ceil(shape[Shape.HIGH] / rows)
-    tiles = down * table[at, Field.CUTS] * shape[Shape.IMAGES]
-    fresh = min(rows * shape[Shape.STEP_ROWS] + shape[Shape.OVER], shape[Shape.HEIGHT] / down) * shape[Shape.WIDTH]
-    if at < shape[Shape.PARTS]:
-        wide, unit = shape[Shape.WIDE], rates[Rate.PIXEL_UNIT]
-        cols = min(np.ceil(wide / np.ceil(wide / table[at, Field.PIXELS]) / unit) * unit, wide)
-        right = cols * shape[Shape.STEP_W] + shape[Shape.REACH_W]
-        if rates[Rate.IS_PLANES] != 0.0:
-            right = _aligned(right * item) / item
-        work[at, Work.IMAGE], work[at, Work.PIXELS] = right * shape[Shape.KERNEL_H], cols
-        work[at, Work.INSIDE] = min(right, shape[Shape.WIDTH]) * shape[Shape.ROWS_THERE]
-        across = np.ceil(wide / cols)
-        tiles *= across
-        fresh /= across
-    else:
-        cols = shape[Shape.WIDE]
-        image = rows * shape[Shape.STEP] + shape[Shape.REACH]
-        work[at, Work.IMAGE], work[at, Work.PIXELS] = image, rows * cols
-        work[at, Work.INSIDE] = min(image, shape[Shape.ALL_PIXELS])
-    work[at, Work.ROWS], work[at, Work.COLS], work[at, Work.FRESH] = rows, cols, fresh
-    work[at, Work.TILES], work[at, Work.WAVES] = tiles, np.ceil(tiles * rates[Rate.PER_CORE])
-
-
-@inlined
-def _fits(table: Floats, shape: Floats, rates: Floats, asked: Ints, work: Floats, at: int) -> bool:
+def _fits(table: Floats, rates: Floats, pixels: float, image: float, at: int) -> bool:
     """`ConvCost.accumulators`, the first of them"""
-    if at < shape[Shape.PARTS] and asked[Size.TAKES_PARTS] == 0:
-        return False
-    item, bias_item, image = rates[Rate.ITEM], rates[Rate.BIAS_ITEM], work[at, Work.IMAGE]
+    item, bias_item = rates[Rate.ITEM], rates[Rate.BIAS_ITEM]
     if bias_item == 0.0:
         return image <= table[at, Field.ROOM_PIXELS]
     block = table[at, Field.BLOCK]
     if rates[Rate.IS_PLANES] != 0.0:
-        bias, nbytes = _aligned(work[at, Work.PIXELS] * item), block * _aligned(image * item)
+        bias, nbytes = aligned(pixels * item), block * aligned(image * item)
     else:
-        bias, nbytes = _aligned(work[at, Work.PIXELS] * bias_item), image * _aligned(block * item)
+        bias, nbytes = aligned(pixels * bias_item), image * aligned(block * item)
     return nbytes + bias / rates[Rate.SLOTS] <= table[at, Field.ROOM_BYTES]
 
 
 @inlined
-def _out(table: Floats, shape: Floats, rates: Floats, pixels: float, at: int) -> tuple[float, float]:
-    """`ConvCost._out`"""
-    each = pixels
-    if rates[Rate.IS_PLANES] != 0.0 and pixels != shape[Shape.TARGET]:
-        each = max(pixels, rates[Rate.BURST_PIXELS])
-    out = each * table[at, Field.SENT_PER_PIXEL] + table[at, Field.SENT_REST]
-    if rates[Rate.IS_VIA_UB] == 0.0:
-        return out, out
-    drained = pixels * table[at, Field.SENT_DRAINED] + rates[Rate.FIX_START]
-    return drained + out if rates[Rate.IS_IN_TURN] != 0.0 else max(drained, out), drained
+def _words(table: Floats, shape: Shape, rates: Floats, at: int, is_part: bool) -> float:
+    """Cycles of the sequencer for a tile."""
+    words = table[at, Field.WORDS]
+    if is_part:
+        words += table[at, Field.BLOCKS] * ((shape.kernel_h - 1.0) * rates[Rate.LOAD_WORDS] * rates[Rate.DECODE])
+    return words
 
 
 @inlined
-def _paced(table: Floats, rates: Floats, work: Floats, at: int) -> float:
-    """What cube and moves do for a candidate's tile, and the cycles that a launch takes at least by these alone."""
-    pixels = work[at, Work.PIXELS]
+def _weigh(
+    pairs: Floats,
+    table: Floats,
+    shape: Shape,
+    rates: Floats,
+    work: Floats,
+    pair: int,
+    apart: float,
+    at: int,
+    most: float,
+) -> float:
+    """The cycles that a launch takes at least with a candidate; some of them where these are more than `most`.
+
+    `apart` is the share of a core's tiles whose kernels no other core has read before.
+    """
+    pixels, waves, cuts = of(work, Work.PIXELS, pair), of(work, Work.WAVES, pair), of(pairs, Pair.CUTS, pair)
     compute = np.ceil(pixels * rates[Rate.PIXEL_BLOCKS]) * table[at, Field.AREA] + table[at, Field.STARTED]
     move = pixels * table[at, Field.PER_PIXEL] + table[at, Field.MOVED]
-    work[at, Work.COMPUTE], work[at, Work.MOVE] = compute, move
     slowest = compute + move if rates[Rate.IS_IN_TURN] != 0.0 else max(compute, move)
-    return (slowest * work[at, Work.WAVES] + rates[Rate.BEGUN]) * _ROUNDED
-
-
-@inlined
-def _tile(rates: Floats, unit: float, second: float, load: float, least: float) -> float:
-    """A tile of `ConvCost._later`"""
-    taken = max(unit, load) + rates[Rate.VISIBLE] * max(second, min(unit, load))
-    return max(taken, least)
-
-
-@inlined
-def _weigh(table: Floats, shape: Floats, rates: Floats, work: Floats, at: int) -> float:
-    """What units do for a candidate's tile, and the cycles that a launch takes at least."""
-    pixels, compute, move = work[at, Work.PIXELS], work[at, Work.COMPUTE], work[at, Work.MOVE]
-    out, drained = _out(table, shape, rates, pixels, at)
-    busy, slowest, words = compute, max(compute, move), table[at, Field.WORDS]
-    if pixels > table[at, Field.ROOM_DOUBLED]:
-        busy = compute + drained
-    if rates[Rate.IS_IN_TURN] != 0.0:
-        busy, slowest = busy + move, compute + move
-    if at < shape[Shape.PARTS]:
-        words += table[at, Field.BLOCKS] * ((shape[Shape.KERNEL_H] - 1.0) * rates[Rate.LOAD_WORDS] * rates[Rate.DECODE])
-    low, paced, high = min(busy, move), max(busy, move), max(out, words)
-    unit = max(paced, high)
-    work[at, Work.OUT], work[at, Work.BUSY], work[at, Work.UNIT] = out, busy, unit
-    work[at, Work.SECOND] = max(low, min(paced, high))
+    least = (slowest * waves + rates[Rate.BEGUN]) * ROUNDED
+    if least > most:
+        return least
+    out, words = of(work, Work.OUT, pair), _words(table, shape, rates, at, pair < shape.parts)
+    paced, unit, second = slowest_units(
+        shape.is_in_turn,
+        compute,
+        move,
+        out,
+        of(work, Work.DRAINED, pair),
+        pixels > of(pairs, Pair.ROOM_DOUBLED, pair),
+        words,
+    )
     tail = (compute + move) / table[at, Field.STEPS] + out
     # What `_first` and `_later` add up is no less, rounding left out; of loads of the image only their bytes in the port count.
-    of_work, others, waves = slowest * table[at, Field.SHARE], table[at, Field.PARTS] - 1.0, work[at, Work.WAVES]
-    load, blocks, of_kernels = table[at, Field.PART_FAR], table[at, Field.BLOCKS], table[at, Field.NEAR]
+    of_work, others = slowest * table[at, Field.SHARE], table[at, Field.PARTS] - 1.0
+    load, blocks = table[at, Field.PART_FAR], table[at, Field.BLOCKS]
+    of_kernels = table[at, Field.NEAR] + table[at, Field.FURTHER] * apart
     pace, chain = max(load, of_work), (load + of_work) * table[at, Field.FULL] + rates[Rate.MISSED]
     run = max(pace * others, pace * table[at, Field.REST] + chain * table[at, Field.WHOLE])
-    of_image = work[at, Work.INSIDE] * table[at, Field.PIXEL_BYTES] * rates[Rate.PER_PORT]
+    of_image = of(work, Work.INSIDE, pair) * table[at, Field.PIXEL_BYTES] * rates[Rate.PER_PORT]
     first = of_image + max(table[at, Field.PART_ISSUE], table[at, Field.REQUESTS]) + run + of_work + rates[Rate.BEGUN]
-    loaded = max(np.ceil(waves / table[at, Field.CUTS]) / waves, table[at, Field.SEVERAL])
+    loaded = max(np.ceil(waves / cuts) / waves, table[at, Field.SEVERAL])
     turn = (of_kernels + paced) * table[at, Field.SLOT] + table[at, Field.TURN]
-    later = _tile(rates, unit, work[at, Work.SECOND], of_kernels + of_image * blocks * loaded, turn)
-    return (first + tail + (waves - 1.0) * later) * _ROUNDED
+    later = cycles_of_tile(rates[Rate.VISIBLE], unit, second, of_kernels + of_image * blocks * loaded, turn)
+    return (max(first + (waves - 1.0) * later, shape.read) + tail) * ROUNDED
 
 
 @inlined
-def _later(table: Floats, rates: Floats, work: Floats, image: Load, share: float, loaded: float, at: int) -> float:
-    """`ConvCost._later`"""
+def _later(
+    table: Floats,
+    rates: Floats,
+    image: Load,
+    units: tuple[float, float, float],
+    apart: float,
+    share: float,
+    at: int,
+) -> float:
+    """`ConvCost._later`; `units` are the slower of products and moves, the slowest of all, and the one behind it."""
     _, _, near, far, _, _, _ = image
-    blocks, of_kernels = table[at, Field.BLOCKS], table[at, Field.NEAR]
-    if table[at, Field.FURTHER] != 0.0:
-        waves = work[at, Work.WAVES]
-        apart = _common(int(table[at, Field.CUTS]), int(waves)) / waves
-        of_kernels = of_kernels + table[at, Field.FURTHER] * apart
-    paced, unit, second = max(work[at, Work.BUSY], work[at, Work.MOVE]), work[at, Work.UNIT], work[at, Work.SECOND]
+    paced, unit, second = units
+    loaded = max(share, table[at, Field.SEVERAL])
+    blocks, of_kernels = table[at, Field.BLOCKS], table[at, Field.NEAR] + table[at, Field.FURTHER] * apart
     turn = (of_kernels + paced) * table[at, Field.SLOT] + table[at, Field.TURN]
     behind = paced * table[at, Field.BEHIND] + table[at, Field.ISSUED] + of_kernels * table[at, Field.LATE]
     least = max(turn, behind)
@@ -241,23 +129,25 @@ def _later(table: Floats, rates: Floats, work: Floats, image: Load, share: float
     of_part, of_work = of_kernels * table[at, Field.SHARE], paced * table[at, Field.SHARE]
     slot = max(of_work, (of_part + of_work + rates[Rate.HIT]) * rates[Rate.PART])
     through = 2.0 * of_part + of_block + delay + of_work + slot * table[at, Field.MORE]
-    moved = _tile(rates, unit, second, of_block * blocks + of_kernels, least)
+    moved = cycles_of_tile(rates[Rate.VISIBLE], unit, second, of_block * blocks + of_kernels, least)
     moved = max(moved, through * table[at, Field.TURNS])
     moved = max(moved, ((of_block + delay) * blocks + paced) * rates[Rate.PART])
     moved = max(moved, paced + ((of_block + of_part + delay) * blocks - paced * table[at, Field.AHEAD]))
     if table[at, Field.STAYS] == 0.0:
         return moved
-    stays = _tile(rates, unit, second, of_kernels, least)
+    stays = cycles_of_tile(rates[Rate.VISIBLE], unit, second, of_kernels, least)
     return stays + loaded * (moved - stays)
 
 
 @inlined
-def _first(table: Floats, rates: Floats, work: Floats, image: Load, at: int) -> float:
+def _first(
+    table: Floats, rates: Floats, image: Load, slowest: float, tiles: float, cuts: float, waves: float, at: int
+) -> float:
     """`ConvCost._first`"""
     issue, requests, _, far, each, _, past = image
-    cuts, move, cores, missed = table[at, Field.CUTS], work[at, Work.MOVE], rates[Rate.CORES], rates[Rate.MISSED]
-    working = min(work[at, Work.TILES], cores)
-    of_images = min(working, np.ceil(working * work[at, Work.WAVES] / cuts)) * each
+    cores, missed = rates[Rate.CORES], rates[Rate.MISSED]
+    working = min(tiles, cores)
+    of_images = min(working, np.ceil(working * waves / cuts)) * each
     of_kernels = min(cuts, working) * table[at, Field.PART_FETCHED]
     of_images = max(of_images, working * past)
     of_kernels = max(of_kernels, working * table[at, Field.PART_PAST])
@@ -266,9 +156,6 @@ def _first(table: Floats, rates: Floats, work: Floats, image: Load, at: int) -> 
     fill = max(max(issue, of_images), late)
     fill = fill + max(max(table[at, Field.PART_ISSUE], of_kernels), table[at, Field.REQUESTS])
     load = max(table[at, Field.PART_FAR], of_kernels) + max(far, of_images) * table[at, Field.AGAIN]
-    slowest = max(work[at, Work.COMPUTE], move)
-    if rates[Rate.IS_IN_TURN] != 0.0:
-        slowest = work[at, Work.COMPUTE] + move
     of_work, others = slowest * table[at, Field.SHARE], table[at, Field.PARTS] - 1.0
     pace, chain = max(load, of_work), (load + of_work) * table[at, Field.FULL] + missed
     run = max(pace * others, pace * table[at, Field.REST] + chain * table[at, Field.WHOLE])
@@ -277,16 +164,43 @@ def _first(table: Floats, rates: Floats, work: Floats, image: Load, at: int) -> 
 
 
 @inlined
-def _cycles(table: Floats, shape: Floats, rates: Floats, work: Floats, at: int) -> float:
+def _fresh(shape: Shape, work: Floats, pair: int) -> float:
+    """Pixels of `Areas.fresh`"""
+    rows = of(work, Work.ROWS, pair)
+    fresh = min(rows * shape.step_rows + shape.over, shape.height / np.ceil(shape.high / rows)) * shape.width
+    return fresh / np.ceil(shape.wide / of(work, Work.COLS, pair)) if pair < shape.parts else fresh
+
+
+@inlined
+def _cycles(
+    pairs: Floats, table: Floats, shape: Shape, rates: Floats, work: Floats, pair: int, apart: float, at: int
+) -> float:
     """`ConvCost.cycles` of a candidate"""
-    image = image_load(table, shape, rates, work, at)
-    tiles, waves, cuts = work[at, Work.TILES], work[at, Work.WAVES], table[at, Field.CUTS]
+    is_part, pixels, cuts = pair < shape.parts, of(work, Work.PIXELS, pair), of(pairs, Pair.CUTS, pair)
+    tiles, waves, out = of(work, Work.TILES, pair), of(work, Work.WAVES, pair), of(work, Work.OUT, pair)
+    image = image_load(
+        table,
+        shape,
+        rates,
+        of(work, Work.ROWS, pair),
+        of(work, Work.INSIDE, pair),
+        _fresh(shape, work, pair),
+        is_part,
+        at,
+    )
     images = np.ceil(waves / cuts)
     share = images / waves
     loaded = max(share, table[at, Field.SEVERAL])
-    later = _later(table, rates, work, image, share, loaded, at)
-    tail = (work[at, Work.COMPUTE] + work[at, Work.MOVE]) / table[at, Field.STEPS] + work[at, Work.OUT]
-    total = _first(table, rates, work, image, at) + tail + (waves - 1.0) * later
+    compute = np.ceil(pixels * rates[Rate.PIXEL_BLOCKS]) * table[at, Field.AREA] + table[at, Field.STARTED]
+    move = pixels * table[at, Field.PER_PIXEL] + table[at, Field.MOVED]
+    slowest = compute + move if rates[Rate.IS_IN_TURN] != 0.0 else max(compute, move)
+    paced, unit, second = slowest_units(
+        shape.is_in_turn, compute, move, out, of(work, Work.DRAINED, pair), pixels > of(pairs, Pair.ROOM_DOUBLED, pair),
+        _words(table, shape, rates, at, is_part),
+    )  # fmt: skip
+    later = _later(table, rates, image, (paced, unit, second), apart, share, at)
+    tail = (compute + move) / table[at, Field.STEPS] + out
+    total = _first(table, rates, image, slowest, tiles, cuts, waves, at) + tail + (waves - 1.0) * later
     loads = tiles * table[at, Field.BLOCKS] * loaded
     served = loads * image[5] + tiles * table[at, Field.SERVED] + table[at, Field.SERVED_ONCE]
     total = max(total, served * rates[Rate.PER_L2])
@@ -295,76 +209,127 @@ def _cycles(table: Floats, shape: Floats, rates: Floats, work: Floats, at: int) 
         least = (images - 1.0) * cuts * table[at, Field.LOAD_FETCHED]
     least = max(least, loads * image[6])
     least = max(least, (rates[Rate.CORES] if is_kept else tiles) * table[at, Field.LOAD_PAST])
-    return max(total, tail + least + shape[Shape.READ])
+    return max(total, tail + least + shape.read)
 
 
 @inlined
-def _bounded(table: Floats, shape: Floats, rates: Floats, asked: Ints, work: Floats, least: Floats) -> int:
-    """Places every candidate; the number of the one whose cube and moves take the least, or how many there are.
+def _weighed(
+    pairs: Floats,
+    table: Floats,
+    shape: Shape,
+    rates: Floats,
+    work: Floats,
+    pair: int,
+    apart: float,
+    start: int,
+    most: float,
+    weights: Floats,
+) -> int:
+    """Writes what a pair's candidates take at least, inf where one does not fit; the likeliest, or the one behind the last."""
+    pixels, image, stop = of(work, Work.PIXELS, pair), of(work, Work.IMAGE, pair), int(of(pairs, Pair.STOP, pair))
+    likely, least = stop, np.inf
+    for at in range(start, stop):
+        weights[at] = np.inf
+        if _fits(table, rates, pixels, image, at):
+            weights[at] = _weigh(pairs, table, shape, rates, work, pair, apart, at, most)
+            if weights[at] < least:
+                likely, least = at, weights[at]
+    return likely
 
-    Candidates of as many pixels and filters lie side by side, and are at the same places.
-    """
-    count = likely = len(table)
+
+@inlined
+def _likeliest(work: Floats, count: int) -> int:
+    """The pair that takes the least at least; how many there are, if none is left."""
+    likely, least = count, np.inf
     for at in range(count):
-        pixels, cuts = table[at, Field.PIXELS], table[at, Field.CUTS]
-        if at and pixels == table[at - 1, Field.PIXELS] and cuts == table[at - 1, Field.CUTS]:
-            for each in range(_PLACES):
-                work[at, each] = work[at - 1, each]
+        each = of(work, Work.LEAST, at)
+        if each < least:
+            likely, least = at, each
+    return likely
+
+
+@inlined
+def _none(why: int) -> Tile:
+    return 0, 0, False, 0, 0, 0, 0, 0, why
+
+
+@kernel(CONV_TILE, FLOATS, TABLE, FLOATS, *[INT] * 16, FLAG, FLAG)
+def choose_conv_tile(
+    pairs: Floats,
+    table: Floats,
+    rates: Floats,
+    images: int,
+    height: int,
+    width: int,
+    high: int,
+    wide: int,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    channels: int,
+    filters: int,
+    adjacent: int,
+    target: int,
+    depth: int,
+    are_rows_whole: bool,
+    takes_parts: bool,
+) -> Tile:
+    """`ConvTileChooser._best`: a tile, or one of `NONE` or `TOO_LARGE` cycles.
+
+    `pairs` and `table` are `npuvm.compiler.conv.native.Tables`. With `are_rows_whole` tiles may be whole rows, with
+    `takes_parts` parts of one.
+    """
+    sizes = Size(
+        images, height, width, high, wide, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, channels, filters,
+        adjacent, target, depth, are_rows_whole,
+    )  # fmt: skip
+    read = read_cycles(sizes, rates)
+    if not is_exact(sizes, read):
+        return _none(TOO_LARGE)
+    shape = shape_of(sizes, pairs, rates, read)
+    count = int(pairs[-1])
+    work = np.empty(_WORKS)
+    place_pairs(pairs, shape, takes_parts, work)
+    weights, best, best_pair, cycles = np.empty(len(table)), -1, 0, np.inf
+    # The likeliest first, so that fewer of the others are looked at.
+    pair, following = _likeliest(work, count), 0
+    while pair < count:
+        put(work, Work.LEAST, pair, np.inf)
+        waves, start, stop = of(work, Work.WAVES, pair), 0, int(of(pairs, Pair.STOP, pair))
+        if pair > 0:
+            start = int(of(pairs, Pair.STOP, pair - 1))
+        # Cores begin at other filters where their tiles end within those of an image.
+        apart = greatest_common(int(of(pairs, Pair.CUTS, pair)), int(waves)) / waves
+        at, other = _weighed(pairs, table, shape, rates, work, pair, apart, start, cycles, weights), start
+        while at < stop:
+            if weights[at] <= cycles and weights[at] < np.inf:
+                estimate = _cycles(pairs, table, shape, rates, work, pair, apart, at)
+                if estimate < cycles or (estimate == cycles and at < best):
+                    best, best_pair, cycles = at, pair, estimate
+                weights[at] = np.inf
+            at, other = other, other + 1
+        if best < 0:
+            pair = _likeliest(work, count)
         else:
-            _place(table, shape, rates, asked, work, at)
-        least[at] = np.inf
-        if _fits(table, shape, rates, asked, work, at):
-            least[at] = _paced(table, rates, work, at)
-            if likely == count or least[at] < least[likely]:
-                likely = at
-    return likely
-
-
-@inlined
-def _likelier(table: Floats, shape: Floats, rates: Floats, work: Floats, least: Floats, most: float) -> int:
-    """Weighs those that may take no more than `most`; the number of the likeliest of them, or how many candidates there are."""
-    count = likely = len(table)
-    for at in range(count):
-        if least[at] <= most:
-            least[at] = _weigh(table, shape, rates, work, at)
-            if least[at] <= most and (likely == count or least[at] < least[likely]):
-                likely = at
-    return likely
-
-
-@kernel(INT, TABLE, TABLE, FLOATS, ASKED, FLOAT, INTS)
-def choose_conv_tile(places: Floats, table: Floats, rates: Floats, asked: Ints, read: float, found: Ints) -> int:
-    """`ConvTileChooser._best`: a `Result`; numbers of `Found` are written to `found`.
-
-    `places` has the first fields of `table` side by side, which all candidates are asked for. `read` is what `ConvCost.cycles`
-    adds for operands that are read once.
-    """
-    if not _is_exact(asked):
-        return Result.TOO_LARGE
-    count, shape = len(table), np.empty(_SHAPES)
-    _shape(asked, rates, places, read, shape)
-    work, least = np.empty((count, _WORKS)), np.empty(count)
-    likely = _bounded(places, shape, rates, asked, work, least)
-    if likely == count:
-        return Result.NONE
-    # Those that take longer at least than one that is likely to be the best are not weighed further.
-    _weigh(table, shape, rates, work, likely)
-    best, cycles = likely, _cycles(table, shape, rates, work, likely)
-    least[likely] = np.inf
-    at = _likelier(table, shape, rates, work, least, cycles)
-    others = 0
-    while at < count:
-        if least[at] <= cycles:
-            estimate = _cycles(table, shape, rates, work, at)
-            if estimate < cycles or (estimate == cycles and at < best):
-                best, cycles = at, estimate
-            least[at] = np.inf
-        at, others = others, others + 1
+            while following < count and of(work, Work.LEAST, following) > cycles:
+                following += 1
+            pair = following
+    if best < 0:
+        return _none(NONE)
     if cycles >= _MOST_CYCLES:
-        return Result.TOO_LARGE
-    found[Found.ROWS], found[Found.COLS] = int(work[best, Work.ROWS]), int(work[best, Work.COLS])
-    found[Found.IS_WHOLE], found[Found.CYCLES] = best >= shape[Shape.PARTS], int(cycles)
-    found[Found.FILTERS], found[Found.BLOCK] = int(table[best, Field.FILTERS]), int(table[best, Field.BLOCK])
-    found[Found.CHUNK], found[Found.STEP] = int(table[best, Field.CHUNK]), int(table[best, Field.STEP])
-    found[Found.ACCUMULATORS] = 1 if work[best, Work.PIXELS] > table[best, Field.ROOM_DOUBLED] else 2
-    return Result.FOUND
+        return _none(TOO_LARGE)
+    is_single = of(work, Work.PIXELS, best_pair) > of(pairs, Pair.ROOM_DOUBLED, best_pair)
+    return (
+        int(of(work, Work.ROWS, best_pair)),
+        int(of(work, Work.COLS, best_pair)),
+        best_pair >= shape.parts,
+        int(table[best, Field.FILTERS]),
+        int(table[best, Field.BLOCK]),
+        int(table[best, Field.CHUNK]),
+        int(table[best, Field.STEP]),
+        1 if is_single else 2,
+        int(cycles),
+    )

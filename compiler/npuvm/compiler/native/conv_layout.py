@@ -1,32 +1,39 @@
-"""Where the kernel that chooses tiles of convolutions finds what it reads, and writes what it found."""
+"""Where the kernel that chooses tiles of convolutions finds what it reads."""
 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NamedTuple
 
-__all__ = ["Field", "Found", "Rate", "Shape", "Size", "Work"]
+__all__ = ["MOST_PAIRS", "NONE", "TOO_LARGE", "Field", "Pair", "Rate", "Shape", "Size", "Work"]
+
+MOST_PAIRS = 176
+"""Room for pairs of pixels and filters: no more are grown, as `npuvm.compiler.conv.levels` has 13 numbers of each."""
+
+NONE, TOO_LARGE = -1, -2
+"""Cycles of a tile that says that none fits, or that sizes are too large."""
 
 
-class Size(IntEnum):
-    """Integers of a convolution: those of `ConvSizes`, and whether tiles may be whole rows, and may be parts of one."""
+class Size(NamedTuple):
+    """Integers of a convolution: those of `ConvSizes`, and whether tiles may be whole rows."""
 
-    IMAGES = 0
-    HEIGHT = 1
-    WIDTH = 2
-    HIGH = 3
-    WIDE = 4
-    KERNEL_H = 5
-    KERNEL_W = 6
-    STRIDE_H = 7
-    STRIDE_W = 8
-    DILATION_H = 9
-    DILATION_W = 10
-    FILTERS = 11
-    ADJACENT = 12
-    TARGET = 13
-    ARE_ROWS_WHOLE = 14
-    TAKES_PARTS = 15
-    COUNT = 16
+    images: int
+    height: int
+    width: int
+    high: int
+    wide: int
+    kernel_h: int
+    kernel_w: int
+    stride_h: int
+    stride_w: int
+    dilation_h: int
+    dilation_w: int
+    channels: int
+    filters: int
+    adjacent: int
+    target: int
+    depth: int
+    are_rows_whole: bool
 
 
 class Rate(IntEnum):
@@ -73,140 +80,153 @@ class Rate(IntEnum):
     IS_UNCACHED = 38
     PER_BYTE = 39
     PER_LINE = 40
-    COUNT = 41
+    OUT_ITEM = 41
+    CAPACITY = 42
+    COUNT = 43
 
 
-class Field(IntEnum):
-    """Numbers of a candidate: those of `_Layer`, and of `Kernels`, `Room`, `Sent`, `Load` and `Waits` in it.
+class Pair(IntEnum):
+    """Numbers of candidates with as many pixels and filters, which lie side by side: those of `_Layer`, and of `Kernels`,
+    `Room` and `Sent` in it.
 
-    The first ones, up to `ROOM_BYTES`, say where it fits, and what cube and moves take; they are read of all candidates.
+    From `AREA` to `IMAGE_BYTES` they are the least of those of the candidates, the last the bytes of a pixel in all blocks;
+    `STEPS` are the most. `STOP` is the number of the candidate behind the last one.
     """
 
     PIXELS = 0
     CUTS = 1
     WAVES = 2
     APART = 3
-    BLOCK = 4
-    ROOM_PIXELS = 5
-    AREA = 6
-    STARTED = 7
-    MOVED = 8
-    PER_PIXEL = 9
-    ROOM_BYTES = 10
-    ROOM_DOUBLED = 11
-    SENT_PER_PIXEL = 12
-    SENT_REST = 13
-    SENT_DRAINED = 14
-    WORDS = 15
-    STEPS = 16
-    BLOCKS = 17
-    PARTS = 18
-    SHARE = 19
-    PART_FAR = 20
-    PART_ISSUE = 21
-    REQUESTS = 22
-    FULL = 23
-    REST = 24
-    WHOLE = 25
-    NEAR = 26
-    SLOT = 27
-    TURN = 28
-    SEVERAL = 29
-    PIXEL_BYTES = 30
-    IS_KEPT = 31
-    LOAD_FETCHED = 32
-    LOAD_PAST = 33
-    PART_FETCHED = 34
-    PART_PAST = 35
-    FURTHER = 36
-    BEHIND = 37
-    ISSUED = 38
-    LATE = 39
-    TURNS = 40
-    MORE = 41
-    AHEAD = 42
-    AGAIN = 43
-    STAYS = 44
-    SERVED = 45
-    SERVED_ONCE = 46
-    IS_DENSE = 47
-    FORGETS = 48
-    FILTERS = 49
-    CHUNK = 50
-    STEP = 51
-    COUNT = 52
+    ROOM_DOUBLED = 4
+    SENT_PER_PIXEL = 5
+    SENT_REST = 6
+    SENT_DRAINED = 7
+    AREA = 8
+    STARTED = 9
+    MOVED = 10
+    PER_PIXEL = 11
+    WORDS = 12
+    NEAR = 13
+    SLOT = 14
+    TURN = 15
+    PIXEL_BYTES = 16
+    PART_ISSUE = 17
+    IMAGE_BYTES = 18
+    STEPS = 19
+    STOP = 20
+    COUNT = 21
 
 
-class Shape(IntEnum):
-    """Numbers that all candidates need of a shape, made by the kernel. The first `PARTS` candidates are parts of a row.
+class Field(IntEnum):
+    """Numbers of a candidate: those of `Kernels`, `Room`, `Load` and `Waits`."""
 
-    Pixels of the image are `STEP` for each row of a tile, and `REACH` more; of a part of a row they are as many in a row as
-    `STEP_W` and `REACH_W` say. `SLICES` and `CHANNELS` are times fewer of them that rows of the image begin in.
+    ROOM_PIXELS = 0
+    ROOM_BYTES = 1
+    BLOCK = 2
+    AREA = 3
+    STARTED = 4
+    MOVED = 5
+    PER_PIXEL = 6
+    WORDS = 7
+    STEPS = 8
+    BLOCKS = 9
+    PARTS = 10
+    SHARE = 11
+    PART_FAR = 12
+    PART_ISSUE = 13
+    REQUESTS = 14
+    FULL = 15
+    REST = 16
+    WHOLE = 17
+    NEAR = 18
+    SLOT = 19
+    TURN = 20
+    SEVERAL = 21
+    PIXEL_BYTES = 22
+    IS_KEPT = 23
+    LOAD_FETCHED = 24
+    LOAD_PAST = 25
+    PART_FETCHED = 26
+    PART_PAST = 27
+    FURTHER = 28
+    BEHIND = 29
+    ISSUED = 30
+    LATE = 31
+    TURNS = 32
+    MORE = 33
+    AHEAD = 34
+    AGAIN = 35
+    STAYS = 36
+    SERVED = 37
+    SERVED_ONCE = 38
+    IS_DENSE = 39
+    FORGETS = 40
+    FILTERS = 41
+    CHUNK = 42
+    STEP = 43
+    COUNT = 44
+
+
+class Shape(NamedTuple):
+    """Numbers that all candidates need of a shape, made by the kernel. The first `parts` pairs are parts of a row.
+
+    Pixels of the image are `step` for each row of a tile, and `reach` more; of a part of a row they are as many in a row as
+    `step_w` and `reach_w` say. `slices` and `channels` are times fewer of them that rows of the image begin in.
     """
 
-    PARTS = 0
-    UNIT = 1
-    IMAGES = 2
-    PER_IMAGE = 3
-    HIGH = 4
-    WIDE = 5
-    PER_WIDE = 6
-    STEP = 7
-    STEP_ROWS = 8
-    OVER = 9
-    REACH = 10
-    ALL_PIXELS = 11
-    HEIGHT = 12
-    STEP_W = 13
-    REACH_W = 14
-    WIDTH = 15
-    KERNEL_H = 16
-    ROWS_THERE = 17
-    TARGET = 18
-    PITCH = 19
-    PER_PITCH = 20
-    LINE_BYTES = 21
-    STEP_BYTES = 22
-    ARE_LINES_WHOLE = 23
-    SLICES = 24
-    CHANNELS = 25
-    READ = 26
-    COUNT = 27
+    parts: int
+    is_whole: bool
+    unit: float
+    images: float
+    per_image: float
+    high: float
+    wide: float
+    per_wide: float
+    step: float
+    step_rows: float
+    over: float
+    reach: float
+    all_pixels: float
+    height: float
+    step_w: float
+    reach_w: float
+    width: float
+    kernel_h: float
+    rows_there: float
+    target: float
+    pitch: float
+    per_pitch: float
+    line_bytes: float
+    step_bytes: float
+    are_lines_whole: bool
+    slices: float
+    channels: float
+    read: float
+    item: float
+    pixel_unit: float
+    pixel_blocks: float
+    per_core: float
+    per_port: float
+    burst_pixels: float
+    fix_start: float
+    visible: float
+    begun: float
+    is_planes: bool
+    is_via_ub: bool
+    is_in_turn: bool
 
 
 class Work(IntEnum):
-    """Numbers of a candidate for a shape, made by the kernel: those of `Areas` and of `_Work`.
-
-    `UNIT` is the slowest of what works side by side for a tile, `SECOND` the one behind it.
-    """
+    """Numbers of a pair for a shape, made by the kernel: those of `Areas` and of `_Work`."""
 
     ROWS = 0
     COLS = 1
     PIXELS = 2
     IMAGE = 3
     INSIDE = 4
-    FRESH = 5
-    TILES = 6
-    WAVES = 7
-    COMPUTE = 8
-    MOVE = 9
-    OUT = 10
-    BUSY = 11
-    UNIT = 12
-    SECOND = 13
-    COUNT = 14
-
-
-class Found(IntEnum):
-    """Integers of what was chosen: those of a `ConvTile`, in its order."""
-
-    ROWS = 0
-    COLS = 1
-    IS_WHOLE = 2
-    FILTERS = 3
-    BLOCK = 4
-    CHUNK = 5
-    STEP = 6
-    ACCUMULATORS = 7
-    CYCLES = 8
-    COUNT = 9
+    TILES = 5
+    WAVES = 6
+    OUT = 7
+    DRAINED = 8
+    LEAST = 9
+    COUNT = 10

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from npuvm.compiler.emit.blocks import BLOCK_BYTES
 from npuvm.compiler.native.compiling import inlined
-from npuvm.compiler.native.conv_layout import Field, Rate, Shape, Work
+from npuvm.compiler.native.conv_layout import Field, Rate, Shape
 
 __all__ = ["Load", "image_load"]
 
@@ -26,15 +26,15 @@ def _is_off(nbytes: float) -> bool:
 
 
 @inlined
-def _are_rows_off(shape: Floats, rates: Floats, rows: float, pixels: float) -> bool:
+def _are_rows_off(shape: Shape, rates: Floats, rows: float, pixels: float) -> bool:
     """Whether rows of an image begin or end off blocks."""
-    if _is_off(shape[Shape.PITCH]):
+    if _is_off(shape.pitch):
         return True
-    if rates[Rate.IS_PLANES] == 0.0 or not (shape[Shape.PARTS] > 0.0 or _is_off(shape[Shape.LINE_BYTES])):
+    if rates[Rate.IS_PLANES] == 0.0 or not (shape.parts > 0 or _is_off(shape.line_bytes)):
         return False
     if _is_off(pixels * rates[Rate.ITEM]):
         return True
-    return _is_off(shape[Shape.STEP_BYTES]) and _is_off(rows * shape[Shape.STEP_BYTES])
+    return _is_off(shape.step_bytes) and _is_off(rows * shape.step_bytes)
 
 
 @inlined
@@ -44,11 +44,11 @@ def _crowded(times: float, is_dense: bool, row: float, unit: float) -> float:
 
 
 @inlined
-def image_load(table: Floats, shape: Floats, rates: Floats, work: Floats, at: int) -> Load:
-    """`ConvLoads.image` of a candidate."""
-    pixels, times, pitch = work[at, Work.INSIDE], 1.0, shape[Shape.PITCH]
-    if at < shape[Shape.PARTS]:
-        times = shape[Shape.KERNEL_H]
+def image_load(
+    table: Floats, shape: Shape, rates: Floats, high: float, pixels: float, fresh: float, is_part: bool, at: int
+) -> Load:
+    """`ConvLoads.image` of a candidate, for tiles of so many rows."""
+    times, pitch = shape.kernel_h if is_part else 1.0, shape.pitch
     each = pixels / times
     if rates[Rate.IS_PLANES] != 0.0:
         rows, row = table[at, Field.BLOCK], each * rates[Rate.ITEM]
@@ -65,19 +65,19 @@ def image_load(table: Floats, shape: Floats, rates: Floats, work: Floats, at: in
             requests = 1.0 / np.floor(rates[Rate.CHUNK] / min(sent, rates[Rate.CHUNK]))
     issue, requests = rows * (sent * rates[Rate.PER_PORT] + rates[Rate.ROW]), requests * rows
     line = rates[Rate.LINE]
-    crossed = np.ceil(row / line) * line if shape[Shape.ARE_LINES_WHOLE] != 0.0 else row + line
+    crossed = np.ceil(row / line) * line if shape.are_lines_whole else row + line
     fetched = max(min(crossed, pitch) * rows, nbytes) * rates[Rate.PER_BYTE]
-    if shape[Shape.SLICES] > 1.0:
-        served = served * np.sqrt(_crowded(shape[Shape.SLICES], is_dense, row, line))
-    if shape[Shape.CHANNELS] > 1.0:
-        fetched = fetched * _crowded(shape[Shape.CHANNELS], is_dense, row, rates[Rate.INTERLEAVE])
+    if shape.slices > 1.0:
+        served = served * np.sqrt(_crowded(shape.slices, is_dense, row, line))
+    if shape.channels > 1.0:
+        fetched = fetched * _crowded(shape.channels, is_dense, row, rates[Rate.INTERLEAVE])
     start = rates[Rate.START]
     far = max(max(issue, requests * rates[Rate.FAR]), fetched) + start
     near = max(max(issue, requests * rates[Rate.NEAR]), served * rates[Rate.PER_L2]) + start
     past = 0.0
-    if rates[Rate.IS_UNCACHED] != 0.0 and not is_dense and _are_rows_off(shape, rates, work[at, Work.ROWS], pixels):
-        lines = rows * min(1.0 + min(row / line, 1.0), shape[Shape.PER_PITCH])
+    if rates[Rate.IS_UNCACHED] != 0.0 and not is_dense and _are_rows_off(shape, rates, high, pixels):
+        lines = rows * min(1.0 + min(row / line, 1.0), shape.per_pitch)
         near, past = far, lines * times * rates[Rate.PER_LINE]
     issue = issue + start
-    fetched = min(fetched * times, work[at, Work.FRESH] * table[at, Field.PIXEL_BYTES] * rates[Rate.PER_BYTE])
+    fetched = min(fetched * times, fresh * table[at, Field.PIXEL_BYTES] * rates[Rate.PER_BYTE])
     return issue * times, requests * times, near * times, far * times, fetched, served * times, past

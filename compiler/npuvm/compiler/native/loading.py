@@ -23,7 +23,7 @@ class Native(NamedTuple):
     choose_product_part: Callable[..., int]
     choose_met_tile: Callable[..., tuple[int, float, float]]
     choose_met_tile_of_one: Callable[..., tuple[int, float, float]]
-    choose_conv_tile: Callable[..., int]
+    choose_conv_tile: Callable[..., tuple[int, ...]]
     fill: Callable[..., bool]
     label: str
 
