@@ -13,6 +13,7 @@ import pytest
 
 from npuvm.compiler.cube.chooser import TileChooser, chooser_of
 from npuvm.compiler.cube.codegen import compile_matmul, problem_of
+from npuvm.compiler.cube.costs import CandidateCosts
 from npuvm.compiler.cube.levels import finer_tiles, grown_tiles, product_levels
 from npuvm.compiler.cube.measured import sort_name
 from npuvm.compiler.cube.plan import sizes_of
@@ -446,3 +447,17 @@ def test_a_result_larger_than_l2_costs_what_l2_does_not_keep_of_it() -> None:
     moved = 2 * ((m + n) * k + m * n) - chip.capacity_bytes("l2")
     assert tile.cycles < 2 * m * n / float(chip.hbm_bytes_per_cycle)
     assert tile.cycles >= int(moved / float(chip.hbm_bytes_per_cycle))
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_tables_are_made_before_shapes_of_dense_operands(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And for their parts of k: a shape never waits a millisecond for the costs of all candidates."""
+    chip, _ = _chip(name)
+    chooser = TileChooser(_problem(_product(64, 64, 64), name), chip.cores_with("cube"))
+    chooser.prepare_parts()
+    monkeypatch.setattr(CandidateCosts, "lines", lambda *_: pytest.fail("made for a shape"))
+    for m in (1, 100, 3000):
+        for n in (24, 100, 251, 1024):
+            for k in (5, 64, 300, 1000, 4096, 50_000):
+                chooser.choose(ProductSizes(m, n, k, 1, 2 * k, 2 * n))
+                chooser.choose(ProductSizes(m, n, k, 3, 6 * k, 2 * n))

@@ -163,7 +163,7 @@ class TileChooser:
 
     def is_off(self, sizes: ProductSizes) -> bool:
         """Whether rows of an operand lie off the blocks of memory, which are read past L2 where it keeps no such reads."""
-        return self._tables.are_off(*self._tables.layouts(sizes)[1:])
+        return sizes.a_pitch % BLOCK_BYTES != 0 or sizes.b_pitch % BLOCK_BYTES != 0
 
     def kept_cycles(self, sizes: ProductSizes) -> float:
         """The estimate of the chosen tile where L2 has the operands that it has room for, as launches before may leave it.

@@ -42,15 +42,6 @@ _LAYOUTS = tuple(Layout(*each) for each in product((False, True), repeat=3))
 _TIGHT, _LINED, _OFF = (1 << len(Layout._fields) - 1 - Layout._fields.index(name) for name in ("tight", "lined", "off"))
 """What a layout's number is the sum of."""
 
-_DENSE = tuple(_TIGHT + _LINED + off for off in (0, _OFF))
-"""Layouts of operands whose rows follow each other."""
-
-_APART = _LINED
-"""The layout of copies: rows begin at blocks."""
-
-_CUT = _APART, _LINED + _OFF
-"""Layouts of operands whose rows are cut in parts of k."""
-
 _FIELDS = (*CoreCycles._fields, *CoreLoads._fields)
 """Costs of candidates, those of loads only where they matter."""
 
@@ -105,7 +96,12 @@ class CostTables:
         self._per_line = memory_cost(chip).per_line
         self._vast = _MANY_ROUNDS * cores * chip.capacity_bytes("l0c") / problem.acc_item if is_cut else inf
         self.bounds = tuple(self._bound_fields(is_off) for is_off in (False, True))
-        for a, b in product(_DENSE, repeat=2):
+        # Where reads off blocks are kept as others are, only lines count.
+        self._off = _OFF if memory.l2.unaligned_reads == "uncached" else 0
+        ways = (_LINED,) if self._are_lines_alike else (0, _LINED)
+        self._ways = (*ways, ways[0] + self._off) if self._off else ways
+        self._dense = tuple(each + _TIGHT for each in self._ways)
+        for a, b in product(self._dense, repeat=2):
             self._prepare_lines(a, b)
 
     def key(self, sizes: ProductSizes) -> Key:
@@ -124,8 +120,8 @@ class CostTables:
             at += len(GRID) - 1
         item, line, (is_a_flipped, is_b_flipped) = self._item, self._line_bytes, self._flipped
         # Whatever begins at lines begins at blocks.
-        a = _LINED if a_pitch % line == 0 else _OFF if a_pitch % BLOCK_BYTES else 0
-        b = _LINED if b_pitch % line == 0 else _OFF if b_pitch % BLOCK_BYTES else 0
+        a = _LINED if a_pitch % line == 0 else self._off if a_pitch % BLOCK_BYTES else 0
+        b = _LINED if b_pitch % line == 0 else self._off if b_pitch % BLOCK_BYTES else 0
         if self._are_lines_alike:
             a, b = a | _LINED, b | _LINED
         if a_pitch == (m if is_a_flipped else k) * item:
@@ -135,7 +131,7 @@ class CostTables:
         return at, a, b
 
     def are_off(self, a: int, b: int) -> bool:
-        """Whether rows of an operand lie off the blocks of memory."""
+        """Whether rows of an operand lie off the blocks of memory, where that matters."""
         return (a | b) & _OFF != 0
 
     def useful_at(self, key: Key) -> Candidates:
@@ -168,14 +164,14 @@ class CostTables:
     def prepare(self) -> None:
         """Make what operands need whose rows follow each other or are copied, where there are few ways to lie."""
         if self._are_lines_alike:
-            for a, b in product((*_DENSE, _APART), repeat=2):
+            for a, b in product((*self._dense, _LINED), repeat=2):
                 self._prepare_lines(a, b)
 
     def prepare_parts(self) -> None:
-        """The same for parts of k of operands whose rows follow each other."""
-        if self._are_lines_alike:
-            sides = self._problem.a.flipped, not self._problem.b.flipped
-            for a, b in product(*(_DENSE if along else _CUT for along in sides)):
+        """The same for parts of k of operands whose rows follow each other; those of parts are cut where they lie along k."""
+        if len(self._ways) < 3:
+            sides = self._flipped[0], not self._flipped[1]
+            for a, b in product(*(self._dense if along else self._ways for along in sides)):
                 self._prepare_lines(a, b)
 
     def _interval(self, numbers: Ints) -> Interval:
