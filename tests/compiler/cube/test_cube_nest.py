@@ -48,6 +48,24 @@ def test_bands_stay_where_nothing_helps() -> None:
     assert band(4096, 4096, 16384, batch=2) == NestChooser(24, 1e18).choose(4096, 4096, 16384, 2, _TILE).band
 
 
+def test_few_tiles_of_whole_lines_are_walked_in_columns() -> None:
+    def chosen(m: int, n: int, k: int, width: int = 256, batch: int = 1, **options: bool) -> tuple[int, int]:
+        tile = CubeTile((128, width, 256), (128, width, 64), 1, 0)
+        nest = NestChooser(24, _ROOM, line=256, **options).choose(m, n, k, batch, tile)
+        assert sum(nest.tiles) == batch * -(-m // 128) * -(-n // width)
+        return nest.number, nest.band
+
+    assert chosen(2048, 768, 768) == chosen(2048, 1024, 768) == (BANDS, 16)
+    assert chosen(1024, 5888, 1024) == (BANDS, 8)
+    # One tile for each core, many tiles, parts of lines, several matrices, operands that L2 does not hold, addresses in order.
+    assert chosen(1024, 768, 768)[0] == STEPS
+    assert chosen(4096, 1536, 768)[1] < 32
+    assert chosen(2048, 768, 768, width=192)[0] == STEPS
+    assert chosen(2048, 768, 768, batch=2)[1] < 16
+    assert chosen(2048, 1024, 1 << 16)[0] == STEPS
+    assert chosen(2048, 768, 768, spread=False)[1] < 16
+
+
 def test_a_core_walks_columns_where_l2_has_room_for_the_left_operand_only() -> None:
     """On one core, rows of tiles would read the right operand again and again from main memory."""
 

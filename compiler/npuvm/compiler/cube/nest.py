@@ -38,6 +38,9 @@ _WAVES = 4
 """Tiles for each core from which bands pay: the cores' parts are then larger than a row of tiles or two."""
 
 
+_FEW = 8
+"""Tiles for each core up to which whole columns pay; the parts of cores of more are larger than a column, and bands do."""
+
 TAILED = len(NESTS)
 """The nest of a product in two parts (`cube.tails`): the first in bands, of one row where it has no use for them."""
 
@@ -101,6 +104,8 @@ class NestChooser:
             if band > 1:
                 first = (rows - 1) // band * band * batch * cols
                 return Nest(BANDS, band, (first, tiles - first))
+        elif rows > 1 and cols > 1 and self._takes_columns(tiles, batch, n1, (m + n) * k):
+            return Nest(BANDS, rows, (0, tiles))
         elif rows > 1 and cols > 1 and tiles >= _WAVES * self._cores:
             band = self._band(rows, tiles, n1 / m1)
             if batch == 1 and not self._stays(rows, band, (m, n1, k)):
@@ -123,6 +128,16 @@ class NestChooser:
         tiles = first.tiles if first.number == BANDS else ((rows - 1) * cols, cols)
         m2, n2, _ = tail.rest.l1
         return Nest(TAILED, first.band, (*tiles, -(-tail.rest_rows // m2) * -(-tail.rest_cols // n2)))
+
+    def _takes_columns(self, tiles: int, batch: int, n1: int, read: int) -> bool:
+        """Whether few tiles, whose rows of the right operand are whole lines, are walked column by column.
+
+        Cores then read all of the right operand with their first tiles, a part of a core's is at one column, and what is new
+        of a later tile are rows of the left one. In rows all cores come to columns that nobody has read, at one time.
+        """
+        if not self._spread or batch > 1 or not self._cores < tiles < _FEW * self._cores:
+            return False
+        return self._line > 1 and n1 % self._line == 0 and read <= self._room
 
     def _side_by_side(self, rows: int, cols: int, tall: bool) -> Nest:
         """The nest with which cores are at columns side by side, which lie in as many parts of memory as there can be.

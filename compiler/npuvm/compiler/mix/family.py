@@ -73,8 +73,9 @@ class MixFamily:
             "sizes",
         )
         self._chooser = chooser_of(problem, cores.groups)
-        memory = chip.memory
-        self._nests = NestChooser(cores.groups, chip.capacity_bytes("l2") / problem.item, spread=memory.address_hash)
+        memory, item = chip.memory, problem.item
+        line = memory.l2.line_bytes // item
+        self._nests = NestChooser(cores.groups, chip.capacity_bytes("l2") / item, None, line, memory.address_hash)
         self._capacity = chip.capacity_bytes("ub")
         self._block_rows = chip.core.cube.m
         places = tuple(
