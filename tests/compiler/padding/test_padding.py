@@ -17,6 +17,7 @@ from tests.compiler.stack_run import run_compiled
 from tests.compiler.vector_run import CHIPS, the_chip, the_isa
 
 from npuvm.compiler import CompiledKernel, CompileError, Kernel, KernelBuilder, ParamRef, Pins, compile_kernel, kernel
+from npuvm.compiler.cube.codegen import MatmulKernel
 from npuvm.compiler.graph.symbols import evaluate
 from npuvm.compiler.inspection.kernel import inspect_kernel
 from npuvm.compiler.padding.copies import PaddedCopy
@@ -117,6 +118,22 @@ def test_the_bits_are_those_without_copies(made: Kernel, chip: str) -> None:
         sizes = {"B": rng.choice((1, 2)), "H": rng.choice((1, 3))}
         sizes |= {name: rng.choice((1, 13, 33, 70, 131)) for name in ("M", "N", "K")}
         check(made, filled(made, sizes, seed), chip)
+
+
+def test_sums_are_those_of_the_best_tile_for_copies_where_these_pay() -> None:
+    """Best for rows as they lie are steps of 32 over k at L0, for copies steps of 64: those are taken either way."""
+    inputs = filled(plain, {"M": 563, "N": 463, "K": 316})
+    got = {pins: made_for(plain, inputs, "ascend_910b1", pins) for pins in (None, _NEVER)}
+    assert [made.workspace_bytes > 0 for made in got.values()] == [True, False]
+    chip = the_chip("ascend_910b1")
+    first, second = (run_compiled(made, inputs, chip).outputs["y"] for made in got.values())
+    np.testing.assert_array_equal(first, second)
+    tiles = []
+    for pins in (None, _NEVER):
+        shapes = {name: each.shape for name, each in inputs.items()}
+        tiles.append(inspect_kernel(plain, shapes, chip, the_isa(), pins).segments[-1].kernel)
+    steps = {each.tile.l0[2] for each in tiles if isinstance(each, MatmulKernel)}
+    assert steps == {64}
 
 
 @pytest.mark.parametrize("chip", CHIPS)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from npuvm.compiler.cube.chooser import chooser_of
 from npuvm.compiler.cube.codegen import check_types, problem_of
 from npuvm.compiler.cube.emit import MatmulEmitter
+from npuvm.compiler.cube.lined import LinedTiles
 from npuvm.compiler.cube.lower import lower_cube
 from npuvm.compiler.cube.nest import BANDS, COLUMNS, STEPS, TAILED, WHOLE, Nest, NestChooser, nest_grids, nests_of
 from npuvm.compiler.cube.problem import CubeTile, ProductSizes, Tail
@@ -66,7 +67,7 @@ class CubeFamily:
     """All instances of a matrix product on one chip, without pins but `buffering`, that have elements and something to add up.
 
     Sums are added in the order of those of the segment `like`, whose operands may lie otherwise: steps over k at L0 are as long
-    as there.
+    as there. `copied`: the operands are copied where that pays, or those of other launches for these sizes are.
     """
 
     def __init__(
@@ -77,6 +78,8 @@ class CubeFamily:
         isa: Isa,
         like: CubeSegment | None = None,
         buffering: str | None = None,
+        *,
+        copied: bool = True,
     ) -> None:
         pins = Pins(buffering=buffering)
         binding = {name: SymInt.variable(name) for name in symbols}
@@ -98,6 +101,8 @@ class CubeFamily:
             "sizes",
         )
         self._chooser = chooser_of(problem, chip.cores_with("cube"))
+        self._lined = LinedTiles(self._chooser, problem.item, chip) if copied else None
+        self._last: tuple[object, CubeTile] = (None, CubeTile((0, 0, 0), (0, 0, 0), 0, 0))
         # Where rows meet in parts of memory, cores are at columns side by side, in which tails have no place.
         self._tails = TailChooser(self._chooser, chip.cores_with("cube")) if chip.memory.address_hash else None
         empty = any(not isinstance(size, SymInt) and size == 0 for size in (spec.m, spec.n, spec.k, *spec.batch))
@@ -171,8 +176,11 @@ class CubeFamily:
 
     def _tile(self, sizes: tuple[int, int, int, int], pitches: tuple[int, int], own: ProductSizes) -> CubeTile:
         """The tile of the product as one, which lies as `own`, and without copies at these pitches."""
-        tile = self._chooser.choose(ProductSizes(*sizes, *pitches))
-        return self._like(tile, own) if self._is_like else tile
+        key = ProductSizes(*sizes, *pitches), own
+        if key != self._last[0]:
+            tile = self._chooser.choose(key[0]) if self._lined is None else self._lined.choose(key[0])
+            self._last = key, self._like(tile, own) if self._is_like else tile
+        return self._last[1]
 
     def _like(self, tile: CubeTile, sizes: ProductSizes) -> CubeTile:
         """The best tile for operands that lie otherwise, with the steps over k at L0 of the one given, or that one."""

@@ -256,7 +256,7 @@ def _panels(
         plain = compile_matmul(part_of(spec, panel[:2], panel[2:]), len(args), chip, isa, pins)
         if taken is None or plain is None:
             return []
-        kernel = replace(plain, image=taken.image, tile=taken.tile)
+        kernel = replace(_tiled(plain, taken.tile, len(args), chip, isa), image=taken.image)
         found.append(_cube(replace(segment, name=taken.image.name), kernel, args, chip, isa, taken.tail))
     return found
 
@@ -306,12 +306,15 @@ def _apart(
             spec, args = lower_cube(segment, binding)
             product, tail = compile_matmul(spec, len(args), chip, isa, own), None
             if product is not None and _is_free(own):
-                if like is not None:
-                    product = _tiled_like(product, like, binding, len(args), chip, isa)
-                family = family_of(segment, tuple(binding), chip, isa, like, own.buffering)
+                family, values = (
+                    family_of(segment, tuple(binding), chip, isa, like, own.buffering),
+                    tuple(binding.values()),
+                )
                 assert isinstance(family, CubeFamily)
-                image, tail = family.instance(tuple(binding.values())), family.tail(tuple(binding.values()))
-                product = product if image is None else replace(product, image=image)
+                image, tail = family.instance(values), family.tail(values)
+                if image is not None:
+                    tiled = _tiled(product, family.tile(values), len(args), chip, isa)
+                    product = replace(tiled, image=image)
             if product is not None:
                 found.append(_cube(segment, product, args, chip, isa, tail))
         elif isinstance(segment, PickSegment):
@@ -333,18 +336,14 @@ def _is_free(pins: Pins) -> bool:
     return replace(pins, stack=None, buffering=None) == Pins()
 
 
-def _tiled_like(
-    product: MatmulKernel, like: CubeSegment, binding: Mapping[str, int], n_args: int, chip: NpuConfig, isa: Isa
-) -> MatmulKernel:
-    """The product with the tile that it would have if its operands lay as those of the product `like`."""
-    pins = product.problem.pins
-    plain = compile_matmul(lower_cube(like, binding)[0], n_args, chip, isa, pins)
-    assert plain is not None
-    tile = plain.tile
-    pins = replace(pins, tile={"l1": tile.l1, "l0": tile.l0})
+def _tiled(product: MatmulKernel, tile: CubeTile, n_args: int, chip: NpuConfig, isa: Isa) -> MatmulKernel:
+    """The product with the tile that its family takes."""
+    if (tile.l1, tile.l0) == (product.tile.l1, product.tile.l0):
+        return product
+    pins = replace(product.problem.pins, tile={"l1": tile.l1, "l0": tile.l0})
     made = compile_matmul(product.spec, n_args, chip, isa, pins)
     assert made is not None
-    return replace(made, problem=plain.problem, tile=tile)
+    return replace(made, problem=product.problem, tile=tile)
 
 
 def _joint(

@@ -10,6 +10,7 @@ from math import gcd, inf, prod
 
 from npuvm.compiler.cube.chooser import chooser_of
 from npuvm.compiler.cube.codegen import check_types, problem_of
+from npuvm.compiler.cube.lined import FILL_CYCLES, LONGER
 from npuvm.compiler.cube.lower import lower_cube
 from npuvm.compiler.cube.problem import ProductSizes, cycles_per_mac
 from npuvm.compiler.cube.spec import MatView, Side, normalise
@@ -25,15 +26,8 @@ from npuvm.isa import Isa
 
 __all__ = ["PaddingCost"]
 
-_FILL_CYCLES = 1000
-"""Cycles until the first tile of a copy is through and after its last, roughly. The barrier behind copies is made up for by
-what the product finds in L2 then."""
-
-_LEAST = 2 * _FILL_CYCLES
+_LEAST = 2 * FILL_CYCLES
 """Products that take less get no copies."""
-
-_LONGER = 1.2
-"""How much longer a copy may take than its bytes do: cores are not done at one time."""
 
 _MEMORY = 1 / 16
 """Share of main memory that the copy of an operand may take."""
@@ -153,7 +147,7 @@ class PaddingCost:
     def _copied(self, nbytes: int) -> float:
         """Cycles of a copy; what half of L2 does not hold is written to memory and read again."""
         crossings = 1 if nbytes <= self._capacity / 2 else 3
-        return self.streamed(nbytes) * crossings * _LONGER + _FILL_CYCLES
+        return self.streamed(nbytes) * crossings * LONGER + FILL_CYCLES
 
     def _steps(self, numbers: Sequence[int]) -> list[int]:
         """By operand, how many bytes off blocks lie the places where its rows begin; 0 where all are at blocks."""

@@ -25,10 +25,10 @@ __all__ = ["Corner", "PanelLaunches", "Step", "choose_corner", "edge_axis"]
 _JOIN_CYCLES = 2000
 """Cycles of a barrier of the launch, of filling the pipeline once more, and of cores that wait for the last one, roughly."""
 
-_WORTH = 1.02
+_WORTH = 1.015
 """How many times as fast a product must be in panels, by estimates."""
 
-_LEAST = 20_000
+_LEAST = 5_000
 """Cycles that panels save at least, by estimates: the host takes as long again for a shape in panels."""
 
 _ROUNDS = (1, 2)

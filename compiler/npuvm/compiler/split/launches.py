@@ -181,7 +181,7 @@ class SplitLaunches:
         names, chip, isa = (*self._product.names, PARTS, LENGTH), self._product.chip, self._product.isa
         parts, buffering = self._product.parts, self._product.buffering
         return (
-            CubeFamily(parts.product, names, chip, isa, buffering=buffering),
+            CubeFamily(parts.product, names, chip, isa, buffering=buffering, copied=False),
             VectorFamily(parts.join, names, chip, isa, narrow=False, buffering=buffering),
         )
 
