@@ -239,6 +239,9 @@ class _Stacking:
         return [(each.launch(launches, programs), each.parts(launches, programs)) for each in self._made]
 
 
+_FROM_THE_FIRST: Mapping[str, int] = {}
+"""The first core of each type: that of a part which is alone in its level."""
+
 _Laid = tuple[Linkage, Cores]
 """How parts with so many entries are linked, and on which cores they are."""
 
@@ -256,6 +259,7 @@ class _Joined:
         self._segment = "+".join(names) if len(names) <= _NAMED else f"{names[0]}..{names[-1]}"
         self._writes = tuple(dict.fromkeys(name for each in parts for name in each.launch.writes))
         self._alone = len(parts) == 1 and not parts[0].first
+        self._in_turn = all(len(level) == 1 and level[0][1].first is None for level in levels)
         self._codes: list[dict[str, Code]] = []
         self._linkages: dict[Hashable, Linkage] = {}
         self._laid: dict[tuple[int, ...], _Laid] = {}
@@ -289,11 +293,10 @@ class _Joined:
 
     def _lay(self, launches: Sequence[Launch], programs: Sequence[Programs], here: Sequence[Programs]) -> _Laid:
         """Lay out parts that have as many entries as these."""
-        firsts = [
-            first
-            for level in self._levels
-            for first in _place([(programs[number], given) for number, given in level], self._chip)
-        ]
+        firsts: list[Mapping[str, int]] = [_FROM_THE_FIRST] * len(here)
+        if not self._in_turn:
+            placed = [[(programs[number], given) for number, given in level] for level in self._levels]
+            firsts = [first for level in placed for first in _place(level, self._chip)]
         cores = cores_of(here, firsts, self._chip.group_core_types)
         key = cores.key()
         linkage = self._linkages.get(key)
@@ -316,8 +319,10 @@ class _Joined:
                 codes_of(self._isa, part, launches[number].image, [numbers[arg] for arg in launches[number].args], here)
                 for part, (number, here) in enumerate(zip(self._numbers, programs, strict=True))
             ]
-        parts = iter([(part, *each) for part, each in enumerate(zip(firsts, programs, strict=True))])
-        levels = [each for level in self._levels for each in _groups_apart([next(parts) for _ in level])]
+        levels = [[part] for part in range(len(programs))]
+        if not self._in_turn:
+            parts = iter([(part, *each) for part, each in enumerate(zip(firsts, programs, strict=True))])
+            levels = [each for level in self._levels for each in _groups_apart([next(parts) for _ in level])]
         return Linkage(self._name, self._isa, levels, self._codes, cores, len(self._args))
 
 
