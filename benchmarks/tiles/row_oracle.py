@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 from benchmarks.efficiency.search import simulate_alone
@@ -180,7 +180,7 @@ def _chunked(shape: ChunkedShape) -> Iterator[Option]:
                     rows, cols = (rounded, edge) if by_rows else (edge, rounded)
                     if way.chooser.fits(rows, cols):
                         choice = Choice(estimate(rows, cols), rows, cols)
-                        yield Option(rows, cols, choice.cycles, way, sizes, replace(found, choice=choice))
+                        yield Option(rows, cols, choice.cycles, way, sizes, found._replace(choice=choice))
 
 
 class RowOracle:

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.native.block_layout import EDGE_COUNT, PRODUCT_WIDTH, TABLE_WIDTH, Found, Known, Product, Rate, Size
-from npuvm.compiler.native.compiling import ASKED, FLAG, FLOATS, INTS, ROWS, kernel, part
+from npuvm.compiler.native.code import CodeRows
+from npuvm.compiler.native.compiling import ASKED, CODE, FLAG, FLOATS, INTS, kernel, part
 from npuvm.compiler.native.run import run_code
 
 __all__ = ["choose_block"]
@@ -30,7 +31,7 @@ def _place(blocks: int) -> int:
 
 
 @part
-def _holds(known: Ints, at: int, rows: Ints, registers: Floats, m: int, n: int, k: int) -> bool:
+def _holds(known: Ints, at: int, rows: CodeRows, registers: Floats, m: int, n: int, k: int) -> bool:
     """`ProductRoom.holds`"""
     registers[known[at + Product.IN_M]] = m
     registers[known[at + Product.IN_N]] = n
@@ -62,7 +63,7 @@ def _fitting(known: Ints, at: int, row_at: int, n: int, k: int) -> tuple[int, in
 
 
 @part
-def _largest(known: Ints, at: int, rows: Ints, registers: Floats, m: int, n: int, k: int) -> tuple[int, int]:
+def _largest(known: Ints, at: int, rows: CodeRows, registers: Floats, m: int, n: int, k: int) -> tuple[int, int]:
     """`largest_tile`; a width of 0 where there is none."""
     whole_n, whole_k = known[at + Product.IS_WHOLE_N] != 0, known[at + Product.IS_WHOLE_K] != 0
     # Sides are in falling order.
@@ -117,7 +118,7 @@ def _begun_in(pitch: int, count: int, size: int) -> int:
 
 @part
 def _cycles_of_run(
-    known: Ints, rows: Ints, registers: Floats, blocks: int, size: int, height: int, part: int, memory: float
+    known: Ints, rows: CodeRows, registers: Floats, blocks: int, size: int, height: int, part: int, memory: float
 ) -> float:
     """The cycles of a run; those of each product are in their registers."""
     registers[known[Known.IN_BLOCKS]] = blocks
@@ -131,14 +132,14 @@ def _cycles_of_run(
 
 @part
 def _tile(
-    known: Ints, at: int, rows: Ints, registers: Floats, row_at: int, size: int, n: int, k: int
+    known: Ints, at: int, rows: CodeRows, registers: Floats, row_at: int, size: int, n: int, k: int
 ) -> tuple[int, int]:
     width, depth = _fitting(known, at, row_at, n, k)
     return (width, depth) if width else _largest(known, at, rows, registers, size, n, k)
 
 
 @part
-def _parts(known: Ints, rows: Ints, registers: Floats, size: int, width0: int, width1: int) -> int:
+def _parts(known: Ints, rows: CodeRows, registers: Floats, size: int, width0: int, width1: int) -> int:
     """`BlockChooser._in_parts`; 0 where there are none."""
     room = known[Known.UB_BYTES]
     if known[Known.IS_VIA_UB]:
@@ -180,7 +181,7 @@ def _met(known: Ints, rates: Floats, shape: Ints, tiles: Tiles, count: int) -> f
 def _estimate(
     known: Ints,
     rates: Floats,
-    rows: Ints,
+    rows: CodeRows,
     registers: Floats,
     shape: Ints,
     size: int,
@@ -249,9 +250,9 @@ def _estimate(
         found[Found.GROUPS] = groups
 
 
-@kernel(FLAG, INTS, FLOATS, ROWS, FLOATS, ASKED, INTS, FLOATS)
+@kernel(FLAG, INTS, FLOATS, CODE, FLOATS, ASKED, INTS, FLOATS)
 def choose_block(
-    known: Ints, rates: Floats, rows: Ints, registers: Floats, shape: Ints, found: Ints, found_cycles: Floats
+    known: Ints, rates: Floats, rows: CodeRows, registers: Floats, shape: Ints, found: Ints, found_cycles: Floats
 ) -> bool:
     """`RelayFamily.choose`: whether there is a block. It is written to `found`, and its cycles and those of products."""
     groups, products = known[Known.GROUPS], known[Known.PRODUCTS]

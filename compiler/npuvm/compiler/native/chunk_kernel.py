@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.native.chunk_layout import CUT_DIM_WIDTH, Counted, CutInto, Cutting, Decided, Joint, JointRate
-from npuvm.compiler.native.compiling import ASKED, CHUNKS, FLOAT, FLOATS, INTS, REDUCE, ROWS, TABLE, kernel, part
+from npuvm.compiler.native.code import CodeRows
+from npuvm.compiler.native.compiling import ASKED, CHUNKS, CODE, FLOAT, FLOATS, INTS, REDUCE, TABLE, kernel, part
 from npuvm.compiler.native.tile_kernel import MOST_TRIED, Program, most_rows, of_fair, search, spread, way, widest
 from npuvm.compiler.native.tile_layout import Known, Result
 from npuvm.compiler.reduce.choice import HALVES, LEVELS, NO_SLOWER, SHORT
@@ -126,10 +127,10 @@ def _chunks(
     return CutInto.CHUNKS.value, best.cycles, cycles, rows, cols, best.number, best.length, best.edge
 
 
-@kernel(CHUNKS, INTS, ROWS, FLOATS, TABLE, INTS, FLOAT, FLOAT, ASKED)
+@kernel(CHUNKS, INTS, CODE, FLOATS, TABLE, INTS, FLOAT, FLOAT, ASKED)
 def choose_chunks(
     known: Ints,
-    code: Ints,
+    code: CodeRows,
     registers: Floats,
     lanes: Floats,
     cutting: Ints,
@@ -147,10 +148,10 @@ def choose_chunks(
     return _chunks(program, cutting, cut, joined, limit, sizes)
 
 
-@kernel(REDUCE, INTS, ROWS, FLOATS, TABLE, INTS, FLOATS, FLOAT, ASKED)
+@kernel(REDUCE, INTS, CODE, FLOATS, TABLE, INTS, FLOATS, FLOAT, ASKED)
 def choose_reduce(
     known: Ints,
-    code: Ints,
+    code: CodeRows,
     registers: Floats,
     lanes: Floats,
     cutting: Ints,

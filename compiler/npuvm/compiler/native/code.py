@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from npuvm.compiler.tiles.formula_terms import Node, Value, nodes_of
 
-__all__ = ["AT_ONCE", "Code", "CodeWriter", "Op", "Range"]
+__all__ = ["AT_ONCE", "Code", "CodeRows", "CodeWriter", "Op", "Range"]
 
 
 AT_ONCE = 4
@@ -82,10 +82,14 @@ class Range(NamedTuple):
     stop: int
 
 
+CodeRows = npt.NDArray[np.int16]
+"""Numbers as short as registers and operations allow, as rows are read again and again."""
+
+
 class Code(NamedTuple):
     """Rows of operations, and registers with the constants in their places; a register is one float64."""
 
-    rows: npt.NDArray[np.int64]
+    rows: CodeRows
     registers: npt.NDArray[np.float64]
 
 
@@ -117,7 +121,7 @@ class CodeWriter:
 
     def code(self) -> Code:
         """What was written."""
-        rows = np.array(self._rows, dtype=np.int64).reshape(-1, _WIDTH)
+        rows = np.array(self._rows, dtype=np.int16).reshape(-1, _WIDTH)
         return Code(rows, np.array(self._constants, dtype=np.float64))
 
     def _row(self, op: Op, result: str, inputs: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "ASKED",
     "BOTH",
     "CHUNKS",
+    "CODE",
     "CONV_TILE",
     "FLAG",
     "FLOAT",
@@ -40,6 +41,7 @@ LABEL = f"numba {'.'.join(numba.__version__.split('.')[:2])}"
 
 INT, FLOAT, FLAG = types.int64, types.float64, types.boolean
 INTS, ROWS = types.Array(INT, 1, "C"), types.Array(INT, 2, "C")
+CODE = types.Array(types.int16, 2, "C")
 FLOATS, TABLE, LINES, BOTH = (types.Array(FLOAT, dims, "C") for dims in (1, 2, 3, 4))
 ASKED = types.Array(INT, 1, "C", readonly=True)
 """Types of arguments; that of a view of packed bytes cannot be written."""

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from npuvm.compiler.native.code import AT_ONCE
-from npuvm.compiler.native.compiling import ASKED, FLOATS, INTS, ROWS, TABLE, TILE, WAY, kernel, part
+from npuvm.compiler.native.code import AT_ONCE, CodeRows
+from npuvm.compiler.native.compiling import ASKED, CODE, FLOATS, INTS, TABLE, TILE, WAY, kernel, part
 from npuvm.compiler.native.run import run_code, run_lanes
 from npuvm.compiler.native.tile_layout import DIM_WIDTH, GIVEN, Known, Result
 from npuvm.compiler.vector.choice import ALL_ROWS, HALVES, LINES, LONG, MANY, PATIENCE, STEPS, WAVES
@@ -32,7 +32,7 @@ _FIRST_DIM = Known.DIM.value
 
 
 @part
-def _bytes(known: Ints, code: Ints, registers: Floats, rows: int, cols: int) -> float:
+def _bytes(known: Ints, code: CodeRows, registers: Floats, rows: int, cols: int) -> float:
     registers[known[Known.IN_ROWS]] = rows
     registers[known[Known.IN_COLS]] = cols
     run_code(code, registers, known[Known.UB_LATE], known[Known.UB_LATE + 1])
@@ -40,12 +40,12 @@ def _bytes(known: Ints, code: Ints, registers: Floats, rows: int, cols: int) -> 
 
 
 @part
-def _fits(known: Ints, code: Ints, registers: Floats, rows: int, cols: int) -> bool:
+def _fits(known: Ints, code: CodeRows, registers: Floats, rows: int, cols: int) -> bool:
     return _bytes(known, code, registers, rows, cols) <= known[Known.CAPACITY]
 
 
 @part
-def _lanes_from(known: Ints, code: Ints, registers: Floats, rows: int, lanes: int) -> int:
+def _lanes_from(known: Ints, code: CodeRows, registers: Floats, rows: int, lanes: int) -> int:
     """`TileChooser._lanes_from`"""
     while lanes > 1 and not _fits(known, code, registers, rows, lanes * LANES):
         lanes -= max(1, lanes // 64)
@@ -53,7 +53,7 @@ def _lanes_from(known: Ints, code: Ints, registers: Floats, rows: int, lanes: in
 
 
 @part
-def widest(known: Ints, code: Ints, registers: Floats, rows: int, total: int) -> int:
+def widest(known: Ints, code: CodeRows, registers: Floats, rows: int, total: int) -> int:
     """`TileChooser._widest`"""
     if _fits(known, code, registers, rows, total):
         return total
@@ -70,7 +70,7 @@ def widest(known: Ints, code: Ints, registers: Floats, rows: int, total: int) ->
 
 
 @part
-def _highest(known: Ints, code: Ints, registers: Floats, cols: int) -> int:
+def _highest(known: Ints, code: CodeRows, registers: Floats, cols: int) -> int:
     """`TileChooser._highest`"""
     low, room = 1, known[Known.CAPACITY]
     grown = _FIRST_DIM + DIM_WIDTH * known[Known.DIMS]
@@ -91,7 +91,7 @@ def _highest(known: Ints, code: Ints, registers: Floats, cols: int) -> int:
 
 
 @part
-def most_rows(known: Ints, code: Ints, registers: Floats, total: int, cols: int) -> int:
+def most_rows(known: Ints, code: CodeRows, registers: Floats, total: int, cols: int) -> int:
     """`TileChooser._most_rows`"""
     lanes = cols if cols < LANES and not known[Known.IS_ROW_REDUCED] else -(-cols // LANES) * LANES
     most = _highest(known, code, registers, lanes)
@@ -115,7 +115,7 @@ def _steps(tried: Ints, most: int) -> int:
 @part
 def _cols(
     known: Ints,
-    code: Ints,
+    code: CodeRows,
     registers: Floats,
     tried: Ints,
     total_rows: int,
@@ -166,7 +166,7 @@ def _cols(
 @part
 def _rows(
     known: Ints,
-    code: Ints,
+    code: CodeRows,
     registers: Floats,
     tried: Ints,
     total: int,
@@ -204,7 +204,7 @@ class Program(NamedTuple):
     """What is known of a tile program, its formulas with registers of one number and of several, and room for candidates."""
 
     known: Ints
-    code: Ints
+    code: CodeRows
     registers: Floats
     lanes: Table
     cols: Ints
@@ -329,8 +329,10 @@ def way(walked: Program, whole: Program, ways: int, sizes: Ints) -> tuple[int, f
     return Result.FOUND.value, cycles, least, rows, cols
 
 
-@kernel(TILE, INTS, ROWS, FLOATS, TABLE, ASKED)
-def choose_tile(known: Ints, code: Ints, registers: Floats, lanes: Table, asked: Ints) -> tuple[int, float, int, int]:
+@kernel(TILE, INTS, CODE, FLOATS, TABLE, ASKED)
+def choose_tile(
+    known: Ints, code: CodeRows, registers: Floats, lanes: Table, asked: Ints
+) -> tuple[int, float, int, int]:
     """`TileChooser.choose` for cores, an edge along the dim that is walked or 0, and sizes.
 
     A `Result`, the estimate, rows and columns.
@@ -347,9 +349,9 @@ def choose_tile(known: Ints, code: Ints, registers: Floats, lanes: Table, asked:
     return Result.FOUND.value if rows else Result.NONE.value, cycles, rows, cols
 
 
-@kernel(WAY, INTS, INTS, ROWS, FLOATS, TABLE, ASKED)
+@kernel(WAY, INTS, INTS, CODE, FLOATS, TABLE, ASKED)
 def choose_way(
-    walked: Ints, whole: Ints, code: Ints, registers: Floats, lanes: Table, sizes: Ints
+    walked: Ints, whole: Ints, code: CodeRows, registers: Floats, lanes: Table, sizes: Ints
 ) -> tuple[int, float, float, int, int]:
     """`Rows.choose` of a way that walks what is reduced and one that has it whole, where a tile of the first fits.
 

@@ -6,7 +6,6 @@ What decides is estimates for a number of cores that is not the chip's, so that 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
@@ -17,7 +16,6 @@ from npuvm.compiler.vector.choice import Choice, TileChooser
 from npuvm.compiler.vector.levels import LANES
 from npuvm.compiler.vector.native import NativeSearch
 from npuvm.compiler.vector.space import Space
-from npuvm.isa.records import quick_record
 
 __all__ = ["HALVES", "LEVELS", "NO_SLOWER", "SHORT", "ChunkChooser", "Chunks", "TiledChunks", "has_work"]
 
@@ -45,9 +43,7 @@ def has_work(nbytes: int) -> bool:
     return nbytes >= _LEAST_BYTES
 
 
-@quick_record
-@dataclass(frozen=True, slots=True)
-class Chunks:
+class Chunks(NamedTuple):
     """`number` chunks of `length` elements along the dim that is cut, of which tiles have `edge` at a time."""
 
     number: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf, prod
 from typing import NamedTuple
 
@@ -20,7 +20,6 @@ from npuvm.compiler.vector.family import Chosen, Maker, Rows, Structure, Way, wi
 from npuvm.compiler.vector.space import Space
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
-from npuvm.isa.records import quick_record
 
 __all__ = ["ChunkFamily", "ChunkedShape", "Chunks", "PlannedChunks"]
 
@@ -28,9 +27,7 @@ _WAITS = 2
 """Waits for memory that each chunk costs those who join them, beside each other: seen in estimates of joins."""
 
 
-@quick_record
-@dataclass(frozen=True, slots=True)
-class PlannedChunks:
+class PlannedChunks(NamedTuple):
     """The chunks of a shape; `fair_cycles` is the estimate of their launch on a number of cores that is not the chip's."""
 
     chunks: Chunks

@@ -10,7 +10,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from npuvm.compiler.native.code import AT_ONCE, CodeWriter, Op
+from npuvm.compiler.native.code import AT_ONCE, CodeRows, CodeWriter, Op
 from npuvm.compiler.native.loading import Native
 from npuvm.compiler.native.tile_layout import DIM_WIDTH, GIVEN, Known, Result
 from npuvm.compiler.tiles.formula_terms import variable
@@ -109,7 +109,7 @@ def lanes_of(registers: Floats) -> Floats:
     return np.repeat(registers[:, np.newaxis], AT_ONCE, axis=1)
 
 
-def linked(searches: Sequence[NativeSearch]) -> tuple[list[Ints], Ints, Floats]:
+def linked(searches: Sequence[NativeSearch]) -> tuple[list[Ints], CodeRows, Floats]:
     """What `known` is for each of them where all have one code and one set of registers, and these."""
     known, codes, registers, rows, first = [], [], [], 0, 0
     for each in searches:
