@@ -110,36 +110,23 @@ def tables_of(pixels: Floats, waves: Floats, apart: Floats, kernels: Kernels) ->
 
 def _pairs_of(pixels: Floats, waves: Floats, apart: Floats, kernels: Kernels, table: Floats) -> Floats:
     """Of candidates whose `Field` are the rows of the table."""
-    sent = kernels.sent
     is_first = np.append(True, (pixels[1:] != pixels[:-1]) | (kernels.filters[1:] != kernels.filters[:-1]))
     starts = np.flatnonzero(is_first)
     every = np.zeros(Pair.COUNT * MOST_PAIRS + 1)
     every[-1] = len(starts)
     pairs = every[:-1].reshape(Pair.COUNT, -1)[:, : len(starts)]
-    alike = {
-        Pair.PIXELS: pixels,
-        Pair.CUTS: kernels.cuts,
-        Pair.WAVES: waves,
-        Pair.APART: apart,
-        Pair.ROOM_DOUBLED: kernels.room.doubled,
-        Pair.SENT_PER_PIXEL: sent.per_pixel,
-        Pair.SENT_REST: sent.rest,
-        Pair.SENT_DRAINED: sent.drained,
-    }
-    for pair, values in alike.items():
-        pairs[pair] = np.broadcast_to(values, pixels.shape)[starts]
-    for pair, field in _LEAST.items():
-        pairs[pair] = np.minimum.reduceat(table[field], starts)
+    # All at once: a call takes as long as what it does.
+    alike = np.empty((Pair.AREA, len(pixels)))
+    alike[Pair.PIXELS], alike[Pair.CUTS], alike[Pair.WAVES], alike[Pair.APART] = pixels, kernels.cuts, waves, apart
+    alike[Pair.ROOM_DOUBLED], alike[Pair.SENT_PER_PIXEL] = kernels.room.doubled, kernels.sent.per_pixel
+    alike[Pair.SENT_REST], alike[Pair.SENT_DRAINED] = kernels.sent.rest, kernels.sent.drained
+    pairs[: Pair.AREA] = alike[:, starts]
+    pairs[Pair.AREA : Pair.IMAGE_BYTES] = np.minimum.reduceat(table[_LEAST], starts, axis=1)
     pairs[Pair.IMAGE_BYTES] = np.minimum.reduceat(table[Field.PIXEL_BYTES] * table[Field.BLOCKS], starts)
     pairs[Pair.STEPS] = np.maximum.reduceat(table[Field.STEPS], starts)
-    pairs[Pair.STOP] = np.append(starts[1:], len(pixels))
+    pairs[Pair.STOP, :-1], pairs[Pair.STOP, -1] = starts[1:], len(pixels)
     return every
 
 
-_LEAST = {
-    pair: Field[pair.name]
-    for pair in (
-        Pair.AREA, Pair.STARTED, Pair.MOVED, Pair.PER_PIXEL, Pair.WORDS, Pair.NEAR, Pair.SLOT, Pair.TURN, Pair.PIXEL_BYTES,
-        Pair.PART_ISSUE,
-    )
-}  # fmt: skip
+_LEAST = [Field[each.name] for each in Pair if Pair.AREA <= each < Pair.IMAGE_BYTES]
+"""Of which the least of a pair is one of its numbers, in the order of these."""
