@@ -131,6 +131,16 @@ def test_where_nothing_is_left_a_product_is_one_part() -> None:
     assert _tail("ascend_910b1", 24, 128, 256, 64) is None, "too little to do"
 
 
+@pytest.mark.parametrize("k", [4096, 16384])
+def test_all_cores_have_as_many_tiles_before_the_tail(k: int) -> None:
+    """32 rows of 16 tiles are 21 rounds of 24 cores and a third. 31 rows leave a round unfilled; 30 are 20 rounds."""
+    tail = _tail("ascend_910b1", 24, 4096, 4096, k)
+    assert tail is not None
+    assert (tail.main.l1[:2], tail.rows, tail.cols) == ((128, 256), 30 * 128, 4096)
+    assert (tail.rest_rows, tail.rest_cols) == (256, 4096)
+    assert -(-256 // tail.rest.l1[0]) * -(-4096 // tail.rest.l1[1]) == 2 * 24
+
+
 def test_tiles_of_a_tail_fit_beside_those_of_the_first_part() -> None:
     for m in range(256, 3000, 112):
         for n, k in ((1024, 1024), (2560, 640), (768, 3072), (4096, 512)):

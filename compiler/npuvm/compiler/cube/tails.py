@@ -6,7 +6,7 @@ are one program, in which the second one's loads begin while the first is comput
 
 from __future__ import annotations
 
-from math import inf
+from math import gcd, inf
 
 from npuvm.compiler.cube.candidates import Asked, By, Costed
 from npuvm.compiler.cube.chooser import TileChooser
@@ -54,24 +54,37 @@ class TailChooser:
         return self._known[key]
 
     def _found(self, sizes: ProductSizes, tile: CubeTile) -> Tail | None:
-        """The better of both cuts for the tile that is the best if smaller ones do what its whole rounds leave."""
+        """The better of both cuts for the tile that is the best if smaller ones do what its whole rounds leave.
+
+        Where neither is worth it, the same with fewer rows or columns, so that all cores have as many tiles of the first part.
+        """
         main = self._chooser.part(sizes, Asked(By.TAILED, tile.l0[2], sizes.m, sizes.n, tile.cycles / _WORTH))
         if main is None:
             return None
-        cuts = [self._cut(sizes, main, by_rows=by_rows) for by_rows in (True, False)]
-        found = min((each for each in cuts if each is not None), key=lambda each: each.cycles, default=None)
-        if found is None:
-            return None
-        worth = _WORTH if found.main.l1 == tile.l1 else _OTHER
-        return found if found.cycles * worth < tile.cycles else None
+        for even in (False, True):
+            cuts = [self._cut(sizes, main, by_rows=by_rows, even=even) for by_rows in (True, False)]
+            found = min((each for each in cuts if each is not None), key=lambda each: each.cycles, default=None)
+            if found is not None:
+                worth = _WORTH if found.main.l1 == tile.l1 else _OTHER
+                if found.cycles * worth < tile.cycles:
+                    return found
+        return None
 
-    def _cut(self, sizes: ProductSizes, main: Costed, *, by_rows: bool) -> Tail | None:
-        """Whole rounds of the tile, and the best tile for the rows or columns behind them."""
+    def _cut(self, sizes: ProductSizes, main: Costed, *, by_rows: bool, even: bool) -> Tail | None:
+        """Whole rounds of the tile, and the best tile for the rows or columns behind them.
+
+        Rows and columns of tiles are whole, so some of the last round of tiles may be missing; of `even` cuts none is.
+        """
         m, n = sizes.m, sizes.n
         tile_m, tile_n, l1_k, l0_k, _ = main.tile
         rows, cols = -(-m // tile_m), -(-n // tile_n)
         across = cols if by_rows else rows
         whole = rows * cols // self._cores * self._cores // across
+        if even:
+            step = self._cores // gcd(self._cores, across)
+            if whole % step == 0:
+                return None
+            whole = whole // step * step
         if not 0 < whole < (rows if by_rows else cols):
             return None
         size = (whole * tile_m, n) if by_rows else (m, whole * tile_n)
