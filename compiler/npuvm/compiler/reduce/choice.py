@@ -129,6 +129,19 @@ class ChunkChooser:
             numbers += [counted, dim in self._stay]
         return numbers
 
+    def never(self, chooser: TileChooser, sizes: Sequence[int], room: int) -> bool:
+        """Whether no number of chunks is left with tiles that have so many bytes of UB either."""
+        width = chooser.longest(sizes)[1]
+        if self._is_column or not width:
+            return False
+        cols, widest = sizes[self._col], chooser.most_cols(sizes, room)
+        most = -(-cols // width)
+        # With as many tiles side by side wider ones have more work.
+        for tiles in range(-(-cols // widest), most + 1):
+            if self._numbers(chooser, sizes, widest if tiles == 1 else min(widest, -(-cols // (tiles - 1)) - 1)):
+                return False
+        return True
+
     def _numbers(self, chooser: TileChooser, sizes: Sequence[int], width: int) -> list[int]:
         """The numbers of chunks that there is work for, the most first, with tiles of at most `width` columns."""
         units, of_each = 1, self._bytes

@@ -167,7 +167,7 @@ class _ChunkRows(Rows):
                     return PlannedChunks(
                         found.chunks, found.fair_cycles, chunks.cut(sizes, found.chunks), found.choice, way
                     )
-                if found == CutInto.NEVER:
+                if found == CutInto.NEVER or (known is None and chunks.never(way.chooser, sizes, self._ways[0].room)):
                     return None
         except CompileError:
             pass

@@ -259,6 +259,14 @@ class TileChooser:
                 return
             last = wide
 
+    def most_cols(self, sizes: Sequence[int], room: int) -> int:
+        """No fewer columns than `longest` has where UB has so many bytes."""
+        assert self._row is not None
+        rows, total = min(TALL, sizes[self._row]), sizes[self._col]
+        base = self.nbytes(rows, LANES)[0]
+        slope = (self.nbytes(rows, 65 * LANES)[0] - base) / 64
+        return min(total, (2 + max(int((room - base) / slope), 0)) * LANES)
+
     def _widest(self, rows: int, total: int) -> int:
         """The most columns that fit with so many rows; whole lanes where not all do."""
         if self.nbytes(rows, total)[0] <= self._capacity:

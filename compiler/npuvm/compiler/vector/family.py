@@ -313,8 +313,10 @@ class _Ways:
         self._levels = [(depth, banked) for depth in depths for banked in gaps][:levels]
         self._made = [maker.way(binding, space, *self._levels[0])]
         self._made[0].prepare()
-        self._capacity = maker.chip.capacity_bytes("ub")
-        self._gaps = 3 * stripe_bytes(maker.chip) * len(self._made[0].storage.slots)
+        gaps_bytes = 3 * stripe_bytes(maker.chip) * len(self._made[0].storage.slots)
+        # With one slot for two a tile takes no less than half.
+        self.room = (2 if space.whole else 1) * maker.chip.capacity_bytes("ub") + gaps_bytes
+        """Bytes at the first level of the tiles that may fit at any."""
 
     @property
     def first(self) -> Way:
@@ -333,13 +335,13 @@ class _Ways:
         """The way at each level at which tiles for these sizes may fit, made for the first who asks."""
         for at, level in enumerate(self._levels):
             if at == len(self._made):
-                if self.least_bytes(sizes) > 2 * self._capacity + self._gaps:
+                if self.least_bytes(sizes) > self.room:
                     return
                 self._made.append(self._maker.way(self._binding, self._space, *level))
             yield self._made[at]
 
     def least_bytes(self, sizes: Sequence[int]) -> int:
-        """Bytes of the smallest tile with all the room there can be. With one slot for two it takes no less than half."""
+        """Bytes of the smallest tile with all the room there can be, at the first level."""
         return self._made[0].chooser.least_bytes(sizes)
 
 
