@@ -21,6 +21,7 @@ from npuvm.compiler.inspection.kernel import inspect_kernel
 from npuvm.compiler.language.pins import Pins
 from npuvm.compiler.plan.plan import make_plan
 from npuvm.compiler.program.kinds import compile_kernel
+from npuvm.hw.config import load_chip
 from npuvm.hw.simulator import EngineName, simulate
 
 _SIZES = (1, 2, 3, 5, 7, 8, 13, 16, 17, 31, 40)
@@ -304,3 +305,12 @@ def test_a_kernel_that_fits_no_buffer_is_refused() -> None:
         CompileError, match=r"no tile of a convolution with a kernel of .* fits core.l1_kib=256 of edge"
     ):
         compile_kernel(conv.graph(), conv.shapes(), the_chip("edge"), the_isa())
+
+
+@pytest.mark.parametrize("l1_kib", [1, 8])
+def test_a_chip_without_room_for_a_tile_is_refused(l1_kib: int) -> None:
+    """Not even tiles of one block have room; or those have, but none with rows of an image and a part of the kernels beside."""
+    conv, chip = Conv(size=(30, 40), channels=2048, filters=300), load_chip("edge", [f"core.l1_kib={l1_kib}"])
+    message = f"no tile of a convolution with a kernel of .* fits core.l1_kib={l1_kib} of edge"
+    with pytest.raises(CompileError, match=message):
+        compile_kernel(conv.graph(), conv.shapes(), chip, the_isa())

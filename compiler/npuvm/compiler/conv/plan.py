@@ -151,8 +151,10 @@ class ConvTileChooser:
             )
         return found
 
-    def _best(self, sizes: ConvSizes, layer: _Layer, whole_rows: bool) -> ConvTile | None:
+    def _best(self, sizes: ConvSizes, layer: _Layer | None, whole_rows: bool) -> ConvTile | None:
         """The best of some candidates; None when none fits."""
+        if layer is None:
+            return None
         takes_parts = sizes.kernel[0] <= MOST_LOADS and not (self._prefers_rows and whole_rows)
         if self._native is not None and layer.tables is not None:
             tile = ConvTile._make(self._native.best(sizes, layer.tables, whole_rows, takes_parts))
@@ -179,21 +181,29 @@ class ConvTileChooser:
 
     # Candidates for a layer.
 
-    def _layer(self, sizes: ConvSizes) -> _Layer:
-        """Those for its channels, filters and kernel: the longest steps of each pair of pixels and filters."""
+    def _layer(self, sizes: ConvSizes) -> _Layer | None:
+        """The longest steps of each pair of pixels and filters, for channels, filters and kernel; None where none is left."""
         # Planes are as far apart as images are large.
         apart = (0, 0) if self._planes else (sizes.adjacent, sizes.target)
         key = sizes.channels, sizes.filters, sizes.kernel, *apart
         found = self._layers.get(key)
         if found is None:
+            found = self._made(sizes, self._pairs, self._longest)
+            if found is None:
+                return None
             if len(self._layers) == _KEPT_LAYERS:
                 # One at a time: each consists of some forty arrays.
                 del self._layers[next(iter(self._layers))]
-            found = self._layers[key] = self._made(sizes, self._pairs, self._longest)
+            self._layers[key] = found
         return found
 
-    def _made(self, sizes: ConvSizes, pairs: Floats, step: Floats) -> _Layer:
-        """Candidates from pixels and filters and elements of a step, without those that are alike or have no room in L1."""
+    def _made(self, sizes: ConvSizes, pairs: Floats, step: Floats) -> _Layer | None:
+        """Candidates from pixels and filters and elements of a step, without those that are alike or have no room in L1.
+
+        None where none is left.
+        """
+        if len(pairs) == 0:
+            return None
         pixels, filters = pairs.T
         filters = _even(sizes.filters, filters, self._block[1])
         ways = self._kept(sizes, step)
@@ -210,6 +220,8 @@ class ConvTileChooser:
         least = found[0] * np.minimum(found[2], self._block[2]) + found[1] * found[3]
         is_room = self.cost.slots * self._item * least <= self._chip.capacity_bytes("l1")
         found = found[:, is_room & ((found[3] == max(sizes.depth, 1)) | whole_steps)]
+        if found.shape[1] == 0:
+            return None
         pixels, filters, block, chunk, length = np.ascontiguousarray(found)
         kernels = self.cost.kernels(sizes, filters, block, chunk, length)
         # A quotient that is whole is never rounded up, nor down.
