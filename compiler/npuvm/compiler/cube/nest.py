@@ -37,7 +37,6 @@ that are side by side in each round; and all of k with the rows fastest."""
 _WAVES = 4
 """Tiles for each core from which bands pay: the cores' parts are then larger than a row of tiles or two."""
 
-
 _FEW = 8
 """Tiles for each core up to which whole columns pay; the parts of cores of more are larger than a column, and bands do."""
 
@@ -73,8 +72,8 @@ _KEPT = 0.85
 class NestChooser:
     """Chooses for `cores` cores that share the tiles evenly, and an L2 that holds `room` elements of the operands.
 
-    `burst`: loads of shorter rows take as long as of so many elements; without it no tiles are walked column by column. `line`:
-    L2 keeps so many elements of a row or none of them. `spread`: addresses lie over the parts of memory as if by chance.
+    `burst`: loads of shorter rows take as long as of so many elements; without it tiles with all of k are walked in rows. L2
+    keeps `line` elements of a row or none of them. `spread`: addresses lie over the parts of memory as if by chance.
     """
 
     def __init__(self, cores: int, room: float, burst: float | None = None, line: int = 1, spread: bool = True) -> None:

@@ -306,10 +306,8 @@ def _apart(
             spec, args = lower_cube(segment, binding)
             product, tail = compile_matmul(spec, len(args), chip, isa, own), None
             if product is not None and _is_free(own):
-                family, values = (
-                    family_of(segment, tuple(binding), chip, isa, like, own.buffering),
-                    tuple(binding.values()),
-                )
+                family = family_of(segment, tuple(binding), chip, isa, like, own.buffering)
+                values = tuple(binding.values())
                 assert isinstance(family, CubeFamily)
                 image, tail = family.instance(values), family.tail(values)
                 if image is not None:

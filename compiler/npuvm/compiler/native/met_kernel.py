@@ -169,7 +169,7 @@ def choose_met_tile(
     that is where L2 has what later tiles read.
 
     Arguments are those of `choose_product_tile`, the pitches of `ProductSizes`, and the `numbers` of `Shared`; the last fields
-    of `both` are those of `CoreLoads`. Written to `found` are the estimate, and what it is where L2 has what later tiles read.
+    of `both` are those of `CoreLoads`.
     """
     chip = _chip(numbers)
     loads, depth, matrices, side = both.shape[2] - len(_FIELDS), float(k), float(batch), float(cores)

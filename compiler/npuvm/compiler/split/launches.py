@@ -30,10 +30,10 @@ __all__ = ["SplitLaunches", "SplitProduct"]
 
 
 class _Launches(Protocol):
+    """Launches of a product as it is."""
+
     @property
     def family(self) -> CubeFamily | None: ...
-
-    """Launches of a product as it is."""
 
     def prepare(self) -> None: ...
 
