@@ -101,7 +101,7 @@ class CubeFamily:
             "sizes",
         )
         self._chooser = chooser_of(problem, chip.cores_with("cube"))
-        self._lined = LinedTiles(self._chooser, problem.item, chip) if copied else None
+        self._lined = LinedTiles(self._chooser, problem, chip.cores_with("cube")) if copied else None
         self._last: tuple[object, CubeTile] = (None, CubeTile((0, 0, 0), (0, 0, 0), 0, 0))
         # Where rows meet in parts of memory, cores are at columns side by side, in which tails have no place.
         self._tails = TailChooser(self._chooser, chip.cores_with("cube")) if chip.memory.address_hash else None

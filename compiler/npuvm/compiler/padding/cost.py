@@ -10,7 +10,7 @@ from math import gcd, inf, prod
 
 from npuvm.compiler.cube.chooser import chooser_of
 from npuvm.compiler.cube.codegen import check_types, problem_of
-from npuvm.compiler.cube.lined import FILL_CYCLES, LONGER
+from npuvm.compiler.cube.lined import FILL_CYCLES, LEAST, LONGER
 from npuvm.compiler.cube.lower import lower_cube
 from npuvm.compiler.cube.problem import ProductSizes, cycles_per_mac
 from npuvm.compiler.cube.spec import MatView, Side, normalise
@@ -25,9 +25,6 @@ from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
 __all__ = ["PaddingCost"]
-
-_LEAST = 2 * FILL_CYCLES
-"""Products that take less get no copies."""
 
 _MEMORY = 1 / 16
 """Share of main memory that the copy of an operand may take."""
@@ -113,7 +110,7 @@ class PaddingCost:
         estimate = self._chooser.cycles
         apart = self._pitch(a_pitch, a), self._pitch(b_pitch, b)
         plain = min(estimate(ProductSizes(m, n, k, batch, *apart)), other)
-        if plain < _LEAST:
+        if plain < LEAST:
             return ()
         may_be = a > 0 and nbytes[0] <= self._room, b > 0 and nbytes[1] <= self._room
         spent = self._copied(nbytes[0]), self._copied(nbytes[1])
