@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from npuvm.compiler.cube.chooser import TileChooser
 from npuvm.compiler.cube.problem import CubeTile, ProductSizes, TileProblem, cycles_per_mac
-from npuvm.compiler.emit.blocks import BLOCK_BYTES
+from npuvm.compiler.emit.blocks import BLOCK_BYTES, align_up
 from npuvm.compiler.tiles.memory_cost import memory_cost
 
 __all__ = ["FILL_CYCLES", "LEAST", "LONGER", "LinedTiles"]
@@ -42,11 +42,7 @@ class LinedTiles:
         copies = copied * self._per_byte * LONGER + FILL_CYCLES * (a_off + b_off)
         if copies + self._per_mac * (m * n * k * batch) > tile.cycles:
             return tile
-        lined = self._chooser.choose(sizes._replace(a_pitch=self._lined(a), b_pitch=self._lined(b)))
+        lined = self._chooser.choose(sizes._replace(a_pitch=align_up(a, self._line), b_pitch=align_up(b, self._line)))
         if lined.l0[2] == tile.l0[2] or lined.cycles + copies > tile.cycles:
             return tile
         return self._chooser.choose_in_steps(sizes, lined.l0[2]) or tile
-
-    def _lined(self, pitch: int) -> int:
-        """The pitch of rows that are copied to where lines of memory begin."""
-        return -(-pitch // self._line) * self._line

@@ -14,7 +14,7 @@ from npuvm.compiler.cube.lined import FILL_CYCLES, LEAST, LONGER
 from npuvm.compiler.cube.lower import lower_cube
 from npuvm.compiler.cube.problem import ProductSizes, cycles_per_mac
 from npuvm.compiler.cube.spec import MatView, Side, normalise
-from npuvm.compiler.emit.blocks import BLOCK_BYTES
+from npuvm.compiler.emit.blocks import BLOCK_BYTES, align_up
 from npuvm.compiler.emit.symint import Function, SymInt, compile_values
 from npuvm.compiler.graph.symbols import evaluate
 from npuvm.compiler.language.pins import Pins
@@ -135,7 +135,7 @@ class PaddingCost:
 
     def _lined(self, pitch: int) -> int:
         """The pitch of rows that are copied to where lines of memory begin."""
-        return -(-pitch // self._line) * self._line
+        return align_up(pitch, self._line)
 
     def streamed(self, nbytes: int) -> float:
         """Cycles that main memory takes for what a copy reads."""
