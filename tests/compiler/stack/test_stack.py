@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -149,6 +150,27 @@ def test_tensors_that_launches_do_not_touch_change_nothing_about_how_they_are_li
     assert made == ["untouched.0"]
     assert first[0].args == second[0].args
     np.testing.assert_array_equal(first[0].image.words, second[0].image.words)
+
+
+def test_launches_that_touch_the_same_are_linked_as_their_images_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of levels and cores serves images of all lengths; each is linked as if no other had come before."""
+    apart = [
+        compile_kernel(columns, {"x": shape}, the_chip("edge"), the_isa(), _LAUNCHES).launches
+        for shape in ((300, 40), (300, 1), (3, 40), (300, 40))
+    ]
+    assert len({tuple(len(each.image.words) for each in launches) for launches in apart}) == 3
+    assert len({tuple((each.segment, each.args) for each in launches) for launches in apart}) == 1
+    kinds = (("x", "param"), ("ws0", "workspace"), ("y", "output"))
+    tensors = [TensorSpec(name, kind, "fp16", ()) for name, kind in kinds]
+
+    def linked(launches: Sequence[Launch]) -> Image:
+        (made,) = joined_launches("alike", tensors, launches, the_chip("edge"), the_isa())
+        return made.image
+
+    after_others = [linked(launches) for launches in apart]
+    for launches, image in zip(apart, after_others, strict=True):
+        monkeypatch.setattr("npuvm.compiler.stack.launch._STACKS", OrderedDict())
+        assert linked(launches).to_bytes() == image.to_bytes()
 
 
 def test_a_kernel_of_one_segment_stays_what_it_is() -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from npuvm.compiler.errors import CompileError
 from npuvm.isa import Entry, EvenEntries, Image
 from npuvm.isa.image_tables import EntryColumns, EntryTable
+from npuvm.isa.records import quick_record
 
 __all__ = ["GroupTable", "Programs", "Run", "StackedEntries", "busy"]
 
@@ -55,6 +56,7 @@ class GroupTable(EntryTable):
         return EntryColumns(self.order * len(groups), pcs, (len(groups.tiles),) * len(self), ranges)
 
 
+@quick_record
 @dataclass(frozen=True, slots=True)
 class _Members(EntryTable):
     """Of a table of whole groups those entries that `places` in each group have."""
@@ -71,6 +73,7 @@ class _Members(EntryTable):
         return self.table.entry(group * len(self.table.order) + self.places[at])
 
 
+@quick_record
 @dataclass(frozen=True, slots=True)
 class Run:
     """Cores `low` to `high` of a type, which run the program at word `pc`; `parts` are entries and the core of the first."""
@@ -81,7 +84,8 @@ class Run:
     parts: tuple[tuple[Sequence[Entry], int], ...]
 
 
-@dataclass(frozen=True)
+@quick_record
+@dataclass(frozen=True, slots=True)
 class StackedEntries(EntryTable):
     """Entries of `groups` core groups, whose cores have the types `order`; `runs` gives, by type, what its cores run."""
 

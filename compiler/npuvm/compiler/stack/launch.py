@@ -6,13 +6,14 @@ from collections import OrderedDict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from typing import NamedTuple
 
 from npuvm.compiler.program.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.stack.entries import Programs, busy
-from npuvm.compiler.stack.link import Code, Cores, Linkage, codes_of, cores_of, grid_words, most_phases
+from npuvm.compiler.stack.link import Cores, Form, Linkage, cores_of, form_of, most_phases, numbers_of
 from npuvm.compiler.stack.order import Lifetime, levels_of, lifetimes_of, place_workspace, side_by_side
 from npuvm.hw.config import NpuConfig
-from npuvm.isa import Isa, RelocTable
+from npuvm.isa import Isa
 
 __all__ = [
     "LinkedPart",
@@ -103,7 +104,7 @@ def _with_offsets(tensors: Sequence[TensorSpec], offsets: Mapping[str, int]) -> 
 
 
 _STACKS: OrderedDict[Hashable, tuple[NpuConfig, _Stacking]] = OrderedDict()
-_KEPT_ORDERS = 64
+_KEPT_ORDERS = 256
 _NAMED = 6
 """Most segments that a launch is named after one by one."""
 _STACKED: OrderedDict[tuple[int, int], tuple[CompiledKernel, NpuConfig, CompiledKernel]] = OrderedDict()
@@ -134,8 +135,8 @@ def stack_launches(kernel: CompiledKernel, launches: Sequence[Placed], chip: Npu
 
     Launches that do not depend on each other share a level, on cores of their own where these suffice.
     """
-    stacking, plain, programs = _stacking(kernel.name, kernel.tensors, launches, chip, isa)
-    made = stacking.launches(plain, programs)
+    stacking, parts = _stacking(kernel.name, kernel.tensors, launches, chip, isa)
+    made = stacking.launches(parts)
     sizes = {each.name: each.nbytes for each in kernel.tensors if each.kind == "workspace"}
     tensors = _with_offsets(kernel.tensors, place_workspace(sizes, stacking.lifetimes))
     return CompiledKernel(kernel.name, made, tensors, kernel.outputs, kernel.seconds)
@@ -145,8 +146,8 @@ def joined_launches(
     name: str, tensors: Sequence[TensorSpec], launches: Sequence[Launch], chip: NpuConfig, isa: Isa
 ) -> tuple[Launch, ...]:
     """Launches in program order as one, or as few as can be; `tensors` are those that they touch."""
-    stacking, plain, programs = _stacking(name, tensors, [Placed(each) for each in launches], chip, isa)
-    return stacking.launches(plain, programs)
+    stacking, parts = _stacking(name, tensors, [Placed(each) for each in launches], chip, isa)
+    return stacking.launches(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,16 +160,23 @@ class LinkedPart:
 
 def linked_parts(kernel: CompiledKernel, chip: NpuConfig, isa: Isa) -> list[tuple[Launch, list[LinkedPart]]]:
     """The launches that `in_one_launch` makes of a kernel's, and of which of these each consists."""
-    stacking, launches, programs = _stacking(
-        kernel.name, kernel.tensors, [Placed(launch) for launch in kernel.launches], chip, isa
-    )
-    return stacking.parts(launches, programs)
+    placed = [Placed(launch) for launch in kernel.launches]
+    stacking, parts = _stacking(kernel.name, kernel.tensors, placed, chip, isa)
+    return stacking.parts(parts)
+
+
+class _Parts(NamedTuple):
+    """Launches that become one, what `busy` says of their images, and the forms of these."""
+
+    launches: Sequence[Launch]
+    programs: Sequence[Programs]
+    forms: Sequence[Form]
 
 
 def _stacking(
     name: str, tensors: Sequence[TensorSpec], launches: Sequence[Placed], chip: NpuConfig, isa: Isa
-) -> tuple[_Stacking, Sequence[Launch], Sequence[Programs]]:
-    """How launches of this form become one, kept for the forms used last; with the launches and their programs.
+) -> tuple[_Stacking, _Parts]:
+    """How launches that touch the same become one, kept for those used last; with what is linked.
 
     Of `tensors` only those that the launches touch count: what else a kernel has is not the same for all of its shapes.
     """
@@ -176,34 +184,28 @@ def _stacking(
     touched = dict.fromkeys([arg for each in launches for arg in each.launch.args])
     kinds = tuple([(name, kind_of[name]) for name in touched])
     programs = [busy(each.launch.image) for each in launches]
-    forms = tuple([_form(each, here, isa) for each, here in zip(launches, programs, strict=True)])
-    key = (name, id(chip), isa.hash, kinds, forms)
+    uses = tuple([_used(each, here) for each, here in zip(launches, programs, strict=True)])
+    key = (name, id(chip), isa.hash, kinds, uses)
     found = _STACKS.get(key)
     if found is None:
         found = _STACKS[key] = chip, _Stacking(name, kinds, launches, programs, chip, isa)
         if len(_STACKS) > _KEPT_FORMS:
             _STACKS.popitem(last=False)
     _STACKS.move_to_end(key)
-    return found[1], [each.launch for each in launches], programs
+    forms = [form_of(isa, each.launch.image, here) for each, here in zip(launches, programs, strict=True)]
+    return found[1], _Parts([each.launch for each in launches], programs, forms)
 
 
-def _form(placed: Placed, programs: Programs, isa: Isa) -> Hashable:
-    """What of a launch decides how it is linked: equal forms differ in sizes, strides, addresses and numbers of cores only."""
+def _used(placed: Placed, programs: Programs) -> Hashable:
+    """What of a launch decides about levels and cores: what it touches, where it is placed, and how many phases it has."""
     launch, first = placed.launch, placed.first
-    image = launch.image
-    relocs: Hashable
-    if isinstance(image.relocs, RelocTable):
-        relocs = image.relocs.words.tobytes(), image.relocs.args.tobytes()
-    else:
-        relocs = tuple([(each.word, each.arg) for each in image.relocs])
-    grids = image.grids if image.grids is not None else tuple(grid_words(isa, image))
-    cores = tuple([(core, start, phases) for core, (start, _, phases) in programs.items()])
     place = None if first is None else tuple(first.items())
-    return launch.segment, launch.args, launch.writes, launch.beside, len(image.words), grids, relocs, cores, place
+    phases = tuple([(core, count) for core, (_, _, count) in programs.items()])
+    return launch.segment, launch.args, launch.writes, launch.beside, place, phases
 
 
 class _Stacking:
-    """How launches of one form become one: levels, and for each launch that is made how its images are linked."""
+    """How launches that touch the same become one: levels, and for each launch that is made how its images are linked."""
 
     def __init__(
         self,
@@ -230,13 +232,13 @@ class _Stacking:
         """When tensors of the workspace are used; not every stack has one of its own."""
         return self._lifetimes()
 
-    def launches(self, launches: Sequence[Launch], programs: Sequence[Programs]) -> tuple[Launch, ...]:
+    def launches(self, parts: _Parts) -> tuple[Launch, ...]:
         """The launches, in program order, as few."""
-        return tuple([each.launch(launches, programs) for each in self._made])
+        return tuple([each.launch(parts) for each in self._made])
 
-    def parts(self, launches: Sequence[Launch], programs: Sequence[Programs]) -> list[tuple[Launch, list[LinkedPart]]]:
+    def parts(self, parts: _Parts) -> list[tuple[Launch, list[LinkedPart]]]:
         """The same, with what each consists of."""
-        return [(each.launch(launches, programs), each.parts(launches, programs)) for each in self._made]
+        return [(each.launch(parts), each.parts(parts)) for each in self._made]
 
 
 _FROM_THE_FIRST: Mapping[str, int] = {}
@@ -247,7 +249,8 @@ _Laid = tuple[Linkage, Cores]
 
 
 class _Joined:
-    """One launch of a stack, made of those with the numbers in `levels`: a linkage for each order of their cores."""
+    """One launch of a stack, made of those with the numbers in `levels`: a linkage for each order of their cores and the forms
+    of their images."""
 
     def __init__(self, name: str, levels: Sequence[Sequence[tuple[int, Placed]]], chip: NpuConfig, isa: Isa) -> None:
         self._name, self._chip, self._isa = name, chip, isa
@@ -259,71 +262,74 @@ class _Joined:
         self._segment = "+".join(names) if len(names) <= _NAMED else f"{names[0]}..{names[-1]}"
         self._writes = tuple(dict.fromkeys(name for each in parts for name in each.launch.writes))
         self._alone = len(parts) == 1 and not parts[0].first
-        self._in_turn = all(len(level) == 1 and level[0][1].first is None for level in levels)
-        self._codes: list[dict[str, Code]] = []
-        self._linkages: dict[Hashable, Linkage] = {}
-        self._laid: dict[tuple[int, ...], _Laid] = {}
+        self._linkages: OrderedDict[Hashable, Linkage] = OrderedDict()
+        self._laid: OrderedDict[Hashable, _Laid] = OrderedDict()
 
-    def launch(self, launches: Sequence[Launch], programs: Sequence[Programs]) -> Launch:
+    def launch(self, parts: _Parts) -> Launch:
         """The launch of those with the numbers of this one."""
         if self._alone:
-            return launches[self._numbers[0]]
-        here = [programs[number] for number in self._numbers]
-        counts = tuple([len(entries) for each in here for _, entries, _ in each.values()])
-        laid = self._laid.get(counts)
-        if laid is None:
-            if len(self._laid) >= _KEPT_ORDERS:
-                self._laid.clear()
-            laid = self._laid[counts] = self._lay(launches, programs, here)
-        linkage, cores = laid
-        image = linkage.image([launches[number].image for number in self._numbers], here, cores)
+            return parts.launches[self._numbers[0]]
+        own = self._own(parts)
+        linkage, cores = self._laid_out(own)
+        image = linkage.image([each.image for each in own.launches], own.programs, cores)
         return Launch(self._segment, "stack", image, self._args, self._writes)
 
-    def parts(self, launches: Sequence[Launch], programs: Sequence[Programs]) -> list[LinkedPart]:
+    def parts(self, parts: _Parts) -> list[LinkedPart]:
         """What the launch consists of, in program order."""
         if self._alone:
-            only = launches[self._numbers[0]]
+            only = parts.launches[self._numbers[0]]
             return [LinkedPart(only, ((0, len(only.image.words)),))]
-        here = [programs[number] for number in self._numbers]
-        linkage = self._lay(launches, programs, here)[0]
+        linkage = self._laid_out(self._own(parts))[0]
         words: dict[int, list[tuple[int, int]]] = {}
         for part, start, stop in linkage.places():
             words.setdefault(self._numbers[part], []).append((start, stop))
-        return [LinkedPart(launches[number], tuple(words[number])) for number in sorted(words)]
+        return [LinkedPart(parts.launches[number], tuple(words[number])) for number in sorted(words)]
 
-    def _lay(self, launches: Sequence[Launch], programs: Sequence[Programs], here: Sequence[Programs]) -> _Laid:
-        """Lay out parts that have as many entries as these."""
-        firsts: list[Mapping[str, int]] = [_FROM_THE_FIRST] * len(here)
-        if not self._in_turn:
-            placed = [[(programs[number], given) for number, given in level] for level in self._levels]
-            firsts = [first for level in placed for first in _place(level, self._chip)]
-        cores = cores_of(here, firsts, self._chip.group_core_types)
-        key = cores.key()
+    def _own(self, parts: _Parts) -> _Parts:
+        """The parts of this launch, level by level."""
+        launches, programs, forms = parts
+        own = self._numbers
+        return _Parts([launches[at] for at in own], [programs[at] for at in own], [forms[at] for at in own])
+
+    def _laid_out(self, own: _Parts) -> _Laid:
+        """How these parts are linked, kept for the latest."""
+        counts = numbers_of(own.programs)
+        key = (counts, *own.forms)
+        laid = self._laid.get(key)
+        if laid is None:
+            laid = self._laid[key] = self._lay(own, counts)
+            if len(self._laid) > _KEPT_ORDERS:
+                self._laid.popitem(last=False)
+        return laid
+
+    def _lay(self, own: _Parts, counts: Sequence[int]) -> _Laid:
+        """Lay out parts that have as many entries as these, `counts`."""
+        firsts: list[Mapping[str, int]] = []
+        for level in self._levels:
+            if len(level) == 1 and level[0][1] is None:
+                firsts.append(_FROM_THE_FIRST)
+            else:
+                programs = own.programs[len(firsts) :]
+                firsts += _place([(each, given) for each, (_, given) in zip(programs, level, strict=False)], self._chip)
+        cores = cores_of(own.programs, counts, firsts, self._chip.group_core_types)
+        key = (cores.key(), *own.forms)
         linkage = self._linkages.get(key)
         if linkage is None:
-            if len(self._linkages) >= _KEPT_ORDERS:
-                self._linkages.clear()
-            linkage = self._linkages[key] = self._linked(launches, firsts, here, cores)
+            linkage = self._linkages[key] = self._linked(own, firsts, cores)
+            if len(self._linkages) > _KEPT_ORDERS:
+                self._linkages.popitem(last=False)
         return linkage, cores
 
-    def _linked(
-        self,
-        launches: Sequence[Launch],
-        firsts: Sequence[Mapping[str, int]],
-        programs: Sequence[Programs],
-        cores: Cores,
-    ) -> Linkage:
-        if not self._codes:
-            numbers = {arg: index for index, arg in enumerate(self._args)}
-            self._codes = [
-                codes_of(self._isa, part, launches[number].image, [numbers[arg] for arg in launches[number].args], here)
-                for part, (number, here) in enumerate(zip(self._numbers, programs, strict=True))
-            ]
-        levels = [[part] for part in range(len(programs))]
-        if not self._in_turn:
-            parts = iter([(part, *each) for part, each in enumerate(zip(firsts, programs, strict=True))])
-            levels = [each for level in self._levels for each in _groups_apart([next(parts) for _ in level])]
-        return Linkage(self._name, self._isa, levels, self._codes, cores, len(self._args))
+    def _linked(self, own: _Parts, firsts: Sequence[Mapping[str, int]], cores: Cores) -> Linkage:
+        placed = [(part, *each) for part, each in enumerate(zip(firsts, own.programs, strict=True))]
+        levels: list[list[int]] = []
+        for level in self._levels:
+            here, placed = placed[: len(level)], placed[len(level) :]
+            levels += [[here[0][0]]] if len(here) == 1 else _groups_apart(here)
+        numbers = {arg: index for index, arg in enumerate(self._args)}
+        args = [[numbers[arg] for arg in each.args] for each in own.launches]
+        images = [each.image for each in own.launches]
+        return Linkage(self._name, self._isa, levels, images, own.forms, args, cores, len(self._args))
 
 
 def _groups_apart(level: Sequence[tuple[int, Mapping[str, int], Programs]]) -> list[list[int]]:
@@ -382,16 +388,19 @@ def _place(level: Sequence[tuple[Programs, Mapping[str, int] | None]], chip: Npu
     firsts: list[Mapping[str, int]] = []
     for programs, given in level:
         first = given
-        if first is None:
+        if first is None and len(programs) == 1:
+            ((core, (_, entries, _)),) = programs.items()
+            low, number = taken[core], len(entries)
+            if low + number > groups * group.count(core):
+                low = 0
+            first, taken[core] = {core: low}, low + number
+        elif first is None:
+            # An image on cores of several types keeps whole core groups.
             counts = [(core, len(entries), group.count(core)) for core, (_, entries, _) in programs.items()]
-            if len(counts) > 1:
-                # An image on cores of several types keeps whole core groups.
-                base = max([-(-taken[core] // own) for core, _, own in counts])
-                first = {core: base * own for core, _, own in counts}
-            else:
-                first = {core: taken[core] for core, *_ in counts}
-            if any(first[core] + n > groups * own for core, n, own in counts):
-                first = dict.fromkeys(first, 0)
+            base = max([-(-taken[core] // own) for core, _, own in counts])
+            if any(base * own + n > groups * own for _, n, own in counts):
+                base = 0
+            first = {core: base * own for core, _, own in counts}
             for core, n, _ in counts:
                 taken[core] = first[core] + n
         firsts.append(first)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,9 +22,22 @@ from npuvm.compiler.errors import CompileError
 from npuvm.compiler.stack.entries import Programs, Run, StackedEntries, busy
 from npuvm.isa import Image, Insn, Isa, RelocTable, encode
 
-__all__ = ["Code", "Cores", "Linkage", "Part", "codes_of", "cores_of", "grid_words", "link", "most_phases"]
+__all__ = [
+    "Code",
+    "Cores",
+    "Form",
+    "Linkage",
+    "Part",
+    "codes_of",
+    "cores_of",
+    "form_of",
+    "grid_words",
+    "link",
+    "most_phases",
+    "numbers_of",
+]
 
-_Places = npt.NDArray[np.int64]
+_KEPT_FORMS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +50,29 @@ class Part:
     args: Sequence[int]
 
 
+class Form(NamedTuple):
+    """What of an image decides how it is linked: how many words it has, where its grids begin, the words and arguments of its
+    relocations as bytes, and by core type the first word of its program and the phases."""
+
+    words: int
+    grids: tuple[int, ...]
+    reloc_words: bytes
+    reloc_args: bytes
+    programs: tuple[tuple[str, int, int], ...]
+
+
 class Code(NamedTuple):
-    """What the cores of one type run of part `part`: its words `start` to `stop`, without the halt.
+    """What the cores of one type run of an image: its words `start` to `stop`, without the halt.
 
     `grids`, as many phases as its entries have, and `reloc_words` count from `start`. `own` picks the relocations of these
     words, None when it is all of them.
     """
 
-    part: int
     start: int
     stop: int
     grids: Sequence[int]
-    reloc_words: _Places
-    reloc_args: _Places
+    reloc_words: Sequence[int]
+    reloc_args: Sequence[int]
     own: slice | npt.NDArray[np.int64] | None
     phases: int
 
@@ -108,14 +132,12 @@ def link(name: str, isa: Isa, group: Sequence[str], levels: Sequence[Sequence[Pa
     parts = [part for each in levels for part in each]
     images = [part.image for part in parts]
     programs = [busy(image) for image in images]
-    cores = cores_of(programs, [part.first for part in parts], group)
-    codes = [
-        codes_of(isa, number, part.image, part.args, here)
-        for number, (part, here) in enumerate(zip(parts, programs, strict=True))
-    ]
+    cores = cores_of(programs, numbers_of(programs), [part.first for part in parts], group)
+    forms = [form_of(isa, image, here) for image, here in zip(images, programs, strict=True)]
     numbers = iter(range(len(parts)))
     own = [[next(numbers) for _ in level] for level in levels]
-    return Linkage(name, isa, own, codes, cores, n_args).image(images, programs, cores)
+    linkage = Linkage(name, isa, own, images, forms, [part.args for part in parts], cores, n_args)
+    return linkage.image(images, programs, cores)
 
 
 class Cores(NamedTuple):
@@ -141,13 +163,21 @@ class Cores(NamedTuple):
         return tuple(found)
 
 
-def cores_of(programs: Sequence[Programs], firsts: Sequence[Mapping[str, int]], group: Sequence[str]) -> Cores:
+def numbers_of(programs: Sequence[Programs]) -> tuple[int, ...]:
+    """How many cores run each program of each part."""
+    return tuple([len(entries) for each in programs for _, entries, _ in each.values()])
+
+
+def cores_of(
+    programs: Sequence[Programs], numbers: Sequence[int], firsts: Sequence[Mapping[str, int]], group: Sequence[str]
+) -> Cores:
     """The cores of parts that run these programs, by `firsts` on the cores of each type from these on."""
     spans: dict[str, list[tuple[int, int, int]]] = {}
+    number = iter(numbers)
     for part, (each, first) in enumerate(zip(programs, firsts, strict=True)):
-        for core_type, (_, entries, _) in each.items():
+        for core_type in each:
             low = first.get(core_type, 0)
-            spans.setdefault(core_type, []).append((part, low, low + len(entries)))
+            spans.setdefault(core_type, []).append((part, low, low + next(number)))
     groups, bounds = 0, {}
     for core_type, own in spans.items():
         cores = {0}
@@ -166,8 +196,8 @@ def cores_of(programs: Sequence[Programs], firsts: Sequence[Mapping[str, int]], 
 class Linkage:
     """How images of one form become one image.
 
-    `levels` are numbers of parts, whose code is `codes` by core type. CompileError when a core would have more grids than
-    phases can be numbered.
+    `levels` are numbers of parts, whose images are like `images`, of these `forms`; `args` are those of `Part`. CompileError
+    when a program does not end in halt, or a core would have more grids than phases can be numbered.
     """
 
     def __init__(
@@ -175,29 +205,34 @@ class Linkage:
         name: str,
         isa: Isa,
         levels: Sequence[Sequence[int]],
-        codes: Sequence[Mapping[str, Code]],
+        images: Sequence[Image],
+        forms: Sequence[Form],
+        args: Sequence[Sequence[int]],
         cores: Cores,
         n_args: int,
     ) -> None:
         self._name, self._isa_hash, self._n_args = name, isa.hash, n_args
+        fixed = _fixed(isa)
+        codes = [_ended(fixed, image, codes_of(form)) for image, form in zip(images, forms, strict=True)]
         level_of = {part: level for level, parts in enumerate(levels) for part in parts}
-        text = _Text(name, _fixed(isa))
+        text = _Text(name, fixed)
         self._runs: dict[str, list[tuple[int, list[int]]]] = {}
         for core_type, spans in cores.spans.items():
-            own: list[list[tuple[int, int, Code]]] = [[] for _ in levels]
+            own: list[list[tuple[int, int, int, Code]]] = [[] for _ in levels]
             for part, low, high in spans:
-                own[level_of[part]].append((low, high, codes[part][core_type]))
+                own[level_of[part]].append((low, high, part, codes[part][core_type]))
             self._runs[core_type] = _programs(text, own, cores.bounds[core_type])
         self._words = np.zeros(text.at, dtype=np.uint64)
         view = self._words.data
         for at, word in text.words:
             view[at] = word
-        self._copies = [(code.part, code.start, code.stop, at) for code, at in text.codes]
-        self._noted = tuple([at + grid for code, at in text.codes for grid in code.grids])
+        self._copies = [(part, code.start, code.stop, at) for part, code, at in text.codes]
+        self._noted = tuple([at + grid for _, code, at in text.codes for grid in code.grids])
         self._phases = [(at, phase) for at, phase in zip(self._noted, text.phases, strict=True) if phase]
-        self._reloc_words = np.concatenate([code.reloc_words + at for code, at in text.codes])
-        self._reloc_args = np.concatenate([code.reloc_args for code, _ in text.codes])
-        self._addends = [(code.part, code.own) for code, _ in text.codes]
+        words = [at + word for _, code, at in text.codes for word in code.reloc_words]
+        numbers = [args[part][arg] for part, code, _ in text.codes for arg in code.reloc_args]
+        self._reloc_words, self._reloc_args = np.array(words, dtype=np.int64), np.array(numbers, dtype=np.int64)
+        self._addends = [(part, code.own) for part, code, _ in text.codes]
 
     def places(self) -> Iterator[tuple[int, int, int]]:
         """By number of the part, the words of the image that are copies of its own: the first, and the one after the last."""
@@ -231,29 +266,38 @@ class Linkage:
         return Image(self._name, self._isa_hash, words, stacked, relocs, self._n_args, self._noted)
 
 
-def codes_of(isa: Isa, number: int, image: Image, args: Sequence[int], programs: Programs) -> dict[str, Code]:
-    """What cores of each type run of an image that is part `number`.
-
-    `args` are those of `Part`, `programs` what `busy` says of the image. CompileError when one does not end in halt.
-    """
-    fixed = _fixed(isa)
-    grids = grid_words(isa, image)
+def form_of(isa: Isa, image: Image, programs: Programs) -> Form:
+    """The form of an image; `programs` are what `busy` says of it."""
     relocs = RelocTable.of(image.relocs)
-    words, own_args = relocs.words, relocs.args
-    if len(own_args):
-        own_args = np.array(args, dtype=np.int64)[own_args]
+    own = tuple([(core, start, phases) for core, (start, _, phases) in programs.items()])
+    grids = image.grids if image.grids is not None else tuple(grid_words(isa, image))
+    return Form(len(image.words), grids, relocs.words.tobytes(), relocs.args.tobytes(), own)
+
+
+@lru_cache(_KEPT_FORMS)
+def codes_of(form: Form) -> Mapping[str, Code]:
+    """What cores of each type run of images of a form."""
+    grids, programs = form.grids, form.programs
+    words, args = (np.frombuffer(each, dtype=np.int64).tolist() for each in (form.reloc_words, form.reloc_args))
     found: dict[str, Code] = {}
-    for core_type, (start, _, phases) in programs.items():
-        stop = min((other for other, _, _ in programs.values() if other > start), default=len(image.words))
-        if image.words[stop - 1] != fixed.halt:
-            raise CompileError(f"the program at word {start} does not end in halt", image.name)
+    for core_type, start, phases in programs:
+        stop = min((other for _, other, _ in programs if other > start), default=form.words)
         if len(programs) == 1 and start == 0:
-            found[core_type] = Code(number, start, stop - 1, grids, words, own_args, None, phases)
+            found[core_type] = Code(start, stop - 1, grids, words, args, None, phases)
         else:
-            own = _picked([at for at, word in enumerate(words.tolist()) if start <= word < stop])
-            places = [grid - start for grid in grids if start <= grid < stop]
-            found[core_type] = Code(number, start, stop - 1, places, words[own] - start, own_args[own], own, phases)
+            own = [at for at, word in enumerate(words) if start <= word < stop]
+            places, own_args = [words[at] - start for at in own], [args[at] for at in own]
+            own_grids = [grid - start for grid in grids if start <= grid < stop]
+            found[core_type] = Code(start, stop - 1, own_grids, places, own_args, _picked(own), phases)
     return found
+
+
+def _ended(fixed: _Fixed, image: Image, codes: Mapping[str, Code]) -> Mapping[str, Code]:
+    """The codes of an image whose programs end in halt."""
+    for code in codes.values():
+        if image.words[code.stop] != fixed.halt:
+            raise CompileError(f"the program at word {code.start} does not end in halt", image.name)
+    return codes
 
 
 def _picked(numbers: Sequence[int]) -> slice | npt.NDArray[np.int64]:
@@ -271,7 +315,7 @@ class _Text:
         self.fixed = fixed
         self.at = 0
         self.words: list[tuple[int, int]] = []
-        self.codes: list[tuple[Code, int]] = []
+        self.codes: list[tuple[int, Code, int]] = []
         self.phases: list[int] = []
 
     def append(self, word: int) -> None:
@@ -279,17 +323,17 @@ class _Text:
         self.words.append((self.at, word))
         self.at += 1
 
-    def part(self, code: Code, phase: int) -> None:
-        """Add a part; its phases are numbered from `phase`."""
-        self.codes.append((code, self.at))
+    def part(self, part: int, code: Code, phase: int) -> None:
+        """Add a part, given by its number; its phases are numbered from `phase`."""
+        self.codes.append((part, code, self.at))
         self.phases += [phase << self.fixed.phase_low] * len(code.grids)
         self.at += code.stop - code.start
 
 
 def _programs(
-    text: _Text, levels: Sequence[Sequence[tuple[int, int, Code]]], bounds: Sequence[int]
+    text: _Text, levels: Sequence[Sequence[tuple[int, int, int, Code]]], bounds: Sequence[int]
 ) -> list[tuple[int, list[int]]]:
-    """Write the programs of all cores of a type, given by level what cores from the first to before the second number run.
+    """Write the programs of all cores of a type, given by level what part cores from the first to before the second number run.
 
     Between two bounds all cores run the same parts. Gives for each pair of bounds the first word, and the parts.
     """
@@ -301,13 +345,13 @@ def _programs(
             if number:
                 text.append(text.fixed.launch_barrier)
             shared = False
-            for first, end, code in parts:
+            for first, end, part, code in parts:
                 if first <= low < end:
                     if shared:
                         text.append(text.fixed.core_barrier)
-                    text.part(code, phase)
+                    text.part(part, code, phase)
                     phase += code.phases
-                    run.append(code.part)
+                    run.append(part)
                     shared = True
         text.append(text.fixed.halt)
         if phase > text.fixed.phases:
