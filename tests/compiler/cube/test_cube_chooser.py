@@ -19,6 +19,7 @@ from npuvm.compiler.cube.measured import sort_name
 from npuvm.compiler.cube.plan import sizes_of
 from npuvm.compiler.cube.problem import CubeTile, ProductSizes, TileProblem
 from npuvm.compiler.cube.spec import MatmulSpec, MatView, normalise
+from npuvm.compiler.cube.tables import CostTables
 from npuvm.compiler.emit.symint import SymInt
 from npuvm.compiler.errors import CompileError
 from npuvm.compiler.language.pins import Pins
@@ -456,7 +457,8 @@ def test_tables_are_made_before_shapes_of_dense_operands(name: str, monkeypatch:
     chooser = TileChooser(_problem(_product(64, 64, 64), name), chip.cores_with("cube"))
     chooser.prepare_parts()
     monkeypatch.setattr(CandidateCosts, "lines", lambda *_: pytest.fail("made for a shape"))
-    for m in (1, 100, 3000):
+    monkeypatch.setattr(CostTables, "_coarse", lambda *_: pytest.fail("of many rounds, made for a shape"))
+    for m in (1, 100, 3000, 20_000):
         for n in (24, 100, 251, 1024):
             for k in (5, 64, 300, 1000, 4096, 50_000):
                 chooser.choose(ProductSizes(m, n, k, 1, 2 * k, 2 * n))

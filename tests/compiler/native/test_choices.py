@@ -224,6 +224,20 @@ def test_tiles_of_products_are_those_of_python(chip: str) -> None:
     assert 150 < found < 450
 
 
+def test_tiles_of_products_with_long_sums_are_those_of_python() -> None:
+    """Behind the last interval of k costs are prolonged, and may be no bounds of each other."""
+    problem = _problem(_product(64, 64, 64), "ascend_910b1")
+    plain = ProductChooser(problem, 24)
+    load_native()
+    fast = ProductChooser(problem, 24)
+    source = random.Random("long")
+    for _ in range(60):
+        m, n, k = (int(2 ** source.uniform(*each)) for each in ((0, 13), (0, 13), (15, 22)))
+        a_gap, b_gap = (source.choice((0, 2, 32)) for _ in range(2))
+        sizes = ProductSizes(m, n, k, 1, 2 * k + a_gap, 2 * n + b_gap)
+        assert fast.choose(sizes) == plain.choose(sizes), sizes
+
+
 def test_constants_of_parts_are_in_the_name_of_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel that calls parts of another module has that module's constants compiled in."""
     compiling = import_module("npuvm.compiler.native.compiling")

@@ -8,6 +8,7 @@ cost of rounds times a pipelined tile (ASPLOS 2024), with a first tile that wait
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 from math import inf
@@ -78,8 +79,8 @@ class TileChooser:
             None,
             Grid(np.zeros(0), np.zeros(0), np.zeros(0)),
         )
-        self._known: dict[ProductSizes, CubeTile] = {}
-        self._estimated: dict[ProductSizes, tuple[Sequence[int], float]] = {}
+        self._known: OrderedDict[ProductSizes, CubeTile] = OrderedDict()
+        self._estimated: OrderedDict[ProductSizes, tuple[Sequence[int], float]] = OrderedDict()
         self._met: dict[ProductSizes, tuple[Met | MetByCores, int] | float] = {}
         self._l2_capacity = problem.chip.capacity_bytes("l2")
         native, shared, sides = loaded(), self._tables.shared, (self._one_round, self._tables.one_round_wide)
@@ -88,7 +89,8 @@ class TileChooser:
         if native is not None and shared is not None:
             self._native_met = NativeMet(native, cores, shared.numbers)
         elif native is not None:
-            self._native = NativeChoice(native, cores, self._per_core, *sides, self._memory.numbers)
+            room = np.empty(max(len(each.tiles) for each in self._tables.intervals))
+            self._native = NativeChoice(native, cores, self._per_core, *sides, self._memory.numbers, room)
 
     def choose(self, sizes: ProductSizes) -> CubeTile:
         """The tile with the lowest estimate."""
@@ -130,8 +132,7 @@ class TileChooser:
         """
         end = bisect_left(self._edges, asked.most_m)
         if self._native is not None and self._is_native(sizes):
-            at, a, b = self._tables.layouts(sizes)
-            interval, lines = self._tables.intervals[at], self._tables.lines_at(at, a, b)
+            interval, lines, _ = self._tables.costed(sizes)
             return self._native.part(lines, interval, sizes, interval.ends[end], self._tables.bounds[False][0], asked)
         weighed = self._tables.useful_at(self._tables.key(sizes)).at(sizes)
         interval, fetched, end = weighed.interval, weighed.fetched, weighed.interval.ends[end]
@@ -212,10 +213,11 @@ class TileChooser:
 
     def _kept(self, sizes: ProductSizes) -> tuple[Sequence[int], float]:
         """The best candidate and its cycles for sizes that are going to be known."""
-        if len(self._known) + len(self._estimated) >= _KEPT_TILES:
-            self._known.clear()
-            self._estimated.clear()
-            self._met.clear()
+        known, estimated = self._known, self._estimated
+        if len(known) + len(estimated) >= _KEPT_TILES:
+            # One by one, so that no shape waits until all are dropped.
+            oldest = known.popitem(last=False)[0] if len(known) > len(estimated) else estimated.popitem(last=False)[0]
+            self._met.pop(oldest, None)
         return self._chosen(sizes)
 
     def _chosen(self, sizes: ProductSizes) -> tuple[Sequence[int], float]:
@@ -247,9 +249,7 @@ class TileChooser:
     def _by_machine_code(self, sizes: ProductSizes, l0_k: int = 0) -> tuple[Interval, int, float, float | None]:
         """The candidates, which one is the best, and its cycles, those of `_cycles`; and what `kept_cycles` asks for of rows
         that may meet."""
-        tables = self._tables
-        at, a, b = tables.layouts(sizes)
-        interval, lines, bounds = tables.intervals[at], tables.lines_at(at, a, b), tables.bounds[tables.are_off(a, b)]
+        interval, lines, bounds = self._tables.costed(sizes)
         end = interval.ends[bisect_left(self._edges, sizes.m)]
         if self._native_met is not None:
             return interval, *self._native_met.tile(lines, interval, sizes, end, bounds[1], l0_k)

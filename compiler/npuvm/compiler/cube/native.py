@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npuvm.compiler.cube.candidates import Asked, Costed, Interval
+from npuvm.compiler.cube.costs import GRID
 from npuvm.compiler.cube.problem import ProductSizes
 from npuvm.compiler.native.loading import Native
 
@@ -15,12 +16,15 @@ __all__ = ["NativeChoice", "NativeMet"]
 
 Floats = npt.NDArray[np.float64]
 
+_SURE = 1 - 1e-6
+"""Bounds are lowered by more than what sums of floats in another order differ by."""
+
 
 class NativeChoice(NamedTuple):
     """Choices on `cores` cores; `per_core` is one over these, or less by what a quotient may be off.
 
     Products of up to `one_round` rows have none that are new behind the first round, and of up to `one_round_wide` no columns.
-    `memory` are the numbers of `MainMemory`.
+    `memory` are the numbers of `MainMemory`; `room` is written to, a number for each candidate.
     """
 
     native: Native
@@ -29,6 +33,7 @@ class NativeChoice(NamedTuple):
     one_round: int
     one_round_wide: int
     memory: Floats
+    room: Floats
 
     def tile(
         self,
@@ -41,24 +46,31 @@ class NativeChoice(NamedTuple):
         ended: float,
     ) -> tuple[int, float]:
         """The best of the first `end` candidates with steps over k at L0 of `l0_k`, 0 for any, and its estimate."""
-        least = np.empty(1)
-        best = self.native.choose_product_tile(
+        m, n, k, batch, _, _ = sizes
+        served, far = bounds
+        found: tuple[int, float] = self.native.choose_product_tile(
             lines,
             interval.sides,
             interval.whole,
             l0_k,
-            *sizes[:4],
+            m,
+            n,
+            k,
+            batch,
             end,
-            *bounds,
-            sizes.m * sizes.batch > self.one_round,
-            sizes.n * sizes.batch > self.one_round_wide,
+            served,
+            far,
+            m * batch > self.one_round,
+            n * batch > self.one_round_wide,
             self.cores,
             self.per_core,
             self.memory,
             ended,
-            least,
+            # Costs behind the last interval of k may fall below 0.
+            _SURE if k <= GRID[-1] else 0.0,
+            self.room,
         )
-        return best, float(least[0])
+        return found
 
     def part(
         self, lines: Floats, interval: Interval, sizes: ProductSizes, end: int, served: int, asked: Asked

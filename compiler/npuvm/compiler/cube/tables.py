@@ -78,11 +78,13 @@ class CostTables:
         useful = self.costs.useful()
         # For products of many rounds estimates say too little of what cores read again past L2; the edges that the formulas
         # were tried with do better there.
-        self._coarser = [~are_finer(problem, self.costs.table[numbers]) for numbers in useful] if is_cut else []
+        wide = [~are_finer(problem, self.costs.table[numbers]) for numbers in useful] if is_cut else []
+        self._coarser = [np.flatnonzero(each) for each in wide]
         coarser = (numbers[kept] for numbers, kept in zip(useful, self._coarser, strict=False))
         self.intervals = [self._interval(numbers) for numbers in (*useful, *coarser)]
         self._lines: dict[tuple[int, int, int], Lines] = {}
         self._candidates: dict[Key, Candidates] = {}
+        self._costed: dict[tuple[int, int, int], tuple[Interval, Lines, tuple[int, int]]] = {}
         chip = problem.chip
         memory = chip.memory
         self._line_bytes = memory.l2.line_bytes
@@ -134,6 +136,15 @@ class CostTables:
         """Whether rows of an operand lie off the blocks of memory, where that matters."""
         return (a | b) & _OFF != 0
 
+    def costed(self, sizes: ProductSizes) -> tuple[Interval, Lines, tuple[int, int]]:
+        """The candidates for sizes, their costs, and where among these are what L2 serves and what is read past it."""
+        key = self.layouts(sizes)
+        found = self._costed.get(key)
+        if found is None:
+            at, a, b = key
+            found = self._costed[key] = self.intervals[at], self.lines_at(at, a, b), self.bounds[self.are_off(a, b)]
+        return found
+
     def useful_at(self, key: Key) -> Candidates:
         """The candidates of use for an interval of k."""
         found = self._candidates.get(key)
@@ -157,9 +168,13 @@ class CostTables:
                 (found,) = self._with_bounds([at], [self.intervals[at]], a, b)
             else:
                 at_all = at - len(GRID) + 1
-                found = np.ascontiguousarray(self.lines_at(at_all, a, b)[..., self._coarser[at_all]])
+                found = self._coarse(at_all, self.lines_at(at_all, a, b))
             self._lines[at, a, b] = found
         return found
+
+    def _coarse(self, at: int, lines: Lines) -> Lines:
+        """Of costs in an interval those of candidates for many rounds."""
+        return lines.take(self._coarser[at], axis=3)
 
     def prepare(self) -> None:
         """Make what operands need whose rows follow each other or are copied, where there are few ways to lie."""
@@ -201,6 +216,7 @@ class CostTables:
         if (0, a, b) not in self._lines:
             first = self.intervals[: len(GRID) - 1]
             lines = self._with_bounds(range(len(first)), first, a, b)
+            lines += [self._coarse(at, each) for at, each in enumerate(lines[: len(self._coarser)])]
             self._lines.update({(at, a, b): each for at, each in enumerate(lines)})
 
     def _with_bounds(self, at: Sequence[int], intervals: Sequence[Interval], a: int, b: int) -> list[Lines]:

@@ -26,6 +26,7 @@ __all__ = [
     "LABEL",
     "LINES",
     "MET",
+    "NAMED",
     "REDUCE",
     "ROWS",
     "TABLE",
@@ -48,7 +49,7 @@ ASKED = types.Array(INT, 1, "C", readonly=True)
 
 TILE, WAY = types.Tuple((INT, FLOAT, INT, INT)), types.Tuple((INT, FLOAT, FLOAT, INT, INT))
 CHUNKS = types.Tuple((INT, FLOAT, FLOAT, *[INT] * 5))
-MET = types.Tuple((INT, FLOAT, FLOAT))
+MET, NAMED = types.Tuple((INT, FLOAT, FLOAT)), types.Tuple((INT, FLOAT))
 CONV_TILE = types.Tuple((INT, INT, FLAG, *[INT] * 6))
 REDUCE = types.Tuple((INT, *WAY.types, *CHUNKS.types[1:], *WAY.types))
 """Types of results: what was found, estimates, and whole numbers. A few numbers are sooner at hand than arrays of them."""

@@ -19,7 +19,7 @@ class Native(NamedTuple):
     choose_way: Callable[..., tuple[int, float, float, int, int]]
     choose_chunks: Callable[..., tuple[int, float, float, int, int, int, int, int]]
     choose_reduce: Callable[..., tuple[Any, ...]]
-    choose_product_tile: Callable[..., int]
+    choose_product_tile: Callable[..., tuple[int, float]]
     choose_product_part: Callable[..., int]
     choose_met_tile: Callable[..., tuple[int, float, float]]
     choose_met_tile_of_one: Callable[..., tuple[int, float, float]]

@@ -22,7 +22,15 @@ from npuvm.compiler.language.pins import Pins
 from npuvm.compiler.padding.copies import PaddedCopy
 from npuvm.compiler.padding.cost import PaddingCost
 from npuvm.compiler.padding.panels import PanelLaunches, Step, edge_axis
-from npuvm.compiler.padding.parts import OPERANDS, PITCHES, PaddedParts, padded_parts, padded_pitch, product_of
+from npuvm.compiler.padding.parts import (
+    OPERANDS,
+    PITCHES,
+    PaddedParts,
+    padded_parts,
+    padded_pitch,
+    prepare_pitches,
+    product_of,
+)
 from npuvm.compiler.plan.joint import MixSegment
 from npuvm.compiler.plan.segments import CubeSegment
 from npuvm.compiler.program.compiled import Launch, TensorSpec
@@ -223,6 +231,7 @@ class PaddedLaunches:
         """Make what almost any shape needs, so that none of them waits for it."""
         self._prepared = True
         self.plain.prepare()
+        prepare_pitches(self._product.chip)
         with suppress(CompileError):  # the shape that needs what there is not will say why
             for operands in (OPERANDS, *((each,) for each in OPERANDS)):
                 copied = self._of(operands)

@@ -16,7 +16,7 @@ from npuvm.compiler.plan.segments import Access, CubeSegment, GmTensor, VectorSe
 from npuvm.compiler.plan.views import Layout, contiguous
 from npuvm.hw.config import NpuConfig
 
-__all__ = ["OPERANDS", "PITCHES", "PaddedParts", "padded_parts", "padded_pitch", "product_of"]
+__all__ = ["OPERANDS", "PITCHES", "PaddedParts", "padded_parts", "padded_pitch", "prepare_pitches", "product_of"]
 
 OPERANDS = ("a", "b")
 
@@ -24,6 +24,9 @@ _ROWS, _CROWDED = 128, 4
 """Rows of a tile, and how many times as many as their share may lie in one slice of L2."""
 
 _KEPT_PITCHES = 1024
+
+_COMMON = 128
+"""Lines from row to row below which it is known beforehand whether rows meet."""
 
 PITCHES = {"a": "pitch__of__a", "b": "pitch__of__b"}
 """By operand, the symbol for how many elements its rows lie apart in the workspace."""
@@ -84,15 +87,36 @@ def padded_pitch(cols: int, item: int, chip: NpuConfig) -> int:
     return pitch // item
 
 
+def prepare_pitches(chip: NpuConfig) -> None:
+    """Look for the pitches of rows that are not very long, so that no shape waits for that."""
+    if chip.memory.address_hash:
+        _crowded(chip.memory.l2.slices)
+
+
 @lru_cache(_KEPT_PITCHES)
 def _spread(lines: int, slices: int) -> int:
-    """So many lines or some more, with which rows do not meet in few slices where addresses are hashed.
+    """So many lines or some more, with which rows do not meet in few slices where addresses are hashed."""
+    crowded = _crowded(slices)
+    for pitch in range(lines, lines + slices):
+        if not (crowded[pitch] if pitch < _COMMON else _are_crowded(range(pitch, pitch + 1), slices)[0]):
+            return pitch
+    return lines
+
+
+@lru_cache
+def _crowded(slices: int) -> list[bool]:
+    """By pitch in lines, whether rows meet in few slices."""
+    return _are_crowded(range(_COMMON), slices)
+
+
+def _are_crowded(pitches: range, slices: int) -> list[bool]:
+    """The same for pitches in a row.
 
     The hash is that of docs/timing-model.md ("Where a line lies"). With 31 or 33 lines 128 rows lie in two of 32 slices.
     """
-    for pitch in range(lines, lines + slices):
-        rows = np.arange(_ROWS) * pitch
-        mixed = rows ^ rows >> 5 ^ rows >> 10 ^ rows >> 15 ^ rows >> 20
-        if np.bincount(mixed % slices).max() * slices <= _CROWDED * _ROWS:
-            return pitch
-    return lines
+    rows = np.outer(pitches, np.arange(_ROWS))
+    mixed = rows ^ rows >> 5 ^ rows >> 10 ^ rows >> 15 ^ rows >> 20
+    places = mixed % slices + slices * np.arange(len(pitches))[:, None]
+    counts = np.bincount(places.ravel(), minlength=len(pitches) * slices).reshape(-1, slices)
+    found: list[bool] = (counts.max(axis=1) * slices > _CROWDED * _ROWS).tolist()
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from math import prod
@@ -115,7 +116,7 @@ class SplitCost:
         self._block = BLOCK_BYTES // problem.item if chip.memory.l2.unaligned_reads == "uncached" else 1
         self._most = cores * chip.capacity_bytes("l0c") // self._acc
         self._by_rows = product.bias is not None or parts.following > 0
-        self._known: dict[tuple[int, ...], Split] = {}
+        self._known: OrderedDict[tuple[int, ...], Split] = OrderedDict()
         self._last: tuple[object, Split] = (None, WHOLE)
         """Values that were asked for last, and what they are split in: all that weigh a launch ask for the same."""
 
@@ -141,9 +142,9 @@ class SplitCost:
         m, n, k, batch, _, _ = numbers
         if k < 2 * _LEAST or not 0 < m * n * batch <= self._most:
             return WHOLE
-        if len(self._known) == _KEPT:
-            self._known.clear()
         found = self._known[numbers] = self._found(values, ProductSizes(m, n, k, batch, *numbers[4:]))
+        if len(self._known) > _KEPT:
+            self._known.popitem(last=False)
         return found
 
     def depth(self, values: Sequence[int]) -> int:
