@@ -15,6 +15,7 @@ from npuvm.compiler.cube.spec import MatmulSpec, MatView
 from npuvm.hw.functional.state import GlobalMemory
 from npuvm.hw.simulator import simulate
 from npuvm.isa import Image
+from npuvm.runtime import Device
 
 _TILE = CubeTile((128, 256, 256), (128, 256, 64), 1, 0)
 _ROOM = float(96 << 20)
@@ -49,9 +50,9 @@ def test_bands_stay_where_nothing_helps() -> None:
 
 
 def test_few_tiles_of_whole_lines_are_walked_in_columns() -> None:
-    def chosen(m: int, n: int, k: int, width: int = 256, batch: int = 1, **options: bool) -> tuple[int, int]:
+    def chosen(m: int, n: int, k: int, width: int = 256, batch: int = 1, *, spread: bool = True) -> tuple[int, int]:
         tile = CubeTile((128, width, 256), (128, width, 64), 1, 0)
-        nest = NestChooser(24, _ROOM, line=256, **options).choose(m, n, k, batch, tile)
+        nest = NestChooser(24, _ROOM, line=256, spread=spread).choose(m, n, k, batch, tile)
         assert sum(nest.tiles) == batch * -(-m // 128) * -(-n // width)
         return nest.number, nest.band
 
@@ -123,6 +124,50 @@ def test_columns_where_cores_would_read_the_same_few_parts_of_l2() -> None:
     assert _whole(1024, 4096, 64, meets=True) == COLUMNS
     assert _whole(128, 4096, 64, meets=True) == WHOLE
     assert _whole(512, 512, 64, meets=True) == WHOLE
+
+
+def test_cores_that_would_crowd_at_columns_walk_others() -> None:
+    """Where each core's tiles are half a row, half of all cores are at one column in each round."""
+
+    def chosen(
+        m: int, n: int, k: int, k1: int, crowd: float = 0.2, batch: int = 1, *, kept: bool = True
+    ) -> tuple[int, int]:
+        tile = CubeTile((128, 128, k1), (128, 128, 64), 1, 0)
+        nest = NestChooser(24, _ROOM, 128.0, crowd=(crowd, crowd)).choose(m, n, k, batch, tile, kept=kept)
+        assert sum(nest.tiles) == batch * -(-m // 128) * -(-n // 128)
+        return nest.number, nest.band
+
+    assert chosen(1536, 1536, 512, 512) == (COLUMNS, 1)
+    assert chosen(1536, 1536, 512, 512, crowd=0.51)[0] == WHOLE
+    assert chosen(1024, 768, 1024, 256) == (BANDS, 2)
+    assert chosen(1024, 768, 1024, 256, crowd=0.34)[0] == STEPS
+    # Cores begin at all columns; 13 of 24 have whole rows; two tiles each; operands L2 does not keep, several matrices.
+    assert chosen(1536, 1664, 512, 512)[0] == WHOLE
+    assert chosen(3200, 1408, 512, 512, crowd=0.29)[0] == COLUMNS
+    assert chosen(1024, 768, 512, 512)[0] == WHOLE
+    assert chosen(1536, 1536, 512, 512, kept=False)[0] == WHOLE
+    assert chosen(1536, 1536, 512, 512, batch=3)[0] == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k", "share"),
+    [(1536, 1536, 512, 0.9), (3072, 2816, 144, 0.7), (4416, 320, 768, 0.92)],
+)
+def test_cores_apart_take_less_time(m: int, n: int, k: int, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the walk in rows, for the same tiles."""
+
+    def cycles() -> int:
+        @kernel(a="fp16[M, K]", b="fp16[K, N]")
+        def product(k: KernelBuilder, a: ParamRef, b: ParamRef) -> None:
+            k.store(k.matmul(k.load(a), k.load(b)))
+
+        device = Device("ascend_910b1", timing_only=True)
+        device.run(product, {"a": device.empty((m, k), "fp16"), "b": device.empty((k, n), "fp16")})
+        return sum(launch.result.cycles for launch in device.launches)
+
+    apart = cycles()
+    monkeypatch.setattr(NestChooser, "_is_crowded", lambda *_: False)
+    assert apart < share * cycles()
 
 
 def test_cores_are_at_columns_side_by_side_where_addresses_are_not_spread() -> None:

@@ -274,9 +274,9 @@ def test_columns_without_end_are_left_to_python(monkeypatch: pytest.MonkeyPatch)
     asked: list[ProductSizes] = []
     by_machine_code = ProductChooser._by_machine_code
 
-    def noted(self: ProductChooser, sizes: ProductSizes, *rest: int) -> object:
+    def noted(self: ProductChooser, sizes: ProductSizes, *rest: int, finer: bool = False) -> object:
         asked.append(sizes)
-        return by_machine_code(self, sizes, *rest)
+        return by_machine_code(self, sizes, *rest, finer=finer)
 
     monkeypatch.setattr(ProductChooser, "_by_machine_code", noted)
     small = ProductSizes(64, 1 << 40, 64, 1 << 12, 128, 1 << 41)

@@ -37,6 +37,9 @@ _KEPT_TILES = 256
 """Sizes whose tiles a chooser keeps: a product is asked for as part of one launch and again on its own. And of layers, of which
 n and k stay while the number of rows changes."""
 
+_FINER = 1.03
+"""How many times their estimates finer candidates of a product of many rounds take: these lack some of what cores wait for."""
+
 _LARGE = 1 << 48
 """Sizes and pitches below this are exact as floats, in bytes too."""
 
@@ -112,18 +115,12 @@ class TileChooser:
 
     def choose_in_steps(self, sizes: ProductSizes, l0_k: int) -> CubeTile | None:
         """The same among tiles whose steps over k at L0 are `l0_k` long; None where none is of use."""
-        if self._is_native(sizes):
-            interval, best, least, _ = self._by_machine_code(sizes, l0_k)
-            return None if best < 0 else self.tile(sizes, interval.tiles[best], least)
-        weighed = self._tables.useful_at(self._tables.key(sizes)).at(sizes)
-        interval = weighed.interval
-        cycles = self._cycles(sizes, weighed, interval.ends[bisect_left(self._edges, sizes.m)])
-        at = np.flatnonzero(np.minimum(interval.whole[1, : len(cycles)], max(sizes.k, 1)) == l0_k)
-        at = at[cycles[at] < inf]
-        if not len(at):
-            return None
-        best = int(at[cycles[at].argmin()])
-        return self.tile(sizes, interval.tiles[best], float(cycles[best]))
+        best = self._of_steps(sizes, l0_k)
+        if self._may_be_finer(sizes):
+            finer = self._of_steps(sizes, l0_k, finer=True)
+            if finer is not None and (best is None or finer[1] * _FINER < best[1]):
+                best = finer[0], finer[1] * _FINER
+        return None if best is None else self.tile(sizes, *best)
 
     def part(self, sizes: ProductSizes, asked: Asked) -> Costed | None:
         """The best candidate of those asked for, for one product whose operands lie at blocks, or a part of it.
@@ -221,13 +218,28 @@ class TileChooser:
         return self._chosen(sizes)
 
     def _chosen(self, sizes: ProductSizes) -> tuple[Sequence[int], float]:
+        candidate, cycles, met = self._best(sizes)
+        if self._may_be_finer(sizes):
+            finer = self._best(sizes, finer=True)
+            if finer[1] * _FINER < cycles:
+                candidate, cycles, met = finer[0], finer[1] * _FINER, finer[2]
+        if met is not None:
+            self._met[sizes] = met
+        return candidate, cycles
+
+    def _may_be_finer(self, sizes: ProductSizes) -> bool:
+        """Whether finer candidates are asked for a product of many rounds: not where estimates lack what L2 has no room for."""
+        return self._tables.has_many_rounds(sizes) and not self.is_vast(sizes)
+
+    def _best(
+        self, sizes: ProductSizes, *, finer: bool = False
+    ) -> tuple[Sequence[int], float, tuple[Met | MetByCores, int] | float | None]:
+        """The best candidate, its cycles, and what `kept_cycles` asks for of rows that may meet."""
         if self._is_native(sizes):
-            interval, best, least, kept = self._by_machine_code(sizes)
-            if kept is not None:
-                self._met[sizes] = kept
-            return interval.tiles[best], least
+            interval, best, least, kept = self._by_machine_code(sizes, finer=finer)
+            return interval.tiles[best], least, kept
         # The rows of a transposed are as long as there are rows of the result.
-        key = self._tables.key(sizes)
+        key = self._tables.key(sizes, finer=finer)
         layer = key[0], *(sizes if self._problem.a.flipped else sizes[1:])
         weighed = self._weighed.get(layer)
         if weighed is None:
@@ -237,8 +249,22 @@ class TileChooser:
         interval = weighed.interval
         cycles = self._cycles(sizes, weighed, interval.ends[bisect_left(self._edges, sizes.m)], lazily=True)
         best = int(cycles.argmin())
-        if weighed.met is not None:
-            self._met[sizes] = weighed.met, best
+        met = None if weighed.met is None else (weighed.met, best)
+        return interval.tiles[best], float(cycles[best]), met
+
+    def _of_steps(self, sizes: ProductSizes, l0_k: int, *, finer: bool = False) -> tuple[Sequence[int], float] | None:
+        """The best candidate with such steps over k at L0 and its cycles; None where none is of use."""
+        if self._is_native(sizes):
+            interval, best, least, _ = self._by_machine_code(sizes, l0_k, finer=finer)
+            return None if best < 0 else (interval.tiles[best], least)
+        weighed = self._tables.useful_at(self._tables.key(sizes, finer=finer)).at(sizes)
+        interval = weighed.interval
+        cycles = self._cycles(sizes, weighed, interval.ends[bisect_left(self._edges, sizes.m)])
+        at = np.flatnonzero(np.minimum(interval.whole[1, : len(cycles)], max(sizes.k, 1)) == l0_k)
+        at = at[cycles[at] < inf]
+        if not len(at):
+            return None
+        best = int(at[cycles[at].argmin()])
         return interval.tiles[best], float(cycles[best])
 
     def _is_native(self, sizes: ProductSizes) -> bool:
@@ -246,10 +272,12 @@ class TileChooser:
             return max(sizes) < _LARGE and sizes.n * sizes.batch < EXACT
         return self._native is not None and sizes.n * sizes.batch < EXACT
 
-    def _by_machine_code(self, sizes: ProductSizes, l0_k: int = 0) -> tuple[Interval, int, float, float | None]:
+    def _by_machine_code(
+        self, sizes: ProductSizes, l0_k: int = 0, *, finer: bool = False
+    ) -> tuple[Interval, int, float, float | None]:
         """The candidates, which one is the best, and its cycles, those of `_cycles`; and what `kept_cycles` asks for of rows
         that may meet."""
-        interval, lines, bounds = self._tables.costed(sizes)
+        interval, lines, bounds = self._tables.costed(sizes, finer=finer)
         end = interval.ends[bisect_left(self._edges, sizes.m)]
         if self._native_met is not None:
             return interval, *self._native_met.tile(lines, interval, sizes, end, bounds[1], l0_k)

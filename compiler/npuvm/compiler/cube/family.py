@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from math import prod
+from math import inf, prod
 from typing import NamedTuple
 
 from npuvm.compiler.cube.chooser import chooser_of
@@ -19,8 +19,9 @@ from npuvm.compiler.cube.lined import LinedTiles
 from npuvm.compiler.cube.lower import lower_cube
 from npuvm.compiler.cube.nest import BANDS, COLUMNS, STEPS, TAILED, WHOLE, Nest, NestChooser, nest_grids, nests_of
 from npuvm.compiler.cube.problem import CubeTile, ProductSizes, Tail
-from npuvm.compiler.cube.spec import MatmulSpec, MatView, normalise
+from npuvm.compiler.cube.spec import MatmulSpec, MatView, normalise, operand_side
 from npuvm.compiler.cube.tails import TailChooser
+from npuvm.compiler.emit.blocks import BLOCK_BYTES
 from npuvm.compiler.emit.symint import Function, SymInt, compile_values
 from npuvm.compiler.emit.template import Template
 from npuvm.compiler.emit.walk import Walk
@@ -41,6 +42,10 @@ _PANEL = ("<first row>", "<rows>", "<first column>", "<columns>")
 """Variables of a panel beside the symbols, under names that no symbol has."""
 
 _KEPT_SORTS = 256
+
+_CROWD, _CROWD_OF_COLUMNS, _CROWD_IN_STEPS = 1 / 5, 1 / 3, 5 / 8
+"""Shares of the cores at one column that are a crowd: where all of k is in one tile, the second for a transposed left operand,
+whose tiles are many short rows too, and where k is in steps."""
 
 _MEET = 4
 """Rows so many lines apart lie in few slices of an L2 that does not hash addresses, and cores wait for these."""
@@ -117,7 +122,7 @@ class CubeFamily:
         image = None if tail is None else self._programs.tailed(self._name, numbers, k, tail)
         if image is not None:
             return image
-        return self._programs.image(self._name, numbers, (m, n, k, batch), tile, own_b * self._across)
+        return self._programs.image(self._name, numbers, (m, n, k, batch), tile, own_a, own_b * self._across)
 
     def tail(self, values: Sequence[int]) -> Tail | None:
         """The two parts in which the product is computed; None where it is one."""
@@ -151,7 +156,7 @@ class CubeFamily:
         image = None if tail is None else programs.tailed(name, numbers, k, tail)
         if image is not None:
             return PanelMade(image, tile, tail)
-        return PanelMade(programs.image(name, numbers, sizes[:4], tile, own_b * self._across), tile, None)
+        return PanelMade(programs.image(name, numbers, sizes[:4], tile, own_a, own_b * self._across), tile, None)
 
     def prepare_panels(self) -> None:
         """Make what all panels need."""
@@ -212,21 +217,31 @@ class ProductPrograms:
         self._item = item = isa.dtypes[sort.spec.a.dtype].itemsize
         memory = chip.memory
         burst, line = chip.core.load.min_burst_bytes / item, memory.l2.line_bytes // item
-        self._nests = NestChooser(self._cores, chip.capacity_bytes("l2") / item, burst, line, memory.address_hash)
+        crowd = _crowd(sort.spec, isa) if memory.address_hash and self._cores > 1 else (inf, inf)
+        room = chip.capacity_bytes("l2") / item
+        self._nests = NestChooser(self._cores, room, burst, line, memory.address_hash, crowd)
+        self._keeps_all = memory.l2.unaligned_reads != "uncached"
         spread = memory.address_hash or self._cores == 1 or memory.l2.slices % _MEET
         self._meet = 0 if spread else _MEET * memory.l2.line_bytes
         self._core_type = chip.core_type_with("cube")
         self._templates = _TEMPLATES.get(sort, n_args, chip, isa, buffering)
 
     def image(
-        self, name: str, numbers: Sequence[int], sizes: tuple[int, int, int, int], tile: CubeTile, b_pitch: int = 0
+        self,
+        name: str,
+        numbers: Sequence[int],
+        sizes: tuple[int, int, int, int],
+        tile: CubeTile,
+        a_pitch: int = 0,
+        b_pitch: int = 0,
     ) -> Image:
         """The program for `numbers`, those of the product's sort; `sizes` are m, n, k and the number of matrices.
 
-        Rows of the right operand lie `b_pitch` bytes apart, where that is known and cores share rows of it.
+        Rows of the operands lie `a_pitch` and `b_pitch` bytes apart, where these are known and cores share rows of the right.
         """
         meets = self._meet > 0 and b_pitch > 0 and b_pitch % self._meet == 0
-        nest = self._nests.choose(*sizes, tile, meets=meets, pitch=b_pitch // self._item)
+        kept = self._keeps_all or a_pitch % BLOCK_BYTES == 0
+        nest = self._nests.choose(*sizes, tile, meets=meets, pitch=b_pitch // self._item, kept=kept)
         return self._image(name, nest, (*numbers, *tile.l1, tile.l0[2], tile.l0c_depth, nest.band))
 
     def nest_of(self, k: int, tail: Tail) -> Nest | None:
@@ -360,6 +375,14 @@ def part_of(spec: MatmulSpec, rows: tuple[int, int], cols: tuple[int, int]) -> M
         c=_moved(spec.c, row, col),
         bias=None if spec.bias is None else _moved(spec.bias, 0, col),
     )
+
+
+def _crowd(spec: MatmulSpec, isa: Isa) -> tuple[float, float]:
+    """The shares of `NestChooser` for a product. Tiles of a transposed right operand are few long rows, asked for sooner."""
+    if operand_side(spec.b, spec.k, spec.n, isa, "b").flipped:
+        return inf, _CROWD_IN_STEPS
+    is_a_flipped = operand_side(spec.a, spec.m, spec.k, isa, "a").flipped
+    return _CROWD_OF_COLUMNS if is_a_flipped else _CROWD, _CROWD_IN_STEPS
 
 
 def _moved(view: MatView, rows: int, cols: int) -> MatView:

@@ -1,13 +1,14 @@
 """The loop nests of a product's program: which one a shape takes, and the grids that walk its tiles.
 
 Where all of k is in one L1 tile, an operand stays there for as long as its tile serves, and tiles are walked row by row or
-column by column, whichever loads less; else k is walked. Products of many tiles walk them in bands of rows, so that what cores
-read at a time is little and near; where L2 has no room for the right operand but for the left one, all rows are one band.
+column by column, whichever loads less or has fewer cores at the same lines at a time; else k is walked. Products of many tiles
+walk them in bands of rows, so that what cores read at a time is little and near; where L2 has no room for the right operand but
+for the left one, all rows are one band.
 """
 
 from __future__ import annotations
 
-from math import gcd
+from math import gcd, inf
 from typing import NamedTuple
 
 from npuvm.compiler.cube.problem import CubeTile, Tail
@@ -65,6 +66,9 @@ class Nest(NamedTuple):
 _SAVED = 1.15
 """How much more a walk in rows must load to be left; below that, either may be the faster one by chance."""
 
+_FIRST = 2
+"""Tiles of each core up to which columns gain nothing where all of k is in one: in either walk all come from main memory."""
+
 _KEPT = 0.85
 """Share of L2 that holds on to operands beside what else goes through it, seen in simulated runs."""
 
@@ -73,20 +77,39 @@ class NestChooser:
     """Chooses for `cores` cores that share the tiles evenly, and an L2 that holds `room` elements of the operands.
 
     `burst`: loads of shorter rows take as long as of so many elements; without it tiles with all of k are walked in rows. L2
-    keeps `line` elements of a row or none of them. `spread`: addresses lie over the parts of memory as if by chance.
+    keeps `line` elements of a row or none of them. `spread`: addresses lie over the parts of memory as if by chance. `crowd`:
+    shares of the cores at one column from which on these wait for each other, where all of k is in one L1 tile and in steps.
     """
 
-    def __init__(self, cores: int, room: float, burst: float | None = None, line: int = 1, spread: bool = True) -> None:
-        self._line, self._spread = line, spread
+    def __init__(
+        self,
+        cores: int,
+        room: float,
+        burst: float | None = None,
+        line: int = 1,
+        spread: bool = True,
+        crowd: tuple[float, float] = (inf, inf),
+    ) -> None:
+        self._line, self._spread, self._crowd = line, spread, crowd
         self._cores, self._whole, self._room, self._burst = cores, room, room * _KEPT, burst
         self._shares = [count for count in range(1, cores + 1) if cores % count == 0]
 
     def choose(
-        self, m: int, n: int, k: int, batch: int, tile: CubeTile, *, meets: bool = False, pitch: int = 0
+        self,
+        m: int,
+        n: int,
+        k: int,
+        batch: int,
+        tile: CubeTile,
+        *,
+        meets: bool = False,
+        pitch: int = 0,
+        kept: bool = True,
     ) -> Nest:
         """The nest for a product of these sizes.
 
         `meets`: the rows of its right operand lie in few parts of L2; `pitch`: so many elements apart, where that is known.
+        `kept`: L2 keeps what is read of its left operand.
         """
         m1, n1, k1 = tile.l1
         rows, cols = -(-m // m1), -(-n // n1)
@@ -94,7 +117,11 @@ class NestChooser:
         if k1 >= k:
             # In rows cores load the same tiles of the right operand at one time, in columns each its own of the left.
             columns = tiles > self._cores and min(rows, cols) > 1
-            columns = columns and (meets or self._loads_less((m, n, k), batch, (rows, cols), (m1, n1)))
+            columns = columns and (
+                meets
+                or self._loads_less((m, n, k), batch, (rows, cols), (m1, n1))
+                or (kept and self._is_crowded(tiles, cols, (m, n, k), batch, self._crowd[0], _FIRST))
+            )
             if self._cores == 1 and self._burst is not None and min(rows, cols) > 1 and not columns:
                 columns = self._kept_band(rows, n, k, (m1, n1), pitch) == rows
             return Nest(COLUMNS if columns else WHOLE, 1, (tiles,))
@@ -115,6 +142,9 @@ class NestChooser:
                 return Nest(BANDS, band, (first, tiles - first))
         if not self._spread and batch == 1 and tiles > self._cores > 1:
             return self._side_by_side(rows, cols, m > n or meets)
+        if rows > 1 and cols > 1 and self._is_crowded(tiles, cols, (m, n, k), batch, self._crowd[1]):
+            first = (rows - 1) // 2 * 2 * cols
+            return Nest(BANDS, 2, (first, tiles - first))
         return Nest(STEPS, 1, (tiles,))
 
     def choose_tailed(self, k: int, tail: Tail) -> Nest | None:
@@ -171,6 +201,22 @@ class NestChooser:
         in_rows = each * wide + _spanned(each, cols) * m1
         in_columns = each * m1 + _spanned(each, rows) * wide
         return in_rows > _SAVED * in_columns and batch * ((m + n) * k + m * n) <= self._room
+
+    def _is_crowded(
+        self, tiles: int, cols: int, sizes: tuple[int, int, int], batch: int, crowd: float, most: int = 1
+    ) -> bool:
+        """Whether so large a share of the cores walk rows at one column, and ask for the same lines one after the other.
+
+        Cores that have as many tiles begin at columns that are as far apart, or the same where these tiles are whole rows.
+        Other things decide where cores have up to `most` tiles, there are several matrices, or L2 has no room.
+        """
+        m, n, k = sizes
+        if crowd > 1 or batch > 1 or tiles <= most * self._cores or (m + n) * k + m * n > self._room:
+            return False
+        short, longer = divmod(tiles, self._cores)
+        shorter = self._cores - longer
+        met = longer * longer * gcd(short + 1, cols) + shorter * shorter * gcd(short, cols)
+        return met >= crowd * cols * self._cores * self._cores
 
     def _band(self, rows: int, tiles: int, wide: float) -> int:
         """Rows of tiles in a band: so that a core's part is about square, and bands begin where the parts of cores do.

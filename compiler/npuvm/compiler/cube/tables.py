@@ -96,7 +96,7 @@ class CostTables:
         self.memory = MainMemory(problem, cores)
         # Past L2 a line is read whole.
         self._per_line = memory_cost(chip).per_line
-        self._vast = _MANY_ROUNDS * cores * chip.capacity_bytes("l0c") / problem.acc_item if is_cut else inf
+        self._many = _MANY_ROUNDS * cores * chip.capacity_bytes("l0c") / problem.acc_item if is_cut else inf
         self.bounds = tuple(self._bound_fields(is_off) for is_off in (False, True))
         # Where reads off blocks are kept as others are, only lines count.
         self._off = _OFF if memory.l2.unaligned_reads == "uncached" else 0
@@ -106,19 +106,23 @@ class CostTables:
         for a, b in product(self._dense, repeat=2):
             self._prepare_lines(a, b)
 
-    def key(self, sizes: ProductSizes) -> Key:
+    def key(self, sizes: ProductSizes, *, finer: bool = False) -> Key:
         """What `useful_at` is asked with."""
-        at, a, b = self.layouts(sizes)
+        at, a, b = self.layouts(sizes, finer=finer)
         return at, bisect_left(self._widths, sizes.n), a, b
 
-    def layouts(self, sizes: ProductSizes) -> tuple[int, int, int]:
+    def has_many_rounds(self, sizes: ProductSizes) -> bool:
+        """Whether candidates of a product are the coarser ones, unless the `finer` ones are asked for."""
+        return sizes.m * sizes.n * sizes.batch > self._many
+
+    def layouts(self, sizes: ProductSizes, *, finer: bool = False) -> tuple[int, int, int]:
         """Which candidates are for k, and how the operands lie.
 
         Where L2 is fast and its lines are spread, how rows lie in lines is of no matter.
         """
-        m, n, k, batch, a_pitch, b_pitch = sizes
+        m, n, k, _, a_pitch, b_pitch = sizes
         at = bisect_left(GRID, k, 1, len(GRID) - 1) - 1
-        if m * n * batch > self._vast:
+        if not finer and self.has_many_rounds(sizes):
             at += len(GRID) - 1
         item, line, (is_a_flipped, is_b_flipped) = self._item, self._line_bytes, self._flipped
         # Whatever begins at lines begins at blocks.
@@ -136,9 +140,9 @@ class CostTables:
         """Whether rows of an operand lie off the blocks of memory, where that matters."""
         return (a | b) & _OFF != 0
 
-    def costed(self, sizes: ProductSizes) -> tuple[Interval, Lines, tuple[int, int]]:
+    def costed(self, sizes: ProductSizes, *, finer: bool = False) -> tuple[Interval, Lines, tuple[int, int]]:
         """The candidates for sizes, their costs, and where among these are what L2 serves and what is read past it."""
-        key = self.layouts(sizes)
+        key = self.layouts(sizes, finer=finer)
         found = self._costed.get(key)
         if found is None:
             at, a, b = key
