@@ -40,14 +40,14 @@ def test_the_corner_with_the_lowest_estimate() -> None:
     other rows take 300,000 to copy beside the corner; other 12 tiles of its columns 3 rounds, 48 of the other columns 12;
     two more joins of 2,000."""
     tile = CubeTile((10, 10, 64), (10, 10, 16), 1, 1_600_000)
-    assert choose_corner(80, 80, tile, (400_000, 400_000), 4) == Corner(20, 20, 2_004_000)
+    assert choose_corner(80, 80, tile, (400_000, 400_000), 4, 300) == Corner(20, 20, 2_004_000)
 
 
 def test_the_corner_with_one_copy_has_all_of_the_other_operand() -> None:
     """Rows of 8 tiles are 2 rounds: one of 8 copied before, the others beside 2.3 rounds, and 14 rounds behind."""
     tile = CubeTile((10, 10, 64), (10, 10, 16), 1, 1_600_000)
     cycles = 50_000 + 350_000 + 1_400_000 + 2_000
-    found = choose_corner(80, 77, tile, (400_000, 0), 4), choose_corner(77, 80, tile, (0, 400_000), 4)
+    found = choose_corner(80, 77, tile, (400_000, 0), 4, 300), choose_corner(77, 80, tile, (0, 400_000), 4, 300)
     assert [(each.rows, each.cols) for each in found if each is not None] == [(10, 77), (77, 10)]
     assert [each.cycles for each in found if each is not None] == pytest.approx([cycles * 1.01] * 2)
 
@@ -55,12 +55,12 @@ def test_the_corner_with_one_copy_has_all_of_the_other_operand() -> None:
 @pytest.mark.parametrize("copies", [(0, 0), (9_000, 9_000), (12_000, 12_000)])
 def test_there_are_none_where_copies_take_little(copies: tuple[float, float]) -> None:
     tile = CubeTile((10, 10, 64), (10, 10, 16), 1, 1_600_000)
-    assert choose_corner(80, 80, tile, copies, 4) is None
+    assert choose_corner(80, 80, tile, copies, 4, 300) is None
 
 
 def test_there_are_none_in_less_than_a_round() -> None:
     tile = CubeTile((10, 10, 64), (10, 10, 16), 1, 100_000)
-    assert choose_corner(20, 10, tile, (400_000, 400_000), 4) is None
+    assert choose_corner(20, 10, tile, (400_000, 400_000), 4, 300) is None
 
 
 @pytest.fixture

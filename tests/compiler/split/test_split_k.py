@@ -208,3 +208,17 @@ def test_a_shape_that_is_split_waits_for_no_template(made: Kernel, monkeypatch: 
     split = compile_kernel(fresh, {name: large[name] for name in names}, the_chip("ascend_910b1"), the_isa())
     assert [each.kind for each in split.launches] == ["stack"]
     assert not written
+
+
+@pytest.mark.parametrize("barrier", [300, 20_000])
+def test_parts_wait_for_the_barrier_of_the_chip(barrier: int) -> None:
+    """64 x 4096 x 64 is in parts where a barrier takes hundreds of cycles, and whole where it takes longer than the product."""
+    chip = load_chip("ascend_910b1", [f"core.sync.launch_cycles={barrier}"])
+
+    def taken(pins: Pins | None) -> int:
+        device = Device(chip, timing_only=True)
+        device.run(plain, {"a": device.empty((64, 4096), "fp16"), "b": device.empty((4096, 64), "fp16")}, pins=pins)
+        return device.launches[0].result.cycles
+
+    assert (taken(None) < taken(_NEVER)) == (barrier == 300)
+    assert taken(None) <= taken(_NEVER)

@@ -22,8 +22,8 @@ from npuvm.isa import Isa
 
 __all__ = ["Corner", "PanelLaunches", "Step", "choose_corner", "edge_axis"]
 
-_JOIN_CYCLES = 2000
-"""Cycles of a barrier of the launch, of filling the pipeline once more, and of cores that wait for the last one, roughly."""
+_JOIN_CYCLES = 1700
+"""Cycles of filling the pipeline once more behind a barrier, and of cores that wait for the last one, roughly."""
 
 _WORTH = 1.015
 """How many times as fast a product must be in panels, by estimates."""
@@ -49,11 +49,14 @@ class Corner(NamedTuple):
     cycles: float
 
 
-def choose_corner(m: int, n: int, tile: CubeTile, copies: tuple[float, float], cores: int) -> Corner | None:
+def choose_corner(
+    m: int, n: int, tile: CubeTile, copies: tuple[float, float], cores: int, barrier: int
+) -> Corner | None:
     """The corner of a product of m x n whose operands take `copies` cycles to copy, 0 where one is read as it lies.
 
-    `tile` is that of the product as one, with its cycles, and `cores` how many share its tiles. All rows or columns are in the
-    corner where their operand is not copied. None where copies before the product are no slower.
+    `tile` is that of the product as one, with its cycles, and `cores` how many share its tiles. Panels are `barrier` cycles
+    apart. All rows or columns are in the corner where their operand is not copied. None where copies before the product are no
+    slower.
     """
     m1, n1, _ = tile.l1
     rows, cols = -(-m // m1), -(-n // n1)
@@ -62,7 +65,7 @@ def choose_corner(m: int, n: int, tile: CubeTile, copies: tuple[float, float], c
     least, best = min(whole / _WORTH, whole - _LEAST), None
     if tile.cycles > least:
         return None
-    per_round = tile.cycles / -(-rows * cols // cores)
+    per_round, join = tile.cycles / -(-rows * cols // cores), _JOIN_CYCLES + barrier
     for high, wide in _corners(cores, rows if a == 0 else 0, cols if b == 0 else 0):
         if high > rows or wide > cols or (high == rows and wide == cols):
             continue
@@ -70,9 +73,9 @@ def choose_corner(m: int, n: int, tile: CubeTile, copies: tuple[float, float], c
         corner, left, right = (-(-each // cores) for each in (high * wide, (rows - high) * wide, rows * (cols - wide)))
         cycles = part_a + part_b + max((corner + _FILLED) * per_round, a - part_a if left else b - part_b)
         if left:
-            cycles += max(left * per_round, b - part_b) + _JOIN_CYCLES
+            cycles += max(left * per_round, b - part_b) + join
         if right:
-            cycles += right * per_round + _JOIN_CYCLES
+            cycles += right * per_round + join
         if corner > 1:
             cycles *= _SURE
         if cycles < least:
@@ -121,6 +124,7 @@ class PanelLaunches:
         assert isinstance(product, CubeSegment)
         self._name, self._written, self._family = product.name, product.written, family
         self._operands, self._cores = tuple(operands), chip.cores_with("cube")
+        self._barrier = chip.core.sync.launch_cycles
         copied = list(zip(operands, parts.copies, strict=True))
         self.segments = {operand: part_of_copy(copy, edge_axis(product, operand)) for operand, copy in copied}
         """By operand the copy of a part of it, for the symbols with those of PART behind them."""
@@ -144,7 +148,7 @@ class PanelLaunches:
         if sum(copies) <= _LEAST:
             return []
         m, n = sizes
-        corner = choose_corner(m, n, self._family.tile((*values, *pitches)), copies, self._cores)
+        corner = choose_corner(m, n, self._family.tile((*values, *pitches)), copies, self._cores, self._barrier)
         return [] if corner is None else _steps(m, n, corner, self._operands)
 
     def copy_name(self, step: Step, operand: str) -> str:
