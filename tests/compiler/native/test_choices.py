@@ -16,7 +16,7 @@ from benchmarks.compiling.kernels import KERNELS, Shapes, Subject, draw
 from tests.compiler.cube.test_cube_chooser import _problem, _product
 from tests.compiler.vector_run import CHIPS, the_chip, the_isa
 
-from npuvm.compiler import CompiledKernel, CompileError, compile_kernel
+from npuvm.compiler import CompiledKernel, CompileError, Pins, compile_kernel
 from npuvm.compiler.cube.candidates import Asked, By
 from npuvm.compiler.cube.chooser import TileChooser as ProductChooser
 from npuvm.compiler.cube.problem import ProductSizes
@@ -26,6 +26,7 @@ from npuvm.compiler.native import loading
 from npuvm.compiler.native.loading import load_native, loaded, unload_native
 from npuvm.compiler.relay import native as relay_native
 from npuvm.compiler.vector.choice import TileChooser
+from npuvm.hw.config import load_chip
 from npuvm.isa import RelocTable
 
 pytest.importorskip("numba")
@@ -99,6 +100,17 @@ def test_blocks_of_relays_are_chosen_by_machine_code(monkeypatch: pytest.MonkeyP
         compile_kernel(attention, each, the_chip(CHIPS[0]), the_isa())
     assert len(asked) == _SHAPES
     assert all(max(each) < relay_native.MOST for each in asked)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_machine_code_shares_a_small_l1_among_products_as_python_does(chip: str) -> None:
+    npu, isa, shapes = load_chip(chip, ["core.l1_kib=48", "core.count=2"]), the_isa(), drawn("attention")
+    attention = _BY_NAME["attention"].make()
+    expected = [images(compile_kernel(attention, each, npu, isa, Pins(stack="mix"))) for each in shapes]
+    load_native()
+    attention = _BY_NAME["attention"].make()
+    for each, images_of in zip(shapes, expected, strict=True):
+        assert images(compile_kernel(attention, each, npu, isa, Pins(stack="mix"))) == images_of, each
 
 
 def test_tiles_of_vector_segments_are_chosen_by_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -271,6 +271,52 @@ def test_rows_that_do_not_fit_are_cut() -> None:
     assert launches[-1] == "cube"
 
 
+_SMALL_L1 = [
+    ("ascend_910b1", ("core.l1_kib=64", "core.count=2"), (1, 4, 200, 130, 64, 16)),
+    ("ascend_910b1", ("core.l1_kib=64", "core.count=2"), (2, 1, 64, 300, 16, 130)),
+    ("ascend_910b1", ("core.l1_kib=32", "core.count=1", "core.ub_kib=16"), (1, 1, 511, 65, 17, 16)),
+    ("ascend_910b1", ("core.l1_kib=96", "core.count=1"), (1, 2, 64, 130, 128, 16)),
+    ("ascend_910a", ("core.l1_kib=48", "core.count=2"), (1, 3, 150, 100, 40, 100)),
+    ("edge", ("core.l1_kib=32",), (1, 1, 130, 65, 64, 64)),
+    ("edge", ("core.l1_kib=16",), (1, 1, 40, 65, 20, 64)),
+]
+
+
+@pytest.mark.parametrize(("chip", "overrides", "sizes"), _SMALL_L1, ids=str)
+def test_products_fit_a_small_l1_together(chip: str, overrides: tuple[str, ...], sizes: tuple[int, ...]) -> None:
+    """Rings are as large as the product needs that needs most of each: more than either product alone takes."""
+    device = Device(load_chip(chip, overrides))
+    inputs = filled(attention, **dict(zip("BHSTDE", sizes, strict=True)))
+    for pins in (_MIX, None):
+        on_device = {name: device.tensor(each) for name, each in inputs.items()}
+        close(device.read(device.run(attention, on_device, pins)["y"]), attended(inputs))
+    assert kinds(related(attention, inputs, device.chip)) == ["mix"]
+
+
+@pytest.mark.parametrize("made", [biased_layers, biased_last], ids=lambda made: str(made.name))
+@pytest.mark.parametrize("l1_kib", [24, 40])
+def test_products_with_biases_fit_a_small_l1_together(made: Kernel, l1_kib: int) -> None:
+    device = Device(load_chip("ascend_910b1", [f"core.l1_kib={l1_kib}", "core.count=1"]))
+    for sizes in ((1, 100, 90, 70, 33), (2, 40, 16, 200, 130)):
+        inputs = filled(made, **dict(zip("BMKNP", sizes, strict=True)))
+        on_device = {name: device.tensor(each) for name, each in inputs.items()}
+        got, apart = (
+            device.read(device.run(made, on_device, pins)["y"]).astype(np.float64)
+            for pins in (_MIX, Pins(stack="launches"))
+        )
+        np.testing.assert_allclose(got, apart, rtol=2e-3, atol=2e-4)
+
+
+def test_products_that_fit_l1_only_apart_are_launches() -> None:
+    """All of a deep first product's depth and of a wide second one's columns: each leaves too little for the other."""
+    inputs = filled(attention, B=1, H=1, S=40, T=40, D=600, E=600)
+    chip = load_chip("edge", ["core.l1_kib=64"])
+    assert kinds(related(attention, inputs, chip)) == ["cube", "vector", "cube"]
+    device = Device(chip)
+    on_device = {name: device.tensor(each) for name, each in inputs.items()}
+    close(device.read(device.run(attention, on_device)["y"]), attended(inputs))
+
+
 def test_the_pin_stands_alone() -> None:
     inputs = filled(attention, B=1, H=1, S=16, T=16, D=16, E=16)
     with pytest.raises(CompileError, match=r"pin cores = 1 cannot be honoured; allowed: none beside stack = 'mix'"):

@@ -17,8 +17,8 @@ from npuvm.compiler.emit.symint import SymInt, compile_values
 from npuvm.compiler.language.pins import Pins
 from npuvm.compiler.plan.plan import make_plan
 from npuvm.compiler.plan.segments import VectorSegment
-from npuvm.compiler.relay.levels import EDGES, FittingTiles, ProductRoom, relay_levels
-from npuvm.compiler.relay.tile import ProductShape, largest_tile
+from npuvm.compiler.relay.levels import EDGES, FittingTiles, RelayRoom, relay_levels
+from npuvm.compiler.relay.tile import ProductShape, largest_tile, least_tile
 from npuvm.compiler.tiles.levels import Loop
 from npuvm.compiler.vector.buffers import Storage
 from npuvm.compiler.vector.codegen import covered, tiled
@@ -127,7 +127,7 @@ def fits(problem: TileProblem, m: int, n: int, k: int) -> bool:
 @pytest.mark.parametrize("chip", CHIPS)
 def test_tiles_of_relays_fit_and_are_the_largest_of_their_edges(chip: str) -> None:
     problem, source = product_problem(chip), Random(chip)
-    table = FittingTiles.of(problem, 0, 16)
+    table = FittingTiles.of(problem, 16)
     edges = [16 * edge for edge in EDGES]
     assert table.widest
     for _ in range(200):
@@ -152,14 +152,17 @@ def test_tiles_of_relays_fit_and_are_the_largest_of_their_edges(chip: str) -> No
 def test_the_largest_tile_of_a_relay_is_the_first_that_fits(chip: str) -> None:
     """With as many columns as fit, and then as deep as fits."""
     problem, source = product_problem(chip), Random(chip)
-    room, edges, found = ProductRoom.of(problem, 4), [16 * edge for edge in reversed(EDGES)], 0
+    room, edges, found = RelayRoom.of([problem]), [16 * edge for edge in reversed(EDGES)], 0
     for _ in range(300):
         rows, n, k = 16 * source.randint(1, 16), source.randint(1, 700), source.randint(1, 700)
         shape = ProductShape(n, k, *source.choice([(False, False), (True, False), (False, True)]))
         wide = [n] if shape.whole_n else [min(edge, n) for edge in edges]
         deep = [k] if shape.whole_k else [min(edge, k) for edge in edges]
-        first = next(((x, y) for x in wide for y in deep if room.holds(rows, x, y)), None)
-        assert largest_tile(room, rows, shape) == first
+        first = next(((x, y) for x in wide for y in deep if room.holds(rows, [(x, y)])), None)
+        least = [least_tile(shape)]
+        assert room.holds(rows, least) == (first is not None)
+        if first is not None:
+            assert largest_tile(room, rows, least, 0, shape) == first
         found += first is not None
     assert 50 < found < 300
 

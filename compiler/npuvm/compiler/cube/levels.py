@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NoReturn, TypeVar
@@ -20,6 +20,7 @@ __all__ = [
     "Table",
     "are_finer",
     "are_wide",
+    "buffer_bytes",
     "finer_tiles",
     "fitting",
     "grown_tiles",
@@ -30,6 +31,7 @@ __all__ = [
     "refuse",
     "ring_slots",
     "slot_bytes",
+    "slots_of",
     "used_bytes",
 ]
 
@@ -191,8 +193,13 @@ def _fits(problem: TileProblem, table: Table, l0c_depth: int, spaces: Sequence[s
 
 def used_bytes(problem: TileProblem, table: Table, l0c_depth: int) -> dict[str, Ints]:
     """Bytes of each buffer that the rings of each candidate take."""
-    slots, depth = slot_bytes(problem, table), problem.depth
-    bias = slots["l1.bias"] * depth("l1.bias") + slots["ones"] if problem.bias_item else 0
+    return buffer_bytes(problem, slot_bytes(problem, table), l0c_depth, problem.bias_item > 0)
+
+
+def buffer_bytes(problem: TileProblem, slots: Mapping[str, _Size], l0c_depth: int, has_bias: bool) -> dict[str, _Size]:
+    """Bytes of each buffer that rings with slots of so many bytes take."""
+    depth = problem.depth
+    bias = slots["l1.bias"] * depth("l1.bias") + slots["ones"] if has_bias else 0
     return {
         "l1": slots["l1.a"] * depth("l1.a") + slots["l1.b"] * depth("l1.b") + bias,
         "l0a": slots["l0a"] * depth("l0a"),
@@ -218,17 +225,21 @@ def k_at_l1(problem: TileProblem, operand: str, k: _Size) -> _Size:
 
 def slot_bytes(problem: TileProblem, table: Table) -> dict[str, Ints]:
     """Bytes of one slot of every ring, for each candidate."""
-    slots = _slots(problem, tuple(table.T))
-    for ring, least in _bias_at_l0(problem, table[:, 0], table[:, 1]).items():
-        slots[ring] = np.maximum(slots[ring], least)
-    return slots
+    return slots_of(problem, tuple(table.T), np.maximum)
 
 
 def ring_slots(problem: TileProblem, tile: CubeTile) -> dict[str, int]:
     """Bytes of one slot of every ring, for one tile."""
-    slots = _slots(problem, (*tile.l1, *tile.l0))
-    for ring, least in _bias_at_l0(problem, *tile.l1[:2]).items():
-        slots[ring] = larger(slots[ring], least)
+    return slots_of(problem, (*tile.l1, *tile.l0), larger)
+
+
+def slots_of(
+    problem: TileProblem, tile: Sequence[_Size], larger_of: Callable[[_Size, _Size], _Size]
+) -> dict[str, _Size]:
+    """Bytes of one slot of every ring for the six sides of a tile, or of many; `larger_of` gives the larger of two sizes."""
+    slots = _slots(problem, tile)
+    for ring, least in _bias_at_l0(problem, *tile[:2]).items():
+        slots[ring] = larger_of(slots[ring], least)
     return slots
 
 

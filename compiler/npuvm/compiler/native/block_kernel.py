@@ -31,16 +31,22 @@ def _place(blocks: int) -> int:
 
 
 @part
-def _holds(known: Ints, at: int, rows: CodeRows, registers: Floats, m: int, n: int, k: int) -> bool:
-    """`ProductRoom.holds`"""
-    registers[known[at + Product.IN_M]] = m
-    registers[known[at + Product.IN_N]] = n
-    registers[known[at + Product.IN_K]] = k
-    run_code(rows, registers, known[at + Product.LATE], known[at + Product.LATE + 1])
+def _holds(known: Ints, rows: CodeRows, registers: Floats, m: int, tiles: Tiles) -> bool:
+    """`RelayRoom.holds`"""
+    registers[known[Known.IN_M]] = m
+    for side in range(4):
+        registers[known[Known.IN_TILES + side]] = tiles[side]
+    run_code(rows, registers, known[Known.ROOM_LATE], known[Known.ROOM_LATE + 1])
     is_room = True
     for each in range(4):
-        is_room &= registers[known[at + Product.OUT_BYTES + each]] <= known[at + Product.ROOMS + each]
+        is_room &= registers[known[Known.OUT_BYTES + each]] <= known[Known.ROOMS + each]
     return is_room
+
+
+@part
+def _with(tiles: Tiles, second: int, n: int, k: int) -> Tiles:
+    """The tiles with another of the first product, or of the second."""
+    return (tiles[0], tiles[1], n, k) if second else (n, k, tiles[2], tiles[3])
 
 
 @part
@@ -63,27 +69,35 @@ def _fitting(known: Ints, at: int, row_at: int, n: int, k: int) -> tuple[int, in
 
 
 @part
-def _largest(known: Ints, at: int, rows: CodeRows, registers: Floats, m: int, n: int, k: int) -> tuple[int, int]:
-    """`largest_tile`; a width of 0 where there is none."""
-    whole_n, whole_k = known[at + Product.IS_WHOLE_N] != 0, known[at + Product.IS_WHOLE_K] != 0
+def _least(known: Ints, at: int, n: int, k: int) -> tuple[int, int]:
+    """`least_tile`"""
     # Sides are in falling order.
     least = known[Known.EDGES + EDGE_COUNT - 1]
-    shallow = k if whole_k else min(least, k)
-    if not _holds(known, at, rows, registers, m, n if whole_n else min(least, n), shallow):
-        return 0, 0
-    width = n
-    if not whole_n:
+    return (
+        n if known[at + Product.IS_WHOLE_N] else min(least, n),
+        k if known[at + Product.IS_WHOLE_K] else min(least, k),
+    )
+
+
+@part
+def _largest(
+    known: Ints, rows: CodeRows, registers: Floats, m: int, tiles: Tiles, second: int, n: int, k: int
+) -> Tiles:
+    """`largest_tile` of one product of n columns and depth k, with those of the other."""
+    at = known[Known.SECOND] if second else _FIRST
+    width, depth = n, k
+    shallow = _least(known, at, n, k)[1]
+    if not known[at + Product.IS_WHOLE_N]:
         for each in range(EDGE_COUNT):
             width = min(known[Known.EDGES + each], n)
-            if _holds(known, at, rows, registers, m, width, shallow):
+            if _holds(known, rows, registers, m, _with(tiles, second, width, shallow)):
                 break
-    depth = k
-    if not whole_k:
+    if not known[at + Product.IS_WHOLE_K]:
         for each in range(EDGE_COUNT):
             depth = min(known[Known.EDGES + each], k)
-            if _holds(known, at, rows, registers, m, width, depth):
+            if _holds(known, rows, registers, m, _with(tiles, second, width, depth)):
                 break
-    return width, depth
+    return _with(tiles, second, width, depth)
 
 
 @part
@@ -131,11 +145,25 @@ def _cycles_of_run(
 
 
 @part
-def _tile(
-    known: Ints, at: int, rows: CodeRows, registers: Floats, row_at: int, size: int, n: int, k: int
-) -> tuple[int, int]:
-    width, depth = _fitting(known, at, row_at, n, k)
-    return (width, depth) if width else _largest(known, at, rows, registers, size, n, k)
+def _tiles(known: Ints, rows: CodeRows, registers: Floats, row_at: int, size: int, shape: Ints) -> Tiles:
+    """`BlockChooser._tiles`; a first width of 0 where there are none."""
+    products = known[Known.PRODUCTS]
+    n, k = _least(known, _FIRST, shape[Size.SHAPES], shape[Size.SHAPES + 1])
+    tiles = (n, k, 1, 1)
+    if products == 2:
+        n, k = _least(known, known[Known.SECOND], shape[Size.SHAPES + 2], shape[Size.SHAPES + 3])
+        tiles = _with(tiles, 1, n, k)
+    if not _holds(known, rows, registers, size, tiles):
+        return 0, 0, 0, 0
+    for each in range(products):
+        n, k = shape[Size.SHAPES + 2 * each], shape[Size.SHAPES + 2 * each + 1]
+        width, depth = _fitting(known, known[Known.SECOND] if each else _FIRST, row_at, n, k)
+        found = _with(tiles, each, width, depth)
+        if width and _holds(known, rows, registers, size, found):
+            tiles = found
+        else:
+            tiles = _largest(known, rows, registers, size, tiles, each, n, k)
+    return tiles
 
 
 @part
@@ -261,8 +289,8 @@ def choose_block(
     for each in range(products):
         registers[known[at + Product.IN_ALL_N]] = shape[Size.SHAPES + 2 * each]
         registers[known[at + Product.IN_ALL_K]] = shape[Size.SHAPES + 2 * each + 1]
-        run_code(rows, registers, known[at + Product.EARLY], known[at + Product.EARLY + 1])
         at = known[Known.SECOND]
+    run_code(rows, registers, known[Known.ROOM_EARLY], known[Known.ROOM_EARLY + 1])
     run_code(rows, registers, known[Known.EARLY], known[Known.EARLY + 1])
     run_code(rows, registers, known[Known.UB_EARLY], known[Known.UB_EARLY + 1])
     found_cycles[0] = np.inf
@@ -289,21 +317,8 @@ def choose_block(
             break
         if size >= too_many:
             continue
-        n, k = _tile(known, _FIRST, rows, registers, row_at, size, shape[Size.SHAPES], shape[Size.SHAPES + 1])
-        tiles = (n, k, 1, 1)
-        if n and products == 2:
-            n, k = _tile(
-                known,
-                int(known[Known.SECOND]),
-                rows,
-                registers,
-                row_at,
-                size,
-                shape[Size.SHAPES + 2],
-                shape[Size.SHAPES + 3],
-            )
-            tiles = (tiles[0], tiles[1], n, k)
-        if not n:
+        tiles = _tiles(known, rows, registers, row_at, size, shape)
+        if not tiles[0]:
             too_many = size
             continue
         parts = _parts(known, rows, registers, size, tiles[0], tiles[2])

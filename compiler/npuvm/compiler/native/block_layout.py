@@ -70,7 +70,13 @@ class Known(IntEnum):
     SLOTS = 30
     BLOCK_COST = 31
     LIKELY = 32
-    ROWS = 33
+    ROOMS = 33
+    ROOM_EARLY = 37
+    ROOM_LATE = 39
+    IN_M = 41
+    IN_TILES = 42
+    OUT_BYTES = 46
+    ROWS = 50
     CUTS = ROWS + MOST_ROWS
     EDGES = CUTS + MOST_CUTS
     PRODUCT = EDGES + EDGE_COUNT
@@ -84,19 +90,12 @@ class Product(IntEnum):
     OUT_ITEM = 2
     ITEM = 3
     IS_FLIPPED = 4
-    ROOMS = 5
-    EARLY = 9
-    LATE = 11
-    IN_M = 13
-    IN_N = 14
-    IN_K = 15
-    OUT_BYTES = 16
-    IN_ALL_N = 20
-    IN_ALL_K = 21
-    IN_TILE_N = 22
-    IN_TILE_K = 23
-    OUT_CYCLES = 24
-    TABLES = 25
+    IN_ALL_N = 5
+    IN_ALL_K = 6
+    IN_TILE_N = 7
+    IN_TILE_K = 8
+    OUT_CYCLES = 9
+    TABLES = 10
 
 
 PRODUCT_WIDTH = 3 * TABLE_WIDTH

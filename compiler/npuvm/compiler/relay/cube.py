@@ -17,6 +17,7 @@ from npuvm.compiler.emit.handles import Loop, first, last
 from npuvm.compiler.emit.symint import larger, several
 from npuvm.compiler.emit.walk import Axis, GridWalk
 from npuvm.compiler.relay.handover import Side, make_handovers
+from npuvm.compiler.relay.levels import shared_slots
 from npuvm.compiler.relay.walk import Place, Run, in_slot
 from npuvm.hw.config import CoreType
 from npuvm.isa import Pred
@@ -73,11 +74,7 @@ class BlockProduct(MatmulEmitter):
         self._n_loop: Loop | None = None
 
     def _ring_slots(self) -> Mapping[str, int]:
-        needs = [ring_slots(each.problem, each.tile) for each in self._products_here]
-        found = dict(needs[0])
-        for each in needs[1:]:
-            found = {name: larger(found[name], size) for name, size in each.items()}
-        return found
+        return shared_slots([ring_slots(each.problem, each.tile) for each in self._products_here], larger)
 
     def write_block(self, place: Place, run: Run) -> None:
         """All tiles of a block of rows, between waiting for its slot and handing that on."""

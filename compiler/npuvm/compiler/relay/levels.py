@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import reduce
+from itertools import chain
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from npuvm.compiler.cube.levels import buffer_bytes, slots_of
 from npuvm.compiler.cube.problem import TileProblem
 from npuvm.compiler.emit.blocks import BLOCK_BYTES, align_up
-from npuvm.compiler.emit.symint import Function, SymInt, compile_values
+from npuvm.compiler.emit.symint import Function, SymInt, compile_values, larger
 from npuvm.compiler.tiles.levels import Level, Loop, grow
 
-__all__ = ["EDGES", "FittingTiles", "ProductRoom", "product_bytes", "relay_levels", "room_key"]
+__all__ = ["EDGES", "FittingTiles", "RelayRoom", "relay_bytes", "relay_levels", "room_key", "shared_slots"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -44,45 +47,53 @@ def relay_levels() -> tuple[Level, ...]:
     )
 
 
-def product_bytes(problem: TileProblem, bias_item: int, m: _Size, n: _Size, k: _Size) -> dict[str, _Size]:
-    """Bytes of each buffer that a tile, or each of many, takes, with `bias_item` bytes of a bias for each column."""
-    item, depth = problem.item, problem.depth
-    left, width = m * align_up(k * item), align_up(n * item)
-    inner = width * align_up(k, BLOCK_BYTES // item)
-    right = align_up(n, 16) * align_up(k * item) if problem.b.flipped else inner
-    bias = depth("l1.bias") * align_up(n * bias_item) + align_up(m * bias_item)
-    return {
-        "l0a": left * depth("l0a"),
-        "l0b": inner * depth("l0b"),
-        "l0c": m * align_up(n * problem.acc_item) * depth("l0c"),
-        "l1": left * depth("l1.a") + right * depth("l1.b") + bias,
-    }
+def shared_slots(slots: Sequence[Mapping[str, _Size]], larger_of: Callable[[_Size, _Size], _Size]) -> dict[str, _Size]:
+    """Bytes of one slot of every ring that products share: as large as the one needs that needs most of it."""
+    return {ring: reduce(larger_of, [each[ring] for each in slots]) for ring in slots[0]}
+
+
+def relay_bytes(
+    problems: Sequence[TileProblem], m: _Size, tiles: Sequence[tuple[_Size, _Size]], larger_of: Callable[..., _Size]
+) -> dict[str, _Size]:
+    """Bytes of each buffer that tiles of m rows and (n, k) take, one of each product, in rings that all of them share.
+
+    Steps along k are counted as whole blocks, of which tables are made.
+    """
+    slots = []
+    for problem, (n, k) in zip(problems, tiles, strict=True):
+        deep = align_up(k, BLOCK_BYTES // problem.item)
+        slots.append(slots_of(problem, (m, n, deep, m, n, deep), larger_of))
+    has_bias = any(each.bias_item for each in problems)
+    found = buffer_bytes(problems[0], shared_slots(slots, larger_of), problems[0].depth("l0c"), has_bias)
+    return {space: found[space] for space in ("l0a", "l0b", "l0c", "l1")}
 
 
 def room_key(problem: TileProblem) -> tuple[Hashable, ...]:
-    """What problems have in common on one chip whose `product_bytes` are the same for any tile and bias."""
+    """What problems have in common on one chip whose `relay_bytes` are the same for any tile."""
     depths = tuple(problem.depth(ring) for ring in ("l0a", "l0b", "l0c", "l1.a", "l1.b", "l1.bias"))
-    return problem.item, problem.acc_item, problem.b.flipped, depths
+    return problem.item, problem.acc_item, problem.bias_item, problem.a.flipped, problem.b.flipped, depths
 
 
-class ProductRoom(NamedTuple):
-    """Whether tiles of a product fit its buffers. One that is smaller along any side fits where a larger one does."""
+class RelayRoom(NamedTuple):
+    """Whether tiles of a relay's products fit its buffers together. Smaller ones along any side fit where larger ones do."""
 
     nbytes: Function
     room: tuple[int, ...]
 
     @staticmethod
-    def of(problem: TileProblem, bias_item: int) -> ProductRoom:
-        """That of tiles at L0 and L1; `bias_item` as in `product_bytes`."""
-        sides = ("m", "n", "k")
-        found = product_bytes(problem, bias_item, *(SymInt.variable(side) for side in sides))
-        return ProductRoom(
-            compile_values(sides, tuple(found.values())), tuple(problem.chip.capacity_bytes(each) for each in found)
+    def of(problems: Sequence[TileProblem]) -> RelayRoom:
+        """That of tiles at L0 and L1."""
+        sides = [(f"n{at}", f"k{at}") for at in range(len(problems))]
+        tiles = [(SymInt.variable(n), SymInt.variable(k)) for n, k in sides]
+        found = relay_bytes(problems, SymInt.variable("m"), tiles, larger)
+        return RelayRoom(
+            compile_values(("m", *chain(*sides)), tuple(found.values())),
+            tuple(problems[0].chip.capacity_bytes(each) for each in found),
         )
 
-    def holds(self, m: int, n: int, k: int) -> bool:
-        """Whether there is room for a tile."""
-        l0a, l0b, l0c, l1 = self.nbytes(m, n, k)
+    def holds(self, m: int, tiles: Sequence[tuple[int, int]]) -> bool:
+        """Whether there is room for tiles of m rows and these (n, k)."""
+        l0a, l0b, l0c, l1 = self.nbytes(m, *chain(*tiles))
         left, inner, result, outer = self.room
         return bool(l0a <= left and l0b <= inner and l0c <= result and l1 <= outer)
 
@@ -94,14 +105,14 @@ class FittingTiles(NamedTuple):
     deepest: Mapping[int, Mapping[int, int]]
 
     @staticmethod
-    def of(problem: TileProblem, bias_item: int, least_rows: int) -> FittingTiles:
+    def of(problem: TileProblem, least_rows: int) -> FittingTiles:
         """Grown from the block up, once for products that take as much room; no shape takes part."""
-        key = (problem.chip.chip_hash, room_key(problem), bias_item, least_rows)
+        key = (problem.chip.chip_hash, room_key(problem), least_rows)
         found = _GROWN.get(key)
         if found is None:
             if len(_GROWN) == _KEPT:
                 _GROWN.clear()
-            found = _GROWN[key] = _grown(problem, bias_item, least_rows)
+            found = _GROWN[key] = _grown(problem, least_rows)
         return found
 
     def fitting(self, rows: int, n: int, k: int, whole_n: bool, whole_k: bool) -> tuple[int, int] | None:
@@ -137,9 +148,10 @@ _GROWN: dict[Hashable, FittingTiles] = {}
 _KEPT = 64
 
 
-def _grown(problem: TileProblem, bias_item: int, least_rows: int) -> FittingTiles:
+def _grown(problem: TileProblem, least_rows: int) -> FittingTiles:
     def fits(level: Level, tiles: Ints) -> npt.NDArray[np.bool_]:
-        found = product_bytes(problem, bias_item, tiles[:, 0], tiles[:, 1], tiles[:, 2])
+        m, n, k = tiles.T
+        found = relay_bytes((problem,), m, ((n, k),), np.maximum)
         inside = np.ones(len(tiles), dtype=bool)
         for space in level.buffers:
             inside &= found[space] <= problem.chip.capacity_bytes(space)

@@ -23,7 +23,7 @@ from npuvm.compiler.native.code import CodeWriter
 from npuvm.compiler.native.loading import Native
 from npuvm.compiler.relay.cost import HIDDEN, RelayCost
 from npuvm.compiler.relay.handover import SLOTS
-from npuvm.compiler.relay.levels import FittingTiles, product_bytes, room_key
+from npuvm.compiler.relay.levels import FittingTiles, relay_bytes, room_key
 from npuvm.compiler.relay.tile import (
     BLOCK_COST,
     CUTS,
@@ -35,7 +35,7 @@ from npuvm.compiler.relay.tile import (
     Chosen,
     Runs,
 )
-from npuvm.compiler.tiles.formula_terms import variable
+from npuvm.compiler.tiles.formula_terms import largest, variable
 from npuvm.compiler.vector.buffers import Storage
 
 __all__ = ["MOST", "NativeChooser", "shape_numbers"]
@@ -65,7 +65,8 @@ class NativeChooser:
         writer = CodeWriter()
         known = _common(chooser, cost)
         known[Known.PRODUCTS] = len(whole)
-        products = [_product(writer, chooser, at, flags) for at, flags in enumerate(whole)]
+        _write_room(writer, known, chooser)
+        products = [_product(chooser, at, flags) for at, flags in enumerate(whole)]
         known[Known.SECOND] = len(known) + len(products[0]) if self._both else Known.PRODUCT
         _write_storage(writer, known, storage)
         _write_cycles(writer, known, cost, products)
@@ -86,7 +87,7 @@ class NativeChooser:
     ) -> NativeChooser:
         """The chooser of all relays that are alike in what they choose by."""
         problems = tuple([(*room_key(p), p.out_item, p.via_ub, p.depth("ub.c")) for p in chooser.problems])
-        forms = cost.form, cost.numbers, storage.form, problems, chooser.bias_item, *whole
+        forms = cost.form, cost.numbers, storage.form, problems, *whole
         key = (chooser.chip.chip_hash, native.label, *forms)
         found = _MADE.get(key)
         if found is None:
@@ -142,21 +143,28 @@ def _common(chooser: BlockChooser, cost: RelayCost) -> list[int]:
     return known
 
 
-def _product(writer: CodeWriter, chooser: BlockChooser, at: int, whole: tuple[bool, bool]) -> list[int]:
+def _write_room(writer: CodeWriter, known: list[int], chooser: BlockChooser) -> None:
+    """What tiles of all products take of the buffers, and what there is."""
+    sides = [f"fit_{side}{at}" for at in range(len(chooser.problems)) for side in ("n", "k")]
+    tiles = [(variable(n), variable(k)) for n, k in zip(sides[::2], sides[1::2], strict=True)]
+    found = relay_bytes(chooser.problems, variable("fit_m"), tiles, largest)
+    known[Known.ROOMS : Known.ROOMS + 4] = [chooser.chip.capacity_bytes(each) for each in found]
+    early, late, results = writer.add(["fit_m", *sides], list(found.values()))
+    known[Known.ROOM_EARLY : Known.ROOM_EARLY + 2], known[Known.ROOM_LATE : Known.ROOM_LATE + 2] = early, late
+    known[Known.OUT_BYTES : Known.OUT_BYTES + 4] = results
+    known[Known.IN_M] = writer.variable("fit_m")
+    # The sides of a second product that there is not are written to where nothing reads.
+    inputs = [writer.variable(side) for side in sides] + [writer.variable("nobody's")] * (4 - len(sides))
+    known[Known.IN_TILES : Known.IN_TILES + 4] = inputs
+
+
+def _product(chooser: BlockChooser, at: int, whole: tuple[bool, bool]) -> list[int]:
     """Numbers of a product, and the tables of its tiles."""
     problem = chooser.problems[at]
-    sides = [f"fit_{side}{at}" for side in ("m", "n", "k")]
-    m, n, k = (variable(side) for side in sides)
-    found = product_bytes(problem, chooser.bias_item, m, n, k)
     known = [0] * Product.TABLES
     known[Product.IS_WHOLE_N], known[Product.IS_WHOLE_K] = whole
     known[Product.OUT_ITEM], known[Product.ITEM] = problem.out_item, problem.item
     known[Product.IS_FLIPPED] = problem.b.flipped
-    known[Product.ROOMS : Product.ROOMS + 4] = [problem.chip.capacity_bytes(each) for each in found]
-    early, late, results = writer.add(sides, list(found.values()))
-    known[Product.EARLY : Product.EARLY + 2], known[Product.LATE : Product.LATE + 2] = early, late
-    known[Product.IN_M : Product.IN_M + 3] = [writer.variable(side) for side in sides]
-    known[Product.OUT_BYTES : Product.OUT_BYTES + 4] = results
     for rows in chooser.rows:
         known += _tables(chooser.fitting[at], rows, *whole)
     return known

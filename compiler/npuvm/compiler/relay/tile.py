@@ -13,7 +13,7 @@ from npuvm.compiler.cube.problem import TileProblem
 from npuvm.compiler.emit.blocks import align_up
 from npuvm.compiler.emit.symint import Function
 from npuvm.compiler.relay.handover import SLOTS
-from npuvm.compiler.relay.levels import EDGES, FittingTiles, ProductRoom
+from npuvm.compiler.relay.levels import EDGES, FittingTiles, RelayRoom
 from npuvm.hw.config import NpuConfig
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "RelaySizes",
     "Runs",
     "largest_tile",
+    "least_tile",
     "spread",
 ]
 
@@ -138,13 +139,18 @@ class BlockChooser:
                 yield block
 
     def _tiles(self, size: int, shapes: Sequence[ProductShape]) -> list[tuple[int, int]] | None:
-        """The largest tile of each product for so many rows; None where one has none, so that more rows have none either."""
-        tiles = []
-        for shape, table, room in zip(shapes, self.fitting, self._rooms, strict=True):
-            tile = table.fitting(size, *shape) or largest_tile(room, size, shape)
-            if tile is None:
-                return None
-            tiles.append(tile)
+        """The largest tile of each product for so many rows, the first one's beside the least of the other.
+
+        None where not even the least ones fit, so that those of more rows do not either.
+        """
+        tiles = [least_tile(shape) for shape in shapes]
+        if not self.room.holds(size, tiles):
+            return None
+        for at, (shape, table) in enumerate(zip(shapes, self.fitting, strict=True)):
+            found = table.fitting(size, *shape)
+            if found is None or not self.room.holds(size, [*tiles[:at], found, *tiles[at + 1 :]]):
+                found = largest_tile(self.room, size, tiles, at, shape)
+            tiles[at] = found
         return tiles
 
     def _in_parts(self, size: int, cols: int, tiles: Sequence[tuple[int, int]]) -> Block | None:
@@ -160,8 +166,10 @@ class BlockChooser:
         """Every block of so many rows, with tiles of these edges, that fits in as few parts as there can be."""
         if rows % (8 * self.cores):
             return
-        tiles = [tuple(self.tiles(at, rows, shape, edges)) for at, shape in enumerate(sizes.shapes)]
+        tiles = [tuple(self._alone(at, rows, sizes.shapes, edges)) for at in range(len(sizes.shapes))]
         for chosen in product(*tiles):
+            if not self.room.holds(rows, chosen):
+                continue
             block = self._in_parts(rows, sizes.cols, chosen)
             if block is not None:
                 yield block
@@ -184,23 +192,19 @@ class BlockChooser:
         return self.chip.memory.l2.capacity_mib << 19
 
     @cached_property
-    def _rooms(self) -> tuple[ProductRoom, ...]:
-        """By product, what its tiles have to fit."""
-        return tuple(ProductRoom.of(each, self.bias_item) for each in self.problems)
+    def room(self) -> RelayRoom:
+        """What tiles of the products have to fit."""
+        return RelayRoom.of(self.problems)
 
     @cached_property
     def fitting(self) -> tuple[FittingTiles, ...]:
         """By product the tiles that fit, whatever the shape."""
-        return tuple(FittingTiles.of(each, self.bias_item, 8 * self.cores) for each in self.problems)
+        return tuple(FittingTiles.of(each, 8 * self.cores) for each in self.problems)
 
     @cached_property
     def rows(self) -> tuple[int, ...]:
         """Rows that blocks may have."""
         return tuple(sorted(set.intersection(*(set(each.widest) for each in self.fitting))))
-
-    @cached_property
-    def bias_item(self) -> int:
-        return max(each.bias_item for each in self.problems)
 
     def _result_bytes(self, size: int, tiles: Sequence[tuple[int, int]]) -> int:
         """Bytes of UB that results take on their way out."""
@@ -209,12 +213,15 @@ class BlockChooser:
             for tile, each in zip(tiles, self.problems, strict=True)
         )
 
-    def tiles(self, at: int, m: int, shape: ProductShape, edges: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """(n, k) of the tiles of a product that fit with m rows, large n first; the same at L1 and at L0."""
-        room = self._rooms[at]
+    def _alone(
+        self, at: int, m: int, shapes: Sequence[ProductShape], edges: Sequence[int]
+    ) -> Iterator[tuple[int, int]]:
+        """(n, k) of the tiles of a product that fit with m rows beside the least of others; the same at L1 and at L0."""
+        tiles, shape = [least_tile(each) for each in shapes], shapes[at]
         for n in _cut(shape.n, shape.whole_n, edges):
             for k in _cut(shape.k, shape.whole_k, edges):
-                if room.holds(m, n, k):
+                tiles[at] = n, k
+                if self.room.holds(m, tiles):
                     yield n, k
 
 
@@ -223,15 +230,26 @@ def _cut(size: int, whole: bool, edges: Sequence[int]) -> list[int]:
     return [size] if whole else list(dict.fromkeys([min(edge, size) for edge in edges]))
 
 
-def largest_tile(room: ProductRoom, m: int, shape: ProductShape) -> tuple[int, int] | None:
-    """(n, k) of the tile with most columns, and then the greatest depth, that fits with m rows."""
+def least_tile(shape: ProductShape) -> tuple[int, int]:
+    """(n, k) of the smallest tile that a product may have."""
     least = TILE_EDGES[-1]
-    shallow = shape.k if shape.whole_k else min(least, shape.k)
-    # Most shapes that come here have no tile at all.
-    if not room.holds(m, shape.n if shape.whole_n else min(least, shape.n), shallow):
-        return None
-    n = next(each for each in _cut(shape.n, shape.whole_n, TILE_EDGES) if room.holds(m, each, shallow))
-    return n, next(each for each in _cut(shape.k, shape.whole_k, TILE_EDGES) if room.holds(m, n, each))
+    return shape.n if shape.whole_n else min(least, shape.n), shape.k if shape.whole_k else min(least, shape.k)
+
+
+def largest_tile(
+    room: RelayRoom, m: int, tiles: Sequence[tuple[int, int]], at: int, shape: ProductShape
+) -> tuple[int, int]:
+    """(n, k) of the tile of product `at` with most columns, and then the greatest depth, that fits with m rows beside `tiles`.
+
+    There the least one of this product fits.
+    """
+    before, behind, shallow = tiles[:at], tiles[at + 1 :], least_tile(shape)[1]
+    n = next(
+        each for each in _cut(shape.n, shape.whole_n, TILE_EDGES) if room.holds(m, [*before, (each, shallow), *behind])
+    )
+    return n, next(
+        each for each in _cut(shape.k, shape.whole_k, TILE_EDGES) if room.holds(m, [*before, (n, each), *behind])
+    )
 
 
 @lru_cache(_KEPT)
