@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -35,7 +36,9 @@ from npuvm.compiler.inspection.kernel import inspect_kernel
 from npuvm.compiler.inspection.rings import ring_events
 from npuvm.compiler.inspection.stack import inspect_stack
 from npuvm.compiler.language.pins import BUFFERINGS, FUSIONS, most_slots
+from npuvm.hw.config import load_chip
 from npuvm.isa import Image, Insn, decode_program
+from npuvm.runtime import Device
 
 MODES = ("single", "double")
 MOST = {"single": 1, "double": 2}
@@ -275,6 +278,81 @@ def test_the_room_of_second_slots_is_for_larger_tiles() -> None:
     for made, space in ((elements, "ub"), (product, "l0a")):
         bytes_of_slots = largest(made, space)
         assert bytes_of_slots["single"] > bytes_of_slots["double"]
+
+
+_NARROW = ("core.count=2", "core.ub_kib=16", "core.l1_kib=8", "core.l0a_kib=1", "core.l0b_kib=1", "core.l0c_kib=2")
+"""With one slot there is room for a block of the cube, with two there is none."""
+
+
+def _on_narrow(made: Kernel, inputs: dict[str, npt.NDArray[Any]], pins: Pins | None) -> npt.NDArray[Any]:
+    device = Device(load_chip("edge", _NARROW))
+    (found,) = device.run(made, {name: device.tensor(each) for name, each in inputs.items()}, pins).values()
+    return device.read(found)
+
+
+@pytest.mark.parametrize("pins", [None, Pins(buffering="double"), Pins(stack="mix"), Pins(stack="launches")], ids=str)
+def test_products_have_one_slot_where_two_leave_no_room(pins: Pins | None) -> None:
+    @kernel(a="int8[M, K]", b="int8[K, N]", c="int32[M, N]")
+    def whole(k: KernelBuilder, a: ParamRef, b: ParamRef, c: ParamRef) -> None:
+        k.store(k.matmul(k.load(a), k.load(b), dtype="int32") + k.load(c))
+
+    rng = np.random.default_rng(5)
+    for m, depth, n in ((20, 40, 30), (1, 300, 90), (130, 33, 1)):
+        a, b = (rng.integers(-9, 9, size, dtype=np.int8) for size in ((m, depth), (depth, n)))
+        c = rng.integers(-9, 9, (m, n), dtype=np.int32)
+        got = _on_narrow(whole, {"a": a, "b": b, "c": c}, pins)
+        np.testing.assert_array_equal(got, a.astype(np.int32) @ b.astype(np.int32) + c)
+
+
+@pytest.mark.parametrize(
+    ("chip", "overrides"), [("edge", ["core.l1_kib=1"]), ("ascend_910b1", ["core.l1_kib=2", "core.count=2"])]
+)
+@pytest.mark.parametrize("pins", [None, Pins(stack="mix")], ids=str)
+def test_l1_may_have_less_room_than_l0(chip: str, overrides: list[str], pins: Pins | None) -> None:
+    """L1 has no room for two slots, nor for a step over k of which L0 is full."""
+    device = Device(load_chip(chip, overrides))
+    rng = np.random.default_rng(7)
+    shapes = {"q": (1, 2, 40, 24), "key": (1, 2, 50, 24), "value": (1, 2, 50, 33), "mask": (40, 50)}
+    inputs = {name: (rng.standard_normal(shape) / 4).astype(np.float16) for name, shape in shapes.items()}
+    (found,) = device.run(attention, {name: device.tensor(each) for name, each in inputs.items()}, pins).values()
+    scores = inputs["q"].astype(np.float64) @ inputs["key"].astype(np.float64).swapaxes(-1, -2) / 4 + inputs["mask"]
+    risen = np.exp(scores)
+    want = risen / risen.sum(-1, keepdims=True) @ inputs["value"].astype(np.float64)
+    np.testing.assert_allclose(device.read(found).astype(np.float64), want, atol=4e-3, rtol=8e-3)
+
+
+def test_without_room_for_two_slots_auto_is_single() -> None:
+    @kernel(a="int8[M, K]", b="int8[K, N]")
+    def plain(k: KernelBuilder, a: ParamRef, b: ParamRef) -> None:
+        k.store(k.matmul(k.load(a), k.load(b), dtype="int32"))
+
+    narrow, shapes = load_chip("edge", _NARROW), {"a": (60, 200), "b": (200, 90)}
+    images = [
+        compile_kernel(plain, shapes, narrow, the_isa(), None if each is None else Pins(buffering=each))
+        .launches[0]
+        .image.to_bytes()
+        for each in (None, "double", "single")
+    ]
+    assert images[0] == images[1] == images[2]
+    (found,) = inspect_kernel(plain, shapes, narrow, the_isa()).segments
+    assert {each.slots for each in found.buffers} == {1}
+    wide = load_chip("edge", [*_NARROW, "core.l0a_kib=2", "core.l0b_kib=2"])
+    (found,) = inspect_kernel(plain, shapes, wide, the_isa()).segments
+    assert {each.name: each.slots for each in found.buffers if each.space == "l0b"} == {"l0b": 2}
+
+
+def test_slots_that_are_pinned_are_not_taken_away() -> None:
+    @kernel(a="int8[M, K]", b="int8[K, N]")
+    def plain(k: KernelBuilder, a: ParamRef, b: ParamRef) -> None:
+        k.store(k.matmul(k.load(a), k.load(b), dtype="int32"))
+
+    shapes = {"a": (60, 200), "b": (200, 90)}
+    allowed = "the least is 8 x 32 x 32 of int8; allowed: at most 1024 bytes of l0b, not 2048"
+    with pytest.raises(CompileError, match=rf"^c0: no tile of a matrix product fits .* of edge .*: {allowed}$"):
+        compile_kernel(plain, shapes, load_chip("edge", _NARROW), the_isa(), Pins(ring_depth={"l0b": 2}))
+    none = load_chip("edge", [*_NARROW, "core.l1_kib=1"])
+    with pytest.raises(CompileError, match=r"^c0: .*; allowed: at most 1024 bytes of l1, not 1280$"):
+        compile_kernel(plain, shapes, none, the_isa())
 
 
 def test_inspections_show_the_slots() -> None:

@@ -25,6 +25,7 @@ from npuvm.compiler.cube.native import NativeChoice, NativeMet
 from npuvm.compiler.cube.problem import CubeTile, ProductSizes, TileProblem
 from npuvm.compiler.cube.tables import EXACT, CostTables
 from npuvm.compiler.emit.blocks import BLOCK_BYTES
+from npuvm.compiler.errors import CompileError
 from npuvm.compiler.native.loading import Native, loaded
 from npuvm.compiler.tiles.levels import measured_below
 
@@ -377,9 +378,12 @@ def _even(size: int, edge: int, block: int) -> int:
     return min(-(-alike // block) * block, edge)
 
 
-def chooser_of(problem: TileProblem, cores: int) -> TileChooser:
-    """The chooser for products of one sort, made once; CompileError when no tile fits the chip's buffers."""
-    return _chooser(problem.chip.chip_hash, AlikeProblem(problem), cores, loaded())
+def chooser_of(problem: TileProblem, cores: int, where: str | None = None) -> TileChooser:
+    """The chooser for products of one sort, made once; CompileError, at `where`, when no tile fits the chip's buffers."""
+    try:
+        return _chooser(problem.chip.chip_hash, AlikeProblem(problem), cores, loaded())
+    except CompileError as error:
+        raise CompileError(error.message, where) from None
 
 
 @lru_cache(maxsize=64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from npuvm.compiler.cube.emit import MatmulEmitter
+from npuvm.compiler.cube.levels import given_room
 from npuvm.compiler.cube.parts import cut_parts, merge_walks, walk_part
 from npuvm.compiler.cube.pins import check_cube_pins, check_tile_pins
 from npuvm.compiler.cube.plan import choose_tile
@@ -89,12 +90,15 @@ def problem_of(spec: MatmulSpec, chip: NpuConfig, isa: Isa, pins: Pins) -> TileP
 def tile_problem(
     dtypes: tuple[str, str, str | None], sides: tuple[Side, Side], chip: NpuConfig, isa: Isa, pins: Pins
 ) -> TileProblem:
-    """What the tile of a product depends on. `dtypes` are those of operands, result and what sums start with, if anything."""
+    """What the tile of a product depends on. `dtypes` are those of operands, result and what sums start with, if anything.
+
+    Rings have one slot on a chip whose buffers have no room for two.
+    """
     dtype, out, bias = dtypes
     fixpipe, store = chip.core.fixpipe, chip.core.store
     # 0 where the cube core has no UB.
     ub_rate = min(fixpipe.ub_bytes_per_cycle, store.bytes_per_cycle)
-    return TileProblem(
+    problem = TileProblem(
         isa,
         chip,
         dtype,
@@ -104,6 +108,7 @@ def tile_problem(
         via_ub=ub_rate > fixpipe.gm_bytes_per_cycle,
         pins=pins,
     )
+    return given_room(problem)
 
 
 def _products(spec: MatmulSpec, tile: CubeTile, cores: int, pins: Pins) -> list[tuple[MatmulSpec, Walk]]:

@@ -105,7 +105,7 @@ class CubeFamily:
             ),
             "sizes",
         )
-        self._chooser = chooser_of(problem, chip.cores_with("cube"))
+        self._chooser = chooser_of(problem, chip.cores_with("cube"), self._name)
         self._lined = LinedTiles(self._chooser, problem, chip.cores_with("cube")) if copied else None
         self._last: tuple[object, CubeTile] = (None, CubeTile((0, 0, 0), (0, 0, 0), 0, 0))
         # Where rows meet in parts of memory, cores are at columns side by side, in which tails have no place.

@@ -23,6 +23,7 @@ __all__ = [
     "buffer_bytes",
     "finer_tiles",
     "fitting",
+    "given_room",
     "grown_tiles",
     "k_at_l1",
     "l0c_depths",
@@ -156,7 +157,9 @@ def _grown(problem: TileProblem, levels: Sequence[Level], parts: Mapping[str, in
 
 def _fits_level(problem: TileProblem, parts: Mapping[str, int], level: Level, tiles: Ints) -> npt.NDArray[np.bool_]:
     """Which tiles of a level fit its buffers and use them: k is not far below the longest that fits."""
-    inside = _fits(problem, np.concatenate([tiles, tiles], axis=1), min(l0c_depths(problem)), level.buffers)
+    # The least tile at L1 is that at L0: a long k that only L0 has room for says nothing of others.
+    spaces = _buffers(problem) if level.name == "l0" else level.buffers
+    inside = _fits(problem, np.concatenate([tiles, tiles], axis=1), min(l0c_depths(problem)), spaces)
     _, pair = np.unique(tiles[:, :2], axis=0, return_inverse=True)
     longest = np.zeros(len(tiles), dtype=np.int64)
     np.maximum.at(longest, pair.ravel(), np.where(inside, tiles[:, 2], 0))
@@ -268,8 +271,33 @@ def _bias_at_l0(problem: TileProblem, m: _Size, n: _Size) -> dict[str, _Size]:
     return {"l0a": m * BLOCK_BYTES, "l0b": align_up(n * problem.bias_item)}
 
 
+def given_room(problem: TileProblem) -> TileProblem:
+    """The problem, with one slot in every ring where two leave no room for any tile and neither slots nor a tile are pinned."""
+    pins = problem.pins
+    is_given = (
+        pins.l1_depth is not None or pins.l0c_parts is not None or pins.ring_depth or {"l1", "l0"} & set(pins.tile)
+    )
+    if pins.buffering == "single" or is_given or not _over(problem):
+        return problem
+    return replace(problem, pins=replace(pins, buffering="single"))
+
+
+def _over(problem: TileProblem) -> list[tuple[str, int, int]]:
+    """Buffers that the least tile does not fit, with their bytes and those that its rings take."""
+    block = _block(problem)
+    slots = slots_of(problem, (*block, *block), larger)
+    used = buffer_bytes(problem, slots, min(l0c_depths(problem)), problem.bias_item > 0)
+    room = {space: problem.chip.capacity_bytes(space) for space in _buffers(problem)}
+    return [(space, room[space], used[space]) for space in room if used[space] > room[space]]
+
+
 def refuse(problem: TileProblem) -> NoReturn:
     """CompileError that no tile fits the chip's buffers."""
     core = problem.chip.core
     sizes = ", ".join(f"core.{name}={getattr(core, name)}" for name in ("l1_kib", "l0a_kib", "l0b_kib", "l0c_kib"))
-    raise CompileError(f"no tile of a matrix product fits {sizes} of {problem.chip.name} with these ring depths")
+    least = " x ".join(str(side) for side in _block(problem))
+    allowed = ", ".join(f"at most {room} bytes of {space}, not {used}" for space, room, used in _over(problem))
+    raise CompileError(
+        f"no tile of a matrix product fits {sizes} of {problem.chip.name} with these ring depths: the least is "
+        f"{least} of {problem.dtype}; allowed: {allowed}"
+    )

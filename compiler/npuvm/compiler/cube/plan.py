@@ -79,7 +79,7 @@ def _check_divides(problem: TileProblem, spec: MatmulSpec) -> None:
 def choose_tile(problem: TileProblem, spec: MatmulSpec, cores: int) -> CubeTile:
     """The cheapest candidate for these sizes on `cores` cores; CompileError when none fits the chip's buffers."""
     if not _is_pinned(problem):
-        return chooser_of(problem, cores).choose(sizes_of(problem, spec))
+        return chooser_of(problem, cores, spec.name).choose(sizes_of(problem, spec))
     table, depths, cycles = candidate_tiles(problem, spec, cores)
     best = int(np.argmin(cycles))
     m, n, k, m0, n0, k0 = table[best].tolist()
@@ -90,7 +90,7 @@ def candidate_tiles(problem: TileProblem, spec: MatmulSpec, cores: int) -> tuple
     """The candidates of `choose_tile`, the slots of their accumulator rings, and their estimated cycles."""
     sizes = sizes_of(problem, spec)
     if not _is_pinned(problem):
-        return chooser_of(problem, cores).candidates(sizes)
+        return chooser_of(problem, cores, spec.name).candidates(sizes)
     _check_divides(problem, spec)
     given = fitting(problem, _pinned_table(problem))
     if not len(given[0]):

@@ -72,7 +72,7 @@ class MixFamily:
             (spec.m, spec.n, spec.k, prod(spec.batch), lies.a.pitch, lies.b.pitch, *opened.numbers),
             "sizes",
         )
-        self._chooser = chooser_of(problem, cores.groups)
+        self._chooser = chooser_of(problem, cores.groups, self._name)
         memory, item = chip.memory, problem.item
         line = memory.l2.line_bytes // item
         self._nests = NestChooser(cores.groups, chip.capacity_bytes("l2") / item, None, line, memory.address_hash)

@@ -74,7 +74,7 @@ class PaddingCost:
         )
         self._made = [each.tensor.kind == "workspace" for each in (product.a, product.b)]
         self._cores = chip.cores_with("cube")
-        self._chooser = chooser_of(problem, self._cores)
+        self._chooser = chooser_of(problem, self._cores, spec.name)
         self._chooser.prepare()
         self._per_mac = cycles_per_mac(problem) / self._cores
         self._item = problem.item

@@ -96,7 +96,7 @@ class SplitCost:
     ) -> None:
         cores, self._pins = chip.cores_with("cube"), Pins(buffering=buffering)
         problem, self._sizes = _problem(product, symbols, chip, isa, self._pins)
-        self._whole = chooser_of(problem, cores)
+        self._whole = chooser_of(problem, cores, product.name)
         self._parts, self._symbols, self._chip, self._isa = parts, symbols, chip, isa
         self._cores = cores
         self._out, self._acc = problem.out_item, problem.acc_item

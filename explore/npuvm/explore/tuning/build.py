@@ -82,8 +82,8 @@ def tune_chip(
     isa = load_isa(chip.isa.base, chip.isa.extensions)
     problem = meter_of(_DTYPE, chip).problem
     table, depths = grown_tiles(problem)
-    if not len(table):
-        raise CompileError(f"no tile of a matrix product fits the buffers of {chip.name}")
+    if not len(table) or problem.pins.buffering == "single":
+        raise CompileError(f"no tile of a matrix product fits the buffers of {chip.name} twice, as libraries have them")
     path = folder / library_name(chip, isa)
     folder.mkdir(parents=True, exist_ok=True)
     if measured == "none":
