@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -23,12 +32,18 @@ from npuvm.compiler.tiles.levels import Analysis
 from npuvm.explore.tuning import build, tune_chip
 from npuvm.explore.tuning.derive import derived_cycles, spread
 from npuvm.explore.tuning.measure import TileMeter
+from npuvm.explore.workers import WorkerFailure
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.hw.simulator import simulate
 from npuvm.isa import Isa, load_isa
 
 SMALL = ("core.l0a_kib=1", "core.l0b_kib=1", "core.l0c_kib=2", "core.l1_kib=8")
 """Buffers that few tiles fit."""
+
+MORE = ("core.l0a_kib=8", "core.l0b_kib=8", "core.l0c_kib=16", "core.l1_kib=64")
+"""Buffers that 245 tiles fit."""
+
+COMMAND = "import sys; from npuvm.cli.main import main; sys.exit(main())"
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +121,7 @@ def _rows(library: Path, kind: str = "measured") -> dict[tuple[int, ...], list[i
 
 def test_what_is_not_measured_is_derived(tmp_path: Path) -> None:
     """Of few measured tiles, with what these take when all are, and the others near it."""
-    chip = load_chip("edge", ("core.l0a_kib=8", "core.l0b_kib=8", "core.l0c_kib=16", "core.l1_kib=64"))
+    chip = load_chip("edge", MORE)
     every = tune_chip(chip, tmp_path / "every", 1, spread=None)
     some = tune_chip(chip, tmp_path / "some", 1, spread=40)
     assert (every.measured, some.measured, some.tiles) == (every.tiles, 40, every.tiles)
@@ -234,6 +249,74 @@ def test_a_run_that_fails_keeps_what_it_has(tmp_path: Path) -> None:
     (partial,) = tmp_path.iterdir()
     assert partial.suffix == ".partial"
     assert len(partial.read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_a_process_that_dies_is_replaced(tmp_path: Path) -> None:
+    """The library is that of one process."""
+    chip = load_chip("edge", MORE)
+    killed: list[int | None] = []
+
+    def kill(done: int, total: int) -> None:
+        if not killed:
+            child = multiprocessing.active_children()[0]
+            killed.append(child.pid)
+            child.kill()
+
+    whole = tune_chip(chip, tmp_path / "whole", 1, spread=40)
+    again = tune_chip(chip, tmp_path / "again", 2, kill, spread=40)
+    assert killed
+    assert again.path.read_bytes() == whole.path.read_bytes()
+    assert not multiprocessing.active_children()
+
+
+class Deadly:
+    """Makes what measures no tile before it dies."""
+
+    def __init__(self, chip: NpuConfig, measured: str) -> None:
+        pass
+
+    def __call__(self) -> Callable[[Sequence[object]], NoReturn]:
+        return self.measure
+
+    def measure(self, batch: Sequence[object]) -> NoReturn:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("it has ended")
+
+
+def test_tiles_at_which_every_process_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_MakeMeasure", Deadly)
+    message = "2 processes that measured the same tiles died, the last with SIGKILL; the same command goes on with what"
+    with pytest.raises(WorkerFailure, match=message) as caught:
+        tune_chip(_chip()[0], tmp_path, 2)
+    assert caught.value.exit_code == 1
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("ending", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
+def test_processes_end_with_the_command(ending: signal.Signals, tmp_path: Path) -> None:
+    """All have its output, which ends when the last of them does; what they measured is kept."""
+    words = ["tune", "edge", *(word for each in MORE for word in ("--set", each)), "-j", "2"]
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *words, "-o", str(tmp_path)], stdout=subprocess.PIPE, start_new_session=True
+    ) as command:
+        try:
+            deadline = time.monotonic() + 240
+            while not any(file.stat().st_size for file in tmp_path.glob("*.partial")):
+                assert command.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            command.send_signal(ending)
+            assert command.communicate(timeout=120) == (b"", None)
+            assert command.returncode == -ending
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(command.pid, signal.SIGKILL)
+    (partial,) = tmp_path.glob("*.partial")
+    kept = partial.read_text(encoding="utf-8").count("\n")
+    chip = load_chip("edge", MORE)
+    again = tune_chip(chip, tmp_path, 1)
+    assert again.simulations == 2 * (again.measured - kept)
+    assert again.path.read_bytes() == tune_chip(chip, tmp_path / "whole", 1).path.read_bytes()
 
 
 @pytest.mark.parametrize("line", ["[1, 2, 3]", "7", "[1, 2", '{"m": 1}', "[16, 16, 64, 32, 2, 1, 1, 1, 0.5]"])

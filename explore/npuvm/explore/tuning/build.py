@@ -7,9 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from npuvm.compiler.tiles.library import COLUMNS, USUAL, VERSION, library_name
 from npuvm.explore.tuning.derive import derived_cycles
 from npuvm.explore.tuning.derive import spread as spread_tiles
 from npuvm.explore.tuning.measure import meter_of
+from npuvm.explore.workers import TRIES, Died, WorkerFailure, Workers
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa, load_isa
 
@@ -74,7 +73,8 @@ def tune_chip(
 
     So many as `spread` says are measured, None for all, and levels up to `measured` (`MEASURABLE`); with "none" the library is
     empty, and formulas choose. What is measured is kept beside the library until it is written: a run that was killed goes on
-    where it stopped. CompileError where the chip has no cube, or one that no tile fits.
+    where it stopped. CompileError where the chip has no cube, or one that no tile fits; WorkerFailure where one process
+    after another dies at the same tiles.
     """
     if not chip.cores_with("cube"):
         raise CompileError(f"{chip.name} has no cube; only tiles of products are measured")
@@ -119,18 +119,32 @@ Measured = tuple[list[tuple[Tile, list[int]]], int, float]
 
 
 def _measure_all(tiles: Sequence[Tile], chip: NpuConfig, measured: str, processes: int | None) -> Iterator[Measured]:
-    """Measured tiles as they come."""
+    """Measured tiles as they come. WorkerFailure where one process after another dies at the same ones."""
     processes = processes or min(os.cpu_count() or 1, -(-len(tiles) // _EACH))
     batches = [tiles[at : at + _BATCH] for at in range(0, len(tiles), _BATCH)]
+    make = _MakeMeasure(chip, measured)
     if processes == 1 or len(batches) < 2:
-        yield from (_measure(batch, chip, measured) for batch in batches)
+        yield from map(make(), batches)
         return
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        futures = [pool.submit(_measure, batch, chip, measured) for batch in batches]
-        try:
-            yield from (future.result() for future in as_completed(futures))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with Workers(make, processes) as workers:
+        for _, found in workers.work(dict(enumerate(batches))):
+            if isinstance(found, Died):
+                raise WorkerFailure(
+                    f"{TRIES} processes that measured the same tiles died, the last with {found.ending}; "
+                    "the same command goes on with what was measured"
+                )
+            yield found
+
+
+@dataclass(frozen=True)
+class _MakeMeasure:
+    """Makes, in a process, what measures the tiles that are sent there."""
+
+    chip: NpuConfig
+    measured: str
+
+    def __call__(self) -> Callable[[Sequence[Tile]], Measured]:
+        return lambda batch: _measure(batch, self.chip, self.measured)
 
 
 def _measure(batch: Sequence[Tile], chip: NpuConfig, measured: str) -> Measured:
