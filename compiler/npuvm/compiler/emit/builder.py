@@ -105,10 +105,6 @@ class InstrBuilder:
             key, full, loop_a=loop_a.id, loop_b=loop_b.id, full=full, base=base, step_a=step_a, step_b=step_b
         )
 
-    def size_reg(self, register: int, full: int) -> Size:
-        """max(0, min(full, register))."""
-        return self._size(("szr", register, full), full, reg=register, full=full)
-
     def _size(self, key: tuple[object, ...], largest: int, **args: int) -> Size:
         found = self._phase.sizes.get(key)
         if found is None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-__all__ = ["Constraint", "Lookup", "names_of", "parse_constraint"]
+__all__ = ["Constraint", "Lookup", "names_of"]
 
 Lookup: TypeAlias = Callable[[str], Any]
 """The value of a dotted name; KeyError for none."""
@@ -59,11 +59,6 @@ class Constraint:
             raise ValueError(f"{self.text!r} has no value: a division by 0") from None
         except TypeError as error:
             raise ValueError(f"{self.text!r} has no value: {error}") from None
-
-
-def parse_constraint(text: str) -> Constraint:
-    """The constraint of a text; ValueError where it is none."""
-    return Constraint(text)
 
 
 def names_of(node: ast.expr) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -56,11 +56,3 @@ def _register(table: dict[tuple[str, str], T], types: Sequence[str], domain: str
         return function
 
     return add
-
-
-def rules_by_domain(table: Mapping[tuple[str, str], object]) -> dict[str, list[str]]:
-    """Types that have a rule, sorted, by domain."""
-    found: dict[str, list[str]] = {}
-    for domain, name in sorted(table):
-        found.setdefault(domain, []).append(name)
-    return found
