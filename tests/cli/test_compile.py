@@ -164,6 +164,50 @@ def test_explain_tells_the_estimate_and_the_cycles(source: str, capsys: pytest.C
         assert expected in out
 
 
+MORE = """
+from npuvm.compiler import renamed, sequence
+
+@kernel(x="fp16[N, 3, H, W]", w="fp16[8, 3, 3, 3]")
+def blended(k, x, w):
+    k.store(k.exp(k.conv2d(k.load(x), k.load(w), padding=1)))
+
+both = sequence(renamed(mixed, x="a", w="b", out0="c"), mixed)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "costs"),
+    [
+        ("scores --shapes x=40x64,w=64x48", "by formulas; `npuvm tune` measures those of one core"),
+        ("mixed --shapes x=40x64,w=64x48", "by formulas; `npuvm tune` measures those of one core"),
+        ("both --shapes a=40x64,b=64x48,x=40x64,w=64x48", "by formulas; `npuvm tune` measures those of one core"),
+        ("relayed --shapes x=40x64,w=64x48", "costs of tiles: formulas, on chips with a library as on others"),
+        ("blended --shapes x=2x3x14x14,w=8x3x3x3", "blended on edge"),
+        ("picked --shapes x=50x40,i=9 --indices uniform", "picked on edge"),
+    ],
+)
+def test_a_chip_without_a_tile_library_is_told_once(
+    words: str, costs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where products would ask it; relays, convolutions and what has no product never do."""
+    file, note = tmp_path / "all.py", "this chip has no tile library; `npuvm tune` makes one"
+    file.write_text(SOURCE + OTHERS + MORE, encoding="utf-8")
+    kernel, *rest = words.split()
+    asked = "by formulas" in costs
+    command = ["compile", f"{file}:{kernel}", *rest, "--chip", "edge"]
+    for more in ([], ["--explain"]):
+        assert main([*command, *more, "--set", "core.l1_kib=72"]) == 0
+        out = capsys.readouterr().out
+        assert out.count(note) == asked
+        assert costs in out or not more
+        assert main([*command, *more]) == 0
+        out = capsys.readouterr().out
+        assert note not in out
+        assert ("by measurements of" in out) == (asked and bool(more))
+    assert main([*command, "--set", "core.l1_kib=72", "--json"]) == 0
+    assert (note in json.loads(capsys.readouterr().out)["note"]) == asked
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

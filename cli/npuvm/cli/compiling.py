@@ -18,7 +18,7 @@ from npuvm.compiler import CompileError, Kernel, Pins, Stack
 from npuvm.compiler.fusion.report import FusionReport, fusion_report
 from npuvm.compiler.inspection.kernel import inspect_kernel
 from npuvm.compiler.inspection.stack import InspectedStack, inspect_stack, stack_phase_texts
-from npuvm.compiler.inspection.text import PHASE_NAMES, phase_texts
+from npuvm.compiler.inspection.text import PHASE_NAMES, library_note, phase_texts
 from npuvm.compiler.language.kinds import pins_of_kind
 from npuvm.compiler.program.kinds import for_shapes
 from npuvm.hw.config import NpuConfig, load_chip
@@ -94,14 +94,15 @@ def compile_file(
         write_together(files)
         written = tuple(files)
         _remove_old(dump, written)
+    note = library_note(found.segments, target, isa)
     if as_json:
-        report: dict[str, Any] = to_json(found, target, rows, ktype)
+        report: dict[str, Any] = to_json(found, target, rows, ktype, note)
         if fused is not None:
             report["fusion"] = asdict(fused)
         typer.echo(json_text({**report, "files": [str(path) for path in written]}), nl=False)
         return
     console = wide_console()
-    console.print(render_compiled(found, target, ktype))
+    console.print(render_compiled(found, target, ktype, note))
     if rows is not None:
         console.print(render_launches(found, target, rows))
     if fused is not None:

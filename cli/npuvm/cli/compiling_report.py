@@ -59,8 +59,8 @@ def launch_rows(
     return rows
 
 
-def render_compiled(found: Found, chip: NpuConfig, ktype: str) -> RenderableType:
-    """Tensors and launches of a compiled kernel of a kind."""
+def render_compiled(found: Found, chip: NpuConfig, ktype: str, note: str) -> RenderableType:
+    """Tensors and launches of a compiled kernel of a kind, and what is to be noted about all of them."""
     compiled = found.compiled
     title = Text(f"{compiled.name} on {chip.name}", style="bold")
     sizes = ", ".join(f"{name} = {size}" for name, size in found.binding.items()) or "no symbols"
@@ -77,7 +77,7 @@ def render_compiled(found: Found, chip: NpuConfig, ktype: str) -> RenderableType
         tile, cycles = (inner.tile, f"{inner.cycles:,.0f}") if inner else ("of its segments", "")
         numbers = f"{len(launch.image.entries)}", f"{len(launch.image.words):,}", f"{len(launch.image.to_bytes()):,}"
         launches.add_row(launch.segment, launch.kind, tile, cycles, *numbers, ", ".join(launch.args))
-    return Group(title, tensors, launches)
+    return Group(title, tensors, launches, *([Text(note)] if note else []))
 
 
 def render_launches(found: Found, chip: NpuConfig, rows: Sequence[LaunchRow]) -> RenderableType:
@@ -165,7 +165,7 @@ def _tile_lines(segment: InspectedSegment) -> list[str]:
     return [line for line in lines if line]
 
 
-def to_json(found: Found, chip: NpuConfig, rows: Sequence[LaunchRow] | None, ktype: str) -> dict[str, Any]:
+def to_json(found: Found, chip: NpuConfig, rows: Sequence[LaunchRow] | None, ktype: str, note: str) -> dict[str, Any]:
     """The same for machines; without a simulation no launch has cycles."""
     simulated = {row.name: row for row in rows or ()}
     return {
@@ -190,6 +190,7 @@ def to_json(found: Found, chip: NpuConfig, rows: Sequence[LaunchRow] | None, kty
             for each in found.compiled.launches
         ],
         "segments": [_segment_json(each, chip) for each in found.segments],
+        "note": note,
     }
 
 

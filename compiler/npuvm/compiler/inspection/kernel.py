@@ -39,6 +39,7 @@ from npuvm.compiler.inspection.tiling import (
 from npuvm.compiler.language.kernel import Kernel
 from npuvm.compiler.language.kinds import pins_of_kind
 from npuvm.compiler.language.pins import Pins, most_slots
+from npuvm.compiler.mix.family import MixFamily
 from npuvm.compiler.mix.segment import join_products
 from npuvm.compiler.padding.copies import PART
 from npuvm.compiler.padding.launches import PaddedProduct, Padding
@@ -355,8 +356,11 @@ def _joint(
     """Segments that share a program: its buffers are named after the cores that have them where these are of two types."""
     names = tuple(binding)
     if isinstance(segment, MixSegment):
-        looked = mix_family_of(segment, names, chip, isa, like, buffering=buffering).look(tuple(binding.values()))
+        family = mix_family_of(segment, names, chip, isa, like, buffering=buffering)
+        looked = family.look(tuple(binding.values()))
+        known_by = costs_text(family.chooser, chip, isa) if isinstance(family, MixFamily) else ""
     else:
+        known_by = "formulas, on chips with a library as on others"
         looked = relay_family_of(segment, names, chip, isa, buffering).look(tuple(binding.values()))
     assert looked is not None, "a launch of it was compiled"
     image = looked.image
@@ -382,7 +386,15 @@ def _joint(
     candidates = (Candidate(looked.tile, looked.cycles),)
     tiling = None if looked.product is None else _mix_tiling(segment, *looked.product, chip)
     return InspectedSegment(
-        segment, kernel, looked.tensors, looked.tile, looked.cycles, candidates, buffers, tiling=tiling
+        segment,
+        kernel,
+        looked.tensors,
+        looked.tile,
+        looked.cycles,
+        candidates,
+        buffers,
+        known_by=known_by,
+        tiling=tiling,
     )
 
 

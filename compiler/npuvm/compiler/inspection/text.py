@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from npuvm.compiler.conv.codegen import ConvKernel
+from npuvm.compiler.conv.segment import ConvSegment
 from npuvm.compiler.cube.codegen import MatmulKernel
 from npuvm.compiler.cube.spec import MatView
 from npuvm.compiler.emit.walk import Walk
@@ -14,14 +15,16 @@ from npuvm.compiler.graph.printer import print_graph, print_node
 from npuvm.compiler.inspection.buffers import BufferUse
 from npuvm.compiler.inspection.kernel import Inspected, InspectedSegment, JointKernel
 from npuvm.compiler.pick.codegen import PickKernel
+from npuvm.compiler.plan.joint import MixSegment
 from npuvm.compiler.plan.segments import VectorSegment
+from npuvm.compiler.tiles.library import find_library
 from npuvm.compiler.vector.codegen import VectorKernel
 from npuvm.compiler.vector.lower import Shape, Use, VecInsn, VecProgram
 from npuvm.compiler.vector.space import Space, Transfer, dim_name
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa, disassemble
 
-__all__ = ["PHASE_NAMES", "Phase", "phase_texts"]
+__all__ = ["PHASE_NAMES", "Phase", "library_note", "phase_texts"]
 
 PHASE_NAMES = (
     *("stack", "graph", "legal", "plan", "space", "covered", "program", "product", "convolution", "rows", "parts"),
@@ -45,6 +48,22 @@ class Phase:
 
     name: str
     text: str
+
+
+def library_note(segments: Iterable[InspectedSegment], chip: NpuConfig, isa: Isa) -> str:
+    """A line that says that the chip has no library for the tiles of products among the segments; empty where all is well.
+
+    Convolutions and relays choose by formulas on every chip.
+    """
+
+    def asks(each: InspectedSegment) -> bool:
+        if isinstance(each.segment, MixSegment):
+            return not isinstance(each.segment.product, ConvSegment)
+        return isinstance(each.kernel, MatmulKernel)
+
+    if find_library(chip, isa) is not None or not any(map(asks, segments)):
+        return ""
+    return "costs of products' tiles are by formulas: this chip has no tile library; `npuvm tune` makes one"
 
 
 def phase_texts(found: Inspected, chip: NpuConfig, isa: Isa) -> tuple[Phase, ...]:

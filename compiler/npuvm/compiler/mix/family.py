@@ -72,7 +72,7 @@ class MixFamily:
             (spec.m, spec.n, spec.k, prod(spec.batch), lies.a.pitch, lies.b.pitch, *opened.numbers),
             "sizes",
         )
-        self._chooser = chooser_of(problem, cores.groups, self._name)
+        self.chooser = chooser_of(problem, cores.groups, self._name)
         memory, item = chip.memory, problem.item
         line = memory.l2.line_bytes // item
         self._nests = NestChooser(cores.groups, chip.capacity_bytes("l2") / item, None, line, memory.address_hash)
@@ -156,7 +156,7 @@ class MixFamily:
         if m * n * k * batch == 0:
             return None
         sizes = ProductSizes(m, n, k, batch, a_pitch, b_pitch)
-        tile, cycles = self._chooser.choose(sizes), self._chooser.kept_cycles(sizes)
+        tile, cycles = self.chooser.choose(sizes), self.chooser.kept_cycles(sizes)
         (m1, n1, k1), (_, _, k0) = tile.l1, tile.l0
         # A tile that is the only one may be cut off at any row; bands cut whole blocks.
         m1 = align_up(m1, self._block_rows)
