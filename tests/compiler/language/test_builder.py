@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,6 +113,7 @@ def trace_error(body: str) -> str:
         ("k.sum(v, (2,))", "within the 2 dims"),
         ("k.gelu(v, 'erf')", "'none' or 'tanh'"),
         ("k.const(1, 'fp64')", "unknown dtype"),
+        ("k.topk(v, -1)", "topk: -1 is no size"),
         ("k.cast(v, 'fp64')", "unknown dtype"),
         ("bool(v)", "no truth value"),
         ("k.asm('vexp')", "at least one input"),
@@ -155,6 +157,24 @@ def test_values_of_another_kernel_are_refused() -> None:
     assert isinstance(kernel(x="fp16[M]")(first), Kernel)
     with pytest.raises(CompileError, match="another kernel"):
         kernel(x="fp16[M]")(second)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("fp64[M]", "x: unknown dtype 'fp64'; allowed: fp32, fp16,"),
+        ("fp16[M", "x: 'fp16[M' is no tensor type; write it as dtype[dim, ...]"),
+        (3, "x=3 is no tensor type; write it as 'dtype[dim, ...]' or a TensorType"),
+    ],
+)
+def test_wrong_types_point_at_the_kernel(given: Any, message: str) -> None:
+    def build(k: KernelBuilder, x: ParamRef) -> None:  # of a wrong type
+        k.store(k.load(x))
+
+    with pytest.raises(CompileError) as caught:
+        kernel(x=given)(build)
+    assert message in caught.value.message
+    assert caught.value.where == line_of("# of a wrong type")
 
 
 def test_pins_are_kept_with_the_graph() -> None:

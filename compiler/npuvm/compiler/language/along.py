@@ -63,6 +63,8 @@ class AlongMethods(BuilderBase):
         """
         rank = self._value("topk", x).type.rank
         (size,) = self._known_dims("topk", (k,))
+        if isinstance(size, int) and size < 0:
+            raise kernel_error(f"topk: {size} is no size; a size is >= 0")
         parts = self._parts(x.shape[-1], size) if rank else (0, 0, 0, 0)
         values, places = (self._emit(op, (x,), k=(size,), parts=parts) for op in TOPS)
         return values, places

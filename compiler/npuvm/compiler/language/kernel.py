@@ -390,20 +390,33 @@ def kernel(ktype: str = "auto", **params: str | TensorType) -> Callable[[Callabl
     def trace(function: Callable[..., None]) -> Kernel:
         code = function.__code__
         names = code.co_varnames[1 : code.co_argcount]
+        where = f"{Path(code.co_filename).name}:{code.co_firstlineno}"
         if set(names) != set(params):
             raise CompileError(
                 f"kernel '{function.__name__}' takes ({', '.join(names)}) after the builder, but types are given for "
                 f"({', '.join(params)})",
-                f"{Path(code.co_filename).name}:{code.co_firstlineno}",
+                where,
             )
-        types = {name: parse_type(text) if isinstance(text, str) else text for name, text in params.items()}
-        kind = check_ktype(ktype, where=f"{Path(code.co_filename).name}:{code.co_firstlineno}")
+        types = {name: _type_of(name, given, where) for name, given in params.items()}
+        kind = check_ktype(ktype, where=where)
         listed = tuple(Param(name, types[name]) for name in names)
         if kind == "eager":
             return Kernel(Graph(function.__name__, listed, ktype=kind), function)
         return Kernel(_traced(function, function.__name__, listed, kind), function)
 
     return trace
+
+
+def _type_of(name: str, given: object, where: str) -> TensorType:
+    """The type that is given for a parameter. CompileError at the kernel's line where it is none."""
+    if isinstance(given, TensorType):
+        return given
+    if not isinstance(given, str):
+        raise CompileError(f"{name}={given!r} is no tensor type; write it as 'dtype[dim, ...]' or a TensorType", where)
+    try:
+        return parse_type(given)
+    except CompileError as error:
+        raise CompileError(f"{name}: {error.message}", where) from None
 
 
 def _traced(function: Callable[..., None], name: str, params: tuple[Param, ...], ktype: str) -> Graph:
