@@ -34,6 +34,7 @@ from npuvm.compiler import (
     sequence,
 )
 from npuvm.compiler.program.compiled import Launch, TensorSpec
+from npuvm.compiler.stack.compile import stack_parts
 from npuvm.compiler.stack.launch import in_one_launch, joined_launches
 from npuvm.compiler.stack.link import Linkage, Part, grid_words, link, most_phases
 from npuvm.hw.config import load_chip
@@ -370,3 +371,15 @@ def test_mixes_that_share_a_core_group_run_one_after_the_other(count: int) -> No
         got = run_compiled(compiled, inputs, chip).outputs
         for name, want in interpret(made.graph, inputs).items():
             np.testing.assert_allclose(got[name].astype(np.float64), want.astype(np.float64), atol=4e-3, rtol=4e-3)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_parts_of_a_chip_have_its_library_whether_or_not_its_hash_was_asked_for(asked: bool) -> None:
+    """The hash is made when it is first asked for, and a copy of the chip would have one of its own."""
+    chip = load_chip("ascend_910a")
+    if asked:
+        assert chip.chip_hash
+    shapes = {name: size for name, size in _SHAPES.items() if name != "c"}
+    parts = stack_parts(_SIDE_BY_SIDE, shapes, chip, the_isa())
+    assert all(each.chip.core.count < chip.core.count for each in parts)
+    assert {each.chip.chip_hash for each in parts} == {chip.chip_hash}

@@ -114,9 +114,13 @@ _PARTS: dict[tuple[int, int], tuple[NpuConfig, NpuConfig]] = {}
 
 
 def _part_of(chip: NpuConfig, groups: int) -> NpuConfig:
-    """The chip with fewer core groups: always the same object, which is kept alive, so that plans made for it are found."""
+    """The chip with fewer core groups: always the same object, which is kept alive, so that plans made for it are found.
+
+    It goes by the hash of the whole, by which its library of tiles is found: what is measured there is one core's.
+    """
     key = (id(chip), groups)
     if key not in _PARTS:
+        _ = chip.chip_hash  # cached, so the copy below has it
         core = chip.core.model_copy(update={"count": groups})
         _PARTS[key] = chip, chip.model_copy(update={"core": core})
     return _PARTS[key][1]
