@@ -187,9 +187,10 @@ both = sequence(renamed(mixed, x="a", w="b", out0="c"), mixed)
     ],
 )
 def test_a_chip_without_a_tile_library_is_told_once(
-    words: str, costs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: str, costs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where products would ask it; relays, convolutions and what has no product never do."""
+    monkeypatch.delenv("COLUMNS", raising=False)  # set where tests run in several processes
     file, note = tmp_path / "all.py", "this chip has no tile library; `npuvm tune` makes one"
     file.write_text(SOURCE + OTHERS + MORE, encoding="utf-8")
     kernel, *rest = words.split()
