@@ -128,23 +128,20 @@ class NestChooser:
         if rows > 1 and cols > 1 and self._cores == 1:
             band = self._kept_band(rows, n, k, (m1, n1), pitch)
             if band > 1:
-                first = (rows - 1) // band * band * batch * cols
-                return Nest(BANDS, band, (first, tiles - first))
+                return _in_bands(band, rows, cols, batch)
         elif rows > 1 and cols > 1 and self._takes_columns(tiles, batch, n1, (m + n) * k):
-            return Nest(BANDS, rows, (0, tiles))
+            return _in_bands(rows, rows, cols, batch)
         elif rows > 1 and cols > 1 and tiles >= _WAVES * self._cores:
             band = self._band(rows, tiles, n1 / m1)
             if batch == 1 and not self._stays(rows, band, (m, n1, k)):
                 band = self._narrower(rows, band, (m, n1, k))
             columns = band == rows and rows > self._cores and n * k > self._room and self._stays(rows, rows, (m, n1, k))
             if band < rows or columns:
-                first = (rows - 1) // band * band * batch * cols
-                return Nest(BANDS, band, (first, tiles - first))
+                return _in_bands(band, rows, cols, batch)
         if not self._spread and batch == 1 and tiles > self._cores > 1:
             return self._side_by_side(rows, cols, m > n or meets)
         if rows > 1 and cols > 1 and self._is_crowded(tiles, cols, (m, n, k), batch, self._crowd[1]):
-            first = (rows - 1) // 2 * 2 * cols
-            return Nest(BANDS, 2, (first, tiles - first))
+            return _in_bands(2, rows, cols, batch)
         return Nest(STEPS, 1, (tiles,))
 
     def choose_tailed(self, k: int, tail: Tail) -> Nest | None:
@@ -177,8 +174,7 @@ class NestChooser:
         tiles = rows * cols
         each = -(-tiles // self._cores)
         if tall and each < rows and cols > 1:
-            first = (rows - 1) // each * each * cols
-            return Nest(BANDS, each, (first, tiles - first))
+            return _in_bands(each, rows, cols, 1)
         if self._cores % rows:
             return Nest(STEPS, 1, (tiles,))
         side = self._cores // rows
@@ -252,6 +248,12 @@ class NestChooser:
         """The widest band that divides the rows with which the left operand stays in L2; the same where it never does."""
         even = (rows // count for count in self._shares if rows % count == 0)
         return next((each for each in even if each < band and self._stays(rows, each, sizes)), band)
+
+
+def _in_bands(band: int, rows: int, cols: int, batch: int) -> Nest:
+    """The nest of so many rows and columns of tiles in bands: all but the last one, and that."""
+    first = (rows - 1) // band * band
+    return Nest(BANDS, band, (first * cols * batch, (rows - first) * cols * batch))
 
 
 def _spanned(tiles: int, length: int) -> int:
