@@ -18,8 +18,9 @@ from npuvm.compiler.program.compiled import CompiledKernel, Launch, TensorSpec
 from npuvm.compiler.reduce.family import ChunkedShape, Chunks, PlannedChunks
 from npuvm.compiler.reduce.launches import Reduced, ReduceFamily, joined
 from npuvm.compiler.vector.choice import Choice
-from npuvm.compiler.vector.family import VectorFamily, Way
+from npuvm.compiler.vector.family import VectorFamily
 from npuvm.compiler.vector.space import RowsDoNotFit
+from npuvm.compiler.vector.way import Way
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.errors import TrapError
 from npuvm.isa import Isa

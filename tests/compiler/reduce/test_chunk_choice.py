@@ -13,7 +13,8 @@ from npuvm.compiler.plan.plan import make_plan
 from npuvm.compiler.plan.segments import VectorSegment
 from npuvm.compiler.reduce.choice import ChunkChooser
 from npuvm.compiler.reduce.launches import ReduceFamily
-from npuvm.compiler.vector.family import Maker, VectorFamily, Way
+from npuvm.compiler.vector.family import VectorFamily
+from npuvm.compiler.vector.way import Maker, Way
 
 
 def test_no_tiles_are_made_for_chunks_that_no_width_would_give(monkeypatch: pytest.MonkeyPatch) -> None:

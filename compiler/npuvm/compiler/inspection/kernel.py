@@ -452,14 +452,17 @@ def _pick(segment: PickSegment, kernel: PickKernel, args: tuple[str, ...], isa: 
 
 
 def _vector(segment: Segment, kernel: VectorKernel, chip: NpuConfig, isa: Isa, pins: Pins) -> InspectedSegment:
-    tried = vector_candidates(kernel.space, kernel.program, kernel.storage, chip, isa, pins)
-    ordered = sorted(tried, key=lambda tile: (tile.cycles, -tile.rows * tile.cols))
-    candidates = tuple(Candidate(f"{tile.rows} x {tile.cols}", tile.cycles) for tile in ordered)
-    taken = kernel.tile
-    buffers = vector_buffers(kernel, isa)
-    return InspectedSegment(
-        segment, kernel, kernel.tensors, f"{taken.rows} x {taken.cols}", taken.cycles, candidates, buffers
-    )
+    taken, buffers = kernel.tile, vector_buffers(kernel, isa)
+    text = f"{taken.rows} x {taken.cols}"
+    if kernel.interleaved:
+        text += " interleaved"
+        tried = [(text, taken.cycles)]
+    else:
+        tiles = vector_candidates(kernel.space, kernel.program, kernel.storage, chip, isa, pins)
+        ordered = sorted(tiles, key=lambda tile: (tile.cycles, -tile.rows * tile.cols))
+        tried = [(f"{tile.rows} x {tile.cols}", tile.cycles) for tile in ordered]
+    candidates = tuple(Candidate(*each) for each in tried)
+    return InspectedSegment(segment, kernel, kernel.tensors, text, taken.cycles, candidates, buffers)
 
 
 def _cube(

@@ -16,8 +16,9 @@ from npuvm.compiler.reduce.cut import cut_space
 from npuvm.compiler.reduce.native import NativeReduce
 from npuvm.compiler.reduce.parts import CHUNKS, LENGTH
 from npuvm.compiler.vector.choice import Choice
-from npuvm.compiler.vector.family import Chosen, Maker, Rows, Structure, Way, with_numbers
+from npuvm.compiler.vector.family import Chosen, Rows, Structure
 from npuvm.compiler.vector.space import Space
+from npuvm.compiler.vector.way import Maker, Way, with_numbers
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 

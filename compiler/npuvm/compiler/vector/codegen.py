@@ -41,7 +41,8 @@ _KEPT_PROGRAMS = 64
 class VectorKernel:
     """A vector segment as a program image. `tensors` names the tensors whose addresses the launch gives, in order.
 
-    `covered` is the segment in instructions; `program` and `storage` are its tile program and its buffers.
+    `covered` is the segment in instructions; `program` and `storage` are its tile program and its buffers. `interleaved`
+    where cores have chunks of a flat space in turn.
     """
 
     image: Image
@@ -53,6 +54,7 @@ class VectorKernel:
     covered: VectorSegment
     program: VecProgram
     storage: Storage
+    interleaved: bool = False
 
 
 def compile_vector(

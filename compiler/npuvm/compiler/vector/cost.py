@@ -21,6 +21,7 @@ from npuvm.compiler.tiles.formula_terms import (
     same,
 )
 from npuvm.compiler.vector.lower import Reg, Shape, VecProgram
+from npuvm.compiler.vector.memory import Memory, memory_of
 from npuvm.compiler.vector.space import Space
 from npuvm.hw.config import LoadConfig, NpuConfig, StoreConfig, class_of
 from npuvm.isa import Isa
@@ -31,7 +32,6 @@ __all__ = [
     "RowsForm",
     "TileCost",
     "least_cycles",
-    "memory_rates",
     "rows_terms",
     "steady_elements",
 ]
@@ -85,23 +85,6 @@ class _Moved(NamedTuple):
     ahead: float
 
 
-class _Memory(NamedTuple):
-    """Bytes a cycle of main memory and of L2, cycles of a way there, bytes of a line, what all channels hold side by side, and
-    what one of them does; cycles between accesses of two cores to a line, whether rows off blocks are read past L2, whether
-    addresses are mixed, so that no pitch leaves channels out, and bytes that L2 keeps."""
-
-    far: float
-    near: float
-    latency: int
-    line: int
-    stripe: int
-    own: int
-    same_line: int
-    uncached: bool
-    mixed: bool
-    kept: int
-
-
 class _Form(NamedTuple):
     """What an estimate is made of besides sizes, tile, cores and cycles of instructions; kernels alike in it share its code.
 
@@ -114,7 +97,7 @@ class _Form(NamedTuple):
     order: tuple[int, ...]
     depth: int
     repeat: int
-    memory: _Memory
+    memory: Memory
     work: tuple[_Sort, ...]
     loads: tuple[_Moved, ...]
     stores: tuple[_Moved, ...]
@@ -148,12 +131,23 @@ class TileCost:
     """Cycles of a launch: tiles of the busiest core times the slowest unit, and one pass through the other two units.
 
     A ring of `depth` slots turns round once in the time that loading a tile, its latency and working on it take together. Cores
-    share main memory and L2: no launch takes less than all bytes do there.
+    share main memory and L2: no launch takes less than all bytes do there. With `open_rows` they read side by side, so that a
+    row of main memory is opened once for all its lines.
     """
 
-    def __init__(self, space: Space, program: VecProgram, chip: NpuConfig, isa: Isa, cores: int, depth: int) -> None:
+    def __init__(
+        self,
+        space: Space,
+        program: VecProgram,
+        chip: NpuConfig,
+        isa: Isa,
+        cores: int,
+        depth: int,
+        *,
+        open_rows: bool = False,
+    ) -> None:
         self._cores = cores
-        self.form, self.numbers = _form_of(space, program, chip, isa, depth)
+        self.form, self.numbers = _form_of(space, program, chip, isa, depth, open_rows=open_rows)
         self._formula = _formula(self.form)
 
     def terms(self) -> tuple[list[str], Value]:
@@ -181,12 +175,6 @@ class RowsCost:
         return self._formula(cols, *self.numbers)
 
 
-def memory_rates(chip: NpuConfig) -> tuple[float, float]:
-    """Bytes a cycle of main memory and of L2, as estimates have them."""
-    memory = _memory(chip)
-    return memory.far, memory.near
-
-
 def steady_elements(program: VecProgram, chip: NpuConfig, isa: Isa) -> float:
     """Elements of a tile from which on no more than a quarter of the vector unit's cycles go by before first repeats."""
     found = _sorts(program, chip, isa).items()
@@ -208,7 +196,7 @@ def least_cycles(space: Space, program: VecProgram, chip: NpuConfig, isa: Isa) -
 
 
 def _form_of(
-    space: Space, program: VecProgram, chip: NpuConfig, isa: Isa, depth: int
+    space: Space, program: VecProgram, chip: NpuConfig, isa: Isa, depth: int, *, open_rows: bool = False
 ) -> tuple[_Form, tuple[float, ...]]:
     """What an estimate is made of, and the cycles of instructions."""
     work = _sorts(program, chip, isa)
@@ -220,7 +208,7 @@ def _form_of(
         walked_dims(space),
         depth,
         chip.core.vector.repeat_bytes,
-        _memory(chip),
+        memory_of(chip, open_rows=open_rows),
         tuple(work),
         moved[: len(space.reads)],
         moved[len(space.reads) :],
@@ -402,25 +390,6 @@ def _sorts(program: VecProgram, chip: NpuConfig, isa: Isa) -> dict[_Sort, _Cycle
             before.per_row + float(found.row_cycles),
         )
     return sums
-
-
-def _memory(chip: NpuConfig) -> _Memory:
-    l2, hbm = chip.memory.l2, chip.memory.hbm
-    # Where cores read at many places, a channel opens a row for each line.
-    burst = hbm.interleave_bytes / (float(chip.hbm_bytes_per_cycle) / hbm.channels)
-    far = hbm.interleave_bytes * hbm.channels / (burst + (hbm.row_miss_cycles if hbm.row_bytes else 0))
-    return _Memory(
-        far,
-        float(chip.l2_bytes_per_cycle),
-        l2.latency_cycles + hbm.latency_cycles,
-        l2.line_bytes,
-        hbm.interleave_bytes * hbm.channels,
-        hbm.interleave_bytes,
-        l2.same_line_cycles,
-        l2.unaligned_reads == "uncached",
-        chip.memory.address_hash,
-        chip.capacity_bytes("l2"),
-    )
 
 
 def _ahead(program: VecProgram, reads: int) -> list[float]:

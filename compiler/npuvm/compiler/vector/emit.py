@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from npuvm.compiler.emit.builder import InstrBuilder
 from npuvm.compiler.emit.handles import Buffer
@@ -31,10 +32,12 @@ def write_vector(
     chip: NpuConfig,
     isa: Isa,
     pins: Pins,
+    rest: tuple[Space, VectorTile, GridWalk] | None = None,
 ) -> tuple[InstrBuilder, tuple[str, ...]]:
     """The instructions of a segment, and the tensors whose addresses it takes, in order.
 
-    Sizes, strides and the tile may be SymInts: then a template can be made of the result.
+    Sizes, strides and the tile may be SymInts: then a template can be made of the result. `rest` is what is left behind the
+    grids of `space`: a space of its own, its tile, no larger than `tile`, and its grid.
     Raises CompileError when a pin names what the segment does not have.
     """
     tensors = tuple(dict.fromkeys(each.access.tensor.name for each in (*space.reads, *space.writes)))
@@ -53,6 +56,10 @@ def write_vector(
     for grid in grids:
         with builder.grid([axis.trip for axis in grid.axes]) as loops:
             TileBody(context, grid, loops).emit()
+    if rest is not None:
+        left = replace(context, space=rest[0], tile=rest[1])
+        with builder.grid([axis.trip for axis in rest[2].axes]) as loops:
+            TileBody(left, rest[2], loops).emit()
     return builder, tensors
 
 

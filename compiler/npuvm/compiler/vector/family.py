@@ -10,31 +10,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from npuvm.compiler.emit.symint import Function, SymInt, ceil_div, compile_values
-from npuvm.compiler.emit.template import Template
-from npuvm.compiler.emit.walk import Axis, GridWalk, Walk
+from npuvm.compiler.emit.symint import Function, SymInt, compile_values
+from npuvm.compiler.emit.walk import GridWalk, Walk
 from npuvm.compiler.errors import CompileError
-from npuvm.compiler.language.pins import Pins, most_slots
+from npuvm.compiler.language.pins import most_slots
 from npuvm.compiler.native.tile_layout import Result
 from npuvm.compiler.plan.segments import VectorSegment
 from npuvm.compiler.vector.buffers import Storage
-from npuvm.compiler.vector.choice import Choice, TileChooser
-from npuvm.compiler.vector.codegen import RING_SLOTS, VectorKernel, covered, tiled
-from npuvm.compiler.vector.emit import write_vector
+from npuvm.compiler.vector.choice import Choice
+from npuvm.compiler.vector.codegen import RING_SLOTS, VectorKernel
+from npuvm.compiler.vector.interleaved import Interleaved
 from npuvm.compiler.vector.lower import VecProgram
 from npuvm.compiler.vector.native import NativeSearch, NativeWays
 from npuvm.compiler.vector.phases import stripe_bytes
-from npuvm.compiler.vector.space import RowsDoNotFit, Space, Transfer, dim_name, largest_dim, make_space
+from npuvm.compiler.vector.space import RowsDoNotFit, Space, largest_dim, make_space
 from npuvm.compiler.vector.tile import VectorTile
+from npuvm.compiler.vector.way import Maker, Way, tile_walk, with_numbers
 from npuvm.hw.config import NpuConfig
-from npuvm.isa import EvenEntries, Image, Isa
+from npuvm.isa import Image, Isa
 
-__all__ = ["Chosen", "Maker", "Rows", "Structure", "VectorFamily", "Way", "opened", "tile_walk", "with_numbers"]
+__all__ = ["Chosen", "Rows", "Structure", "VectorFamily", "opened"]
 
 _SECOND = int(Result.SECOND)
-
-_TILE = ("<tile rows>", "<tile cols>")
-"""Variables beside the symbols, under names that no symbol has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +43,7 @@ class Chosen:
     covered: VectorSegment
     program: VecProgram
     storage: Storage
+    grids: tuple[GridWalk, ...] = ()
 
 
 class VectorFamily:
@@ -203,7 +201,7 @@ class Structure:
             return None
         choice, way = found[0].choose(found[1])
         space = with_numbers(way.space, self._maker.symbols, values)
-        return Chosen(choice, space, way.segment, way.program, way.storage)
+        return Chosen(choice, space, way.segment, way.program, way.storage, way.grids(values, choice.rows))
 
 
 class Rows:
@@ -222,6 +220,7 @@ class Rows:
             self._ways.append(_Ways(maker, binding, replace(space, whole=True), levels=1))
         self._firsts = [ways.first for ways in self._ways]
         self._native = NativeWays.of([way.chooser.native for way in self._firsts])
+        self._interleaved = Interleaved.of(maker, binding, self._firsts[0])
 
     def instance(self, values: Sequence[int], sizes: Sequence[int]) -> tuple[Image, tuple[str, ...]]:
         choice, way = self.choose(sizes)
@@ -235,6 +234,8 @@ class Rows:
         if self._last is not None and self._last[0] == sizes:
             return self._last[1], self._last[2]
         found = self._chosen(sizes)
+        if found is not None and self._interleaved is not None:
+            found = self._interleaved.faster(sizes, found[0]) or found
         if found is None:
             error = RowsDoNotFit if self._whole_only else CompileError
             need, room = min(ways.least_bytes(sizes) for ways in self._ways), self._capacity
@@ -345,106 +346,8 @@ class _Ways:
         return self._made[0].chooser.least_bytes(sizes)
 
 
-@dataclass(frozen=True, slots=True)
-class Maker:
-    """Makes the ways of all structures of a segment."""
-
-    segment: VectorSegment
-    symbols: Sequence[str]
-    chip: NpuConfig
-    isa: Isa
-    narrow: bool = True
-    buffering: str | None = None
-
-    def way(self, binding: Mapping[str, int], space: Space, depth: int, banked: NpuConfig | None) -> Way:
-        """Tile program and buffers with rings of `depth` slots; `banked` is a chip whose banks they are to respect."""
-        segment = covered(self.segment, space, self.chip, self.isa, again=depth > 1)
-        program, storage = tiled(segment, space, binding, self.isa, Pins(), depth, banked)
-        return Way(self, segment, space, program, storage)
-
-
-class Way:
-    """A tile program with its chooser and, from its first instance on, its template."""
-
-    def __init__(
-        self, maker: Maker, segment: VectorSegment, space: Space, program: VecProgram, storage: Storage
-    ) -> None:
-        self.space = space
-        self.chooser = TileChooser(space, program, storage, maker.chip, maker.isa)
-        self._maker, self.segment, self.program, self.storage = maker, segment, program, storage
-        self._cores = maker.chip.cores_with("vector")
-        self._core_type = maker.chip.core_type_with("vector")
-        self._template: Template | None = None
-        self._tensors: tuple[str, ...] = ()
-
-    def prepare(self) -> Template:
-        """Make the template, and what choices of tiles need."""
-        self.chooser.prepare()
-        self._template, self._tensors = self._make_template()
-        return self._template
-
-    def instance(self, values: Sequence[int], sizes: Sequence[int], choice: Choice) -> tuple[Image, tuple[str, ...]]:
-        template = self._template or self.prepare()
-        words, relocs = template.instance((*values, choice.rows, choice.cols))
-        space = self.space
-        parallel, steps = 1, 1
-        for dim, size in enumerate(sizes):
-            count = size
-            if dim == space.row:
-                count = -(-size // choice.rows)
-            elif dim == space.col:
-                count = -(-size // choice.cols)
-            if space.reduced[dim]:
-                steps *= count
-            else:
-                parallel *= count
-        entries = EvenEntries(self._core_type, min(self._cores, parallel), (parallel,), steps)
-        image = Image(template.name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
-        return image, self._tensors
-
-    def _make_template(self) -> tuple[Template, tuple[str, ...]]:
-        space, maker = self.space, self._maker
-        rows: int = SymInt.variable(_TILE[0])
-        cols: int = SymInt.variable(_TILE[1])
-        if space.row is None:
-            rows = 1
-        elif space.whole and space.reduced[space.row]:
-            rows = space.rows
-        if space.whole and space.reduced[space.col]:
-            cols = space.cols
-        tile = VectorTile(rows, cols, 0.0)
-        builder, tensors = write_vector(
-            self.segment.name,
-            space,
-            self.program,
-            self.storage,
-            tile,
-            [tile_walk(space, tile)],
-            maker.chip,
-            maker.isa,
-            Pins(),
-        )
-        return builder.template((*maker.symbols, *_TILE)), tensors
-
-
 MakeRows = Callable[[Maker, Mapping[str, int], Space], Rows]
 """Makes what instances have in common, for a space whose sizes are not known."""
-
-
-def with_numbers(space: Space, symbols: Sequence[str], values: Sequence[int]) -> Space:
-    """A space with sizes, strides and offsets for values of the symbols."""
-
-    def known(numbers: Sequence[int]) -> tuple[int, ...]:
-        return compile_values(symbols, numbers)(*values)
-
-    def moved(transfers: Sequence[Transfer]) -> tuple[Transfer, ...]:
-        return tuple(replace(each, strides=known(each.strides), offset=known((each.offset,))[0]) for each in transfers)
-
-    cut = space.cut
-    if cut is not None:
-        total, rest = known((cut.total, cut.rest))
-        cut = replace(cut, total=total, rest=rest)
-    return replace(space, cut=cut, sizes=known(space.sizes), reads=moved(space.reads), writes=moved(space.writes))
 
 
 def opened(chosen: Chosen | None, made: tuple[Image, tuple[str, ...]] | None, chip: NpuConfig) -> VectorKernel | None:
@@ -453,22 +356,17 @@ def opened(chosen: Chosen | None, made: tuple[Image, tuple[str, ...]] | None, ch
         return None
     image, tensors = made
     tile = VectorTile(chosen.choice.rows, chosen.choice.cols, chosen.choice.cycles)
-    walk = Walk((tile_walk(chosen.space, tile),), tuple(entry.ranges for entry in image.entries))
-    core_type = chip.core_type_with("vector")
+    grids = chosen.grids or (tile_walk(chosen.space, tile),)
+    walk = Walk(grids, tuple(entry.ranges for entry in image.entries))
     return VectorKernel(
-        image, tensors, tile, chosen.space, walk, core_type, chosen.covered, chosen.program, chosen.storage
+        image,
+        tensors,
+        tile,
+        chosen.space,
+        walk,
+        chip.core_type_with("vector"),
+        chosen.covered,
+        chosen.program,
+        chosen.storage,
+        interleaved=bool(chosen.grids),
     )
-
-
-def tile_walk(space: Space, tile: VectorTile) -> GridWalk:
-    """Tiles of the dims that stay, columns before rows; inside each all tiles of the reduced dims."""
-    counts = {dim: space.sizes[dim] for dim in space.others}
-    if not (space.whole and space.reduced[space.col]):
-        counts[space.col] = ceil_div(space.cols, tile.cols)
-    if space.row is not None and not (space.whole and space.reduced[space.row]):
-        counts[space.row] = ceil_div(space.rows, tile.rows)
-    order = [*space.others, *(dim for dim in (space.col, space.row) if dim is not None)]
-    outer = [dim for dim in order if dim in counts and not space.reduced[dim]]
-    inner = [dim for dim in sorted(counts) if space.reduced[dim]]
-    axes = tuple(Axis(dim_name(dim), counts[dim]) for dim in (*outer, *inner))
-    return GridWalk(axes or (Axis("none", 1),), {})

@@ -19,8 +19,9 @@ from npuvm.compiler.plan.segments import VectorSegment
 from npuvm.compiler.program.compiled import Launch, TensorSpec
 from npuvm.compiler.reduce.launches import Reduced, ReduceFamily
 from npuvm.compiler.vector.codegen import compile_vector
-from npuvm.compiler.vector.cost import memory_rates, steady_elements
+from npuvm.compiler.vector.cost import steady_elements
 from npuvm.compiler.vector.family import Rows, VectorFamily
+from npuvm.compiler.vector.memory import memory_rates
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 

@@ -1,0 +1,205 @@
+"""Flat vector segments whose cores stream side by side, so that rows of main memory stay open.
+
+Elements are dealt out in rounds: in each every core has a chunk, one after the other. A tile is a core's part of some rounds.
+As long as all cores read what is in a few rows of the channels, a row is opened once for all its lines. What is left behind
+whole rounds has a grid of its own, in chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from npuvm.compiler.emit.builder import InstrBuilder
+from npuvm.compiler.emit.symint import SymInt, ceil_div
+from npuvm.compiler.emit.template import Template
+from npuvm.compiler.emit.walk import Axis, GridWalk
+from npuvm.compiler.language.pins import Pins
+from npuvm.compiler.vector.choice import Choice
+from npuvm.compiler.vector.cost import Estimate, TileCost
+from npuvm.compiler.vector.emit import write_vector
+from npuvm.compiler.vector.space import Space, Transfer, dim_name
+from npuvm.compiler.vector.tile import VectorTile
+from npuvm.compiler.vector.way import Maker, Tiled, Way, tile_walk, with_numbers
+from npuvm.hw.config import NpuConfig
+from npuvm.isa import EvenEntries
+
+__all__ = ["Interleaved", "chunk_bytes"]
+
+_MOST_BYTES, _LEAST_BYTES = 4096, 1024
+"""Of a chunk: larger ones keep no more rows open, and those below this one take long to be issued."""
+
+_ROOM = 4
+"""Streams for which all open rows have room."""
+
+_ROUNDS = (8, 4, 2, 1)
+"""Of a tile, as many as UB has room for."""
+
+_LEAST_ROUNDS = 32
+"""Of all tiles of a core together: with fewer, filling and emptying the pipeline is more than what rows cost."""
+
+
+def chunk_bytes(chip: NpuConfig) -> int:
+    """Bytes of a core's chunk: a power of two. 0 where main memory has no rows, or too few for all cores."""
+    hbm = chip.memory.hbm
+    if not (hbm.row_bytes and hbm.row_miss_cycles):
+        return 0
+    room = hbm.banks * hbm.row_bytes * hbm.channels // (_ROOM * chip.cores_with("vector"))
+    return 0 if room < _LEAST_BYTES else min(_MOST_BYTES, 1 << room.bit_length() - 1)
+
+
+class Interleaved:
+    """The ways of a flat space, whose values lie element behind element: with results that L2 keeps, and with larger ones."""
+
+    def __init__(self, maker: Maker, binding: Mapping[str, int], flat: Way, chunk: int) -> None:
+        self._chunk, self._cores = chunk, maker.chip.cores_with("vector")
+        self._kept = maker.chip.capacity_bytes("l2")
+        self._bytes = sum(each.item for each in (*flat.space.reads, *flat.space.writes) if flat.space.has(each.node, 0))
+        self._way = _InterleavedWay.of(maker, binding, flat, chunk)
+        self._streaming: _InterleavedWay | None = None
+        own = self._way
+        self._cost = TileCost(
+            own.space, own.program, maker.chip, maker.isa, self._cores, own.storage.depth, open_rows=True
+        )
+        self._rounds = tuple(each for each in _ROUNDS if own.chooser.fits(each, chunk))
+        if self._rounds:
+            own.prepare()
+
+    @staticmethod
+    def of(maker: Maker, binding: Mapping[str, int], way: Way) -> Interleaved | None:
+        """The interleaved ways to do what `way` does; None where its space is not flat, or nothing would be faster."""
+        space, nbytes = way.space, chunk_bytes(maker.chip)
+        items = [each.item for each in space.reads if all(space.present[each.node.id])]
+        if not (nbytes and items and _is_flat(way)):
+            return None
+        size, chunk = space.sizes[0], nbytes // max(items)
+        round_size = maker.chip.cores_with("vector") * chunk
+        if not isinstance(size, SymInt) and whole_rounds(size, round_size) < _LEAST_ROUNDS:
+            return None
+        return Interleaved(maker, binding, way, chunk)
+
+    def faster(self, sizes: Sequence[int], than: Choice) -> tuple[Choice, Way] | None:
+        """A way and its tile for elements of the flat space, with an estimate below that of another choice."""
+        rounds = whole_rounds(sizes[0], self._cores * self._chunk)
+        if rounds < _LEAST_ROUNDS or not self._rounds:
+            return None
+        estimate: Estimate = self._cost.of((self._cores, rounds, self._chunk), self._cores)
+        cycles, _, most = min([(estimate(each, self._chunk), -each, each) for each in self._rounds])
+        if cycles >= than.cycles:
+            return None
+        way = self._way if sizes[0] * self._bytes <= self._kept else self._past_l2()
+        return Choice(cycles, most, self._chunk), way
+
+    def _past_l2(self) -> Way:
+        """The way where not all fits L2: what is read once does not drive out results."""
+        if self._streaming is None:
+            self._streaming = self._way.streaming()
+        return self._streaming
+
+
+class _InterleavedWay(Way):
+    """Tiles of chunks from several rounds, and behind them a grid of what is left; `left` is its space."""
+
+    def __init__(self, maker: Maker, space: Space, made: Tiled, left: Space) -> None:
+        super().__init__(maker, space, *made)
+        self._left = left
+
+    @staticmethod
+    def of(maker: Maker, binding: Mapping[str, int], flat: Way, chunk: int) -> _InterleavedWay:
+        """The way for chunks of so many elements of a flat space."""
+        size, cores = flat.space.sizes[0], maker.chip.cores_with("vector")
+        rounds = whole_rounds(size, cores * chunk)
+        space = replace(
+            _dealt(flat.space, (chunk, cores * chunk, 1), 0),
+            sizes=(cores, rounds, chunk),
+            reduced=(False,) * 3,
+            row=1,
+            col=2,
+        )
+        left = replace(_dealt(flat.space, (1,), rounds * cores * chunk), sizes=(size - rounds * cores * chunk,))
+        made = maker.tiled(binding, space, flat.storage.depth, maker.chip if flat.storage.stripe else None)
+        return _InterleavedWay(maker, space, made, left)
+
+    def streaming(self) -> _InterleavedWay:
+        """The same with reads that L2 does not keep."""
+        made = self.segment, self.program, self.storage
+        return _InterleavedWay(self.maker, _streamed(self.space), made, _streamed(self._left))
+
+    def prepare(self) -> Template:
+        self._template, self._tensors = self._make_template()
+        return self._template
+
+    def write(self, tile: VectorTile) -> tuple[InstrBuilder, tuple[str, ...]]:
+        maker, chunk = self.maker, self.space.cols
+        left = VectorTile(1, chunk, 0.0)
+        return write_vector(
+            self.segment.name,
+            self.space,
+            self.program,
+            self.storage,
+            VectorTile(tile.rows, chunk, 0.0),
+            [_rounds_walk(self.space, tile.rows)],
+            maker.chip,
+            maker.isa,
+            Pins(),
+            (self._left, left, tile_walk(self._left, left)),
+        )
+
+    def entries(self, sizes: Sequence[int], choice: Choice) -> EvenEntries:
+        round_size = self.cores * choice.cols
+        rounds = whole_rounds(sizes[0], round_size)
+        tiles = self.cores * ceil_div(rounds, choice.rows), ceil_div(sizes[0] - rounds * round_size, choice.cols)
+        return EvenEntries(self.core_type, self.cores, tiles, by_grid=True)
+
+    def grids(self, values: Sequence[int], rows: int) -> tuple[GridWalk, ...]:
+        symbols, left = self.maker.symbols, VectorTile(1, self.space.cols, 0.0)
+        main = _rounds_walk(with_numbers(self.space, symbols, values), rows)
+        return main, tile_walk(with_numbers(self._left, symbols, values), left)
+
+
+def _rounds_walk(space: Space, rows: int) -> GridWalk:
+    """Cores, and for each of them its tiles of so many rounds."""
+    return GridWalk((Axis(dim_name(0), space.sizes[0]), Axis(dim_name(1), ceil_div(space.rows, rows))), {})
+
+
+def whole_rounds(size: int, round_size: int) -> int:
+    """Rounds of so many elements, with one element left behind them at least."""
+    return ceil_div(size, round_size) - 1
+
+
+def _is_flat(way: Way) -> bool:
+    """Whether all there is lies element behind element, and no instruction knows where it is."""
+    space = way.space
+    moved = (*space.reads, *space.writes)
+    return (
+        len(space.sizes) == 1
+        and not space.reduced[0]
+        and space.cut is None
+        and all(each.picks is None and not each.access.adds for each in moved)
+        and all(each.strides == (1,) for each in moved if space.has(each.node, 0))
+        and all(insn.numbered is None and insn.op != "asm" for insn in way.program.insns)
+    )
+
+
+def _dealt(flat: Space, strides: tuple[int, ...], offset: int) -> Space:
+    """A flat space with dims that have these strides, `offset` elements behind its start; sizes are still those it has."""
+
+    def moved(transfers: Sequence[Transfer]) -> tuple[Transfer, ...]:
+        return tuple(
+            replace(each, strides=strides, offset=each.offset + offset)
+            if flat.has(each.node, 0)
+            else replace(each, strides=(0,) * len(strides))
+            for each in transfers
+        )
+
+    present = {key: flags * len(strides) for key, flags in flat.present.items()}
+    return replace(flat, present=present, reads=moved(flat.reads), writes=moved(flat.writes))
+
+
+def _streamed(space: Space) -> Space:
+    """A space whose reads leave L2 to others, but those that all tiles share."""
+    reads = tuple(
+        replace(each, access=replace(each.access, cache="stream")) if any(space.present[each.node.id]) else each
+        for each in space.reads
+    )
+    return replace(space, reads=reads)
