@@ -9,7 +9,7 @@ from npuvm.compiler.emit.builder import InstrBuilder
 from npuvm.compiler.emit.handles import Loop, Size
 from npuvm.compiler.emit.walk import Axis, GridWalk
 
-__all__ = ["Extent", "axis_strides", "grid_extent", "loop_extent", "origin_bytes"]
+__all__ = ["ClampedExtent", "Extent", "axis_strides", "grid_extent", "loop_extent", "origin_bytes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,22 @@ class Extent:
         return b.size_affine(inner, self.total - start, [(self.loop, -self.full), (loop, -inner)])
 
 
+@dataclass(frozen=True, slots=True)
+class ClampedExtent(Extent):
+    """Tiles that may end early, or lie behind the end: `steps` gives by loop how many more elements a tile has behind its begin
+    than the one before."""
+
+    steps: tuple[tuple[Loop, int], ...] = ()
+
+    def whole(self, b: InstrBuilder) -> Size:
+        """The size of the tile: what is left may be less, or nothing."""
+        return b.size_affine(self.full, self.total, self.steps)
+
+    def part(self, b: InstrBuilder, start: int, length: int) -> Size:
+        """How much of [start, start + length) lies in the tile."""
+        return b.size_affine(length, self.total - start, self.steps)
+
+
 def grid_extent(size: int, tile: int, walk: GridWalk, loops: Sequence[Loop], dim: str) -> Extent:
     """The extent of dimension `dim` of `size` elements, cut into tiles of `tile`, as this grid walks it."""
     last = -(-size // tile) - 1
@@ -65,6 +81,8 @@ def grid_extent(size: int, tile: int, walk: GridWalk, loops: Sequence[Loop], dim
     if not found:
         only = tail if origin == last else tile
         return Extent(only, only, None, total)
+    if dim in walk.open:
+        return ClampedExtent(tile, tile, None, total, tuple((loop, -axis.step * tile) for loop, axis in found))
     reached = origin + sum((axis.trip - 1) * axis.step for _, axis in found)
     if len(found) > 1 or reached != last or tail == tile:
         return Extent(tile, tile, None, total)

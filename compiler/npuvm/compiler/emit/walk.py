@@ -41,11 +41,13 @@ class Axis:
 class GridWalk:
     """A grid: its loops (outermost first, those of one step left out) and the tile where each dimension begins.
 
-    A dimension that has two loops has no smaller last tile in this grid.
+    A dimension that has two loops has no smaller last tile in this grid, unless it is `open`: then its tiles may end early, and
+    some may lie behind its end.
     """
 
     axes: tuple[Axis, ...]
     origin: Mapping[str, int]
+    open: frozenset[str] = frozenset()
 
     @property
     def tiles(self) -> int:

@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from math import inf, prod
 from typing import TYPE_CHECKING
 
-from npuvm.compiler.cube.extent import Extent, axis_strides
-from npuvm.compiler.emit.builder import InstrBuilder
-from npuvm.compiler.emit.handles import Loop, Size
+from npuvm.compiler.cube.extent import ClampedExtent, Extent, axis_strides
+from npuvm.compiler.emit.handles import Loop
 from npuvm.compiler.emit.walk import GridWalk
 from npuvm.compiler.graph.types import DTYPES
 
 if TYPE_CHECKING:
     from npuvm.compiler.vector.space import Space, Transfer
 
-__all__ = ["Cut", "CutExtent", "cut_extent", "cut_space", "dims_of", "neutral", "numbers_of"]
+__all__ = ["Cut", "cut_extent", "cut_space", "dims_of", "neutral", "numbers_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +34,10 @@ class Cut:
     edge: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CutExtent(Extent):
-    """The tiles of a cut dim: `steps` gives by loop how many more elements a tile has behind its begin than the one before."""
-
-    steps: tuple[tuple[Loop, int], ...] = ()
-
-    def whole(self, b: InstrBuilder) -> Size:
-        """The size of the tile: what is left of the last chunk may be less than a tile, or nothing."""
-        return b.size_affine(self.full, self.total, self.steps)
-
-    def part(self, b: InstrBuilder, start: int, length: int) -> Size:
-        """How much of [start, start + length) lies in the tile."""
-        return b.size_affine(length, self.total - start, self.steps)
-
-
 def cut_extent(cut: Cut, size: int, edge: int, grid: GridWalk, loops: Sequence[Loop]) -> Extent:
     """The extent of tiles of `edge` elements in chunks of `size`."""
     steps = axis_strides(grid.axes, loops, {f"d{cut.chunk}": size, f"d{cut.of}": -edge})
-    return CutExtent(edge, edge, None, cut.rest, tuple(steps.items()))
+    return ClampedExtent(edge, edge, None, cut.rest, tuple(steps.items()))
 
 
 def cut_space(space: Space, number: int, length: int, edge: int, own: Collection[int]) -> Space:

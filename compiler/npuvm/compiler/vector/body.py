@@ -125,11 +125,12 @@ class TileBody:
         site = f"load.{reg.name}"
         read = self._c.space.reads[reg.read]
         argument = self._b.arg(self._c.tensors.index(read.access.tensor.name))
+        policy = read.access.cache if read.policy is None else read.policy
         issue = Issue(
             wait=sync.waits(site, [_sem(ring.free)]),
             set=sync.sets(site, [_sem(ring.ready)]),
             pred=self._ring_preds(reg)[0],
-            cache=pins.cache.get(reg.name, read.access.cache),
+            cache=pins.cache.get(reg.name, policy),
         )
         chunk = pins.transfer.get(reg.name)
         if read.picks is None:

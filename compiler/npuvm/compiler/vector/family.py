@@ -20,6 +20,7 @@ from npuvm.compiler.vector.buffers import Storage
 from npuvm.compiler.vector.choice import Choice
 from npuvm.compiler.vector.codegen import RING_SLOTS, VectorKernel
 from npuvm.compiler.vector.interleaved import Interleaved
+from npuvm.compiler.vector.interleaved_rows import InterleavedRows
 from npuvm.compiler.vector.lower import VecProgram
 from npuvm.compiler.vector.native import NativeSearch, NativeWays
 from npuvm.compiler.vector.phases import stripe_bytes
@@ -201,7 +202,7 @@ class Structure:
             return None
         choice, way = found[0].choose(found[1])
         space = with_numbers(way.space, self._maker.symbols, values)
-        return Chosen(choice, space, way.segment, way.program, way.storage, way.grids(values, choice.rows))
+        return Chosen(choice, space, way.segment, way.program, way.storage, way.grids(values, choice))
 
 
 class Rows:
@@ -220,7 +221,10 @@ class Rows:
             self._ways.append(_Ways(maker, binding, replace(space, whole=True), levels=1))
         self._firsts = [ways.first for ways in self._ways]
         self._native = NativeWays.of([way.chooser.native for way in self._firsts])
-        self._interleaved = Interleaved.of(maker, binding, self._firsts[0])
+        self._interleaved: Interleaved | InterleavedRows | None = None
+        if all(isinstance(each, SymInt) for each in binding.values()):  # what has single columns is rarely large
+            first = self._firsts[0]
+            self._interleaved = Interleaved.of(maker, binding, first) or InterleavedRows.of(maker, first)
 
     def instance(self, values: Sequence[int], sizes: Sequence[int]) -> tuple[Image, tuple[str, ...]]:
         choice, way = self.choose(sizes)

@@ -9,25 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import prod
 
 from npuvm.compiler.emit.builder import InstrBuilder
 from npuvm.compiler.emit.symint import SymInt, ceil_div
 from npuvm.compiler.emit.template import Template
 from npuvm.compiler.emit.walk import Axis, GridWalk
 from npuvm.compiler.language.pins import Pins
-from npuvm.compiler.vector.choice import Choice
+from npuvm.compiler.vector.choice import Choice, TileChooser
 from npuvm.compiler.vector.cost import Estimate, TileCost
 from npuvm.compiler.vector.emit import write_vector
 from npuvm.compiler.vector.space import Space, Transfer, dim_name
 from npuvm.compiler.vector.tile import VectorTile
-from npuvm.compiler.vector.way import Maker, Tiled, Way, tile_walk, with_numbers
+from npuvm.compiler.vector.way import TILE, Maker, Tiled, Way, tile_walk, with_numbers
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import EvenEntries
 
-__all__ = ["Interleaved", "chunk_bytes"]
+__all__ = ["Interleaved", "InterleavedWay", "chunk_bytes", "late_policy"]
 
 _MOST_BYTES, _LEAST_BYTES = 4096, 1024
 """Of a chunk: larger ones keep no more rows open, and those below this one take long to be issued."""
+
+_POLICY = "<policy>"
+"""The variable of templates that says how what is read once is kept in L2."""
 
 _ROOM = 4
 """Streams for which all open rows have room."""
@@ -49,15 +53,11 @@ def chunk_bytes(chip: NpuConfig) -> int:
 
 
 class Interleaved:
-    """The ways of a flat space, whose values lie element behind element: with results that L2 keeps, and with larger ones."""
+    """The interleaved way of a flat space, whose values lie element behind element."""
 
     def __init__(self, maker: Maker, binding: Mapping[str, int], flat: Way, chunk: int) -> None:
         self._chunk, self._cores = chunk, maker.chip.cores_with("vector")
-        self._kept = maker.chip.capacity_bytes("l2")
-        self._bytes = sum(each.item for each in (*flat.space.reads, *flat.space.writes) if flat.space.has(each.node, 0))
-        self._way = _InterleavedWay.of(maker, binding, flat, chunk)
-        self._streaming: _InterleavedWay | None = None
-        own = self._way
+        own = self._way = _FlatWay.of(maker, binding, flat, chunk)
         self._cost = TileCost(
             own.space, own.program, maker.chip, maker.isa, self._cores, own.storage.depth, open_rows=True
         )
@@ -67,7 +67,7 @@ class Interleaved:
 
     @staticmethod
     def of(maker: Maker, binding: Mapping[str, int], way: Way) -> Interleaved | None:
-        """The interleaved ways to do what `way` does; None where its space is not flat, or nothing would be faster."""
+        """The interleaved way to do what `way` does; None where its space is not flat, or nothing would be faster."""
         space, nbytes = way.space, chunk_bytes(maker.chip)
         items = [each.item for each in space.reads if all(space.present[each.node.id])]
         if not (nbytes and items and _is_flat(way)):
@@ -87,25 +87,39 @@ class Interleaved:
         cycles, _, most = min([(estimate(each, self._chunk), -each, each) for each in self._rounds])
         if cycles >= than.cycles:
             return None
-        way = self._way if sizes[0] * self._bytes <= self._kept else self._past_l2()
-        return Choice(cycles, most, self._chunk), way
-
-    def _past_l2(self) -> Way:
-        """The way where not all fits L2: what is read once does not drive out results."""
-        if self._streaming is None:
-            self._streaming = self._way.streaming()
-        return self._streaming
+        return Choice(cycles, most, self._chunk), self._way
 
 
-class _InterleavedWay(Way):
+class InterleavedWay(Way):
+    """A way whose cores read side by side. Where L2 does not hold all that it moves, what is read once leaves L2 to results."""
+
+    variables = (*TILE, _POLICY)
+
+    def __init__(self, maker: Maker, space: Space, made: Tiled, chooser: TileChooser | None = None) -> None:
+        super().__init__(maker, space, *made, chooser)
+        moved = (*space.reads, *space.writes)
+        self._bytes = sum(each.item for each in moved if all(space.present[each.node.id]))
+        self._kept = maker.chip.capacity_bytes("l2")
+        self._policies = maker.isa.instruction("ld").operand("cache").values
+
+    def prepare(self) -> Template:
+        self._template, self._tensors = self._make_template()
+        return self._template
+
+    def numbers(self, sizes: Sequence[int], choice: Choice) -> tuple[int, ...]:
+        past = prod(sizes) * self._bytes > self._kept
+        return choice.rows, choice.cols, self._policies["stream" if past else "normal"]
+
+
+class _FlatWay(InterleavedWay):
     """Tiles of chunks from several rounds, and behind them a grid of what is left; `left` is its space."""
 
     def __init__(self, maker: Maker, space: Space, made: Tiled, left: Space) -> None:
-        super().__init__(maker, space, *made)
-        self._left = left
+        super().__init__(maker, late_policy(space), made)
+        self._left = late_policy(left)
 
     @staticmethod
-    def of(maker: Maker, binding: Mapping[str, int], flat: Way, chunk: int) -> _InterleavedWay:
+    def of(maker: Maker, binding: Mapping[str, int], flat: Way, chunk: int) -> _FlatWay:
         """The way for chunks of so many elements of a flat space."""
         size, cores = flat.space.sizes[0], maker.chip.cores_with("vector")
         rounds = whole_rounds(size, cores * chunk)
@@ -118,16 +132,7 @@ class _InterleavedWay(Way):
         )
         left = replace(_dealt(flat.space, (1,), rounds * cores * chunk), sizes=(size - rounds * cores * chunk,))
         made = maker.tiled(binding, space, flat.storage.depth, maker.chip if flat.storage.stripe else None)
-        return _InterleavedWay(maker, space, made, left)
-
-    def streaming(self) -> _InterleavedWay:
-        """The same with reads that L2 does not keep."""
-        made = self.segment, self.program, self.storage
-        return _InterleavedWay(self.maker, _streamed(self.space), made, _streamed(self._left))
-
-    def prepare(self) -> Template:
-        self._template, self._tensors = self._make_template()
-        return self._template
+        return _FlatWay(maker, space, made, left)
 
     def write(self, tile: VectorTile) -> tuple[InstrBuilder, tuple[str, ...]]:
         maker, chunk = self.maker, self.space.cols
@@ -151,9 +156,9 @@ class _InterleavedWay(Way):
         tiles = self.cores * ceil_div(rounds, choice.rows), ceil_div(sizes[0] - rounds * round_size, choice.cols)
         return EvenEntries(self.core_type, self.cores, tiles, by_grid=True)
 
-    def grids(self, values: Sequence[int], rows: int) -> tuple[GridWalk, ...]:
+    def grids(self, values: Sequence[int], choice: Choice) -> tuple[GridWalk, ...]:
         symbols, left = self.maker.symbols, VectorTile(1, self.space.cols, 0.0)
-        main = _rounds_walk(with_numbers(self.space, symbols, values), rows)
+        main = _rounds_walk(with_numbers(self.space, symbols, values), choice.rows)
         return main, tile_walk(with_numbers(self._left, symbols, values), left)
 
 
@@ -196,10 +201,11 @@ def _dealt(flat: Space, strides: tuple[int, ...], offset: int) -> Space:
     return replace(flat, present=present, reads=moved(flat.reads), writes=moved(flat.writes))
 
 
-def _streamed(space: Space) -> Space:
-    """A space whose reads leave L2 to others, but those that all tiles share."""
+def late_policy(space: Space) -> Space:
+    """A space of which each shape says whether L2 keeps what tiles read once, and a kernel does not say it."""
+    policy = SymInt.variable(_POLICY)
     reads = tuple(
-        replace(each, access=replace(each.access, cache="stream")) if any(space.present[each.node.id]) else each
+        replace(each, policy=policy) if all(space.present[each.node.id]) and each.access.cache == "normal" else each
         for each in space.reads
     )
     return replace(space, reads=reads)

@@ -30,6 +30,7 @@ class Transfer:
 
     `strides` are elements between neighbours, by dim of the space; 0 where the value does not have the dim. The first element
     lies `offset` elements after the tensor's. With `picks` indices say where its rows are. What is `near` is just written.
+    `policy` is the number of a cache policy for that of the access, known with the sizes.
     """
 
     node: Node
@@ -39,6 +40,7 @@ class Transfer:
     offset: int = 0
     picks: Picked | None = None
     near: bool = False
+    policy: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class Issue:
     wait: Sequence[Sem]
     set: Sequence[Sem]
     pred: Pred | None
-    cache: str
+    cache: str | int
 
 
 @dataclass(frozen=True, slots=True)

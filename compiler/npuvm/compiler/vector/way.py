@@ -21,9 +21,9 @@ from npuvm.compiler.vector.tile import VectorTile
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import EvenEntries, Image, Isa
 
-__all__ = ["Maker", "Tiled", "Way", "tile_walk", "with_numbers"]
+__all__ = ["TILE", "Maker", "Tiled", "Way", "tile_walk", "with_numbers"]
 
-_TILE = ("<tile rows>", "<tile cols>")
+TILE = ("<tile rows>", "<tile cols>")
 """Variables beside the symbols, under names that no symbol has."""
 
 Tiled = tuple[VectorSegment, VecProgram, Storage]
@@ -54,11 +54,19 @@ class Maker:
 class Way:
     """A tile program with its chooser and, from its first instance on, its template."""
 
+    variables: tuple[str, ...] = TILE
+
     def __init__(
-        self, maker: Maker, space: Space, segment: VectorSegment, program: VecProgram, storage: Storage
+        self,
+        maker: Maker,
+        space: Space,
+        segment: VectorSegment,
+        program: VecProgram,
+        storage: Storage,
+        chooser: TileChooser | None = None,
     ) -> None:
         self.space = space
-        self.chooser = TileChooser(space, program, storage, maker.chip, maker.isa)
+        self.chooser = chooser or TileChooser(space, program, storage, maker.chip, maker.isa)
         self.maker, self.segment, self.program, self.storage = maker, segment, program, storage
         self.cores = maker.chip.cores_with("vector")
         self.core_type = maker.chip.core_type_with("vector")
@@ -73,10 +81,14 @@ class Way:
 
     def instance(self, values: Sequence[int], sizes: Sequence[int], choice: Choice) -> tuple[Image, tuple[str, ...]]:
         template = self._template or self.prepare()
-        words, relocs = template.instance((*values, choice.rows, choice.cols))
+        words, relocs = template.instance((*values, *self.numbers(sizes, choice)))
         entries = self.entries(sizes, choice)
         image = Image(template.name, template.isa_hash, words, entries, relocs, template.n_args, template.grids)
         return image, self._tensors
+
+    def numbers(self, sizes: Sequence[int], choice: Choice) -> tuple[int, ...]:
+        """Values of the variables beside the symbols."""
+        return choice.rows, choice.cols
 
     def entries(self, sizes: Sequence[int], choice: Choice) -> EvenEntries:
         """The cores' ranges of the tiles."""
@@ -94,14 +106,14 @@ class Way:
                 parallel *= count
         return EvenEntries(self.core_type, min(self.cores, parallel), (parallel,), steps)
 
-    def grids(self, values: Sequence[int], rows: int) -> tuple[GridWalk, ...]:
-        """Grids that are not those of all tiles in order, for values of the symbols and tiles of so many rows."""
+    def grids(self, values: Sequence[int], choice: Choice) -> tuple[GridWalk, ...]:
+        """Grids that are not those of all tiles in order, for values of the symbols."""
         return ()
 
     def _make_template(self) -> tuple[Template, tuple[str, ...]]:
         space = self.space
-        rows: int = SymInt.variable(_TILE[0])
-        cols: int = SymInt.variable(_TILE[1])
+        rows: int = SymInt.variable(TILE[0])
+        cols: int = SymInt.variable(TILE[1])
         if space.row is None:
             rows = 1
         elif space.whole and space.reduced[space.row]:
@@ -109,7 +121,7 @@ class Way:
         if space.whole and space.reduced[space.col]:
             cols = space.cols
         builder, tensors = self.write(VectorTile(rows, cols, 0.0))
-        return builder.template((*self.maker.symbols, *_TILE)), tensors
+        return builder.template((*self.maker.symbols, *self.variables)), tensors
 
     def write(self, tile: VectorTile) -> tuple[InstrBuilder, tuple[str, ...]]:
         """The instructions for a tile that may be SymInts, and the tensors whose addresses they take."""
