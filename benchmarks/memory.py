@@ -9,7 +9,8 @@
 * Image: bytes of a kernel's images for tensors from a few elements up to past 2^31. The program text does not grow; there is an
   entry for each core that has something to do.
 * Cache: bytes of host memory that one more shape of a known kernel keeps, measured by tracemalloc over many new shapes,
-  interpreter's objects included, beside the bytes of its images.
+  interpreter's objects included, beside the bytes of its images. What choices of tiles keep of earlier shapes has a limit; it
+  stands apart, and is reached before by another kernel's shapes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import statistics
 import sys
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +36,18 @@ from benchmarks.efficiency.kernels import Case  # noqa: E402
 from npuvm.compiler import Kernel, compile_kernel  # noqa: E402
 from npuvm.compiler.inspection.buffers import BufferUse  # noqa: E402
 from npuvm.compiler.inspection.kernel import inspect_kernel  # noqa: E402
+from npuvm.compiler.program.family import KEPT_SHAPES  # noqa: E402
 from npuvm.hw.config import NpuConfig, load_chip  # noqa: E402
 from npuvm.isa import Isa, load_isa  # noqa: E402
 
 CASES = (*kernels.VECTOR, *kernels.ROWS, *kernels.ATTENTION)
 GROWING = (1, 64, 1024, 8192, 65536)
 """Sizes of M and N, and of the others; the last is a tensor of 2^32 elements."""
+
+Shapes = dict[str, tuple[int, ...]]
+
+FILLING = 1000
+"""Shapes after which choices of tiles keep as much as they ever do."""
 
 
 def main() -> None:
@@ -160,30 +168,44 @@ def _grown(shape: Sequence[int | str], size: int) -> tuple[int, ...]:
 
 
 def cache_table(made: dict[str, Kernel], chip: NpuConfig, isa: Isa, count: int) -> list[dict[str, Any]]:
-    """Host bytes that each further shape of a kernel keeps."""
+    """Host bytes that each further shape of a kernel keeps, and those that choices keep, however many shapes there are."""
     print(
-        f"\nprogram cache on {chip.name}: host bytes for each of {count} new shapes, beside the bytes of their images"
+        f"\nprogram cache on {chip.name}: host bytes for each of {count} new shapes, beside the bytes of their images,"
     )
-    print(f"{'kernel':12} {'a shape':>10} {'images':>10}")
+    print(f"and those that choices of tiles keep after {FILLING} shapes")
+    print(f"{'kernel':12} {'a shape':>10} {'images':>10} {'choices':>12}")
     rows = []
     for name, kernel in made.items():
-        shapes = [{each.name: _grown(each.type.shape, 100 + at) for each in kernel.graph.params} for at in range(count)]
-        for warm in shapes[:2]:
-            compile_kernel(kernel, warm, chip, isa)
-        gc.collect()
+        params = kernel.graph.params
+        shapes = [{each.name: _grown(each.type.shape, 98 + at) for each in params} for at in range(2 + count + FILLING)]
+        alike = replace(kernel, graph=replace(kernel.graph, name="alike"))
         tracemalloc.start()
-        before = tracemalloc.get_traced_memory()[0]
-        images = 0
-        for each in shapes[2:]:
-            compiled = compile_kernel(kernel, each, chip, isa)
-            images += sum(8 * len(launch.image.words) for launch in compiled.launches)
-        del compiled
-        gc.collect()
-        kept = (tracemalloc.get_traced_memory()[0] - before) / (count - 2)
+        # Another kernel fills what choices share, and gives its own shapes back.
+        filled, _ = _kept(alike, shapes[:2], shapes[2 + count :], chip, isa)
+        kept, images = _kept(kernel, shapes[:2], shapes[2 : 2 + count], chip, isa)
         tracemalloc.stop()
-        rows.append({"kernel": name, "bytes": kept, "image_word_bytes": images / (count - 2)})
-        print(f"{name:12} {kept:10,.0f} {images / (count - 2):10,.0f}", flush=True)
+        choices = max(0.0, filled - kept * min(FILLING, KEPT_SHAPES) / count)
+        rows.append(
+            {"kernel": name, "bytes": kept / count, "image_word_bytes": images / count, "choice_bytes": choices}
+        )
+        print(f"{name:12} {kept / count:10,.0f} {images / count:10,.0f} {choices:12,.0f}", flush=True)
     return rows
+
+
+def _kept(
+    kernel: Kernel, warm: Sequence[Shapes], shapes: Sequence[Shapes], chip: NpuConfig, isa: Isa
+) -> tuple[int, int]:
+    """Host bytes that shapes keep behind some others, and the bytes of their images' words."""
+    for each in warm:
+        compile_kernel(kernel, each, chip, isa)
+    gc.collect()
+    before, images = tracemalloc.get_traced_memory()[0], 0
+    for each in shapes:
+        compiled = compile_kernel(kernel, each, chip, isa)
+        images += sum(8 * len(launch.image.words) for launch in compiled.launches)
+    del compiled
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0] - before, images
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tracemalloc
 from functools import cache
 from math import exp, fsum, log
 from pathlib import Path
@@ -197,6 +198,18 @@ def test_a_layer_s_choice_does_not_depend_on_what_was_chosen_before(flipped: boo
         padded = sizes._replace(a_pitch=sizes.a_pitch + 64)
         for each in (sizes, padded):
             assert warm.choose(each) == TileChooser(problem, 24).choose(each)
+
+
+def test_what_choices_keep_of_layers_has_a_limit() -> None:
+    problem = _problem(_product(64, 64, 64), "edge")
+    chooser, kept = TileChooser(problem, 1), []
+    tracemalloc.start()
+    for k in range(64, 264):
+        chooser.choose(sizes_of(problem, _product(64, 64, k)))
+        kept.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert kept[99] - kept[0] > 1 << 20
+    assert kept[199] - kept[99] < (kept[99] - kept[0]) / 4
 
 
 def _problem(spec: MatmulSpec, name: str = "ascend_910b1") -> TileProblem:

@@ -12,7 +12,7 @@ from tests.compiler.cube.test_cube_chooser import _product
 from npuvm.compiler.cube.chooser import TileChooser
 from npuvm.compiler.cube.codegen import problem_of
 from npuvm.compiler.cube.levels import grown_tiles
-from npuvm.compiler.cube.meets import Met, MetByCores, Shared
+from npuvm.compiler.cube.meets import Met, Shared
 from npuvm.compiler.cube.native import NativeMet
 from npuvm.compiler.cube.problem import ProductSizes, TileProblem
 from npuvm.compiler.language.pins import Pins
@@ -68,16 +68,15 @@ def _drawn(source: random.Random, flipped: tuple[bool, bool]) -> ProductSizes:
 
 def _ways(plain: TileChooser, sizes: ProductSizes) -> set[str]:
     """What Python had to charge for the sizes it just chose for."""
-    met = plain._met[sizes]
-    assert not isinstance(met, float)
+    met = plain._tables.useful_at(plain._tables.key(sizes)).at(sizes).met
+    assert met is not None
     found = {"few rows" if sizes.m < 16 else "many rows", "batch" if sizes.batch > 1 else "one matrix"}
-    if isinstance(met[0], Met):
-        bands = plain._tables.shared is not None and (met[0].per_band < 1).any() and (met[0].per_band > 0).any()
-        return found | ({"bands"} if bands else set()) | ({"loses"} if (met[0].bands == 0).any() else set())
-    each: MetByCores = met[0]
-    named = {"served": each.served, "in turn": each.in_turn, "stored": each.stored, "columns in rounds": each.others}
+    if isinstance(met, Met):
+        bands = plain._tables.shared is not None and (met.per_band < 1).any() and (met.per_band > 0).any()
+        return found | ({"bands"} if bands else set()) | ({"loses"} if (met.bands == 0).any() else set())
+    named = {"served": met.served, "in turn": met.in_turn, "stored": met.stored, "columns in rounds": met.others}
     found |= {name for name, is_given in named.items() if is_given is not None}
-    return found | ({"rows in rounds"} if sizes.m > each.one_round else set())
+    return found | ({"rows in rounds"} if sizes.m > met.one_round else set())
 
 
 _CASES = [

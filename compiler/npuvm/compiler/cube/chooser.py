@@ -20,7 +20,7 @@ from npuvm.compiler.cube.alike import AlikeProblem
 from npuvm.compiler.cube.candidates import Asked, By, Costed, Grid, Interval, Weighed, beyond_one
 from npuvm.compiler.cube.levels import Table, finer_tiles, grown_tiles, product_levels, refuse
 from npuvm.compiler.cube.measured import measured_tiles
-from npuvm.compiler.cube.meets import TINY, Met, MetByCores
+from npuvm.compiler.cube.meets import TINY
 from npuvm.compiler.cube.native import NativeChoice, NativeMet
 from npuvm.compiler.cube.problem import CubeTile, ProductSizes, TileProblem
 from npuvm.compiler.cube.tables import EXACT, CostTables
@@ -35,8 +35,10 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 _KEPT_TILES = 256
-"""Sizes whose tiles a chooser keeps: a product is asked for as part of one launch and again on its own. And of layers, of which
-n and k stay while the number of rows changes."""
+"""Sizes whose tiles a chooser keeps: a product is asked for as part of one launch and again on its own."""
+
+_KEPT_LAYERS = 64
+"""Layers, of which n and k stay while the number of rows changes, whose costs a chooser keeps: some 60 KB for each."""
 
 _FINER = 1.03
 """How many times their estimates finer candidates of a product of many rounds take: these lack some of what cores wait for."""
@@ -85,7 +87,7 @@ class TileChooser:
         )
         self._known: OrderedDict[ProductSizes, CubeTile] = OrderedDict()
         self._estimated: OrderedDict[ProductSizes, tuple[Sequence[int], float]] = OrderedDict()
-        self._met: dict[ProductSizes, tuple[Met | MetByCores, int] | float] = {}
+        self._met: dict[ProductSizes, float] = {}
         self._l2_capacity = problem.chip.capacity_bytes("l2")
         native, shared, sides = loaded(), self._tables.shared, (self._one_round, self._tables.one_round_wide)
         self._native: NativeChoice | None = None
@@ -176,7 +178,7 @@ class TileChooser:
         met = self._met.get(sizes)
         if met is None or self.is_vast(sizes):
             return tile.cycles
-        return max(met if isinstance(met, float) else met[0].kept(m, met[1]), self.read(sizes))
+        return max(met, self.read(sizes))
 
     def prepare(self) -> None:
         """Make what operands need whose rows follow each other or are copied, where there are few ways to lie."""
@@ -232,9 +234,7 @@ class TileChooser:
         """Whether finer candidates are asked for a product of many rounds: not where estimates lack what L2 has no room for."""
         return self._tables.has_many_rounds(sizes) and not self.is_vast(sizes)
 
-    def _best(
-        self, sizes: ProductSizes, *, finer: bool = False
-    ) -> tuple[Sequence[int], float, tuple[Met | MetByCores, int] | float | None]:
+    def _best(self, sizes: ProductSizes, *, finer: bool = False) -> tuple[Sequence[int], float, float | None]:
         """The best candidate, its cycles, and what `kept_cycles` asks for of rows that may meet."""
         if self._is_native(sizes):
             interval, best, least, kept = self._by_machine_code(sizes, finer=finer)
@@ -244,13 +244,13 @@ class TileChooser:
         layer = key[0], *(sizes if self._problem.a.flipped else sizes[1:])
         weighed = self._weighed.get(layer)
         if weighed is None:
-            if len(self._weighed) >= _KEPT_TILES:
-                self._weighed.clear()
+            if len(self._weighed) >= _KEPT_LAYERS:
+                del self._weighed[next(iter(self._weighed))]
             weighed = self._weighed[layer] = self._tables.useful_at(key).at(sizes)
         interval = weighed.interval
         cycles = self._cycles(sizes, weighed, interval.ends[bisect_left(self._edges, sizes.m)], lazily=True)
         best = int(cycles.argmin())
-        met = None if weighed.met is None else (weighed.met, best)
+        met = None if weighed.met is None else weighed.met.kept(sizes.m, best)
         return interval.tiles[best], float(cycles[best]), met
 
     def _of_steps(self, sizes: ProductSizes, l0_k: int, *, finer: bool = False) -> tuple[Sequence[int], float] | None:

@@ -35,13 +35,13 @@ from npuvm.compiler.vector.space import RowsDoNotFit
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["KernelFamily", "Looked", "Mixing"]
+__all__ = ["KEPT_SHAPES", "KernelFamily", "Looked", "Mixing"]
 
 Mixing = Literal["cheaper", "always", "never"]
 
 _NONE: frozenset[str] = frozenset()
 
-_KEPT_SHAPES = 512
+KEPT_SHAPES = 512
 """Shapes whose programs are kept of one kernel: some 5 KB each."""
 
 Shapes = Mapping[str, Sequence[int]]
@@ -136,7 +136,7 @@ class KernelFamily:
                 for each in (False, True)
             )
             found = self._stacks[key] = linked <= alone
-            if len(self._stacks) > _KEPT_SHAPES:
+            if len(self._stacks) > KEPT_SHAPES:
                 self._stacks.popitem(last=False)
         return found
 
@@ -155,9 +155,9 @@ class KernelFamily:
         made = known[sizes] = other if other is not None and alike else self._make(shapes, sizes, linked)
         if not self._weighs:
             others[sizes] = made
-            if len(others) > _KEPT_SHAPES:
+            if len(others) > KEPT_SHAPES:
                 others.popitem(last=False)
-        if len(known) > _KEPT_SHAPES:
+        if len(known) > KEPT_SHAPES:
             known.popitem(last=False)
         return made
 
