@@ -55,12 +55,16 @@ def chosen(graph: Graph, chip: NpuConfig, m: int, n: int) -> Chosen:
 def is_dealt(graph: Graph, m: int, n: int) -> bool:
     """Whether cores have blocks of rows in turn."""
     grids = chosen(graph, CHIP, m, n).grids
-    return bool(grids) and grids[0].open == {"d0"}
+    return bool(grids) and grids[0].open == {"d0", "d1"}
 
 
-@pytest.mark.parametrize(
-    ("m", "n"), [(500, 500), (1024, 256), (1027, 256), (3001, 128), (100, 2048), (257, 777), (8200, 41)]
-)
+_SIZES = (
+    (500, 500), (1024, 256), (1027, 256), (3001, 128), (100, 2048), (257, 777), (8200, 41),
+    (3, 60_000), (1, 200_000), (13, 17_001),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("m", "n"), _SIZES)
 def test_rows_by_a_column(m: int, n: int) -> None:
     assert is_dealt(scaled(), m, n)
     rng = np.random.default_rng(m)
@@ -88,12 +92,11 @@ def test_blocks_know_their_places() -> None:
     assert np.array_equal(found, x + row + 3 * np.arange(m)[:, None] + np.arange(n))
 
 
-def test_small_ones_and_very_long_rows_stay_in_order() -> None:
+def test_small_ones_stay_in_order() -> None:
     assert not chosen(scaled(), CHIP, 100, 100).grids
-    assert not chosen(scaled(), CHIP, 8, 1 << 20).grids
 
 
-@pytest.mark.parametrize("n", [128, 1000, 1024, 5000, 16384])
+@pytest.mark.parametrize("n", [128, 1000, 1024, 5000, 16384, 50_000, 5_000_000])
 @pytest.mark.parametrize("overrides", [(), ("memory.hbm.banks=8",), ("memory.hbm.row_bytes=1024",)], ids=str)
 def test_rows_of_main_memory_stay_open(n: int, overrides: tuple[str, ...]) -> None:
     """The programs of one chip, on it and on those that it may be."""

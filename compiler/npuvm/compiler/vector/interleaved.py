@@ -93,7 +93,7 @@ class Interleaved:
 class InterleavedWay(Way):
     """A way whose cores read side by side. Where L2 does not hold all that it moves, what is read once leaves L2 to results."""
 
-    variables = (*TILE, _POLICY)
+    variables: tuple[str, ...] = (*TILE, _POLICY)
 
     def __init__(self, maker: Maker, space: Space, made: Tiled, chooser: TileChooser | None = None) -> None:
         super().__init__(maker, space, *made, chooser)

@@ -1,16 +1,18 @@
 """Element-wise segments with rows or columns that others share, whose cores stream side by side; see `vector.interleaved`.
 
-Rows are dealt out in rounds of blocks: in each every core has a block of rows, or a part of its columns, which is a tile. Tiles
-are so small that what all cores read at a time is in rows of main memory that stay open.
+Rows are dealt out in rounds of blocks: in each every core has a block of rows, or a part of its columns, which is a tile. Where
+a block has more parts than there are cores, these are dealt out in rounds too. Tiles are so small that what all cores read at a
+time is in rows of main memory that stay open.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from npuvm.compiler.emit.blocks import BLOCK_BYTES
 from npuvm.compiler.emit.builder import InstrBuilder
-from npuvm.compiler.emit.symint import ceil_div
+from npuvm.compiler.emit.symint import SymInt, ceil_div
 from npuvm.compiler.emit.walk import Axis, GridWalk
 from npuvm.compiler.language.pins import Pins
 from npuvm.compiler.vector.choice import Choice
@@ -27,13 +29,19 @@ __all__ = ["InterleavedRows"]
 _CHUNKS = 4
 """In a tile of all that is read: it lies in one piece, or its rows follow each other quickly."""
 
+_OFF_BLOCKS = 5
+"""Chunks in a tile of whole rows that end off blocks."""
+
 _LEAST_ROWS = 8
 """Of a tile: with fewer, what goes before each instruction is more than what rows of main memory cost."""
 
 _LEAST_TILES = 8
 """Of a core: with fewer, filling and emptying the pipeline is more than what rows of main memory cost."""
 
-_MOST_ROWS = 1 << 31
+_AT_ONCE = ("<blocks>", "<across>")
+"""Variables of templates: blocks of rows that cores have side by side, and parts of their columns."""
+
+_MOST = 1 << 31
 """Sizes are counted from the end in fields of so much room."""
 
 
@@ -69,64 +77,79 @@ class InterleavedRows:
     def faster(self, sizes: Sequence[int], than: Choice) -> tuple[Choice, Way] | None:
         """A way and its tile for these sizes, with an estimate below that of another choice."""
         rows, cols = sizes[self._row], sizes[self._col]
-        if rows * cols * self._read < _LEAST_TILES * self._cores * self._room or rows >= _MOST_ROWS:
+        if rows * cols * self._read < _LEAST_TILES * self._cores * self._room or max(rows, cols) >= _MOST:
             return None
-        tile = self._tile(cols, than)
-        if tile is None or not self._fits(*tile):
-            return None
-        across = ceil_div(cols, tile[1])
-        cycles = self._cost.of(sizes, self._cores // across * across)(*tile)
-        if cycles >= than.cycles:
-            return None
-        return Choice(cycles, *tile), self._way
+        found = [
+            (self._cost.of(sizes, prod(self._way.at_once(cols, tile[1])))(*tile), *tile)
+            for tile in self._tiles(rows, cols, than)
+            if self._fits(*tile)
+        ]
+        best = min(found, default=None)
+        return (Choice(*best), self._way) if best is not None and best[0] < than.cycles else None
 
-    def _tile(self, cols: int, than: Choice) -> tuple[int, int] | None:
-        """Rows and columns of a tile; None where rows have more parts than there are cores."""
-        least = max(self._unit, _LEAST_ROWS // self._unit * self._unit)
+    def _tiles(self, rows: int, cols: int, than: Choice) -> list[tuple[int, int]]:
+        """Rows and columns of the tiles to choose from."""
         if self._off_blocks and cols * self._widest % BLOCK_BYTES:
-            # Each row of a tile has lines that its neighbours read too: long ones have fewer of them.
-            high, width = than.rows, than.cols
-        else:
-            high, width = least, max(1, self._room // (least * self._read))
-            if cols <= width:
-                return max(least, self._room // (cols * self._read) // self._unit * self._unit), cols
-        across = ceil_div(cols, width)
-        if across > self._cores:
-            return None
-        across = self._cores // (self._cores // across)
-        line = self._line // self._widest
-        return high, min(ceil_div(ceil_div(cols, across), line) * line, cols)
+            # Lines at the ends of what a tile reads are read by others too: whole rows lie in one piece, long parts have fewer.
+            few = _OFF_BLOCKS * self._room // (_CHUNKS * cols * self._read)
+            return [*((high, cols) for high in (few, few + 1) if high), (than.rows, self._even(cols, than.cols))]
+        high = min(rows, max(self._unit, _LEAST_ROWS // self._unit * self._unit))
+        width = max(1, self._room // (high * self._read))
+        if cols > width:
+            return [(high, self._even(cols, width))]
+        return [(max(high, self._room // (cols * self._read) // self._unit * self._unit), cols)]
+
+    def _even(self, cols: int, width: int) -> int:
+        """Columns of parts of at most so many, where all cores have as many of them, in whole lines."""
+        blocks, across = self._way.at_once(cols, width)
+        if across < self._cores:
+            across = self._cores // blocks
+        line, parts = self._line // self._widest, ceil_div(ceil_div(cols, width), across) * across
+        return min(ceil_div(ceil_div(cols, parts), line) * line, cols)
 
 
 class _RowsWay(InterleavedWay):
     """Tiles of blocks of rows that cores have in turn."""
 
+    variables: tuple[str, ...] = (*InterleavedWay.variables, *_AT_ONCE)
+
     def __init__(self, like: Way) -> None:
         made = like.segment, like.program, like.storage
         super().__init__(like.maker, late_policy(like.space), made, like.chooser)
 
+    def at_once(self, cols: int, width: int) -> tuple[int, int]:
+        """Blocks of rows that cores have side by side, and parts of their columns."""
+        across = min(ceil_div(cols, width), self.cores)
+        return self.cores // across, across
+
+    def numbers(self, sizes: Sequence[int], choice: Choice) -> tuple[int, ...]:
+        return *super().numbers(sizes, choice), *self.at_once(sizes[self.space.col], choice.cols)
+
     def write(self, tile: VectorTile) -> tuple[InstrBuilder, tuple[str, ...]]:
         maker, space = self.maker, self.space
-        grids = [self._walk(space, tile.rows, tile.cols)]
+        blocks, across = (SymInt.variable(each) for each in _AT_ONCE)
+        grids = [self._walk(space, tile.rows, tile.cols, blocks, across)]
         return write_vector(
             self.segment.name, space, self.program, self.storage, tile, grids, maker.chip, maker.isa, Pins()
         )
 
     def entries(self, sizes: Sequence[int], choice: Choice) -> EvenEntries:
         assert self.space.row is not None
-        across = ceil_div(sizes[self.space.col], choice.cols)
-        blocks = self.cores // across
-        rounds = ceil_div(ceil_div(sizes[self.space.row], choice.rows), blocks)
-        return EvenEntries(self.core_type, blocks * across, (blocks * across * rounds,))
+        rows, cols = (
+            ceil_div(sizes[at], edge) for at, edge in ((self.space.row, choice.rows), (self.space.col, choice.cols))
+        )
+        blocks, across = self.at_once(sizes[self.space.col], choice.cols)
+        busy = blocks * across
+        return EvenEntries(self.core_type, busy, (busy * ceil_div(rows, blocks) * ceil_div(cols, across),))
 
     def grids(self, values: Sequence[int], choice: Choice) -> tuple[GridWalk, ...]:
-        return (self._walk(with_numbers(self.space, self.maker.symbols, values), choice.rows, choice.cols),)
+        space = with_numbers(self.space, self.maker.symbols, values)
+        return (self._walk(space, choice.rows, choice.cols, *self.at_once(space.cols, choice.cols)),)
 
-    def _walk(self, space: Space, rows: int, cols: int) -> GridWalk:
-        """Blocks of a round, parts of their columns, and rounds."""
+    def _walk(self, space: Space, rows: int, cols: int, blocks: int, across: int) -> GridWalk:
+        """Blocks of a round and parts of their columns, rounds of blocks, and rounds of parts."""
         assert space.row is not None
-        row, across = dim_name(space.row), ceil_div(space.cols, cols)
-        blocks = self.cores // across
-        rounds = ceil_div(ceil_div(space.rows, rows), blocks)
-        axes = Axis(row, blocks), Axis(dim_name(space.col), across), Axis(row, rounds, blocks)
-        return GridWalk(axes, {}, frozenset([row]))
+        row, col = dim_name(space.row), dim_name(space.col)
+        rounds = ceil_div(ceil_div(space.rows, rows), blocks), ceil_div(ceil_div(space.cols, cols), across)
+        axes = Axis(row, blocks), Axis(col, across), Axis(row, rounds[0], blocks), Axis(col, rounds[1], across)
+        return GridWalk(axes, {}, frozenset([row, col]))
