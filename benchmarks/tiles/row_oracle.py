@@ -19,7 +19,8 @@ from npuvm.compiler.reduce.family import ChunkedShape, Chunks, PlannedChunks
 from npuvm.compiler.reduce.launches import Reduced, ReduceFamily, joined
 from npuvm.compiler.vector.choice import Choice
 from npuvm.compiler.vector.family import VectorFamily
-from npuvm.compiler.vector.space import RowsDoNotFit
+from npuvm.compiler.vector.interleaved import InterleavedWay
+from npuvm.compiler.vector.space import RowsDoNotFit, Space
 from npuvm.compiler.vector.way import Way
 from npuvm.hw.config import NpuConfig
 from npuvm.hw.errors import TrapError
@@ -35,7 +36,10 @@ _LANE = 16
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A way to run a segment: `way` with a tile over `sizes`, in one launch, or `chunks` of what is reduced, and their sum."""
+    """A way to run a segment: `way` with a tile over `sizes`, in one launch, or `chunks` of what is reduced, and their sum.
+
+    `flat` is the space of these sizes where `way` has one of its own, whose tiles are elements behind each other.
+    """
 
     rows: int
     cols: int
@@ -43,11 +47,12 @@ class Option:
     way: Way
     sizes: Sequence[int]
     chunks: PlannedChunks | None = None
+    flat: Space | None = None
 
     @property
     def text(self) -> str:
         """The tile, and chunks where there are any."""
-        whole = " whole" if self.way.space.whole else ""
+        whole = " interleaved" if isinstance(self.way, InterleavedWay) else " whole" if self.way.space.whole else ""
         chunks = "" if self.chunks is None else f", {self.number} chunks of {self.chunks.chunks.length}"
         return f"{self.rows} x {self.cols}{whole}{chunks}"
 
@@ -58,19 +63,24 @@ class Option:
 
     def tiles(self, dim: int) -> int:
         """Tiles along a dim of the space."""
-        space = self.way.space
-        edge = self.rows if dim == space.row else self.cols if dim == space.col else 1
+        space, cols = self.space, self.cols if self.flat is None else self.rows * self.cols
+        edge = self.rows if dim == space.row else cols if dim == space.col else 1
         return -(-self.sizes[dim] // edge)
+
+    @property
+    def space(self) -> Space:
+        """The space of the sizes."""
+        return self.flat or self.way.space
 
     @property
     def parallel(self) -> int:
         """Tiles, or walks over them, that cores share."""
-        return prod(self.tiles(dim) for dim, flag in enumerate(self.way.space.reduced) if not flag)
+        return prod(self.tiles(dim) for dim, flag in enumerate(self.space.reduced) if not flag)
 
     @property
     def nbytes(self) -> int:
         """Bytes that are loaded and stored."""
-        space, total = self.way.space, 0
+        space, total = self.space, 0
         for each in (*space.reads, *space.writes):
             dims = range(len(self.sizes))
             again = prod(self.tiles(dim) for dim in dims if not space.has(each.node, dim))
@@ -98,7 +108,8 @@ class Subject:
             found = list(planned.values())[-1]
             return Option(found.choice.rows, found.choice.cols, found.choice.cycles, found.way, found.sizes, found)
         choice, way = self._rows.choose(self._sizes)
-        return Option(choice.rows, choice.cols, choice.cycles, way, self._sizes)
+        flat = None if len(way.space.sizes) == len(self._sizes) else self._rows.ways(self._sizes)[0].space
+        return Option(choice.rows, choice.cols, choice.cycles, way, self._sizes, flat=flat)
 
     def _options(self) -> Iterator[Option]:
         for way in self._rows.ways(self._sizes):
