@@ -63,7 +63,6 @@ UNCOMPILED = (
     "core.sync.set_to_visible_cycles",
     "memory.l2.sector_bytes",
     "memory.hbm.burst_bytes",
-    "memory.hbm.banks",
     "memory.hbm.turnaround_cycles",
     "host.start_latency_us",
     "host.link",
