@@ -92,6 +92,13 @@ def test_blocks_know_their_places() -> None:
     assert np.array_equal(found, x + row + 3 * np.arange(m)[:, None] + np.arange(n))
 
 
+def test_one_tensor_read_twice_stays_in_order() -> None:
+    def body(k: Any, x: Any, by: Any) -> None:
+        k.store(k.slice(x, 1, 1001, axes=1) * by + k.slice(x, 0, 1000, axes=1))
+
+    assert not chosen(build(body, x="fp32[M, 1001]", by="fp32[M, 1]"), CHIP, 1000, 1000).grids
+
+
 def test_small_ones_stay_in_order() -> None:
     assert not chosen(scaled(), CHIP, 100, 100).grids
 

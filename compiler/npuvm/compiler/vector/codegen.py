@@ -42,7 +42,7 @@ class VectorKernel:
     """A vector segment as a program image. `tensors` names the tensors whose addresses the launch gives, in order.
 
     `covered` is the segment in instructions; `program` and `storage` are its tile program and its buffers. `interleaved`
-    where cores have chunks of a flat space in turn.
+    where cores have chunks, or blocks of rows, in turn.
     """
 
     image: Image

@@ -25,7 +25,7 @@ from npuvm.compiler.vector.way import TILE, Maker, Tiled, Way, tile_walk, with_n
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import EvenEntries
 
-__all__ = ["Interleaved", "InterleavedWay", "chunk_bytes", "late_policy"]
+__all__ = ["Interleaved", "InterleavedWay", "chunk_bytes", "late_policy", "reads_twice"]
 
 _MOST_BYTES, _LEAST_BYTES = 4096, 1024
 """Of a chunk: larger ones keep no more rows open, and those below this one take long to be issued."""
@@ -179,6 +179,7 @@ def _is_flat(way: Way) -> bool:
     return (
         len(space.sizes) == 1
         and not space.reduced[0]
+        and not reads_twice(space)
         and space.cut is None
         and all(each.picks is None and not each.access.adds for each in moved)
         and all(each.strides == (1,) for each in moved if space.has(each.node, 0))
@@ -199,6 +200,12 @@ def _dealt(flat: Space, strides: tuple[int, ...], offset: int) -> Space:
 
     present = {key: flags * len(strides) for key, flags in flat.present.items()}
     return replace(flat, present=present, reads=moved(flat.reads), writes=moved(flat.writes))
+
+
+def reads_twice(space: Space) -> bool:
+    """Whether a tensor is read whole in two places, whose lines a core with a piece of its own finds in L2 sooner."""
+    whole = [each.access.tensor.name for each in space.reads if all(space.present[each.node.id])]
+    return len(set(whole)) < len(whole)
 
 
 def late_policy(space: Space) -> Space:

@@ -18,7 +18,7 @@ from npuvm.compiler.language.pins import Pins
 from npuvm.compiler.vector.choice import Choice
 from npuvm.compiler.vector.cost import TileCost
 from npuvm.compiler.vector.emit import write_vector
-from npuvm.compiler.vector.interleaved import InterleavedWay, chunk_bytes, late_policy
+from npuvm.compiler.vector.interleaved import InterleavedWay, chunk_bytes, late_policy, reads_twice
 from npuvm.compiler.vector.space import Space, dim_name
 from npuvm.compiler.vector.tile import VectorTile
 from npuvm.compiler.vector.way import Maker, Way, with_numbers
@@ -70,7 +70,9 @@ class InterleavedRows:
         flat = all(each.strides[space.col] == 1 for each in moved if space.has(each.node, space.col))
         whole = any(all(space.present[each.node.id]) for each in space.reads)
         plain = all(each.picks is None and not each.access.adds for each in moved)
-        if not chunk or len(space.sizes) != 2 or any(space.reduced) or not (flat and whole and plain):
+        if not chunk or len(space.sizes) != 2 or any(space.reduced) or reads_twice(space):
+            return None
+        if not (flat and whole and plain):
             return None
         return InterleavedRows(maker, way, chunk)
 

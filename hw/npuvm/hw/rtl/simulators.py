@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -228,6 +229,8 @@ def _surroundings(simulator: Simulator, more: Mapping[str, str]) -> Iterator[Non
     os.environ.pop("PYTEST_CURRENT_TEST", None)  # under pytest it would exit before the results can be read
     if simulator.path is not None:
         os.environ["PATH"] = f"{simulator.path}{os.pathsep}{os.environ.get('PATH', '')}"
+    # Makefiles of Verilator call `python`, which a system need not have.
+    os.environ["PATH"] = f"{os.environ.get('PATH', '')}{os.pathsep}{Path(sys.executable).parent}"
     try:
         yield
     finally:
