@@ -53,13 +53,12 @@ def write_vector(
     declared = {each: builder.semaphore(each, count) for each, count in events.semaphores.items()} if events else {}
     sync = VectorSync(events, rings, declared, stores)
     context = BodyContext(builder, space, program, tile, buffers, sync, tensors, pins, chip.core.vector.repeat_bytes)
-    for grid in grids:
-        with builder.grid([axis.trip for axis in grid.axes]) as loops:
-            TileBody(context, grid, loops).emit()
+    parts = [(context, grid) for grid in grids]
     if rest is not None:
-        left = replace(context, space=rest[0], tile=rest[1])
-        with builder.grid([axis.trip for axis in rest[2].axes]) as loops:
-            TileBody(left, rest[2], loops).emit()
+        parts.append((replace(context, space=rest[0], tile=rest[1]), rest[2]))
+    for own, grid in parts:
+        with builder.grid([axis.trip for axis in grid.axes]) as loops:
+            TileBody(own, grid, loops).emit()
     return builder, tensors
 
 
