@@ -115,6 +115,45 @@ def test_rows_of_main_memory_stay_open(n: int, overrides: tuple[str, ...]) -> No
     assert cycles(dealt, silicon, nbytes) < 0.97 * cycles(pieces.image, silicon, nbytes)
 
 
+def several() -> Graph:
+    """A row for all, and three results."""
+
+    def body(k: Any, x: Any, row: Any) -> None:
+        wide = k.cast(x, "fp32")
+        k.store(wide + k.cast(row, "fp32"), "o")
+        k.store(wide * 2.0, "p")
+        k.store(k.relu(x), "q")
+
+    return build(body, x="fp16[M, N]", row="fp16[N]")
+
+
+def widened() -> Graph:
+    """Small elements by a column, and a row: elements of the result are four times as large."""
+    return build(
+        lambda k, x, by, row: k.store(k.cast(x, "fp32") * k.cast(by, "fp32") + row),
+        x="int8[M, N]", by="fp16[M, 1]", row="fp32[N]",
+    )  # fmt: skip
+
+
+def of_pieces(graph: Graph, m: int, n: int, nbytes: list[int]) -> float:
+    """The cycles of a shape as shares of those that it takes where each core has a piece of its own."""
+    chip = load_chip("ascend_910b1")
+    pieces = compile_vector(segment_of(graph), {"M": m, "N": n}, chip, the_isa())
+    assert pieces is not None
+    return cycles(instance(graph, chip, m, n), chip, nbytes) / cycles(pieces.image, chip, nbytes)
+
+
+@pytest.mark.parametrize(("m", "n"), [(175, 55_808), (32, 98_816), (897, 32_768)])
+def test_rounds_that_are_not_full_count_whole(m: int, n: int) -> None:
+    """Tiles of so many columns leave a third of the cores without one in the last round."""
+    assert of_pieces(several(), m, n, [2 * m * n, 2 * n, 4 * m * n, 4 * m * n, 2 * m * n]) < 1.02
+
+
+def test_results_wider_than_operands_count() -> None:
+    m, n = 2, 5_064_704
+    assert of_pieces(widened(), m, n, [m * n, 2 * m, 4 * n, 4 * m * n]) < 0.95
+
+
 def test_results_stay_in_l2() -> None:
     """Where all of it is more than L2, what is read once leaves it alone; the row that all share stays there too."""
     graph = build(lambda k, x, row: k.store(x + row), x="fp32[M, N]", row="fp32[N]")

@@ -185,7 +185,7 @@ def steady_elements(program: VecProgram, chip: NpuConfig, isa: Isa) -> float:
 
 def least_cycles(space: Space, program: VecProgram, chip: NpuConfig, isa: Isa) -> float:
     """Cycles of a launch for each element of its space, as few as any tile takes: what L2 moves, or the vector units work."""
-    whole = [each for each in (*space.reads, *space.writes) if all(space.present[each.node.id])]
+    whole = [each for each in (*space.reads, *space.writes) if space.fills(each.node)]
     moved = sum(each.item for each in whole) / float(chip.l2_bytes_per_cycle)
     repeats = sum(
         cycles.per_repeat * sort.item

@@ -25,7 +25,7 @@ from npuvm.compiler.vector.way import TILE, Maker, Tiled, Way, tile_walk, with_n
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import EvenEntries
 
-__all__ = ["Interleaved", "InterleavedWay", "chunk_bytes", "late_policy", "reads_twice"]
+__all__ = ["Interleaved", "InterleavedWay", "chunk_bytes", "late_policy", "may_be_dealt", "moved_by"]
 
 _MOST_BYTES, _LEAST_BYTES = 4096, 1024
 """Of a chunk: larger ones keep no more rows open, and those below this one take long to be issued."""
@@ -69,10 +69,10 @@ class Interleaved:
     def of(maker: Maker, binding: Mapping[str, int], way: Way) -> Interleaved | None:
         """The interleaved way to do what `way` does; None where its space is not flat, or nothing would be faster."""
         space, nbytes = way.space, chunk_bytes(maker.chip)
-        items = [each.item for each in space.reads if all(space.present[each.node.id])]
-        if not (nbytes and items and _is_flat(way)):
+        if not (nbytes and _is_flat(way)):
             return None
-        size, chunk = space.sizes[0], nbytes // max(items)
+        size = space.sizes[0]
+        chunk = nbytes // max(each.item for each in space.reads if space.fills(each.node))
         round_size = maker.chip.cores_with("vector") * chunk
         if not isinstance(size, SymInt) and whole_rounds(size, round_size) < _LEAST_ROUNDS:
             return None
@@ -97,8 +97,7 @@ class InterleavedWay(Way):
 
     def __init__(self, maker: Maker, space: Space, made: Tiled, chooser: TileChooser | None = None) -> None:
         super().__init__(maker, space, *made, chooser)
-        moved = (*space.reads, *space.writes)
-        self._bytes = sum(each.item for each in moved if all(space.present[each.node.id]))
+        self._bytes = sum(each.item for each in moved_by(space) if space.fills(each.node))
         self._kept = maker.chip.capacity_bytes("l2")
         self._policies = maker.isa.instruction("ld").operand("cache").values
 
@@ -173,16 +172,16 @@ def whole_rounds(size: int, round_size: int) -> int:
 
 
 def _is_flat(way: Way) -> bool:
-    """Whether all there is lies element behind element, and no instruction knows where it is."""
+    """Whether all there is lies element behind element, and no instruction knows where it is or, as
+    `asm` may, in how many rows.
+    """
     space = way.space
-    moved = (*space.reads, *space.writes)
     return (
         len(space.sizes) == 1
         and not space.reduced[0]
-        and not reads_twice(space)
         and space.cut is None
-        and all(each.picks is None and not each.access.adds for each in moved)
-        and all(each.strides == (1,) for each in moved if space.has(each.node, 0))
+        and may_be_dealt(space)
+        and all(each.strides == (1,) for each in moved_by(space) if space.has(each.node, 0))
         and all(insn.numbered is None and insn.op != "asm" for insn in way.program.insns)
     )
 
@@ -202,17 +201,26 @@ def _dealt(flat: Space, strides: tuple[int, ...], offset: int) -> Space:
     return replace(flat, present=present, reads=moved(flat.reads), writes=moved(flat.writes))
 
 
-def reads_twice(space: Space) -> bool:
-    """Whether a tensor is read whole in two places, whose lines a core with a piece of its own finds in L2 sooner."""
-    whole = [each.access.tensor.name for each in space.reads if all(space.present[each.node.id])]
-    return len(set(whole)) < len(whole)
+def moved_by(space: Space) -> tuple[Transfer, ...]:
+    """All that tiles read and write."""
+    return *space.reads, *space.writes
+
+
+def may_be_dealt(space: Space) -> bool:
+    """Whether cores may have the parts of a space in turn: something is read whole, nothing at indices, nothing is added to.
+
+    Of a tensor that is read whole in two places a core with a piece of its own finds lines in L2 sooner.
+    """
+    whole = [each.access.tensor.name for each in space.reads if space.fills(each.node)]
+    plain = all(each.picks is None and not each.access.adds for each in moved_by(space))
+    return 0 < len(whole) == len(set(whole)) and plain
 
 
 def late_policy(space: Space) -> Space:
     """A space of which each shape says whether L2 keeps what tiles read once, and a kernel does not say it."""
     policy = SymInt.variable(_POLICY)
     reads = tuple(
-        replace(each, policy=policy) if all(space.present[each.node.id]) and each.access.cache == "normal" else each
+        replace(each, policy=policy) if space.fills(each.node) and each.access.cache == "normal" else each
         for each in space.reads
     )
     return replace(space, reads=reads)

@@ -18,7 +18,7 @@ from npuvm.compiler.language.pins import Pins
 from npuvm.compiler.vector.choice import Choice
 from npuvm.compiler.vector.cost import TileCost
 from npuvm.compiler.vector.emit import write_vector
-from npuvm.compiler.vector.interleaved import InterleavedWay, chunk_bytes, late_policy, reads_twice
+from npuvm.compiler.vector.interleaved import InterleavedWay, chunk_bytes, late_policy, may_be_dealt, moved_by
 from npuvm.compiler.vector.space import Space, dim_name
 from npuvm.compiler.vector.tile import VectorTile
 from npuvm.compiler.vector.way import Maker, Way, with_numbers
@@ -53,41 +53,53 @@ class InterleavedRows:
         assert space.row is not None
         self._row, self._col, self._unit = space.row, space.col, like.chooser.unit
         self._cores = chip.cores_with("vector")
-        whole = [each.item for each in space.reads if all(space.present[each.node.id])]
+        whole = [each.item for each in space.reads if space.fills(each.node)]
+        written = [each.item for each in space.writes if space.fills(each.node)]
         self._read, self._widest = sum(whole), max(whole)
+        self._moved = max(self._read, sum(written))
         self._room, self._line = _CHUNKS * chunk, chip.memory.l2.line_bytes
         self._off_blocks = chip.memory.l2.unaligned_reads == "uncached"
         self._fits = like.chooser.fits
         self._cost = TileCost(space, like.program, chip, maker.isa, self._cores, like.storage.depth, open_rows=True)
         self._way = _RowsWay(like)
-        self._way.prepare()
 
     @staticmethod
     def of(maker: Maker, way: Way) -> InterleavedRows | None:
         """The interleaved way; None where the space has other dims or reduces, or nothing would be faster."""
         space, chunk = way.space, chunk_bytes(maker.chip)
-        moved = (*space.reads, *space.writes)
-        flat = all(each.strides[space.col] == 1 for each in moved if space.has(each.node, space.col))
-        whole = any(all(space.present[each.node.id]) for each in space.reads)
-        plain = all(each.picks is None and not each.access.adds for each in moved)
-        if not chunk or len(space.sizes) != 2 or any(space.reduced) or reads_twice(space):
+        if not chunk or len(space.sizes) != 2 or any(space.reduced) or not may_be_dealt(space):
             return None
-        if not (flat and whole and plain):
+        if any(each.strides[space.col] != 1 for each in moved_by(space) if space.has(each.node, space.col)):
             return None
-        return InterleavedRows(maker, way, chunk)
+        made = InterleavedRows(maker, way, chunk)
+        if made._is_small(space.sizes):  # whatever the values of symbols are
+            return None
+        made._way.prepare()
+        return made
 
     def faster(self, sizes: Sequence[int], than: Choice) -> tuple[Choice, Way] | None:
         """A way and its tile for these sizes, with an estimate below that of another choice."""
         rows, cols = sizes[self._row], sizes[self._col]
-        if rows * cols * self._read < _LEAST_TILES * self._cores * self._room or max(rows, cols) >= _MOST:
+        if self._is_small(sizes) or max(rows, cols) >= _MOST:
             return None
         found = [
-            (self._cost.of(sizes, prod(self._way.at_once(cols, tile[1])))(*tile), *tile)
-            for tile in self._tiles(rows, cols, than)
+            (self._cost.of(sizes, self._busy(rows, cols, *tile))(*tile), *tile)
+            for tile in dict.fromkeys(self._tiles(rows, cols, than))
             if self._fits(*tile)
         ]
         best = min(found, default=None)
         return (Choice(*best), self._way) if best is not None and best[0] < than.cycles else None
+
+    def _is_small(self, sizes: Sequence[int]) -> bool:
+        """Whether cores would have too few tiles."""
+        elements = prod(sizes)
+        return not isinstance(elements, SymInt) and elements * self._moved < _LEAST_TILES * self._cores * self._room
+
+    def _busy(self, rows: int, cols: int, high: int, width: int) -> int:
+        """So many cores, each with equally many tiles, as take as long as rounds do of which the last may not be full."""
+        blocks, across = self._way.at_once(cols, width)
+        down, beside = ceil_div(rows, high), ceil_div(cols, width)
+        return ceil_div(down * beside, ceil_div(down, blocks) * ceil_div(beside, across))
 
     def _tiles(self, rows: int, cols: int, than: Choice) -> list[tuple[int, int]]:
         """Rows and columns of the tiles to choose from."""
@@ -95,18 +107,24 @@ class InterleavedRows:
             # Lines at the ends of what a tile reads are read by others too: whole rows lie in one piece, long parts have fewer.
             few = _OFF_BLOCKS * self._room // (_CHUNKS * cols * self._read)
             return [*((high, cols) for high in (few, few + 1) if high), (than.rows, self._even(cols, than.cols))]
+        found: list[tuple[int, int]] = []
+        # Results may be wider than what is read for them, or several: the estimate says which of both a tile is to be cut for.
         high = min(rows, max(self._unit, _LEAST_ROWS // self._unit * self._unit))
-        width = max(1, self._room // (high * self._read))
-        if cols > width:
-            return [(high, self._even(cols, width))]
-        return [(max(high, self._room // (cols * self._read) // self._unit * self._unit), cols)]
+        for moved in (self._read, self._moved):
+            width = max(1, self._room // (high * moved))
+            if cols <= width:
+                found.append((max(high, self._room // (cols * moved) // self._unit * self._unit), cols))
+            else:
+                found += [(high, self._even(cols, width, fewer)) for fewer in (0, 1)]
+        return found
 
-    def _even(self, cols: int, width: int) -> int:
-        """Columns of parts of at most so many, where all cores have as many of them, in whole lines."""
+    def _even(self, cols: int, width: int, fewer: int = 0) -> int:
+        """Columns of parts of at most so many, where all cores have as many of them, in whole lines; of longer parts in `fewer`
+        rounds than these take."""
         blocks, across = self._way.at_once(cols, width)
         if across < self._cores:
             across = self._cores // blocks
-        line, parts = self._line // self._widest, ceil_div(ceil_div(cols, width), across) * across
+        line, parts = self._line // self._widest, max(1, ceil_div(ceil_div(cols, width), across) - fewer) * across
         return min(ceil_div(ceil_div(cols, parts), line) * line, cols)
 
 

@@ -76,7 +76,7 @@ class Lowering:
             reg = self.register("in", node, self.shape(node), name=transfer.access.tensor.name)
             reg.read = at
             self.where[node.id] = reg
-            everywhere = all(self.space.present[node.id])
+            everywhere = self.space.fills(node)
             if node.id in self._writes and node.id not in used and everywhere:
                 reg.writes = self._writes.pop(node.id)
         for node in self._segment.nodes:

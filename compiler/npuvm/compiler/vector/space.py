@@ -90,6 +90,10 @@ class Space:
         """Whether a value has a dim."""
         return dim is not None and self.present[node.id][dim]
 
+    def fills(self, node: Node) -> bool:
+        """Whether a value has every dim."""
+        return all(self.present[node.id])
+
 
 @dataclass(frozen=True, slots=True)
 class TileView:
