@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from benchmarks.compiling.kernels import KERNELS, Shapes, Subject, draw
 from tests.compiler.cube.test_cube_chooser import _problem, _product
+from tests.compiler.vector.test_interleaved import CHIP, segment_of
+from tests.compiler.vector.test_interleaved_rows import scaled
 from tests.compiler.vector_run import CHIPS, the_chip, the_isa
 
 from npuvm.compiler import CompiledKernel, CompileError, Pins, compile_kernel
@@ -26,6 +28,7 @@ from npuvm.compiler.native import loading
 from npuvm.compiler.native.loading import load_native, loaded, unload_native
 from npuvm.compiler.relay import native as relay_native
 from npuvm.compiler.vector.choice import TileChooser
+from npuvm.compiler.vector.family import VectorFamily
 from npuvm.hw.config import load_chip
 from npuvm.isa import RelocTable
 
@@ -123,6 +126,27 @@ def test_tiles_of_vector_segments_are_chosen_by_machine_code(monkeypatch: pytest
         compile_kernel(softmax, each, the_chip(CHIPS[0]), the_isa())
     for each in drawn("middle_mean")[1:]:
         compile_kernel(mean, each, the_chip(CHIPS[0]), the_isa())
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_the_tile_of_pieces_is_shown_and_not_taken(native: bool) -> None:
+    if native:
+        load_native()
+    family = VectorFamily(segment_of(scaled()), ("M", "N"), CHIP, the_isa())
+    sizes = 1027, 256
+    taken = family.instance(sizes)
+    seen = family.chosen(sizes)
+    assert taken is not None
+    assert seen is not None
+    assert seen.grids
+    assert seen.pieces is not None
+    assert seen.pieces.cycles > seen.choice.cycles
+    again = family.instance(sizes)
+    assert again is not None
+    assert again[0].to_bytes() == taken[0].to_bytes()
+    small = family.chosen((8, 8))
+    assert small is not None
+    assert small.pieces is None
 
 
 def test_a_relay_of_one_product_reads_its_right_operand_once() -> None:

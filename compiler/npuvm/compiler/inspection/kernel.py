@@ -453,10 +453,10 @@ def _pick(segment: PickSegment, kernel: PickKernel, args: tuple[str, ...], isa: 
 
 def _vector(segment: Segment, kernel: VectorKernel, chip: NpuConfig, isa: Isa, pins: Pins) -> InspectedSegment:
     taken, buffers = kernel.tile, vector_buffers(kernel, isa)
-    text = f"{taken.rows} x {taken.cols}"
-    if kernel.interleaved:
+    text, pieces = f"{taken.rows} x {taken.cols}", kernel.pieces
+    if pieces is not None:
         text += " interleaved"
-        tried = [(text, taken.cycles)]
+        tried = [(text, taken.cycles), (f"{pieces.rows} x {pieces.cols}", pieces.cycles)]
     else:
         tiles = vector_candidates(kernel.space, kernel.program, kernel.storage, chip, isa, pins)
         ordered = sorted(tiles, key=lambda tile: (tile.cycles, -tile.rows * tile.cols))

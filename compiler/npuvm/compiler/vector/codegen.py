@@ -41,8 +41,8 @@ _KEPT_PROGRAMS = 64
 class VectorKernel:
     """A vector segment as a program image. `tensors` names the tensors whose addresses the launch gives, in order.
 
-    `covered` is the segment in instructions; `program` and `storage` are its tile program and its buffers. `interleaved`
-    where cores have chunks, or blocks of rows, in turn.
+    `covered` is the segment in instructions; `program` and `storage` are its tile program and its buffers. `pieces`
+    is the tile that cores with a piece each would have, where they have chunks, or blocks of rows, in turn; else None.
     """
 
     image: Image
@@ -54,7 +54,7 @@ class VectorKernel:
     covered: VectorSegment
     program: VecProgram
     storage: Storage
-    interleaved: bool = False
+    pieces: VectorTile | None = None
 
 
 def compile_vector(

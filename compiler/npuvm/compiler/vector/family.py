@@ -37,7 +37,10 @@ _SECOND = int(Result.SECOND)
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What an instance is made of: its tile in its iteration space, and the code that works on it."""
+    """What an instance is made of: its tile in its iteration space, and the code that works on it.
+
+    `pieces` is the tile of cores with a piece each, where cores have parts in turn as `grids` say.
+    """
 
     choice: Choice
     space: Space
@@ -45,6 +48,7 @@ class Chosen:
     program: VecProgram
     storage: Storage
     grids: tuple[GridWalk, ...] = ()
+    pieces: Choice | None = None
 
 
 class VectorFamily:
@@ -202,7 +206,9 @@ class Structure:
             return None
         choice, way = found[0].choose(found[1])
         space = with_numbers(way.space, self._maker.symbols, values)
-        return Chosen(choice, space, way.segment, way.program, way.storage, way.grids(values, choice))
+        grids = way.grids(values, choice)
+        pieces = found[0].pieces(found[1]) if grids else None
+        return Chosen(choice, space, way.segment, way.program, way.storage, grids, pieces)
 
 
 class Rows:
@@ -246,6 +252,11 @@ class Rows:
             raise error(f"the smallest tile needs {need} bytes of UB; there are {room}", self._name)
         self._last = sizes, *found
         return found
+
+    def pieces(self, sizes: Sequence[int]) -> Choice | None:
+        """The best tile of cores that have a piece each; None where none fits."""
+        found = self._chosen(sizes)
+        return found and found[0]
 
     def _chosen(self, sizes: Sequence[int]) -> tuple[Choice, Way] | None:
         if self._native is not None:
@@ -359,7 +370,7 @@ def opened(chosen: Chosen | None, made: tuple[Image, tuple[str, ...]] | None, ch
     if chosen is None or made is None:
         return None
     image, tensors = made
-    tile = VectorTile(chosen.choice.rows, chosen.choice.cols, chosen.choice.cycles)
+    tile, pieces = _tile(chosen.choice), chosen.pieces and _tile(chosen.pieces)
     grids = chosen.grids or (tile_walk(chosen.space, tile),)
     walk = Walk(grids, tuple(entry.ranges for entry in image.entries))
     return VectorKernel(
@@ -372,5 +383,9 @@ def opened(chosen: Chosen | None, made: tuple[Image, tuple[str, ...]] | None, ch
         chosen.covered,
         chosen.program,
         chosen.storage,
-        interleaved=bool(chosen.grids),
+        pieces,
     )
+
+
+def _tile(choice: Choice) -> VectorTile:
+    return VectorTile(choice.rows, choice.cols, choice.cycles)
