@@ -63,12 +63,13 @@ def close(made: Kernel, sizes: dict[str, int], chip: str, pins: Pins | None) -> 
 
 @pytest.mark.parametrize("chip", CHIPS)
 @settings(max_examples=8, deadline=None)
-@given(m=_SIZES, n=_SIZES, length=st.sampled_from([1, 7, 16, 48]), parts=st.integers(2, 6))
-def test_a_product_in_parts_is_that_of_numpy(chip: str, m: int, n: int, length: int, parts: int) -> None:
-    inputs = filled(plain, {"M": m, "N": n, "K": length * parts})
+@given(m=_SIZES, n=_SIZES, length=st.sampled_from([1, 7, 16, 48]), parts=st.integers(2, 6), rest=st.integers(0, 5))
+def test_a_product_in_parts_is_that_of_numpy(chip: str, m: int, n: int, length: int, parts: int, rest: int) -> None:
+    inputs = filled(plain, {"M": m, "N": n, "K": length * parts + rest})
     compiled = made_for(plain, inputs, chip, Pins(split_k=parts))
+    added = parts + ((length * parts + rest) % parts > 0)
     assert len(compiled.launches) == 1
-    assert [each.shape for each in compiled.tensors if each.kind == "workspace"] == [(parts, m, n)]
+    assert [each.shape for each in compiled.tensors if each.kind == "workspace"] == [(added, m, n)]
     got = run_compiled(compiled, inputs, the_chip(chip)).outputs["y"].astype(np.float64)
     want = inputs["a"].astype(np.float64) @ inputs["b"].astype(np.float64)
     np.testing.assert_allclose(got, want, atol=4e-3, rtol=4e-3)
@@ -78,7 +79,11 @@ def test_a_product_in_parts_is_that_of_numpy(chip: str, m: int, n: int, length: 
 @pytest.mark.parametrize("made", [flipped, batched, permuted, mixed, kept, twice], ids=lambda each: each.name)
 def test_other_products_in_parts(made: Kernel, chip: str) -> None:
     rng = random.Random(f"{made.name} {chip}")
-    sizes = {"B": rng.choice((1, 2)), "H": rng.choice((1, 3)), "K": 4 * rng.choice((16, 17, 40))}
+    sizes = {
+        "B": rng.choice((1, 2)),
+        "H": rng.choice((1, 3)),
+        "K": 4 * rng.choice((16, 17, 40)) + rng.choice((0, 1, 3)),
+    }
     sizes |= {name: rng.choice((1, 13, 33, 70)) for name in ("M", "N")}
     assert close(made, sizes, chip, Pins(split_k=4)) == 1
 
@@ -89,12 +94,15 @@ def test_with_other_pins() -> None:
     assert close(plain, sizes, "edge", Pins(split_k=2, cores=1)) == 1
     assert close(mixed, sizes, "ascend_910a", Pins(split_k=8, stack="sequence")) == 1
     assert close(plain, sizes, "ascend_910b1", Pins(split_k=8, stack="launches")) == 2
+    assert close(plain, sizes | {"K": 257}, "ascend_910b1", Pins(split_k=8, stack="launches")) == 3
+    assert close(mixed, sizes | {"K": 257}, "ascend_910a", Pins(split_k=8, stack="sequence")) == 1
     assert close(plain, sizes, "ascend_910b1", Pins(split_k=2, pad="always")) == 1
 
 
-def test_bits_do_not_depend_on_the_number_of_cores() -> None:
+@pytest.mark.parametrize("depth", [1024, 1031])
+def test_bits_do_not_depend_on_the_number_of_cores(depth: int) -> None:
     """Parts are added in their order; the tile is pinned, for k at L0 is the order within a part."""
-    inputs = filled(plain, {"M": 40, "N": 90, "K": 1024})
+    inputs = filled(plain, {"M": 40, "N": 90, "K": depth})
     pins = Pins(split_k=8, tile={"l1": (16, 32, 64), "l0": (16, 32, 64)})
     shapes = {name: each.shape for name, each in inputs.items()}
     found = []
@@ -114,7 +122,16 @@ def cycles(pins: Pins | None, chip: str, sizes: dict[str, int]) -> int:
 
 @pytest.mark.parametrize("chip", ["ascend_910b1", "ascend_910a"])
 @pytest.mark.parametrize(
-    ("m", "n", "k"), [(7, 384, 1536), (64, 768, 3072), (300, 1280, 1920), (160, 3200, 640), (31, 128, 500)]
+    ("m", "n", "k"),
+    [
+        (7, 384, 1536),
+        (64, 768, 3072),
+        (300, 1280, 1920),
+        (160, 3200, 640),
+        (31, 128, 500),
+        (7, 384, 1531),
+        (33, 64, 8191),
+    ],
 )
 def test_cores_share_k_where_that_pays(chip: str, m: int, n: int, k: int) -> None:
     sizes = {"M": m, "N": n, "K": k}
@@ -138,11 +155,19 @@ def test_few_cores_and_many_tiles_do_not_share_k() -> None:
     for chip, sizes in (
         ("edge", {"M": 7, "N": 384, "K": 1536}),
         ("ascend_910b1", {"M": 2048, "N": 2048, "K": 2048}),
-        ("ascend_910b1", {"M": 7, "N": 384, "K": 1531}),
         ("ascend_910b1", {"M": 7, "N": 384, "K": 64}),
     ):
         made = made_for(plain, filled(plain, sizes), chip, Pins(pad="never"))
         assert made.workspace_bytes == 0
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(176, 46, 1392), (32, 16, 14_496), (64, 64, 2032)])
+def test_parts_begin_on_blocks(m: int, n: int, k: int) -> None:
+    """Rows lie on blocks of 16 elements, of which k has a number that few numbers of parts divide."""
+    shapes = {"a": (m, k), "b": (k, n)}
+    parts, *_ = inspect_kernel(plain, shapes, the_chip("ascend_910b1"), the_isa()).segments
+    length = int(parts.split.partition("parts of ")[2].split()[0].rstrip(","))
+    assert length % 16 == 0
 
 
 def test_what_is_empty_is_not_split() -> None:
@@ -160,14 +185,21 @@ def test_it_is_explained() -> None:
     assert product.tiling is not None
     assert product.tiling.cores == 24
     assert product.tiling.tiles % 12 == 0
+    left = inspect_kernel(
+        plain, {"a": (7, 1543), "b": (1543, 384)}, the_chip("ascend_910b1"), the_isa(), Pins(split_k=12)
+    )
+    assert [each.name for each in left.segments] == ["c0.parts", "c0.parts.rest", "c0.sum"]
+    assert all(each.split.startswith("k in 12 parts of 128 and one of 7, with their sum ") for each in left.segments)
     chosen = inspect_kernel(plain, shapes, the_chip("ascend_910b1"), the_isa())
     assert [each.name for each in chosen.segments] == ["c0.parts", "c0.sum"]
 
 
 def test_pins_that_cannot_be_honoured() -> None:
     chip, shapes = the_chip("ascend_910b1"), {"a": (7, 100), "b": (100, 30)}
-    with pytest.raises(CompileError, match="pin split_k = 3 cannot be honoured; allowed: 1, or a divisor of k, 100 in"):
-        compile_kernel(plain, shapes, chip, the_isa(), Pins(split_k=3))
+    with pytest.raises(
+        CompileError, match="pin split_k = 101 cannot be honoured; allowed: 1 to 100, the k of this product"
+    ):
+        compile_kernel(plain, shapes, chip, the_isa(), Pins(split_k=101))
     with pytest.raises(CompileError, match="pin split_k = 0 cannot be honoured; allowed: 1 or more"):
         Pins(split_k=0)
     with pytest.raises(CompileError, match="pin split_k = 2 cannot be honoured; allowed: 1: this product"):

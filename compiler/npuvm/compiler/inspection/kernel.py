@@ -57,7 +57,6 @@ from npuvm.compiler.program.pins import pins_of_segment
 from npuvm.compiler.reduce.launches import ReduceFamily
 from npuvm.compiler.relay.segment import join_relays
 from npuvm.compiler.split.launches import SplitProduct
-from npuvm.compiler.split.parts import LENGTH
 from npuvm.compiler.vector.codegen import RING_SLOTS, VectorKernel, compile_vector
 from npuvm.compiler.vector.family import VectorFamily, opened
 from npuvm.compiler.vector.space import RowsDoNotFit
@@ -268,17 +267,25 @@ def _in_parts(
     """The products of parts of k, and what adds them up."""
     values, parts = tuple(binding.values()), split.parts
     taken = split.split(values)
-    sizes = split.binding(taken.parts, values)
+    bindings = split.bindings(taken, values)
+    sizes = bindings[0]
     own = pins_of_segment(pins, product_of(split.segment), plan.segments)
-    (product,) = _apart([parts.product], replace(plan, segments=[parts.product]), sizes, chip, isa, own)
+    rest = replace(parts.product, name=f"{parts.product.name}.rest")
+    products = [
+        _apart([segment], replace(plan, segments=[segment]), each, chip, isa, own)[0]
+        for segment, each in zip((parts.product, rest), bindings, strict=False)
+    ]
     of_join = Pins(cores=own.cores, buffering=own.buffering)
     kernel = _vector_kernel(parts.join, sizes, chip, isa, of_join)
     assert kernel is not None, "what is added up has elements"
     whole = f"; as one {split.cost.whole_cycles(values):.0f}"
-    text = f"k in {taken.parts} parts of {sizes[LENGTH]}, with their sum {taken.cycles:.0f} cycles estimated{whole}"
+    left = f" and one of {taken.rest}" if taken.rest else ""
+    text = (
+        f"k in {taken.parts} parts of {taken.length}{left}, with their sum {taken.cycles:.0f} cycles estimated{whole}"
+    )
     join = _vector(parts.join, kernel, chip, isa, of_join)
-    pitches = {name: size for name, size in sizes.items() if name not in binding}
-    return [replace(each, pitches=pitches, split=text) for each in (product, join)]
+    extra = [{name: size for name, size in each.items() if name not in binding} for each in (*bindings, sizes)]
+    return [replace(each, pitches=more, split=text) for each, more in zip((*products, join), extra, strict=True)]
 
 
 def _apart(

@@ -18,7 +18,7 @@ from npuvm.compiler.emit.blocks import BLOCK_BYTES
 from npuvm.compiler.emit.symint import Function, SymInt, compile_values
 from npuvm.compiler.language.pins import Pins
 from npuvm.compiler.plan.segments import CubeSegment
-from npuvm.compiler.split.parts import LENGTH, PARTS, SplitParts
+from npuvm.compiler.split.parts import SYMBOLS, SplitParts
 from npuvm.compiler.tiles.memory_cost import memory_cost
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
@@ -65,17 +65,29 @@ _WAYS = (4, 6, 8, 12, 16, 24)
 _FEWER = (3, 2)
 """About how many parts are tried: more as long as more are better, and fewer where they are not."""
 
+_LIKE = 0.5
+"""Share of a number of parts that others which leave no rest have at least, or at most as its inverse, to be tried for it."""
+
 _KEPT = 256
 
 
 class Split(NamedTuple):
-    """A product in `parts` parts of k, and its estimated cycles."""
+    """A product in `parts` parts of k, each `length` long, and one of the `rest`; and its estimated cycles."""
 
     parts: int
+    length: int
+    rest: int
     cycles: float
 
+    def pieces(self) -> list[tuple[int, int, int, int, int]]:
+        """Values of `split.parts.SYMBOLS` for the product of the parts, and for that of the rest where there is one."""
+        parts, length, rest = self[:3]
+        if not rest:
+            return [(parts, parts, length, 0, 0)]
+        return [(parts + 1, parts, length, 0, 0), (parts + 1, 1, rest, parts, parts * length)]
 
-WHOLE = Split(1, 0.0)
+
+WHOLE = Split(1, 0, 0, 0.0)
 """The product as it is, whose estimate is its own."""
 
 
@@ -127,7 +139,7 @@ class SplitCost:
         self._chooser_of_parts[0].prepare_parts()
 
     def best(self, values: Sequence[int]) -> Split:
-        """The split with the lowest estimate for values of the symbols, among numbers of parts that divide k."""
+        """The split with the lowest estimate for values of the symbols."""
         asked, found = self._last
         if asked is values:
             return found
@@ -157,9 +169,11 @@ class SplitCost:
         """The estimate of the product as it is, which has elements."""
         return self._whole.choose(ProductSizes(*self._sizes(*values))).cycles
 
-    def cycles(self, values: Sequence[int], parts: int) -> float:
-        """The estimate for a number of parts that divides k."""
-        return self._cycles(values, ProductSizes(*self._sizes(*values)), parts)
+    def pinned(self, values: Sequence[int], parts: int) -> Split:
+        """So many parts, at most k, whatever they begin at where they leave no rest."""
+        sizes = ProductSizes(*self._sizes(*values))
+        even = sizes.k % parts == 0
+        return self._split(values, sizes, parts, 1 if even else self._block_of(sizes.k))
 
     def _found(self, values: Sequence[int], sizes: ProductSizes) -> Split:
         """The choice for sizes that are not known. Most are left after a few multiplications: every new shape asks."""
@@ -174,33 +188,46 @@ class SplitCost:
     def _searched(self, values: Sequence[int], sizes: ProductSizes, whole: float) -> Split:
         """The best of the numbers of parts that are tried, or none."""
         most = min(2 * self._cores, sizes.k // _LEAST)
-        # Parts that begin off blocks go past L2 where it keeps no such reads, unless all rows do anyway.
-        block = self._block if sizes.k % self._block == 0 else 1
-        tried = [parts for parts in range(2, most + 1) if sizes.k % (parts * block) == 0]
-        if not tried:
-            return WHOLE
-        first = _nearest(tried, _WAYS[0])
-        best = Split(first, self._cycles(values, sizes, first))
+        block = self._block_of(sizes.k)
+        even = [parts for parts in range(2, most + 1) if sizes.k % (parts * block) == 0]
+
+        def tried(way: int) -> Split:
+            parts = _nearest(even, way) if even else 0
+            if not _LIKE * way <= parts <= way / _LIKE:
+                parts = min(way, most)
+            return self._split(values, sizes, parts, block)
+
+        best = first = tried(_WAYS[0])
         if best.cycles > _NEAR * whole:
             return WHOLE
         for ways in (_WAYS[1:], _FEWER):
-            for way in ways if best.parts == first else ():
-                parts = _nearest(tried, way)
-                if parts == best.parts:
+            for way in ways if best is first else ():
+                found = tried(way)
+                if found.parts == best.parts:
                     continue
-                cycles = self._cycles(values, sizes, parts)
-                if cycles >= best.cycles:
+                if found.cycles * (_WORTH if found.rest and not best.rest else 1) >= best.cycles:
                     break
-                best = Split(parts, cycles)
+                best = found
         return best if best.cycles * _WORTH <= whole else WHOLE
 
-    def _cycles(self, values: Sequence[int], sizes: ProductSizes, parts: int) -> float:
+    def _block_of(self, k: int) -> int:
+        """What parts are multiples of, lest they begin off blocks and go past L2, unless all rows do anyway."""
+        return self._block if k % self._block == 0 else 1
+
+    def _split(self, values: Sequence[int], sizes: ProductSizes, parts: int, block: int) -> Split:
+        length = sizes.k // (parts * block) * block or sizes.k // parts
+        found = Split(parts, length, sizes.k - parts * length, 0.0)
+        return found._replace(cycles=self._cycles(values, sizes, found))
+
+    def _cycles(self, values: Sequence[int], sizes: ProductSizes, split: Split) -> float:
         chooser, of_parts = self._chooser_of_parts
-        own = ProductSizes(*of_parts(*values, parts, sizes.k // parts))
-        tile = chooser.choose(own)
-        rounds = -(-self._tiles(own, tile) // self._cores)
-        cycles = tile.cycles * _BESIDE[min(rounds, len(_BESIDE)) - 1]
-        return max(cycles, self._bound(sizes)) + self._join(sizes, parts)
+        products = 0.0
+        for piece in split.pieces():
+            own = ProductSizes(*of_parts(*values, *piece))
+            tile = chooser.choose(own)
+            rounds = -(-self._tiles(own, tile) // self._cores)
+            products += tile.cycles * _BESIDE[min(rounds, len(_BESIDE)) - 1]
+        return max(products, self._bound(sizes)) + self._join(sizes, split.parts + (split.rest > 0))
 
     @staticmethod
     def _tiles(sizes: ProductSizes, tile: CubeTile) -> int:
@@ -215,7 +242,7 @@ class SplitCost:
     @cached_property
     def _chooser_of_parts(self) -> tuple[TileChooser, Function]:
         """The chooser of products of parts, and their sizes."""
-        symbols = (*self._symbols, PARTS, LENGTH)
+        symbols = (*self._symbols, *SYMBOLS)
         problem, sizes = _problem(self._parts.product, symbols, self._chip, self._isa, self._pins)
         return chooser_of(problem, self._cores), sizes
 

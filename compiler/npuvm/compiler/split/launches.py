@@ -20,13 +20,17 @@ from npuvm.compiler.plan.segments import CubeSegment
 from npuvm.compiler.program.compiled import Launch, TensorSpec
 from npuvm.compiler.reduce.launches import Reduced
 from npuvm.compiler.split.cost import WHOLE, Split, SplitCost
-from npuvm.compiler.split.parts import LENGTH, PARTS, SplitParts, split_parts
+from npuvm.compiler.split.parts import SYMBOLS, SplitParts, split_parts
 from npuvm.compiler.vector.codegen import compile_vector
 from npuvm.compiler.vector.family import VectorFamily
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 
 __all__ = ["SplitLaunches", "SplitProduct"]
+
+
+_Program = tuple[Image, tuple[str, ...]]
+"""An image and the tensors whose addresses it takes."""
 
 
 class _Launches(Protocol):
@@ -87,23 +91,20 @@ class SplitProduct:
             return None
 
     def split(self, values: Sequence[int]) -> Split:
-        """The split for values of the symbols. CompileError when k cannot be cut as pinned."""
+        """The split for values of the symbols. CompileError when k has not as many parts as are pinned."""
         if self._pinned is None:
             return self.cost.best(values)
         depth = self.cost.depth(values)
         if depth == 0:
             return WHOLE
-        if depth % self._pinned:
-            pin_error("split_k", self._pinned, f"1, or a divisor of k, {depth} in this product", self.segment.name)
-        return Split(self._pinned, self.cost.cycles(values, self._pinned))
+        if depth < self._pinned:
+            pin_error("split_k", self._pinned, f"1 to {depth}, the k of this product", self.segment.name)
+        return self.cost.pinned(values, self._pinned)
 
-    def binding(self, parts: int, values: Sequence[int]) -> Mapping[str, int]:
-        """Values of all symbols that the segments of the parts know, by name."""
-        return dict(zip((*self.names, PARTS, LENGTH), self.sizes(parts, values), strict=True))
-
-    def sizes(self, parts: int, values: Sequence[int]) -> tuple[int, ...]:
-        """The same without names."""
-        return *values, parts, self.cost.depth(values) // parts
+    def bindings(self, split: Split, values: Sequence[int]) -> list[Mapping[str, int]]:
+        """Values of all symbols that the segments know, by name: those for the parts, and for the rest where there is one."""
+        names = *self.names, *SYMBOLS
+        return [dict(zip(names, (*values, *piece), strict=True)) for piece in split.pieces()]
 
     def tensors(self, sizes: Mapping[str, int]) -> tuple[TensorSpec, ...]:
         """The workspace of the parts."""
@@ -115,26 +116,21 @@ class SplitProduct:
         values = tuple(binding[name] for name in self.names)
         if not self.cost.depth(values):
             return None
-        sizes = self.binding(self.split(values).parts, values)
-        product = compile_cube_segment(self.parts.product, sizes, self.chip, self.isa, pins)
+        sizes = self.bindings(self.split(values), values)
+        products = [compile_cube_segment(self.parts.product, each, self.chip, self.isa, pins) for each in sizes]
         own = Pins(cores=pins.cores, buffering=pins.buffering)
-        join = compile_vector(self.parts.join, sizes, self.chip, self.isa, own)
-        if product is None or join is None:
+        join = compile_vector(self.parts.join, sizes[0], self.chip, self.isa, own)
+        if join is None:
             return None
-        return self.launches(product, (join.image, join.tensors), sizes)
+        return self.launches([each for each in products if each is not None], (join.image, join.tensors), sizes[0])
 
-    def launches(
-        self,
-        product: tuple[Image, tuple[str, ...]],
-        join: tuple[Image, tuple[str, ...]],
-        sizes: Mapping[str, int],
-    ) -> Reduced:
-        """The launches of both programs, each given with the tensors whose addresses it takes."""
-        made = (
-            Launch(self.parts.product.name, "cube", *product, self.parts.product.written),
-            Launch(self.parts.join.name, "vector", *join, self.parts.join.written, True),
-        )
-        return Reduced(made, self.tensors(sizes))
+    def launches(self, products: Sequence[_Program], join: _Program, sizes: Mapping[str, int]) -> Reduced:
+        """The launches of programs for the parts, for the rest, and for the sum."""
+        name, written = self.parts.product.name, self.parts.product.written
+        made = [Launch(name, "cube", *products[0], written)]
+        made += [Launch(f"{name}.rest", "cube", *rest, written, True, True) for rest in products[1:]]
+        made.append(Launch(self.parts.join.name, "vector", *join, self.parts.join.written, True))
+        return Reduced(tuple(made), self.tensors(sizes))
 
 
 class SplitLaunches:
@@ -160,17 +156,17 @@ class SplitLaunches:
         """The launches, those of the parts first."""
         if not self._prepared:
             self.prepare()
-        parts = self._product.split(values).parts
-        if parts == 1:
+        split = self._product.split(values)
+        if split.parts == 1:
             return self.plain.launch(values, linked=linked)
         if self._made is None:
             self._made = self._families()
         product, own = self._made
-        sizes = self._product.sizes(parts, values)
-        image, join = product.instance(sizes), own.instance(sizes)
-        assert image is not None, "what is split has elements"
+        sizes = [(*values, *piece) for piece in split.pieces()]
+        images, join = [product.instance(each) for each in sizes], own.instance(sizes[0])
         assert join is not None, "what is split has elements"
-        return self._product.launches((image, product.tensors), join, self._product.binding(parts, values))
+        programs = [(each, product.tensors) for each in images if each is not None]
+        return self._product.launches(programs, join, self._product.bindings(split, values)[0])
 
     def alike(self, values: Sequence[int]) -> bool:
         """Whether the launches are the same where they are going to be linked with others and where not."""
@@ -178,7 +174,7 @@ class SplitLaunches:
 
     def _families(self) -> tuple[CubeFamily, VectorFamily]:
         """Those of the parts and of their sum."""
-        names, chip, isa = (*self._product.names, PARTS, LENGTH), self._product.chip, self._product.isa
+        names, chip, isa = (*self._product.names, *SYMBOLS), self._product.chip, self._product.isa
         parts, buffering = self._product.parts, self._product.buffering
         return (
             CubeFamily(parts.product, names, chip, isa, buffering=buffering, copied=False),

@@ -1,6 +1,7 @@
 """A product whose k several cores share: products of parts of k, side by side in a workspace, and what adds them up.
 
 The sum is vector code, and so are the bias, the cast, and what follows the product in a mix. Parts are added in their order.
+Parts are equally long; what they leave of k is a product of its own, made by the same code.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from npuvm.compiler.conv.segment import ConvSegment
 from npuvm.compiler.graph.ir import Node
 from npuvm.compiler.graph.ops import Attr
-from npuvm.compiler.graph.sums import times
+from npuvm.compiler.graph.sums import Sum, times
 from npuvm.compiler.graph.symbols import product as dims_product
 from npuvm.compiler.graph.types import Dim, TensorType
 from npuvm.compiler.padding.parts import product_of
@@ -20,13 +21,25 @@ from npuvm.compiler.plan.views import Layout, contiguous
 from npuvm.compiler.reduce.parts import fresh_id
 from npuvm.isa import Isa
 
-__all__ = ["LENGTH", "PARTS", "SplitParts", "split_parts"]
+__all__ = ["LENGTH", "SYMBOLS", "SplitParts", "split_parts"]
 
 PARTS = "parts__of__k"
-"""The symbol for the number of parts."""
+"""The symbol for the number of parts that are added up."""
+
+ALIKE = "parts__of__k__alike"
+"""That for the number of parts that one product makes."""
 
 LENGTH = "length__of__a__part__of__k"
-"""The symbol for how much of k each has; all have as much."""
+"""That for how much of k each of these has."""
+
+FIRST = "first__part__of__k"
+"""That for the number of parts before these."""
+
+BEFORE = "k__before__the__first__part"
+"""That for how much of k lies before these."""
+
+SYMBOLS = (PARTS, ALIKE, LENGTH, FIRST, BEFORE)
+"""All symbols of parts, in the order of `split.cost.Split.pieces`."""
 
 _SUM = "fp32"
 """What parts are in that are added up."""
@@ -34,9 +47,9 @@ _SUM = "fp32"
 
 @dataclass(frozen=True, slots=True)
 class SplitParts:
-    """The products of the parts, one matrix of a batch for each, the vector code that adds them up, and what is between.
+    """A product of parts, one matrix of a batch for each, the vector code that adds them up, and what is between.
 
-    Both know the symbols PARTS and LENGTH. `following` operations of a mix come after the sum.
+    Both know SYMBOLS. `following` operations of a mix come after the sum.
     """
 
     product: CubeSegment
@@ -52,7 +65,8 @@ def split_parts(segment: CubeSegment | MixSegment, isa: Isa) -> SplitParts | Non
     if isinstance(whole, ConvSegment) or kind is None or kind.acc != _SUM:
         return None
     shape: tuple[Dim, ...] = (PARTS, *whole.c.layout.dims)
-    layout = contiguous(shape)
+    found = contiguous(shape)
+    begin = Sum((times(found.strides[0], dims_product((FIRST,))),))
     tensor = GmTensor(f"{segment.name}.parts", "workspace", _SUM, shape)
     rank = len(shape)
     parts = replace(
@@ -61,10 +75,10 @@ def split_parts(segment: CubeSegment | MixSegment, isa: Isa) -> SplitParts | Non
         a=_cut(whole.a, rank, -2 if whole.transpose_a else -1),
         b=_cut(whole.b, rank, -1 if whole.transpose_b else -2),
         bias=None,
-        c=Access(tensor, layout),
+        c=Access(tensor, Layout((ALIKE, *shape[1:]), found.strides, begin)),
     )
     following = len(segment.vector.nodes) if isinstance(segment, MixSegment) else 0
-    return SplitParts(parts, _join(segment, whole, Access(tensor, layout)), tensor, following)
+    return SplitParts(parts, _join(segment, whole, Access(tensor, found)), tensor, following)
 
 
 def _cut(access: Access, rank: int, axis: int) -> Access:
@@ -74,8 +88,9 @@ def _cut(access: Access, rank: int, axis: int) -> Access:
     dims = list(own.dims)
     dims[axis] = LENGTH
     zero = dims_product((0,))
+    begin = own.offset + Sum((times(step, dims_product((BEFORE,))),))
     layout = Layout(
-        (PARTS, *[1] * ones, *dims), (times(step, dims_product((LENGTH,))), *[zero] * ones, *own.strides), own.offset
+        (ALIKE, *[1] * ones, *dims), (times(step, dims_product((LENGTH,))), *[zero] * ones, *own.strides), begin
     )
     return replace(access, layout=layout)
 
