@@ -156,6 +156,13 @@ def test_panels_are_shown() -> None:
     assert [each.name for each in found.segments] == _PANELS
 
 
+def test_columns_are_copied_in_whole_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads off blocks fetch whole lines: of 2304 columns, 9 lines, a quarter would fetch up to 4 lines for 2.25."""
+    monkeypatch.setattr(panels, "choose_corner", lambda *_: Corner(320, 2304, 0))
+    found = inspect_kernel(plain, {"a": (4097, 4097), "b": (4097, 4097)}, the_chip("ascend_910b1"), the_isa())
+    assert [each.tile.split()[2] for each in found.segments if each.name == "c0.pad_b"] == ["2304"]
+
+
 def test_large_products_are_faster_in_panels(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = {"a": (5000, 5000), "b": (5000, 5000)}
     cycles = []

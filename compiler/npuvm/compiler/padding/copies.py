@@ -87,7 +87,8 @@ def part_of_copy(copy: VectorSegment, axis: int | None) -> VectorSegment:
 
     ((value, source),), ((_, place),) = copy.reads, copy.writes
     value = replace(value, type=TensorType(value.type.dtype, dims))
-    return replace(copy, domain=dims, reads=[(value, part(source))], writes=[(value, part(place))])
+    off = frozenset([source.tensor.name])
+    return replace(copy, domain=dims, reads=[(value, part(source))], writes=[(value, part(place))], off=off)
 
 
 def _shared(source: Access, axis: int | None, chip: NpuConfig, isa: Isa, buffering: str | None) -> VectorFamily:

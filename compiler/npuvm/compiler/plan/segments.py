@@ -86,6 +86,8 @@ class VectorSegment:
     allowed: Allowance = field(default_factory=Allowance)
     near: frozenset[str] = frozenset()
     """Tensors that the launch before has just written: estimates take them to lie in L2 as far as it holds them."""
+    off: frozenset[str] = frozenset()
+    """Tensors that are read in part, whose rows lie off blocks of memory even where those of the part end at them."""
     chunked: frozenset[int] | None = None
     """Where what is reduced is cut into chunks (npuvm.compiler.reduce.parts), ids of the values that each has its own of."""
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)

@@ -71,7 +71,8 @@ class _Engine(NamedTuple):
 
 class _Moved(NamedTuple):
     """A transfer: the dims that it has, whether its rows are adjacent elements, and columns one row of them, whether whole
-    rows lie one after the other, whether it has just been written, and the share of the work that is done before it is used."""
+    rows lie one after the other, whether it has just been written, whether its rows lie off blocks however long they are, and
+    the share of the work that is done before it is used."""
 
     dims: tuple[int, ...]
     rows: bool
@@ -80,6 +81,7 @@ class _Moved(NamedTuple):
     linear: bool
     dense: bool
     near: bool
+    off: bool
     item: int
     engine: _Engine
     ahead: float
@@ -419,6 +421,7 @@ def _transfers(space: Space, chip: NpuConfig, ahead: Sequence[float]) -> list[_M
             space.row is not None and each.strides[space.row] == 1,
             space.row is None or each.strides[space.row] == space.sizes[space.col],
             each.near,
+            each.off,
             each.item,
             by,
             before,
@@ -444,7 +447,7 @@ def _transfer(form: _Form, moved: _Moved, sizes: Sequence[Value], rows: Value, c
     if moved.rows and moved.cols and moved.adjacent:
         whole = same(cols, sizes[form.col]) if moved.dense else False
         parts, each = pick(whole, 1, rows), cols * item * pick(whole, rows, 1)
-        off = _off(sizes[form.col] * item)
+        off = moved.off or _off(sizes[form.col] * item)
         if form.row is not None:
             off = pick(whole, _off(each), off)
     elif moved.cols and moved.adjacent:

@@ -29,8 +29,9 @@ class Transfer:
     """A value that is read from or written to global memory.
 
     `strides` are elements between neighbours, by dim of the space; 0 where the value does not have the dim. The first element
-    lies `offset` elements after the tensor's. With `picks` indices say where its rows are. What is `near` is just written.
-    `policy` is the number of a cache policy for that of the access, known with the sizes.
+    lies `offset` elements after the tensor's. With `picks` indices say where its rows are. What is `near` is just written. Rows
+    of what is `off` lie off blocks, however many columns are read. `policy` is the number of a cache policy for that of the
+    access, known with the sizes.
     """
 
     node: Node
@@ -41,6 +42,7 @@ class Transfer:
     picks: Picked | None = None
     near: bool = False
     policy: int | None = None
+    off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,11 @@ def make_space(
     values = [node for node, _ in segment.reads] + segment.nodes + [n for n, _ in segment.writes if is_scalar(n)]
     flags = {node.id: _flags(evaluate(node.type.shape, binding), domain, kept) for node in values}
     reads = [
-        replace(_transfer(node, access, binding, rank, kept, flags[node.id]), near=access.tensor.name in segment.near)
+        replace(
+            _transfer(node, access, binding, rank, kept, flags[node.id]),
+            near=access.tensor.name in segment.near,
+            off=access.tensor.name in segment.off,
+        )
         for node, access in segment.reads
     ]
     writes = [_transfer(node, access, binding, rank, kept, flags[node.id]) for node, access in segment.writes]
