@@ -23,8 +23,8 @@ from npuvm.compiler import (
 )
 from npuvm.compiler.cube.problem import CubeTile
 from npuvm.compiler.inspection.kernel import inspect_kernel
-from npuvm.compiler.padding import panels
-from npuvm.compiler.padding.panels import Corner, choose_corner
+from npuvm.compiler.padding import corners, panels
+from npuvm.compiler.padding.corners import Corner, Whole, choose_corner
 from npuvm.hw.config import NpuConfig, load_chip
 from npuvm.runtime import Device
 
@@ -40,14 +40,17 @@ def test_the_corner_with_the_lowest_estimate() -> None:
     other rows take 300,000 to copy beside the corner; other 12 tiles of its columns 3 rounds, 48 of the other columns 12;
     two more joins of 2,000."""
     tile = CubeTile((10, 10, 64), (10, 10, 16), 1, 1_600_000)
-    assert choose_corner(80, 80, tile, (400_000, 400_000), 4, 300) == Corner(20, 20, 2_004_000)
+    assert choose_corner(Whole(80, 80, tile, (400_000, 400_000), 300), 4) == Corner(20, 20, 2_004_000)
 
 
 def test_the_corner_with_one_copy_has_all_of_the_other_operand() -> None:
     """Rows of 8 tiles are 2 rounds: one of 8 copied before, the others beside 2.3 rounds, and 14 rounds behind."""
     tile = CubeTile((10, 10, 64), (10, 10, 16), 1, 1_600_000)
     cycles = 50_000 + 350_000 + 1_400_000 + 2_000
-    found = choose_corner(80, 77, tile, (400_000, 0), 4, 300), choose_corner(77, 80, tile, (0, 400_000), 4, 300)
+    found = (
+        choose_corner(Whole(80, 77, tile, (400_000, 0), 300), 4),
+        choose_corner(Whole(77, 80, tile, (0, 400_000), 300), 4),
+    )
     assert [(each.rows, each.cols) for each in found if each is not None] == [(10, 77), (77, 10)]
     assert [each.cycles for each in found if each is not None] == pytest.approx([cycles * 1.01] * 2)
 
@@ -55,19 +58,19 @@ def test_the_corner_with_one_copy_has_all_of_the_other_operand() -> None:
 @pytest.mark.parametrize("copies", [(0, 0), (9_000, 9_000), (12_000, 12_000)])
 def test_there_are_none_where_copies_take_little(copies: tuple[float, float]) -> None:
     tile = CubeTile((10, 10, 64), (10, 10, 16), 1, 1_600_000)
-    assert choose_corner(80, 80, tile, copies, 4, 300) is None
+    assert choose_corner(Whole(80, 80, tile, copies, 300), 4) is None
 
 
 def test_there_are_none_in_less_than_a_round() -> None:
     tile = CubeTile((10, 10, 64), (10, 10, 16), 1, 100_000)
-    assert choose_corner(20, 10, tile, (400_000, 400_000), 4, 300) is None
+    assert choose_corner(Whole(20, 10, tile, (400_000, 400_000), 300), 4) is None
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[NpuConfig]:
     """Two core groups, on which any product of a few tiles is in panels."""
-    monkeypatch.setattr(panels, "_WORTH", 1e-3)
-    monkeypatch.setattr(panels, "_LEAST", -1e12)
+    monkeypatch.setattr(corners, "_WORTH", 1e-3)
+    monkeypatch.setattr(corners, "_LEAST", -1e12)
     yield load_chip("ascend_910b1", ["core.count=2"])
 
 
@@ -158,7 +161,8 @@ def test_panels_are_shown() -> None:
 
 def test_columns_are_copied_in_whole_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads off blocks fetch whole lines: of 2304 columns, 9 lines, a quarter would fetch up to 4 lines for 2.25."""
-    monkeypatch.setattr(panels, "choose_corner", lambda *_: Corner(320, 2304, 0))
+    for name in ("choose_corner", "choose_large_corner"):
+        monkeypatch.setattr(panels, name, lambda *_: Corner(320, 2304, 0))
     found = inspect_kernel(plain, {"a": (4097, 4097), "b": (4097, 4097)}, the_chip("ascend_910b1"), the_isa())
     assert [each.tile.split()[2] for each in found.segments if each.name == "c0.pad_b"] == ["2304"]
 
@@ -171,5 +175,5 @@ def test_large_products_are_faster_in_panels(monkeypatch: pytest.MonkeyPatch) ->
         device.run(plain, {name: device.empty(shape, "fp16") for name, shape in shapes.items()})
         cycles.append(device.launches[0].result.cycles)
         if count == 1:
-            monkeypatch.setattr(panels, "_LEAST", 1e12)
+            monkeypatch.setattr(corners, "_LEAST", 1e12)
     assert cycles[0] * 1.04 < cycles[1]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from npuvm.compiler.cube.alike import AlikeProblem
 from npuvm.compiler.cube.candidates import Asked, By, Costed, Grid, Interval, Weighed, beyond_one
+from npuvm.compiler.cube.large import LargeTiles
 from npuvm.compiler.cube.levels import Table, finer_tiles, grown_tiles, product_levels, refuse
 from npuvm.compiler.cube.measured import measured_tiles
 from npuvm.compiler.cube.meets import TINY
@@ -156,6 +157,12 @@ class TileChooser:
         assert weighed.new_cols is not None
         found = measure, cycles - rounds * later, later, weighed.new_cols, weighed.new, least
         return Costed(interval.tiles[best], *(float(each[best]) for each in found))
+
+    def large(self, sizes: ProductSizes, l0_k: int) -> LargeTiles:
+        """Large tiles whose steps over k at L0 are `l0_k` long; see `CostTables.large`."""
+        m, n, each = self._tables.large(sizes, l0_k)
+        high, wide = self._blocks
+        return LargeTiles(m, n, each * (high * wide) / (m * n), self._cores, high, wide)
 
     def is_vast(self, sizes: ProductSizes) -> bool:
         """Whether L2 has no room for operands and result."""

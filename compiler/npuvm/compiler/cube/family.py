@@ -15,6 +15,7 @@ from typing import NamedTuple
 from npuvm.compiler.cube.chooser import chooser_of
 from npuvm.compiler.cube.codegen import check_types, problem_of
 from npuvm.compiler.cube.emit import MatmulEmitter
+from npuvm.compiler.cube.large import LargeTiles
 from npuvm.compiler.cube.lined import LinedTiles
 from npuvm.compiler.cube.lower import lower_cube
 from npuvm.compiler.cube.nest import BANDS, COLUMNS, STEPS, TAILED, WHOLE, Nest, NestChooser, nest_grids, nests_of
@@ -136,6 +137,12 @@ class CubeFamily:
         """The tile of the product as one, which has elements and something to add up."""
         m, n, k, batch, a_pitch, b_pitch, own_a, own_b, *_ = self._sizes(*values)
         return self._tile((m, n, k, batch), (a_pitch, b_pitch), ProductSizes(m, n, k, batch, own_a, own_b))
+
+    def large_tiles(self, values: Sequence[int]) -> LargeTiles | None:
+        """Large tiles with the steps over k of the product, of one matrix; None where L2 has no room for it."""
+        m, n, k, _, _, _, own_a, own_b, *_ = self._sizes(*values)
+        sizes = ProductSizes(m, n, k, 1, own_a, own_b)
+        return None if self._chooser.is_vast(sizes) else self._chooser.large(sizes, self.tile(values).l0[2])
 
     def panel(self, name: str, values: Sequence[int], panel: Panel) -> PanelMade | None:
         """The program `name` of a panel of one matrix, whose sums are those of the whole product.

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import product
 from math import inf
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -45,8 +46,20 @@ _TIGHT, _LINED, _OFF = (1 << len(Layout._fields) - 1 - Layout._fields.index(name
 _FIELDS = (*CoreCycles._fields, *CoreLoads._fields)
 """Costs of candidates, those of loads only where they matter."""
 
+_LARGE, _SQUARE = 0.9, 2
+"""Of the elements of the largest tile, the share that a large one has, and how many times as long as wide it may be."""
+
 _MANY_ROUNDS = 8
 """Rounds of the largest tiles from which the last one counts less than what estimates of alike tiles are wrong by."""
+
+
+class _LargeTiles(NamedTuple):
+    """Edges m and n of large candidates of an interval; what a later tile costs of each of them, those with the same edges one
+    after the other; and where each pair of edges begins."""
+
+    edges: Floats
+    later: CostLines
+    starts: Ints
 
 
 class CostTables:
@@ -85,6 +98,7 @@ class CostTables:
         self._lines: dict[tuple[int, int, int], Lines] = {}
         self._candidates: dict[Key, Candidates] = {}
         self._costed: dict[tuple[int, int, int], tuple[Interval, Lines, tuple[int, int]]] = {}
+        self._large: dict[tuple[int, int, int, int], _LargeTiles] = {}
         chip = problem.chip
         memory = chip.memory
         self._line_bytes = memory.l2.line_bytes
@@ -148,6 +162,19 @@ class CostTables:
             at, a, b = key
             found = self._costed[key] = self.intervals[at], self.lines_at(at, a, b), self.bounds[self.are_off(a, b)]
         return found
+
+    def large(self, sizes: ProductSizes, l0_k: int) -> Floats:
+        """Large tiles with steps over k at L0 of `l0_k`: their edges m and n, and the cycles of a core for each but its first.
+
+        They have about as many elements as there can be, and are not far from square.
+        """
+        key = *self.layouts(sizes, finer=True), l0_k
+        found = self._large.get(key)
+        if found is None:
+            interval, lines, _ = self.costed(sizes, finer=True)
+            found = self._large[key] = _large_tiles(interval, lines, l0_k)
+        edges, later, starts = found
+        return np.concatenate([edges, np.minimum.reduceat(later.at(sizes.k), starts, axis=1)])
 
     def useful_at(self, key: Key) -> Candidates:
         """The candidates of use for an interval of k."""
@@ -252,3 +279,13 @@ class CostTables:
         fields = [_FIELDS[at] for at in self._fields(is_off)]
         served, far = (fields.index(name) if name in fields else -1 for name in ("served", "far"))
         return served, far
+
+
+def _large_tiles(interval: Interval, lines: Lines, l0_k: int) -> _LargeTiles:
+    """The large candidates with steps over k at L0 of `l0_k`."""
+    m, n = interval.edges.m, interval.edges.n
+    are_large = (m * n >= _LARGE * (m * n).max()) & (np.maximum(m, n) <= _SQUARE * np.minimum(m, n))
+    numbers = np.flatnonzero(are_large & (interval.whole[1] == l0_k))
+    edges = np.stack([m[numbers], n[numbers]])
+    starts = np.flatnonzero((np.diff(edges, prepend=0.0) != 0).any(axis=0))
+    return _LargeTiles(np.ascontiguousarray(edges[:, starts]), CostLines(lines[0][:, 1:2, numbers]), starts)

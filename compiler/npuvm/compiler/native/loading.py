@@ -23,6 +23,7 @@ class Native(NamedTuple):
     choose_product_part: Callable[..., int]
     choose_met_tile: Callable[..., tuple[int, float, float]]
     choose_met_tile_of_one: Callable[..., tuple[int, float, float]]
+    choose_corner: Callable[..., tuple[int, float]]
     choose_conv_tile: Callable[..., tuple[int, ...]]
     fill: Callable[..., bool]
     label: str
@@ -44,11 +45,12 @@ def load_native() -> Native:
                 "chunk_kernel",
                 "product_kernel",
                 "met_kernel",
+                "corner_kernel",
                 "conv_kernel",
                 "field_kernel",
                 "compiling",
             ]
-            block, tile, chunk, product, met, conv, field, compiling = (
+            block, tile, chunk, product, met, corner, conv, field, compiling = (
                 import_module(f"npuvm.compiler.native.{name}") for name in names
             )
         except ImportError as error:
@@ -66,6 +68,7 @@ def load_native() -> Native:
                 product.choose_product_part,
                 met.choose_met_tile,
                 met.choose_met_tile_of_one,
+                corner.choose_corner,
                 conv.choose_conv_tile,
                 field.fill,
                 compiling.LABEL,

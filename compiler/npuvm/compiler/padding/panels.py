@@ -8,92 +8,19 @@ with these is the last panel. With copies of one operand alone there are two pan
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 from npuvm.compiler.cube.family import CubeFamily, Panel, PanelMade
-from npuvm.compiler.cube.problem import CubeTile
+from npuvm.compiler.native.loading import loaded
 from npuvm.compiler.padding.copies import PART, PaddedCopy, part_of_copy
+from npuvm.compiler.padding.corners import Corner, Whole, choose_corner, choose_large_corner, may_pay
 from npuvm.compiler.padding.parts import PITCHES, PaddedParts
 from npuvm.compiler.plan.segments import CubeSegment
 from npuvm.compiler.program.compiled import Launch
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
 
-__all__ = ["Corner", "PanelLaunches", "Step", "choose_corner", "edge_axis"]
-
-_JOIN_CYCLES = 1700
-"""Cycles of filling the pipeline once more behind a barrier, and of cores that wait for the last one, roughly."""
-
-_WORTH = 1.015
-"""How many times as fast a product must be in panels, by estimates."""
-
-_LEAST = 5_000
-"""Cycles that panels save at least, by estimates: the host takes as long again for a shape in panels."""
-
-_ROUNDS = (1, 2)
-"""Tiles of a corner for each core."""
-
-_FILLED = 0.3
-"""Share of a round that cores wait for the first tile of the corner."""
-
-_SURE = 1.01
-"""How many times as fast two rounds must be than one by estimates: more copies before the corner are sure."""
-
-
-class Corner(NamedTuple):
-    """How many rows and columns of the result the corner has, and the estimated cycles of all panels with their copies."""
-
-    rows: int
-    cols: int
-    cycles: float
-
-
-def choose_corner(
-    m: int, n: int, tile: CubeTile, copies: tuple[float, float], cores: int, barrier: int
-) -> Corner | None:
-    """The corner of a product of m x n whose operands take `copies` cycles to copy, 0 where one is read as it lies.
-
-    `tile` is that of the product as one, with its cycles, and `cores` how many share its tiles. Panels are `barrier` cycles
-    apart. All rows or columns are in the corner where their operand is not copied. None where copies before the product are no
-    slower.
-    """
-    m1, n1, _ = tile.l1
-    rows, cols = -(-m // m1), -(-n // n1)
-    a, b = copies
-    whole = tile.cycles + a + b
-    least, best = min(whole / _WORTH, whole - _LEAST), None
-    if tile.cycles > least:
-        return None
-    per_round, join = tile.cycles / -(-rows * cols // cores), _JOIN_CYCLES + barrier
-    for high, wide in _corners(cores, rows if a == 0 else 0, cols if b == 0 else 0):
-        if high > rows or wide > cols or (high == rows and wide == cols):
-            continue
-        part_a, part_b = a * high / rows, b * wide / cols
-        corner, left, right = (-(-each // cores) for each in (high * wide, (rows - high) * wide, rows * (cols - wide)))
-        cycles = part_a + part_b + max((corner + _FILLED) * per_round, a - part_a if left else b - part_b)
-        if left:
-            cycles += max(left * per_round, b - part_b) + join
-        if right:
-            cycles += right * per_round + join
-        if corner > 1:
-            cycles *= _SURE
-        if cycles < least:
-            least, best = cycles, (high, wide)
-    return None if best is None else Corner(min(best[0] * m1, m), min(best[1] * n1, n), least)
-
-
-@lru_cache(256)
-def _corners(cores: int, rows: int, cols: int) -> tuple[tuple[int, int], ...]:
-    """Rows and columns of tiles of corners that have whole rounds of the cores; `rows` or `cols` are given where not 0."""
-    if rows and cols:
-        return ()
-    if rows or cols:
-        given = rows or cols
-        others = sorted({-(-cores * times // given) for times in _ROUNDS})
-        return tuple((rows, each) if rows else (each, cols) for each in others)
-    whole = (cores * times for times in _ROUNDS)
-    return tuple((high, tiles // high) for tiles in whole for high in range(1, tiles + 1) if tiles % high == 0)
+__all__ = ["PanelLaunches", "Step", "edge_axis"]
 
 
 class Step(NamedTuple):
@@ -124,7 +51,7 @@ class PanelLaunches:
         assert isinstance(product, CubeSegment)
         self._name, self._written, self._family = product.name, product.written, family
         self._operands, self._cores = tuple(operands), chip.cores_with("cube")
-        self._barrier = chip.core.sync.launch_cycles
+        self._barrier, self._native = chip.core.sync.launch_cycles, loaded()
         copied = list(zip(operands, parts.copies, strict=True))
         self.segments = {operand: part_of_copy(copy, edge_axis(product, operand)) for operand, copy in copied}
         """By operand the copy of a part of it, for the symbols with those of PART behind them."""
@@ -145,10 +72,14 @@ class PanelLaunches:
         self, sizes: tuple[int, int], values: Sequence[int], pitches: Sequence[int], copies: tuple[float, float]
     ) -> list[Step]:
         """The panels of a result of these sizes, whose operands take `copies` cycles to copy; none where it is one."""
-        if sum(copies) <= _LEAST:
+        if not may_pay(copies):
             return []
-        m, n = sizes
-        corner = choose_corner(m, n, self._family.tile((*values, *pitches)), copies, self._cores, self._barrier)
+        (m, n), own = sizes, (*values, *pitches)
+        whole = Whole(m, n, self._family.tile(own), copies, self._barrier)
+        corner = choose_corner(whole, self._cores)
+        large = self._family.large_tiles(own) if min(copies) > 0 else None
+        if large is not None:
+            corner = choose_large_corner(whole, large, corner, self._native)
         return [] if corner is None else _steps(m, n, corner, self._operands)
 
     def copy_name(self, step: Step, operand: str) -> str:
