@@ -61,9 +61,13 @@ _MOST_ROUNDS = 2
 _NARROW = 16
 """Columns below which rows are too short for vector code that works row by row, as that of a bias and of mixes does."""
 
-_WAYS = (4, 6, 8, 12, 16, 24)
-_FEWER = (3, 2)
-"""About how many parts are tried: more as long as more are better, and fewer where they are not."""
+_WAYS = (4, 6, 8, 12, 16, 24), (3, 2)
+_WAYS_WITH_REST = (6, 12, 24), (3,)
+"""About how many parts are tried: more as long as more are better, and fewer where they are not. With a rest any number can be
+had, so that fewer are asked for."""
+
+_ENOUGH = (4, 12)
+"""Where there is a number like each of these that leaves no rest, no others are tried."""
 
 _LIKE = 0.5
 """Share of a number of parts that others which leave no rest have at least, or at most as its inverse, to be tried for it."""
@@ -191,16 +195,17 @@ class SplitCost:
         block = self._block_of(sizes.k)
         even = [parts for parts in range(2, most + 1) if sizes.k % (parts * block) == 0]
 
+        enough = all(any(_is_like(each, way) for each in even) for way in _ENOUGH)
+        more, fewer = _WAYS if enough else _WAYS_WITH_REST
+
         def tried(way: int) -> Split:
             parts = _nearest(even, way) if even else 0
-            if not _LIKE * way <= parts <= way / _LIKE:
-                parts = min(way, most)
-            return self._split(values, sizes, parts, block)
+            return self._split(values, sizes, parts if enough or _is_like(parts, way) else min(way, most), block)
 
-        best = first = tried(_WAYS[0])
+        best = first = tried(more[0])
         if best.cycles > _NEAR * whole:
             return WHOLE
-        for ways in (_WAYS[1:], _FEWER):
+        for ways in (more[1:], fewer):
             for way in ways if best is first else ():
                 found = tried(way)
                 if found.parts == best.parts:
@@ -221,13 +226,14 @@ class SplitCost:
 
     def _cycles(self, values: Sequence[int], sizes: ProductSizes, split: Split) -> float:
         chooser, of_parts = self._chooser_of_parts
-        products = 0.0
-        for piece in split.pieces():
-            own = ProductSizes(*of_parts(*values, *piece))
-            tile = chooser.choose(own)
-            rounds = -(-self._tiles(own, tile) // self._cores)
-            products += tile.cycles * _BESIDE[min(rounds, len(_BESIDE)) - 1]
-        return max(products, self._bound(sizes)) + self._join(sizes, split.parts + (split.rest > 0))
+        own = ProductSizes(*of_parts(*values, *split.pieces()[0]))
+        tile = chooser.choose(own)
+        rounds = -(-self._tiles(own, tile) // self._cores)
+        cycles = max(tile.cycles * _BESIDE[min(rounds, len(_BESIDE)) - 1], self._bound(sizes))
+        if not split.rest:
+            return cycles + self._join(sizes, split.parts)
+        written = sizes.m * sizes.n * sizes.batch * self._acc * self._per_sum
+        return cycles + self._shortest + written + self._join(sizes, split.parts + 1)
 
     @staticmethod
     def _tiles(sizes: ProductSizes, tile: CubeTile) -> int:
@@ -257,6 +263,11 @@ class SplitCost:
         each = (parts * self._acc + self._out) * self._per_sum + self._per_result
         through = self._join_cycles + parts * self._per_part
         return through + rows * sizes.n * each - (-rows // self._vectors) * self._per_row
+
+
+def _is_like(parts: int, way: int) -> bool:
+    """Whether a number of parts may be tried for another."""
+    return _LIKE * way <= parts <= way / _LIKE
 
 
 def _nearest(numbers: Sequence[int], way: int) -> int:
