@@ -280,6 +280,29 @@ def test_a_mix_of_several_programs_is_refused() -> None:
     assert caught.value.where is not None and caught.value.where.startswith("test_kinds.py:")
 
 
+def test_two_mixes_are_no_mix() -> None:
+    """Each of the two launches is a mix: rows before a product, and rows before the next one."""
+
+    @kernel(ktype="mix", q="fp16[S, D]", key="fp16[T, D]", value="fp16[T, D]")
+    def scaled_first(k: KernelBuilder, q: ParamRef, key: ParamRef, value: ParamRef) -> None:
+        scores = k.matmul(k.load(q) * 0.125, k.load(key), transpose_b=True)
+        risen = k.exp(scores - k.max(scores, -1, keepdims=True))
+        k.store(k.matmul(risen / k.sum(risen, -1, keepdims=True), k.load(value)))
+
+    with pytest.raises(CompileError, match=r"'mix' is 2 programs; v1\+c1, .* stands apart"):
+        compile_kernel(scaled_first, {"q": (77, 64), "key": (131, 64), "value": (131, 64)}, the_chip("edge"), the_isa())
+
+
+def test_what_an_operation_becomes_has_its_line() -> None:
+    def right(k: KernelBuilder, x: ParamRef, w: ParamRef) -> None:
+        k.store(k.matmul(k.load(x), k.silu(k.load(w))))
+
+    made = kernel(ktype="mix", x="fp16[M, K]", w="fp16[K, N]")(right)
+    with pytest.raises(CompileError, match="stands apart") as caught:
+        compile_kernel(made, {"x": (8, 8), "w": (8, 8)}, the_chip("edge"), the_isa())
+    assert caught.value.where == f"test_kinds.py:{_line_of(right)}"
+
+
 def test_parts_that_depend_on_each_other_are_refused() -> None:
     def through(k: KernelBuilder, x: ParamRef) -> None:
         k.part()

@@ -34,6 +34,8 @@ class Rewriter:
         )
         self._known: dict[tuple[object, ...], Node] = {}
         self._joined: dict[tuple[Attr, ...], Node] = {}
+        self.where = ""
+        """The source line of operations that are added without one."""
 
     def add(self, op: str, *inputs: Node, where: str = "", **attrs: Attr) -> Node:
         """The value of an operation, new or known. Raises CompileError when its types do not fit."""
@@ -70,7 +72,7 @@ class Rewriter:
                 and not attrs.get("shape")
             ):
                 return self._fold(op, inputs, attrs)
-            node = self._known[key] = self.graph.add(op, inputs, where, **attrs)
+            node = self._known[key] = self.graph.add(op, inputs, where or self.where, **attrs)
         return node
 
     def const(self, value: float | int | bool, dtype: str) -> Node:

@@ -52,7 +52,8 @@ def compile_kernel(
         return _compile_kept(kernel, graph, shapes, chip, isa, pins)
     _check(graph)
     made = compile_segments(graph, shapes, chip, isa, pins_of_kind(graph, pins))
-    if graph.ktype in ("cube", "mix") and any(launch.kind != graph.ktype for launch in made.launches):
+    several = graph.ktype == "mix" and len(made.launches) > 1
+    if several or (graph.ktype in ("cube", "mix") and any(launch.kind != graph.ktype for launch in made.launches)):
         _check_programs(graph, chip, isa)
     return made
 

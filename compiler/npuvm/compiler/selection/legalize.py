@@ -67,7 +67,8 @@ class _Legalizer:
         for node in self._source.nodes:
             if node.id in needed:
                 rule = self._rules.get(node.op, self._plain)
-                # What an operation becomes is one operator.
+                # What an operation becomes is one operator, of its line.
+                self._r.where = node.where
                 self._r.graph.source = source = node.source or f"%{node.id}"
                 self._wide_sums = self._all_wide or source in self._wide
                 values[node.id] = rule(node, [values[each.id] for each in node.inputs])
