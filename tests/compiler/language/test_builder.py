@@ -34,6 +34,25 @@ def test_operators_and_scalars() -> None:
     assert combine.output_shapes({"x": (2, 3), "y": (3,)}) == {"out0": (2, 3), "mask": (2, 3)}
 
 
+def test_sizes_that_do_not_fit_point_at_their_line() -> None:
+    @kernel(x="fp16[N]", y="fp16[N]")
+    def behind(k: KernelBuilder, x: ParamRef, y: ParamRef) -> None:
+        both = k.load(x) + k.load(y)
+        _, rest = k.split(both, (3, -1), 0)  # too short
+        k.store(rest)
+
+    @kernel(x="fp16[N, C, H, W]", w="fp16[O, C, 3, 3]")
+    def layer(k: KernelBuilder, x: ParamRef, w: ParamRef) -> None:
+        k.store(k.conv2d(k.load(x), k.load(w)))
+
+    with pytest.raises(CompileError, match="-1 is no size") as caught:
+        behind.bind({"x": (2,), "y": (2,)})
+    assert caught.value.where == line_of("# too short")
+    with pytest.raises(CompileError, match="-1 is no size") as caught:
+        layer.bind({"x": (1, 4, 2, 2), "w": (4, 4, 3, 3)})
+    assert caught.value.where == "layer"
+
+
 def test_a_parameter_is_loaded_once() -> None:
     @kernel(x="fp32[M]")
     def twice(k: KernelBuilder, x: ParamRef) -> None:

@@ -85,9 +85,11 @@ def test_a_size_beyond_a_field_is_an_error_of_the_compiler() -> None:
         ({"x": (3, 4), "y": (3, 5)}, "N is 4 from x.1. but 5 from y.1."),
         ({"x": (3, 4, 1), "y": (3, 4)}, "parameter 'x' is .* got shape"),
         ({"x": (-3, 4), "y": (-3, 4)}, "is -3; a size is >= 0"),
+        ({"x": (3.0, 4), "y": (3.0, 4)}, "is 3.0; a size is a whole number"),
+        ({"x": ("3", 4), "y": ("3", 4)}, "is '3'; a size is a whole number"),
     ],
 )
-def test_wrong_shapes_are_told_apart(shapes: dict[str, tuple[int, ...]], message: str) -> None:
+def test_wrong_shapes_are_told_apart(shapes: dict[str, Any], message: str) -> None:
     with pytest.raises(CompileError, match=message):
         compile_kernel(add(x="fp16[M, N]", y="fp16[M, N]"), shapes, the_chip("edge"), the_isa())
 

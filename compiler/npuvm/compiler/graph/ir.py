@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -163,7 +164,10 @@ class Graph:
             names = ", ".join(param.name for param in self.params)
             raise CompileError(f"no parameter '{sorted(unknown)[0]}'; parameters: {names}", self.name)
         for derived in self.derived:
-            binding[derived.name] = derived.value(binding)
+            try:
+                binding[derived.name] = derived.value(binding)
+            except CompileError as error:
+                raise CompileError(error.message, self._maker_of(derived.name)) from None
         self._check_derived(shapes, binding, derived_names)
         for check in self.checks:
             check.test(binding)
@@ -187,6 +191,8 @@ class Graph:
             )
         for axis, (dim, size) in enumerate(zip(param.type.shape, shape, strict=True)):
             place = f"{param.name}[{axis}]"
+            if not hasattr(size, "__index__"):
+                raise CompileError(f"{place} is {size!r}; a size is a whole number", self.name)
             if isinstance(dim, int):
                 if dim != size:
                     raise CompileError(f"{place} must be {dim}, got {size} in shape {list(shape)}", self.name)
@@ -198,6 +204,15 @@ class Graph:
                 origin.setdefault(dim, place)
                 if size < 0:
                     raise CompileError(f"{place} is {size}; a size is >= 0", self.name)
+
+    def _maker_of(self, derived: str) -> str:
+        """The source line of the first value that has this dim or one that follows from it, or the kernel's name."""
+        names = {derived}
+        for each in self.derived:
+            if not names.isdisjoint(re.findall(r"\w+", str(each))):
+                names.add(each.name)
+        made = (node.where for node in self.nodes if node.where and not names.isdisjoint(node.type.shape))
+        return next(made, self.name)
 
     def _check_derived(
         self, shapes: Mapping[str, Sequence[int]], binding: Mapping[str, int], derived: Collection[str]

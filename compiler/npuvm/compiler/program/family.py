@@ -359,7 +359,7 @@ class _Binder:
         if self._plain and len(shapes) == len(self._ranks) and tuple(map(len, key)) == self._ranks:
             dims = tuple(chain.from_iterable(key))
             values = tuple([dims[at] for at in self._first])
-            if dims == self._expected(*values) and min(dims, default=1) > 0:
+            if {*map(type, dims)} <= {int} and dims == self._expected(*values) and min(dims, default=1) > 0:
                 return values
         binding = self._graph.bind(shapes)
         return tuple([binding[name] for name in self.names])
