@@ -116,3 +116,10 @@ def test_equal_programs_are_verified_once() -> None:
     for _ in range(2):
         with pytest.raises(VerifyError):
             device.launch(replace(image, entries=()), [tensor, tensor])
+
+
+def test_unknown_engines_and_modes_are_refused() -> None:
+    with pytest.raises(DeviceError, match=r"engine 'fast'; allowed: 'simpy', 'compiled', 'functional'"):
+        Device("edge", engine="fast")  # type: ignore[arg-type]
+    with pytest.raises(DeviceError, match=r"hazards 'error'; allowed: 'raise', 'collect', 'off', None"):
+        Device("edge", hazards="error")  # type: ignore[arg-type]

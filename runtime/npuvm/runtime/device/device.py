@@ -48,6 +48,9 @@ DeviceEngine = EngineName | Literal["functional", "functional_first"]
 
 _CACHED_PROGRAMS = 1024
 
+_ENGINES = ("simpy", "compiled", "functional", "functional_first")
+_HAZARDS = ("raise", "collect", "off")
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceProgram:
@@ -93,6 +96,9 @@ class Device:
     ) -> None:
         self.chip = load_chip(chip, overrides) if isinstance(chip, str) else chip
         self.isa: Isa = load_isa(self.chip.isa.base, self.chip.isa.extensions)
+        for name, given, allowed in (("engine", engine, _ENGINES), ("hazards", hazards, _HAZARDS)):
+            if given is not None and given not in allowed:
+                raise DeviceError(f"{name} {given!r}; allowed: {', '.join(map(repr, allowed))}, None")
         self.timing_only = timing_only
         self.launches: list[LaunchRecord] = []
         self.log = OperationLog(self.chip)
