@@ -149,6 +149,13 @@ def test_rounds_that_are_not_full_count_whole(m: int, n: int) -> None:
     assert of_pieces(several(), m, n, [2 * m * n, 2 * n, 4 * m * n, 4 * m * n, 2 * m * n]) < 1.02
 
 
+@pytest.mark.parametrize(("m", "n"), [(572, 5734), (940, 6107), (2125, 3988), (2994, 5684)])
+def test_single_rows_do_not_crowd_at_a_column(m: int, n: int) -> None:
+    """Rows off blocks by two columns: tiles of one row would read theirs from one channel of main memory."""
+    graph = build(lambda k, x, by, to: k.store(x * by + to), x="fp32[M, N]", by="fp32[M, 1]", to="fp32[M, 1]")
+    assert of_pieces(graph, m, n, [4 * m * n, 4 * m, 4 * m, 4 * m * n]) < 1.02
+
+
 def test_results_wider_than_operands_count() -> None:
     m, n = 2, 5_064_704
     assert of_pieces(widened(), m, n, [m * n, 2 * m, 4 * n, 4 * m * n]) < 0.95

@@ -280,6 +280,7 @@ def _cycles(
     far: Value = 0.0
     near: Value = 0.0
     hot: Value = 0.0
+    crowded: Value = 0.0
     ahead = 1.0
     waited: Value = 0.0
     for each in (*form.loads, *form.stores):
@@ -302,8 +303,13 @@ def _cycles(
         if memory.uncached:
             # What lies in a few lines is in as few channels.
             spread = least(largest(extent, memory.line) / memory.stripe, 1.0)
-            past = turns * moved.lines * (memory.line / memory.far) / spread
-            cached = past if moved.off is True else pick(moved.off, past, cached)
+            past = turns * moved.lines * (memory.line / memory.far)
+            if memory.together and each.dims == (row,):
+                # Cores side by side read a column in a line or two at a time, so that one channel serves them all.
+                near_by = least(largest(lines * cores * each.item, memory.line) / memory.stripe, spread)
+                alone = past / near_by if moved.off is True else pick(moved.off, past / near_by, 0.0)
+                crowded = largest(crowded, alone)
+            cached = past / spread if moved.off is True else pick(moved.off, past / spread, cached)
         far = far + cached
         if memory.uncached and each.dims == (col,):
             # The end of a row that all cores read: as often as they do, one channel moves its line.
@@ -311,8 +317,11 @@ def _cycles(
             hot, ahead = hot + pick(_off(sizes[col] * each.item), ends, 0.0), min(ahead, each.ahead)
         if memory.same_line and len(each.dims) < len(sizes):
             near = largest(near, turns * moved.lines * (memory.same_line * memory.line) / (extent + memory.line))
-    # While all cores load, each gets its part of what memory gives.
-    turn = (largest(load, far / own) + waited * memory.latency + vector) / (form.depth if form.depth > 1 else _SINGLE)
+    # While all cores load, each gets its part of what memory gives, and waits behind others at a crowded channel.
+    filled = largest(load, far / own) + waited * memory.latency
+    if memory.together:
+        filled = filled + crowded / own
+    turn = (filled + vector) / (form.depth if form.depth > 1 else _SINGLE)
     slowest = _most(vector, load, store, turn)
     rest = vector + store + memory.latency
     later = (own - 1) * slowest

@@ -88,12 +88,7 @@ class VectorFamily:
 
         Raises RowsDoNotFit and CompileError as `compile_vector` does.
         """
-        if self.empty:
-            return None
-        if self._structure is None:
-            self.prepare()
-        assert self._structure is not None
-        found = self._structure.located(values)
+        found = self.located(values)
         if found is None:
             return None
         self.rows, sizes = found
@@ -154,11 +149,6 @@ class Structure:
     def _first(self, sizes: Sequence[int], dims: Sequence[int]) -> int | None:
         self._outside = dims
         return dims[0] if dims else None
-
-    def instance(self, values: Sequence[int]) -> tuple[Image, tuple[str, ...]] | None:
-        """As that of the family."""
-        found = self.located(values)
-        return None if found is None else found[0].instance(values, found[1])
 
     def located(self, values: Sequence[int]) -> tuple[Rows, Sequence[int]] | None:
         """What instances with the dims of these values have in common, and the sizes of the dims; None when one is 0."""

@@ -106,7 +106,10 @@ class InterleavedRows:
         if self._off_blocks and cols * self._widest % BLOCK_BYTES:
             # Lines at the ends of what a tile reads are read by others too: whole rows lie in one piece, long parts have fewer.
             few = _OFF_BLOCKS * self._room // (_CHUNKS * cols * self._read)
-            return [*((high, cols) for high in (few, few + 1) if high), (than.rows, self._even(cols, than.cols))]
+            # Of a shared column single elements come from one channel to all cores, each for itself.
+            least = 2 if self._unit > 1 and rows > 1 else 1
+            whole = [(high, cols) for high in (few, few + 1) if high >= least]
+            return [*whole, (than.rows, self._even(cols, than.cols))]
         found: list[tuple[int, int]] = []
         # Results may be wider than what is read for them, or several: the estimate says which of both a tile is to be cut for.
         high = min(rows, max(self._unit, _LEAST_ROWS // self._unit * self._unit))

@@ -12,7 +12,7 @@ __all__ = ["Memory", "memory_of", "memory_rates"]
 class Memory(NamedTuple):
     """Bytes a cycle of main memory and of L2, cycles of a way there, bytes of a line, what all channels hold side by side, and
     what one of them does; cycles between accesses of two cores to a line, whether rows off blocks are read past L2, whether
-    addresses are mixed, so that no pitch leaves channels out, and bytes that L2 keeps."""
+    addresses are mixed, so that no pitch leaves channels out, bytes that L2 keeps, and whether cores read side by side."""
 
     far: float
     near: float
@@ -24,6 +24,7 @@ class Memory(NamedTuple):
     uncached: bool
     mixed: bool
     kept: int
+    together: bool
 
 
 def memory_of(chip: NpuConfig, *, open_rows: bool = False) -> Memory:
@@ -44,6 +45,7 @@ def memory_of(chip: NpuConfig, *, open_rows: bool = False) -> Memory:
         l2.unaligned_reads == "uncached",
         chip.memory.address_hash,
         chip.capacity_bytes("l2"),
+        open_rows,
     )
 
 
