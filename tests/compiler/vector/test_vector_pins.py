@@ -60,6 +60,15 @@ def test_tile(tile: tuple[int, int]) -> None:
     assert (made.tile.rows, made.tile.cols) == tile
 
 
+def test_flat_values_have_no_rows() -> None:
+    graph = build(lambda k, x: k.store(x + 1.0), x="fp16[M, N]")
+    made = run_graph(graph, random_inputs(graph, BINDING), the_chip("edge"), Pins(tile={"vector": (40, 100)})).kernels[
+        0
+    ]
+    assert (made.tile.rows, made.tile.cols) == (1, 100)
+    assert sum(stop - start for each in made.image.entries for start, stop in each.ranges) == 300
+
+
 def test_cores_and_their_starts() -> None:
     ran = run(Pins(tile={"vector": (10, 100)}, cores=4, start=2))
     made = ran.kernels[0]

@@ -57,7 +57,8 @@ def candidate_tiles(
     pinned = pins.tile.get("vector")
     if pinned is not None:
         cost = TileCost(space, program, chip, isa, cores, storage.depth)
-        return [VectorTile(pinned[0], pinned[1], cost.cycles(space.sizes, *pinned))]
+        rows, cols = pinned if space.row is not None else (1, pinned[1])
+        return [VectorTile(rows, cols, cost.cycles(space.sizes, rows, cols))]
     chooser = TileChooser(space, program, storage, chip, isa)
     tried = chooser.tried(space.sizes, cores, space.cut.edge if space.cut is not None else 0)
     return [VectorTile(each.rows, each.cols, each.cycles) for each in tried]
