@@ -158,6 +158,10 @@ class TileChooser:
         found = measure, cycles - rounds * later, later, weighed.new_cols, weighed.new, least
         return Costed(interval.tiles[best], *(float(each[best]) for each in found))
 
+    def prepare_large(self) -> list[Floats]:
+        """Make what `large` needs of operands that are copied; edges m and n of the tiles, those of each list once."""
+        return self._tables.prepare_large()
+
     def large(self, sizes: ProductSizes, l0_k: int) -> LargeTiles:
         """Large tiles whose steps over k at L0 are `l0_k` long; see `CostTables.large`."""
         m, n, each = self._tables.large(sizes, l0_k)

@@ -12,6 +12,9 @@ from functools import cached_property
 from math import inf, prod
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from npuvm.compiler.cube.chooser import chooser_of
 from npuvm.compiler.cube.codegen import check_types, problem_of
 from npuvm.compiler.cube.emit import MatmulEmitter
@@ -165,9 +168,10 @@ class CubeFamily:
             return PanelMade(image, tile, tail)
         return PanelMade(programs.image(name, numbers, sizes[:4], tile, own_a, own_b * self._across), tile, None)
 
-    def prepare_panels(self) -> None:
-        """Make what all panels need."""
+    def prepare_panels(self) -> list[npt.NDArray[np.float64]]:
+        """Make what all panels need; edges of the large tiles that may be theirs."""
         _ = self._panels
+        return self._chooser.prepare_large()
 
     @cached_property
     def _panels(self) -> tuple[Function, ProductPrograms]:

@@ -168,13 +168,24 @@ class CostTables:
 
         They have about as many elements as there can be, and are not far from square.
         """
-        key = *self.layouts(sizes, finer=True), l0_k
-        found = self._large.get(key)
-        if found is None:
-            interval, lines, _ = self.costed(sizes, finer=True)
-            found = self._large[key] = _large_tiles(interval, lines, l0_k)
-        edges, later, starts = found
+        edges, later, starts = self._large_at(*self.layouts(sizes, finer=True), l0_k)
         return np.concatenate([edges, np.minimum.reduceat(later.at(sizes.k), starts, axis=1)])
+
+    def _large_at(self, at: int, a: int, b: int, l0_k: int) -> _LargeTiles:
+        found = self._large.get((at, a, b, l0_k))
+        if found is None:
+            found = self._large[at, a, b, l0_k] = _large_tiles(self.intervals[at], self.lines_at(at, a, b), l0_k)
+        return found
+
+    def prepare_large(self) -> list[Floats]:
+        """Make the large tiles of operands whose rows begin at lines, for all intervals; their edges, each once."""
+        made: dict[bytes, Floats] = {}
+        for at in range(len(GRID) - 1):
+            steps = np.unique(self.intervals[at].whole[1][_are_large(self.intervals[at])])
+            for l0_k in steps.tolist():
+                edges = self._large_at(at, _LINED, _LINED, int(l0_k)).edges
+                made[edges.tobytes()] = edges
+        return list(made.values())
 
     def useful_at(self, key: Key) -> Candidates:
         """The candidates of use for an interval of k."""
@@ -281,11 +292,17 @@ class CostTables:
         return served, far
 
 
+def _are_large(interval: Interval) -> npt.NDArray[np.bool_]:
+    """Which candidates are large, and not far from square."""
+    m, n = interval.edges.m, interval.edges.n
+    large: npt.NDArray[np.bool_] = m * n >= _LARGE * (m * n).max()
+    return large & (np.maximum(m, n) <= _SQUARE * np.minimum(m, n))
+
+
 def _large_tiles(interval: Interval, lines: Lines, l0_k: int) -> _LargeTiles:
     """The large candidates with steps over k at L0 of `l0_k`."""
     m, n = interval.edges.m, interval.edges.n
-    are_large = (m * n >= _LARGE * (m * n).max()) & (np.maximum(m, n) <= _SQUARE * np.minimum(m, n))
-    numbers = np.flatnonzero(are_large & (interval.whole[1] == l0_k))
+    numbers = np.flatnonzero(_are_large(interval) & (interval.whole[1] == l0_k))
     edges = np.stack([m[numbers], n[numbers]])
     starts = np.flatnonzero((np.diff(edges, prepend=0.0) != 0).any(axis=0))
     return _LargeTiles(np.ascontiguousarray(edges[:, starts]), CostLines(lines[0][:, 1:2, numbers]), starts)

@@ -16,7 +16,7 @@ from npuvm.compiler.cube.lined import LONGER
 from npuvm.compiler.cube.problem import CubeTile
 from npuvm.compiler.native.loading import Native
 
-__all__ = ["FILLED", "SURE", "Corner", "Whole", "choose_corner", "choose_large_corner", "may_pay"]
+__all__ = ["FILLED", "SURE", "Corner", "Whole", "choose_corner", "choose_large_corner", "may_pay", "prepare_corners"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -150,6 +150,11 @@ def _best(whole: Whole, large: LargeTiles, corners: Floats, native: Native | Non
     done[(least_m > m) | (least_n > n)] = np.inf
     best = int(done.argmin())
     return best, float(done[best])
+
+
+def prepare_corners(cores: int, edges: Floats) -> None:
+    """Make the corners of tiles with these edges m and n."""
+    _large_corners(cores, *(tuple(each) for each in edges.tolist()))
 
 
 @lru_cache(64)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from npuvm.compiler.cube.family import CubeFamily, Panel, PanelMade
 from npuvm.compiler.native.loading import loaded
 from npuvm.compiler.padding.copies import PART, PaddedCopy, part_of_copy
-from npuvm.compiler.padding.corners import Corner, Whole, choose_corner, choose_large_corner, may_pay
+from npuvm.compiler.padding.corners import Corner, Whole, choose_corner, choose_large_corner, may_pay, prepare_corners
 from npuvm.compiler.padding.parts import PITCHES, PaddedParts
 from npuvm.compiler.plan.segments import CubeSegment
 from npuvm.compiler.program.compiled import Launch
@@ -64,7 +64,8 @@ class PanelLaunches:
 
     def prepare(self) -> None:
         """Make what almost any shape in panels needs."""
-        self._family.prepare_panels()
+        for edges in self._family.prepare_panels():
+            prepare_corners(self._cores, edges)
         for copy in self._copies.values():
             copy.prepare()
 

@@ -62,7 +62,7 @@ _NARROW = 16
 """Columns below which rows are too short for vector code that works row by row, as that of a bias and of mixes does."""
 
 _WAYS = (4, 6, 8, 12, 16, 24), (3, 2)
-_WAYS_WITH_REST = (6, 12, 24), (3,)
+_WAYS_WITH_REST = (12,), (4,)
 """About how many parts are tried: more as long as more are better, and fewer where they are not. With a rest any number can be
 had, so that fewer are asked for."""
 
@@ -197,6 +197,8 @@ class SplitCost:
 
         enough = all(any(_is_like(each, way) for each in even) for way in _ENOUGH)
         more, fewer = _WAYS if enough else _WAYS_WITH_REST
+        if not even and most < fewer[-1]:
+            return WHOLE
 
         def tried(way: int) -> Split:
             parts = _nearest(even, way) if even else 0

@@ -17,8 +17,8 @@ from npuvm.compiler.language.pins import Pins, pin_error
 from npuvm.compiler.padding.parts import product_of
 from npuvm.compiler.plan.joint import MixSegment
 from npuvm.compiler.plan.segments import CubeSegment
-from npuvm.compiler.program.compiled import Launch, TensorSpec
-from npuvm.compiler.reduce.launches import Reduced
+from npuvm.compiler.program.compiled import CompiledKernel, Launch, TensorSpec
+from npuvm.compiler.reduce.launches import Reduced, joined
 from npuvm.compiler.split.cost import WHOLE, Split, SplitCost
 from npuvm.compiler.split.parts import SYMBOLS, SplitParts, split_parts
 from npuvm.compiler.vector.codegen import compile_vector
@@ -31,6 +31,10 @@ __all__ = ["SplitLaunches", "SplitProduct"]
 
 _Program = tuple[Image, tuple[str, ...]]
 """An image and the tensors whose addresses it takes."""
+
+
+_LINKED = 12, 200, 10
+"""Parts, their length and what they leave of a product that is linked before any other: its loops are those that most have."""
 
 
 class _Launches(Protocol):
@@ -151,6 +155,18 @@ class SplitLaunches:
         with suppress(CompileError):  # the shape that needs what there is not will say why
             self._made = self._families()
             self._made[1].prepare()
+            self._link()
+
+    def _link(self) -> None:
+        """Link a product in parts, so that the first one finds done all that linking keeps."""
+        product, join = self._product.parts.product, self._product.parts.join
+        accesses = (product.a, product.b, *(each for _, each in (*join.reads, *join.writes)))
+        kinds = {each.tensor.name: each.tensor.kind for each in accesses}
+        parts, length, rest = _LINKED
+        made = self._in_parts(Split(*_LINKED, 0.0), [parts * length + rest] * len(self._product.names))
+        names = dict.fromkeys(name for launch in made.launches for name in launch.args)
+        tensors = tuple([TensorSpec(name, kinds[name], "fp16", ()) for name in names])
+        joined(CompiledKernel("", made.launches, tensors, (), {}), self._product.chip, self._product.isa)
 
     def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | Reduced | None:
         """The launches, those of the parts first."""
@@ -159,6 +175,9 @@ class SplitLaunches:
         split = self._product.split(values)
         if split.parts == 1:
             return self.plain.launch(values, linked=linked)
+        return self._in_parts(split, values)
+
+    def _in_parts(self, split: Split, values: Sequence[int]) -> Reduced:
         if self._made is None:
             self._made = self._families()
         product, own = self._made
