@@ -29,6 +29,17 @@ def _relay(a: Shape, b: Shape, w: Shape) -> Kernel:
     return relay
 
 
+@kernel(a="fp16[M, K]", b="fp16[K, 0]")
+def without_columns(k: KernelBuilder, a: ParamRef, b: ParamRef) -> None:
+    """Whatever its sizes are, its result is empty."""
+    k.store(k.matmul(k.load(a), k.load(b)))
+
+
+def test_a_dynamic_product_without_columns() -> None:
+    compiled = compile_kernel(without_columns, {"a": (4, 130), "b": (130, 0)}, the_chip("ascend_910b1"), the_isa())
+    assert compiled.launches == ()
+
+
 @pytest.mark.parametrize("chip", ["ascend_910b1", "edge"])
 @pytest.mark.parametrize(
     "made",

@@ -158,12 +158,15 @@ class SplitLaunches:
             self._link()
 
     def _link(self) -> None:
-        """Link a product in parts, so that the first one finds done all that linking keeps."""
+        """Link a product in parts, so that the first one finds done all that linking keeps. Single shapes have no others."""
+        parts, length, rest = _LINKED
+        values = [parts * length + rest] * len(self._product.names)
+        if not values or not self._product.cost.depth(values):
+            return
         product, join = self._product.parts.product, self._product.parts.join
         accesses = (product.a, product.b, *(each for _, each in (*join.reads, *join.writes)))
         kinds = {each.tensor.name: each.tensor.kind for each in accesses}
-        parts, length, rest = _LINKED
-        made = self._in_parts(Split(*_LINKED, 0.0), [parts * length + rest] * len(self._product.names))
+        made = self._in_parts(Split(*_LINKED, 0.0), values)
         names = dict.fromkeys(name for launch in made.launches for name in launch.args)
         tensors = tuple([TensorSpec(name, kinds[name], "fp16", ()) for name in names])
         joined(CompiledKernel("", made.launches, tensors, (), {}), self._product.chip, self._product.isa)
