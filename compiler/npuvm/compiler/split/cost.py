@@ -52,6 +52,9 @@ _WORTH = 1.05
 _NEAR = 1.15
 """How much longer than the whole the first number of parts that is tried may take for fewer parts to be tried."""
 
+_FAR = 0.4
+"""How long the first number of parts that leave a rest may take for it to be taken at once."""
+
 _LEAST = 64
 """Of k that a part has at least: less does not fill the pipeline of a core."""
 
@@ -207,6 +210,8 @@ class SplitCost:
         best = first = tried(more[0])
         if best.cycles > _NEAR * whole:
             return WHOLE
+        if not enough and best.cycles < _FAR * whole:
+            return best
         for ways in (more[1:], fewer):
             for way in ways if best is first else ():
                 found = tried(way)
