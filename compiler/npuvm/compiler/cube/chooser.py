@@ -160,7 +160,7 @@ class TileChooser:
 
     def prepare_large(self) -> list[Floats]:
         """Make what `large` needs of operands that are copied; edges m and n of the tiles, those of each list once."""
-        return self._tables.prepare_large()
+        return self._tables.large_edges
 
     def large(self, sizes: ProductSizes, l0_k: int) -> LargeTiles:
         """Large tiles whose steps over k at L0 are `l0_k` long; see `CostTables.large`."""

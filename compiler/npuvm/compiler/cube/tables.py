@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import product
 from math import inf
 from typing import NamedTuple
@@ -177,8 +178,9 @@ class CostTables:
             found = self._large[at, a, b, l0_k] = _large_tiles(self.intervals[at], self.lines_at(at, a, b), l0_k)
         return found
 
-    def prepare_large(self) -> list[Floats]:
-        """Make the large tiles of operands whose rows begin at lines, for all intervals; their edges, each once."""
+    @cached_property
+    def large_edges(self) -> list[Floats]:
+        """The edges of all large tiles, each once; these are made for operands whose rows begin at lines, for all intervals."""
         made: dict[bytes, Floats] = {}
         for at in range(len(GRID) - 1):
             steps = np.unique(self.intervals[at].whole[1][_are_large(self.intervals[at])])

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from npuvm.compiler.plan.form import SegmentForm
 from npuvm.compiler.plan.joint import Joint
-from npuvm.compiler.program.compiled import CompiledKernel, Launch, TensorSpec
+from npuvm.compiler.program.compiled import Launch, TensorSpec
 from npuvm.compiler.program.joint_launches import RelayLaunches
 from npuvm.compiler.program.segment_launches import PickLaunches, SegmentLaunches
-from npuvm.compiler.reduce.launches import Reduced, joined
+from npuvm.compiler.reduce.launches import joined_parts
 from npuvm.compiler.vector.launches import VectorLaunches
 from npuvm.hw.config import NpuConfig
 from npuvm.isa import Isa
@@ -47,16 +47,7 @@ class _Shared:
         if isinstance(made, Launch):
             alone = (made,)
             return Launched(alone, alone)
-        return Launched(made.launches, self._joined(made, chip, isa), made.tensors)
-
-    def _joined(self, made: Reduced, chip: NpuConfig, isa: Isa) -> tuple[Launch, ...]:
-        if not any(each.continues for each in made.launches):
-            return made.launches
-        between = {each.name: each for each in made.tensors}
-        names = dict.fromkeys(name for launch in made.launches for name in launch.args)
-        # Of a tensor that is not between these launches nothing counts but what it is.
-        tensors = tuple([between.get(name) or TensorSpec(name, self._kinds[name], "fp16", ()) for name in names])
-        return joined(CompiledKernel("", made.launches, tensors, (), {}), chip, isa).launches
+        return Launched(made.launches, joined_parts(made, self._kinds, chip, isa), made.tensors)
 
 
 class _Renaming:

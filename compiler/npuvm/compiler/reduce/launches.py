@@ -29,7 +29,7 @@ from npuvm.hw.config import NpuConfig
 from npuvm.isa import Image, Isa
 from npuvm.isa.records import quick_record
 
-__all__ = ["ReduceFamily", "Reduced", "joined"]
+__all__ = ["ReduceFamily", "Reduced", "joined", "joined_parts"]
 
 _JOIN_CYCLES = 200
 """Cycles of a barrier of the launch and of filling the pipeline once more, roughly."""
@@ -271,6 +271,17 @@ def _check_atomic(parts: ReduceParts, isa: Isa) -> None:
                 f'there is no atomic store of {node.type.dtype}; pin reduce = "atomic" is for {", ".join(allowed)}'
             )
             raise CompileError(message, node.where or None)
+
+
+def joined_parts(made: Reduced, kinds: Mapping[str, str], chip: NpuConfig, isa: Isa) -> tuple[Launch, ...]:
+    """The launches with each that continues another in one with it; `kinds` are those of tensors by name."""
+    if not any(each.continues for each in made.launches):
+        return made.launches
+    between = {each.name: each for each in made.tensors}
+    names = dict.fromkeys(name for launch in made.launches for name in launch.args)
+    # Of a tensor that is not between these launches nothing counts but what it is.
+    tensors = tuple([between.get(name) or TensorSpec(name, kinds[name], "fp16", ()) for name in names])
+    return joined(CompiledKernel("", made.launches, tensors, (), {}), chip, isa).launches
 
 
 def joined(kernel: CompiledKernel, chip: NpuConfig, isa: Isa) -> CompiledKernel:

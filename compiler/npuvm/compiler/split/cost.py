@@ -53,7 +53,7 @@ _NEAR = 1.15
 """How much longer than the whole the first number of parts that is tried may take for fewer parts to be tried."""
 
 _FAR = 0.4
-"""How long the first number of parts that leave a rest may take for it to be taken at once."""
+"""Share of the whole's cycles below which the first number of parts is taken at once, where others leave a rest."""
 
 _LEAST = 64
 """Of k that a part has at least: less does not fill the pipeline of a core."""

@@ -17,8 +17,8 @@ from npuvm.compiler.language.pins import Pins, pin_error
 from npuvm.compiler.padding.parts import product_of
 from npuvm.compiler.plan.joint import MixSegment
 from npuvm.compiler.plan.segments import CubeSegment
-from npuvm.compiler.program.compiled import CompiledKernel, Launch, TensorSpec
-from npuvm.compiler.reduce.launches import Reduced, joined
+from npuvm.compiler.program.compiled import Launch, TensorSpec
+from npuvm.compiler.reduce.launches import Reduced, joined_parts
 from npuvm.compiler.split.cost import WHOLE, Split, SplitCost
 from npuvm.compiler.split.parts import SYMBOLS, SplitParts, split_parts
 from npuvm.compiler.vector.codegen import compile_vector
@@ -124,9 +124,10 @@ class SplitProduct:
         products = [compile_cube_segment(self.parts.product, each, self.chip, self.isa, pins) for each in sizes]
         own = Pins(cores=pins.cores, buffering=pins.buffering)
         join = compile_vector(self.parts.join, sizes[0], self.chip, self.isa, own)
-        if join is None:
+        made = [each for each in products if each is not None]
+        if join is None or len(made) < len(products):
             return None
-        return self.launches([each for each in products if each is not None], (join.image, join.tensors), sizes[0])
+        return self.launches(made, (join.image, join.tensors), sizes[0])
 
     def launches(self, products: Sequence[_Program], join: _Program, sizes: Mapping[str, int]) -> Reduced:
         """The launches of programs for the parts, for the rest, and for the sum."""
@@ -167,9 +168,7 @@ class SplitLaunches:
         accesses = (product.a, product.b, *(each for _, each in (*join.reads, *join.writes)))
         kinds = {each.tensor.name: each.tensor.kind for each in accesses}
         made = self._in_parts(Split(*_LINKED, 0.0), values)
-        names = dict.fromkeys(name for launch in made.launches for name in launch.args)
-        tensors = tuple([TensorSpec(name, kinds[name], "fp16", ()) for name in names])
-        joined(CompiledKernel("", made.launches, tensors, (), {}), self._product.chip, self._product.isa)
+        joined_parts(made, kinds, self._product.chip, self._product.isa)
 
     def launch(self, values: Sequence[int], *, linked: bool = False) -> Launch | Reduced | None:
         """The launches, those of the parts first."""
@@ -185,10 +184,15 @@ class SplitLaunches:
             self._made = self._families()
         product, own = self._made
         sizes = [(*values, *piece) for piece in split.pieces()]
-        images, join = [product.instance(each) for each in sizes], own.instance(sizes[0])
+        programs: list[_Program] = []
+        for each in sizes:
+            image = product.instance(each)
+            assert image is not None, "what is split has elements"
+            programs.append((image, product.tensors))
+        join = own.instance(sizes[0])
         assert join is not None, "what is split has elements"
-        programs = [(each, product.tensors) for each in images if each is not None]
-        return self._product.launches(programs, join, self._product.bindings(split, values)[0])
+        binding = dict(zip((*self._product.names, *SYMBOLS), sizes[0], strict=True))
+        return self._product.launches(programs, join, binding)
 
     def alike(self, values: Sequence[int]) -> bool:
         """Whether the launches are the same where they are going to be linked with others and where not."""
